@@ -1,0 +1,1 @@
+"""The nine baselines. Importing this package registers every model file in it."""

@@ -1,0 +1,63 @@
+"""Bag: one slide's patches, the unit that every model and reader speaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from milbench.errors import FeatureFileError
+
+
+@dataclass(frozen=True, eq=False)
+class Bag:
+    """One slide as a bag of patch features.
+
+    Attributes
+    ----------
+    features : Tensor [N, D], float16 or float32, as stored on disk.
+    slide_id, patient_id : str
+    coords : Tensor [N, 2] integer or None. Patch's top-left corner (x, y) in level-0 pixels.
+    patch_size : float or None. Edge of a patch, in the unit of `coords`.
+    instance_labels : Tensor [N, T] or None. Truth per patch and task, where it is known.
+    """
+
+    features: Tensor
+    slide_id: str
+    patient_id: str = ""
+    coords: Tensor | None = None
+    patch_size: float | None = None
+    instance_labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.features.shape[0]
+
+
+def check_features(features: Tensor, where: str, in_features: int | None = None) -> Tensor:
+    """`features` unchanged, if they are a usable bag [N, D].
+
+    Parameters
+    ----------
+    features : Tensor, expected [N, D] float16/32/64 with N >= 1.
+    where : str. File or slide named in the error.
+    in_features : int or None. The width that the cohort's other slides have.
+
+    Raises
+    ------
+    FeatureFileError : not two-dimensional, empty, of another width, or not finite.
+    """
+    if features.ndim != 2:
+        shape = tuple(features.shape)
+        raise FeatureFileError(f"{where}: features have shape {shape}, expected (patches, width). Re-extract this slide.")
+    if features.shape[0] == 0:
+        raise FeatureFileError(f"{where}: the bag is empty (0 patches). Drop the slide from the labels or re-extract it.")
+    if in_features is not None and features.shape[1] != in_features:
+        raise FeatureFileError(
+            f"{where}: features are {features.shape[1]} wide, the cohort's other slides are {in_features}. "
+            "Use one encoder for the whole cohort."
+        )
+    if not torch.isfinite(features).all():
+        bad = int((~torch.isfinite(features)).any(dim=1).sum())
+        raise FeatureFileError(f"{where}: {bad} of {len(features)} patches hold NaN or infinite values. Re-extract this slide.")
+    return features
