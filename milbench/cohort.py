@@ -28,6 +28,8 @@ class Cohort:
     n_folds : folds that run by default.
     feature_scaling : "none", "standard", "minmax" (to [-1, 1]) or "l2"; fitted on training slides only.
     model_defaults, trainer_defaults : settings fit for the cohort's size, the same for every model.
+    title : how tables call it; empty = its name.
+    control_tasks : tasks without signal, shown but left out of averages.
     notes : what was noticed while reading (contradictory labels, slides skipped, ...), for the run log.
     """
 
@@ -42,4 +44,6 @@ class Cohort:
     feature_scaling: str = "none"
     model_defaults: Mapping[str, Any] = field(default_factory=dict)
     trainer_defaults: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
+    control_tasks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -1,0 +1,65 @@
+"""Official checkpoints: sizes read from their tensors, their names mapped to ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from torch import Tensor
+
+from milbench.errors import CheckpointError
+from milbench.models import MILModel
+
+Model = TypeVar("Model", bound=MILModel)
+
+
+def shape_of(state_dict: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    """Shape of the official tensor `name`.
+
+    Raises
+    ------
+    CheckpointError : there is no such tensor.
+    """
+    if name not in state_dict:
+        raise CheckpointError(
+            f"the checkpoint has no tensor '{name}'; it holds {', '.join(sorted(state_dict)) or 'nothing'}. "
+            "Give the state dict of the official model."
+        )
+    return tuple(state_dict[name].shape)
+
+
+def load_official(model: Model, state_dict: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> Model:
+    """`model` in eval mode, holding the tensors of an official `state_dict`.
+
+    Parameters
+    ----------
+    prefixes : official name or dotted prefix -> ours, e.g. ``{"i_classifier.fc.0": "score"}``.
+
+    Raises
+    ------
+    CheckpointError : a tensor is missing, left over or of another shape.
+    """
+    found = {_own_name(name, prefixes): name for name in state_dict}
+    wanted = model.state_dict()
+    faults = [f"left over: '{name}'" for own, name in found.items() if own not in wanted]
+    for own, tensor in wanted.items():
+        if own not in found:
+            faults.append(f"missing: what becomes '{own}'")
+        elif state_dict[found[own]].shape != tensor.shape:
+            shape = tuple(state_dict[found[own]].shape)
+            faults.append(f"'{found[own]}' has shape {shape}, expected {tuple(tensor.shape)}")
+    if faults:
+        raise CheckpointError(
+            f"the checkpoint does not fit {type(model).__name__}: {'; '.join(faults)}. "
+            "Check that it is this model's and that the options are those it was trained with."
+        )
+    model.load_state_dict({own: state_dict[name] for own, name in found.items()})
+    return model.eval()
+
+
+def _own_name(name: str, prefixes: Mapping[str, str]) -> str:
+    """Our name of the official tensor `name`; one that no prefix fits keeps a name that no model has."""
+    for official, own in prefixes.items():
+        if name == official or name.startswith(official + "."):
+            return own + name.removeprefix(official)
+    return f"official:{name}"

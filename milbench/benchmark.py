@@ -1,0 +1,274 @@
+"""Benchmark: configuration -> cohorts, splits, plan -> engine -> tracking. One function a subcommand."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from milbench.cohort import Cohort
+from milbench.config import RunConfig
+from milbench.datasets import dataset_names
+from milbench.engine import Interrupts, execute
+from milbench.environment import describe_environment
+from milbench.errors import StoreError, UsageError
+from milbench.models import MILModel
+from milbench.plan import PlanRequest, Trial, canonical_json, make_plan
+from milbench.progress import Progress
+from milbench.registry import load_models, select
+from milbench.source import CohortSource
+from milbench.splits import Audit, Split, audit, make_split
+from milbench.store import Run, StoredTrial, write_atomically, writing
+from milbench.tracking import Tracker, default_uri
+from milbench.worker import Job, Status, cache_bytes
+
+RUNS = Path("runs")
+
+SAME_WITHIN_A_RUN = ("protocol", "splits", "trainer", "model", "allow_missing")
+"""Settings that must not differ inside one run folder: its tables compare like with like."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cohort of the benchmark with its split."""
+
+    source: CohortSource
+    cohort: Cohort
+    split: Split
+    audit: Audit
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """All that is decided before anything trains."""
+
+    config: RunConfig
+    models: Mapping[str, type[MILModel]]
+    entries: Sequence[Entry]
+    trials: Sequence[Trial]
+    run: Run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes
+    ----------
+    run : the run on disk.
+    done, already, failed : numbers of trials; `already` were finished before.
+    left : trials that an interrupt left undone.
+    refused : message of the bad input that stopped the run; empty if none did.
+    """
+
+    run: Run
+    done: int
+    already: int
+    failed: int
+    left: int
+    refused: str
+
+
+def prepare(config: RunConfig) -> Benchmark:
+    """Models, cohorts, audited splits and trials of `config`; nothing is written.
+
+    Raises
+    ------
+    MilbenchError : unknown names, unusable data, a split that leaks.
+    """
+    plugins = tuple(Path(plugin) for plugin in config.plugins)
+    known = load_models(plugins)
+    models = {name: known[name] for name in select("model", config.models, known)}
+    entries = [_entry(source, config) for source in _sources(config)]
+    _refuse_two_of_one_name(entries)
+    request = PlanRequest(config.protocol, config.folds or None, config.seeds, config.trainer, config.model)
+    trials = make_plan(models, [(entry.cohort, entry.split) for entry in entries], request)
+    return Benchmark(config, models, entries, trials, Run(run_folder(config, [e.cohort.name for e in entries])))
+
+
+def _sources(config: RunConfig) -> list[CohortSource]:
+    root = Path(config.data_root) if config.data_root else None
+    named = [
+        CohortSource(name=name, data_root=root, allow_missing=config.allow_missing)
+        for name in (select("dataset", config.datasets, dataset_names()) if config.datasets else [])
+    ]
+    own = [CohortSource(path=Path(path).absolute(), allow_missing=config.allow_missing) for path in config.cohorts]
+    return named + own
+
+
+def _entry(source: CohortSource, config: RunConfig) -> Entry:
+    cohort = source.load()
+    split = make_split(cohort.slides, cohort.tasks, config.splits or cohort.splits)
+    return Entry(source, cohort, split, audit(split, cohort.slides, cohort.tasks))
+
+
+def _refuse_two_of_one_name(entries: Sequence[Entry]) -> None:
+    names = [entry.cohort.name for entry in entries]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two cohorts are called '{name}'. Give one another `name:` in its cohort.yaml.")
+
+
+def run_folder(config: RunConfig, cohorts: Sequence[str]) -> Path:
+    """The run's folder: as asked for, or named after what is compared.
+
+    The same command always finds its folder again. Settings that change every number go into the
+    name as a hash, so that a table never mixes them; models, folds and seeds may be added later.
+    """
+    if config.run:
+        return Path(config.run)
+    defaults = RunConfig()
+    changed = {key: getattr(config, key) for key in SAME_WITHIN_A_RUN if getattr(config, key) != getattr(defaults, key)}
+    name = "+".join(cohorts) if len(cohorts) <= 3 else f"{cohorts[0]}+{len(cohorts) - 1}-more"
+    if changed or len(cohorts) > 3:
+        name += "-" + hashlib.sha256(canonical_json([changed, list(cohorts)]).encode()).hexdigest()[:6]
+    return RUNS / name
+
+
+def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
+    """Run what is not done yet, showing progress; results lie in the run folder.
+
+    Raises
+    ------
+    StoreError : the run folder cannot be written, or holds a run with other settings.
+    KeyboardInterrupt : stopped at once by a second Ctrl-C.
+    """
+    run, config = benchmark.run, benchmark.config
+    _refuse_other_settings(run, config)
+    _write_header(benchmark)
+    device = resolve_device(config.engine.device)
+    workers = config.engine.workers or (1 if device.startswith("cuda") else usable_cores())
+    todo = [trial for trial in benchmark.trials if run.trial(trial.id) is None]
+    _warn_of_changed_sources(benchmark, progress)
+    jobs = _jobs(benchmark, todo, workers, device)
+    progress.begin(len(benchmark.trials), [(trial.dataset, trial.model) for trial in todo], workers, device)
+    interrupts = Interrupts(progress.note)
+    counts: dict[str, int] = {"done": 0, "already": len(benchmark.trials) - len(todo), "failed": 0}
+    refused = ""
+    with _tracker(config, run, progress) as tracker, interrupts.installed(), progress:
+        tracker.log_stored(run.trials())
+        for status in execute(jobs, workers, interrupts):
+            progress.advance(status)
+            if status.state == "refused":
+                refused = status.message
+                continue
+            counts[status.state] += 1
+            _track(tracker, run, status)
+    left = len(benchmark.trials) - sum(counts.values())
+    return Outcome(run, counts["done"], counts["already"], counts["failed"], left, refused)
+
+
+def _refuse_other_settings(run: Run, config: RunConfig) -> None:
+    if not (run.path / "run.yaml").exists():
+        return
+    mine, theirs = config.as_dict(), run.config
+    different = [key for key in SAME_WITHIN_A_RUN if canonical_json(mine[key]) != canonical_json(theirs.get(key))]
+    if different:
+        lines = "; ".join(f"{key}: {theirs.get(key)!r} there, {mine[key]!r} now" for key in different)
+        raise StoreError(f"{run.path} holds a run with other settings ({lines}). Choose another folder with --run.")
+
+
+def _write_header(benchmark: Benchmark) -> None:
+    run = benchmark.run
+    plan = {trial.slot: trial.id for trial in benchmark.trials}
+    datasets = {entry.cohort.name: _describe(entry) for entry in benchmark.entries}
+    run.write_header(benchmark.config.as_dict(), describe_environment(), datasets, plan)
+    with writing(run.path):
+        for entry in benchmark.entries:
+            path = run.split_file(entry.cohort.name)
+            content = entry.split.to_csv().encode()
+            if not path.exists() or path.read_bytes() != content:
+                write_atomically(path, content)
+
+
+def _describe(entry: Entry) -> dict[str, Any]:
+    """What the report needs to know of a cohort."""
+    cohort = entry.cohort
+    return {
+        "title": cohort.title or cohort.name,
+        "tasks": list(cohort.tasks),
+        "control_tasks": list(cohort.control_tasks),
+        "n_slides": len(cohort.slides),
+        "n_patients": int(cohort.slides["patient_id"].nunique()),
+        "positives": {task: int((cohort.slides[task] == 1).sum()) for task in cohort.tasks},
+        "in_features": cohort.in_features,
+        "fingerprint": cohort.fingerprint,
+        "split_sha256": entry.split.sha256,
+        "splits": entry.split.protocol,
+        "scaling": cohort.feature_scaling,
+        "model_defaults": dict(cohort.model_defaults),
+        "trainer_defaults": dict(cohort.trainer_defaults),
+        "notes": [*cohort.notes, *entry.audit.warnings],
+    }
+
+
+def _jobs(benchmark: Benchmark, todo: Sequence[Trial], workers: int, device: str) -> list[Job]:
+    source_of = {entry.cohort.name: entry.source for entry in benchmark.entries}
+    config, budget = benchmark.config, cache_bytes(workers)
+    plugins = tuple(Path(plugin).absolute() for plugin in config.plugins)
+    return [
+        Job(
+            run=benchmark.run.path.absolute(),
+            trial=trial,
+            source=source_of[trial.dataset],
+            plugins=plugins,
+            threads=config.engine.threads,
+            device=device,
+            keep_weights=config.keep_weights,
+            cache_bytes=budget,
+        )
+        for trial in todo
+    ]
+
+
+def _warn_of_changed_sources(benchmark: Benchmark, progress: Progress) -> None:
+    """Say so where finished trials were made by another text of a model's file with the same version."""
+    changed: dict[str, int] = {}
+    for trial in benchmark.trials:
+        stored = benchmark.run.trial(trial.id)
+        if stored is not None and stored.info["source_sha256"] != trial.source_sha256:
+            changed[trial.model] = changed.get(trial.model, 0) + 1
+    for name, count in changed.items():
+        progress.note(
+            f"warning: {count} finished trials of '{name}' were made by another text of "
+            f"{benchmark.models[name].__module__} with the same version number. "
+            "If results changed, raise `version` in its @register_model."
+        )
+
+
+def _tracker(config: RunConfig, run: Run, progress: Progress) -> Tracker:
+    uri = config.tracking.uri or default_uri(run.path.absolute().parent)
+    return Tracker(uri, run, enabled=config.tracking.enabled, warn=progress.note)
+
+
+def _track(tracker: Tracker, run: Run, status: Status) -> None:
+    stored: StoredTrial | None = run.trial(status.job.trial.id)
+    if stored is not None:
+        tracker.log_trial(stored)
+
+
+def resolve_device(asked: str) -> str:
+    """"cuda" or "cpu" for "auto", else what was asked for.
+
+    Raises
+    ------
+    UsageError : no such device here.
+    """
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=asked)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device '{asked}' cannot be used here ({reason}). Use --device auto or --device cpu.") from error
+    return asked
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: a SLURM job or container may own fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

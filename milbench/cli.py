@@ -1,0 +1,261 @@
+"""Command line: parse, call one function, print. Heavy imports stay inside the functions."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import milbench
+from milbench.errors import MilbenchError, UsageError
+
+if TYPE_CHECKING:
+    from milbench.config import RunConfig
+    from milbench.store import Run
+
+EXIT_OK, EXIT_BAD_INPUT, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 2, 3, 130
+
+COMMANDS = {
+    "run": "train and test what is not done yet, then print the table",
+    "plan": "show what `run` would do: trials, slides, an estimate",
+    "report": "write tables (LaTeX, CSV, Markdown) and figures of finished runs",
+    "ui": "compare finished runs in the MLflow UI",
+    "track": "publish a finished run to an MLflow server",
+    "models": "list the models",
+    "datasets": "list the datasets",
+}
+
+EXAMPLES = """examples:
+  milbench run                                         nine models on the embedded digits, about 4 minutes
+  milbench run --models amil m4 --cohort my-cohort/    your own features and labels
+  milbench run --datasets 'tcga-*' --data-root /data   the five cohorts of the M4 study
+  milbench plan --datasets 'tcga-*' --data-root /data  what that would run
+  milbench report                                      tables and figures of the newest run
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code of one invocation: 0 done, 2 bad input, 3 some trials failed, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = _parser().parse_args(words)
+        return int(options.function(options))
+    except MilbenchError as error:
+        print(f"milbench: {error}", file=sys.stderr)  # noqa: T201
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("milbench: stopped; finished trials are kept, the same command goes on.", file=sys.stderr)  # noqa: T201
+        return EXIT_INTERRUPTED
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that answers a mistyped command or flag with the nearest known one."""
+
+    def error(self, message: str) -> Any:
+        raise UsageError(f"{message}. `{self.prog} --help` lists what there is.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="milbench",
+        description="Fair, leak-free, resumable benchmarks of multiple-instance-learning models.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"milbench {milbench.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.set_defaults(function=globals()[f"_{name}"])
+        globals()[f"_add_{name}_flags"](command)
+    return parser
+
+
+# ---- flags ---------------------------------------------------------------------------------------
+
+
+def _add_run_flags(parser: argparse.ArgumentParser) -> None:
+    _add_plan_flags(parser)
+    running = parser.add_argument_group("running")
+    running.add_argument("--run", metavar="FOLDER", help="run folder (default: runs/ and a name made from what is compared)")
+    running.add_argument("--workers", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
+    running.add_argument("--threads", type=int, help="threads in each process (default 1; changes the last digits on a CPU)")
+    running.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default auto)")
+    running.add_argument("--no-weights", action="store_true", help="do not keep the best weights")
+    running.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
+    running.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: runs/mlflow.db)")
+    running.add_argument("--resume", action="store_true", help="go on where the run stopped (always so; finished trials are kept)")
+
+
+def _add_plan_flags(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("what to compare")
+    what.add_argument("--models", nargs="+", metavar="NAME", help="names, patterns or `all` (default all)")
+    what.add_argument("--datasets", nargs="+", metavar="NAME", help="names or patterns such as 'tcga-*' (default digits)")
+    what.add_argument("--cohort", nargs="+", metavar="PATH", dest="cohorts", help="your own cohorts: folders or YAML files")
+    what.add_argument("--data-root", metavar="FOLDER", help="where the datasets' data lie (default: $MILBENCH_DATA)")
+    what.add_argument("--protocol", help="m4 = one recipe for all models (default), official = each model's own")
+    what.add_argument("--splits", metavar="NAME|FILE", help="kfold, m4 or a saved table (default: the cohort's)")
+    what.add_argument("--folds", nargs="+", metavar="N", help="folds such as 0 1 or 0-4 (default: the cohort's)")
+    what.add_argument("--seeds", nargs="+", metavar="N", help="one trial a seed (default 42)")
+    what.add_argument("--plugin", nargs="+", metavar="FILE", dest="plugins", help="Python files that register models")
+    what.add_argument("--allow-missing", action="store_true", help="skip slides without features or label, and count them")
+    what.add_argument("--config", type=Path, metavar="FILE", help="YAML with the same settings; flags win over it")
+    what.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="assignments",
+                      help="any setting, such as trainer.epochs=2 or model.m4.experts=3")  # fmt: skip
+
+
+def _add_report_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders (default: the newest in runs/)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to write (default: reports/<name of the run>)")
+
+
+def _add_ui_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--uri", help="MLflow database or server (default: sqlite database in runs/)")
+    parser.add_argument("--port", type=int, default=5000, help="port on the loopback address (default 5000)")
+
+
+def _add_track_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+    parser.add_argument("--uri", help="MLflow server or database (default: sqlite database in runs/)")
+
+
+def _add_models_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plugin", nargs="+", default=[], metavar="FILE", dest="plugins", help="Python files that register models")
+
+
+def _add_datasets_flags(parser: argparse.ArgumentParser) -> None:
+    """`datasets` takes no flags."""
+
+
+# ---- commands ------------------------------------------------------------------------------------
+
+
+def _run(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from milbench import show
+    from milbench.benchmark import prepare, run_benchmark
+    from milbench.progress import Progress
+
+    console = Console(highlight=False)
+    benchmark = prepare(_config(options))
+    show.benchmark_header(console, benchmark)
+    outcome = run_benchmark(benchmark, Progress(console))
+    show.outcome(console, outcome)
+    if outcome.refused:
+        raise MilbenchError(outcome.refused)
+    if outcome.left:
+        return EXIT_INTERRUPTED
+    return EXIT_SOME_FAILED if outcome.failed else EXIT_OK
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from milbench import show
+    from milbench.benchmark import prepare
+
+    show.plan(Console(highlight=False), prepare(_config(options)))
+    return EXIT_OK
+
+
+def _report(options: argparse.Namespace) -> int:
+    from milbench.report import write_report
+
+    runs = [_open(path) for path in options.runs] or [_newest_run()]
+    out = options.out or Path("reports") / "+".join(run.name for run in runs)
+    _say(f"report: {write_report(runs, out)}")
+    return EXIT_OK
+
+
+def _ui(options: argparse.Namespace) -> int:
+    import subprocess
+
+    from milbench.tracking import default_uri, ui_command, ui_links
+
+    uri = options.uri or default_uri(Path("runs"))
+    for text in ui_links(uri, options.port):
+        _say(text)
+    return subprocess.call(ui_command(uri, options.port))  # noqa: S603 - our own command, loopback only
+
+
+def _track(options: argparse.Namespace) -> int:
+    from milbench.tracking import default_uri, publish
+
+    for path in options.runs:
+        run = _open(path)
+        uri = options.uri or default_uri(run.path.absolute().parent)
+        _say(f"published {publish(run, uri)} trials of {run.path} to {uri}")
+    return EXIT_OK
+
+
+def _models(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from milbench import show
+    from milbench.registry import load_models
+
+    show.models(Console(highlight=False), load_models([Path(plugin) for plugin in options.plugins]))
+    return EXIT_OK
+
+
+def _datasets(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from milbench import show
+    from milbench.datasets import all_datasets
+
+    show.datasets(Console(highlight=False), all_datasets())
+    return EXIT_OK
+
+
+def _config(options: argparse.Namespace) -> RunConfig:
+    from milbench.config import make_config
+
+    flags: dict[str, Any] = {
+        key: value
+        for key in ("models", "datasets", "cohorts", "data_root", "protocol", "splits", "plugins", "run")
+        if (value := getattr(options, key, None)) is not None
+    }
+    flags |= {key: _numbers(key, words) for key in ("folds", "seeds") if (words := getattr(options, key)) is not None}
+    flags |= {"allow_missing": True} if options.allow_missing else {}
+    flags |= {"keep_weights": False} if getattr(options, "no_weights", False) else {}
+    flags["engine"] = {k: v for k in ("workers", "threads", "device") if (v := getattr(options, k, None)) is not None}
+    flags["tracking"] = {"enabled": False} if getattr(options, "no_tracking", False) else {}
+    if getattr(options, "tracking_uri", None):
+        flags["tracking"]["uri"] = options.tracking_uri
+    return make_config(options.config, options.assignments, flags)
+
+
+def _numbers(key: str, words: Sequence[str]) -> list[int]:
+    """Numbers from words such as "0", "0,2" or "0-4"."""
+    numbers: list[int] = []
+    for word in ",".join(words).split(","):
+        first, dash, last = word.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise UsageError(f"--{key} takes numbers or ranges such as 0 2 or 0-4; got '{word}'.")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
+def _open(path: Path) -> Run:
+    from milbench.store import open_run
+
+    return open_run(path)
+
+
+def _newest_run() -> Run:
+    runs = sorted(Path("runs").glob("*/run.yaml"), key=lambda path: path.stat().st_mtime)
+    if not runs:
+        raise UsageError("there is no run in runs/. Start one with `milbench run`, or name a run folder.")
+    return _open(runs[-1].parent)
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

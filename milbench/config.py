@@ -1,0 +1,191 @@
+"""Configuration: YAML, --set and flags -> one frozen `RunConfig`, checked once, saved with the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from milbench.errors import UsageError, unknown_name
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Where and how trials run; never part of a result's identity.
+
+    Attributes
+    ----------
+    workers : processes; 0 = one a core on a CPU, one on a GPU.
+    threads : threads inside each process; more than one may change the last digits of results on a CPU.
+    device : "auto", "cpu", "cuda" or "cuda:1".
+    """
+
+    workers: int = 0
+    threads: int = 1
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Where MLflow gets finished trials; `uri` empty = runs/mlflow.db."""
+
+    enabled: bool = True
+    uri: str = ""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One benchmark, completely.
+
+    Attributes
+    ----------
+    models, datasets : names or shell-style patterns; "all".
+    cohorts : folders or YAML files of the user's own cohorts; replace the default dataset.
+    data_root : folder with the data of catalogue datasets.
+    protocol : "m4" (one recipe for all) or "official" (each model's own).
+    splits : "" = what each cohort asks for; "kfold", "m4" or a saved split table.
+    folds : folds to run; empty = each cohort's default.
+    seeds : one trial a seed.
+    trainer : settings that override every recipe.
+    model : constructor arguments by model name, "*" for all.
+    plugins : Python files that register further models.
+    run : run folder; empty = runs/ and a name made from what is compared.
+    keep_weights, allow_missing, engine, tracking : see docs/configuration.md.
+    """
+
+    models: tuple[str, ...] = ("all",)
+    datasets: tuple[str, ...] = ()
+    cohorts: tuple[str, ...] = ()
+    data_root: str = ""
+    protocol: str = "m4"
+    splits: str = ""
+    folds: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = (42,)
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
+    run: str = ""
+    keep_weights: bool = True
+    allow_missing: bool = False
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values in the order of the fields, for run.yaml."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+DEFAULT_DATASET = "digits"
+SECTIONS: dict[str, type[EngineConfig] | type[TrackingConfig]] = {"engine": EngineConfig, "tracking": TrackingConfig}
+
+
+def make_config(path: Path | None, assignments: Iterable[str], flags: Mapping[str, Any]) -> RunConfig:
+    """The configuration: defaults < YAML file < --set < flags; MILBENCH_DATA fills in for data_root.
+
+    Parameters
+    ----------
+    path : a YAML file with the keys of `RunConfig`, or a run.yaml.
+    assignments : "trainer.epochs=2" and the like; values are YAML.
+    flags : values of command-line flags by key, nested for sections; absent ones left out.
+
+    Raises
+    ------
+    UsageError : unreadable file, unknown key (with the nearest known one), value of the wrong type.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        _merge(values, _from_yaml(path))
+    for assignment in assignments:
+        _merge(values, _from_assignment(assignment))
+    _merge(values, flags)
+    if not values.get("datasets") and not values.get("cohorts"):
+        values["datasets"] = [DEFAULT_DATASET]
+    values["data_root"] = values.get("data_root") or os.environ.get("MILBENCH_DATA", "")
+    return _checked(values)
+
+
+def _from_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}. Check the path after --config.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid YAML: {error}.") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} holds a {type(values).__name__}; expected `key: value` lines.")
+    return {str(key): value for key, value in values.items()}
+
+
+def _from_assignment(assignment: str) -> dict[str, Any]:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set takes key=value, for example trainer.epochs=2; got '{assignment}'.")
+    try:
+        value: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {assignment}: the value is not valid YAML ({error}).") from error
+    if isinstance(value, str):  # YAML reads 1e-3 as text, because it wants 1.0e-3
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _checked(values: Mapping[str, Any]) -> RunConfig:
+    known = {f.name for f in fields(RunConfig)}
+    for key in values:
+        if key not in known:
+            raise unknown_name("configuration key", key, known)
+    sections = {key: _section(key, kind, values.get(key, {})) for key, kind in SECTIONS.items()}
+    flat = {key: _value(key, value) for key, value in values.items() if key not in SECTIONS}
+    return RunConfig(**flat, **sections)
+
+
+def _section(name: str, kind: type[Any], values: Any) -> Any:
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{name} must be a section with keys {', '.join(f.name for f in fields(kind))}; got {values!r}.")
+    defaults = kind()
+    for key, value in values.items():
+        if key not in {f.name for f in fields(kind)}:
+            raise unknown_name(f"key in section '{name}'", key, (f.name for f in fields(kind)))
+        expected = type(getattr(defaults, key))
+        if type(value) is not expected:
+            raise UsageError(f"{name}.{key} is {value!r}; expected a value of type {expected.__name__}.")
+    return kind(**values)
+
+
+def _value(key: str, value: Any) -> Any:
+    """`value` as the type that the field's default has."""
+    default = getattr(RunConfig(), key)
+    if value is None:
+        return default
+    if isinstance(default, tuple):
+        items = value if isinstance(value, (list, tuple)) else [value]
+        wanted = int if key in {"folds", "seeds"} else str
+        if not all(type(item) is wanted for item in items):
+            raise UsageError(f"{key} is {value!r}; expected {wanted.__name__} values.")
+        return tuple(items)
+    if isinstance(default, dict):
+        if not isinstance(value, Mapping):
+            raise UsageError(f"{key} is {value!r}; expected a section of `key: value` lines.")
+        return {str(k): v for k, v in value.items()}
+    if type(value) is not type(default):
+        raise UsageError(f"{key} is {value!r}; expected a value of type {type(default).__name__}.")
+    return value

@@ -1,0 +1,187 @@
+"""digits: real handwritten digits as bags on a raster, with ten tasks of known difficulty.
+
+Every patch is one of scikit-learn's 1,797 images (UCI optdigits, 8 × 8 pixels, divided by 16), so there is
+nothing to download. A bag is a full square raster of 36 patches; a patient owns one to three bags
+that share the patient's labels. The tasks separate ways of pooling:
+
+========================  ==========  ===========================================================
+task                      prevalence  what decides it
+========================  ==========  ===========================================================
+has_0 has_2 has_4 has_6   .50 - .30   two patches of 36 show the digit: rare presence
+has_9                     .20         the same, rarer
+both_0_2, both_4_6        derived     conjunctions of two presences
+many_3                    .60         share of 3s among the background: a proportion
+block_1                   .50         four 1s stand in one 2 × 2 block, or apart: only the layout
+control                   .40         coin tosses: nothing to learn, must stay near 0.5
+========================  ==========  ===========================================================
+
+Presences share a latent factor, so tasks are correlated as genes are. The images recur between
+bags (about 13,000 patches from 1,797 images): labels belong to bags, so no label leaks, but a model may
+meet a test patch's pixels in training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from milbench.bag import Bag
+from milbench.cohort import Cohort
+from milbench.datasets import Dataset, register_dataset
+
+GRID = 6
+PATCHES = GRID * GRID
+PATIENTS = 280
+WITNESSES = 2
+"""Patches that show the digit of a positive presence task."""
+
+SEED = 0
+PATCH_SIZE = 8
+
+PRESENCE = {"has_0": (0, 0.50, 0.7), "has_2": (2, 0.45, 0.7), "has_4": (4, 0.40, 0.6), "has_6": (6, 0.30, 0.6), "has_9": (9, 0.20, -0.5)}
+"""Task -> digit, prevalence, loading on the latent factor that correlates the tasks."""
+
+CONJUNCTIONS = {"both_0_2": ("has_0", "has_2"), "both_4_6": ("has_4", "has_6")}
+TASKS = (*PRESENCE, *CONJUNCTIONS, "many_3", "block_1", "control")
+CONTROL = "control"
+BACKGROUND = (3, 5, 7, 8)
+SHARE_OF_3 = {True: 0.55, False: 0.35}
+"""Share of 3s among background patches where many_3 is positive or negative."""
+
+
+class DigitBags(NamedTuple):
+    """Everything `digits` consists of; S bags of 36 patches."""
+
+    features: NDArray[np.float32]  # [S, 36, 64]
+    digits: NDArray[np.int64]  # [S, 36] which digit each patch shows
+    truth: NDArray[np.bool_]  # [S, 36, 10] patches that carry the evidence of each task
+    slides: pd.DataFrame
+
+
+def make_digits(seed: int = SEED) -> DigitBags:
+    """The cohort's bags, the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    images = _images_by_digit()
+    labels = _patient_labels(rng)
+    bags_per_patient = rng.choice([1, 2, 3], size=PATIENTS, p=[0.80, 0.15, 0.05])
+    owner = np.repeat(np.arange(PATIENTS), bags_per_patient)
+    digits = np.stack([_lay_out(labels.iloc[patient], rng) for patient in owner])
+    pools = [[images[digit][rng.integers(len(images[digit]))] for digit in bag] for bag in digits]
+    slides = pd.DataFrame({
+        "slide_id": [f"digits-{bag:04d}" for bag in range(len(owner))],
+        "patient_id": [f"patient-{patient:03d}" for patient in owner],
+    }).join(labels.iloc[owner].reset_index(drop=True).astype(float))
+    return DigitBags(np.asarray(pools, dtype=np.float32), digits, _truth(digits, slides), slides)
+
+
+def _images_by_digit() -> list[NDArray[np.float32]]:
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    pixels = (source.data / 16).astype(np.float32)
+    return [pixels[source.target == digit] for digit in range(10)]
+
+
+def _patient_labels(rng: Generator) -> pd.DataFrame:
+    """Labels [P, 10], every prevalence met exactly but the conjunctions', which follow."""
+    factor = rng.standard_normal(PATIENTS)
+    labels = {}
+    for task, (_, prevalence, loading) in PRESENCE.items():
+        score = loading * factor + np.sqrt(1 - loading**2) * rng.standard_normal(PATIENTS)
+        labels[task] = _top(score, prevalence)
+    for task, (first, second) in CONJUNCTIONS.items():
+        labels[task] = labels[first] & labels[second]
+    for task, prevalence in {"many_3": 0.60, "block_1": 0.50, CONTROL: 0.40}.items():
+        labels[task] = _top(rng.random(PATIENTS), prevalence)
+    return pd.DataFrame(labels)[list(TASKS)]
+
+
+def _top(score: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
+    """True for the highest `share` of the scores."""
+    return score >= np.sort(score)[-round(share * len(score))]
+
+
+def _lay_out(labels: pd.Series, rng: Generator) -> NDArray[np.int64]:
+    """Which digit each raster place of a bag shows, [36]."""
+    ones = _block(rng) if labels["block_1"] else _apart(rng)
+    witnesses = [digit for task, (digit, _, _) in PRESENCE.items() if labels[task] for _ in range(WITNESSES)]
+    share = SHARE_OF_3[bool(labels["many_3"])]
+    others = [digit for digit in BACKGROUND if digit != 3]
+    rest = PATCHES - len(ones) - len(witnesses)
+    n_threes = round(share * rest)
+    background = [3] * n_threes + rng.choice(others, size=rest - n_threes).tolist()
+    raster = np.full(PATCHES, 1)
+    raster[np.setdiff1d(np.arange(PATCHES), ones)] = rng.permutation(witnesses + background)
+    return raster
+
+
+def _block(rng: Generator) -> NDArray[np.int64]:
+    """Places of a 2 × 2 block."""
+    row, column = rng.integers(GRID - 1, size=2)
+    return np.array([row * GRID + column, row * GRID + column + 1, (row + 1) * GRID + column, (row + 1) * GRID + column + 1])
+
+
+def _apart(rng: Generator) -> NDArray[np.int64]:
+    """Four places of which no two touch, not even at a corner."""
+    while True:
+        places = rng.choice(PATCHES, size=4, replace=False)
+        rows, columns = places // GRID, places % GRID
+        distance = np.maximum(abs(rows[:, None] - rows), abs(columns[:, None] - columns))
+        if (distance + 9 * np.eye(4)).min() > 1:
+            return places
+
+
+def _truth(digits: NDArray[np.int64], slides: pd.DataFrame) -> NDArray[np.bool_]:
+    """Patches that carry each task's evidence, [S, 36, 10]; none for the control and for scattered 1s."""
+    shows = {digit: digits == digit for digit in range(10)}
+    evidence = {task: shows[digit] for task, (digit, _, _) in PRESENCE.items()}
+    evidence |= {task: evidence[first] | evidence[second] for task, (first, second) in CONJUNCTIONS.items()}
+    evidence["many_3"] = shows[3]
+    evidence["block_1"] = shows[1] & (slides["block_1"].to_numpy() == 1)[:, None]
+    evidence[CONTROL] = np.zeros_like(shows[0])
+    return np.stack([evidence[task] for task in TASKS], axis=-1)
+
+
+def _fingerprint(bags: DigitBags) -> str:
+    digest = hashlib.sha256(bags.features.tobytes())
+    digest.update(bags.slides.to_csv(index=False).encode())
+    return digest.hexdigest()
+
+
+def digits_cohort() -> Cohort:
+    """The embedded cohort, in memory."""
+    bags = make_digits()
+    row_of = {slide: row for row, slide in enumerate(bags.slides["slide_id"])}
+    patients = bags.slides["patient_id"].tolist()
+    places = np.stack([np.arange(PATCHES) % GRID, np.arange(PATCHES) // GRID], axis=1) * PATCH_SIZE
+    coords = torch.from_numpy(places)
+
+    def load(slide_id: str) -> Bag:
+        row = row_of[slide_id]
+        return Bag(
+            features=torch.from_numpy(bags.features[row]),
+            slide_id=slide_id,
+            patient_id=patients[row],
+            coords=coords,
+            patch_size=PATCH_SIZE,
+            instance_labels=torch.from_numpy(bags.truth[row]),
+        )
+
+    return Cohort(
+        name="digits",
+        slides=bags.slides,
+        tasks=TASKS,
+        in_features=bags.features.shape[-1],
+        fingerprint=_fingerprint(bags),
+        load=load,
+        n_folds=3,
+        control_tasks=(CONTROL,),
+        model_defaults={"hidden": 64, "attention": 32},
+        trainer_defaults={"lr": 5e-3, "weight_decay": 1e-4, "epochs": 60, "bags_per_step": 16},
+    )

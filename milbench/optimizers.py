@@ -1,0 +1,73 @@
+"""Optimisers that torch does not have: Lookahead around RAdam, TransMIL's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import RAdam
+
+from milbench.errors import UsageError
+
+
+class LookaheadRAdam(RAdam):
+    """RAdam whose weights are pulled back, every few steps, to a slower copy of themselves.
+
+    RAdam's step (Liu et al., ICLR 2020, decoupled weight decay) is torch's own. After every
+    `sync_period` steps the slow weights move `slow_share` of the way to the fast ones, which
+    restart from there (Zhang et al., NeurIPS 2019)::
+
+        slow <- slow + slow_share * (fast - slow);  fast <- slow
+
+    As in szc19990412/TransMIL@9d6aee5 the slow copy is first taken AT the first synchronisation,
+    which therefore changes nothing; the paper takes it before the first step. The copy and the
+    step count live in `state`, so `state_dict` holds all that a resumed training needs.
+
+    Parameters
+    ----------
+    params : parameters or groups, as for every torch optimiser.
+    lr, betas, eps, weight_decay : of RAdam.
+    sync_period : steps between two synchronisations.
+    slow_share : fraction of the way that the slow weights go, in (0, 1].
+
+    Raises
+    ------
+    UsageError : `sync_period` below 1 or `slow_share` outside (0, 1].
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        sync_period: int = 6,
+        slow_share: float = 0.5,
+    ) -> None:
+        if sync_period < 1:
+            raise UsageError(f"sync_period is {sync_period}; expected at least one step.")
+        if not 0 < slow_share <= 1:
+            raise UsageError(f"slow_share is {slow_share}; expected a fraction above 0 and at most 1.")
+        super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True)
+        self.sync_period = sync_period
+        self.slow_share = slow_share
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Loss of `closure` if there is one; the weights have moved."""
+        loss = super().step(closure)
+        for parameter, state in self.state.items():
+            if int(state["step"]) % self.sync_period == 0:
+                self._synchronise(parameter, state)
+        return loss
+
+    @torch.no_grad()
+    def _synchronise(self, parameter: Tensor, state: dict[str, Any]) -> None:
+        if "slow" not in state:
+            state["slow"] = parameter.detach().clone()
+            return
+        state["slow"].lerp_(parameter, self.slow_share)
+        parameter.copy_(state["slow"])

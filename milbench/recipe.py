@@ -1,0 +1,146 @@
+"""Recipe: optimiser, schedule, epochs and selection rule, as frozen data with a name.
+
+Two protocols make recipes:
+
+- ``m4``: the common trainer of the M4 study, the same for every model (Bigyehahaha/M4@192a77b).
+  A cohort may declare settings fit for its size; they too are the same for every model.
+- ``official``: what each model's own repository does, declared beside the model.
+
+Precedence, lowest first: protocol, cohort (``m4`` only), the user's ``trainer.*``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from math import cos, pi
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from milbench.errors import UsageError, unknown_name
+from milbench.models import MILModel
+
+Protocol = Literal["m4", "official"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    Attributes
+    ----------
+    name : protocol that it comes from.
+    optimizer : "adam" or "lookahead_radam".
+    lr, betas, weight_decay : of the optimiser; Adam's decay is coupled (L2), RAdam's decoupled.
+    decay_vectors : whether one-dimensional tensors (biases, norm scales) decay too.
+    schedule : "constant", "cosine" (per epoch, down to `lr_floor` times `lr`) or "multistep".
+    milestones, gamma : epochs at which "multistep" multiplies the rate by `gamma`.
+    epochs : passes over the training slides.
+    bags_per_step : bags an optimiser step; their losses are averaged.
+    select_by : "val_auroc" (strictly best mean validation AUROC) or "val_loss" (lowest).
+    select_after : fraction of the epochs before which no epoch can be selected.
+    patience : epochs without improvement before training stops; None = never.
+    clip_norm : gradient norm to which each top-level part of the model is clipped; None = no clipping.
+    model : constructor arguments that the recipe asks for.
+    """
+
+    name: str = "m4"
+    optimizer: Literal["adam", "lookahead_radam"] = "adam"
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 4e-5
+    decay_vectors: bool = True
+    schedule: Literal["constant", "cosine", "multistep"] = "cosine"
+    lr_floor: float = 0.1
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    epochs: int = 32
+    bags_per_step: int = 1
+    select_by: Literal["val_auroc", "val_loss"] = "val_auroc"
+    select_after: float = 0.0
+    patience: int | None = None
+    clip_norm: float | None = None
+    model: Mapping[str, Any] = field(default_factory=dict)
+
+    def lr_factor(self, epoch: int) -> float:
+        """Learning rate of `epoch` (from 0) as a fraction of `lr`."""
+        if self.schedule == "cosine":
+            return (1 + cos(pi * epoch / self.epochs)) / 2 * (1 - self.lr_floor) + self.lr_floor
+        if self.schedule == "multistep":
+            return float(self.gamma ** sum(epoch >= milestone for milestone in self.milestones))
+        return 1.0
+
+    def can_select(self, epoch: int) -> bool:
+        """Whether `epoch` (from 0) may be the one that is kept."""
+        return self.select_after == 0 or epoch > self.select_after * self.epochs
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for the trial's identity and for YAML."""
+        return asdict(self)
+
+
+SETTINGS = tuple(f.name for f in fields(Recipe) if f.name not in {"name", "model"})
+"""What `trainer.*` may set."""
+
+_TYPES = get_type_hints(Recipe)
+_POSITIVE = {"lr", "epochs", "bags_per_step"}
+_NOT_NEGATIVE = {"weight_decay", "lr_floor", "select_after"}
+
+
+def recipe_for(
+    model: type[MILModel], protocol: str, cohort_settings: Mapping[str, Any], user_settings: Mapping[str, Any]
+) -> Recipe:
+    """Recipe of one model on one cohort.
+
+    Raises
+    ------
+    UsageError : unknown protocol or setting, or a value that makes no sense.
+    """
+    if protocol == "m4":
+        base = changed(Recipe(), cohort_settings)
+    elif protocol == "official":
+        base = _official(model)
+    else:
+        raise unknown_name("protocol", protocol, ("m4", "official"))
+    return changed(base, user_settings)
+
+
+def _official(model: type[MILModel]) -> Recipe:
+    declared = dict(model.info.official_recipe)
+    if not declared:
+        return Recipe(name="official")
+    arguments = declared.pop("model", {})
+    return replace(changed(Recipe(name="official"), declared), model=dict(arguments))
+
+
+def changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """`recipe` with `settings` checked and put in."""
+    return replace(recipe, **{key: _checked(key, value) for key, value in settings.items()})
+
+
+def _checked(key: str, value: Any) -> Any:
+    if key not in SETTINGS:
+        raise unknown_name("trainer setting", key, SETTINGS)
+    value = _as_type(key, value)
+    if value is not None and ((key in _POSITIVE and value <= 0) or (key in _NOT_NEGATIVE and value < 0)):
+        raise UsageError(f"trainer.{key} is {value}; it must be {'above' if key in _POSITIVE else 'at least'} 0.")
+    return value
+
+
+def _as_type(key: str, value: Any) -> Any:
+    """`value` as the type that the field declares: YAML gives lists for tuples and 1 for 1.0."""
+    wanted = _TYPES[key]
+    if get_origin(wanted) is Literal:
+        if value not in get_args(wanted):
+            raise unknown_name(f"trainer.{key}", str(value), get_args(wanted))
+        return value
+    if value is None and type(None) in get_args(wanted):
+        return None
+    if get_origin(wanted) is tuple and isinstance(value, (list, tuple)):
+        return tuple(value)
+    expected = next((t for t in (*get_args(wanted), wanted) if t in (bool, int, float)), None)
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if expected is None or type(value) is not expected:
+        name = expected.__name__ if expected else "list"
+        raise UsageError(f"trainer.{key} is {value!r}; expected a value of type {name}.")
+    return value

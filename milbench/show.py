@@ -1,0 +1,120 @@
+"""What the command line prints: tables and closing lines, nothing computed here."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from milbench.benchmark import Benchmark, Outcome
+    from milbench.datasets import Dataset
+    from milbench.models import MILModel
+
+MAX_WARNINGS = 8
+"""Warnings printed for one cohort; all of them stand in datasets.json."""
+
+
+def benchmark_header(console: Console, benchmark: Benchmark) -> None:
+    """Print what is compared, on what, and what the cohorts' audits found."""
+    for entry in benchmark.entries:
+        cohort, split = entry.cohort, entry.split
+        _line(console, f"{cohort.name}: {len(cohort.slides)} slides, {cohort.slides['patient_id'].nunique()} patients, "
+              f"{len(cohort.tasks)} tasks, {cohort.in_features}-d features, splits {split.protocol} ({split.sha256[:8]})")  # fmt: skip
+        defaults = {**cohort.model_defaults, **cohort.trainer_defaults}
+        if defaults:
+            _line(console, f"  settings for its size, the same for all models: {settings_text(defaults)}")
+        notes = [*cohort.notes, *entry.audit.warnings]
+        for note in notes[:MAX_WARNINGS]:
+            _line(console, f"  note: {note}")
+        if len(notes) > MAX_WARNINGS:
+            _line(console, f"  and {len(notes) - MAX_WARNINGS} more notes, in {benchmark.run.path}/datasets.json")
+    _line(console, f"protocol {benchmark.config.protocol}, run folder {benchmark.run.path}")
+
+
+def outcome(console: Console, result: Outcome) -> None:
+    """Print the result table, where the run lies, and what to do next."""
+    from milbench.stats import score_table, summary
+
+    run = result.run
+    trials = run.trials()
+    if trials:
+        console.print(result_table(summary(score_table([run])), run.datasets))
+        _line(console, "mean test AUROC over tasks ± standard deviation over folds and seeds (training variability, "
+              "not a confidence interval); control tasks are left out")  # fmt: skip
+    parts = {"done": result.done, "done before": result.already, "failed": result.failed, "left": result.left}
+    _line(console, ", ".join(f"{count} trials {name}" for name, count in parts.items() if count))
+    for failure in run.failures()[:MAX_WARNINGS]:
+        _line(console, f"  failed: {failure['id']}: {failure['type']}: {failure['message']}")
+    _line(console, f"run: {run.path}")
+    _line(console, f"next: milbench report {run.path}\n      milbench ui")
+
+
+def result_table(summary: Any, datasets: Mapping[str, Any]) -> Table:
+    """Models × cohorts, from the rows of `milbench.stats.summary`."""
+    names = list(dict.fromkeys(summary["dataset"]))
+    table = Table(title=None)
+    table.add_column("model")
+    for name in names:
+        table.add_column(datasets[name]["title"], justify="right")
+    for model, rows in summary.groupby("model", sort=False):
+        cells = {row.dataset: f"{row.mean:.3f} ± {row.sd:.3f}" for row in rows.itertuples()}
+        table.add_row(str(rows["title"].iloc[0] or model), *(cells.get(name, "-") for name in names))
+    return table
+
+
+def plan(console: Console, benchmark: Benchmark) -> None:
+    """Print numbers of trials by model and dataset, of bags, and a rough estimate of time."""
+    benchmark_header(console, benchmark)
+    from milbench.estimate import estimated_seconds
+    from milbench.progress import duration
+
+    todo = [trial for trial in benchmark.trials if benchmark.run.trial(trial.id) is None]
+    table = Table()
+    for column in ("dataset", "model", "trials", "to do", "epochs", "bags a trial"):
+        table.add_column(column, justify="left" if column in {"dataset", "model"} else "right")
+    planned = Counter((trial.dataset, trial.model) for trial in benchmark.trials)
+    left = Counter((trial.dataset, trial.model) for trial in todo)
+    recipes = {(trial.dataset, trial.model): trial.recipe for trial in benchmark.trials}
+    sizes = {entry.cohort.name: len(entry.cohort.slides) for entry in benchmark.entries}
+    for pair, count in planned.items():
+        table.add_row(*pair, str(count), str(left[pair]), str(recipes[pair].epochs), str(sizes[pair[0]]))
+    console.print(table)
+    seconds, how = estimated_seconds(benchmark)
+    _line(console, f"{len(benchmark.trials)} trials, {len(todo)} to do; about {duration(seconds)} with "
+          f"{os.cpu_count()} cores ({how})")  # fmt: skip
+
+
+def models(console: Console, known: Mapping[str, type[MILModel]]) -> None:
+    """Print every registered model with what it is and where it comes from."""
+    table = Table()
+    for column in ("name", "title", "tasks", "order of patches", "paper", "official code"):
+        table.add_column(column)
+    for name, model in known.items():
+        info = model.info
+        table.add_row(name, info.title, info.tasks, "matters" if info.order_matters else "-", info.paper, info.official)
+    console.print(table)
+
+
+def datasets(console: Console, known: Iterable[Dataset]) -> None:
+    """Print every catalogue entry."""
+    table = Table()
+    for column in ("name", "slides", "patients", "tasks", "splits", "what"):
+        table.add_column(column, justify="right" if column in {"slides", "patients"} else "left")
+    for entry in known:
+        tasks = ", ".join(entry.tasks)
+        table.add_row(entry.name, str(entry.n_slides), str(entry.n_patients), tasks, entry.splits, entry.description)
+    console.print(table)
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """"hidden=64, lr=0.005" for captions and lines."""
+    return ", ".join(f"{key}={value}" for key, value in settings.items())
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
