@@ -1,1 +1,11 @@
-"""The nine baselines. Importing this package registers every model file in it."""
+"""The nine baselines. Importing this package registers every model, in the order of the study's tables."""
+
+from __future__ import annotations
+
+if __name__ != "milbench_baselines":
+    # a second class object for every model would follow, and half of the registry would not be the other half
+    raise ImportError("import these models as `milbench_baselines`, not by the name of their folder")
+
+from milbench_baselines import mean_pooling, max_pooling, amil, dsmil, transmil, dtfd_mil, mmoe, m4  # isort: skip
+
+__all__ = ["amil", "dsmil", "dtfd_mil", "m4", "max_pooling", "mean_pooling", "mmoe", "transmil"]

@@ -15,12 +15,15 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from milbench.errors import unknown_name
 from milbench.models import BagOutput, MILModel, register_model
 
+from .layers.averaging import logit_of_mean_probability
 from .layers.checkpoint import load_official, shape_of
+from .layers.options import one_of
+
+Init = Literal["default", "orthogonal"]
 
 OFFICIAL_RECIPE = {
     "optimizer": "adam",
@@ -55,10 +58,10 @@ class DSMIL(MILModel):
 
     With features x_n and classes c::
 
-        s_n = W x_n + w                                     instance stream
-        i_c = argmax_n s_nc                                 critical instance
-        A_cn = softmax_n q(x_n) . q(x_{i_c}) / sqrt(width)  bag stream
-        logit_c = conv(A v(x))_c
+        s_n = W x_n + w                                     (1) instance stream
+        i_c = argmax_n s_nc                                 (2) critical instance
+        A_cn = softmax_n q(x_n) . q(x_{i_c}) / sqrt(width)  (3) bag stream
+        logit_c = conv(A v(x))_c                            (4)
 
     Every task is a class here, and all classes' bag rows feed every logit.
 
@@ -88,7 +91,7 @@ class DSMIL(MILModel):
         transforms_values: bool = False,
         embeds: bool = False,
         average_streams: bool = False,
-        init: Literal["default", "orthogonal"] = "default",
+        init: Init = "default",
     ) -> None:
         super().__init__(in_features, n_tasks)
         width = hidden if embeds else in_features
@@ -104,23 +107,21 @@ class DSMIL(MILModel):
         )
         self.head = nn.Conv1d(n_tasks, n_tasks, kernel_size=width)
         self.scale = 1 / sqrt(attention)
-        if init not in ("default", "orthogonal"):
-            raise unknown_name("init", init, ("default", "orthogonal"))
-        if init == "orthogonal":
+        if one_of(Init, init=init) == "orthogonal":
             self.apply(_start_orthogonal)
 
     def forward(self, features: Tensor) -> BagOutput:
         """Logits [C], bag-stream attention [C, N]; aux `instance_logits` [N, C], `top_logits` [C], `bag_logits` [C]."""
-        mask = self._patch_mask(features)                               # [N]        0, or -inf where left out
+        mask = self._patch_mask(features)                               # [N]       0, or -inf where left out
         h = self.embed(features)                                        # [N, K]
-        s = self.score(h)                                               # [N, C]     instance stream, eq. 3
-        top, critical = (s + mask[:, None]).max(dim=0)                  # [C], [C]
-        q = self.query(h)                                               # [N, Q]     eq. 4
-        likeness = self.query(h[critical]) @ q.T * self.scale           # [C, N]     eq. 5
-        attention = (likeness + mask).softmax(dim=1)                    # [C, N]
-        rows = attention @ self.value(h)                                # [C, K]     eq. 6
-        bag = self.head(rows[None])[0, :, 0]                            # [C]
-        logits = _mean_probability(top, bag) if self.average_streams else bag
+        s = self.score(h)                                               # [N, C]    (1)
+        top, critical = (s + mask[:, None]).max(dim=0)                  # [C], [C]  (2)
+        q = self.query(h)                                               # [N, Q]
+        likeness = self.query(h[critical]) @ q.T * self.scale           # [C, N]
+        attention = (likeness + mask).softmax(dim=1)                    # [C, N]    (3)
+        rows = attention @ self.value(h)                                # [C, K]
+        bag = self.head(rows[None])[0, :, 0]                            # [C]       (4)
+        logits = logit_of_mean_probability(torch.stack((top, bag))) if self.average_streams else bag
         return BagOutput(logits, attention, {"instance_logits": s, "top_logits": top, "bag_logits": bag})
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
@@ -161,13 +162,7 @@ def _query(width: int, attention: int, *, nonlinear: bool) -> nn.Module:
     return nn.Sequential(first, nn.ReLU(), nn.Linear(attention, attention), nn.Tanh()) if nonlinear else first
 
 
-def _mean_probability(a: Tensor, b: Tensor) -> Tensor:
-    """Logit of the mean of two probabilities that are given by their logits."""
-    return torch.logaddexp(logsigmoid(a), logsigmoid(b)) - torch.logaddexp(logsigmoid(-a), logsigmoid(-b))
-
-
 def _start_orthogonal(layer: nn.Module) -> None:
     if isinstance(layer, (nn.Linear, nn.Conv1d)):
         nn.init.orthogonal_(layer.weight)
-        assert layer.bias is not None
-        nn.init.zeros_(layer.bias)
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # all have one here

@@ -2,30 +2,30 @@
 
 paper   : Zhang et al., "DTFD-MIL: double-tier feature distillation MIL", CVPR 2022.
 code    : hrzhang1123/DTFD-MIL@10964f4.
-differs : the distilled rows are detached and both losses summed: the same gradients as the official two
-          optimisers, which discard the second tier's gradient into the first;
-          the logit is the difference of the two official ones, so BCE on it is their cross-entropy;
-          a bag has at most N pseudo-bags unless `small_bags="official"`;
-          evaluation groups by a permutation fixed by N, the official one draws anew at each pass;
-          MaxS and MaxMinS rank by the logit of the official class probability (the same order).
+differs : distilled rows detached, losses summed: the gradients of the official two optimisers, which discard tier 2's
+          into tier 1; the logit is the difference of the official two, so BCE on it is their cross-entropy;
+          at most N pseudo-bags unless `small_bags="official"`; evaluation's grouping is fixed by N, not drawn anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, pad
+from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
-from milbench.errors import UsageError, unknown_name
+from milbench.errors import UsageError
 from milbench.models import BagOutput, MILModel, register_model
 
+from .layers.averaging import logit_of_mean_probability
 from .layers.checkpoint import load_official, shape_of
 from .layers.gated_attention import GatedAttention
-from .layers.two_class import TwoClassHead, log_odds, refuse_several_tasks
+from .layers.options import one_of
+from .layers.pseudo_bags import fixed_orders, members_of_parts, sizes_of_parts
+from .layers.residual import Residual
+from .layers.two_class import AttentionClassifier, TwoClassHead, log_odds, refuse_several_tasks
 
 Distillation = Literal["AFS", "MaxS", "MaxMinS"]
 SmallBags = Literal["cap", "official"]
@@ -44,16 +44,13 @@ OFFICIAL_RECIPE = {
 
 OFFICIAL_NAMES = {
     "dimReduction.fc1": "reduction.0",
-    **{
-        f"{official}.{layer}": f"{own}.{branch}"
-        for official, own in (("attention", "attention"), ("attCls.attention", "tier_two.attention"))
-        for layer, branch in (
-            ("attention_V.0", "tanh_branch"),
-            ("attention_U.0", "sigmoid_branch"),
-            ("attention_weights", "score"),
-        )
-    },
+    "attention.attention_V.0": "attention.tanh_branch",
+    "attention.attention_U.0": "attention.sigmoid_branch",
+    "attention.attention_weights": "attention.score",
     "classifier.fc": "classifier.linear",
+    "attCls.attention.attention_V.0": "tier_two.attention.tanh_branch",
+    "attCls.attention.attention_U.0": "tier_two.attention.sigmoid_branch",
+    "attCls.attention.attention_weights": "tier_two.attention.score",
     "attCls.classifier.fc": "tier_two.classifier.linear",
 }
 
@@ -77,11 +74,11 @@ class Round(NamedTuple):
     official_recipe=OFFICIAL_RECIPE,
 )
 class DTFDMIL(MILModel):
-    """Gated-attention MIL on random pseudo-bags, then on what was distilled from them.
+    """Gated-attention MIL on the pseudo-bags g of the shuffled patches, then on what is distilled from them.
 
-    For each pseudo-bag g of the shuffled patches::
+    ::
 
-        h_n = ReLU(W x_n)                                     (1) reduction
+        h_n = ReLU(W x_n)                                     (1)
         a_n = softmax over g of gated attention(h_n)          (2)
         b_g = sum_g a_n h_n;  tier-1 logits = C b_g + c       (3)
         AFS: b_g. MaxS, MaxMinS: h of the patches with the
@@ -94,8 +91,7 @@ class DTFDMIL(MILModel):
     hidden, attention : widths of h and of both gated attentions. Official: 512, 128.
     dropout, tier_two_dropout : in front of the tiers' classifiers. Official `droprate`, `droprate_2`: 0.
     distillation : official `distill_type`; MAS is in no released code path.
-    pseudo_bags, total_instances : official `numGroup` and `total_instance`; MaxS and MaxMinS keep
-        `total_instances // pseudo_bags` patches a pseudo-bag (and end).
+    pseudo_bags, total_instances : official `numGroup`, `total_instance`; their quotient is kept by MaxS, MaxMinS.
     residual_layers : residual blocks after the reduction. Official `numLayer_Res`: 0.
     regroupings : groupings that evaluation averages over. Official `num_MeanInference`: 1.
     small_bags : "cap" makes at most N pseudo-bags (as torchmil does); "official" leaves pseudo-bags empty.
@@ -119,20 +115,15 @@ class DTFDMIL(MILModel):
     ) -> None:
         super().__init__(in_features, n_tasks)
         refuse_several_tasks("DTFD-MIL", n_tasks)
-        if distillation not in get_args(Distillation):
-            raise unknown_name("distillation", distillation, get_args(Distillation))
-        if small_bags not in get_args(SmallBags):
-            raise unknown_name("small_bags", small_bags, get_args(SmallBags))
-        if not 1 <= pseudo_bags <= total_instances or regroupings < 1:
-            raise UsageError(
-                f"pseudo_bags={pseudo_bags}, total_instances={total_instances}, regroupings={regroupings}; expected "
-                "at least one of each, and at least as many instances as pseudo-bags (else none is distilled)."
-            )
-        self.distillation = distillation
+        if pseudo_bags < 1 or regroupings < 1:
+            raise UsageError(f"pseudo_bags={pseudo_bags}, regroupings={regroupings}; expected at least 1 of each.")
+        if distillation != "AFS" and total_instances < pseudo_bags:
+            raise UsageError(f"total_instances={total_instances}; {distillation} needs {pseudo_bags}, one a part.")
+        self.distillation = one_of(Distillation, distillation=distillation)
         self.pseudo_bags = pseudo_bags
         self.kept = total_instances // pseudo_bags
         self.regroupings = regroupings
-        self.small_bags = small_bags
+        self.small_bags = one_of(SmallBags, small_bags=small_bags)
         self.reduction = nn.Sequential(
             nn.Linear(in_features, hidden, bias=False), nn.ReLU(), *(Residual(hidden) for _ in range(residual_layers))
         )
@@ -154,24 +145,21 @@ class DTFDMIL(MILModel):
         rounds = [self._round(h, scores, order) for order in orders]        # R of them
         slide_logits = torch.stack([r.slide_logits for r in rounds])        # [R, 2]
         attention = torch.stack([r.attention for r in rounds]).mean(dim=0)  # [N]
-        aux = {
-            "pseudo_logits": torch.cat([r.pseudo_logits for r in rounds]),
-            "slide_logits": slide_logits,
-            "distilled": torch.cat([r.distilled for r in rounds]),
-        }
-        return BagOutput(_mean_probability(log_odds(slide_logits))[None], attention[None], aux)
+        aux = {name: torch.cat([getattr(r, name) for r in rounds]) for name in ("pseudo_logits", "distilled")}
+        aux["slide_logits"] = slide_logits
+        return BagOutput(logit_of_mean_probability(log_odds(slide_logits))[None], attention[None], aux)
 
     def _round(self, h: Tensor, scores: Tensor, order: Tensor) -> Round:
-        sizes = _sizes(h.shape[0], self.pseudo_bags)
-        member = _members(order, sizes)                                     # [G, N]
+        sizes = sizes_of_parts(h.shape[0], self.pseudo_bags)
+        member = members_of_parts(order, sizes)                             # [G, N]
         a = torch.where(member, scores, -torch.inf).softmax(dim=1)          # [G, N]   (2)
         b = a @ h                                                           # [G, L]   (3)
         if self.small_bags == "official":
             b = pad(b, (0, 0, 0, self.pseudo_bags - len(sizes)))            # empty pseudo-bags are zero rows
         attention = a.sum(dim=0)                                            # [N]      one group a patch
-        distilled = b if self.distillation == "AFS" else self._extremes(h, attention, member, sizes)
-        distilled = distilled.detach()                                      # [M, L]   (4)
-        return Round(self.classifier(b), distilled, self.tier_two(distilled), attention)
+        rows = b if self.distillation == "AFS" else self._extremes(h, attention, member, sizes)
+        rows = rows.detach()                                                # [M, L]   (4)
+        return Round(self.classifier(b), rows, self.tier_two(rows), attention)  #      (5)
 
     def _extremes(self, h: Tensor, attention: Tensor, member: Tensor, sizes: list[int]) -> Tensor:
         """Rows [M, L] of the patches with most, and for MaxMinS least, evidence of class 1 in each pseudo-bag."""
@@ -189,8 +177,7 @@ class DTFDMIL(MILModel):
         n = features.shape[0]
         if self.training:
             return [torch.randperm(n, device=features.device)]
-        fixed = np.random.default_rng(n)
-        return [torch.from_numpy(fixed.permutation(n)).to(features.device) for _ in range(self.regroupings)]
+        return fixed_orders(n, self.regroupings, features.device)
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
         """Mean cross-entropy of the pseudo-bags plus that of the slide, a scalar."""
@@ -203,60 +190,10 @@ class DTFDMIL(MILModel):
 
     @classmethod
     def from_official(cls, state_dict: Mapping[str, Tensor], **options: Any) -> DTFDMIL:
-        """`DTFDMIL` in eval mode from the four official parts, prefixed `dimReduction.`, `attention.`, ..."""
+        """`DTFDMIL` in eval mode from the four official parts, prefixed `classifier.`, `attention.`, ..."""
         hidden, in_features = shape_of(state_dict, "dimReduction.fc1.weight")
         blocks = {name.split(".")[2] for name in state_dict if name.startswith("dimReduction.resBlocks.")}
-        told = {
-            "hidden": hidden,
-            "attention": shape_of(state_dict, "attention.attention_V.0.weight")[0],
-            "residual_layers": len(blocks),
-        }
+        width = shape_of(state_dict, "attention.attention_V.0.weight")[0]
+        told: dict[str, Any] = {"hidden": hidden, "attention": width, "residual_layers": len(blocks)}
         names = OFFICIAL_NAMES | {f"dimReduction.resBlocks.{i}": f"reduction.{i + 2}" for i in range(len(blocks))}
-        return load_official(cls(in_features, 1, **{**told, **options}), state_dict, names)
-
-
-class Residual(nn.Module):
-    """x + ReLU(Linear(ReLU(Linear x))) [N, L], no biases."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        first, second = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
-        self.block = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, L]."""
-        return x + self.block(x)  # type: ignore[no-any-return]
-
-
-class AttentionClassifier(nn.Module):
-    """Gated-attention MIL without an embedding: two logits of rows [M, L]."""
-
-    def __init__(self, width: int, attention: int, dropout: float) -> None:
-        super().__init__()
-        self.attention = GatedAttention(width, attention)
-        self.classifier = TwoClassHead(width, dropout)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Logits [2]."""
-        weights = self.attention(rows).softmax(dim=0)  # [M]
-        return self.classifier(weights @ rows)  # type: ignore[no-any-return]
-
-
-def _sizes(n: int, groups: int) -> list[int]:
-    """Sizes of the non-empty parts of n patches cut as by `numpy.array_split`: the first ones get the rest."""
-    return [n // groups + (g < n % groups) for g in range(min(groups, n))]
-
-
-def _members(order: Tensor, sizes: list[int]) -> Tensor:
-    """[G, N], which patch is in which pseudo-bag when `order` [N] is cut into consecutive parts of these sizes."""
-    position = order.argsort()
-    ends = torch.tensor(sizes, device=order.device).cumsum(dim=0)[:, None]
-    starts = torch.cat((torch.zeros_like(ends[:1]), ends[:-1]))
-    return (starts <= position) & (position < ends)
-
-
-def _mean_probability(logits: Tensor) -> Tensor:
-    """Logit of the mean of the probabilities whose logits [R] are given."""
-    if len(logits) == 1:
-        return logits[0]
-    return logsigmoid(logits).logsumexp(dim=0) - logsigmoid(-logits).logsumexp(dim=0)
+        return load_official(cls(in_features, 1, **told | options), state_dict, names)

@@ -13,7 +13,7 @@ import torch
 
 from milbench.cohort import Cohort
 from milbench.config import RunConfig
-from milbench.datasets import dataset_names
+from milbench.datasets import all_datasets
 from milbench.engine import Interrupts, execute
 from milbench.environment import describe_environment
 from milbench.errors import StoreError, UsageError
@@ -95,7 +95,7 @@ def _sources(config: RunConfig) -> list[CohortSource]:
     root = Path(config.data_root) if config.data_root else None
     named = [
         CohortSource(name=name, data_root=root, allow_missing=config.allow_missing)
-        for name in (select("dataset", config.datasets, dataset_names()) if config.datasets else [])
+        for name in (select("dataset", config.datasets, all_datasets()) if config.datasets else [])
     ]
     own = [CohortSource(path=Path(path).absolute(), allow_missing=config.allow_missing) for path in config.cohorts]
     return named + own

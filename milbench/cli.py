@@ -207,7 +207,7 @@ def _datasets(options: argparse.Namespace) -> int:
     from milbench import show
     from milbench.datasets import all_datasets
 
-    show.datasets(Console(highlight=False), all_datasets())
+    show.datasets(Console(highlight=False), all_datasets().values())
     return EXIT_OK
 
 

@@ -1,14 +1,27 @@
-"""Cohort: slides × tasks, and a way to load each slide as a `Bag`."""
+"""Cohort: slides × tasks, and a way to load each slide as a `Bag`. A user's own is a folder or a YAML file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
-from milbench.bag import Bag
+from milbench.bag import Bag, check_features
+from milbench.errors import DataError, LabelTableError, UsageError, unknown_name
+from milbench.formats import FeatureFolder, open_features
+from milbench.labels import contradictions, one_class_tasks, read_labels
+from milbench.scaling import MODES
+
+FINGERPRINT_BYTES = 65_536
+"""Bytes read from either end of a feature file: enough to notice another extraction without reading terabytes."""
+
+LABELS = "labels.csv"
+FEATURE_PLACES = ("features", ".")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,3 +60,166 @@ class Cohort:
     title: str = ""
     control_tasks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CohortFile:
+    """A user's cohort.yaml, paths resolved; the keys are the user's.
+
+    Attributes
+    ----------
+    labels, features : label table and feature folder; relative to the file.
+    tasks : columns of the label table; empty = every column but the ids.
+    splits : "kfold", "m4" or a saved split table.
+    model, trainer : settings fit for the cohort's size, the same for every model.
+    """
+
+    name: str
+    labels: Path
+    features: Path
+    feature_scaling: str = "none"
+    tasks: tuple[str, ...] = ()
+    splits: str = "kfold"
+    n_folds: int = 5
+    title: str = ""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+
+
+TYPES: Mapping[str, tuple[type, str]] = {
+    "name": (str, "text"), "labels": (str, "a path"), "features": (str, "a path"), "feature_scaling": (str, "text"),
+    "tasks": (list, "a list"), "splits": (str, "text"), "n_folds": (int, "a number"), "title": (str, "text"),
+    "model": (dict, "a section"), "trainer": (dict, "a section"),
+}  # fmt: skip
+"""What each key of a cohort.yaml must be."""
+
+
+def folder_cohort(path: Path, *, allow_missing: bool = False) -> Cohort:
+    """The cohort in a folder (`labels.csv` and features) or described by a YAML file.
+
+    Parameters
+    ----------
+    path : folder, or YAML file with the keys of `CohortFile`.
+    allow_missing : skip slides without features, and features without label, instead of refusing them.
+
+    Raises
+    ------
+    DataError : a file is missing or unusable.
+    UsageError : an unknown key or a value of the wrong type in the YAML file.
+    """
+    if not path.exists():
+        raise DataError(f"cohort {path} does not exist. Expected a folder with {LABELS} and features, or a YAML file.")
+    return read_cohort(_from_folder(path) if path.is_dir() else _from_yaml(path), allow_missing=allow_missing)
+
+
+def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequence[str] = ()) -> Cohort:
+    """The cohort that `file` describes; `notes` go before those made here."""
+    if file.feature_scaling not in MODES:
+        raise unknown_name("feature_scaling", file.feature_scaling, MODES)
+    slides = read_labels(file.labels, file.tasks or None)
+    tasks = tuple(column for column in slides if column not in ("slide_id", "patient_id"))
+    folder = open_features(file.features)
+    slides, skipped = _matched(slides, folder, file, allow_missing=allow_missing)
+    width = folder.width(slides["slide_id"].iloc[0])
+    return Cohort(
+        name=file.name,
+        slides=slides,
+        tasks=tasks,
+        in_features=width,
+        fingerprint=_fingerprint(slides, folder),
+        load=_loader(slides, folder, width),
+        splits=file.splits,
+        n_folds=file.n_folds,
+        feature_scaling=file.feature_scaling,
+        model_defaults=file.model,
+        trainer_defaults=file.trainer,
+        title=file.title,
+        notes=(*notes, folder.layout, *skipped, *contradictions(slides, tasks), *one_class_tasks(slides, tasks)),
+    )
+
+
+def _from_folder(path: Path) -> CohortFile:
+    for name in ("cohort.yaml", "cohort.yml"):
+        if (path / name).is_file():
+            return _from_yaml(path / name)
+    features = next((path / place for place in FEATURE_PLACES if (path / place).is_dir()), path)
+    return CohortFile(name=path.resolve().name, labels=path / LABELS, features=features)
+
+
+def _from_yaml(path: Path) -> CohortFile:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path} cannot be read as YAML: {error}.") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path} must hold `key: value` lines with at least name, labels and features.")
+    for key, value in values.items():
+        _check_key(path, str(key), value)
+    for key in ("name", "labels", "features"):
+        if key not in values:
+            raise DataError(f"{path}: the key '{key}' is missing. A cohort needs name, labels and features.")
+    base = path.parent
+    file = CohortFile(**{**values, "labels": base / values["labels"], "features": base / values["features"]})
+    splits = str(base / file.splits) if (base / file.splits).is_file() else file.splits
+    return replace(file, tasks=tuple(map(str, file.tasks)), splits=splits)
+
+
+def _check_key(path: Path, key: str, value: Any) -> None:
+    if key not in TYPES:
+        raise UsageError(f"{path}: {unknown_name('key', key, TYPES)}")
+    expected, text = TYPES[key]
+    if not isinstance(value, expected) or isinstance(value, bool):
+        raise UsageError(f"{path}: {key} is {value!r}; expected {text}.")
+
+
+def _matched(
+    slides: pd.DataFrame, folder: FeatureFolder, file: CohortFile, *, allow_missing: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """Slides that have both label and features, and a note on each kind that was skipped."""
+    files = folder.files()
+    without_features = [slide for slide in slides["slide_id"] if slide not in files]
+    without_label = sorted(set(files) - set(slides["slide_id"]))
+    notes = []
+    for what, names in (("labelled slides have no features", without_features), ("feature files have no label", without_label)):
+        if not names:
+            continue
+        text = f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        if not allow_missing:
+            raise LabelTableError(
+                f"cohort '{file.name}': {text}; labels {file.labels}, {folder.layout}. "
+                "Complete the data, or skip them with --allow-missing."
+            )
+        notes.append(f"skipped: {text}")
+    kept = slides[slides["slide_id"].isin(set(files))].reset_index(drop=True)
+    if kept.empty:
+        raise LabelTableError(
+            f"cohort '{file.name}': no slide id of {file.labels} matches a file name in {file.features}. "
+            f"A label says '{slides['slide_id'].iloc[0]}', a file '{next(iter(files))}'."
+        )
+    return kept, notes
+
+
+def _fingerprint(slides: pd.DataFrame, folder: FeatureFolder) -> str:
+    """SHA-256 of labels, and of every feature file's size, first and last bytes; paths do not enter."""
+    digest = hashlib.sha256(slides.to_csv(index=False, lineterminator="\n").encode())
+    files = folder.files()
+    for slide in slides["slide_id"]:
+        path = files[slide]
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            digest.update(f"{slide}\0{size}\0".encode() + file.read(FINGERPRINT_BYTES))
+            file.seek(max(size - FINGERPRINT_BYTES, 0))
+            digest.update(file.read(FINGERPRINT_BYTES))
+    return digest.hexdigest()
+
+
+def _loader(slides: pd.DataFrame, folder: FeatureFolder, width: int) -> Callable[[str], Bag]:
+    patient_of = dict(zip(slides["slide_id"], slides["patient_id"], strict=True))
+    files = folder.files()
+
+    def load(slide_id: str) -> Bag:
+        features, coords = folder.load(slide_id)
+        check_features(features, str(files[slide_id]), width)
+        return Bag(features, slide_id, patient_of[slide_id], coords)
+
+    return load

@@ -5,6 +5,7 @@ This module and :mod:`milbench.bag` are all that a model file needs to import.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -115,6 +116,11 @@ def _refuse_a_bag_that_does_not_fit(model: nn.Module, args: tuple[Tensor, ...]) 
         raise BagError(f"{type(model).__name__} was given an empty bag (0 patches). Drop the slide or re-extract it.")
 
 
+def _place(model: type[MILModel]) -> tuple[str | None, str]:
+    """File and name of a class: a file that is imported twice, under two module names, defines the same models."""
+    return getattr(sys.modules.get(model.__module__), "__file__", None), model.__qualname__
+
+
 ModelClass = TypeVar("ModelClass", bound=type[MILModel])
 
 REGISTERED: dict[str, type[MILModel]] = {}
@@ -141,7 +147,7 @@ def register_model(
 
     def register(cls: ModelClass) -> ModelClass:
         taken = REGISTERED.get(name)
-        if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+        if taken is not None and _place(taken) != _place(cls):
             raise UsageError(
                 f"two models are called '{name}': {taken.__module__}.{taken.__qualname__} and "
                 f"{cls.__module__}.{cls.__qualname__}. Rename one of them."

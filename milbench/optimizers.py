@@ -58,7 +58,7 @@ class LookaheadRAdam(RAdam):
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Loss of `closure` if there is one; the weights have moved."""
-        loss = super().step(closure)
+        loss: float | None = super().step(closure)
         for parameter, state in self.state.items():
             if int(state["step"]) % self.sync_period == 0:
                 self._synchronise(parameter, state)

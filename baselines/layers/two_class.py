@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from milbench.errors import UsageError
 
+from .gated_attention import GatedAttention
+
 
 class TwoClassHead(nn.Module):
     """Dropout, then Linear to two logits [..., 2]."""
@@ -22,6 +24,20 @@ class TwoClassHead(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Logits [..., 2] of rows [..., L]."""
         return self.linear(self.dropout(rows))  # type: ignore[no-any-return]
+
+
+class AttentionClassifier(nn.Module):
+    """Gated-attention MIL without an embedding: two logits of rows [M, L]."""
+
+    def __init__(self, width: int, attention: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = GatedAttention(width, attention)
+        self.classifier = TwoClassHead(width, dropout)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Logits [2]."""
+        weights = self.attention(rows).softmax(dim=0)  # [M]
+        return self.classifier(weights @ rows)  # type: ignore[no-any-return]
 
 
 def log_odds(two_logits: Tensor) -> Tensor:

@@ -1,0 +1,69 @@
+"""AMIL: attention-based multiple-instance learning with a gate.
+
+paper    Ilse, Tomczak, Welling, "Attention-based Deep Multiple Instance Learning", ICML 2018
+code     Bigyehahaha/M4@192a77b, `PorpoiseAMIL` (after mahmoodlab/PORPOISE)
+differs  an empty bag is refused (the official returns its bias)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from milbench.models import BagOutput, MILModel, register_model
+from milbench_baselines.layers.attention_expert import AttentionExpert, official_names
+from milbench_baselines.layers.checkpoint import load_official, shape_of
+from milbench_baselines.layers.initialisation import xavier
+from milbench_baselines.layers.study_trainer import STUDY_TRAINER
+
+
+@register_model(
+    "amil",
+    title="AMIL",
+    tasks="single",
+    paper="Ilse et al., ICML 2018",
+    official="Bigyehahaha/M4@192a77b",
+    official_recipe=STUDY_TRAINER,
+)
+class AMIL(MILModel):
+    """logit = w . M + b,  M = sum_n a_n h_n,  a = softmax_n(w_a . (tanh(V h_n) * sigmoid(U h_n))).
+
+    Parameters
+    ----------
+    in_features, n_tasks : D and T.
+    hidden : width of the embedding.
+    attention : width of the attention's branches; 256 is the official "small", 384 its "big".
+    dropout : on the embedding and on both attention branches.
+    """
+
+    def __init__(
+        self, in_features: int, n_tasks: int, *, hidden: int = 512, attention: int = 256, dropout: float = 0.25
+    ) -> None:
+        super().__init__(in_features, n_tasks)
+        self.expert = AttentionExpert(
+            in_features, hidden=hidden, attention=attention, dropout=dropout, attention_dropout=dropout
+        )
+        self.head = nn.Linear(hidden, n_tasks)
+        xavier(self.head)
+
+    def forward(self, features: Tensor) -> BagOutput:
+        slide, scores = self.expert(features)                     # [hidden], [N]      eq. 7, 9
+        attention = torch.softmax(scores, dim=0)[None]            # [1, N]
+        return BagOutput(self.head(slide), attention, {"slide": slide, "scores": scores[None]})
+
+    def attention_rows(self) -> tuple[str, ...]:
+        """One row."""
+        return ("attention",)
+
+    @classmethod
+    def from_official(cls, state_dict: Mapping[str, Tensor], **options: Any) -> AMIL:
+        """Model with the weights of a `PorpoiseAMIL`."""
+        hidden, in_features = shape_of(state_dict, "attention_net.0.weight")
+        attention = shape_of(state_dict, "attention_net.3.attention_a.0.weight")[0]
+        n_tasks = shape_of(state_dict, "classifier.weight")[0]
+        model = cls(in_features, n_tasks, hidden=hidden, attention=attention, **options)
+        names = {**official_names("expert.", "", dead_layer=False), "classifier": "head"}
+        return load_official(model, state_dict, names)

@@ -1,0 +1,140 @@
+"""M4: multi-proxy, multi-gate mixture of experts.
+
+paper    Li et al., "M4: Multi-Proxy Multi-Gate Mixture of Experts Network for Multiple Instance Learning in
+         Histopathology Image Analysis", 2024
+code     Bigyehahaha/M4@192a77b, `M4`
+differs  outputs logits (the official returns probabilities, the loss is the same); works in every float type
+         the official experts' unused Linear 512 -> 4 is left out unless `dead_layer`
+         where paper and code disagree the code is the default; the options below say which is which
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from milbench.models import BagOutput, MILModel, register_model
+from milbench_baselines.layers import mp_amil, tower
+from milbench_baselines.layers.checkpoint import load_official, shape_of
+from milbench_baselines.layers.mp_amil import MPAMIL, SEGMENTS, folded
+from milbench_baselines.layers.options import one_of
+from milbench_baselines.layers.study_trainer import STUDY_TRAINER
+from milbench_baselines.layers.tower import Tower
+
+Gate = Literal["shared", "per_task"]
+Reduction = Literal["sum", "mean"]
+
+
+@register_model(
+    "m4",
+    title="M4",
+    tasks="multi",
+    paper="Li et al., 2024",
+    official="Bigyehahaha/M4@192a77b",
+    order_matters=True,
+    official_recipe=STUDY_TRAINER,
+)
+class M4(MILModel):
+    """z_t[j] = sum_e G_t[j, e] M_e[j] for the four segments j of the channels;  logit_t = tower_t(z_t).
+
+    The gate looks at four proxies of the slide: q = ReLU(W mean_n x_n + b) cut into four, and
+    G_t[j] = softmax_e(W_t q_j + b_t), the same W_t for the four.
+
+    Parameters
+    ----------
+    in_features, n_tasks : D and T.
+    hidden : width of embedding and gate; a multiple of 4.
+    attention : width of the experts' attention branches.
+    experts : E.
+    dropout, attention_dropout, tower_dropout : on the experts' embedding, attention and on the towers; the paper
+        states none, these are the code's.
+    tower : width of a task's tower.
+    gate : first gate layer "shared" by all tasks (code) or "per_task" (paper, eq. 10).
+    loss_over_tasks : "sum" (code) or "mean" (paper, eq. 16).
+    mask_duplicates : leave the rows that fill the square out of the attention; neither paper nor code.
+    position_encoding, layer_norm, residual, activate_identity : parts that the code has and the paper's Algorithm 1
+        does not; False removes them, for ablations.
+    dead_layer : keep the official experts' unused layer: parameter count and same-seed initialisation are then exactly
+        the official ones.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        n_tasks: int,
+        *,
+        hidden: int = 512,
+        attention: int = 128,
+        experts: int = 5,
+        dropout: float = 0.1,
+        attention_dropout: float = 0.25,
+        tower: int = 32,
+        tower_dropout: float = 0.4,
+        gate: Gate = "shared",
+        loss_over_tasks: Reduction = "sum",
+        mask_duplicates: bool = False,
+        position_encoding: bool = True,
+        layer_norm: bool = True,
+        residual: bool = True,
+        activate_identity: bool = True,
+        dead_layer: bool = False,
+    ) -> None:
+        super().__init__(in_features, n_tasks)
+        self.loss_over_tasks = one_of(Reduction, loss_over_tasks=loss_over_tasks)
+        n_first = 1 if one_of(Gate, gate=gate) == "shared" else n_tasks
+        self.experts = nn.ModuleList(
+            MPAMIL(
+                in_features, hidden=hidden, attention=attention, dropout=dropout, attention_dropout=attention_dropout,
+                mask_duplicates=mask_duplicates, position_encoding=position_encoding, layer_norm=layer_norm,
+                residual=residual, activate_identity=activate_identity, dead_layer=dead_layer,
+            )
+            for _ in range(experts)
+        )  # fmt: skip
+        self.gate_first = nn.ModuleList(nn.Linear(in_features, hidden) for _ in range(n_first))
+        self.gate_second = nn.ModuleList(nn.Linear(hidden // SEGMENTS, experts) for _ in range(n_tasks))
+        self.towers = nn.ModuleList(Tower(hidden, tower, tower_dropout) for _ in range(n_tasks))
+
+    def forward(self, features: Tensor) -> BagOutput:
+        slides, scores = zip(*(expert(features) for expert in self.experts), strict=True)  # Alg. 1
+        m, raw = torch.stack(slides), torch.stack(scores)         # [E, hidden], [E, k*k]
+        g = self.gates(features.mean(dim=0))                      # [T, 4, E]; mean of the raw, unpadded patches
+        segments = m.unflatten(1, (SEGMENTS, -1))                 # [E, 4, hidden/4]
+        z = torch.einsum("tse,esc->tsc", g, segments).flatten(1)  # [T, hidden]          eq. 13
+        logits = torch.cat([head(z_t) for head, z_t in zip(self.towers, z, strict=True)])  # [T]
+        attention = folded(raw.softmax(dim=1), len(features))     # [E, N]
+        return BagOutput(logits, attention, {"gates": g, "experts": m, "scores": raw})
+
+    def gates(self, mean: Tensor) -> Tensor:
+        """Gate weights [T, 4, E] of the mean patch [D]."""
+        proxies = [first(mean).relu().unflatten(0, (SEGMENTS, -1)) for first in self.gate_first]  # [4, hidden/4], eq. 10
+        proxies = proxies if len(proxies) == self.n_tasks else proxies * self.n_tasks
+        return torch.stack([w(q) for w, q in zip(self.gate_second, proxies, strict=True)]).softmax(-1)  # eq. 12
+
+    def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
+        """Binary cross-entropy summed over the known tasks, or their mean."""
+        total = super().loss(output, targets, known)
+        return total if self.loss_over_tasks == "sum" else total / known.sum().clamp(min=1)
+
+    def attention_rows(self) -> tuple[str, ...]:
+        """One row an expert."""
+        return tuple(f"expert {e + 1}" for e in range(len(self.experts)))
+
+    @classmethod
+    def from_official(cls, state_dict: Mapping[str, Tensor], *, dead_layer: bool = False, **options: Any) -> M4:
+        """Model with the weights of an official `M4`; its dead layers are dropped unless `dead_layer`."""
+        hidden, in_features = shape_of(state_dict, "gate1_fc1.0.weight")
+        experts = shape_of(state_dict, "gate1_fc2.0.0.weight")[0]
+        n_tasks = sum(name.startswith("gate1_fc2.") and name.endswith("weight") for name in state_dict)
+        attention = shape_of(state_dict, "experts.0.attention_net.attention_a.0.weight")[0]
+        sizes = {"hidden": hidden, "attention": attention, "experts": experts}
+        sizes["tower"] = shape_of(state_dict, "towers.0.fc1.weight")[0]
+        model = cls(in_features, n_tasks, **sizes, dead_layer=dead_layer, **options)  # type: ignore[arg-type]
+        names = tower.official_names(n_tasks) | {"gate1_fc1.0": "gate_first.0"}
+        names |= {f"gate1_fc2.{t}.0": f"gate_second.{t}" for t in range(n_tasks)}
+        for e in range(experts):
+            names |= mp_amil.official_names(f"experts.{e}.", f"experts.{e}.", dead_layer=dead_layer)
+        kept = dict(state_dict) if dead_layer else tower.without_dead_layers(dict(state_dict))
+        return load_official(model, kept, names)

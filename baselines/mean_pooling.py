@@ -1,0 +1,23 @@
+"""Mean pooling: every patch counts the same.
+
+paper    -
+code     none released; the usual reference model of the field
+differs  nothing to differ from; `level` and `embedding` offer the variants in use
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from milbench.models import register_model
+from milbench_baselines.layers.pooling import PoolingModel
+from milbench_baselines.layers.study_trainer import STUDY_TRAINER
+
+
+@register_model("mean_pooling", title="Mean pooling", tasks="single", official_recipe=STUDY_TRAINER)
+class MeanPooling(PoolingModel):
+    """logit_t = 1/N sum_n w_t . ReLU(W x_n + b) + b_t."""
+
+    def pool(self, rows: Tensor) -> Tensor:
+        """Mean over the patches."""
+        return rows.mean(dim=0)

@@ -1,0 +1,166 @@
+"""MMoE+AMIL and MMoE+MP-AMIL: experts shared by all tasks, mixed by one gate a task.
+
+paper    Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD 2018,
+         as used by the M4 paper (Table 3)
+code     Bigyehahaha/M4@192a77b, `MMoE`; MMoE+MP-AMIL has no released class: it is the same with M4's expert
+differs  outputs logits (the official returns probabilities, the loss is the same)
+         the official experts' unused Linear 512 -> 4 is left out unless `dead_layer`
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from milbench.models import BagOutput, MILModel, register_model
+from milbench_baselines.layers import attention_expert, mp_amil, tower
+from milbench_baselines.layers.attention_expert import AttentionExpert
+from milbench_baselines.layers.checkpoint import load_official, shape_of
+from milbench_baselines.layers.mp_amil import MPAMIL, folded
+from milbench_baselines.layers.study_trainer import STUDY_TRAINER
+from milbench_baselines.layers.tower import Tower
+
+SOURCE = {"tasks": "multi", "official": "Bigyehahaha/M4@192a77b", "official_recipe": STUDY_TRAINER}
+
+
+class MMoE(MILModel):
+    """z_t = sum_e g_te M_e,  g_t = softmax(W_t mean_n x_n + b_t),  logit_t = tower_t(z_t).
+
+    Parameters
+    ----------
+    in_features, n_tasks : D and T.
+    hidden : width of the experts' embedding.
+    attention : width of the experts' attention (128, half of the single-task AMIL's).
+    experts : E.
+    tower, tower_dropout : width and dropout of a task's tower.
+    """
+
+    experts: nn.ModuleList
+
+    def __init__(
+        self, in_features: int, n_tasks: int, experts: nn.ModuleList, *, hidden: int, tower: int, tower_dropout: float
+    ) -> None:
+        super().__init__(in_features, n_tasks)
+        self.experts = experts
+        self.gates = nn.ModuleList(nn.Linear(in_features, len(experts)) for _ in range(n_tasks))
+        self.towers = nn.ModuleList(Tower(hidden, tower, tower_dropout) for _ in range(n_tasks))
+
+    def forward(self, features: Tensor) -> BagOutput:
+        slides, scores = zip(*(expert(features) for expert in self.experts), strict=True)
+        m, raw = torch.stack(slides), torch.stack(scores)                 # [E, hidden], [E, N]
+        mean = features.mean(dim=0)                                       # [D]; of the raw, unpadded patches
+        g = torch.stack([gate(mean) for gate in self.gates]).softmax(-1)  # [T, E]
+        z = g @ m                                                         # [T, hidden]
+        logits = torch.cat([head(z_t) for head, z_t in zip(self.towers, z, strict=True)])  # [T]
+        attention = folded(raw.softmax(dim=1), len(features))             # [E, N]
+        return BagOutput(logits, attention, {"gates": g, "experts": m, "scores": raw})
+
+    def attention_rows(self) -> tuple[str, ...]:
+        """One row an expert."""
+        return tuple(f"expert {e + 1}" for e in range(len(self.experts)))
+
+    @classmethod
+    def from_official(cls, state_dict: Mapping[str, Tensor], *, dead_layer: bool = False, **options: Any) -> Self:
+        """Model with the weights of an `MMoE`; its dead layers are dropped unless `dead_layer`."""
+        n_experts, in_features = shape_of(state_dict, "gate1.0.0.weight")
+        n_tasks = sum(name.startswith("gate1.") and name.endswith("weight") for name in state_dict)
+        width, hidden = shape_of(state_dict, "towers.0.fc1.weight")
+        attention = shape_of(state_dict, f"specific_experts1.0.{cls.official_attention()}.weight")[0]
+        sizes = {"hidden": hidden, "attention": attention, "experts": n_experts, "tower": width}
+        model = cls(in_features, n_tasks, **sizes, dead_layer=dead_layer, **options)  # type: ignore[arg-type]
+        names = tower.official_names(n_tasks) | {f"gate1.{t}.0": f"gates.{t}" for t in range(n_tasks)}
+        for e in range(n_experts):
+            names |= cls.official_expert(f"experts.{e}.", f"specific_experts1.{e}.", dead_layer=dead_layer)
+        kept = dict(state_dict) if dead_layer else tower.without_dead_layers(dict(state_dict))
+        return load_official(model, kept, names)
+
+    @staticmethod
+    @abstractmethod
+    def official_expert(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:
+        """Official prefix -> ours, of one expert."""
+
+    @staticmethod
+    @abstractmethod
+    def official_attention() -> str:
+        """Official name, inside an expert, of the layer that tells the attention's width."""
+
+
+@register_model("mmoe_amil", title="MMoE+AMIL", paper="Ma et al., KDD 2018; Li et al., 2024", **SOURCE)  # type: ignore[arg-type]
+class MMoEAMIL(MMoE):
+    """MMoE whose experts are AMIL's embedding networks; arguments as in `MMoE` and `AttentionExpert`."""
+
+    def __init__(
+        self,
+        in_features: int,
+        n_tasks: int,
+        *,
+        hidden: int = 512,
+        attention: int = 128,
+        experts: int = 5,
+        dropout: float = 0.25,
+        attention_dropout: float = 0.25,
+        tower: int = 32,
+        tower_dropout: float = 0.4,
+        dead_layer: bool = False,
+    ) -> None:
+        made = nn.ModuleList(
+            AttentionExpert(
+                in_features, hidden=hidden, attention=attention, dropout=dropout,
+                attention_dropout=attention_dropout, dead_layer=dead_layer,
+            )
+            for _ in range(experts)
+        )  # fmt: skip
+        super().__init__(in_features, n_tasks, made, hidden=hidden, tower=tower, tower_dropout=tower_dropout)
+
+    @staticmethod
+    def official_expert(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:
+        """Official prefix -> ours, of one expert."""
+        return attention_expert.official_names(ours, official, dead_layer=dead_layer)
+
+    @staticmethod
+    def official_attention() -> str:
+        """First attention branch of an AMIL expert."""
+        return "attention_net.3.attention_a.0"
+
+
+@register_model("mmoe_mp_amil", title="MMoE+MP-AMIL", paper="Li et al., 2024, Table 3", order_matters=True, **SOURCE)  # type: ignore[arg-type]
+class MMoEMPAMIL(MMoE):
+    """MMoE whose experts are M4's; arguments as in `MMoE` and `MPAMIL`."""
+
+    def __init__(
+        self,
+        in_features: int,
+        n_tasks: int,
+        *,
+        hidden: int = 512,
+        attention: int = 128,
+        experts: int = 5,
+        dropout: float = 0.1,
+        attention_dropout: float = 0.25,
+        tower: int = 32,
+        tower_dropout: float = 0.4,
+        mask_duplicates: bool = False,
+        dead_layer: bool = False,
+    ) -> None:
+        made = nn.ModuleList(
+            MPAMIL(
+                in_features, hidden=hidden, attention=attention, dropout=dropout, attention_dropout=attention_dropout,
+                mask_duplicates=mask_duplicates, dead_layer=dead_layer,
+            )
+            for _ in range(experts)
+        )  # fmt: skip
+        super().__init__(in_features, n_tasks, made, hidden=hidden, tower=tower, tower_dropout=tower_dropout)
+
+    @staticmethod
+    def official_expert(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:
+        """Official prefix -> ours, of one expert."""
+        return mp_amil.official_names(ours, official, dead_layer=dead_layer)
+
+    @staticmethod
+    def official_attention() -> str:
+        """First attention branch of an MP-AMIL expert."""
+        return "attention_net.attention_a.0"

@@ -1,0 +1,181 @@
+"""TransMIL: two layers of Nyström attention over the patches and a class token.
+
+paper   : Shao et al., "TransMIL: transformer based correlated MIL", NeurIPS 2021.
+code    : szc19990412/TransMIL@9d6aee5, with nystrom-attention 0.0.14 (`crop="aligned"`) or its pinned 0.0.9 ("legacy").
+differs : any feature width (official 1024); the logit is the difference of the two official ones, so BCE on it is
+          their cross-entropy; the second layer computes the class token's row only, as the others are not read;
+          the three depthwise kernels of PPEG are added up before they are applied (equal up to rounding);
+          the official trainer runs in half precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad
+
+from milbench.models import BagOutput, MILModel, register_model
+
+from .layers.checkpoint import load_official, shape_of
+from .layers.nystrom_attention import Crop, NystromAttention
+from .layers.two_class import log_odds, refuse_several_tasks
+
+OFFICIAL_RECIPE = {
+    "optimizer": "lookahead_radam",
+    "lr": 2e-4,
+    "weight_decay": 1e-5,
+    "decay_vectors": False,
+    "schedule": "constant",
+    "epochs": 200,
+    "bags_per_step": 2,
+    "select_by": "val_loss",
+    "patience": 9,  # official 10: its stopper ends AT the tenth epoch without improvement, ours after `patience`
+}
+
+OFFICIAL_NAMES = {
+    "_fc1.0": "embed.0",
+    "_fc2": "head",
+    "cls_token": "class_token",
+    "layer1": "layer1",
+    "layer2": "layer2",
+    "norm": "norm",
+    "pos_layer.proj": "position.conv7",
+    "pos_layer.proj1": "position.conv5",
+    "pos_layer.proj2": "position.conv3",
+}
+
+
+@register_model(
+    "transmil",
+    title="TransMIL",
+    tasks="single",
+    paper="Shao et al., NeurIPS 2021",
+    official="szc19990412/TransMIL@9d6aee5",
+    order_matters=True,
+    official_recipe=OFFICIAL_RECIPE,
+)
+class TransMIL(MILModel):
+    """Patches attend to each other, laid out on a square in their given order.
+
+    With k = ceil(sqrt N)::
+
+        h = ReLU(W x + b), its first k k - N rows repeated at the end, a class token in front  (1)
+        h <- h + Nyström attention(LayerNorm h)                                                (2)
+        h <- h + depthwise 7x7, 5x5, 3x3 convolutions of the k x k grid (PPEG)                 (3)
+        h <- h + Nyström attention(LayerNorm h)                                                (4)
+        logits = Linear(LayerNorm h_class)                                                     (5)
+
+    Parameters
+    ----------
+    n_tasks : 1, the method has two classes.
+    hidden : width of all tokens. Official: 512.
+    heads : of both attentions, of width `hidden // heads`. Official: 8.
+    landmarks : of both attentions; None = `hidden // 2`. Official: 256.
+    dropout : after each attention. Official: 0.1.
+    iterations, value_residual, crop : see `NystromAttention`. Official: 6, 33, and "legacy" by its pinned version.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        n_tasks: int,
+        *,
+        hidden: int = 512,
+        heads: int = 8,
+        landmarks: int | None = None,
+        dropout: float = 0.1,
+        iterations: int = 6,
+        value_residual: int = 33,
+        crop: Crop = "aligned",
+    ) -> None:
+        super().__init__(in_features, n_tasks)
+        refuse_several_tasks("TransMIL", n_tasks)
+        self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU())
+        self.class_token = nn.Parameter(torch.randn(1, 1, hidden))
+        self.layer1, self.layer2 = (
+            TransLayer(
+                NystromAttention(
+                    hidden,
+                    heads=heads,
+                    landmarks=hidden // 2 if landmarks is None else landmarks,
+                    iterations=iterations,
+                    dropout=dropout,
+                    value_residual=value_residual,
+                    crop=crop,
+                ),
+                hidden,
+            )
+            for _ in range(2)
+        )
+        self.position = PPEG(hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.head = nn.Linear(hidden, 2)
+
+    def forward(self, features: Tensor) -> BagOutput:
+        """Logit [1], the class token's attention in layer 2 [heads, N]; aux `two_logits` [2] and the stages' tokens."""
+        n = features.shape[0]
+        side = isqrt(n - 1) + 1                                           # k = ceil(sqrt N)
+        h = self.embed(features)                                          # [N, H]
+        h = torch.cat((self.class_token[0], h, h[: side * side - n]))     # [1 + k k, H]  (1)
+        first = h = h + self.layer1(h)[0]                                 # [1 + k k, H]  (2)
+        h = self.position(h, side)                                        # [1 + k k, H]  (3)
+        update, attention = self.layer2(h, rows=1)                        # [1, H], [heads, 1 + k k]
+        bag = self.norm(h[0] + update[0])                                 # [H]           (4)
+        two_logits = self.head(bag)                                       # [2]           (5)
+        aux = {"two_logits": two_logits, "after_layer1": first, "after_position": h, "bag": bag}
+        return BagOutput(log_odds(two_logits)[None], _folded(attention[:, 1:], n), aux)
+
+    def attention_rows(self) -> tuple[str, ...]:
+        """One row a head of layer 2. Nyström's approximation may be slightly negative."""
+        return tuple(f"head {head}" for head in range(self.layer2.attn.heads))
+
+    @classmethod
+    def from_official(cls, state_dict: Mapping[str, Tensor], **options: Any) -> TransMIL:
+        """`TransMIL` in eval mode from the state dict of the official class with two classes."""
+        hidden, in_features = shape_of(state_dict, "_fc1.0.weight")
+        told: dict[str, Any] = {"hidden": hidden, "value_residual": 0}
+        if "layer1.attn.res_conv.weight" in state_dict:
+            heads, _, length, _ = shape_of(state_dict, "layer1.attn.res_conv.weight")
+            told |= {"heads": heads, "value_residual": length}
+        return load_official(cls(in_features, 1, **{**told, **options}), state_dict, OFFICIAL_NAMES)
+
+
+class TransLayer(nn.Module):
+    """Nyström attention of normalised tokens; the residual is the caller's."""
+
+    def __init__(self, attn: NystromAttention, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.attn = attn
+
+    def forward(self, tokens: Tensor, *, rows: int | None = None) -> tuple[Tensor, Tensor]:
+        """Results [rows, H], attention [heads, n], as `NystromAttention`."""
+        return self.attn(self.norm(tokens), rows=rows)  # type: ignore[no-any-return]
+
+
+class PPEG(nn.Module):
+    """Position encoding: the grid's neighbourhoods, by depthwise convolutions with bias; the class token stays."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv7 = nn.Conv2d(width, width, 7, groups=width)
+        self.conv5 = nn.Conv2d(width, width, 5, groups=width)
+        self.conv3 = nn.Conv2d(width, width, 3, groups=width)
+
+    def forward(self, tokens: Tensor, side: int) -> Tensor:
+        """Tokens [1 + k k, H] with position."""
+        grid = tokens[1:].T.reshape(-1, side, side)                                             # [H, k, k]
+        kernel = self.conv7.weight + pad(self.conv5.weight, (1,) * 4) + pad(self.conv3.weight, (2,) * 4)
+        bias: Tensor = self.conv7.bias + self.conv5.bias + self.conv3.bias  # type: ignore[operator]
+        encoded = grid + conv2d(grid[None], kernel, bias, padding=3, groups=len(kernel))[0]     # [H, k, k]
+        return torch.cat((tokens[:1], encoded.flatten(1).T))                                    # [1 + k k, H]
+
+
+def _folded(attention: Tensor, n: int) -> Tensor:
+    """[heads, N] from [heads, k k]: what a repeated patch received goes to the patch itself."""
+    repeated = attention[:, n:]
+    return attention[:, :n] + pad(repeated, (0, n - repeated.shape[1]))

@@ -1,0 +1,73 @@
+"""Datasets: the catalogue of named cohorts. One small file each; this package imports them all."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from milbench.cohort import Cohort
+from milbench.errors import unknown_name
+
+
+class Loader(Protocol):
+    """Makes the cohort from the data below `data_root`."""
+
+    def __call__(self, data_root: Path | None, *, allow_missing: bool) -> Cohort:
+        """The cohort; raises `DataError` where data are missing."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One catalogue entry.
+
+    Attributes
+    ----------
+    name : what `--datasets` takes.
+    description : one line for `milbench datasets`.
+    n_slides, n_patients : expected sizes.
+    tasks : binary tasks, in the order of the tables.
+    splits : default protocol.
+    load : makes the cohort.
+    """
+
+    name: str
+    description: str
+    n_slides: int
+    n_patients: int
+    tasks: tuple[str, ...]
+    splits: str
+    load: Loader
+
+
+_CATALOGUE: dict[str, Dataset] = {}
+
+
+def register_dataset(entry: Dataset) -> Dataset:
+    """Put `entry` into the catalogue."""
+    assert entry.name not in _CATALOGUE, f"two datasets are called {entry.name}"
+    _CATALOGUE[entry.name] = entry
+    return entry
+
+
+def all_datasets() -> Mapping[str, Dataset]:
+    """Every entry by name, in the order of registration."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return dict(_CATALOGUE)
+
+
+def dataset(name: str) -> Dataset:
+    """The entry called `name`.
+
+    Raises
+    ------
+    UsageError : there is none; names the nearest.
+    """
+    known = all_datasets()
+    if name not in known:
+        raise unknown_name("dataset", name, known)
+    return known[name]

@@ -1,0 +1,125 @@
+"""DSMIL against the official code's numbers, and its options."""
+
+import pytest
+import torch
+from golden_rules import Golden, gradients_of
+from milbench_baselines.dsmil import DSMIL
+from vmap_rules import (
+    assert_many_bags_equal_one_by_one,
+    assert_stacked_copies_equal_each_alone,
+    assert_training_works_together,
+)
+
+from milbench.errors import BagError, CheckpointError, UsageError
+
+FILES = ["dsmil_c1", "dsmil_c2", "dsmil_c3_passv", "dsmil_c1_linear"]
+OPTIONS = [{}, {"transforms_values": True, "dropout": 0.5}, {"embeds": True, "nonlinear_query": False}]
+
+
+def small(n_tasks: int = 1, **options) -> DSMIL:
+    return DSMIL(12, n_tasks, **{"hidden": 8, "attention": 4, **options})
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("n", [1, 2, 7, 100, 257])
+def test_outputs_are_the_official_ones(file, n):
+    golden = Golden(file)
+    model = DSMIL.from_official(golden.state_dict())
+    for dtype, suffix, tolerance in ((torch.float32, "", 1e-5), (torch.float64, "64", 1e-7)):
+        output = model.to(dtype)(golden.bag(n).to(dtype))
+        for ours, key in (
+            (output.logits, "y"),
+            (output.attention.T, "attn"),
+            (output.aux["instance_logits"], "inst"),
+        ):
+            expected = torch.from_numpy(golden[f"{key}{suffix}/{n}"])
+            torch.testing.assert_close(ours.detach(), expected, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("n", [7, 100])
+def test_loss_and_gradients_are_the_official_ones(file, n):
+    golden = Golden(file)
+    model = DSMIL.from_official(golden.state_dict()).double()
+    label = torch.from_numpy(golden["label"]).double()
+    loss = model.loss(model(golden.bag(n).double()), label, torch.ones_like(label))
+    assert loss.item() == pytest.approx(golden[f"loss64/{n}"].item(), abs=1e-7)
+    names = golden.official_names(DSMIL.from_official)
+    assert golden.gradient_error(f"{n}_f64", gradients_of(model, loss, names)) < 1e-7
+
+
+def test_the_parameter_count_is_the_official_one():
+    assert sum(p.numel() for p in DSMIL(2048, 1).parameters()) == 282_882
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_many_at_once_equal_one_by_one(options):
+    assert_many_bags_equal_one_by_one(small(3, **options), 9)
+    assert_stacked_copies_equal_each_alone(lambda: small(2, **options), 9)
+    assert_training_works_together(lambda: small(patch_dropout=0.3, **options), 9)
+
+
+def test_the_order_of_the_patches_does_not_matter():
+    model, x, order = small(2).eval().double(), torch.randn(30, 12).double(), torch.randperm(30)
+    a, b = model(x), model(x[order])
+    torch.testing.assert_close(a.logits, b.logits, atol=1e-12, rtol=0)
+    torch.testing.assert_close(a.attention[:, order], b.attention, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_it_answers_in_its_own_precision_with_attention_that_sums_to_one(dtype, n):
+    output = small(2, embeds=True, transforms_values=True).eval().to(dtype)(torch.randn(n, 12, dtype=dtype))
+    assert output.logits.dtype == dtype
+    assert output.attention.shape == (2, n)
+    torch.testing.assert_close(output.attention.sum(dim=1).float(), torch.ones(2), atol=0.02, rtol=0)
+
+
+def test_an_unknown_label_weighs_nothing():
+    model, x = small(2).eval(), torch.randn(6, 12)
+    known = torch.tensor([1.0, 0.0])
+    a, b = (model.loss(model(x), torch.tensor([1.0, hidden]), known) for hidden in (0.0, 1.0))
+    assert torch.equal(a, b)
+    assert model.loss(model(x), torch.zeros(2), torch.zeros(2)) == 0
+
+
+def test_averaged_streams_predict_the_mean_probability():
+    torch.manual_seed(0)
+    output = small(average_streams=True).eval().double()(torch.randn(6, 12).double())
+    expected = (output.aux["top_logits"].sigmoid() + output.aux["bag_logits"].sigmoid()) / 2
+    torch.testing.assert_close(output.logits.sigmoid(), expected)
+    assert not torch.allclose(output.logits, output.aux["bag_logits"])
+
+
+def test_dropped_patches_are_the_asked_share_and_only_in_training():
+    model, x = small(patch_dropout=0.25), torch.randn(20, 12)
+    assert int((model.train()(x).attention == 0).sum()) == 5
+    assert int((model.eval()(x).attention == 0).sum()) == 0
+    assert torch.isfinite(small(patch_dropout=0.9).train()(x[:1]).logits).all()
+
+
+def test_orthogonal_start_has_orthonormal_rows_and_zero_biases():
+    model = small(init="orthogonal")
+    weight = model.query[0].weight
+    torch.testing.assert_close(weight @ weight.T, torch.eye(4), atol=1e-5, rtol=0)
+    assert all(not p.any() for name, p in model.named_parameters() if name.endswith("bias"))
+    with pytest.raises(UsageError, match="orthogonal"):
+        small(init="orthogonl")
+
+
+def test_a_misfit_checkpoint_is_refused_by_name():
+    weights = Golden("dsmil_c1").state_dict()
+    for change, named in (
+        ({"i_classifier.fc.0.bias": None}, "missing.*score.bias"),
+        ({"extra.weight": torch.ones(1)}, "left over.*extra.weight"),
+        ({"b_classifier.fcc.weight": torch.ones(1, 1, 63)}, r"b_classifier.fcc.weight.*\(1, 1, 63\)"),
+        ({"i_classifier.fc.0.weight": None}, "i_classifier.fc.0.weight"),
+    ):
+        changed = {name: tensor for name, tensor in (weights | change).items() if tensor is not None}
+        with pytest.raises(CheckpointError, match=named):
+            DSMIL.from_official(changed)
+
+
+def test_an_empty_bag_is_refused():
+    with pytest.raises(BagError, match="empty"):
+        small()(torch.empty(0, 12))

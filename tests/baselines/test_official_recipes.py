@@ -1,0 +1,47 @@
+"""The recipes that single-task models declare: every key is understood, and they train."""
+
+import pytest
+import torch
+from milbench_baselines.dsmil import DSMIL
+from milbench_baselines.dtfd_mil import DTFDMIL
+from milbench_baselines.transmil import TransMIL
+
+from milbench.optimizers import LookaheadRAdam
+from milbench.recipe import recipe_for
+from milbench.trainer import Bags, fit, make_optimizer
+
+MODELS = [DSMIL, TransMIL, DTFDMIL]
+SMALL = {DSMIL: {"attention": 4}, TransMIL: {"hidden": 16, "landmarks": 4}, DTFDMIL: {"hidden": 8, "attention": 4}}
+
+
+def bags(count: int) -> Bags:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % 2
+    features = [torch.randn(5 + i % 3, 6, generator=generator) + 2 * label for i, label in enumerate(labels)]
+    return Bags(features, labels[:, None].float(), torch.ones(count, 1))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_official_recipe_lowers_the_training_loss(model):
+    recipe = recipe_for(model, "official", {}, {"epochs": 25, "lr": 0.005})
+    torch.manual_seed(0)
+    made = model(6, 1, **{**SMALL[model], **recipe.model})
+    history = fit(made, recipe, bags(12), bags(6), seed=0, device=torch.device("cpu")).history
+    assert history[-1].train_loss < 0.7 * history[0].train_loss
+
+
+def test_transmil_decays_matrices_and_the_class_token_but_no_vector():
+    model = TransMIL(6, 1, **SMALL[TransMIL])
+    optimizer = make_optimizer(model, recipe_for(TransMIL, "official", {}, {}))
+    assert isinstance(optimizer, LookaheadRAdam)
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] > 0 for p in group["params"]}
+    names = {name for name, p in model.named_parameters() if id(p) in decayed}
+    assert "class_token" in names
+    assert not any(name.endswith(("bias", "norm.weight")) for name in names)
+
+
+def test_dsmil_ends_near_the_published_floor_and_dtfd_drops_at_epoch_100():
+    dsmil, dtfd = (recipe_for(model, "official", {}, {}) for model in (DSMIL, DTFDMIL))
+    assert dsmil.lr * dsmil.lr_factor(dsmil.epochs) == pytest.approx(5e-6)
+    assert [dtfd.lr * dtfd.lr_factor(epoch) for epoch in (99, 100)] == pytest.approx([1e-4, 2e-5])
+    assert next(epoch for epoch in range(dtfd.epochs) if dtfd.can_select(epoch)) == 161

@@ -1,0 +1,70 @@
+"""Names, patterns and plug-ins."""
+
+from pathlib import Path
+
+import pytest
+from models_for_tests import THIS_FILE
+
+from milbench.errors import UsageError
+from milbench.registry import load_models, select
+
+KNOWN = ["amil", "m4", "mmoe_amil", "tcga-brca", "tcga-crc"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["all"], KNOWN),
+        (["tcga-*"], ["tcga-brca", "tcga-crc"]),
+        (["tcga-crc", "tcga-brca"], ["tcga-brca", "tcga-crc"]),
+        (["m4,amil"], ["amil", "m4"]),
+        (["m4,", "amil", "m4"], ["amil", "m4"]),
+        (["m*", "amil"], ["amil", "m4", "mmoe_amil"]),
+    ],
+)
+def test_names_patterns_commas_and_words_select_in_the_known_order(words: list[str], expected: list[str]) -> None:
+    assert select("model", words, KNOWN) == expected
+
+
+@pytest.mark.parametrize("word", ["amli", "tcga-x*", "AMIL"])
+def test_what_matches_nothing_is_an_unknown_name(word: str) -> None:
+    with pytest.raises(UsageError, match=r"unknown model .*Known: amil"):
+        select("model", ["m4", word], KNOWN)
+
+
+def test_the_nearest_name_is_suggested() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'amil'"):
+        select("model", ["amli"], KNOWN)
+
+
+def test_no_name_at_all_is_refused() -> None:
+    with pytest.raises(UsageError, match="no model was named"):
+        select("model", [","], KNOWN)
+
+
+def test_the_baselines_come_first_and_in_the_order_of_the_papers_tables() -> None:
+    assert list(load_models())[:9] == [
+        "mean_pooling", "max_pooling", "amil", "dsmil", "transmil", "dtfd_mil", "mmoe_amil", "mmoe_mp_amil", "m4",
+    ]  # fmt: skip
+
+
+def test_a_plug_in_adds_its_models_once() -> None:
+    assert "tiny" in load_models([THIS_FILE])
+    assert load_models([THIS_FILE])["tiny"] is load_models([THIS_FILE])["tiny"]
+
+
+def test_a_broken_plug_in_is_named_with_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("import nothing_of_that_name\n")
+    with pytest.raises(UsageError, match=r"mine\.py cannot be imported: ModuleNotFoundError"):
+        load_models([path])
+    with pytest.raises(UsageError, match=r"absent\.py does not exist"):
+        load_models([tmp_path / "absent.py"])
+
+
+def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(THIS_FILE.read_text())
+    load_models([THIS_FILE])
+    with pytest.raises(UsageError, match="two models are called 'tiny'"):
+        load_models([path])
