@@ -1,0 +1,119 @@
+"""Figures: radar chart of task AUROCs and box plot by model. Readable in grey and for the colour-blind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D31", "#7F7F7F", "#000000")
+"""Okabe and Ito's colours, which the colour-blind can tell apart, and two neutral ones."""
+
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)), (0, (3, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "p")
+EMPHASISED = "m4"
+
+
+def radar(scores: pd.DataFrame, title: str) -> Figure:
+    """One polygon a model over the tasks' mean AUROCs; the legend gives each polygon's area.
+
+    The area is that of the polygon through the AUROCs, as a fraction of the one through 1 everywhere. It
+    depends on the order of the tasks and is a reading aid, not a metric. A model that lacks a task is left out.
+    """
+    figure = _figure((7.6, 5.6))
+    axes: Any = figure.add_axes((0.06, 0.09, 0.54, 0.76), projection="polar")
+    tasks = list(dict.fromkeys(scores["task"]))
+    means = scores.groupby(["model", "task"], sort=False)["auroc"].mean().unstack("task").reindex(columns=tasks)
+    titles = dict(zip(scores["model"], scores["title"], strict=True))
+    angles = np.arange(len(tasks)) * 2 * np.pi / len(tasks)
+    for index, model in enumerate(dict.fromkeys(scores["model"])):
+        values = means.loc[model].to_numpy(dtype=float)
+        if np.isnan(values).any():
+            continue
+        axes.plot(
+            np.r_[angles, angles[0]], np.r_[values, values[0]],
+            label=f"{titles[model]}  {polygon_area(values):.3f}", **_style(index, emphasised=model == EMPHASISED),
+        )  # fmt: skip
+    low = np.nanmin(means.to_numpy()) if len(means) else 0.5
+    axes.set_ylim(min(0.4, np.floor(low * 10) / 10), 1.0)
+    axes.set_theta_offset(np.pi / 2)
+    axes.set_theta_direction(-1)
+    axes.set_xticks(angles, tasks, fontsize=9)
+    axes.tick_params(axis="x", pad=9)
+    axes.set_yticks([0.5, 0.6, 0.7, 0.8, 0.9], ["0.5", "", "0.7", "", "0.9"], fontsize=7, color="0.35")
+    axes.plot(np.linspace(0, 2 * np.pi, 200), np.full(200, 0.5), color="0.6", linewidth=0.8)
+    axes.grid(color="0.88")
+    figure.text(0.5, 0.95, title, ha="center", fontsize=11)
+    figure.legend(*axes.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.68, 0.5), title="model, polygon area", frameon=False, fontsize=9, handlelength=3)
+    return figure
+
+
+def polygon_area(values: np.ndarray[Any, Any]) -> float:
+    """Area of the radar polygon as a fraction of the largest; NaN for fewer than three tasks."""
+    if len(values) < 3:
+        return float("nan")
+    return float((values * np.roll(values, -1)).sum() / len(values))
+
+
+def box(scores: pd.DataFrame, title: str) -> Figure:
+    """AUROC over folds, seeds and tasks, one box a model and one dot a trained (task, fold, seed)."""
+    import seaborn
+
+    figure = _figure((8.2, 4.6))
+    axes = figure.add_axes((0.09, 0.24, 0.89, 0.66))
+    order = list(dict.fromkeys(scores["title"]))
+    defined = scores.dropna(subset=["auroc"])
+    seaborn.boxplot(defined, x="title", y="auroc", order=order, ax=axes, color="0.93", width=0.62, linewidth=0.9, showfliers=False)
+    _dots(axes, defined, order)
+    axes.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
+    axes.set(xlabel="", ylabel="test AUROC")
+    axes.set_xticks(range(len(order)), order, rotation=28, ha="right", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title, fontsize=11)
+    return figure
+
+
+def _dots(axes: Any, scores: pd.DataFrame, order: Sequence[str]) -> None:
+    """Every score as a dot, spread sideways evenly in the order of the rows, so that no chance enters."""
+    for position, title in enumerate(order):
+        values = scores.loc[scores["title"] == title, "auroc"].to_numpy()
+        offsets = np.linspace(-0.24, 0.24, len(values)) if len(values) > 1 else np.zeros(len(values))
+        axes.scatter(position + offsets, values, s=9, color=PALETTE[position % len(PALETTE)], alpha=0.75, linewidths=0, zorder=3)
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """PNG and PDF of `figure`; the same figure gives the same bytes, since no date is written."""
+    paths = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
+    figure.savefig(paths[0], dpi=160, metadata={"Software": None})
+    figure.savefig(paths[1], metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    return paths
+
+
+def _figure(size: tuple[float, float]) -> Figure:
+    """A figure with a canvas of its own: pyplot would keep state and may ask for a screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _style(index: int, *, emphasised: bool) -> dict[str, Any]:
+    """Line of the index-th model: colour, dash and marker all differ; the emphasised one is thick and black."""
+    if emphasised:
+        return {"color": "#000000", "linestyle": "-", "marker": "o", "linewidth": 2.6, "markersize": 5, "zorder": 5}
+    return {
+        "color": PALETTE[index % (len(PALETTE) - 1)],
+        "linestyle": LINES[index % len(LINES)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linewidth": 1.3,
+        "markersize": 4,
+        "markerfacecolor": "white",
+    }

@@ -1,0 +1,338 @@
+"""Tracking: stored trials -> MLflow. The store is the truth; MLflow shows it and can be made anew from it.
+
+Only this process talks to MLflow, in a thread of its own: an unreachable server delays tracking, never the run.
+Runs form a tree: one parent for every dataset × model with summary metrics, one child a trial.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from milbench.errors import MilbenchError, TrackingError
+from milbench.metrics import auroc, mean_of_defined
+from milbench.store import Run, StoredTrial
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+DATABASE = "mlflow.db"
+ARTIFACTS = "mlartifacts"
+METRICS_A_CALL = 1000
+"""MLflow's limit for one `log_batch`."""
+
+CLOSE_SECONDS = 120.0
+"""How long the end of a run waits for tracking to catch up."""
+
+HTTP_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+}
+
+TRIAL_KEY, KIND = "milbench.trial_key", "milbench.kind"
+
+
+def default_uri(runs: Path) -> str:
+    """The SQLite store beside the run folders; absolute, since MLflow resolves it from wherever it is read."""
+    return f"sqlite:///{(runs.absolute() / DATABASE).as_posix()}"
+
+
+class Tracker:
+    """Publishes trials in the background, while the run goes on.
+
+    Parameters
+    ----------
+    uri : MLflow tracking server or database.
+    run : whose trials they are; its name is the experiment's.
+    enabled : False makes every method do nothing.
+    warn : called once with one line if tracking fails.
+    """
+
+    def __init__(self, uri: str, run: Run, *, enabled: bool = True, warn: Callable[[str], None]) -> None:
+        self.uri, self.run, self.enabled, self.warn = uri, run, enabled, warn
+        self._queue: queue.Queue[StoredTrial | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._failed = False
+
+    def log_trial(self, trial: StoredTrial) -> None:
+        """Publish `trial` when its turn comes; returns at once."""
+        if self.enabled:
+            self._queue.put(trial)
+
+    def log_stored(self, trials: Iterable[StoredTrial]) -> None:
+        """Publish trials that earlier commands left; those already there are left alone."""
+        for trial in trials:
+            self.log_trial(trial)
+
+    def _work(self) -> None:
+        try:
+            publisher = _Publisher(self.uri, self.run)
+            while (trial := self._queue.get()) is not None:
+                publisher.publish(trial)
+            publisher.summarise()
+        except Exception as error:  # noqa: BLE001 - MLflow raises many kinds, and none may reach the run
+            self._failed = True
+            self.warn(_unreachable(self.uri, self.run, error))
+
+    def __enter__(self) -> Tracker:
+        if self.enabled:
+            self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if not self.enabled:
+            return
+        self._queue.put(None)
+        self._thread.join(CLOSE_SECONDS if kind is None else 1.0)
+        if self._thread.is_alive() and not self._failed:
+            self.warn(_unreachable(self.uri, self.run, TimeoutError("it is too slow to wait for")))
+
+
+def publish(run: Run, uri: str) -> int:
+    """Number of trials of `run` now at `uri`; those already there are not doubled.
+
+    Raises
+    ------
+    TrackingError : the server or database cannot be reached.
+    """
+    try:
+        publisher = _Publisher(uri, run)
+        trials = run.trials()
+        for trial in trials:
+            publisher.publish(trial)
+        publisher.summarise()
+    except MilbenchError:
+        raise
+    except Exception as error:
+        raise TrackingError(_unreachable(uri, run, error)) from error
+    return len(trials)
+
+
+def _unreachable(uri: str, run: Run, error: Exception) -> str:
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return (
+        f"warning: MLflow at {uri} could not be written ({reason}). The results are complete in {run.path}; "
+        f"publish them later: milbench track {run.path} --uri {uri}"
+    )
+
+
+class _Publisher:
+    """Writes one run's trials; knows what is there already, so that nothing is doubled."""
+
+    def __init__(self, uri: str, run: Run) -> None:
+        self.run = run
+        self.client = _client(uri)
+        self.experiment = _experiment(self.client, uri, run.name)
+        self.parents: dict[tuple[str, str], str] = {}
+        self.published: dict[str, str] = {}
+        for known in _all_runs(self.client, self.experiment):
+            tags = known.data.tags
+            if tags.get(KIND) == "parent":
+                self.parents[tags["dataset"], tags["model"]] = known.info.run_id
+            elif TRIAL_KEY in tags and known.info.status == "FINISHED":
+                self.published[tags[TRIAL_KEY]] = known.info.run_id
+
+    def publish(self, trial: StoredTrial) -> None:
+        """Write one child run, unless it is there."""
+        info = trial.info
+        if info["key"] in self.published:
+            return
+        parent = self._parent(info)
+        name = f"{info['model']} {_task(info)} fold{info['fold']} seed{info['seed']}"
+        started = _milliseconds(info["finished_at"]) - round(info["wall_seconds"] * 1000)
+        tags = {**_facts(info), TRIAL_KEY: info["key"], KIND: "trial", "mlflow.parentRunId": parent}
+        child = self.client.create_run(self.experiment, start_time=started, tags=_text(tags), run_name=name)
+        self._log(child.info.run_id, _metrics(trial), _parameters(info))
+        self.client.set_terminated(child.info.run_id, "FINISHED", _milliseconds(info["finished_at"]))
+        self.published[info["key"]] = child.info.run_id
+
+    def summarise(self) -> None:
+        """Put the summary metrics of every dataset × model on its parent, which the chart view shows first."""
+        from mlflow.entities import Metric
+
+        groups: dict[tuple[str, str], list[StoredTrial]] = {}
+        for trial in self.run.trials():
+            groups.setdefault((trial.info["dataset"], trial.info["model"]), []).append(trial)
+        for pair, trials in groups.items():
+            controls = set(self.run.datasets[pair[0]].get("control_tasks", []))
+            now = max(_milliseconds(trial.info["finished_at"]) for trial in trials)
+            values = _summary(trials, controls)
+            self._log(self.parents[pair], [Metric(name, value, now, 0) for name, value in values.items()], {})
+            self.client.set_terminated(self.parents[pair], "FINISHED", now)
+
+    def _parent(self, info: Mapping[str, Any]) -> str:
+        pair = info["dataset"], info["model"]
+        if pair not in self.parents:
+            tags = {"dataset": pair[0], "model": pair[1], "protocol": info["protocol"], KIND: "parent"}
+            name = f"{pair[0]} {info['model_title']}"
+            parent = self.client.create_run(self.experiment, tags=_text(tags), run_name=name)
+            shared = {key: value for key, value in _parameters(info).items() if key not in ("task", "fold", "seed")}
+            self._log(parent.info.run_id, [], shared)
+            self.parents[pair] = parent.info.run_id
+        return self.parents[pair]
+
+    def _log(self, run_id: str, metrics: Sequence[Metric], parameters: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        given = [Param(key, value[:500]) for key, value in _text(parameters).items()]
+        for start in range(0, max(len(metrics), 1), METRICS_A_CALL):
+            self.client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_CALL], params=given if start == 0 else [])
+
+
+def _client(uri: str) -> MlflowClient:
+    """A client of `uri`; a SQLite database is created first, by one process at a time."""
+    for name, value in HTTP_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    if not uri.startswith("sqlite:///"):
+        return MlflowClient(tracking_uri=uri)
+    path = Path(uri.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)  # makes the tables
+    return client
+
+
+def _experiment(client: MlflowClient, uri: str, run_name: str) -> str:
+    name = f"milbench {run_name}".replace("/", "-")
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    place = None
+    if uri.startswith("sqlite:///"):
+        place = (Path(uri.removeprefix("sqlite:///")).parent / ARTIFACTS).as_uri()
+    return str(client.create_experiment(name, artifact_location=place))
+
+
+def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = client.search_runs([experiment], max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _metrics(trial: StoredTrial) -> list[Metric]:
+    """Epoch metrics, and the test AUROC of every task; the prefix before the slash makes the chart's section."""
+    from mlflow.entities import Metric
+
+    now = _milliseconds(trial.info["finished_at"])
+    history = trial.history()
+    rows = [
+        Metric(f"{name.split('_')[0]}/{name.split('_')[1]}", value, now, int(epoch))
+        for name in ("train_loss", "val_loss", "val_auroc")
+        for epoch, value in zip(history["epoch"], history[name], strict=True)
+    ]
+    scores = _test_scores(trial)
+    if len(scores) > 1:
+        rows += [Metric(f"test/auroc {task}", value, now, 0) for task, value in scores.items()]
+    rows.append(Metric("test/auroc", mean_of_defined(_values(scores)), now, 0))
+    rows += [Metric(f"cost/{name}", float(trial.info[name]), now, 0) for name in ("wall_seconds", "peak_bytes", "n_parameters")]
+    return [row for row in rows if math.isfinite(row.value)]
+
+
+def _test_scores(trial: StoredTrial) -> dict[str, float]:
+    table = trial.predictions()
+    return {
+        str(task): auroc(rows["target"].to_numpy(dtype=float), rows["probability"].to_numpy(dtype=float))
+        for task, rows in table[table["role"] == "test"].groupby("task", sort=False)
+    }
+
+
+def _summary(trials: Sequence[StoredTrial], controls: set[str]) -> dict[str, float]:
+    """Mean test AUROC by task, and over the tasks that are no controls; cost of all trials together."""
+    by_task: dict[str, list[float]] = {}
+    for trial in trials:
+        for task, value in _test_scores(trial).items():
+            by_task.setdefault(task, []).append(value)
+    means = {task: mean_of_defined(_values(dict(enumerate(scores)))) for task, scores in by_task.items()}
+    values = {f"test/auroc {task}": value for task, value in means.items()}
+    values["test/auroc"] = mean_of_defined(_values({task: m for task, m in means.items() if task not in controls}))
+    values["cost/train_seconds"] = sum(trial.info["train_seconds"] for trial in trials)
+    values["cost/n_parameters"] = float(trials[0].info["n_parameters"])
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _values(scores: Mapping[Any, float]) -> Any:
+    import numpy as np
+
+    return np.array(list(scores.values()), dtype=float)
+
+
+def _facts(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What one filters and groups by, as tags and as parameters: the compare view plots parameters only."""
+    return {"model": info["model"], "dataset": info["dataset"], "task": _task(info), "fold": info["fold"], "seed": info["seed"]}
+
+
+def _task(info: Mapping[str, Any]) -> str:
+    return "all" if len(info["tasks"]) > 1 else str(info["tasks"][0])
+
+
+def _parameters(info: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = {f"trainer.{key}": value for key, value in info["recipe"].items() if key not in ("name", "model")}
+    model = {f"model.{key}": value for key, value in info["hyperparameters"].items()}
+    return {**_facts(info), "protocol": info["protocol"], "split": info["split_sha256"][:8], **model, **recipe}
+
+
+def _text(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in values.items()}
+
+
+def _milliseconds(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+# ---- the MLflow UI -------------------------------------------------------------------------------
+
+
+def ui_command(uri: str, port: int) -> list[str]:
+    """Command that serves the MLflow UI of `uri` on the loopback address."""
+    return [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+
+
+def ui_links(uri: str, port: int) -> list[str]:
+    """Lines with the pages that matter: of every experiment its runs, and its models compared.
+
+    Raises
+    ------
+    TrackingError : nothing has been tracked at `uri`, or it cannot be read.
+    """
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise TrackingError(f"nothing has been tracked at {uri} yet. Start with `milbench run`, or name the store with --uri.")
+    try:
+        client = _client(uri)
+        experiments = [e for e in client.search_experiments() if e.name.startswith("milbench ")]
+        return [line for experiment in experiments for line in _links(client, experiment, f"http://127.0.0.1:{port}/#")]
+    except Exception as error:
+        raise TrackingError(f"MLflow at {uri} cannot be read ({str(error).splitlines()[0]}).") from error
+
+
+def _links(client: MlflowClient, experiment: Any, root: str) -> list[str]:
+    parents = [run for run in _all_runs(client, experiment.experiment_id) if run.data.tags.get(KIND) == "parent"]
+    lines = [f"{experiment.name}: {root}/experiments/{experiment.experiment_id}/runs"]
+    by_dataset: dict[str, list[str]] = {}
+    for run in reversed(parents):
+        by_dataset.setdefault(run.data.tags["dataset"], []).append(run.info.run_id)
+    for dataset, ids in by_dataset.items():
+        listed = ",".join(f'"{run_id}"' for run_id in ids)
+        url = f"{root}/compare-runs?runs=[{listed}]&experiments=[\"{experiment.experiment_id}\"]"
+        lines.append(f"  {dataset}, {len(ids)} models compared: {url.replace(chr(34), '%22')}")
+    return lines
