@@ -49,6 +49,7 @@ class Benchmark:
 
     config: RunConfig
     models: Mapping[str, type[MILModel]]
+    known_models: Sequence[str]
     entries: Sequence[Entry]
     trials: Sequence[Trial]
     run: Run
@@ -88,7 +89,7 @@ def prepare(config: RunConfig) -> Benchmark:
     _refuse_two_of_one_name(entries)
     request = PlanRequest(config.protocol, config.folds or None, config.seeds, config.trainer, config.model)
     trials = make_plan(models, [(entry.cohort, entry.split) for entry in entries], request)
-    return Benchmark(config, models, entries, trials, Run(run_folder(config, [e.cohort.name for e in entries])))
+    return Benchmark(config, models, list(known), entries, trials, Run(run_folder(config, [e.cohort.name for e in entries])))
 
 
 def _sources(config: RunConfig) -> list[CohortSource]:
@@ -176,7 +177,7 @@ def _refuse_other_settings(run: Run, config: RunConfig) -> None:
 def _write_header(benchmark: Benchmark) -> None:
     run = benchmark.run
     plan = {trial.slot: trial.id for trial in benchmark.trials}
-    datasets = {entry.cohort.name: _describe(entry) for entry in benchmark.entries}
+    datasets = {entry.cohort.name: _describe(entry, benchmark.known_models) for entry in benchmark.entries}
     run.write_header(benchmark.config.as_dict(), describe_environment(), datasets, plan)
     with writing(run.path):
         for entry in benchmark.entries:
@@ -186,11 +187,12 @@ def _write_header(benchmark: Benchmark) -> None:
                 write_atomically(path, content)
 
 
-def _describe(entry: Entry) -> dict[str, Any]:
+def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:
     """What the report needs to know of a cohort."""
     cohort = entry.cohort
     return {
         "title": cohort.title or cohort.name,
+        "models": list(known_models),
         "tasks": list(cohort.tasks),
         "control_tasks": list(cohort.control_tasks),
         "n_slides": len(cohort.slides),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from milbench.store import Run, StoredTrial
 SPREAD = "standard deviation over folds and seeds: training variability on one test set, not a confidence interval"
 
 
-def score_table(runs: Iterable[Run]) -> pd.DataFrame:
+def score_table(runs: Sequence[Run]) -> pd.DataFrame:
     """Test AUROC of every trial and task.
 
     Returns
@@ -23,7 +23,21 @@ def score_table(runs: Iterable[Run]) -> pd.DataFrame:
     """
     rows = [row for run in runs for trial in run.trials() for row in _trial_rows(run, trial)]
     columns = ["dataset", "model", "title", "task", "is_control", "fold", "seed", "auroc"]
-    return pd.DataFrame(rows, columns=columns)
+    order = {name: index for run in runs for index, name in enumerate(_order(run))}
+    table = pd.DataFrame(rows, columns=columns)
+    return table.sort_values(
+        ["dataset", "model", "task", "fold", "seed"],
+        key=lambda column: column.map(lambda value: order.get(value, len(order))) if column.name in ("model", "task") else column,
+        kind="stable",
+        ignore_index=True,
+    )
+
+
+def _order(run: Run) -> Iterator[str]:
+    """Models in the order of the registry, then tasks in the order of their cohort."""
+    for facts in run.datasets.values():
+        yield from facts.get("models", [])
+        yield from facts["tasks"]
 
 
 def _trial_rows(run: Run, trial: StoredTrial) -> list[tuple[object, ...]]:

@@ -6,6 +6,7 @@ Runs form a tree: one parent for every dataset × model with summary metrics, on
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import queue
@@ -197,6 +198,8 @@ def _client(uri: str) -> MlflowClient:
     """A client of `uri`; a SQLite database is created first, by one process at a time."""
     for name, value in HTTP_SETTINGS.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # its database chatter would tear the progress bar
+    logging.getLogger("alembic").setLevel(logging.ERROR)
     from mlflow import MlflowClient
 
     if not uri.startswith("sqlite:///"):
