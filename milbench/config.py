@@ -83,6 +83,9 @@ DEFAULT_DATASET = "digits"
 SECTIONS: dict[str, type[EngineConfig] | type[TrackingConfig]] = {"engine": EngineConfig, "tracking": TrackingConfig}
 
 
+LOWEST = {"workers": 0, "threads": 1}
+
+
 def make_config(path: Path | None, assignments: Iterable[str], flags: Mapping[str, Any]) -> RunConfig:
     """The configuration: defaults < YAML file < --set < flags; MILBENCH_DATA fills in for data_root.
 
@@ -168,6 +171,8 @@ def _section(name: str, kind: type[Any], values: Any) -> Any:
         expected = type(getattr(defaults, key))
         if type(value) is not expected:
             raise UsageError(f"{name}.{key} is {value!r}; expected a value of type {expected.__name__}.")
+        if key in LOWEST and value < LOWEST[key]:
+            raise UsageError(f"{name}.{key} is {value}; the least is {LOWEST[key]}.")
     return kind(**values)
 
 
