@@ -55,8 +55,8 @@ Milbench = Callable[..., "subprocess.CompletedProcess[str]"]
 def milbench(tmp_path: Path) -> Milbench:
     """`milbench(words...)` in a fresh working directory, as a process of its own."""
 
-    def call(*words: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command(*words), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=240)
+    def call(*words: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command(*words), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=timeout)
 
     return call
 

@@ -1,0 +1,131 @@
+"""The report: the right numbers, in LaTeX that compiles and pictures that are the same every time."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from runs_for_tests import make_run
+
+from milbench.errors import StoreError
+from milbench.report import published, write_report
+from milbench.report.figures import polygon_area
+from milbench.report.tables import Cell, Table, latex, model_table, to_csv, to_latex, to_markdown
+from milbench.stats import score_table, summary
+from milbench.store import Run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_run(tmp_path_factory.mktemp("runs") / "two", datasets=("tcga-gbmlgg", "tcga-luad"))
+
+
+@pytest.fixture(scope="module")
+def report(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report([run], tmp_path_factory.mktemp("reports") / "two").parent
+
+
+def test_every_promised_file_is_there(report: Path) -> None:
+    names = {path.name for path in report.iterdir()}
+    tables = {f"{stem}.{suffix}" for stem in ("table2", "table3", "tasks_tcga-gbmlgg", "tasks_tcga-luad") for suffix in ("tex", "csv", "md")}
+    figures = {f"{kind}_tcga-{name}.{suffix}" for kind in ("radar", "box") for name in ("gbmlgg", "luad") for suffix in ("png", "pdf")}
+    assert names == tables | figures | {"report.tex", "index.md"}
+
+
+def test_the_same_stores_give_the_same_bytes(run: Run, report: Path, tmp_path: Path) -> None:
+    write_report([Run(run.path)], tmp_path / "again")
+    for path in report.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_the_csv_holds_the_summary_in_full_precision(run: Run, report: Path) -> None:
+    table = pd.read_csv(report / "table2.csv")
+    expected = summary(score_table([run]))
+    for row in expected.itertuples():
+        cell = table[(table["method"] == row.title) & (table["column"] == row.dataset.upper())].iloc[0]
+        assert (cell["mean"], cell["sd"]) == (row.mean, row.sd)
+    average = table[table["column"] == "Average"].set_index("method")["mean"]
+    assert average["M4"] == pytest.approx(expected[expected["model"] == "m4"]["mean"].mean())
+
+
+def test_best_is_bold_second_underlined_and_ties_share() -> None:
+    rows = tuple((name, (Cell(mean, 0.01),)) for name, mean in (("a", 0.9), ("b", 0.8), ("c", 0.9004), ("d", 0.1)))
+    table = Table("t", "caption", ("X",), rows)
+    text = to_latex(table)
+    assert text.count(r"\textbf{0.900}") == 2
+    assert r"\underline{0.800}" in text
+    assert text.count(r"\underline") == 1
+    assert "**0.900** ± 0.010" in to_markdown(table)
+
+
+def test_an_incomplete_model_is_not_ranked_nor_averaged(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "toy", datasets=("one", "other"), models=("amil", "m4"), leave_out=("one/m4/all/fold2",))
+    out = write_report([run], tmp_path / "report").parent
+    row = next(line for line in (out / "table2.md").read_text().splitlines() if line.startswith("| M4"))
+    assert "incomplete (6 of 9)" in row
+    assert row.rstrip().endswith("– |")
+    assert "**" not in row.split("|")[2]
+
+
+def test_published_numbers_stand_beside_ours_and_name_their_source(run: Run, report: Path) -> None:
+    table = published()
+    assert table["source"].str.contains("arXiv:2407.17267").all()
+    ours = {row.cohort: row.auroc for row in table[(table["table"] == 3) & (table["model"] == "m4")].itertuples()}
+    assert f"[{ours['tcga-gbmlgg']:.3f}]" in (report / "table3.md").read_text()
+    assert "not like for like" in (report / "table2.md").read_text()
+
+
+def test_the_caption_says_how_the_numbers_came_about(report: Path) -> None:
+    text = (report / "table2.tex").read_text()
+    for part in ("Protocol m4", "folds 0, 1, 2", "seeds 42", "epochs 2", "hidden 64", "lr 0.01", "scaled by standard", "control left out", "not a confidence interval", "0123abc"):
+        assert part in text
+
+
+def test_special_characters_are_escaped() -> None:
+    assert latex(r"A_B & 5% {x} #1 ~ \y") == r"A\_B \& 5\% \{x\} \#1 \textasciitilde{} \textbackslash{}y"
+
+
+def test_a_missing_number_is_a_dash_and_an_empty_cell() -> None:
+    table = Table("t", "c", ("X",), (("a", (Cell(),)), ("b", (Cell(0.5),))))
+    assert "a & --" in to_latex(table)
+    assert to_csv(table).splitlines()[1] == "a,X,,,0,"
+
+
+def test_the_polygons_area_is_that_of_its_corners() -> None:
+    values = np.array([0.9, 0.6, 0.7, 0.8, 0.5])
+    angles = np.arange(5) * 2 * np.pi / 5
+
+    def shoelace(radius: np.ndarray) -> float:
+        x, y = radius * np.cos(angles), radius * np.sin(angles)
+        return abs((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()) / 2
+
+    assert polygon_area(values) == pytest.approx(shoelace(values) / shoelace(np.ones(5)))
+    assert np.isnan(polygon_area(np.array([0.5, 0.6])))
+
+
+def test_the_order_of_columns_is_the_runs() -> None:
+    rows = pd.DataFrame([
+        {"dataset": name, "model": "m4", "title": "M4", "mean": 0.5, "sd": 0.1, "n_runs": 1, "n_tasks": 1, "n_undefined": 0, "n_missing": 0}
+        for name in ("b", "a")
+    ])  # fmt: skip
+    table = model_table("t", "c", rows, {"b": "B", "a": "A"}, published().iloc[:0])
+    assert table.columns == ("B", "A", "Average")
+
+
+def test_a_dataset_in_two_runs_and_a_run_without_trials_are_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="hold 'tcga-gbmlgg'"):
+        write_report([run, Run(run.path)], tmp_path / "out")
+    empty = make_run(tmp_path / "empty", models=())
+    with pytest.raises(StoreError, match="no finished trial"):
+        write_report([empty], tmp_path / "out")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_the_latex_compiles(report: Path, tmp_path: Path) -> None:
+    shutil.copytree(report, tmp_path / "tex")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
+    result = subprocess.run(command, cwd=tmp_path / "tex", capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stdout[-2000:]
+    assert (tmp_path / "tex" / "report.pdf").stat().st_size > 10_000

@@ -1,0 +1,147 @@
+"""MLflow: the tree of runs, nothing twice, and a server that is away disturbs nobody."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs_for_tests import MODELS, make_run
+
+from milbench.errors import TrackingError
+from milbench.store import Run
+from milbench.tracking import KIND, TRIAL_KEY, Tracker, default_uri, publish, ui_command, ui_links
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, on import and on use
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with tables and nothing in them: making one takes seconds, copying it none."""
+    from milbench.tracking import _client
+
+    folder = tmp_path_factory.mktemp("database")
+    _client(default_uri(folder))
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def run(tmp_path: Path, empty_database: Path) -> Run:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    return make_run(tmp_path / "toy", models=("amil", "m4"), folds=(0, 1))
+
+
+def stored(run: Run) -> list[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=default_uri(run.path.parent))
+    experiment = client.get_experiment_by_name(f"milbench {run.name}")
+    return list(client.search_runs([experiment.experiment_id], max_results=1000))
+
+
+def test_published_runs_form_a_tree_of_parents_and_trials(run: Run) -> None:
+    assert publish(run, default_uri(run.path.parent)) == 10
+    runs = stored(run)
+    parents = {r.info.run_id: r for r in runs if r.data.tags[KIND] == "parent"}
+    children = [r for r in runs if r.data.tags[KIND] == "trial"]
+    assert sorted(r.data.params["model"] for r in parents.values()) == ["amil", "m4"]
+    assert len(children) == 10
+    for child in children:
+        assert parents[child.data.tags["mlflow.parentRunId"]].data.params["model"] == child.data.params["model"]
+        assert {"task", "fold", "seed", "model.hidden", "trainer.lr"} <= child.data.params.keys()
+        assert all(r.info.status == "FINISHED" for r in runs)
+
+
+def test_metrics_are_those_of_the_store(run: Run) -> None:
+    from milbench.stats import score_table, summary
+
+    publish(run, default_uri(run.path.parent))
+    scores = score_table([run])
+    means = summary(scores).set_index("model")["mean"]
+    for entry in stored(run):
+        facts, metrics = entry.data.params, entry.data.metrics
+        if entry.data.tags[KIND] == "parent":
+            assert metrics["test/auroc"] == pytest.approx(means[facts["model"]])
+        else:
+            assert metrics["val/auroc"] == 0.7
+            assert metrics["train/loss"] == 0.5
+            assert metrics["val/loss"] == 0.8, "a NaN epoch is left out"
+            if facts["task"] != "all":
+                row = scores.query("model == @facts['model'] and task == @facts['task'] and fold == @facts['fold'].__int__()") if False else scores[
+                    (scores["model"] == facts["model"]) & (scores["task"] == facts["task"]) & (scores["fold"] == int(facts["fold"]))
+                ]
+                assert metrics["test/auroc"] == pytest.approx(row["auroc"].iloc[0])
+
+
+def test_publishing_twice_doubles_nothing(run: Run) -> None:
+    uri = default_uri(run.path.parent)
+    publish(run, uri)
+    first = {r.info.run_id for r in stored(run)}
+    publish(Run(run.path), uri)
+    assert {r.info.run_id for r in stored(run)} == first
+
+
+def test_the_tracker_publishes_in_the_background_what_it_is_given(run: Run) -> None:
+    warnings: list[str] = []
+    with Tracker(default_uri(run.path.parent), run, warn=warnings.append) as tracker:
+        started = time.perf_counter()
+        for trial in run.trials():
+            tracker.log_trial(trial)
+        assert time.perf_counter() - started < 2, "logging must not make the run wait"
+    assert warnings == []
+    assert {r.data.tags[TRIAL_KEY] for r in stored(run) if TRIAL_KEY in r.data.tags} == {t.info["key"] for t in run.trials()}
+
+
+def test_an_unreachable_server_is_one_warning_with_the_mend(run: Run) -> None:
+    warnings: list[str] = []
+    with Tracker("http://127.0.0.1:9", run, warn=warnings.append) as tracker:
+        tracker.log_stored(run.trials())
+    assert len(warnings) == 1
+    assert f"milbench track {run.path} --uri http://127.0.0.1:9" in warnings[0]
+    with pytest.raises(TrackingError, match="could not be written"):
+        publish(run, "http://127.0.0.1:9")
+
+
+def test_a_tracker_that_is_switched_off_does_nothing(run: Run) -> None:
+    warnings: list[str] = []
+    with Tracker("http://127.0.0.1:9", run, enabled=False, warn=warnings.append) as tracker:
+        tracker.log_stored(run.trials())
+    assert warnings == []
+
+
+@pytest.mark.slow
+def test_two_processes_may_create_the_database_at_once(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "toy", models=("m4",), folds=(0,))
+    code = f"from milbench.tracking import _client; _client({default_uri(tmp_path)!r})"
+    processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], errors
+    assert publish(run, default_uri(tmp_path)) == 1
+
+
+def test_the_ui_is_served_on_the_loopback_address_only(tmp_path: Path) -> None:
+    command = ui_command("sqlite:///x.db", 5001)
+    assert command[:4] == [sys.executable, "-m", "mlflow", "ui"]
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+
+
+def test_the_links_name_the_run_list_and_the_comparison_of_all_models(run: Run) -> None:
+    uri = default_uri(run.path.parent)
+    publish(run, uri)
+    lines = ui_links(uri, 5001)
+    parents = [r.info.run_id for r in stored(run) if r.data.tags[KIND] == "parent"]
+    assert lines[0].startswith("milbench toy: http://127.0.0.1:5001/#/experiments/")
+    assert "2 models compared" in lines[1]
+    assert all(run_id in lines[1] for run_id in parents)
+    with pytest.raises(TrackingError, match="nothing has been tracked"):
+        ui_links(default_uri(run.path.parent / "elsewhere"), 5001)
+
+
+def test_importing_tracking_does_not_import_mlflow() -> None:
+    code = "import sys, milbench.tracking; print('mlflow' in sys.modules)"
+    environment = {**os.environ}
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stdout.strip() == "False"
+    assert len(MODELS) == 7
