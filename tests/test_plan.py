@@ -19,7 +19,7 @@ TRIAL = Trial(
     recipe=Recipe(), feature_scaling="none", fingerprint="f", split_sha256="s", model_version=1, source_sha256="x",
 )  # fmt: skip
 
-KEY = "KEY_OF_TRIAL"
+KEY = "3ae4f148e55967be5d358a1759e55106d1a80f90f5c9e7f1cd686189c5103d20"
 """If this changes, finished trials of every user are computed again: raise IDENTITY_FORMAT and say so in the CHANGELOG."""
 
 
