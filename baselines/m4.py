@@ -101,7 +101,7 @@ class M4(MILModel):
         slides, scores = zip(*(expert(features) for expert in self.experts), strict=True)  # Alg. 1
         m, raw = torch.stack(slides), torch.stack(scores)         # [E, hidden], [E, k*k]
         g = self.gates(features.mean(dim=0))                      # [T, 4, E]; mean of the raw, unpadded patches
-        segments = m.unflatten(1, (SEGMENTS, -1))                 # [E, 4, hidden/4]
+        segments = m.reshape(len(m), SEGMENTS, -1)                # [E, 4, hidden/4]
         z = torch.einsum("tse,esc->tsc", g, segments).flatten(1)  # [T, hidden]          eq. 13
         logits = torch.cat([head(z_t) for head, z_t in zip(self.towers, z, strict=True)])  # [T]
         attention = folded(raw.softmax(dim=1), len(features))     # [E, N]
@@ -109,7 +109,7 @@ class M4(MILModel):
 
     def gates(self, mean: Tensor) -> Tensor:
         """Gate weights [T, 4, E] of the mean patch [D]."""
-        proxies = [first(mean).relu().unflatten(0, (SEGMENTS, -1)) for first in self.gate_first]  # [4, hidden/4], eq. 10
+        proxies = [first(mean).relu().reshape(SEGMENTS, -1) for first in self.gate_first]  # [4, hidden/4], eq. 10
         proxies = proxies if len(proxies) == self.n_tasks else proxies * self.n_tasks
         return torch.stack([w(q) for w, q in zip(self.gate_second, proxies, strict=True)]).softmax(-1)  # eq. 12
 

@@ -71,7 +71,7 @@ class MMoE(MILModel):
         width, hidden = shape_of(state_dict, "towers.0.fc1.weight")
         attention = shape_of(state_dict, f"specific_experts1.0.{cls.official_attention()}.weight")[0]
         sizes = {"hidden": hidden, "attention": attention, "experts": n_experts, "tower": width}
-        model = cls(in_features, n_tasks, **sizes, dead_layer=dead_layer, **options)  # type: ignore[arg-type]
+        model = cls(in_features, n_tasks, **sizes, dead_layer=dead_layer, **options)  # type: ignore[arg-type, call-arg]
         names = tower.official_names(n_tasks) | {f"gate1.{t}.0": f"gates.{t}" for t in range(n_tasks)}
         for e in range(n_experts):
             names |= cls.official_expert(f"experts.{e}.", f"specific_experts1.{e}.", dead_layer=dead_layer)

@@ -49,9 +49,13 @@ def check_features(features: Tensor, where: str, in_features: int | None = None)
     """
     if features.ndim != 2:
         shape = tuple(features.shape)
-        raise FeatureFileError(f"{where}: features have shape {shape}, expected (patches, width). Re-extract this slide.")
+        raise FeatureFileError(
+            f"{where}: features have shape {shape}, expected (patches, width). Re-extract this slide."
+        )
     if features.shape[0] == 0:
-        raise FeatureFileError(f"{where}: the bag is empty (0 patches). Drop the slide from the labels or re-extract it.")
+        raise FeatureFileError(
+            f"{where}: the bag is empty (0 patches). Drop the slide from the labels or re-extract it."
+        )
     if in_features is not None and features.shape[1] != in_features:
         raise FeatureFileError(
             f"{where}: features are {features.shape[1]} wide, the cohort's other slides are {in_features}. "
@@ -59,5 +63,7 @@ def check_features(features: Tensor, where: str, in_features: int | None = None)
         )
     if not torch.isfinite(features).all():
         bad = int((~torch.isfinite(features)).any(dim=1).sum())
-        raise FeatureFileError(f"{where}: {bad} of {len(features)} patches hold NaN or infinite values. Re-extract this slide.")
+        raise FeatureFileError(
+            f"{where}: {bad} of {len(features)} patches hold NaN or infinite values. Re-extract this slide."
+        )
     return features

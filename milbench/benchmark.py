@@ -89,7 +89,9 @@ def prepare(config: RunConfig) -> Benchmark:
     _refuse_two_of_one_name(entries)
     request = PlanRequest(config.protocol, config.folds or None, config.seeds, config.trainer, config.model)
     trials = make_plan(models, [(entry.cohort, entry.split) for entry in entries], request)
-    return Benchmark(config, models, list(known), entries, trials, Run(run_folder(config, [e.cohort.name for e in entries])))
+    return Benchmark(
+        config, models, list(known), entries, trials, Run(run_folder(config, [e.cohort.name for e in entries]))
+    )
 
 
 def _sources(config: RunConfig) -> list[CohortSource]:
@@ -255,7 +257,7 @@ def _track(tracker: Tracker, run: Run, status: Status) -> None:
 
 
 def resolve_device(asked: str) -> str:
-    """"cuda" or "cpu" for "auto", else what was asked for.
+    """ "cuda" or "cpu" for "auto", else what was asked for.
 
     Raises
     ------
@@ -267,7 +269,9 @@ def resolve_device(asked: str) -> str:
         torch.empty(0, device=asked)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"device '{asked}' cannot be used here ({reason}). Use --device auto or --device cpu.") from error
+        raise UsageError(
+            f"device '{asked}' cannot be used here ({reason}). Use --device auto or --device cpu."
+        ) from error
     return asked
 
 

@@ -79,28 +79,40 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     _add_plan_flags(parser)
     running = parser.add_argument_group("running")
-    running.add_argument("--run", metavar="FOLDER", help="run folder (default: runs/ and a name made from what is compared)")
+    running.add_argument(
+        "--run", metavar="FOLDER", help="run folder (default: runs/ and a name made from what is compared)"
+    )
     running.add_argument("--workers", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
-    running.add_argument("--threads", type=int, help="threads in each process (default 1; changes the last digits on a CPU)")
+    running.add_argument(
+        "--threads", type=int, help="threads in each process (default 1; changes the last digits on a CPU)"
+    )
     running.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default auto)")
     running.add_argument("--no-weights", action="store_true", help="do not keep the best weights")
     running.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
     running.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: runs/mlflow.db)")
-    running.add_argument("--resume", action="store_true", help="go on where the run stopped (always so; finished trials are kept)")
+    running.add_argument(
+        "--resume", action="store_true", help="go on where the run stopped (always so; finished trials are kept)"
+    )
 
 
 def _add_plan_flags(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to compare")
     what.add_argument("--models", nargs="+", metavar="NAME", help="names, patterns or `all` (default all)")
-    what.add_argument("--datasets", nargs="+", metavar="NAME", help="names or patterns such as 'tcga-*' (default digits)")
-    what.add_argument("--cohort", nargs="+", metavar="PATH", dest="cohorts", help="your own cohorts: folders or YAML files")
+    what.add_argument(
+        "--datasets", nargs="+", metavar="NAME", help="names or patterns such as 'tcga-*' (default digits)"
+    )
+    what.add_argument(
+        "--cohort", nargs="+", metavar="PATH", dest="cohorts", help="your own cohorts: folders or YAML files"
+    )
     what.add_argument("--data-root", metavar="FOLDER", help="where the datasets' data lie (default: $MILBENCH_DATA)")
     what.add_argument("--protocol", help="m4 = one recipe for all models (default), official = each model's own")
     what.add_argument("--splits", metavar="NAME|FILE", help="kfold, m4 or a saved table (default: the cohort's)")
     what.add_argument("--folds", nargs="+", metavar="N", help="folds such as 0 1 or 0-4 (default: the cohort's)")
     what.add_argument("--seeds", nargs="+", metavar="N", help="one trial a seed (default 42)")
     what.add_argument("--plugin", nargs="+", metavar="FILE", dest="plugins", help="Python files that register models")
-    what.add_argument("--allow-missing", action="store_true", help="skip slides without features or label, and count them")
+    what.add_argument(
+        "--allow-missing", action="store_true", help="skip slides without features or label, and count them"
+    )
     what.add_argument("--config", type=Path, metavar="FILE", help="YAML with the same settings; flags win over it")
     what.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="assignments",
                       help="any setting, such as trainer.epochs=2 or model.m4.experts=3")  # fmt: skip
@@ -108,7 +120,9 @@ def _add_plan_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_report_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders (default: the newest in runs/)")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to write (default: reports/<name of the run>)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where to write (default: reports/<name of the run>)"
+    )
 
 
 def _add_ui_flags(parser: argparse.ArgumentParser) -> None:
@@ -122,7 +136,9 @@ def _add_track_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_models_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--plugin", nargs="+", default=[], metavar="FILE", dest="plugins", help="Python files that register models")
+    parser.add_argument(
+        "--plugin", nargs="+", default=[], metavar="FILE", dest="plugins", help="Python files that register models"
+    )
 
 
 def _add_datasets_flags(parser: argparse.ArgumentParser) -> None:

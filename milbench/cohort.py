@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from milbench.bag import Bag, check_features
-from milbench.errors import DataError, LabelTableError, UsageError, unknown_name
+from milbench.errors import DataError, FeatureFileError, LabelTableError, UsageError, unknown_name
 from milbench.formats import FeatureFolder, open_features
 from milbench.labels import contradictions, one_class_tasks, read_labels
 from milbench.scaling import MODES
@@ -118,6 +118,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
         raise unknown_name("feature_scaling", file.feature_scaling, MODES)
     slides = read_labels(file.labels, file.tasks or None)
     tasks = tuple(column for column in slides if column not in ("slide_id", "patient_id"))
+    _refuse_names_that_are_no_folder_names(file, tasks)
     folder = open_features(file.features)
     slides, skipped = _matched(slides, folder, file, allow_missing=allow_missing)
     width = folder.width(slides["slide_id"].iloc[0])
@@ -136,6 +137,16 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
         title=file.title,
         notes=(*notes, folder.layout, *skipped, *contradictions(slides, tasks), *one_class_tasks(slides, tasks)),
     )
+
+
+def _refuse_names_that_are_no_folder_names(file: CohortFile, tasks: Sequence[str]) -> None:
+    """A trial's folder is called after its cohort and task."""
+    for what, names in (("the cohort's name", [file.name]), (f"the task column of {file.labels}", tasks)):
+        for name in names:
+            if not name or name.startswith(".") or set(name) & set("/\\\0"):
+                raise DataError(
+                    f"{what} is '{name}', which cannot name a folder of results. Rename it: no slash, no leading dot."
+                )
 
 
 def _from_folder(path: Path) -> CohortFile:
@@ -158,6 +169,8 @@ def _from_yaml(path: Path) -> CohortFile:
     for key in ("name", "labels", "features"):
         if key not in values:
             raise DataError(f"{path}: the key '{key}' is missing. A cohort needs name, labels and features.")
+    if values.get("n_folds", 1) < 1:
+        raise UsageError(f"{path}: n_folds is {values['n_folds']}; expected 1 or more.")
     base = path.parent
     file = CohortFile(**{**values, "labels": base / values["labels"], "features": base / values["features"]})
     splits = str(base / file.splits) if (base / file.splits).is_file() else file.splits
@@ -180,7 +193,10 @@ def _matched(
     without_features = [slide for slide in slides["slide_id"] if slide not in files]
     without_label = sorted(set(files) - set(slides["slide_id"]))
     notes = []
-    for what, names in (("labelled slides have no features", without_features), ("feature files have no label", without_label)):
+    for what, names in (
+        ("labelled slides have no features", without_features),
+        ("feature files have no label", without_label),
+    ):
         if not names:
             continue
         text = f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
@@ -204,13 +220,22 @@ def _fingerprint(slides: pd.DataFrame, folder: FeatureFolder) -> str:
     digest = hashlib.sha256(slides.to_csv(index=False, lineterminator="\n").encode())
     files = folder.files()
     for slide in slides["slide_id"]:
-        path = files[slide]
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            digest.update(f"{slide}\0{size}\0".encode() + file.read(FINGERPRINT_BYTES))
-            file.seek(max(size - FINGERPRINT_BYTES, 0))
-            digest.update(file.read(FINGERPRINT_BYTES))
+        try:
+            digest.update(f"{slide}\0".encode() + _ends(files[slide]))
+        except OSError as error:
+            raise FeatureFileError(
+                f"{files[slide]} cannot be read: {error.strerror}. Check the file and its rights."
+            ) from error
     return digest.hexdigest()
+
+
+def _ends(path: Path) -> bytes:
+    """Size, first and last bytes of a file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        first = file.read(FINGERPRINT_BYTES)
+        file.seek(max(size - FINGERPRINT_BYTES, 0))
+        return f"{size}\0".encode() + first + file.read(FINGERPRINT_BYTES)
 
 
 def _loader(slides: pd.DataFrame, folder: FeatureFolder, width: int) -> Callable[[str], Bag]:
@@ -218,8 +243,8 @@ def _loader(slides: pd.DataFrame, folder: FeatureFolder, width: int) -> Callable
     files = folder.files()
 
     def load(slide_id: str) -> Bag:
-        features, coords = folder.load(slide_id)
+        features, coords, patch_size = folder.load(slide_id)
         check_features(features, str(files[slide_id]), width)
-        return Bag(features, slide_id, patient_of[slide_id], coords)
+        return Bag(features, slide_id, patient_of[slide_id], coords, patch_size)
 
     return load

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -134,10 +135,8 @@ def _from_assignment(assignment: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise UsageError(f"--set {assignment}: the value is not valid YAML ({error}).") from error
     if isinstance(value, str):  # YAML reads 1e-3 as text, because it wants 1.0e-3
-        try:
+        with suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     for part in reversed(key.split(".")):
         value = {part: value}
     return dict(value)
@@ -163,7 +162,9 @@ def _checked(values: Mapping[str, Any]) -> RunConfig:
 
 def _section(name: str, kind: type[Any], values: Any) -> Any:
     if not isinstance(values, Mapping):
-        raise UsageError(f"{name} must be a section with keys {', '.join(f.name for f in fields(kind))}; got {values!r}.")
+        raise UsageError(
+            f"{name} must be a section with keys {', '.join(f.name for f in fields(kind))}; got {values!r}."
+        )
     defaults = kind()
     for key, value in values.items():
         if key not in {f.name for f in fields(kind)}:

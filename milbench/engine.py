@@ -109,7 +109,9 @@ def _run(jobs: Iterator[Job], workers: int) -> Iterator[Status]:
             yield run_job(job, ignore_interrupt=False)
         return
     # `pre_dispatch` as small as can be: what is dispatched is finished before a Ctrl-C is answered
-    pool = Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
+    pool = Parallel(
+        n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs"
+    )
     try:
         yield from pool(delayed(run_job)(job) for job in jobs)
     except KeyboardInterrupt:

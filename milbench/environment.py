@@ -41,6 +41,7 @@ def _version(package: str) -> str:
 
 def _git_commit(folder: Path) -> str:
     """Commit of the checkout that `folder` is tracked in, with "-dirty" where files differ; "" elsewhere."""
+
     def git(*words: str) -> str:
         command = ["git", "-C", str(folder), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 
 import torch
 
@@ -27,7 +27,7 @@ def estimated_seconds(benchmark: Benchmark) -> tuple[float, str]:
     device = resolve_device(benchmark.config.engine.device)
     workers = benchmark.config.engine.workers or (1 if device.startswith("cuda") else usable_cores())
 
-    @lru_cache(maxsize=None)
+    @cache
     def seconds_a_trial(dataset: str, model: str) -> float:
         trial = next(t for t in todo if (t.dataset, t.model) == (dataset, model))
         return _probe(entries[dataset], trial, torch.device(device))

@@ -127,9 +127,7 @@ def make_plan(
     return sorted(trials, key=lambda trial: (trial.dataset, len(trial.tasks) == 1))
 
 
-def _trials_of(
-    name: str, model: type[MILModel], cohort: Cohort, split: Split, request: PlanRequest
-) -> Iterable[Trial]:
+def _trials_of(name: str, model: type[MILModel], cohort: Cohort, split: Split, request: PlanRequest) -> Iterable[Trial]:
     recipe = recipe_for(model, request.protocol, cohort.trainer_defaults, request.trainer or {})
     hyperparameters = _hyperparameters(name, model, recipe, cohort.model_defaults, request.models or {})
     groups = [cohort.tasks] if model.info.tasks == "multi" else [(task,) for task in cohort.tasks]

@@ -7,15 +7,16 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from milbench.errors import UsageError, unknown_name
-from milbench.models import REGISTERED, MILModel
+
+if TYPE_CHECKING:  # torch takes seconds to import, and names are selected without it
+    from milbench.models import MILModel
 
 ENTRY_POINTS = "milbench.models"
-OURS = "baselines"
-"""Entry point of the models that come with milbench: they lead every table."""
 
 
 def select(kind: str, words: Iterable[str], known: Iterable[str]) -> list[str]:
@@ -45,23 +46,38 @@ def select(kind: str, words: Iterable[str], known: Iterable[str]) -> list[str]:
 
 
 def load_models(plugins: Iterable[Path] = ()) -> Mapping[str, type[MILModel]]:
-    """Every registered model by name: installed packages first, then the plug-in files.
+    """Every registered model by name: those that come with milbench first, in the order in which they register.
+
+    Models of other packages and of plug-in files follow by alphabet, whatever order they are found in.
 
     Raises
     ------
     UsageError : a plug-in file or an installed package cannot be imported.
     """
-    packages = sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name != OURS)
-    for entry in packages:
-        try:
-            entry.load()
-        except Exception as error:
-            raise UsageError(f"the model package '{entry.value}' cannot be imported: {error}. Mend or uninstall it.") from error
+    from milbench.models import REGISTERED
+
+    packages = entry_points(group=ENTRY_POINTS)
+    for entry in sorted(packages, key=lambda entry: (not _is_ours(entry), entry.name)):
+        _import_package(entry)
     for path in plugins:
         _import_file(path)
-    owner = {entry.value: rank for rank, entry in enumerate(packages)}
-    ranked = sorted(REGISTERED.items(), key=lambda item: owner.get(item[1].__module__.split(".")[0], len(owner)))
-    return dict(ranked)
+    ours = {entry.module.partition(".")[0] for entry in packages if _is_ours(entry)}
+    leading = [name for name, model in REGISTERED.items() if model.__module__.partition(".")[0] in ours]
+    return {name: REGISTERED[name] for name in (*leading, *sorted(REGISTERED.keys() - set(leading)))}
+
+
+def _is_ours(entry: EntryPoint) -> bool:
+    return entry.dist is not None and entry.dist.name == "milbench"
+
+
+def _import_package(entry: EntryPoint) -> None:
+    try:
+        entry.load()
+    except Exception as error:
+        raise UsageError(
+            f"the model package '{entry.value}' cannot be imported: {type(error).__name__}: {error}. "
+            "Mend or uninstall it."
+        ) from error
 
 
 def _import_file(path: Path) -> None:

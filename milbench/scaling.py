@@ -10,6 +10,8 @@ from torch import Tensor
 from milbench.errors import DataError, unknown_name
 
 MODES = ("none", "standard", "minmax", "l2")
+ROUNDING = 1e-12
+"""Relative spread below which a column is constant: what float64 sums of equal values leave over."""
 
 
 class FeatureScaler:
@@ -31,7 +33,12 @@ class FeatureScaler:
         self.scale: Tensor | None = None
 
     def fit(self, bags: Iterable[Tensor]) -> FeatureScaler:
-        """This scaler with column statistics of all patches of `bags`, accumulated in float64."""
+        """This scaler with column statistics of all patches of `bags`, accumulated in float64.
+
+        Raises
+        ------
+        DataError : there are no bags to learn a mode's statistics from.
+        """
         if self.mode == "standard":
             self._fit_standard(bags)
         elif self.mode == "minmax":
@@ -59,15 +66,17 @@ class FeatureScaler:
             squares = squares + ((values - bag_mean) ** 2).sum(0) + shift**2 * count * n / (count + n)
             mean = mean + shift * n / (count + n)
             count += n
-        deviation = (squares / max(count, 1)).sqrt()
-        self.offset, self.scale = mean.float(), _inverse(deviation)
+        self._keep(count, mean, (squares / max(count, 1)).sqrt())
 
     def _fit_minmax(self, bags: Iterable[Tensor]) -> None:
-        low, high = torch.tensor(torch.inf), torch.tensor(-torch.inf)
+        count, low, high = 0, torch.tensor(torch.inf), torch.tensor(-torch.inf)
         for bag in bags:
+            count += len(bag)
             low, high = torch.minimum(low, bag.double().amin(0)), torch.maximum(high, bag.double().amax(0))
-        self.offset, self.scale = ((low + high) / 2).float(), _inverse((high - low) / 2)
+        self._keep(count, (low + high) / 2, (high - low) / 2)
 
-
-def _inverse(spread: Tensor) -> Tensor:
-    return torch.where(spread > 0, 1 / spread, torch.ones_like(spread)).float()
+    def _keep(self, count: int, offset: Tensor, spread: Tensor) -> None:
+        if count == 0:
+            raise DataError(f"feature_scaling '{self.mode}' was given no training slides to be fitted on.")
+        varies = spread > ROUNDING * offset.abs()
+        self.offset, self.scale = offset.float(), torch.where(varies, 1 / spread, torch.ones_like(spread)).float()

@@ -92,7 +92,8 @@ def plan(console: Console, benchmark: Benchmark) -> None:
 def models(console: Console, known: Mapping[str, type[MILModel]]) -> None:
     """Print every registered model with what it is and where it comes from."""
     table = Table()
-    for column in ("name", "title", "tasks", "order of patches", "paper", "official code"):
+    table.add_column("name", no_wrap=True)
+    for column in ("title", "tasks", "order of patches", "paper", "official code"):
         table.add_column(column)
     for name, model in known.items():
         info = model.info
@@ -103,7 +104,8 @@ def models(console: Console, known: Mapping[str, type[MILModel]]) -> None:
 def datasets(console: Console, known: Iterable[Dataset]) -> None:
     """Print every catalogue entry."""
     table = Table()
-    for column in ("name", "slides", "patients", "tasks", "splits", "what"):
+    table.add_column("name", no_wrap=True)
+    for column in ("slides", "patients", "tasks", "splits", "what"):
         table.add_column(column, justify="right" if column in {"slides", "patients"} else "left")
     for entry in known:
         tasks = ", ".join(entry.tasks)
@@ -112,7 +114,7 @@ def datasets(console: Console, known: Iterable[Dataset]) -> None:
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """"hidden=64, lr=0.005" for captions and lines."""
+    """ "hidden=64, lr=0.005" for captions and lines."""
     return ", ".join(f"{key}={value}" for key, value in settings.items())
 
 

@@ -49,7 +49,7 @@ class Split:
     @property
     def n_folds(self) -> int:
         """Number of folds k."""
-        return self.table.shape[1] - 1
+        return len(self.table.columns) - 1
 
     @cached_property
     def sha256(self) -> str:
@@ -63,7 +63,7 @@ class Split:
 
     def to_csv(self) -> str:
         """The table as text, the same on every platform."""
-        return self.table.to_csv(index=False, lineterminator="\n")
+        return str(self.table.to_csv(index=False, lineterminator="\n"))
 
     @classmethod
     def from_csv(cls, path: Path) -> Split:
@@ -82,7 +82,9 @@ class Split:
             raise SplitError(f"{path}: columns are {', '.join(table)}; expected patient_id, fold_0, fold_1, ...")
         odd = table[folds].stack().loc[lambda roles: ~roles.isin(ROLES)]
         if len(odd):
-            raise SplitError(f"{path}: role '{odd.iloc[0]}' in line {odd.index[0][0] + 2}; expected train, val or test.")
+            raise SplitError(
+                f"{path}: role '{odd.iloc[0]}' in line {odd.index[0][0] + 2}; expected train, val or test."
+            )
         return cls(table.astype(object), str(path))
 
 
@@ -101,13 +103,18 @@ def make_split(slides: pd.DataFrame, tasks: Sequence[str], protocol: str, *, n_f
     """
     patients = _patients(slides)
     if protocol in ("m4", "kfold") and len(patients) < 2 * n_folds:
-        raise SplitError(f"{len(patients)} patients are too few for {n_folds} folds and a test side; at least {2 * n_folds} are needed.")
+        raise SplitError(
+            f"{len(patients)} patients are too few for {n_folds} folds and a test side; "
+            f"at least {2 * n_folds} are needed."
+        )
     if protocol == "m4":
         return Split(_m4(patients, n_folds), "m4")
     if protocol == "kfold":
         return Split(_kfold(patients, _patient_labels(slides, tasks), n_folds), "kfold")
     if not Path(protocol).is_file():
-        raise UsageError(f"splits '{protocol}' is neither kfold, m4 nor a file. Check --splits or the cohort's `splits:`.")
+        raise UsageError(
+            f"splits '{protocol}' is neither kfold, m4 nor a file. Check --splits or the cohort's `splits:`."
+        )
     return Split.from_csv(Path(protocol))
 
 
@@ -121,7 +128,9 @@ def _m4(patients: NDArray[np.object_], n_folds: int) -> pd.DataFrame:
     table = {"patient_id": patients}
     for fold in range(n_folds):
         _, validation = train_test_split(rest, test_size=TEST_SHARE, random_state=fold)
-        table[f"fold_{fold}"] = np.select([np.isin(patients, test), np.isin(patients, validation)], ["test", "val"], "train").astype(object)
+        table[f"fold_{fold}"] = np.select(
+            [np.isin(patients, test), np.isin(patients, validation)], ["test", "val"], "train"
+        ).astype(object)
     return pd.DataFrame(table)
 
 
@@ -208,15 +217,26 @@ def audit(split: Split, slides: pd.DataFrame, tasks: Sequence[str]) -> Audit:
 def _refuse_leaks(split: Split, slides: pd.DataFrame) -> None:
     twice = split.table.loc[split.table["patient_id"].duplicated(), "patient_id"]
     if len(twice):
-        raise SplitError(f"patient {twice.iloc[0]} stands in {split.protocol} more than once and could be on two sides. Keep one row a patient.")
+        raise SplitError(
+            f"patient {twice.iloc[0]} stands in {split.protocol} more than once and could be on two sides. "
+            "Keep one row a patient."
+        )
     missing = set(slides["patient_id"]) - set(split.table["patient_id"])
     if missing:
-        raise SplitError(f"{len(missing)} patients have no role in the split {split.protocol} ({', '.join(sorted(missing)[:3])}). Add them or make another split.")
+        raise SplitError(
+            f"{len(missing)} patients have no role in the split {split.protocol} ({', '.join(sorted(missing)[:3])}). "
+            "Add them or make another split."
+        )
 
 
 def _one_class_warnings(rows: pd.DataFrame) -> list[str]:
-    what = {"train": "cannot learn", "val": "gets no validation AUROC", "test": "gets no test AUROC (NaN, left out of means)"}
+    what = {
+        "train": "cannot learn",
+        "val": "gets no validation AUROC",
+        "test": "gets no test AUROC (NaN, left out of means)",
+    }
     return [
-        f"{row.task} has {row.positives} positive and {row.negatives} negative {row.role} slides in fold {row.fold}: it {what[row.role]}"
+        f"{row.task} has {row.positives} positive and {row.negatives} negative {row.role} slides in fold {row.fold}: "
+        f"it {what[row.role]}"
         for row in rows.itertuples()
     ]

@@ -27,7 +27,9 @@ def score_table(runs: Sequence[Run]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values(
         ["dataset", "model", "task", "fold", "seed"],
-        key=lambda column: column.map(lambda value: order.get(value, len(order))) if column.name in ("model", "task") else column,
+        key=lambda column: (
+            column.map(lambda value: order.get(value, len(order))) if column.name in ("model", "task") else column
+        ),
         kind="stable",
         ignore_index=True,
     )
@@ -72,17 +74,19 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (dataset, model), group in signal.groupby(["dataset", "model"], sort=False):
         per_run = group.groupby(["fold", "seed"])["auroc"].mean()  # pandas leaves NaN out
-        rows.append({
-            "dataset": dataset,
-            "model": model,
-            "title": group["title"].iloc[0],
-            "mean": per_run.mean(),
-            "sd": per_run.std(ddof=1) if len(per_run) > 1 else np.nan,
-            "n_runs": len(per_run),
-            "n_tasks": group["task"].nunique(),
-            "n_undefined": int(group["auroc"].isna().sum()),
-            "n_missing": len(cells[dataset] - _cells(group)),
-        })
+        rows.append(
+            {
+                "dataset": dataset,
+                "model": model,
+                "title": group["title"].iloc[0],
+                "mean": per_run.mean(),
+                "sd": per_run.std(ddof=1) if len(per_run) > 1 else np.nan,
+                "n_runs": len(per_run),
+                "n_tasks": group["task"].nunique(),
+                "n_undefined": int(group["auroc"].isna().sum()),
+                "n_missing": len(cells[dataset] - _cells(group)),
+            }
+        )
     columns = ["dataset", "model", "title", "mean", "sd", "n_runs", "n_tasks", "n_undefined", "n_missing"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -9,6 +9,7 @@
         predictions.parquet  history.parquet  model.safetensors  trial.json (last, with checksums)
       failures/<key>.json        what went wrong, until the trial succeeds
       locks/<key>.lock           held by the process that computes the trial
+      partial/                   trials being written; a killed process leaves them to the next claim
 
 A trial's folder appears by one atomic rename. This module knows no training and reaches no torch.
 """
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 PLAN, CONFIG, ENVIRONMENT, DATASETS = "plan.json", "run.yaml", "environment.json", "datasets.json"
 TRIAL = "trial.json"
+PARTIAL = "partial"
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,11 @@ class Run:
     # ---- writing -------------------------------------------------------------------------------
 
     def write_header(
-        self, config: Mapping[str, Any], environment: Mapping[str, Any], datasets: Mapping[str, Any], plan: Mapping[str, str]
+        self,
+        config: Mapping[str, Any],
+        environment: Mapping[str, Any],
+        datasets: Mapping[str, Any],
+        plan: Mapping[str, str],
     ) -> None:
         """Describe the run; datasets and planned trials add to those that earlier calls left.
 
@@ -138,7 +144,7 @@ class Run:
         StoreError : the folder cannot be written.
         """
         with writing(self.path):
-            for folder in ("trials", "failures", "locks", "splits"):
+            for folder in ("trials", "failures", "locks", "splits", PARTIAL):
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
             with FileLock(self.path / "locks" / "header.lock"):
                 write_atomically(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False).encode())
@@ -162,7 +168,7 @@ class Run:
         StoreError : the disk is full or the folder cannot be written.
         """
         with writing(self.path):
-            folder = self.path / "trials" / f".{info['key']}-{uuid.uuid4().hex}"
+            folder = self.path / PARTIAL / f"{info['key']}-{uuid.uuid4().hex}"
             folder.mkdir(parents=True)
             try:
                 predictions.to_parquet(folder / "predictions.parquet", index=False)
@@ -200,7 +206,7 @@ class Run:
             yield False
             return
         try:
-            for leftover in (self.path / "trials").glob(f".{key}-*"):  # of a process that was killed while it wrote
+            for leftover in (self.path / PARTIAL).glob(f"{key}-*"):  # of a process that was killed while it wrote
                 shutil.rmtree(leftover, ignore_errors=True)
             yield True
         finally:
@@ -216,7 +222,9 @@ def open_run(path: Path) -> Run:
     """
     if not (path / CONFIG).is_file():
         near = sorted(p.parent.name for p in path.parent.glob(f"*/{CONFIG}")) if path.parent.is_dir() else []
-        raise StoreError(f"{path} holds no run ({CONFIG} is missing). Runs in {path.parent}: {', '.join(near) or 'none'}.")
+        raise StoreError(
+            f"{path} holds no run ({CONFIG} is missing). Runs in {path.parent}: {', '.join(near) or 'none'}."
+        )
     return Run(path)
 
 

@@ -94,7 +94,9 @@ class Tracker:
             self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if not self.enabled:
             return
         self._queue.put(None)
@@ -191,7 +193,9 @@ class _Publisher:
 
         given = [Param(key, value[:500]) for key, value in _text(parameters).items()]
         for start in range(0, max(len(metrics), 1), METRICS_A_CALL):
-            self.client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_CALL], params=given if start == 0 else [])
+            self.client.log_batch(
+                run_id, metrics=metrics[start : start + METRICS_A_CALL], params=given if start == 0 else []
+            )
 
 
 def _client(uri: str) -> MlflowClient:
@@ -248,7 +252,10 @@ def _metrics(trial: StoredTrial) -> list[Metric]:
     if len(scores) > 1:
         rows += [Metric(f"test/auroc {task}", value, now, 0) for task, value in scores.items()]
     rows.append(Metric("test/auroc", mean_of_defined(_values(scores)), now, 0))
-    rows += [Metric(f"cost/{name}", float(trial.info[name]), now, 0) for name in ("wall_seconds", "peak_bytes", "n_parameters")]
+    rows += [
+        Metric(f"cost/{name}", float(trial.info[name]), now, 0)
+        for name in ("wall_seconds", "peak_bytes", "n_parameters")
+    ]
     return [row for row in rows if math.isfinite(row.value)]
 
 
@@ -282,7 +289,13 @@ def _values(scores: Mapping[Any, float]) -> Any:
 
 def _facts(info: Mapping[str, Any]) -> dict[str, Any]:
     """What one filters and groups by, as tags and as parameters: the compare view plots parameters only."""
-    return {"model": info["model"], "dataset": info["dataset"], "task": _task(info), "fold": info["fold"], "seed": info["seed"]}
+    return {
+        "model": info["model"],
+        "dataset": info["dataset"],
+        "task": _task(info),
+        "fold": info["fold"],
+        "seed": info["seed"],
+    }
 
 
 def _task(info: Mapping[str, Any]) -> str:
@@ -308,7 +321,18 @@ def _milliseconds(text: str) -> int:
 
 def ui_command(uri: str, port: int) -> list[str]:
     """Command that serves the MLflow UI of `uri` on the loopback address."""
-    return [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    return [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
 
 
 def ui_links(uri: str, port: int) -> list[str]:
@@ -319,7 +343,9 @@ def ui_links(uri: str, port: int) -> list[str]:
     TrackingError : nothing has been tracked at `uri`, or it cannot be read.
     """
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise TrackingError(f"nothing has been tracked at {uri} yet. Start with `milbench run`, or name the store with --uri.")
+        raise TrackingError(
+            f"nothing has been tracked at {uri} yet. Start with `milbench run`, or name the store with --uri."
+        )
     try:
         client = _client(uri)
         experiments = [e for e in client.search_experiments() if e.name.startswith("milbench ")]
@@ -336,6 +362,6 @@ def _links(client: MlflowClient, experiment: Any, root: str) -> list[str]:
         by_dataset.setdefault(run.data.tags["dataset"], []).append(run.info.run_id)
     for dataset, ids in by_dataset.items():
         listed = ",".join(f'"{run_id}"' for run_id in ids)
-        url = f"{root}/compare-runs?runs=[{listed}]&experiments=[\"{experiment.experiment_id}\"]"
+        url = f'{root}/compare-runs?runs=[{listed}]&experiments=["{experiment.experiment_id}"]'
         lines.append(f"  {dataset}, {len(ids)} models compared: {url.replace(chr(34), '%22')}")
     return lines

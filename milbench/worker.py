@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import socket
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, NamedTuple
@@ -32,6 +35,8 @@ from milbench.source import CohortSource
 from milbench.splits import Split
 from milbench.store import Run
 from milbench.trainer import Bags, Fit, fit, predict
+
+WATCH_SECONDS = 0.5
 
 CACHE_SHARE = 0.4
 """Share of the memory free at start that all workers together may fill with features."""
@@ -71,6 +76,7 @@ def run_job(job: Job, *, ignore_interrupt: bool = True) -> Status:
     """Status of `job`, whose result or failure is on disk when this returns."""
     if ignore_interrupt:  # Ctrl-C reaches the whole process group; the parent decides what to do with it
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _die_with_parent(os.getppid())
     started, run = perf_counter(), Run(job.run)
     with run.claim(job.trial.key) as mine:
         if not mine:
@@ -86,6 +92,18 @@ def run_job(job: Job, *, ignore_interrupt: bool = True) -> Status:
             return Status(job, "failed", perf_counter() - started, f"{type(error).__name__}: {error}")
         run.clear_failure(job.trial.key)
     return Status(job, "done", perf_counter() - started)
+
+
+@cache
+def _die_with_parent(parent: int) -> None:
+    """Watch the parent from a thread: a killed run must not leave workers that hold trials and memory."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent watch").start()
 
 
 def failure_record(trial: Trial, error: BaseException) -> dict[str, Any]:
@@ -105,14 +123,17 @@ def _compute(job: Job, run: Run) -> None:
     device = torch.device(job.device)
     _prepare(device)
     trial, started = job.trial, perf_counter()
-    cohort, split = _cohort(job.source), _split(run.split_file(trial.dataset))
-    _refuse_a_changed_cohort(cohort, split, trial)
-    data = _fold_data(cohort, split, trial, _memory(job.source, job.cache_bytes))
-    model = build(trial, cohort.in_features, job.plugins)
+    memory = _memory(job.source, trial.fingerprint, job.cache_bytes)
+    split = _split(run.split_file(trial.dataset), trial.split_sha256)
+    data = _fold_data(memory.cohort, split, trial, memory)
+    model = build(trial, memory.cohort.in_features, job.plugins)
     loaded = perf_counter()
     result = fit(model, trial.recipe, data["train"].bags, data["val"].bags, seed=trial.seed, device=device)
     predictions = pd.concat(
-        [_table(role, data[role], trial.tasks, predict(model, data[role].bags, device=device)) for role in ("val", "test")]
+        [
+            _table(role, data[role], trial.tasks, predict(model, data[role].bags, device=device))
+            for role in ("val", "test")
+        ]
     )
     info = _info(job, model, result, data, loaded - started, perf_counter() - started)
     weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()} if job.keep_weights else None
@@ -133,6 +154,12 @@ def _prepare(device: torch.device) -> None:
 
 
 # ---- data ----------------------------------------------------------------------------------------
+
+
+CHANGED = (
+    "{} changed while the run was going on. Start the command again; "
+    "trials of the former data stay in the folder but leave the tables."
+)
 
 
 class Side(NamedTuple):
@@ -174,31 +201,24 @@ class ScaledFeatures(Sequence[Tensor]):
 
 
 @lru_cache(maxsize=4)
-def _cohort(source: CohortSource) -> Cohort:
-    return source.load()
-
-
-@lru_cache(maxsize=4)
-def _memory(source: CohortSource, max_bytes: int) -> FeatureMemory:
-    return FeatureMemory(_cohort(source), max_bytes)
+def _memory(source: CohortSource, fingerprint: str, max_bytes: int) -> FeatureMemory:
+    cohort = source.load()
+    if cohort.fingerprint != fingerprint:
+        raise DataError(CHANGED.format(f"cohort '{cohort.name}'"))
+    return FeatureMemory(cohort, max_bytes)
 
 
 @lru_cache(maxsize=16)
-def _split(path: Path) -> Split:
-    return Split.from_csv(path)
+def _split(path: Path, sha256: str) -> Split:
+    split = Split.from_csv(path)
+    if split.sha256 != sha256:
+        raise DataError(CHANGED.format(path))
+    return split
 
 
 @lru_cache(maxsize=4)
 def _scaler(memory: FeatureMemory, mode: str, slide_ids: tuple[str, ...]) -> FeatureScaler:
     return FeatureScaler(mode).fit(memory[slide] for slide in slide_ids)
-
-
-def _refuse_a_changed_cohort(cohort: Cohort, split: Split, trial: Trial) -> None:
-    if cohort.fingerprint != trial.fingerprint or split.sha256 != trial.split_sha256:
-        raise DataError(
-            f"cohort '{trial.dataset}' or its split changed while the run was going on. Start the command again; "
-            "trials of the former data stay in the folder but leave the tables."
-        )
 
 
 def _fold_data(cohort: Cohort, split: Split, trial: Trial, memory: FeatureMemory) -> dict[str, Side]:
@@ -221,14 +241,16 @@ def _bags(slides: pd.DataFrame, tasks: tuple[str, ...], memory: FeatureMemory, s
 def _table(role: str, side: Side, tasks: tuple[str, ...], probabilities: NDArray[np.float64]) -> pd.DataFrame:
     """Predictions in long form, slide by slide."""
     n_slides, n_tasks = probabilities.shape
-    return pd.DataFrame({
-        "slide_id": np.repeat(side.slides["slide_id"].to_numpy(dtype=object), n_tasks),
-        "patient_id": np.repeat(side.slides["patient_id"].to_numpy(dtype=object), n_tasks),
-        "role": role,
-        "task": np.tile(np.array(tasks, dtype=object), n_slides),
-        "target": side.bags.labels().ravel(),
-        "probability": probabilities.ravel(),
-    })
+    return pd.DataFrame(
+        {
+            "slide_id": np.repeat(side.slides["slide_id"].to_numpy(dtype=object), n_tasks),
+            "patient_id": np.repeat(side.slides["patient_id"].to_numpy(dtype=object), n_tasks),
+            "role": role,
+            "task": np.tile(np.array(tasks, dtype=object), n_slides),
+            "target": side.bags.labels().ravel(),
+            "probability": probabilities.ravel(),
+        }
+    )
 
 
 def _info(

@@ -41,11 +41,19 @@ def make_run(
                         continue
                     key = hashlib.sha256(slot.encode()).hexdigest()
                     plan[slot] = f"{slot}-seed42-{key[:8]}"
-                    written.append((plan[slot], info(dataset, model, tasks, fold, key), predictions(dataset, tasks, fold, rank)))
+                    written.append(
+                        (plan[slot], info(dataset, model, tasks, fold, key), predictions(dataset, tasks, fold, rank))
+                    )
     facts = {name: describe(name, models) for name in datasets}
     run.write_header({"models": list(models)}, {"git": "0123abc", "milbench": "0.1.0"}, facts, plan)
     history = pd.DataFrame(
-        {"epoch": [0, 1], "lr": [0.1, 0.05], "train_loss": [0.7, 0.5], "val_loss": [0.8, np.nan], "val_auroc": [0.6, 0.7]}
+        {
+            "epoch": [0, 1],
+            "lr": [0.1, 0.05],
+            "train_loss": [0.7, 0.5],
+            "val_loss": [0.8, np.nan],
+            "val_auroc": [0.6, 0.7],
+        }
     )
     for trial_id, facts_of_trial, table in written:
         run.write_trial(trial_id, facts_of_trial, table, history, None)
@@ -77,5 +85,9 @@ def predictions(dataset: str, tasks: tuple[str, ...], fold: int, rank: int) -> p
         labels = np.random.default_rng([len(dataset), TASKS.index(task)]).random(N_SLIDES) < 0.4
         noise = np.random.default_rng([fold, rank, TASKS.index(task)]).standard_normal(N_SLIDES)
         scores = noise + (0 if task == "control" else 0.4 + 0.25 * rank) * labels
-        rows += [(f"s{i}", f"p{i}", role, task, float(labels[i]), 1 / (1 + np.exp(-scores[i]))) for role in ("val", "test") for i in range(N_SLIDES)]
+        rows += [
+            (f"s{i}", f"p{i}", role, task, float(labels[i]), 1 / (1 + np.exp(-scores[i])))
+            for role in ("val", "test")
+            for i in range(N_SLIDES)
+        ]
     return pd.DataFrame(rows, columns=["slide_id", "patient_id", "role", "task", "target", "probability"])

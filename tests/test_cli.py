@@ -21,19 +21,23 @@ def files(folder: Path) -> list[Path]:
     return sorted((folder / "features").iterdir())
 
 
-def test_help_is_there_for_every_command_and_imports_nothing_heavy(milbench: Milbench) -> None:
-    assert all(name in milbench("--help").stdout for name in COMMANDS)
+def test_help_is_there_for_every_command_and_imports_nothing_heavy(milbench_here: Milbench) -> None:
+    assert all(name in milbench_here("--help").stdout for name in COMMANDS)
     for name in COMMANDS:
-        result = milbench(name, "--help")
+        result = milbench_here(name, "--help")
         assert result.returncode == 0
         assert "usage: milbench" in result.stdout
     code = "import sys; from milbench.cli import _parser; _parser(); print(sorted({'torch','pandas','mlflow','numpy'} & set(sys.modules)))"
     import subprocess
 
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
-def test_a_run_on_a_folder_ends_with_table_place_and_next_commands(milbench: Milbench, cohort_folder: Path, tmp_path: Path) -> None:
+def test_a_run_on_a_folder_ends_with_table_place_and_next_commands(
+    milbench: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
     result = milbench("run", "--models", "tiny", "--cohort", str(cohort_folder), "--folds", "0-1", *FAST)
     assert result.returncode == 0, result.stdout + result.stderr
     for text in ("Tiny", "±", "run: runs/toy", "milbench report runs/toy", "milbench ui"):
@@ -43,7 +47,9 @@ def test_a_run_on_a_folder_ends_with_table_place_and_next_commands(milbench: Mil
     assert (tmp_path / report.stdout.split("report: ")[1].strip()).exists()
 
 
-def test_predictions_cover_validation_and_test_slides_once_per_task(milbench: Milbench, cohort_folder: Path, tmp_path: Path) -> None:
+def test_predictions_cover_validation_and_test_slides_once_per_task(
+    milbench: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
     milbench("run", "--run", "out", "--models", "tiny_multi", "--cohort", str(cohort_folder), "--folds", "0", *FAST)
     table = pd.read_parquet(next((tmp_path / "out").glob("trials/toy/tiny_multi/all/*/predictions.parquet")))
     split = pd.read_csv(tmp_path / "out" / "splits" / "toy.csv").set_index("patient_id")["fold_0"]
@@ -85,8 +91,10 @@ def test_predictions_cover_validation_and_test_slides_once_per_task(milbench: Mi
         (("run", "--wrokers", "2"), "unrecognized arguments: --wrokers"),
     ],
 )
-def test_a_mistake_is_one_message_and_exit_code_two(milbench: Milbench, words: tuple[str, ...], message: str) -> None:
-    result = milbench(*words)
+def test_a_mistake_is_one_message_and_exit_code_two(
+    milbench_here: Milbench, words: tuple[str, ...], message: str
+) -> None:
+    result = milbench_here(*words)
     assert result.returncode == 2, result.stdout + result.stderr
     assert message in result.stderr
     assert "Traceback" not in result.stderr
@@ -119,38 +127,66 @@ def break_one_file(folder: Path, how: str) -> Path:
 
 @pytest.mark.parametrize("how", ["corrupt", "unreadable", "pickled", "width", "nan", "infinite", "empty"])
 def test_a_bad_feature_file_is_named_and_finished_trials_are_kept(
-    milbench: Milbench, cohort_folder: Path, tmp_path: Path, how: str
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path, how: str
 ) -> None:
-    words = ("run", "--run", "out", "--models", "tiny", "--cohort", str(cohort_folder), "--folds", "0", "--workers", "1", *FAST)
-    assert milbench(*words).returncode == 0
+    words = (
+        "run",
+        "--run",
+        "out",
+        "--models",
+        "tiny",
+        "--cohort",
+        str(cohort_folder),
+        "--folds",
+        "0",
+        "--workers",
+        "1",
+        *FAST,
+    )
+    assert milbench_here(*words).returncode == 0
     before = {path: path.read_bytes() for path in (tmp_path / "out" / "trials").rglob("*.parquet")}
     bad = break_one_file(cohort_folder, how)
-    result = milbench(*words)
+    result = milbench_here(*words)
     assert result.returncode == 2, result.stdout + result.stderr
     assert bad.name in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_missing_slides_are_skipped_and_counted_only_when_asked(milbench: Milbench, cohort_folder: Path) -> None:
+def test_missing_slides_are_skipped_and_counted_only_when_asked(milbench_here: Milbench, cohort_folder: Path) -> None:
     files(cohort_folder)[0].unlink()
     shutil.copy(files(cohort_folder)[0], cohort_folder / "features" / "stray.h5")
     words = ("run", "--models", "tiny", "--cohort", str(cohort_folder), "--folds", "0", "--workers", "1", *FAST)
-    refused = milbench(*words)
+    refused = milbench_here(*words)
     assert refused.returncode == 2
     assert "--allow-missing" in refused.stderr
-    allowed = milbench(*words, "--allow-missing")
+    allowed = milbench_here(*words, "--allow-missing")
     assert allowed.returncode == 0, allowed.stderr
     assert "skipped: 1 labelled slides have no features" in allowed.stdout
     assert "skipped: 1 feature files have no label (stray)" in allowed.stdout
 
 
-def test_a_task_with_one_class_in_the_test_set_warns_and_gets_no_auroc(milbench: Milbench, cohort_folder: Path, tmp_path: Path) -> None:
+def test_a_task_with_one_class_in_the_test_set_warns_and_gets_no_auroc(
+    milbench: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
     table = pd.read_csv(cohort_folder / "labels.csv")
     table["RARE"] = 0
     table.loc[table["case_id"] == "TCGA-07", "RARE"] = 1
     table.to_csv(cohort_folder / "labels.csv", index=False)
-    result = milbench("run", "--run", "out", "--models", "tiny", "--cohort", str(cohort_folder), "--folds", "0", "--workers", "1", *FAST)
+    result = milbench(
+        "run",
+        "--run",
+        "out",
+        "--models",
+        "tiny",
+        "--cohort",
+        str(cohort_folder),
+        "--folds",
+        "0",
+        "--workers",
+        "1",
+        *FAST,
+    )
     assert result.returncode == 0, result.stderr
     assert "RARE has" in result.stdout
     notes = json.loads((tmp_path / "out" / "datasets.json").read_text())["toy"]["notes"]
@@ -174,7 +210,9 @@ def test_a_run_folder_that_cannot_be_written_is_named(milbench: Milbench, cohort
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_disk_that_fills_up_stops_the_run_and_keeps_what_is_done(milbench: Milbench, cohort_folder: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_stops_the_run_and_keeps_what_is_done(
+    milbench: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
     """The disk is full from the first weights on: safetensors' file is a link to a device without space."""
     plugin = tmp_path / "full.py"
     plugin.write_text(
@@ -183,7 +221,19 @@ def test_a_disk_that_fills_up_stops_the_run_and_keeps_what_is_done(milbench: Mil
         + "def full(*_, **__):\n    raise OSError(errno.ENOSPC, 'No space left on device')\n"
         + "safetensors.numpy.save_file = full\n"
     )
-    words = ("--models", "tiny", "--cohort", str(cohort_folder), "--folds", "0", "--run", "out", "--no-tracking", "--set", "trainer.epochs=1")
+    words = (
+        "--models",
+        "tiny",
+        "--cohort",
+        str(cohort_folder),
+        "--folds",
+        "0",
+        "--run",
+        "out",
+        "--no-tracking",
+        "--set",
+        "trainer.epochs=1",
+    )
     result = milbench("run", *words, "--workers", "2", "--plugin", str(plugin))
     assert result.returncode == 2, result.stdout + result.stderr
     assert "No space left on device" in result.stderr
@@ -191,51 +241,81 @@ def test_a_disk_that_fills_up_stops_the_run_and_keeps_what_is_done(milbench: Mil
     assert not list((tmp_path / "out" / "trials").rglob("*.parquet"))
 
 
-def test_another_protocol_in_the_same_folder_is_refused(milbench: Milbench, cohort_folder: Path) -> None:
-    words = ("run", "--run", "out", "--models", "tiny", "--cohort", str(cohort_folder), "--folds", "0", "--workers", "1", *FAST)
-    assert milbench(*words).returncode == 0
-    result = milbench(*words, "trainer.lr=0.5")
+def test_another_protocol_in_the_same_folder_is_refused(milbench_here: Milbench, cohort_folder: Path) -> None:
+    words = (
+        "run",
+        "--run",
+        "out",
+        "--models",
+        "tiny",
+        "--cohort",
+        str(cohort_folder),
+        "--folds",
+        "0",
+        "--workers",
+        "1",
+        *FAST,
+    )
+    assert milbench_here(*words).returncode == 0
+    result = milbench_here(*words, "trainer.lr=0.5")
     assert result.returncode == 2
     assert "holds a run with other settings (trainer:" in result.stderr
 
 
-def test_models_can_join_a_run_later(milbench: Milbench, cohort_folder: Path) -> None:
+def test_models_can_join_a_run_later(milbench_here: Milbench, cohort_folder: Path) -> None:
     words = ("run", "--run", "out", "--cohort", str(cohort_folder), "--folds", "0", "--workers", "1", *FAST)
-    milbench(*words, "--models", "tiny")
-    result = milbench(*words, "--models", "tiny_multi")
+    milbench_here(*words, "--models", "tiny")
+    result = milbench_here(*words, "--models", "tiny_multi")
     assert "Tiny multi" in result.stdout
     assert "│ Tiny " in result.stdout
 
 
-def test_names_may_be_separated_by_commas_or_blanks(milbench: Milbench) -> None:
-    outputs = [milbench("plan", "--models", *words).stdout for words in (("amil,m4",), ("amil", "m4"), ("amil,", "m4"))]
+def test_names_may_be_separated_by_commas_or_blanks(milbench_here: Milbench) -> None:
+    outputs = [
+        milbench_here("plan", "--models", *words).stdout for words in (("amil,m4",), ("amil", "m4"), ("amil,", "m4"))
+    ]
     assert "33 trials" in outputs[0]
     tables = [[line for line in text.splitlines() if "│" in line] for text in outputs]
     assert tables[0] == tables[1] == tables[2]
 
 
-def test_plan_says_what_would_run_and_writes_nothing(milbench: Milbench, tmp_path: Path) -> None:
-    result = milbench("plan", "--models", "mean_pooling", "--set", "trainer.epochs=1")
+def test_plan_says_what_would_run_and_writes_nothing(milbench_here: Milbench, tmp_path: Path) -> None:
+    result = milbench_here("plan", "--models", "mean_pooling", "--set", "trainer.epochs=1")
     assert result.returncode == 0, result.stderr
     assert "30 trials, 30 to do; about" in result.stdout
     assert not (tmp_path / "runs").exists()
 
 
-def test_models_and_datasets_are_listed(milbench: Milbench) -> None:
-    models, datasets = milbench("models").stdout, milbench("datasets").stdout
+def test_models_and_datasets_are_listed(milbench_here: Milbench) -> None:
+    models, datasets = milbench_here("models").stdout, milbench_here("datasets").stdout
     assert all(name in models for name in ("mean_pooling", "transmil", "mmoe_mp_amil", "m4"))
     assert all(name in datasets for name in ("digits", "tcga-gbmlgg", "tcga-luad", "KEAP1"))
 
 
-def test_a_saved_run_yaml_repeats_the_run(milbench: Milbench, cohort_folder: Path, tmp_path: Path) -> None:
-    words = ("run", "--run", "out", "--models", "tiny", "--cohort", str(cohort_folder), "--folds", "0", "--workers", "1", *FAST)
-    milbench(*words)
-    again = milbench("run", "--config", "out/run.yaml")
+def test_a_saved_run_yaml_repeats_the_run(milbench_here: Milbench, cohort_folder: Path, tmp_path: Path) -> None:
+    words = (
+        "run",
+        "--run",
+        "out",
+        "--models",
+        "tiny",
+        "--cohort",
+        str(cohort_folder),
+        "--folds",
+        "0",
+        "--workers",
+        "1",
+        *FAST,
+    )
+    milbench_here(*words)
+    again = milbench_here("run", "--config", "out/run.yaml")
     assert again.returncode == 0, again.stderr
     assert "2 trials done before" in again.stdout
 
 
-def test_a_changed_model_file_with_the_same_version_is_noticed(milbench: Milbench, cohort_folder: Path, tmp_path: Path) -> None:
+def test_a_changed_model_file_with_the_same_version_is_noticed(
+    milbench: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
     plugin = tmp_path / "mine.py"
     plugin.write_text(Path(PLUGIN).read_text())
     words = ("run", "--run", "out", "--models", "tiny", "--cohort", str(cohort_folder), "--folds", "0", "--workers", "1", "--no-tracking",

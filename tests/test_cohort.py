@@ -1,5 +1,7 @@
 """User cohorts: a folder or a YAML file, complete or honestly incomplete."""
 
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from conftest import WIDTH, make_folder_cohort, write_h5
 
 from milbench.cohort import folder_cohort
 from milbench.errors import DataError, FeatureFileError, LabelTableError, UsageError
+
+SHARED = Path(os.environ.get("MILBENCH_SHARED", Path(__file__).parents[2] / "shared"))
 
 
 def first_slide(folder: Path) -> Path:
@@ -35,7 +39,13 @@ def test_a_yaml_file_says_what_the_folder_cannot(cohort_folder: Path) -> None:
         "model: {hidden: 16}\ntrainer: {epochs: 3}\n"
     )
     cohort = folder_cohort(path)
-    assert (cohort.name, cohort.tasks, cohort.feature_scaling, cohort.splits, cohort.n_folds) == ("mine", ("B",), "l2", "m4", 2)
+    assert (cohort.name, cohort.tasks, cohort.feature_scaling, cohort.splits, cohort.n_folds) == (
+        "mine",
+        ("B",),
+        "l2",
+        "m4",
+        2,
+    )
     assert (cohort.model_defaults, cohort.trainer_defaults) == ({"hidden": 16}, {"epochs": 3})
 
 
@@ -47,6 +57,8 @@ def test_a_yaml_file_says_what_the_folder_cannot(cohort_folder: Path) -> None:
         ("name: 3\nlabels: labels.csv\nfeatures: features\n", "name is 3; expected text"),
         ("name: a\nlabels: labels.csv\nfeatures: features\ntasks: A\n", "tasks is 'A'; expected a list"),
         ("name: a\nlabels: labels.csv\nfeatures: features\nfeature_scaling: std\n", "unknown feature_scaling"),
+        ("name: a/b\nlabels: labels.csv\nfeatures: features\n", "cohort's name is 'a/b', which cannot name a folder"),
+        ("name: a\nlabels: labels.csv\nfeatures: features\nn_folds: 0\n", "n_folds is 0; expected 1 or more"),
         ("- a\n", "must hold `key: value` lines"),
         ("a: [\n", "cannot be read as YAML"),
     ],
@@ -106,6 +118,50 @@ def test_unusable_features_name_the_file_and_the_mend(cohort_folder: Path, featu
     write_h5(path, features)
     with pytest.raises(FeatureFileError, match=f"{path.name}.*{message}"):
         folder_cohort(cohort_folder).load(path.name.removesuffix(".h5"))
+
+
+def test_a_task_that_cannot_name_a_folder_is_refused(cohort_folder: Path) -> None:
+    table = pd.read_csv(cohort_folder / "labels.csv").rename(columns={"B": "HER2/neu"})
+    table.to_csv(cohort_folder / "labels.csv", index=False)
+    with pytest.raises(DataError, match="task column .* is 'HER2/neu'.*no slash"):
+        folder_cohort(cohort_folder)
+
+
+def test_a_feature_file_that_cannot_be_read_is_named_before_anything_trains(cohort_folder: Path) -> None:
+    path = sorted((cohort_folder / "features").iterdir())[3]
+    path.unlink()
+    path.symlink_to(cohort_folder / "moved away")
+    with pytest.raises(FeatureFileError, match=f"{path.name} cannot be read: No such file"):
+        folder_cohort(cohort_folder)
+
+
+def test_a_broken_first_slide_is_named_since_it_defines_the_width(cohort_folder: Path) -> None:
+    first = pd.read_csv(cohort_folder / "labels.csv")["slide_id"][0]
+    (cohort_folder / "features" / f"{first}.h5").write_bytes(b"not HDF5")
+    with pytest.raises(FeatureFileError, match=re.escape(f"{first}.h5 is no readable HDF5 file")):
+        folder_cohort(cohort_folder)
+
+
+def test_a_task_with_one_class_is_noted(cohort_folder: Path) -> None:
+    table = pd.read_csv(cohort_folder / "labels.csv")
+    table.assign(B=0).to_csv(cohort_folder / "labels.csv", index=False)
+    assert any(note.startswith("B: only one class") for note in folder_cohort(cohort_folder).notes)
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not (SHARED / "data" / "musk1").exists(), reason="the data are not beside the checkout")
+@pytest.mark.parametrize(
+    ("name", "n_slides", "n_positive", "n_patches", "width"),
+    [("musk1", 92, 47, 476, 166), ("ucsb_breast", 58, 26, 2002, 708)],
+)
+def test_real_cohorts_load_with_their_known_sizes(
+    name: str, n_slides: int, n_positive: int, n_patches: int, width: int
+) -> None:
+    cohort = folder_cohort(SHARED / "data" / name)
+    bags = [cohort.load(slide) for slide in cohort.slides["slide_id"]]
+    assert (len(bags), int(cohort.slides["label"].sum())) == (n_slides, n_positive)
+    assert (sum(len(bag) for bag in bags), cohort.in_features) == (n_patches, width)
+    assert all(bag.coords.shape == (len(bag), 2) for bag in bags)
 
 
 def test_contradictory_patients_are_noted_and_counted(cohort_folder: Path) -> None:

@@ -2,8 +2,8 @@
 
 import pandas as pd
 import pytest
-
 from conftest import Milbench
+
 from milbench.stats import score_table, summary
 from milbench.store import open_run
 

@@ -32,7 +32,13 @@ def wait_for(condition: object, seconds: float = 60) -> None:
 
 def start(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(*words), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command(*words),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -40,7 +46,9 @@ def n_done(run: Path) -> int:
     return len(list(run.glob("trials/*/*/*/*/trial.json")))
 
 
-def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path, cohort_folder: Path, milbench: Milbench) -> None:
+def test_results_do_not_depend_on_the_number_of_workers(
+    tmp_path: Path, cohort_folder: Path, milbench: Milbench
+) -> None:
     for workers in ("1", "2"):
         words = ("--models", "tiny", "tiny_multi", "--cohort", str(cohort_folder), "--workers", workers)
         result = milbench("run", "--run", f"out{workers}", *FAST, *words)
@@ -50,17 +58,19 @@ def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path, cohort_f
     assert first == second
 
 
-def test_a_run_killed_in_the_middle_ends_with_the_same_bytes(tmp_path: Path, cohort_folder: Path, milbench: Milbench) -> None:
+def test_a_run_killed_in_the_middle_ends_with_the_same_bytes(
+    tmp_path: Path, cohort_folder: Path, milbench: Milbench
+) -> None:
     words = ("--models", "slow", "tiny", "--cohort", str(cohort_folder), "--workers", "2")
     whole = milbench("run", "--run", "whole", *FAST, *words)
     assert whole.returncode == 0, whole.stdout + whole.stderr
     kills = 0
     for already in (1, 4):
         process = start(tmp_path, *RUN, *words)
-        wait_for(lambda n=already: n_done(tmp_path / "out") >= n or process.poll() is not None)
+        wait_for(lambda n=already, p=process: n_done(tmp_path / "out") >= n or p.poll() is not None)
         kills += process.poll() is None
         process.kill()
-        process.wait()
+        process.communicate()
     assert kills == 2, "the run was over before it could be killed"
     assert n_done(tmp_path / "out") < 20
     resumed = milbench(*RUN, *words)
@@ -79,7 +89,9 @@ def test_a_finished_run_computes_nothing_again(tmp_path: Path, cohort_folder: Pa
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("trials/**/trial.json")} == times
 
 
-def test_a_damaged_trial_is_computed_again_to_the_same_bytes(tmp_path: Path, cohort_folder: Path, milbench: Milbench) -> None:
+def test_a_damaged_trial_is_computed_again_to_the_same_bytes(
+    tmp_path: Path, cohort_folder: Path, milbench: Milbench
+) -> None:
     words = ("--models", "tiny", "--cohort", str(cohort_folder), "--folds", "0", "--workers", "1")
     milbench(*RUN, *words)
     before = predictions(tmp_path / "out")
@@ -88,7 +100,9 @@ def test_a_damaged_trial_is_computed_again_to_the_same_bytes(tmp_path: Path, coh
     assert predictions(tmp_path / "out") == before
 
 
-def test_models_that_raise_or_exit_are_recorded_and_the_rest_goes_on(tmp_path: Path, cohort_folder: Path, milbench: Milbench) -> None:
+def test_models_that_raise_or_exit_are_recorded_and_the_rest_goes_on(
+    tmp_path: Path, cohort_folder: Path, milbench: Milbench
+) -> None:
     words = ("--models", "tiny", "raises", "exits", "explodes", "--cohort", str(cohort_folder), "--folds", "0")
     result = milbench(*RUN, *words, "--workers", "1")
     assert result.returncode == 3
@@ -98,7 +112,9 @@ def test_models_that_raise_or_exit_are_recorded_and_the_rest_goes_on(tmp_path: P
     assert any("on purpose" in record["traceback"] for record in records)
 
 
-def test_a_killed_worker_takes_no_finished_or_innocent_trial_with_it(tmp_path: Path, cohort_folder: Path, milbench: Milbench) -> None:
+def test_a_killed_worker_takes_no_finished_or_innocent_trial_with_it(
+    tmp_path: Path, cohort_folder: Path, milbench: Milbench
+) -> None:
     words = ("--models", "killed", "tiny", "--cohort", str(cohort_folder), "--folds", "0", "1", "--workers", "2")
     result = milbench(*RUN, *words)
     assert result.returncode == 3, result.stdout + result.stderr
@@ -112,12 +128,19 @@ def test_two_runs_in_one_folder_share_the_work(tmp_path: Path, cohort_folder: Pa
     outputs = [process.communicate(timeout=200)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert n_done(tmp_path / "out") == 10
-    computed = [int(line.split(" trials done")[0]) for text in outputs for line in text.splitlines() if " trials done," in line or line.endswith(" trials done")]
+    computed = [
+        int(line.split(" trials done")[0])
+        for text in outputs
+        for line in text.splitlines()
+        if " trials done," in line or line.endswith(" trials done")
+    ]
     assert sum(computed) == 10, outputs
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_ctrl_c_finishes_what_is_in_flight_and_leaves_a_clean_run(tmp_path: Path, cohort_folder: Path, workers: str) -> None:
+def test_ctrl_c_finishes_what_is_in_flight_and_leaves_a_clean_run(
+    tmp_path: Path, cohort_folder: Path, workers: str
+) -> None:
     process = start(tmp_path, *RUN, "--models", "slow", "--cohort", str(cohort_folder), "--workers", workers)
     wait_for(lambda: n_done(tmp_path / "out") >= 1)
     process.send_signal(signal.SIGINT)
@@ -127,5 +150,5 @@ def test_ctrl_c_finishes_what_is_in_flight_and_leaves_a_clean_run(tmp_path: Path
     assert "Traceback" not in output
     assert "trials left" in output
     assert 1 <= n_done(tmp_path / "out") < 10
-    assert not list((tmp_path / "out" / "trials").glob(".*"))
+    assert not list((tmp_path / "out" / "partial").iterdir())
     assert not list((tmp_path / "out" / "failures").iterdir())

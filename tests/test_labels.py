@@ -1,9 +1,12 @@
 """Label tables: read as text, checked cell by cell."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from milbench.errors import LabelTableError
 from milbench.labels import contradictions, one_class_tasks, read_labels
@@ -28,6 +31,37 @@ def test_byte_order_marks_and_windows_line_ends_do_no_harm(tmp_path: Path) -> No
     assert slides.iloc[0].tolist() == ["s", "p", 1.0]
 
 
+def test_blanks_around_cells_and_blank_lines_do_no_harm(tmp_path: Path) -> None:
+    slides = read_labels(table(tmp_path, "case_id, slide_id ,A\n\n p , s ,  1 \n,,\n"))
+    assert slides.iloc[0].tolist() == ["s", "p", 1.0]
+    assert slides.index.tolist() == [0]
+
+
+def test_an_empty_column_without_name_is_no_task(tmp_path: Path) -> None:
+    slides = read_labels(table(tmp_path, "case_id,slide_id,A,\np,s,1,\nq,t,0,\n"))
+    assert list(slides) == ["slide_id", "patient_id", "A"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("pqr"), st.sampled_from(["0", "1", ""]), st.sampled_from(["0.0", "1.0", ""])),
+        min_size=1,
+        max_size=8,
+    ),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_what_is_written_is_what_is_read(rows: list[tuple[str, str, str]], line_end: str) -> None:
+    lines = ["case_id,slide_id,A,B", *(f"{case},s.{row},{a},{b}" for row, (case, a, b) in enumerate(rows))]
+    with tempfile.TemporaryDirectory() as folder:
+        slides = read_labels(table(Path(folder), line_end.join(lines)))
+    assert slides["slide_id"].tolist() == [f"s.{row}" for row in range(len(rows))]
+    assert slides["patient_id"].tolist() == [case for case, _, _ in rows]
+    for column, place in (("A", 1), ("B", 2)):
+        expected = [float(row[place]) if row[place] else np.nan for row in rows]
+        np.testing.assert_array_equal(slides[column], expected)
+
+
 def test_an_id_that_reads_like_a_missing_value_stays_an_id(tmp_path: Path) -> None:
     assert read_labels(table(tmp_path, "case_id,slide_id,A\nNA,nan,1\n"))["patient_id"].tolist() == ["NA"]
 
@@ -41,13 +75,26 @@ def test_an_id_that_reads_like_a_missing_value_stays_an_id(tmp_path: Path) -> No
         ("case_id,slide_id,A\np,s,Y_TP53\n", "holds 'Y_TP53'"),
         ("case_id,slide_id,A\np,s,1\np,s,1\n", r"1 slide id \(s\) in more than one line"),
         ("case_id,slide_id,A\np,,1\n", "slide_id is blank in line 2"),
-        ("", "cannot be read as a CSV"),
-        ('case_id,slide_id,A\np,s,1,9,9\n"', "cannot be read as a CSV"),
+        ("case_id,slide_id,A\n\n\np,s,2\n", r"slide s \(line 4\)"),
+        ("", "has no slide below its header"),
+        ("case_id,slide_id,A\n", "has no slide below its header"),
+        ('case_id,slide_id,A\n"p,s,1\n', "cannot be read as a CSV"),
+        ("case_id,slide_id,A\np,s,1,\n", "line 2 has 4 cells, the header has 3"),
+        ("case_id,slide_id,A\np,s,1\nq,t\n", "line 3 has 2 cells, the header has 3"),
+        ("case_id,slide_id,A,A\np,s,1,0\n", "2 columns are called 'A'"),
+        (",case_id,slide_id,A\n0,p,s,1\n", "column 1 has values but no name.*index=False"),
     ],
 )
 def test_a_bad_table_is_one_error_with_the_place(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(LabelTableError, match=message):
         read_labels(table(tmp_path, text))
+
+
+def test_a_table_that_is_no_utf_8_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes("case_id,slide_id,A\np,s,1\n".encode("utf-16"))
+    with pytest.raises(LabelTableError, match="Save it as comma-separated UTF-8"):
+        read_labels(path)
 
 
 def test_a_missing_table_and_an_unknown_task_are_named(tmp_path: Path) -> None:

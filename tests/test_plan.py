@@ -25,7 +25,9 @@ KEY = "3ae4f148e55967be5d358a1759e55106d1a80f90f5c9e7f1cd686189c5103d20"
 
 def make_cohort() -> Cohort:
     labels = {"a": [0.0, 1.0] * 20, "b": [0.0, 0.0, 1.0, 1.0] * 10}
-    slides = pd.DataFrame({"slide_id": [f"s{i}" for i in range(40)], "patient_id": [f"p{i}" for i in range(40)], **labels})
+    slides = pd.DataFrame(
+        {"slide_id": [f"s{i}" for i in range(40)], "patient_id": [f"p{i}" for i in range(40)], **labels}
+    )
     return Cohort("toy", slides, ("a", "b"), 5, "f", lambda _: None, n_folds=3, trainer_defaults={"epochs": 2})
 
 
@@ -41,7 +43,9 @@ def test_the_key_is_the_same_in_every_version_and_process() -> None:
     path = ":".join(sys.path)
     for seed in ("1", "2"):
         environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": path}
-        assert subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip() == KEY
+        assert (
+            subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip() == KEY
+        )
 
 
 def test_the_key_ignores_order_and_what_does_not_decide_the_result() -> None:

@@ -1,11 +1,16 @@
 """Names, patterns and plug-ins."""
 
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 from models_for_tests import THIS_FILE
 
+from milbench import models, registry
 from milbench.errors import UsageError
+from milbench.models import REGISTERED
 from milbench.registry import load_models, select
 
 KNOWN = ["amil", "m4", "mmoe_amil", "tcga-brca", "tcga-crc"]
@@ -60,6 +65,40 @@ def test_a_broken_plug_in_is_named_with_its_reason(tmp_path: Path) -> None:
         load_models([path])
     with pytest.raises(UsageError, match=r"absent\.py does not exist"):
         load_models([tmp_path / "absent.py"])
+
+
+def test_a_broken_package_is_named_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = EntryPoint("theirs", "a_package_that_is_not_there", "milbench.models")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [broken])
+    with pytest.raises(UsageError, match="package 'a_package_that_is_not_there' cannot be imported: ModuleNotFound"):
+        load_models()
+
+
+PLUGIN = """
+from milbench.models import MILModel, register_model
+
+@register_model("{name}", title="{name}", tasks="single")
+class Model(MILModel):
+    def forward(self, features): ...
+"""
+
+
+def test_third_parties_follow_by_alphabet_whatever_order_they_are_found_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = list(load_models())[:9]
+    for name in (names := ["zebra", "aardvark"]):
+        (tmp_path / f"{name}.py").write_text(PLUGIN.format(name=name))
+    monkeypatch.setattr(models, "REGISTERED", dict(REGISTERED))
+    found = list(load_models([tmp_path / f"{name}.py" for name in names]))
+    assert found[:9] == ours
+    assert found[9:] == sorted(found[9:])
+    assert {"zebra", "aardvark"} <= set(found[9:])
+
+
+def test_selecting_names_imports_no_torch() -> None:
+    code = "import sys, milbench.registry as r; r.select('model', ['a*'], ['ab']); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -1,12 +1,19 @@
 """Scaling against scikit-learn, and its blindness to what it was not fitted on."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from conftest import WIDTH, write_h5
 from sklearn.preprocessing import MinMaxScaler, StandardScaler, normalize
 
+from milbench import worker
+from milbench.cohort import Cohort, folder_cohort
 from milbench.errors import DataError, UsageError
 from milbench.scaling import FeatureScaler
+from milbench.splits import make_split
 
 RNG = np.random.default_rng(0)
 BAGS = [torch.from_numpy(RNG.standard_normal((n, 5)) * [1, 10, 0.1, 3, 0] + 1000) for n in (1, 7, 30)]
@@ -40,6 +47,46 @@ def test_a_constant_column_becomes_zero(mode: str) -> None:
     assert scaled.tolist() == [[0.0, 0.0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_constant_that_no_binary_number_meets_is_still_constant(dtype: torch.dtype) -> None:
+    bags = [torch.full((n, 1), 0.1, dtype=dtype) for n in (7, 1013, 3)]
+    scaled = FeatureScaler("standard").fit(bags)(torch.tensor([[0.1], [0.2]]))
+    np.testing.assert_allclose(scaled.numpy(), [[0.0], [0.1]], atol=1e-7)
+
+
+@pytest.mark.parametrize("mode", ["standard", "minmax"])
+def test_the_order_and_size_of_bags_do_not_matter(mode: str) -> None:
+    whole, parts = FeatureScaler(mode).fit([torch.cat(BAGS)]), FeatureScaler(mode).fit(BAGS[::-1])
+    np.testing.assert_allclose(whole(NEW).numpy(), parts(NEW).numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["standard", "minmax"])
+def test_test_and_validation_slides_never_influence_the_scaling_of_a_trial(cohort_folder: Path, mode: str) -> None:
+    """The trial's own data, with every slide outside the training side replaced by something absurd."""
+    (cohort_folder / "mine.yaml").write_text(
+        f"name: mine\nlabels: labels.csv\nfeatures: features\nfeature_scaling: {mode}\n"
+    )
+    cohort = folder_cohort(cohort_folder / "mine.yaml")
+    split = make_split(cohort.slides, cohort.tasks, "kfold")
+    train = split.slides(cohort.slides, 0, "train")["slide_id"].tolist()
+    trial = SimpleNamespace(fold=0, feature_scaling=mode, tasks=cohort.tasks)
+
+    def scaled(cohort: Cohort) -> dict[str, list[torch.Tensor]]:
+        data = worker._fold_data(cohort, split, trial, worker.FeatureMemory(cohort, 0))
+        return {role: list(side.bags.features) for role, side in data.items()}
+
+    honest = scaled(cohort)
+    for slide in set(cohort.slides["slide_id"]) - set(train):
+        write_h5(cohort_folder / "features" / f"{slide}.h5", np.full((2, WIDTH), 1e6, dtype=np.float32))
+    disturbed = scaled(folder_cohort(cohort_folder / "mine.yaml"))
+    assert all(torch.equal(a, b) for a, b in zip(honest["train"], disturbed["train"], strict=True))
+    rows = np.concatenate([cohort.load(slide).features.numpy() for slide in train]).astype(np.float64)
+    oracle = (StandardScaler() if mode == "standard" else MinMaxScaler((-1, 1))).fit(rows)
+    expected = oracle.transform(np.full((2, WIDTH), 1e6))
+    assert disturbed["test"]
+    assert all(np.allclose(bag.numpy(), expected, rtol=1e-4) for bag in disturbed["test"] + disturbed["val"])
+
+
 def test_none_changes_nothing_but_the_type() -> None:
     assert torch.equal(FeatureScaler("none").fit(BAGS)(NEW.half()), NEW.half().float())
 
@@ -47,5 +94,8 @@ def test_none_changes_nothing_but_the_type() -> None:
 def test_an_unfitted_or_unknown_scaler_is_refused() -> None:
     with pytest.raises(DataError, match="before it was fitted"):
         FeatureScaler("standard")(NEW)
+    for mode in ("standard", "minmax"):
+        with pytest.raises(DataError, match="given no training slides"):
+            FeatureScaler(mode).fit([])
     with pytest.raises(UsageError, match="Did you mean 'minmax'"):
         FeatureScaler("min-max")

@@ -70,19 +70,19 @@ def test_a_failed_write_leaves_nothing_behind(run: Run, monkeypatch: pytest.Monk
     monkeypatch.setattr(pd.DataFrame, "to_parquet", full_disk)
     with pytest.raises(StoreError, match="No space left on device"):
         write(run)
-    assert list((run.path / "trials").iterdir()) == []
+    assert list((run.path / "trials").iterdir()) == list((run.path / "partial").iterdir()) == []
 
 
 def test_an_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(StoreError, match="Choose another place|choose another place"):
+    with pytest.raises(StoreError, match="choose another place"):
         Run(tmp_path / "file" / "run").write_header({}, {}, {}, {})
 
 
 def test_what_a_killed_writer_left_is_swept_by_the_next_claim(run: Run) -> None:
-    leftover = run.path / "trials" / f".{INFO['key']}-dead"
+    leftover = run.path / "partial" / f"{INFO['key']}-dead"
     leftover.mkdir()
-    other = run.path / "trials" / ".other-alive"
+    other = run.path / "partial" / "other-alive"
     other.mkdir()
     with run.claim(INFO["key"]) as mine:
         assert mine

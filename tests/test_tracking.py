@@ -70,9 +70,17 @@ def test_metrics_are_those_of_the_store(run: Run) -> None:
             assert metrics["train/loss"] == 0.5
             assert metrics["val/loss"] == 0.8, "a NaN epoch is left out"
             if facts["task"] != "all":
-                row = scores.query("model == @facts['model'] and task == @facts['task'] and fold == @facts['fold'].__int__()") if False else scores[
-                    (scores["model"] == facts["model"]) & (scores["task"] == facts["task"]) & (scores["fold"] == int(facts["fold"]))
-                ]
+                row = (
+                    scores.query(
+                        "model == @facts['model'] and task == @facts['task'] and fold == @facts['fold'].__int__()"
+                    )
+                    if False
+                    else scores[
+                        (scores["model"] == facts["model"])
+                        & (scores["task"] == facts["task"])
+                        & (scores["fold"] == int(facts["fold"]))
+                    ]
+                )
                 assert metrics["test/auroc"] == pytest.approx(row["auroc"].iloc[0])
 
 
@@ -92,7 +100,9 @@ def test_the_tracker_publishes_in_the_background_what_it_is_given(run: Run) -> N
             tracker.log_trial(trial)
         assert time.perf_counter() - started < 2, "logging must not make the run wait"
     assert warnings == []
-    assert {r.data.tags[TRIAL_KEY] for r in stored(run) if TRIAL_KEY in r.data.tags} == {t.info["key"] for t in run.trials()}
+    assert {r.data.tags[TRIAL_KEY] for r in stored(run) if TRIAL_KEY in r.data.tags} == {
+        t.info["key"] for t in run.trials()
+    }
 
 
 def test_an_unreachable_server_is_one_warning_with_the_mend(run: Run) -> None:
@@ -143,5 +153,10 @@ def test_the_links_name_the_run_list_and_the_comparison_of_all_models(run: Run) 
 def test_importing_tracking_does_not_import_mlflow() -> None:
     code = "import sys, milbench.tracking; print('mlflow' in sys.modules)"
     environment = {**os.environ}
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stdout.strip() == "False"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+        ).stdout.strip()
+        == "False"
+    )
     assert len(MODELS) == 7

@@ -49,7 +49,10 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
 
 def test_bags_that_go_through_together_give_the_losses_of_bags_alone() -> None:
     model, bags = tiny(dropout=0.0), make_bags(12, seed=1)
-    alone = [evaluate(model, Bags(bags.features[i : i + 1], bags.targets[i : i + 1], bags.known[i : i + 1]), CPU) for i in range(12)]
+    alone = [
+        evaluate(model, Bags(bags.features[i : i + 1], bags.targets[i : i + 1], bags.known[i : i + 1]), CPU)
+        for i in range(12)
+    ]
     loss, probabilities = evaluate(model, bags, CPU)
     assert loss == pytest.approx(np.mean([value for value, _ in alone]), abs=1e-6)
     np.testing.assert_allclose(probabilities, np.concatenate([p for _, p in alone]), atol=1e-6)

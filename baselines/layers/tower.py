@@ -11,11 +11,6 @@ class Tower(nn.Sequential):
     def __init__(self, hidden: int, width: int, dropout: float) -> None:
         super().__init__(nn.Linear(hidden, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 1))
 
-    def forward(self, mixture: Tensor) -> Tensor:
-        """Logit [1]."""
-        return super().forward(mixture)
-
-
 def official_names(n_tasks: int) -> dict[str, str]:
     """Official prefix -> ours, of all towers."""
     return {f"towers.{t}.fc{i}": f"towers.{t}.{0 if i == 1 else 3}" for t in range(n_tasks) for i in (1, 2)}

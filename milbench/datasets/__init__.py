@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from milbench.cohort import Cohort
-from milbench.errors import unknown_name
+from milbench.errors import UsageError, unknown_name
 
 
 class Loader(Protocol):
@@ -47,8 +47,14 @@ _CATALOGUE: dict[str, Dataset] = {}
 
 
 def register_dataset(entry: Dataset) -> Dataset:
-    """Put `entry` into the catalogue."""
-    assert entry.name not in _CATALOGUE, f"two datasets are called {entry.name}"
+    """Put `entry` into the catalogue.
+
+    Raises
+    ------
+    UsageError : the name is taken.
+    """
+    if entry.name in _CATALOGUE:
+        raise UsageError(f"two datasets are called '{entry.name}'. Rename one of them.")
     _CATALOGUE[entry.name] = entry
     return entry
 

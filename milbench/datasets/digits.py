@@ -90,10 +90,12 @@ def make_digits(seed: int = SEED) -> DigitBags:
     owner = np.repeat(np.arange(PATIENTS), bags_per_patient)
     digits = np.stack([_lay_out(labels.iloc[patient], rng) for patient in owner])
     pools = [[images[digit][rng.integers(len(images[digit]))] for digit in bag] for bag in digits]
-    slides = pd.DataFrame({
-        "slide_id": [f"digits-{bag:04d}" for bag in range(len(owner))],
-        "patient_id": [f"patient-{patient:03d}" for patient in owner],
-    }).join(labels.iloc[owner].reset_index(drop=True).astype(float))
+    slides = pd.DataFrame(
+        {
+            "slide_id": [f"digits-{bag:04d}" for bag in range(len(owner))],
+            "patient_id": [f"patient-{patient:03d}" for patient in owner],
+        }
+    ).join(labels.iloc[owner].reset_index(drop=True).astype(float))
     return DigitBags(np.asarray(pools, dtype=np.float32), digits, _truth(digits, slides), slides)
 
 
@@ -124,12 +126,12 @@ def _unrelated(others: NDArray[np.bool_], rng: Generator) -> NDArray[np.bool_]:
     """Coin tosses that correlate least with the other tasks [T, P], of many: else chance would lend the control signal."""
     tosses = np.stack([_top(rng.random(PATIENTS), 0.40) for _ in range(2000)])
     correlation = np.corrcoef(others, tosses)[: len(others), len(others) :]
-    return tosses[np.abs(correlation).max(axis=0).argmin()]
+    return np.asarray(tosses[np.abs(correlation).max(axis=0).argmin()])
 
 
 def _top(score: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
     """True for the highest `share` of the scores."""
-    return score >= np.sort(score)[-round(share * len(score))]
+    return np.asarray(score >= np.sort(score)[-round(share * len(score))])
 
 
 def _lay_out(labels: pd.Series, rng: Generator) -> NDArray[np.int64]:
@@ -149,7 +151,9 @@ def _lay_out(labels: pd.Series, rng: Generator) -> NDArray[np.int64]:
 def _block(rng: Generator) -> NDArray[np.int64]:
     """Places of a 2 × 2 block."""
     row, column = rng.integers(GRID - 1, size=2)
-    return np.array([row * GRID + column, row * GRID + column + 1, (row + 1) * GRID + column, (row + 1) * GRID + column + 1])
+    return np.array(
+        [row * GRID + column, row * GRID + column + 1, (row + 1) * GRID + column, (row + 1) * GRID + column + 1]
+    )
 
 
 def _apart(rng: Generator) -> NDArray[np.int64]:
@@ -179,7 +183,7 @@ def _fingerprint(bags: DigitBags) -> str:
     return digest.hexdigest()
 
 
-def digits_cohort(data_root: Path | None = None, *, allow_missing: bool = False) -> Cohort:  # noqa: ARG001
+def digits_cohort(data_root: Path | None = None, *, allow_missing: bool = False) -> Cohort:
     """The embedded cohort, in memory; it needs no data and misses none."""
     bags = make_digits()
     row_of = {slide: row for row, slide in enumerate(bags.slides["slide_id"])}

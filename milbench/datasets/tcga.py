@@ -55,7 +55,9 @@ def load_tcga(cohort: TCGA, data_root: Path | None, *, allow_missing: bool) -> C
     labels = _first(folder, [text.format(short=cohort.short) for text in LABEL_FILES]) if data_root else None
     features = _first(folder, FEATURE_FOLDERS) if data_root else None
     if labels is None or features is None:
-        missing = "no data root was given" if data_root is None else f"{'labels' if labels is None else 'features'} not found"
+        missing = (
+            "no data root was given" if data_root is None else f"{'labels' if labels is None else 'features'} not found"
+        )
         raise DataError(f"{name}: {missing}. {_expected_layout(cohort, data_root)}")
     # CLAM keeps h5_files/ and pt_files/ side by side: hand over their parent so that the reader may choose
     place = features if features.name == "features" else folder
@@ -84,7 +86,9 @@ def _expected_layout(cohort: TCGA, data_root: Path | None) -> str:
 def _unexpected_counts(cohort: TCGA, read: Cohort) -> list[str]:
     found = {"slides": len(read.slides), "patients": read.slides["patient_id"].nunique()}
     expected = {"slides": cohort.n_slides, "patients": cohort.n_patients}
-    return [f"{found[what]} {what} where the study has {expected[what]}" for what in found if found[what] != expected[what]]
+    return [
+        f"{found[what]} {what} where the study has {expected[what]}" for what in found if found[what] != expected[what]
+    ]
 
 
 for _cohort in COHORTS:

@@ -16,11 +16,13 @@ class SlideFeatures(NamedTuple):
     Attributes
     ----------
     features : Tensor [N, D] in its stored dtype.
-    coords : integer Tensor [N, 2] or None.
+    coords : int64 Tensor [N, 2] or None. Top-left corners in level-0 pixels.
+    patch_size : edge of a patch in level-0 pixels, or None where the file does not tell.
     """
 
     features: Tensor
     coords: Tensor | None
+    patch_size: float | None
 
 
 class FeatureFolder(Protocol):

@@ -15,7 +15,9 @@ from milbench.report.tables import ABLATION, Table, model_table, task_table, to_
 from milbench.stats import SPREAD, score_table, summary
 from milbench.store import Run, write_atomically, writing
 
-NOT_LIKE_FOR_LIKE = {"tcga-luad": "the genes of the paper's LUAD row differ from the released table's, so that column is not like for like"}
+NOT_LIKE_FOR_LIKE = {
+    "tcga-luad": "the genes of the paper's LUAD row differ from the released table's, so that column is not like for like"
+}
 
 
 def write_report(runs: Sequence[Run], out: Path) -> Path:
@@ -27,7 +29,9 @@ def write_report(runs: Sequence[Run], out: Path) -> Path:
     """
     scores = score_table(runs)
     if scores.empty:
-        raise StoreError(f"{', '.join(str(run.path) for run in runs)}: no finished trial to report. Finish the run first.")
+        raise StoreError(
+            f"{', '.join(str(run.path) for run in runs)}: no finished trial to report. Finish the run first."
+        )
     _refuse_a_dataset_in_two_runs(runs)
     datasets = {name: facts for run in runs for name, facts in run.datasets.items() if name in set(scores["dataset"])}
     tables = _tables(runs, scores, datasets)
@@ -110,7 +114,9 @@ def _document(tables: Sequence[Table], datasets: Sequence[str]) -> str:
     body = [rf"\input{{{table.name}}}" for table in tables]
     for name in datasets:
         for kind in ("radar", "box"):
-            body.append(rf"\IfFileExists{{{kind}_{name}.pdf}}{{\includegraphics[width=0.8\textwidth]{{{kind}_{name}.pdf}}}}{{}}")
+            body.append(
+                rf"\IfFileExists{{{kind}_{name}.pdf}}{{\includegraphics[width=0.8\textwidth]{{{kind}_{name}.pdf}}}}{{}}"
+            )
     return "\n".join([
         r"\documentclass[a4paper,landscape]{article}", r"\usepackage[margin=1.5cm]{geometry}",
         r"\usepackage{booktabs}", r"\usepackage{graphicx}", r"\begin{document}", *body, r"\end{document}", "",

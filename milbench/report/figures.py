@@ -50,7 +50,15 @@ def radar(scores: pd.DataFrame, title: str) -> Figure:
     axes.plot(np.linspace(0, 2 * np.pi, 200), np.full(200, 0.5), color="0.6", linewidth=0.8)
     axes.grid(color="0.88")
     figure.text(0.5, 0.95, title, ha="center", fontsize=11)
-    figure.legend(*axes.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.68, 0.5), title="model, polygon area", frameon=False, fontsize=9, handlelength=3)
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="center left",
+        bbox_to_anchor=(0.68, 0.5),
+        title="model, polygon area",
+        frameon=False,
+        fontsize=9,
+        handlelength=3,
+    )
     return figure
 
 
@@ -69,7 +77,9 @@ def box(scores: pd.DataFrame, title: str) -> Figure:
     axes = figure.add_axes((0.09, 0.24, 0.89, 0.66))
     order = list(dict.fromkeys(scores["title"]))
     defined = scores.dropna(subset=["auroc"])
-    seaborn.boxplot(defined, x="title", y="auroc", order=order, ax=axes, color="0.93", width=0.62, linewidth=0.9, showfliers=False)
+    seaborn.boxplot(
+        defined, x="title", y="auroc", order=order, ax=axes, color="0.93", width=0.62, linewidth=0.9, showfliers=False
+    )
     _dots(axes, defined, order)
     axes.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
     axes.set(xlabel="", ylabel="test AUROC")
@@ -84,7 +94,9 @@ def _dots(axes: Any, scores: pd.DataFrame, order: Sequence[str]) -> None:
     for position, title in enumerate(order):
         values = scores.loc[scores["title"] == title, "auroc"].to_numpy()
         offsets = np.linspace(-0.24, 0.24, len(values)) if len(values) > 1 else np.zeros(len(values))
-        axes.scatter(position + offsets, values, s=9, color=PALETTE[position % len(PALETTE)], alpha=0.75, linewidths=0, zorder=3)
+        axes.scatter(
+            position + offsets, values, s=9, color=PALETTE[position % len(PALETTE)], alpha=0.75, linewidths=0, zorder=3
+        )
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

@@ -59,7 +59,7 @@ class Table:
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
     def ranks(self) -> dict[tuple[int, int], str]:
-        """"best" and "second" by (row, column), as printed to three decimals; ties share."""
+        """ "best" and "second" by (row, column), as printed to three decimals; ties share."""
         marks: dict[tuple[int, int], str] = {}
         for column in range(len(self.columns)):
             values = [round(cells[column].comparable, 3) for _, cells in self.rows]
@@ -70,7 +70,9 @@ class Table:
         return marks
 
 
-def model_table(name: str, caption: str, summary: pd.DataFrame, titles: Mapping[str, str], published: pd.DataFrame) -> Table:
+def model_table(
+    name: str, caption: str, summary: pd.DataFrame, titles: Mapping[str, str], published: pd.DataFrame
+) -> Table:
     """Models × cohorts, and their average where there are several.
 
     Parameters
@@ -147,7 +149,8 @@ def to_markdown(table: Table) -> str:
     lines = [f"| Method | {' | '.join(table.columns)} |", "|---" * (len(table.columns) + 1) + "|"]
     for row, (title, cells) in enumerate(table.rows):
         texts = [
-            _text(cell, styles.get(marks.get((row, column), ""), str), " ± ", "", str) for column, cell in enumerate(cells)
+            _text(cell, styles.get(marks.get((row, column), ""), str), " ± ", "", str)
+            for column, cell in enumerate(cells)
         ]
         lines.append(f"| {title} | {' | '.join(texts)} |")
     return "\n".join([*lines, "", table.caption, ""])

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import milbench_baselines
 import pytest
 import torch
 from vmap_rules import assert_stacked_copies_equal_each_alone, assert_training_works_together
 
+import milbench_baselines
 from milbench.errors import BagError
 from milbench.models import BagOutput, MILModel
 from milbench.plan import constructor_arguments
@@ -55,7 +55,7 @@ def test_training_mode_works_for_many_bags_and_many_copies_at_once(name: str) ->
 def test_a_bag_of_any_size_gives_one_finite_logit_a_task(name: str, n: int) -> None:
     output = make(name)(bag(n))
     assert isinstance(output, BagOutput)
-    assert output.logits.shape == (MODELS[name].info.tasks == "multi" and 3 or 1,)
+    assert output.logits.shape == ((MODELS[name].info.tasks == "multi" and 3) or 1,)
     assert torch.isfinite(output.logits).all()
 
 
@@ -112,7 +112,9 @@ def test_an_unknown_label_changes_neither_loss_nor_gradient(name: str) -> None:
     n_tasks = model.n_tasks
     known = torch.ones(n_tasks)
     known[-1] = 0
-    losses = [model.loss(model(bag(9)), torch.full((n_tasks,), value) * (1 - known) + known, known) for value in (0.0, 1.0)]
+    losses = [
+        model.loss(model(bag(9)), torch.full((n_tasks,), value) * (1 - known) + known, known) for value in (0.0, 1.0)
+    ]
     assert torch.equal(*losses)
 
 

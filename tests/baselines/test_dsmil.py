@@ -3,7 +3,6 @@
 import pytest
 import torch
 from golden_rules import Golden, gradients_of
-from milbench_baselines.dsmil import DSMIL
 from vmap_rules import (
     assert_many_bags_equal_one_by_one,
     assert_stacked_copies_equal_each_alone,
@@ -11,6 +10,7 @@ from vmap_rules import (
 )
 
 from milbench.errors import BagError, CheckpointError, UsageError
+from milbench_baselines.dsmil import DSMIL
 
 FILES = ["dsmil_c1", "dsmil_c2", "dsmil_c3_passv", "dsmil_c1_linear"]
 OPTIONS = [{}, {"transforms_values": True, "dropout": 0.5}, {"embeds": True, "nonlinear_query": False}]

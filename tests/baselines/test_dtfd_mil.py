@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 from golden_rules import Golden, gradients_of
-from milbench_baselines.dtfd_mil import DTFDMIL
-from milbench_baselines.layers.pseudo_bags import members_of_parts, sizes_of_parts
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 from vmap_rules import (
@@ -15,6 +13,8 @@ from vmap_rules import (
 )
 
 from milbench.errors import BagError, CheckpointError, UsageError
+from milbench_baselines.dtfd_mil import DTFDMIL
+from milbench_baselines.layers.pseudo_bags import members_of_parts, sizes_of_parts
 
 FILES = ["dtfd_res0", "dtfd_res1"]
 DISTILLATIONS = ["AFS", "MaxS", "MaxMinS"]

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from milbench_baselines.dsmil import DSMIL
-from milbench_baselines.dtfd_mil import DTFDMIL
-from milbench_baselines.transmil import TransMIL
 
 from milbench.optimizers import LookaheadRAdam
 from milbench.recipe import recipe_for
 from milbench.trainer import Bags, fit, make_optimizer
+from milbench_baselines.dsmil import DSMIL
+from milbench_baselines.dtfd_mil import DTFDMIL
+from milbench_baselines.transmil import TransMIL
 
 MODELS = [DSMIL, TransMIL, DTFDMIL]
 SMALL = {DSMIL: {"attention": 4}, TransMIL: {"hidden": 16, "landmarks": 4}, DTFDMIL: {"hidden": 8, "attention": 4}}

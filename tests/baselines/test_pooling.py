@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from milbench_baselines.max_pooling import MaxPooling
-from milbench_baselines.mean_pooling import MeanPooling
 
 from milbench.errors import UsageError
+from milbench_baselines.max_pooling import MaxPooling
+from milbench_baselines.mean_pooling import MeanPooling
 
 BAG = torch.randn(9, 6, generator=torch.Generator().manual_seed(0))
 

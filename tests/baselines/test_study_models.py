@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import pytest
 import torch
 from golden_rules import Golden, gradients_of
-from milbench_baselines.amil import AMIL
-from milbench_baselines.m4 import M4
-from milbench_baselines.mmoe import MMoEAMIL, MMoEMPAMIL
 from torch import Tensor
 
 from milbench.errors import CheckpointError
 from milbench.models import MILModel
+from milbench_baselines.amil import AMIL
+from milbench_baselines.m4 import M4
+from milbench_baselines.mmoe import MMoEAMIL, MMoEMPAMIL
 
 SIZES = [1, 2, 7, 100, 257]
 MODELS = {"amil": AMIL, "mmoe_t3": MMoEAMIL, "mmoe_mpamil_t3": MMoEMPAMIL, "m4_t3": M4, "m4_t10": M4}

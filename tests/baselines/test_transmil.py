@@ -3,8 +3,6 @@
 import pytest
 import torch
 from golden_rules import Golden, gradients_of
-from milbench_baselines.layers.nystrom_attention import NystromAttention, pseudo_inverse
-from milbench_baselines.transmil import TransMIL
 from torch.nn.functional import cross_entropy
 from vmap_rules import (
     assert_many_bags_equal_one_by_one,
@@ -13,6 +11,8 @@ from vmap_rules import (
 )
 
 from milbench.errors import BagError, CheckpointError, UsageError
+from milbench_baselines.layers.nystrom_attention import NystromAttention, pseudo_inverse
+from milbench_baselines.transmil import TransMIL
 
 CROPS = {"transmil_ny0014": "aligned", "transmil_ny009": "legacy"}
 

@@ -14,13 +14,20 @@ LABELS = BAGS.slides[list(TASKS)].to_numpy()
 def test_the_catalogue_tells_its_size() -> None:
     entry = dataset("digits")
     cohort = entry.load(None, allow_missing=False)
-    assert (len(cohort.slides), cohort.slides["patient_id"].nunique(), cohort.tasks) == (entry.n_slides, entry.n_patients, entry.tasks)
+    assert (len(cohort.slides), cohort.slides["patient_id"].nunique(), cohort.tasks) == (
+        entry.n_slides,
+        entry.n_patients,
+        entry.tasks,
+    )
     assert cohort.control_tasks == (CONTROL,)
 
 
 def test_every_patch_is_a_real_image_of_the_digit_it_shows() -> None:
     source = load_digits()
-    known = {digit: {row.tobytes() for row in (source.data[source.target == digit] / 16).astype(np.float32)} for digit in range(10)}
+    known = {
+        digit: {row.tobytes() for row in (source.data[source.target == digit] / 16).astype(np.float32)}
+        for digit in range(10)
+    }
     for bag, digits in zip(BAGS.features[:40], BAGS.digits[:40], strict=True):
         assert all(patch.tobytes() in known[digit] for patch, digit in zip(bag, digits, strict=True))
 
@@ -28,7 +35,10 @@ def test_every_patch_is_a_real_image_of_the_digit_it_shows() -> None:
 def test_the_same_seed_gives_the_same_cohort_and_another_seed_another() -> None:
     assert make_digits().features.tobytes() == BAGS.features.tobytes()
     assert make_digits(1).features.tobytes() != BAGS.features.tobytes()
-    assert dataset("digits").load(None, allow_missing=False).fingerprint == dataset("digits").load(None, allow_missing=False).fingerprint
+    assert (
+        dataset("digits").load(None, allow_missing=False).fingerprint
+        == dataset("digits").load(None, allow_missing=False).fingerprint
+    )
 
 
 def test_prevalences_run_from_about_15_to_60_percent() -> None:

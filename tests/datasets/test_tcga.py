@@ -1,14 +1,16 @@
 """The catalogue's TCGA entries: what they expect, and what they say when it is not there."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import write_h5
 
-from milbench.datasets import all_datasets, dataset
+from milbench.datasets import all_datasets, dataset, register_dataset
 from milbench.datasets.tcga import COHORTS
 from milbench.errors import DataError, UsageError
 
@@ -28,7 +30,11 @@ def make_tcga(root: Path, genes: tuple[str, ...], labels: str = "labels.csv", pl
 
 def test_the_five_cohorts_are_in_the_catalogue_with_ten_genes_each() -> None:
     names = [name for name in all_datasets() if name.startswith("tcga-")]
-    assert names == [f"tcga-{c.short}" for c in COHORTS] == ["tcga-gbmlgg", "tcga-brca", "tcga-crc", "tcga-ucec", "tcga-luad"]
+    assert (
+        names
+        == [f"tcga-{c.short}" for c in COHORTS]
+        == ["tcga-gbmlgg", "tcga-brca", "tcga-crc", "tcga-ucec", "tcga-luad"]
+    )
     assert all(len(dataset(name).tasks) == 10 and dataset(name).splits == "m4" for name in names)
 
 
@@ -41,7 +47,9 @@ def test_labels_and_features_are_found_where_they_are_expected(tmp_path: Path, l
 
 
 def test_missing_data_draw_the_expected_layout(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"(?s)no data root was given.*tcga-luad/\n.*--data-root.*MILBENCH_DATA") as error:
+    with pytest.raises(
+        DataError, match=r"(?s)no data root was given.*tcga-luad/\n.*--data-root.*MILBENCH_DATA"
+    ) as error:
         dataset("tcga-luad").load(None, allow_missing=False)
     assert "features/ (or h5_files/, pt_files/)" in str(error.value)
     with pytest.raises(DataError, match="labels not found"):
@@ -52,6 +60,11 @@ def test_a_table_that_lacks_a_gene_is_refused(tmp_path: Path) -> None:
     make_tcga(tmp_path, dataset("tcga-crc").tasks[1:])
     with pytest.raises(DataError, match="unknown task 'APC'"):
         dataset("tcga-crc").load(tmp_path, allow_missing=False)
+
+
+def test_two_datasets_of_one_name_are_refused() -> None:
+    with pytest.raises(UsageError, match="two datasets are called 'tcga-crc'"):
+        register_dataset(dataset("tcga-crc"))
 
 
 def test_an_unknown_dataset_suggests_the_nearest() -> None:
@@ -66,3 +79,20 @@ def test_genes_and_sizes_are_those_of_the_released_tables(cohort: object) -> Non
     table = pd.read_csv(TABLES / f"all_{cohort.short}.csv", dtype=str)
     assert set(table.columns[2:]) == set(cohort.genes.split())
     assert (len(table), table["case_id"].nunique()) == (cohort.n_slides, cohort.n_patients)
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not TABLES.exists(), reason="the label tables are not beside the checkout")
+@pytest.mark.parametrize("cohort", COHORTS, ids=lambda cohort: cohort.short)
+def test_a_complete_cohort_loads_without_a_word_of_complaint(cohort: object, tmp_path: Path) -> None:
+    """The released table beside stand-ins for its features; only LUAD has something to say."""
+    folder = tmp_path / f"tcga-{cohort.short}"
+    (folder / "pt_files").mkdir(parents=True)
+    shutil.copy(TABLES / f"all_{cohort.short}.csv", folder)
+    for slide in pd.read_csv(TABLES / f"all_{cohort.short}.csv", dtype=str)["slide_id"]:
+        torch.save(torch.zeros(1, 2), folder / "pt_files" / f"{slide}.pt")
+    loaded = dataset(f"tcga-{cohort.short}").load(tmp_path, allow_missing=False)
+    assert (len(loaded.slides), loaded.slides["patient_id"].nunique()) == (cohort.n_slides, cohort.n_patients)
+    assert loaded.slides[list(loaded.tasks)].notna().all().all()
+    said = [note for note in loaded.notes if not note.startswith("CLAM: ")]
+    assert len(said) == (cohort.short == "luad")

@@ -29,8 +29,17 @@ def report(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_promised_file_is_there(report: Path) -> None:
     names = {path.name for path in report.iterdir()}
-    tables = {f"{stem}.{suffix}" for stem in ("table2", "table3", "tasks_tcga-gbmlgg", "tasks_tcga-luad") for suffix in ("tex", "csv", "md")}
-    figures = {f"{kind}_tcga-{name}.{suffix}" for kind in ("radar", "box") for name in ("gbmlgg", "luad") for suffix in ("png", "pdf")}
+    tables = {
+        f"{stem}.{suffix}"
+        for stem in ("table2", "table3", "tasks_tcga-gbmlgg", "tasks_tcga-luad")
+        for suffix in ("tex", "csv", "md")
+    }
+    figures = {
+        f"{kind}_tcga-{name}.{suffix}"
+        for kind in ("radar", "box")
+        for name in ("gbmlgg", "luad")
+        for suffix in ("png", "pdf")
+    }
     assert names == tables | figures | {"report.tex", "index.md"}
 
 
@@ -79,7 +88,18 @@ def test_published_numbers_stand_beside_ours_and_name_their_source(run: Run, rep
 
 def test_the_caption_says_how_the_numbers_came_about(report: Path) -> None:
     text = (report / "table2.tex").read_text()
-    for part in ("Protocol m4", "folds 0, 1, 2", "seeds 42", "epochs 2", "hidden 64", "lr 0.01", "scaled by standard", "control left out", "not a confidence interval", "0123abc"):
+    for part in (
+        "Protocol m4",
+        "folds 0, 1, 2",
+        "seeds 42",
+        "epochs 2",
+        "hidden 64",
+        "lr 0.01",
+        "scaled by standard",
+        "control left out",
+        "not a confidence interval",
+        "0123abc",
+    ):
         assert part in text
 
 
