@@ -12,6 +12,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +46,9 @@ HTTP_SETTINGS = {
 }
 
 TRIAL_KEY, KIND = "milbench.trial_key", "milbench.kind"
+
+BEST_FIRST = "searchFilter=tags.milbench.kind%3D%22parent%22&orderByKey=metrics.%60test%2Fauroc%60&orderByAsc=false"
+"""What the UI's run list takes to show the parents only, sorted by the mean test AUROC."""
 
 
 def default_uri(runs: Path) -> str:
@@ -175,7 +179,7 @@ class _Publisher:
             now = max(_milliseconds(trial.info["finished_at"]) for trial in trials)
             values = _summary(trials, controls)
             self._log(self.parents[pair], [Metric(name, value, now, 0) for name, value in values.items()], {})
-            self.client.set_terminated(self.parents[pair], "FINISHED", now)
+            self.client.set_terminated(self.parents[pair], "FINISHED", max(now, round(time.time() * 1000)))
 
     def _parent(self, info: Mapping[str, Any]) -> str:
         pair = info["dataset"], info["model"]
@@ -183,8 +187,8 @@ class _Publisher:
             tags = {"dataset": pair[0], "model": pair[1], "protocol": info["protocol"], KIND: "parent"}
             name = f"{pair[0]} {info['model_title']}"
             parent = self.client.create_run(self.experiment, tags=_text(tags), run_name=name)
-            shared = {key: value for key, value in _parameters(info).items() if key not in ("task", "fold", "seed")}
-            self._log(parent.info.run_id, [], shared)
+            # few on purpose: the compare view plots the first three that differ
+            self._log(parent.info.run_id, [], {key: tags[key] for key in ("dataset", "model", "protocol")})
             self.parents[pair] = parent.info.run_id
         return self.parents[pair]
 
@@ -202,10 +206,10 @@ def _client(uri: str) -> MlflowClient:
     """A client of `uri`; a SQLite database is created first, by one process at a time."""
     for name, value in HTTP_SETTINGS.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)  # its database chatter would tear the progress bar
-    logging.getLogger("alembic").setLevel(logging.ERROR)
     from mlflow import MlflowClient
 
+    for name in ("mlflow", "alembic"):  # after the import, which sets them up: their chatter would tear the progress bar
+        logging.getLogger(name).setLevel(logging.ERROR)
     if not uri.startswith("sqlite:///"):
         return MlflowClient(tracking_uri=uri)
     path = Path(uri.removeprefix("sqlite:///"))
@@ -274,8 +278,9 @@ def _summary(trials: Sequence[StoredTrial], controls: set[str]) -> dict[str, flo
         for task, value in _test_scores(trial).items():
             by_task.setdefault(task, []).append(value)
     means = {task: mean_of_defined(_values(dict(enumerate(scores)))) for task, scores in by_task.items()}
-    values = {f"test/auroc {task}": value for task, value in means.items()}
-    values["test/auroc"] = mean_of_defined(_values({task: m for task, m in means.items() if task not in controls}))
+    signal = {task: mean for task, mean in means.items() if task not in controls}
+    values = {"test/auroc": mean_of_defined(_values(signal))}  # first: the compare view plots the first metric
+    values |= {f"test/auroc {task}": value for task, value in means.items()}
     values["cost/train_seconds"] = sum(trial.info["train_seconds"] for trial in trials)
     values["cost/n_parameters"] = float(trials[0].info["n_parameters"])
     return {name: value for name, value in values.items() if math.isfinite(value)}
@@ -356,7 +361,8 @@ def ui_links(uri: str, port: int) -> list[str]:
 
 def _links(client: MlflowClient, experiment: Any, root: str) -> list[str]:
     parents = [run for run in _all_runs(client, experiment.experiment_id) if run.data.tags.get(KIND) == "parent"]
-    lines = [f"{experiment.name}: {root}/experiments/{experiment.experiment_id}/runs"]
+    runs = f"{root}/experiments/{experiment.experiment_id}/runs"
+    lines = [f"{experiment.name}, parents and trials: {runs}", f"  models, best first: {runs}?{BEST_FIRST}"]
     by_dataset: dict[str, list[str]] = {}
     for run in reversed(parents):
         by_dataset.setdefault(run.data.tags["dataset"], []).append(run.info.run_id)

@@ -123,7 +123,7 @@ def test_unusable_features_name_the_file_and_the_mend(cohort_folder: Path, featu
 def test_a_task_that_cannot_name_a_folder_is_refused(cohort_folder: Path) -> None:
     table = pd.read_csv(cohort_folder / "labels.csv").rename(columns={"B": "HER2/neu"})
     table.to_csv(cohort_folder / "labels.csv", index=False)
-    with pytest.raises(DataError, match="task column .* is 'HER2/neu'.*no slash"):
+    with pytest.raises(DataError, match=r"task column .* is 'HER2/neu'.*no slash"):
         folder_cohort(cohort_folder)
 
 

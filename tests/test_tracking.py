@@ -143,9 +143,10 @@ def test_the_links_name_the_run_list_and_the_comparison_of_all_models(run: Run) 
     publish(run, uri)
     lines = ui_links(uri, 5001)
     parents = [r.info.run_id for r in stored(run) if r.data.tags[KIND] == "parent"]
-    assert lines[0].startswith("milbench toy: http://127.0.0.1:5001/#/experiments/")
-    assert "2 models compared" in lines[1]
-    assert all(run_id in lines[1] for run_id in parents)
+    assert lines[0].startswith("milbench toy, parents and trials: http://127.0.0.1:5001/#/experiments/")
+    assert "orderByKey=metrics" in lines[1]
+    assert "2 models compared" in lines[2]
+    assert all(run_id in lines[2] for run_id in parents)
     with pytest.raises(TrackingError, match="nothing has been tracked"):
         ui_links(default_uri(run.path.parent / "elsewhere"), 5001)
 
