@@ -80,7 +80,9 @@ def main() -> None:
     torch.manual_seed(0)
     seconds = measure(options)
     floor = median(seconds.pop("floor"))
-    print(f"one step on {options.patches} x {options.width}, {options.threads} threads, median of {options.repetitions}")
+    print(
+        f"one step on {options.patches} x {options.width}, {options.threads} threads, median of {options.repetitions}"
+    )
     print(f"{'reference: Linear forward + backward':38s}{floor * 1e3:9.0f} ms{1.0:8.1f} x")
     context = multiprocessing.get_context("spawn")
     for name, values in seconds.items():

@@ -22,7 +22,7 @@ from milbench.plan import PlanRequest, Trial, canonical_json, make_plan
 from milbench.progress import Progress
 from milbench.registry import load_models, select
 from milbench.source import CohortSource
-from milbench.splits import Audit, Split, audit, make_split
+from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
 from milbench.store import Run, StoredTrial, write_atomically, writing
 from milbench.tracking import Tracker, default_uri
 from milbench.worker import Job, Status, cache_bytes
@@ -106,7 +106,8 @@ def _sources(config: RunConfig) -> list[CohortSource]:
 
 def _entry(source: CohortSource, config: RunConfig) -> Entry:
     cohort = source.load()
-    split = make_split(cohort.slides, cohort.tasks, config.splits or cohort.splits)
+    protocol = config.splits or cohort.splits
+    split = make_split(cohort.slides, cohort.tasks, protocol, n_folds=max(N_FOLDS, cohort.n_folds))
     return Entry(source, cohort, split, audit(split, cohort.slides, cohort.tasks))
 
 
