@@ -91,7 +91,9 @@ def _how(runs: Sequence[Run], datasets: dict[str, Any]) -> str:
         controls = facts.get("control_tasks", [])
         text += f"; {', '.join(controls)} left out of means" if controls else ""
         parts.append(f"{text}{'; ' + NOT_LIKE_FOR_LIKE[name] if name in NOT_LIKE_FOR_LIKE else ''}.")
-    parts.append(f"± is the {SPREAD}. In brackets: the paper's number.")
+    parts.append(f"± is the {SPREAD}.")
+    if set(datasets) & set(published()["cohort"]):
+        parts.append("In brackets: the paper's number.")
     commits = _all(run.environment.get("git") or "unknown" for run in runs)
     return " ".join([*parts, f"milbench {_all(run.environment['milbench'] for run in runs)}, commit {commits}."])
 
@@ -115,7 +117,8 @@ def _document(tables: Sequence[Table], datasets: Sequence[str]) -> str:
     for name in datasets:
         for kind in ("radar", "box"):
             body.append(
-                rf"\IfFileExists{{{kind}_{name}.pdf}}{{\includegraphics[width=0.8\textwidth]{{{kind}_{name}.pdf}}}}{{}}"
+                rf"\IfFileExists{{{kind}_{name}.pdf}}"
+                rf"{{\clearpage\centering\includegraphics[height=0.9\textheight]{{{kind}_{name}.pdf}}\par}}{{}}"
             )
     return "\n".join([
         r"\documentclass[a4paper,landscape]{article}", r"\usepackage[margin=1.5cm]{geometry}",
