@@ -17,6 +17,11 @@ from conftest import FAST, PLUGIN, WIDTH, Milbench, write_h5
 from milbench.cli import COMMANDS
 
 
+def one_fold(cohort: Path) -> tuple[str, ...]:
+    """The words of a run of seconds: two trials, in one process."""
+    return ("run", "--run", "out", "--models", "tiny", "--cohort", str(cohort), "--folds", "0", "--workers", "1", *FAST)
+
+
 def files(folder: Path) -> list[Path]:
     return sorted((folder / "features").iterdir())
 
@@ -129,20 +134,7 @@ def break_one_file(folder: Path, how: str) -> Path:
 def test_a_bad_feature_file_is_named_and_finished_trials_are_kept(
     milbench_here: Milbench, cohort_folder: Path, tmp_path: Path, how: str
 ) -> None:
-    words = (
-        "run",
-        "--run",
-        "out",
-        "--models",
-        "tiny",
-        "--cohort",
-        str(cohort_folder),
-        "--folds",
-        "0",
-        "--workers",
-        "1",
-        *FAST,
-    )
+    words = one_fold(cohort_folder)
     assert milbench_here(*words).returncode == 0
     before = {path: path.read_bytes() for path in (tmp_path / "out" / "trials").rglob("*.parquet")}
     bad = break_one_file(cohort_folder, how)
@@ -173,20 +165,7 @@ def test_a_task_with_one_class_in_the_test_set_warns_and_gets_no_auroc(
     table["RARE"] = 0
     table.loc[table["case_id"] == "TCGA-07", "RARE"] = 1
     table.to_csv(cohort_folder / "labels.csv", index=False)
-    result = milbench(
-        "run",
-        "--run",
-        "out",
-        "--models",
-        "tiny",
-        "--cohort",
-        str(cohort_folder),
-        "--folds",
-        "0",
-        "--workers",
-        "1",
-        *FAST,
-    )
+    result = milbench(*one_fold(cohort_folder))
     assert result.returncode == 0, result.stderr
     assert "RARE has" in result.stdout
     notes = json.loads((tmp_path / "out" / "datasets.json").read_text())["toy"]["notes"]
@@ -242,20 +221,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_keeps_what_is_done(
 
 
 def test_another_protocol_in_the_same_folder_is_refused(milbench_here: Milbench, cohort_folder: Path) -> None:
-    words = (
-        "run",
-        "--run",
-        "out",
-        "--models",
-        "tiny",
-        "--cohort",
-        str(cohort_folder),
-        "--folds",
-        "0",
-        "--workers",
-        "1",
-        *FAST,
-    )
+    words = one_fold(cohort_folder)
     assert milbench_here(*words).returncode == 0
     result = milbench_here(*words, "trainer.lr=0.5")
     assert result.returncode == 2
@@ -293,20 +259,7 @@ def test_models_and_datasets_are_listed(milbench_here: Milbench) -> None:
 
 
 def test_a_saved_run_yaml_repeats_the_run(milbench_here: Milbench, cohort_folder: Path, tmp_path: Path) -> None:
-    words = (
-        "run",
-        "--run",
-        "out",
-        "--models",
-        "tiny",
-        "--cohort",
-        str(cohort_folder),
-        "--folds",
-        "0",
-        "--workers",
-        "1",
-        *FAST,
-    )
+    words = one_fold(cohort_folder)
     milbench_here(*words)
     again = milbench_here("run", "--config", "out/run.yaml")
     assert again.returncode == 0, again.stderr

@@ -118,7 +118,7 @@ def _document(tables: Sequence[Table], datasets: Sequence[str]) -> str:
         for kind in ("radar", "box"):
             body.append(
                 rf"\IfFileExists{{{kind}_{name}.pdf}}"
-                rf"{{\clearpage\centering\includegraphics[height=0.9\textheight]{{{kind}_{name}.pdf}}\par}}{{}}"
+                rf"{{\clearpage\centering\includegraphics[width=0.9\textwidth,height=0.85\textheight,keepaspectratio]{{{kind}_{name}.pdf}}\par}}{{}}"
             )
     return "\n".join([
         r"\documentclass[a4paper,landscape]{article}", r"\usepackage[margin=1.5cm]{geometry}",
