@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 from statistics import median
 from time import perf_counter
 
@@ -18,6 +17,7 @@ from milbench.models import MILModel
 from milbench.recipe import Recipe
 from milbench.registry import load_models
 from milbench.trainer import make_optimizer
+from milbench.worker import forget_peak, peak_bytes
 
 TASKS = 10
 
@@ -44,10 +44,11 @@ def peak_mebibytes(name: str, options: argparse.Namespace, queue: multiprocessin
     """Peak memory that two steps add, in a process of their own."""
     torch.set_num_threads(options.threads)
     features, model = torch.randn(options.patches, options.width), make(name, options.width)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    forget_peak()
+    before = peak_bytes(torch.device("cpu"))
     for _ in range(2):
         step_seconds(model, features)
-    queue.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    queue.put((peak_bytes(torch.device("cpu")) - before) / 2**20)
 
 
 def make(name: str, width: int) -> MILModel:

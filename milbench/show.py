@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -62,9 +63,16 @@ def result_table(summary: Any, datasets: Mapping[str, Any]) -> Table:
     for name in names:
         table.add_column(datasets[name]["title"], justify="right")
     for model, rows in summary.groupby("model", sort=False):
-        cells = {row.dataset: f"{row.mean:.3f} ± {row.sd:.3f}" for row in rows.itertuples()}
+        cells = {row.dataset: _score(row) for row in rows.itertuples()}
         table.add_row(str(rows["title"].iloc[0] or model), *(cells.get(name, "-") for name in names))
     return table
+
+
+def _score(row: Any) -> str:
+    """Mean and spread; no spread for a single fold, and no number for a model that lacks trials which others have."""
+    if row.n_missing:
+        return f"incomplete ({row.n_missing} missing)"
+    return f"{row.mean:.3f}" if isnan(row.sd) else f"{row.mean:.3f} ± {row.sd:.3f}"
 
 
 def plan(console: Console, benchmark: Benchmark) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,25 +22,20 @@ def score_table(runs: Sequence[Run]) -> pd.DataFrame:
     DataFrame : dataset, model, title, task, is_control, fold, seed, auroc (slide level; NaN where the test
         side holds one class), in the order of the models' registration and of the cohorts' tasks.
     """
-    rows = [row for run in runs for trial in run.trials() for row in _trial_rows(run, trial)]
+    rows = [(*_place(run, row), row) for run in runs for trial in run.trials() for row in _trial_rows(run, trial)]
     columns = ["dataset", "model", "title", "task", "is_control", "fold", "seed", "auroc"]
-    order = {name: index for run in runs for index, name in enumerate(_order(run))}
-    table = pd.DataFrame(rows, columns=columns)
-    return table.sort_values(
-        ["dataset", "model", "task", "fold", "seed"],
-        key=lambda column: (
-            column.map(lambda value: order.get(value, len(order))) if column.name in ("model", "task") else column
-        ),
-        kind="stable",
-        ignore_index=True,
-    )
+    return pd.DataFrame([row for *_, row in sorted(rows, key=lambda entry: entry[:-1])], columns=columns)
 
 
-def _order(run: Run) -> Iterator[str]:
-    """Models in the order of the registry, then tasks in the order of their cohort."""
-    for facts in run.datasets.values():
-        yield from facts.get("models", [])
-        yield from facts["tasks"]
+def _place(run: Run, row: tuple[object, ...]) -> tuple[object, ...]:
+    """Where a row stands: cohorts by name, models as registered, tasks as in their own cohort, then fold and seed."""
+    dataset, model, _, task, _, fold, seed, _ = row
+    facts = run.datasets[str(dataset)]
+    return dataset, _index(facts["models"], model), model, _index(facts["tasks"], task), fold, seed
+
+
+def _index(names: Sequence[object], name: object) -> int:
+    return names.index(name) if name in names else len(names)
 
 
 def _trial_rows(run: Run, trial: StoredTrial) -> list[tuple[object, ...]]:
@@ -65,12 +61,11 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame : dataset, model, title, mean, sd (NaN for a single fold), n_runs (folds × seeds), n_tasks,
-        n_undefined ((task, fold) pairs without AUROC, left out). Control tasks are left out. `n_missing` counts the
-        (task, fold, seed) cells that another model of the same dataset has and this one lacks: a mean over other
-        cells is not comparable, and whoever prints it must say so.
+        n_undefined ((task, fold, seed) cells without AUROC, left out), n_missing and n_cells (see `coverage`).
+        Control tasks are left out. A mean with missing cells is not comparable, and whoever prints it must say so.
     """
     signal = scores[~scores["is_control"].astype(bool)]
-    cells = signal.groupby("dataset").apply(_cells, include_groups=False) if len(signal) else {}
+    covered = {dataset: coverage(group) for dataset, group in signal.groupby("dataset")}
     rows = []
     for (dataset, model), group in signal.groupby(["dataset", "model"], sort=False):
         per_run = group.groupby(["fold", "seed"])["auroc"].mean()  # pandas leaves NaN out
@@ -84,12 +79,36 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
                 "n_runs": len(per_run),
                 "n_tasks": group["task"].nunique(),
                 "n_undefined": int(group["auroc"].isna().sum()),
-                "n_missing": len(cells[dataset] - _cells(group)),
+                **covered[dataset][model]._asdict(),
             }
         )
-    columns = ["dataset", "model", "title", "mean", "sd", "n_runs", "n_tasks", "n_undefined", "n_missing"]
+    columns = ["dataset", "model", "title", "mean", "sd", "n_runs", "n_tasks", "n_undefined", "n_missing", "n_cells"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _cells(rows: pd.DataFrame) -> set[tuple[object, ...]]:
-    return set(rows[["task", "fold", "seed"]].itertuples(index=False, name=None))
+class Coverage(NamedTuple):
+    """How much of a grid one model fills.
+
+    Attributes
+    ----------
+    n_missing : cells that another model has and this one lacks.
+    n_cells : cells that some model has.
+    """
+
+    n_missing: int
+    n_cells: int
+
+
+def coverage(scores: pd.DataFrame) -> dict[str, Coverage]:
+    """How much of the (task, fold, seed) grid each model fills; `scores` are rows of one dataset.
+
+    A cell counts where its AUROC is defined. One that no model can have, since its test side holds one class,
+    is missing from none.
+    """
+    defined = scores.dropna(subset=["auroc"])
+    cells = {
+        model: set(zip(rows["task"], rows["fold"], rows["seed"], strict=True))
+        for model, rows in defined.groupby("model")
+    }
+    whole = set().union(*cells.values())
+    return {model: Coverage(len(whole - cells.get(model, set())), len(whole)) for model in scores["model"].unique()}

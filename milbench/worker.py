@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -37,6 +38,8 @@ from milbench.store import Run
 from milbench.trainer import Bags, Fit, fit, predict
 
 WATCH_SECONDS = 0.5
+
+PROC_STATUS, PROC_CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 CACHE_SHARE = 0.4
 """Share of the memory free at start that all workers together may fill with features."""
@@ -120,6 +123,7 @@ def failure_record(trial: Trial, error: BaseException) -> dict[str, Any]:
 
 def _compute(job: Job, run: Run) -> None:
     torch.set_num_threads(job.threads)
+    forget_peak()
     device = torch.device(job.device)
     _prepare(device)
     trial, started = job.trial, perf_counter()
@@ -285,11 +289,23 @@ def _info(
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Peak memory: of the trial on a GPU, of this process since it started on a CPU."""
+    """Peak memory in bytes since `forget_peak`: allocated on a GPU, resident in this process on a CPU.
+
+    Linux's VmHWM, not `ru_maxrss`: a process started by fork and exec inherits the latter from its parent.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if PROC_STATUS.exists():
+        line = next(line for line in PROC_STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def forget_peak() -> None:
+    """Start measuring anew, where the system can; elsewhere the peak is the process's, not the trial's."""
+    with suppress(OSError):
+        PROC_CLEAR_REFS.write_text("5")
 
 
 def cache_bytes(workers: int) -> int:

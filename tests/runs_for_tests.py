@@ -27,8 +27,12 @@ def make_run(
     models: tuple[str, ...] = tuple(MODELS),
     folds: tuple[int, ...] = (0, 1, 2),
     leave_out: tuple[str, ...] = (),
+    one_class: tuple[str, ...] = (),
 ) -> Run:
-    """A run of every model on every dataset; `leave_out` lists slots ("toy/amil/TP53/fold0") that are not there."""
+    """A run of every model on every dataset.
+
+    `leave_out` lists slots ("toy/amil/TP53/fold0") that are not there, `one_class` tasks without positives.
+    """
     run = Run(path)
     plan, written = {}, []
     for dataset in datasets:
@@ -41,9 +45,9 @@ def make_run(
                         continue
                     key = hashlib.sha256(slot.encode()).hexdigest()
                     plan[slot] = f"{slot}-seed42-{key[:8]}"
-                    written.append(
-                        (plan[slot], info(dataset, model, tasks, fold, key), predictions(dataset, tasks, fold, rank))
-                    )
+                    table = predictions(dataset, tasks, fold, rank)
+                    table.loc[table["task"].isin(one_class), "target"] = 0.0
+                    written.append((plan[slot], info(dataset, model, tasks, fold, key), table))
     facts = {name: describe(name, models) for name in datasets}
     run.write_header({"models": list(models)}, {"git": "0123abc", "milbench": "0.1.0"}, facts, plan)
     history = pd.DataFrame(

@@ -152,3 +152,17 @@ def test_ctrl_c_finishes_what_is_in_flight_and_leaves_a_clean_run(
     assert 1 <= n_done(tmp_path / "out") < 10
     assert not list((tmp_path / "out" / "partial").iterdir())
     assert not list((tmp_path / "out" / "failures").iterdir())
+
+
+def test_peak_memory_is_the_trials_own_and_not_its_parents() -> None:
+    import numpy as np
+    import torch
+
+    from milbench.worker import forget_peak, peak_bytes
+
+    cpu = torch.device("cpu")
+    big = np.ones(40_000_000)  # 320 MB
+    with_big = peak_bytes(cpu)
+    del big
+    forget_peak()
+    assert peak_bytes(cpu) < with_big - 200_000_000

@@ -49,6 +49,25 @@ def test_cells_that_other_models_have_are_counted_as_missing(tmp_path: Path) -> 
     assert summary(score_table([run])).set_index("model")["n_missing"].to_dict() == {"amil": 1, "m4": 3}
 
 
+def test_tasks_keep_the_order_of_their_own_cohort_where_cohorts_share_them(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "two", datasets=("one", "other"), models=("amil", "m4"))
+    run.datasets["other"]["tasks"] = list(reversed(TASKS))
+    scores = score_table([run])
+    for dataset, expected in (("one", TASKS), ("other", TASKS[::-1])):
+        for _, rows in scores[scores["dataset"] == dataset].groupby("model"):
+            assert tuple(dict.fromkeys(rows["task"])) == expected
+
+
+def test_a_score_that_only_one_model_lacks_makes_that_model_incomplete() -> None:
+    base = {"dataset": "toy", "is_control": False, "seed": 1, "fold": 0}
+    rows = [("amil", "a", 0.6), ("amil", "b", np.nan), ("amil", "c", np.nan)]
+    rows += [("m4", "a", 0.7), ("m4", "b", 0.8), ("m4", "c", np.nan)]
+    scores = pd.DataFrame([{**base, "model": m, "title": m, "task": task, "auroc": auroc} for m, task, auroc in rows])
+    result = summary(scores).set_index("model")
+    assert result["n_missing"].to_dict() == {"amil": 1, "m4": 0}
+    assert result["n_cells"].to_dict() == {"amil": 2, "m4": 2}, "nobody can have task c"
+
+
 def test_an_undefined_auroc_is_left_out_and_counted() -> None:
     base = {"dataset": "toy", "model": "amil", "title": "AMIL", "is_control": False, "seed": 1}
     rows = [("a", 0, 0.6), ("b", 0, np.nan), ("a", 1, 0.8), ("b", 1, 0.4)]

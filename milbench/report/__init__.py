@@ -63,7 +63,7 @@ def _refuse_a_dataset_in_two_runs(runs: Sequence[Run]) -> None:
 
 def _tables(runs: Sequence[Run], scores: pd.DataFrame, datasets: dict[str, Any]) -> list[Table]:
     titles = {name: facts["title"] for name, facts in datasets.items()}
-    how, paper, means = _how(runs, datasets), published(), summary(scores)
+    how, paper, means = _how(runs, scores, datasets), published(), summary(scores)
     tables = [
         model_table("table2", f"Mean test AUROC over tasks. {how}", means, titles, paper[paper["table"] == 2]),
         *(task_table(f"tasks_{name}", f"Test AUROC by task on {facts['title']}. {how}", scores[scores["dataset"] == name])
@@ -76,7 +76,7 @@ def _tables(runs: Sequence[Run], scores: pd.DataFrame, datasets: dict[str, Any])
     return tables
 
 
-def _how(runs: Sequence[Run], datasets: dict[str, Any]) -> str:
+def _how(runs: Sequence[Run], scores: pd.DataFrame, datasets: dict[str, Any]) -> str:
     """What a caption must say of how the numbers came about."""
     infos = [trial.info for run in runs for trial in run.trials()]
     parts = [
@@ -91,11 +91,23 @@ def _how(runs: Sequence[Run], datasets: dict[str, Any]) -> str:
         controls = facts.get("control_tasks", [])
         text += f"; {', '.join(controls)} left out of means" if controls else ""
         parts.append(f"{text}{'; ' + NOT_LIKE_FOR_LIKE[name] if name in NOT_LIKE_FOR_LIKE else ''}.")
+    parts += _undefined(scores, datasets)
     parts.append(f"± is the {SPREAD}.")
     if set(datasets) & set(published()["cohort"]):
         parts.append("In brackets: the paper's number.")
     commits = _all(run.environment.get("git") or "unknown" for run in runs)
     return " ".join([*parts, f"milbench {_all(run.environment['milbench'] for run in runs)}, commit {commits}."])
+
+
+def _undefined(scores: pd.DataFrame, datasets: dict[str, Any]) -> list[str]:
+    """A sentence for every cohort with (task, fold) pairs that have no AUROC."""
+    pairs = scores.loc[scores["auroc"].isna(), ["dataset", "task", "fold"]].drop_duplicates()
+    return [
+        f"{datasets[name]['title']}: {len(rows)} (task, fold) pairs have no AUROC and are left out of means ("
+        + "; ".join(f"{task} in folds {_all(group['fold'])}" for task, group in rows.groupby("task", sort=False))
+        + ")."
+        for name, rows in pairs.groupby("dataset", sort=False)
+    ]
 
 
 def _all(values: Any) -> str:
@@ -104,8 +116,13 @@ def _all(values: Any) -> str:
 
 
 def _draw(scores: pd.DataFrame, name: str, title: str, out: Path) -> list[Path]:
-    rows = scores[scores["dataset"] == name]
-    paths = figures.save(figures.box(rows, f"{title}: test AUROC over tasks, folds and seeds"), out / f"box_{name}")
+    rows = scores[(scores["dataset"] == name) & scores["auroc"].notna()]
+    signal = rows[~rows["is_control"].astype(bool)]
+    paths = []
+    if len(signal):
+        paths += figures.save(
+            figures.box(signal, f"{title}: test AUROC over tasks, folds and seeds"), out / f"box_{name}"
+        )
     if rows["task"].nunique() >= 3:
         paths += figures.save(figures.radar(rows, f"{title}: mean test AUROC by task"), out / f"radar_{name}")
     return paths

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from milbench.stats import coverage
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -24,28 +26,32 @@ def radar(scores: pd.DataFrame, title: str) -> Figure:
     """One polygon a model over the tasks' mean AUROCs; the legend gives each polygon's area.
 
     The area is that of the polygon through the AUROCs, as a fraction of the one through 1 everywhere. It
-    depends on the order of the tasks and is a reading aid, not a metric. A model that lacks a task is left out.
+    depends on the order of the tasks and is a reading aid, not a metric. A model that lacks scores which others
+    have gets no polygon, and the legend says so. `scores` are rows of one dataset with a defined AUROC.
     """
-    figure = _figure((7.6, 5.6))
-    axes: Any = figure.add_axes((0.06, 0.09, 0.54, 0.76), projection="polar")
+    figure = _figure((9.0, 5.6))
+    axes: Any = figure.add_axes((0.12, 0.11, 0.46, 0.739), projection="polar")
     tasks = list(dict.fromkeys(scores["task"]))
     means = scores.groupby(["model", "task"], sort=False)["auroc"].mean().unstack("task").reindex(columns=tasks)
     titles = dict(zip(scores["model"], scores["title"], strict=True))
     angles = np.arange(len(tasks)) * 2 * np.pi / len(tasks)
-    for index, model in enumerate(dict.fromkeys(scores["model"])):
-        values = means.loc[model].to_numpy(dtype=float)
-        if np.isnan(values).any():
+    covered = coverage(scores)
+    for index, model in enumerate(titles):
+        if covered[model].n_missing:
+            axes.plot([], [], " ", label=f"{titles[model]}  incomplete, not drawn")
             continue
+        values = means.loc[model].to_numpy(dtype=float)
         axes.plot(
             np.r_[angles, angles[0]], np.r_[values, values[0]],
             label=f"{titles[model]}  {polygon_area(values):.3f}", **_style(index, emphasised=model == EMPHASISED),
         )  # fmt: skip
-    low = np.nanmin(means.to_numpy()) if len(means) else 0.5
-    axes.set_ylim(min(0.4, np.floor(low * 10) / 10), 1.0)
+    axes.set_ylim(min(0.4, np.floor(np.nanmin(means.to_numpy()) * 10) / 10), 1.0)
     axes.set_theta_offset(np.pi / 2)
     axes.set_theta_direction(-1)
     axes.set_xticks(angles, tasks, fontsize=9)
-    axes.tick_params(axis="x", pad=9)
+    axes.tick_params(axis="x", pad=4)
+    for angle, label in zip(angles, axes.get_xticklabels(), strict=True):
+        label.set_horizontalalignment(_side(float(np.sin(angle))))
     axes.set_yticks([0.5, 0.6, 0.7, 0.8, 0.9], ["0.5", "", "0.7", "", "0.9"], fontsize=7, color="0.35")
     axes.plot(np.linspace(0, 2 * np.pi, 200), np.full(200, 0.5), color="0.6", linewidth=0.8)
     axes.grid(color="0.88")
@@ -53,13 +59,18 @@ def radar(scores: pd.DataFrame, title: str) -> Figure:
     figure.legend(
         *axes.get_legend_handles_labels(),
         loc="center left",
-        bbox_to_anchor=(0.68, 0.5),
+        bbox_to_anchor=(0.7, 0.5),
         title="model, polygon area",
         frameon=False,
         fontsize=9,
         handlelength=3,
     )
     return figure
+
+
+def _side(across: float) -> str:
+    """Alignment that lets a label grow away from the circle; `across` is -1 at its left end, 1 at its right."""
+    return "center" if abs(across) < 0.1 else "left" if across > 0 else "right"
 
 
 def polygon_area(values: np.ndarray[Any, Any]) -> float:
@@ -70,17 +81,16 @@ def polygon_area(values: np.ndarray[Any, Any]) -> float:
 
 
 def box(scores: pd.DataFrame, title: str) -> Figure:
-    """AUROC over folds, seeds and tasks, one box a model and one dot a trained (task, fold, seed)."""
+    """AUROC over folds, seeds and tasks, one box a model and one dot a trained (task, fold, seed); `scores` are defined."""
     import seaborn
 
     figure = _figure((8.2, 4.6))
     axes = figure.add_axes((0.09, 0.24, 0.89, 0.66))
     order = list(dict.fromkeys(scores["title"]))
-    defined = scores.dropna(subset=["auroc"])
     seaborn.boxplot(
-        defined, x="title", y="auroc", order=order, ax=axes, color="0.93", width=0.62, linewidth=0.9, showfliers=False
+        scores, x="title", y="auroc", order=order, ax=axes, color="0.93", width=0.62, linewidth=0.9, showfliers=False
     )
-    _dots(axes, defined, order)
+    _dots(axes, scores, order)
     axes.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
     axes.set(xlabel="", ylabel="test AUROC")
     axes.set_xticks(range(len(order)), order, rotation=28, ha="right", fontsize=9)

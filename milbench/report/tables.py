@@ -7,8 +7,11 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
+
+from milbench.stats import coverage
 
 ABLATION = ("amil", "mmoe_amil", "mmoe_mp_amil", "m4")
 """Rows of the study's Table 3, each adding one part."""
@@ -96,24 +99,28 @@ def model_table(
 def task_table(name: str, caption: str, scores: pd.DataFrame) -> Table:
     """Models × tasks of one dataset, mean and spread over folds and seeds; control tasks included."""
     tasks = list(dict.fromkeys(scores["task"]))
-    n_runs = scores.groupby(["model", "task"])["auroc"].size().max()
-    rows = []
-    for _, group in scores.groupby("model", sort=False):
-        by_task = group.groupby("task")["auroc"]
-        cells = []
-        for task in tasks:
-            values = by_task.get_group(task).dropna() if task in by_task.groups else pd.Series(dtype=float)
-            present = len(by_task.get_group(task)) if task in by_task.groups else 0
-            cells.append(Cell(values.mean(), values.std(ddof=1), int(n_runs - present), int(n_runs)))
-        rows.append((str(group["title"].iloc[0]), tuple(cells)))
-    return Table(name, caption, tuple(tasks), tuple(rows))
+    titles = dict(zip(scores["model"], scores["title"], strict=True))
+    columns = [_task_cells(scores[scores["task"] == task], list(titles)) for task in tasks]
+    rows = tuple((str(title), tuple(cells)) for title, *cells in zip(titles.values(), *columns, strict=True))
+    return Table(name, caption, tuple(tasks), rows)
 
 
-def _cell(row: object, published: float) -> Cell:
+def _task_cells(scores: pd.DataFrame, models: Sequence[str]) -> list[Cell]:
+    """One cell a model; `scores` are the rows of one task."""
+    covered = coverage(scores)
+    n_cells = max(entry.n_cells for entry in covered.values())
+    cells = []
+    for model in models:
+        values = scores.loc[scores["model"] == model, "auroc"].dropna()
+        missing = covered[model].n_missing if model in covered else n_cells
+        cells.append(Cell(values.mean(), values.std(ddof=1), missing, n_cells))
+    return cells
+
+
+def _cell(row: Any, published: float) -> Cell:
     if row is None:
         return Cell(published=published)
-    n_cells = row.n_runs * row.n_tasks + row.n_missing  # type: ignore[attr-defined]
-    return Cell(row.mean, row.sd, row.n_missing, n_cells, published)  # type: ignore[attr-defined]
+    return Cell(row.mean, row.sd, row.n_missing, row.n_cells, published)
 
 
 def _average(cells: Sequence[Cell], published: float) -> Cell:
@@ -130,7 +137,7 @@ def to_latex(table: Table) -> str:
     styles: dict[str, Callable[[str], str]] = {"best": r"\textbf{{{}}}".format, "second": r"\underline{{{}}}".format}
     lines = [
         r"\begin{table}[htbp]", r"\centering", rf"\caption{{{latex(table.caption)}}}", rf"\label{{tab:{table.name}}}",
-        r"\small", rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule",
+        _size(len(table.columns)), rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule",
         " & ".join(["Method", *map(latex, table.columns)]) + r" \\", r"\midrule",
     ]  # fmt: skip
     for row, (title, cells) in enumerate(table.rows):
@@ -140,6 +147,11 @@ def to_latex(table: Table) -> str:
             texts.append(_text(cell, style, r" {\scriptsize $\pm$ ", "}", latex))
         lines.append(" & ".join(texts) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _size(columns: int) -> str:
+    """Type size with which so many columns fit across a landscape page."""
+    return r"\small" if columns <= 8 else r"\footnotesize\setlength{\tabcolsep}{3pt}"
 
 
 def to_markdown(table: Table) -> str:

@@ -3,17 +3,18 @@
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from runs_for_tests import make_run
+from runs_for_tests import MODELS, TASKS, make_run
 
 from milbench.errors import StoreError
 from milbench.report import published, write_report
-from milbench.report.figures import polygon_area
-from milbench.report.tables import Cell, Table, latex, model_table, to_csv, to_latex, to_markdown
-from milbench.stats import score_table, summary
+from milbench.report.figures import polygon_area, radar
+from milbench.report.tables import Cell, Table, latex, model_table, task_table, to_csv, to_latex, to_markdown
+from milbench.stats import coverage, score_table, summary
 from milbench.store import Run
 
 
@@ -78,6 +79,35 @@ def test_an_incomplete_model_is_not_ranked_nor_averaged(tmp_path: Path) -> None:
     assert "**" not in row.split("|")[2]
 
 
+def test_the_count_of_an_incomplete_single_task_model_is_of_the_whole_grid(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "toy", models=("amil", "m4"), leave_out=("toy/amil/TP53/fold0",))
+    out = write_report([run], tmp_path / "report").parent
+    assert "| AMIL | incomplete (8 of 9) |" in (out / "table2.md").read_text()
+    assert "| AMIL | incomplete (2 of 3) |" in (out / "tasks_toy.md").read_text()
+
+
+def test_a_task_that_no_fold_can_score_is_counted_in_the_caption_and_leaves_the_figures_whole(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "toy", one_class=("A_B",))
+    text = (write_report([run], tmp_path / "report").parent / "table2.md").read_text()
+    assert "TOY: 3 (task, fold) pairs have no AUROC and are left out of means (A_B in folds 0, 1, 2)." in text
+    assert "incomplete" not in text
+    scores = score_table([run])
+    assert [cells[2].n_missing for _, cells in task_table("t", "c", scores).rows] == [0] * len(MODELS)
+    legend = labels(radar(scores.dropna(subset=["auroc"]), "toy"))
+    assert len(legend) == len(MODELS)
+    assert not any("incomplete" in text for text in legend)
+
+
+def test_the_radar_names_a_model_that_it_cannot_draw(tmp_path: Path) -> None:
+    scores = score_table([make_run(tmp_path / "toy", leave_out=("toy/m4/all/fold2",))])
+    assert coverage(scores)["m4"].n_missing == len(TASKS)
+    assert labels(radar(scores, "toy"))[-1] == "M4  incomplete, not drawn"
+
+
+def labels(figure: Any) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
 def test_published_numbers_stand_beside_ours_and_name_their_source(run: Run, report: Path) -> None:
     table = published()
     assert table["source"].str.contains("arXiv:2407.17267").all()
@@ -127,7 +157,7 @@ def test_the_polygons_area_is_that_of_its_corners() -> None:
 
 def test_the_order_of_columns_is_the_runs() -> None:
     rows = pd.DataFrame([
-        {"dataset": name, "model": "m4", "title": "M4", "mean": 0.5, "sd": 0.1, "n_runs": 1, "n_tasks": 1, "n_undefined": 0, "n_missing": 0}
+        {"dataset": name, "model": "m4", "title": "M4", "mean": 0.5, "sd": 0.1, "n_runs": 1, "n_tasks": 1, "n_undefined": 0, "n_missing": 0, "n_cells": 1}
         for name in ("b", "a")
     ])  # fmt: skip
     table = model_table("t", "c", rows, {"b": "B", "a": "A"}, published().iloc[:0])
