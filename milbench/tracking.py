@@ -6,14 +6,15 @@ Runs form a tree: one parent for every dataset × model with summary metrics, on
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
 import queue
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -47,8 +48,20 @@ HTTP_SETTINGS = {
 
 TRIAL_KEY, KIND = "milbench.trial_key", "milbench.kind"
 
-BEST_FIRST = "searchFilter=tags.milbench.kind%3D%22parent%22&orderByKey=metrics.%60test%2Fauroc%60&orderByAsc=false"
-"""What the UI's run list takes to show the parents only, sorted by the mean test AUROC."""
+BEST_FIRST = "models-best-first"
+"""Name of a saved view of the UI's run list: the parents only, sorted by the mean test AUROC, which it shows."""
+
+SAVED_VIEW = {
+    "searchFilter": 'tags.milbench.kind="parent"',
+    "orderByKey": "metrics.`test/auroc`",
+    "orderByAsc": False,
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+    "selectedColumns": ["metrics.`test/auroc`", "params.`dataset`", "params.`model`"],
+}
+"""What the UI reads from an experiment's tag for a link with `viewStateShareKey`; its own addresses carry no columns."""
 
 
 def default_uri(runs: Path) -> str:
@@ -91,7 +104,7 @@ class Tracker:
             publisher.summarise()
         except Exception as error:  # noqa: BLE001 - MLflow raises many kinds, and none may reach the run
             self._failed = True
-            self.warn(_unreachable(self.uri, self.run, error))
+            self.warn(f"warning: {_unreachable(self.uri, self.run, error)}")
 
     def __enter__(self) -> Tracker:
         if self.enabled:
@@ -106,7 +119,8 @@ class Tracker:
         self._queue.put(None)
         self._thread.join(CLOSE_SECONDS if kind is None else 1.0)
         if self._thread.is_alive() and not self._failed:
-            self.warn(_unreachable(self.uri, self.run, TimeoutError("it is too slow to wait for")))
+            slow = TimeoutError("it is too slow to wait for")
+            self.warn(f"warning: {_unreachable(self.uri, self.run, slow)}")
 
 
 def publish(run: Run, uri: str) -> int:
@@ -132,40 +146,59 @@ def publish(run: Run, uri: str) -> int:
 def _unreachable(uri: str, run: Run, error: Exception) -> str:
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     return (
-        f"warning: MLflow at {uri} could not be written ({reason}). The results are complete in {run.path}; "
+        f"MLflow at {uri} could not be written ({reason}). The results are complete in {run.path}; "
         f"publish them later: milbench track {run.path} --uri {uri}"
     )
 
 
 class _Publisher:
-    """Writes one run's trials; knows what is there already, so that nothing is doubled."""
+    """Writes one run's trials; looks up what is there already, so that nothing is doubled."""
 
     def __init__(self, uri: str, run: Run) -> None:
         self.run = run
         self.client = _client(uri)
-        self.experiment = _experiment(self.client, uri, run.name)
+        with _one_at_a_time(run):
+            self.experiment = _experiment(self.client, uri, run.name)
+            self.client.set_experiment_tag(
+                self.experiment, f"mlflow.sharedViewState.{BEST_FIRST}", json.dumps(SAVED_VIEW)
+            )
         self.parents: dict[tuple[str, str], str] = {}
-        self.published: dict[str, str] = {}
-        for known in _all_runs(self.client, self.experiment):
-            tags = known.data.tags
-            if tags.get(KIND) == "parent":
-                self.parents[tags["dataset"], tags["model"]] = known.info.run_id
-            elif TRIAL_KEY in tags and known.info.status == "FINISHED":
-                self.published[tags[TRIAL_KEY]] = known.info.run_id
+        self.published = {
+            known.data.tags[TRIAL_KEY]
+            for known in _all_runs(self.client, self.experiment)
+            if TRIAL_KEY in known.data.tags and known.info.status == "FINISHED"
+        }
 
     def publish(self, trial: StoredTrial) -> None:
-        """Write one child run, unless it is there."""
-        info = trial.info
-        if info["key"] in self.published:
+        """Write one child run, unless it is there or another process has just written it."""
+        key = trial.info["key"]
+        if key in self.published:
             return
+        with _one_at_a_time(self.run):
+            if not self._already_there(key):
+                self._write(trial)
+        self.published.add(key)
+
+    def _already_there(self, key: str) -> bool:
+        """Whether the trial is there as a whole; what a killed process left of it is deleted."""
+        found = self._find({TRIAL_KEY: key})
+        whole = [run for run in found if run.info.status == "FINISHED"]
+        for half in (run for run in found if run not in whole):
+            self.client.delete_run(half.info.run_id)
+        return bool(whole)
+
+    def _write(self, trial: StoredTrial) -> None:
+        info = trial.info
         parent = self._parent(info)
         name = f"{info['model']} {_task(info)} fold{info['fold']} seed{info['seed']}"
-        started = _milliseconds(info["finished_at"]) - round(info["wall_seconds"] * 1000)
         tags = {**_facts(info), TRIAL_KEY: info["key"], KIND: "trial", "mlflow.parentRunId": parent}
-        child = self.client.create_run(self.experiment, start_time=started, tags=_text(tags), run_name=name)
+        child = self.client.create_run(self.experiment, start_time=_started(info), tags=_text(tags), run_name=name)
         self._log(child.info.run_id, _metrics(trial), _parameters(info))
         self.client.set_terminated(child.info.run_id, "FINISHED", _milliseconds(info["finished_at"]))
-        self.published[info["key"]] = child.info.run_id
+
+    def _find(self, tags: Mapping[str, str]) -> list[Any]:
+        text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+        return list(self.client.search_runs([self.experiment], filter_string=text))
 
     def summarise(self) -> None:
         """Put the summary metrics of every dataset × model on its parent, which the chart view shows first."""
@@ -174,23 +207,33 @@ class _Publisher:
         groups: dict[tuple[str, str], list[StoredTrial]] = {}
         for trial in self.run.trials():
             groups.setdefault((trial.info["dataset"], trial.info["model"]), []).append(trial)
-        for pair, trials in groups.items():
-            controls = set(self.run.datasets[pair[0]].get("control_tasks", []))
-            now = max(_milliseconds(trial.info["finished_at"]) for trial in trials)
+        for (dataset, _), trials in groups.items():
+            with _one_at_a_time(self.run):  # its trials may all be another process's
+                parent = self._parent(trials[0].info)
+            controls = set(self.run.datasets[dataset].get("control_tasks", []))
+            finished = max(_milliseconds(trial.info["finished_at"]) for trial in trials)
             values = _summary(trials, controls)
-            self._log(self.parents[pair], [Metric(name, value, now, 0) for name, value in values.items()], {})
-            self.client.set_terminated(self.parents[pair], "FINISHED", max(now, round(time.time() * 1000)))
+            self._log(parent, [Metric(name, value, finished, 0) for name, value in values.items()], {})
+            self.client.set_terminated(parent, "FINISHED", finished)
 
     def _parent(self, info: Mapping[str, Any]) -> str:
+        """Run of the trial's dataset × model, made if it is not there; call it with the lock held."""
         pair = info["dataset"], info["model"]
         if pair not in self.parents:
-            tags = {"dataset": pair[0], "model": pair[1], "protocol": info["protocol"], KIND: "parent"}
-            name = f"{pair[0]} {info['model_title']}"
-            parent = self.client.create_run(self.experiment, tags=_text(tags), run_name=name)
-            # few on purpose: the compare view plots the first three that differ
-            self._log(parent.info.run_id, [], {key: tags[key] for key in ("dataset", "model", "protocol")})
-            self.parents[pair] = parent.info.run_id
+            found = self._find({KIND: "parent", "dataset": pair[0], "model": pair[1]})
+            self.parents[pair] = str(found[0].info.run_id) if found else self._new_parent(info)
         return self.parents[pair]
+
+    def _new_parent(self, info: Mapping[str, Any]) -> str:
+        tags = _text({key: info[key] for key in ("dataset", "model", "protocol")})
+        parent = self.client.create_run(
+            self.experiment,
+            start_time=_started(info),
+            tags={**tags, KIND: "parent"},
+            run_name=f"{info['dataset']} {info['model_title']}",
+        )
+        self._log(parent.info.run_id, [], tags)  # few on purpose: the compare view plots the first three that differ
+        return str(parent.info.run_id)
 
     def _log(self, run_id: str, metrics: Sequence[Metric], parameters: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -200,6 +243,15 @@ class _Publisher:
             self.client.log_batch(
                 run_id, metrics=metrics[start : start + METRICS_A_CALL], params=given if start == 0 else []
             )
+
+
+def _one_at_a_time(run: Run) -> AbstractContextManager[Any]:
+    """Held while looking and writing, since several commands may work on one run folder at once.
+
+    A folder that cannot be written is nobody's work in progress and needs no lock.
+    """
+    folder = run.path / "locks"
+    return FileLock(folder / "mlflow.lock") if os.access(folder, os.W_OK) else nullcontext()
 
 
 def _client(uri: str) -> MlflowClient:
@@ -224,9 +276,12 @@ def _client(uri: str) -> MlflowClient:
 
 
 def _experiment(client: MlflowClient, uri: str, run_name: str) -> str:
+    """Id of the run's experiment; one that was deleted comes back, since MLflow keeps its name taken."""
     name = f"milbench {run_name}".replace("/", "-")
     found = client.get_experiment_by_name(name)
     if found is not None:
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
     place = None
     if uri.startswith("sqlite:///"):
@@ -320,6 +375,10 @@ def _text(values: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(value) for key, value in values.items()}
 
 
+def _started(info: Mapping[str, Any]) -> int:
+    return _milliseconds(info["finished_at"]) - round(float(info["wall_seconds"]) * 1000)
+
+
 def _milliseconds(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp() * 1000)
 
@@ -365,7 +424,10 @@ def ui_links(uri: str, port: int) -> list[str]:
 def _links(client: MlflowClient, experiment: Any, root: str) -> list[str]:
     parents = [run for run in _all_runs(client, experiment.experiment_id) if run.data.tags.get(KIND) == "parent"]
     runs = f"{root}/experiments/{experiment.experiment_id}/runs"
-    lines = [f"{experiment.name}, parents and trials: {runs}", f"  models, best first: {runs}?{BEST_FIRST}"]
+    lines = [
+        f"{experiment.name}, parents and trials: {runs}",
+        f"  models, best first: {runs}?viewStateShareKey={BEST_FIRST}",
+    ]
     by_dataset: dict[str, list[str]] = {}
     for run in reversed(parents):
         by_dataset.setdefault(run.data.tags["dataset"], []).append(run.info.run_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -63,43 +63,52 @@ def _refuse_a_dataset_in_two_runs(runs: Sequence[Run]) -> None:
 
 def _tables(runs: Sequence[Run], scores: pd.DataFrame, datasets: dict[str, Any]) -> list[Table]:
     titles = {name: facts["title"] for name, facts in datasets.items()}
-    how, paper, means = _how(runs, scores, datasets), published(), summary(scores)
-    tables = [
-        model_table("table2", f"Mean test AUROC over tasks. {how}", means, titles, paper[paper["table"] == 2]),
-        *(task_table(f"tasks_{name}", f"Test AUROC by task on {facts['title']}. {how}", scores[scores["dataset"] == name])
-          for name, facts in datasets.items()),
-    ]  # fmt: skip
+    infos = [trial.info for run in runs for trial in run.trials()]
+    how, paper, means = _how(runs, infos, scores, datasets), published(), summary(scores)
+    tables = [model_table("table2", f"Mean test AUROC over tasks. {how}", means, titles, paper[paper["table"] == 2])]
     ablation = means[means["model"].isin(ABLATION)]
     if ablation["model"].nunique() > 1:
         caption = f"Ablation: what each part of M4 adds. {how}"
-        tables.insert(1, model_table("table3", caption, ablation, titles, paper[paper["table"] == 3]))
+        tables.append(model_table("table3", caption, ablation, titles, paper[paper["table"] == 3]))
+    for name, facts in datasets.items():
+        rows = scores[scores["dataset"] == name]
+        own = _how(runs, [info for info in infos if info["dataset"] == name], rows, {name: facts})
+        tables.append(task_table(f"tasks_{name}", f"Test AUROC by task on {facts['title']}. {own}", rows))
     return tables
 
 
-def _how(runs: Sequence[Run], scores: pd.DataFrame, datasets: dict[str, Any]) -> str:
+def _how(
+    runs: Sequence[Run], infos: Sequence[Mapping[str, Any]], scores: pd.DataFrame, datasets: Mapping[str, Any]
+) -> str:
     """What a caption must say of how the numbers came about."""
-    infos = [trial.info for run in runs for trial in run.trials()]
     parts = [
         f"Protocol {_all(info['protocol'] for info in infos)}; folds {_all(info['fold'] for info in infos)}; "
-        f"seeds {_all(info['seed'] for info in infos)}; epochs {_all(info['recipe']['epochs'] for info in infos)}."
+        f"seeds {_all(info['seed'] for info in infos)}; epochs {_all(info['recipe']['epochs'] for info in infos)}.",
+        *(_about(name, facts) for name, facts in datasets.items()),
+        *_undefined(scores, datasets),
+        f"± is the {SPREAD}.",
     ]
-    for name, facts in datasets.items():
-        settings = {**facts["model_defaults"], **facts["trainer_defaults"]}
-        text = f"{facts['title']}: {facts['n_slides']} slides, {facts['n_patients']} patients, {facts['splits']} splits"
-        text += f", features scaled by {facts['scaling']}" if facts["scaling"] != "none" else ""
-        text += "; settings of all models: " + ", ".join(f"{k} {v}" for k, v in settings.items()) if settings else ""
-        controls = facts.get("control_tasks", [])
-        text += f"; {', '.join(controls)} left out of means" if controls else ""
-        parts.append(f"{text}{'; ' + NOT_LIKE_FOR_LIKE[name] if name in NOT_LIKE_FOR_LIKE else ''}.")
-    parts += _undefined(scores, datasets)
-    parts.append(f"± is the {SPREAD}.")
-    if set(datasets) & set(published()["cohort"]):
-        parts.append("In brackets: the paper's number.")
     commits = _all(run.environment.get("git") or "unknown" for run in runs)
     return " ".join([*parts, f"milbench {_all(run.environment['milbench'] for run in runs)}, commit {commits}."])
 
 
-def _undefined(scores: pd.DataFrame, datasets: dict[str, Any]) -> list[str]:
+def _about(name: str, facts: Mapping[str, Any]) -> str:
+    """A sentence on one cohort: size, splits, settings."""
+    settings = {**facts["model_defaults"], **facts["trainer_defaults"]}
+    controls = facts.get("control_tasks", [])
+    parts = [f"{facts['title']}: {facts['n_slides']} slides, {facts['n_patients']} patients, {facts['splits']} splits"]
+    if facts["scaling"] != "none":
+        parts[0] += f", features scaled by {facts['scaling']}"
+    if settings:
+        parts.append("settings of all models: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
+    if controls:
+        parts.append(f"{', '.join(controls)} left out of means")
+    if name in NOT_LIKE_FOR_LIKE:
+        parts.append(NOT_LIKE_FOR_LIKE[name])
+    return "; ".join(parts) + "."
+
+
+def _undefined(scores: pd.DataFrame, datasets: Mapping[str, Any]) -> list[str]:
     """A sentence for every cohort with (task, fold) pairs that have no AUROC."""
     pairs = scores.loc[scores["auroc"].isna(), ["dataset", "task", "fold"]].drop_duplicates()
     return [

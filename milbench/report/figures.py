@@ -36,14 +36,15 @@ def radar(scores: pd.DataFrame, title: str) -> Figure:
     titles = dict(zip(scores["model"], scores["title"], strict=True))
     angles = np.arange(len(tasks)) * 2 * np.pi / len(tasks)
     covered = coverage(scores)
-    for index, model in enumerate(titles):
+    styles = _styles(list(titles))
+    for model in titles:
         if covered[model].n_missing:
             axes.plot([], [], " ", label=f"{titles[model]}  incomplete, not drawn")
             continue
         values = means.loc[model].to_numpy(dtype=float)
         axes.plot(
             np.r_[angles, angles[0]], np.r_[values, values[0]],
-            label=f"{titles[model]}  {polygon_area(values):.3f}", **_style(index, emphasised=model == EMPHASISED),
+            label=f"{titles[model]}  {polygon_area(values):.3f}", **styles[model],
         )  # fmt: skip
     axes.set_ylim(min(0.4, np.floor(np.nanmin(means.to_numpy()) * 10) / 10), 1.0)
     axes.set_theta_offset(np.pi / 2)
@@ -86,27 +87,34 @@ def box(scores: pd.DataFrame, title: str) -> Figure:
 
     figure = _figure((8.2, 4.6))
     axes = figure.add_axes((0.09, 0.24, 0.89, 0.66))
-    order = list(dict.fromkeys(scores["title"]))
+    titles = dict(zip(scores["model"], scores["title"], strict=True))
+    covered, styles = coverage(scores), _styles(list(titles))
     seaborn.boxplot(
-        scores, x="title", y="auroc", order=order, ax=axes, color="0.93", width=0.62, linewidth=0.9, showfliers=False
+        scores,
+        x="model",
+        y="auroc",
+        order=list(titles),
+        ax=axes,
+        color="0.93",
+        width=0.62,
+        linewidth=0.9,
+        showfliers=False,
     )
-    _dots(axes, scores, order)
+    for position, model in enumerate(titles):
+        _dots(axes, position, scores.loc[scores["model"] == model, "auroc"].to_numpy(), styles[model]["color"])
     axes.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
     axes.set(xlabel="", ylabel="test AUROC")
-    axes.set_xticks(range(len(order)), order, rotation=28, ha="right", fontsize=9)
+    labels = [f"{title}, incomplete" if covered[model].n_missing else title for model, title in titles.items()]
+    axes.set_xticks(range(len(labels)), labels, rotation=28, ha="right", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, fontsize=11)
     return figure
 
 
-def _dots(axes: Any, scores: pd.DataFrame, order: Sequence[str]) -> None:
+def _dots(axes: Any, position: int, values: np.ndarray[Any, Any], color: str) -> None:
     """Every score as a dot, spread sideways evenly in the order of the rows, so that no chance enters."""
-    for position, title in enumerate(order):
-        values = scores.loc[scores["title"] == title, "auroc"].to_numpy()
-        offsets = np.linspace(-0.24, 0.24, len(values)) if len(values) > 1 else np.zeros(len(values))
-        axes.scatter(
-            position + offsets, values, s=9, color=PALETTE[position % len(PALETTE)], alpha=0.75, linewidths=0, zorder=3
-        )
+    offsets = np.linspace(-0.24, 0.24, len(values)) if len(values) > 1 else np.zeros(len(values))
+    axes.scatter(position + offsets, values, s=9, color=color, alpha=0.75, linewidths=0, zorder=3)
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -127,10 +135,18 @@ def _figure(size: tuple[float, float]) -> Figure:
     return figure
 
 
-def _style(index: int, *, emphasised: bool) -> dict[str, Any]:
-    """Line of the index-th model: colour, dash and marker all differ; the emphasised one is thick and black."""
-    if emphasised:
-        return {"color": "#000000", "linestyle": "-", "marker": "o", "linewidth": 2.6, "markersize": 5, "zorder": 5}
+def _styles(models: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Line of every model, the same in every figure; the emphasised one is thick and black and uses up no other's."""
+    others = [model for model in models if model != EMPHASISED]
+    styles = {model: _style(index) for index, model in enumerate(others)}
+    styles[EMPHASISED] = {
+        "color": PALETTE[-1], "linestyle": "-", "marker": "o", "linewidth": 2.6, "markersize": 5, "zorder": 5
+    }  # fmt: skip
+    return styles
+
+
+def _style(index: int) -> dict[str, Any]:
+    """Line of the index-th model: colour, dash and marker all differ."""
     return {
         "color": PALETTE[index % (len(PALETTE) - 1)],
         "linestyle": LINES[index % len(LINES)],

@@ -16,6 +16,9 @@ from milbench.stats import coverage
 ABLATION = ("amil", "mmoe_amil", "mmoe_mp_amil", "m4")
 """Rows of the study's Table 3, each adding one part."""
 
+PAPERS_COHORTS = frozenset({"tcga-brca", "tcga-crc", "tcga-gbmlgg", "tcga-luad", "tcga-ucec"})
+"""What the paper's average is over; beside an average over anything else it would mislead."""
+
 LATEX_SPECIAL = str.maketrans(
     {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
      "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$", "×": r"$\times$", "–": "--"}
@@ -85,14 +88,17 @@ def model_table(
     published : rows (cohort, model, auroc) of the paper's table.
     """
     known = {(row.cohort, row.model): row.auroc for row in published.itertuples()}
+    paper_average = "average" if set(titles) == PAPERS_COHORTS else None
     rows = []
     for model, group in summary.groupby("model", sort=False):
         by_dataset = {row.dataset: row for row in group.itertuples()}
         cells = [_cell(by_dataset.get(dataset), known.get((dataset, model), math.nan)) for dataset in titles]
         if len(titles) > 1:
-            cells.append(_average(cells, known.get(("average", model), math.nan)))
+            cells.append(_average(cells, known.get((paper_average, model), math.nan)))
         rows.append((str(group["title"].iloc[0]), tuple(cells)))
     columns = (*titles.values(), "Average") if len(titles) > 1 else tuple(titles.values())
+    if any(not math.isnan(cell.published) for _, cells in rows for cell in cells):
+        caption += " In brackets: the paper's number."
     return Table(name, caption, columns, tuple(rows))
 
 

@@ -12,8 +12,18 @@ from runs_for_tests import MODELS, TASKS, make_run
 
 from milbench.errors import StoreError
 from milbench.report import published, write_report
-from milbench.report.figures import polygon_area, radar
-from milbench.report.tables import Cell, Table, latex, model_table, task_table, to_csv, to_latex, to_markdown
+from milbench.report.figures import _styles, polygon_area, radar
+from milbench.report.tables import (
+    PAPERS_COHORTS,
+    Cell,
+    Table,
+    latex,
+    model_table,
+    task_table,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
 from milbench.stats import coverage, score_table, summary
 from milbench.store import Run
 
@@ -114,6 +124,27 @@ def test_published_numbers_stand_beside_ours_and_name_their_source(run: Run, rep
     ours = {row.cohort: row.auroc for row in table[(table["table"] == 3) & (table["model"] == "m4")].itertuples()}
     assert f"[{ours['tcga-gbmlgg']:.3f}]" in (report / "table3.md").read_text()
     assert "not like for like" in (report / "table2.md").read_text()
+
+
+@pytest.mark.parametrize(("cohorts", "expected"), [(PAPERS_COHORTS, 0.636), ({"tcga-gbmlgg", "tcga-luad"}, np.nan)])
+def test_the_papers_average_stands_only_beside_an_average_over_its_five_cohorts(
+    cohorts: set[str], expected: float
+) -> None:
+    names = sorted(cohorts)
+    rows = pd.DataFrame([
+        {"dataset": name, "model": "amil", "title": "AMIL", "mean": 0.6, "sd": 0.1, "n_runs": 1, "n_tasks": 1, "n_undefined": 0, "n_missing": 0, "n_cells": 1}
+        for name in names
+    ])  # fmt: skip
+    table = model_table("t", "c.", rows, {name: name for name in names}, published().query("table == 2"))
+    assert table.rows[0][1][-1].published == pytest.approx(expected, nan_ok=True)
+    assert ("In brackets" in table.caption) is (cohorts == PAPERS_COHORTS)
+
+
+def test_nine_models_look_different_wherever_m4_stands() -> None:
+    names = ["m4", *"abcdefgh"]
+    styles = _styles(names)
+    assert len({(str(s["color"]), str(s["linestyle"]), s["marker"]) for s in styles.values()}) == 9
+    assert len({s["color"] for s in styles.values()}) == 9
 
 
 def test_the_caption_says_how_the_numbers_came_about(report: Path) -> None:
