@@ -93,7 +93,7 @@ class Tracker:
 
     def log_stored(self, trials: Iterable[StoredTrial]) -> None:
         """Publish trials that earlier commands left; those already there are left alone."""
-        for trial in trials:
+        for trial in _as_they_ran(trials):
             self.log_trial(trial)
 
     def _work(self) -> None:
@@ -132,7 +132,7 @@ def publish(run: Run, uri: str) -> int:
     """
     try:
         publisher = _Publisher(uri, run)
-        trials = run.trials()
+        trials = _as_they_ran(run.trials())
         for trial in trials:
             publisher.publish(trial)
         publisher.summarise()
@@ -373,6 +373,11 @@ def _parameters(info: Mapping[str, Any]) -> dict[str, Any]:
 
 def _text(values: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(value) for key, value in values.items()}
+
+
+def _as_they_ran(trials: Iterable[StoredTrial]) -> list[StoredTrial]:
+    """The trials in order of their start: a parent starts with the first that is published."""
+    return sorted(trials, key=lambda trial: _started(trial.info))
 
 
 def _started(info: Mapping[str, Any]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,12 @@ def make_run(
     folds: tuple[int, ...] = (0, 1, 2),
     leave_out: tuple[str, ...] = (),
     one_class: tuple[str, ...] = (),
+    apart: timedelta = timedelta(),
 ) -> Run:
     """A run of every model on every dataset.
 
-    `leave_out` lists slots ("toy/amil/TP53/fold0") that are not there, `one_class` tasks without positives.
+    `leave_out` lists slots ("toy/amil/TP53/fold0") that are not there, `one_class` tasks without positives;
+    each trial finishes `apart` from the one before.
     """
     run = Run(path)
     plan, written = {}, []
@@ -59,8 +62,9 @@ def make_run(
             "val_auroc": [0.6, 0.7],
         }
     )
-    for trial_id, facts_of_trial, table in written:
-        run.write_trial(trial_id, facts_of_trial, table, history, None)
+    for index, (trial_id, facts_of_trial, table) in enumerate(written):
+        finished = datetime.fromisoformat(facts_of_trial["finished_at"]) + index * apart
+        run.write_trial(trial_id, {**facts_of_trial, "finished_at": finished.isoformat()}, table, history, None)
     return run
 
 

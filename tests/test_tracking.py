@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +137,18 @@ def test_a_tracker_summarises_trials_that_another_command_published(run: Run) ->
     assert all("test/auroc" in entry.data.metrics for entry in parents)
 
 
-def test_no_run_ends_before_it_starts(run: Run) -> None:
-    publish(run, default_uri(run.path.parent))
-    assert all(entry.info.end_time >= entry.info.start_time for entry in stored(run))
+def test_a_parent_lasts_from_its_first_trials_start_to_its_last_trials_end(
+    tmp_path: Path, empty_database: Path
+) -> None:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    run = make_run(tmp_path / "toy", models=("amil", "m4"), folds=(0, 1), apart=timedelta(minutes=-1))
+    publish(run, default_uri(tmp_path))
+    seconds = {}
+    for entry in stored(run):
+        assert entry.info.end_time >= entry.info.start_time
+        if entry.data.tags[KIND] == "parent":
+            seconds[entry.data.params["model"]] = (entry.info.end_time - entry.info.start_time) / 1000
+    assert seconds == {"amil": 7 * 60 + 2, "m4": 60 + 2}, "trials of two seconds, a minute apart, newest first by name"
 
 
 def test_the_view_that_a_link_opens_is_stored_with_the_experiment(run: Run) -> None:
