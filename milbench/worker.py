@@ -11,7 +11,6 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -295,17 +294,31 @@ def peak_bytes(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if PROC_STATUS.exists():
-        line = next(line for line in PROC_STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
+    if _high_water():
+        return _high_water()
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def forget_peak() -> None:
-    """Start measuring anew, where the system can; elsewhere the peak is the process's, not the trial's."""
-    with suppress(OSError):
+def forget_peak() -> bool:
+    """Start measuring anew; False where the system can't, and the peak stays the process's, not the trial's.
+
+    Linux resets VmHWM through `clear_refs`; containers and sandboxes may forbid that, or take it and do nothing.
+    """
+    before = _high_water()
+    try:
         PROC_CLEAR_REFS.write_text("5")
+    except OSError:
+        return False
+    return _high_water() < before
+
+
+def _high_water() -> int:
+    """VmHWM in bytes, 0 on a system that doesn't tell."""
+    if not PROC_STATUS.exists():
+        return 0
+    lines = [line for line in PROC_STATUS.read_text().splitlines() if line.startswith("VmHWM")]
+    return int(lines[0].split()[1]) * 1024 if lines else 0
 
 
 def cache_bytes(workers: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -154,15 +155,21 @@ def test_ctrl_c_finishes_what_is_in_flight_and_leaves_a_clean_run(
     assert not list((tmp_path / "out" / "failures").iterdir())
 
 
-def test_peak_memory_is_the_trials_own_and_not_its_parents() -> None:
-    import numpy as np
-    import torch
+PEAK_IN_A_FRESH_PROCESS = """
+import numpy, torch
+from milbench.worker import forget_peak, peak_bytes
+cpu = torch.device("cpu")
+before = peak_bytes(cpu)
+big = numpy.ones(40_000_000)
+with_big = peak_bytes(cpu)
+del big
+print(forget_peak(), with_big - before, peak_bytes(cpu) - before)
+"""
 
-    from milbench.worker import forget_peak, peak_bytes
 
-    cpu = torch.device("cpu")
-    big = np.ones(40_000_000)  # 320 MB
-    with_big = peak_bytes(cpu)
-    del big
-    forget_peak()
-    assert peak_bytes(cpu) < with_big - 200_000_000
+def test_peak_memory_is_the_trials_own_where_the_system_lets_it_be_reset() -> None:
+    """In a process of its own: this one's peak may lie beyond 320 MB more, and a sandbox may forbid the reset."""
+    words = [sys.executable, "-c", PEAK_IN_A_FRESH_PROCESS]
+    reset, with_big, after = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    assert 300e6 < int(with_big) < 400e6
+    assert (int(after) < 100e6) == (reset == "True")

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import pytest
 import torch
 from golden_rules import Golden, gradients_of
-from torch import Tensor
+from torch import Tensor, nn
+from vmap_rules import assert_many_bags_equal_one_by_one
 
 from milbench.errors import CheckpointError
 from milbench.models import MILModel
@@ -156,3 +157,77 @@ def test_per_task_gates_of_equal_weights_are_the_shared_gate() -> None:
     copies = {f"gate_first.{t}.{p}": weights[f"gate_first.0.{p}"] for t in range(3) for p in ("weight", "bias")}
     per_task.load_state_dict(weights | copies)
     assert torch.equal(shared(BAG).logits, per_task(BAG).logits)
+
+
+@pytest.mark.parametrize("model", [AMIL, MMoEAMIL, MMoEMPAMIL, M4])
+@pytest.mark.parametrize("n", [1, 5, 9])
+def test_many_bags_at_once_give_what_each_gives_alone(model: type[MILModel], n: int) -> None:
+    torch.manual_seed(0)
+    assert_many_bags_equal_one_by_one(model(12, 3, hidden=16, attention=4), n)
+
+
+Layers = dict[str, nn.Module]
+
+
+def amil_expert() -> Layers:
+    """Layers of an official AMIL expert, made in the official order."""
+    return {
+        "attention_net.0": nn.Linear(12, 16),
+        "attention_net.3.attention_a.0": nn.Linear(16, 4),
+        "attention_net.3.attention_b.0": nn.Linear(16, 4),
+        "attention_net.3.attention_c": nn.Linear(4, 1),
+        "classifier": nn.Linear(16, 4),
+    }
+
+
+def mp_amil_expert() -> Layers:
+    """Layers of an official MP-AMIL expert, made in the official order."""
+    layers: Layers = {
+        "fc.0": nn.Linear(12, 16),
+        "cpe.proj": nn.Conv2d(16, 16, 3, groups=16),
+        "norm1": nn.LayerNorm(16),
+    }
+    for i, kernel in enumerate((3, 5, 7), start=1):
+        layers[f"hierarchical.agg{i}.conv1"] = nn.Conv2d(4, 4, kernel, groups=4, bias=False)
+        layers[f"hierarchical.agg{i}.pointwise_conv"] = nn.Conv2d(4, 4, 1, bias=False)
+    return layers | {
+        "attention_net.attention_a.0": nn.Linear(16, 4),
+        "attention_net.attention_b.0": nn.Linear(16, 4),
+        "attention_net.attention_c": nn.Linear(4, 1),
+        "classifier": nn.Linear(16, 4),
+    }
+
+
+def with_xavier(layers: Layers) -> Layers:
+    for layer in layers.values():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return layers
+
+
+def drawn_as_the_official_model(model: type[MILModel]) -> dict[str, Tensor]:
+    """Official state dict of two experts and three tasks, drawn in the order of the official constructor."""
+    make = amil_expert if model is MMoEAMIL else mp_amil_expert
+    prefix = "experts" if model is M4 else "specific_experts1"
+    layers: Layers = {}
+    for e in range(2):
+        layers |= {f"{prefix}.{e}.{name}": layer for name, layer in with_xavier(make()).items()}
+    if model is M4:
+        layers["gate1_fc1.0"] = nn.Linear(12, 16)
+        layers |= {f"gate1_fc2.{t}.0": nn.Linear(4, 2) for t in range(3)}
+    else:
+        layers |= {f"gate1.{t}.0": nn.Linear(12, 2) for t in range(3)}
+    for t in range(3):
+        layers |= {f"towers.{t}.fc1": nn.Linear(16, 32), f"towers.{t}.fc2": nn.Linear(32, 1)}
+    return {f"{name}.{p}": tensor for name, layer in layers.items() for p, tensor in layer.state_dict().items()}
+
+
+@pytest.mark.parametrize("model", [MMoEAMIL, MMoEMPAMIL, M4])
+def test_with_dead_layers_a_seed_draws_the_official_weights(model: type[MILModel]) -> None:
+    torch.manual_seed(42)
+    expected = model.from_official(drawn_as_the_official_model(model), dead_layer=True).state_dict()
+    torch.manual_seed(42)
+    ours = model(12, 3, hidden=16, attention=4, experts=2, dead_layer=True).state_dict()
+    assert ours.keys() == expected.keys()
+    assert all(torch.equal(ours[name], expected[name]) for name in expected)
