@@ -25,6 +25,7 @@ COMMANDS = {
     "track": "publish a finished run to an MLflow server",
     "models": "list the models",
     "datasets": "list the datasets",
+    "data": "inspect, check, pack, fetch, label and simulate cohorts",
 }
 
 EXAMPLES = """examples:
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        command.set_defaults(function=globals()[f"_{name}"])
+        command.set_defaults(function=globals().get(f"_{name}"))
         globals()[f"_add_{name}_flags"](command)
     return parser
 
@@ -143,6 +144,12 @@ def _add_models_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_datasets_flags(parser: argparse.ArgumentParser) -> None:
     """`datasets` takes no flags."""
+
+
+def _add_data_flags(parser: argparse.ArgumentParser) -> None:
+    from milbench.data_cli import add_commands
+
+    add_commands(parser)
 
 
 # ---- commands ------------------------------------------------------------------------------------
