@@ -18,7 +18,8 @@ class Bag:
     ----------
     features : Tensor [N, D], float16 or float32, as stored on disk.
     slide_id, patient_id : str
-    coords : Tensor [N, 2] integer or None. Patch's top-left corner (x, y) in level-0 pixels.
+    coords : Tensor [N, 2] or None. Patch's top-left corner (x, y): integer if in level-0 pixels.
+    coords_unit : unit of `coords`, "level-0 px" unless the feature file tells too little to convert.
     patch_size : float or None. Edge of a patch, in the unit of `coords`.
     instance_labels : Tensor [N, T] or None. Truth per patch and task, where it is known.
     """
@@ -27,6 +28,7 @@ class Bag:
     slide_id: str
     patient_id: str = ""
     coords: Tensor | None = None
+    coords_unit: str = "level-0 px"
     patch_size: float | None = None
     instance_labels: Tensor | None = None
 

@@ -121,7 +121,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
     _refuse_names_that_are_no_folder_names(file, tasks)
     folder = open_features(file.features)
     slides, skipped = _matched(slides, folder, file, allow_missing=allow_missing)
-    width = folder.width(slides["slide_id"].iloc[0])
+    width = folder.header(slides["slide_id"].iloc[0]).width
     return Cohort(
         name=file.name,
         slides=slides,
@@ -189,7 +189,7 @@ def _matched(
     slides: pd.DataFrame, folder: FeatureFolder, file: CohortFile, *, allow_missing: bool
 ) -> tuple[pd.DataFrame, list[str]]:
     """Slides that have both label and features, and a note on each kind that was skipped."""
-    files = folder.files()
+    files = folder.paths
     without_features = [slide for slide in slides["slide_id"] if slide not in files]
     without_label = sorted(set(files) - set(slides["slide_id"]))
     notes = []
@@ -218,7 +218,7 @@ def _matched(
 def _fingerprint(slides: pd.DataFrame, folder: FeatureFolder) -> str:
     """SHA-256 of labels, and of every feature file's size, first and last bytes; paths do not enter."""
     digest = hashlib.sha256(slides.to_csv(index=False, lineterminator="\n").encode())
-    files = folder.files()
+    files = folder.paths
     for slide in slides["slide_id"]:
         try:
             digest.update(f"{slide}\0".encode() + _ends(files[slide]))
@@ -240,11 +240,19 @@ def _ends(path: Path) -> bytes:
 
 def _loader(slides: pd.DataFrame, folder: FeatureFolder, width: int) -> Callable[[str], Bag]:
     patient_of = dict(zip(slides["slide_id"], slides["patient_id"], strict=True))
-    files = folder.files()
+    files = folder.paths
 
     def load(slide_id: str) -> Bag:
-        features, coords, patch_size = folder.load(slide_id)
-        check_features(features, str(files[slide_id]), width)
-        return Bag(features, slide_id, patient_of[slide_id], coords, patch_size)
+        slide = folder.load(slide_id)
+        check_features(slide.features, str(files[slide_id]), width)
+        return Bag(
+            slide.features,
+            slide_id,
+            patient_of[slide_id],
+            coords=slide.coords,
+            coords_unit=slide.unit,
+            patch_size=slide.patch_size,
+            instance_labels=slide.instance_labels,
+        )
 
     return load

@@ -109,7 +109,7 @@ def test_another_width_in_one_slide_names_the_slide(cohort_folder: Path) -> None
         (np.array([[np.inf] + [0] * (WIDTH - 1), [0] * WIDTH], dtype=np.float16), "1 of 2 patches"),
         (np.zeros((0, WIDTH), dtype=np.float32), r"the bag is empty \(0 patches\)"),
         (np.zeros((2, 3, WIDTH), dtype=np.float32), r"shape \(2, 3, 6\), expected \(patches, width\)"),
-        (np.zeros(WIDTH, dtype=np.float32), r"shape \(6,\), expected"),
+        (np.zeros(0, dtype=np.float32), r"the bag is empty \(0 patches\)"),
     ],
 )
 def test_unusable_features_name_the_file_and_the_mend(cohort_folder: Path, features: np.ndarray, message: str) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from torch import Tensor
 
 from milbench.errors import FeatureFileError
+
+PIXELS = "level-0 px"
+CENTRES = "level-0 px, patch centres"
+MICROMETRES = "µm"
+UNKNOWN = "unit unknown"
 
 
 class SlideFeatures(NamedTuple):
@@ -16,26 +23,54 @@ class SlideFeatures(NamedTuple):
     Attributes
     ----------
     features : Tensor [N, D] in its stored dtype.
-    coords : int64 Tensor [N, 2] or None. Top-left corners in level-0 pixels.
-    patch_size : edge of a patch in level-0 pixels, or None where the file does not tell.
+    coords : Tensor [N, 2] or None. Top-left corners; int64 in level-0 pixels, else as stored.
+    patch_size : edge of a patch in the unit of `coords`, or None where the file does not tell.
+    unit : of `coords`: one of `PIXELS`, `CENTRES`, `MICROMETRES`, `UNKNOWN`.
+    instance_labels : Tensor [N, T] or None. Truth per patch and task.
     """
 
     features: Tensor
-    coords: Tensor | None
-    patch_size: float | None
+    coords: Tensor | None = None
+    patch_size: float | None = None
+    unit: str = PIXELS
+    instance_labels: Tensor | None = None
 
 
-class FeatureFolder(Protocol):
-    """A folder of slides in one layout."""
+class SlideHeader(NamedTuple):
+    """What a feature file says of itself, without its values being read.
+
+    Attributes
+    ----------
+    n_patches, width, dtype : of the features.
+    unit : of the coordinates; empty = there are none.
+    patch_size : edge of a patch in that unit, or None.
+    encoder, magnification : empty or None where the file does not tell.
+    """
+
+    n_patches: int
+    width: int
+    dtype: str
+    unit: str = ""
+    patch_size: float | None = None
+    encoder: str = ""
+    magnification: float | None = None
+
+
+@dataclass(frozen=True)
+class FeatureFolder:
+    """A folder of slides in one layout.
+
+    Attributes
+    ----------
+    layout : how the layout was recognised, for the run's log.
+    paths : file by slide id; only the layout's own suffix is stripped, since ids contain dots.
+    read, head : what one file holds, and what it says of itself; raise `FeatureFileError`.
+    """
 
     layout: str
-    """How the layout was recognised, for the run's log."""
-
-    def files(self) -> dict[str, Path]:
-        """Path by slide id; only the layout's own suffix is stripped, since ids contain dots."""
-
-    def width(self, slide_id: str) -> int:
-        """Feature width D, from the header where there is one."""
+    paths: Mapping[str, Path]
+    read: Callable[[Path], SlideFeatures]
+    head: Callable[[Path], SlideHeader]
 
     def load(self, slide_id: str) -> SlideFeatures:
         """Features of one slide.
@@ -44,6 +79,18 @@ class FeatureFolder(Protocol):
         ------
         FeatureFileError : the file is missing, damaged or not of this layout.
         """
+        return self.read(self._path(slide_id))
+
+    def header(self, slide_id: str) -> SlideHeader:
+        """Sizes of one slide, from its header where the layout has one; raises as `load`."""
+        return self.head(self._path(slide_id))
+
+    def _path(self, slide_id: str) -> Path:
+        if slide_id not in self.paths:
+            raise FeatureFileError(
+                f"slide {slide_id} has no feature file ({self.layout}). Extract it or drop its label."
+            )
+        return self.paths[slide_id]
 
 
 def open_features(folder: Path) -> FeatureFolder:
@@ -51,16 +98,10 @@ def open_features(folder: Path) -> FeatureFolder:
 
     Raises
     ------
-    FeatureFileError : no folder, or nothing in it that a reader knows.
+    FeatureFileError : no folder, nothing in it that a reader knows, or several extractions to choose from.
     """
-    from milbench.formats.clam import ClamFolder
+    from milbench.formats.detect import recognise
 
     if not folder.is_dir():
         raise FeatureFileError(f"the feature folder {folder} does not exist. Check `features:` in the cohort's YAML.")
-    reader = ClamFolder.recognise(folder)
-    if reader is None:
-        raise FeatureFileError(
-            f"{folder} holds no features that milbench knows. Looked for: {{slide}}.h5, {{slide}}.pt, "
-            "h5_files/{slide}.h5, pt_files/{slide}.pt (CLAM)."
-        )
-    return reader
+    return recognise(folder)

@@ -25,8 +25,8 @@ def test_h5_reads_back_with_its_coordinates_and_stored_type(tmp_path: Path) -> N
     coords = np.array([[0, 0], [256, 0], [0, 256], [256, 256]], dtype=np.int32)
     write_h5(tmp_path / f"{DOTTED}.h5", FEATURES.astype(np.float16), coords)
     folder = open_features(tmp_path)
-    assert list(folder.files()) == [DOTTED]
-    assert folder.width(DOTTED) == 3
+    assert list(folder.paths) == [DOTTED]
+    assert folder.header(DOTTED).width == 3
     loaded = folder.load(DOTTED)
     assert loaded.features.dtype == torch.float16
     np.testing.assert_array_equal(loaded.features.numpy(), FEATURES)
@@ -37,7 +37,7 @@ def test_pt_reads_back_and_has_no_coordinates(tmp_path: Path) -> None:
     (tmp_path / "pt_files").mkdir()
     torch.save(torch.from_numpy(FEATURES), tmp_path / "pt_files" / f"{DOTTED}.pt")
     folder = open_features(tmp_path)
-    assert folder.width(DOTTED) == 3
+    assert folder.header(DOTTED).width == 3
     assert folder.load(DOTTED).coords is None
     np.testing.assert_array_equal(folder.load(DOTTED).features.numpy(), FEATURES)
 
@@ -48,7 +48,7 @@ def test_a_batch_axis_of_one_is_dropped(tmp_path: Path) -> None:
     torch.save(torch.from_numpy(FEATURES)[None], tmp_path / "as_pt" / "a.pt")
     for folder in (open_features(tmp_path), open_features(tmp_path / "as_pt")):
         assert folder.load("a").features.shape == (4, 3)
-        assert folder.width("a") == 3
+        assert folder.header("a").width == 3
     assert open_features(tmp_path).load("a").coords.shape == (4, 2)
 
 
@@ -89,7 +89,7 @@ def test_where_both_kinds_lie_the_choice_is_reported(tmp_path: Path) -> None:
         path = tmp_path / sub / f"a.{suffix}"
         write_h5(path, FEATURES) if suffix == "h5" else torch.save(torch.from_numpy(FEATURES), path)
     folder = open_features(tmp_path)
-    assert folder.files()["a"].suffix == ".h5"
+    assert folder.paths["a"].suffix == ".h5"
     assert "preferred over 1 .pt files" in folder.layout
 
 
@@ -112,7 +112,7 @@ def test_a_pickled_object_is_refused_and_never_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [{"features": torch.ones(2, 3)}, torch.ones(2, 3, dtype=torch.int64), torch.eye(3).to_sparse(), [1, 2]],
+    [{"features": [1, 2]}, torch.ones(2, 3, dtype=torch.int64), torch.eye(3).to_sparse(), [1, 2]],
     ids=["dict", "integers", "sparse", "list"],
 )
 def test_a_pt_without_one_float_tensor_is_named(tmp_path: Path, content: object) -> None:
@@ -170,7 +170,7 @@ def test_what_is_no_table_of_floats_is_refused_when_its_width_is_asked_and_when_
     tmp_path: Path, features: np.ndarray, message: str
 ) -> None:
     write_h5(tmp_path / "a.h5", features)
-    for use in (open_features(tmp_path).width, open_features(tmp_path).load):
+    for use in (open_features(tmp_path).header, open_features(tmp_path).load):
         with pytest.raises(FeatureFileError, match=rf"a\.h5: .*{message}"):
             use("a")
 
@@ -178,15 +178,15 @@ def test_what_is_no_table_of_floats_is_refused_when_its_width_is_asked_and_when_
 def test_a_group_in_place_of_a_dataset_is_named(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_group("features")
-    for use in (open_features(tmp_path).width, open_features(tmp_path).load):
+    for use in (open_features(tmp_path).header, open_features(tmp_path).load):
         with pytest.raises(FeatureFileError, match=r"a\.h5: 'features' is a group"):
             use("a")
 
 
 def test_a_pt_without_width_is_named(tmp_path: Path) -> None:
     torch.save(torch.tensor(1.0), tmp_path / "a.pt")
-    with pytest.raises(FeatureFileError, match=r"a\.pt: features have shape \(\)"):
-        open_features(tmp_path).width("a")
+    with pytest.raises(FeatureFileError, match=r"a\.pt holds .*expected one float tensor"):
+        open_features(tmp_path).header("a")
 
 
 @pytest.mark.parametrize("coords", [np.ones((4, 3), dtype=np.int32), np.full((4, 2), 0.5), np.full((4, 2), np.nan)])
@@ -199,8 +199,8 @@ def test_coordinates_that_are_no_whole_pixels_are_refused(tmp_path: Path, coords
 def test_patch_coordinates_are_not_mistaken_for_features(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["coords"] = np.zeros((3, 2), dtype=np.int32)
-    with pytest.raises(FeatureFileError, match="CLAM's patch coordinates, not features"):
-        open_features(tmp_path).width("a")
+    with pytest.raises(FeatureFileError, match="patch coordinates only, not features"):
+        open_features(tmp_path).header("a")
 
 
 def test_features_and_coordinates_of_other_lengths_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""What all layouts in HDF5 share: opening, checking and reading; a layout only says where things lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from milbench.errors import FeatureFileError
+from milbench.formats import PIXELS, SlideFeatures, SlideHeader
+from milbench.formats.shapes import as_bag, bag_shape, coordinates
+
+
+class StoredCoords(NamedTuple):
+    """Coordinates that a file holds, not read yet.
+
+    Attributes
+    ----------
+    values : reads them, [N, 2].
+    unit : see `milbench.formats`.
+    patch_size : in that unit, or None.
+    """
+
+    values: Callable[[], np.ndarray]
+    unit: str = PIXELS
+    patch_size: float | None = None
+
+
+class StoredSlide(NamedTuple):
+    """Where one open file keeps a slide."""
+
+    features: h5py.Dataset
+    coords: StoredCoords | None = None
+    encoder: str = ""
+    magnification: float | None = None
+    instance_labels: h5py.Dataset | None = None
+
+
+Describe = Callable[[Path, h5py.File], StoredSlide]
+
+
+def read(path: Path, describe: Describe) -> SlideFeatures:
+    """Features [N, D], coordinates and truth of one file in the layout that `describe` knows."""
+    with opened(path) as file:
+        slide = describe(path, file)
+        features = as_bag(torch.from_numpy(values(slide.features)))
+        truth = None if slide.instance_labels is None else torch.from_numpy(values(slide.instance_labels))
+        if slide.coords is None:
+            return SlideFeatures(features, instance_labels=truth)
+        coords = coordinates(path, slide.coords.values(), len(features), slide.coords.unit)
+        return SlideFeatures(features, coords, slide.coords.patch_size, slide.coords.unit, truth)
+
+
+def head(path: Path, describe: Describe) -> SlideHeader:
+    """Sizes of one file, its values left on disk."""
+    with opened(path) as file:
+        slide = describe(path, file)
+        n_patches, width = bag_shape(slide.features.shape)
+        unit, patch_size = (slide.coords.unit, slide.coords.patch_size) if slide.coords else ("", None)
+        dtype = slide.features.dtype.name
+        return SlideHeader(n_patches, width, dtype, unit, patch_size, slide.encoder, slide.magnification)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """The open file; anything that h5py dislikes about it becomes a `FeatureFileError`."""
+    try:
+        with h5py.File(path) as file:
+            yield file
+    except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
+        raise FeatureFileError(f"{path} is no readable HDF5 file ({error}). Extract this slide again.") from error
+
+
+def feature_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    """The dataset `name` of floats.
+
+    Raises
+    ------
+    FeatureFileError : it is missing, a group, no floats or a single number.
+    """
+    if name not in file:
+        only_coords = "patch coordinates only, not features" if "coords" in file else ""
+        what = only_coords or f"datasets: {', '.join(file) or 'none'}"
+        raise FeatureFileError(f"{path} has no dataset '{name}' ({what}). Point `features:` to the extracted features.")
+    stored = dataset(path, file, name)
+    if stored.dtype.kind != "f" or not stored.shape:
+        raise FeatureFileError(
+            f"{path}: '{name}' is {stored.dtype} of shape {stored.shape}; expected float16 or float32 "
+            "(patches, width). Extract this slide again."
+        )
+    return stored
+
+
+def dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    """The dataset `name`; a group of that name is an error."""
+    stored = file[name]
+    if not isinstance(stored, h5py.Dataset):
+        raise FeatureFileError(f"{path}: '{name}' is a group of datasets, expected one. Extract this slide again.")
+    return stored
+
+
+def optional(path: Path, file: h5py.File, name: str) -> h5py.Dataset | None:
+    """The dataset `name`, or None."""
+    return dataset(path, file, name) if name in file else None
+
+
+def values(stored: h5py.Dataset) -> np.ndarray:
+    """The stored array in this machine's byte order, which torch asks for."""
+    return np.asarray(stored[()], dtype=stored.dtype.newbyteorder("="))
+
+
+def text(attributes: Any, name: str) -> str:
+    """An attribute as text; empty where it is missing or the text `None`, which TRIDENT writes."""
+    value = attributes.get(name, "")
+    value = value.decode() if isinstance(value, bytes) else str(value)
+    return "" if value == "None" else value
+
+
+def number(attributes: Any, name: str) -> float | None:
+    """An attribute as number (the first of several); None where it is missing, `None` or no number."""
+    value = attributes.get(name)
+    try:
+        return None if value is None else float(np.ravel(np.asarray(value))[0])
+    except (ValueError, IndexError):
+        return None
+
+
+def tensor(array: np.ndarray) -> Tensor:
+    """`array` as a tensor of its own dtype in this machine's byte order."""
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))

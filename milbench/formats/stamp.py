@@ -1,0 +1,58 @@
+"""STAMP (KatherLab/STAMP): `{slide}.h5` with `feats` and `coords` in MICROMETRES, attributes on the file.
+
+=======  ==========================================================================================
+version  how a patch's size is known
+=======  ==========================================================================================
+today    `tile_size_um`; `feat_type` slide or patient means one vector, a bag of one
+older    `tile_size` with `unit` = "um"
+oldest   no attributes; a stride near 224 means 256 µm patches: micrometres = coords / 224 × 256
+=======  ==========================================================================================
+
+No file says how large a pixel is on level 0, so coordinates stay in micrometres.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from milbench.formats import MICROMETRES, UNKNOWN
+from milbench.formats.hdf5 import StoredCoords, StoredSlide, feature_dataset, number, optional, text, values
+
+NAME = "STAMP"
+OLDEST_STRIDE, OLDEST_TILE_UM = 224, 256
+
+
+def recognises(path: Path, file: h5py.File) -> bool:
+    """Whether `file` has STAMP's dataset."""
+    return "feats" in file
+
+
+def describe(path: Path, file: h5py.File) -> StoredSlide:
+    """Where STAMP keeps a slide."""
+    stored = optional(path, file, "coords")
+    one_vector = text(file.attrs, "feat_type") in ("slide", "patient")
+    return StoredSlide(
+        feature_dataset(path, file, "feats"),
+        None if stored is None or one_vector else _coords(file, stored),
+        encoder=text(file.attrs, "extractor") or text(file.attrs, "encoder"),
+    )
+
+
+def _coords(file: h5py.File, stored: h5py.Dataset) -> StoredCoords:
+    size = number(file.attrs, "tile_size_um")
+    if size is None and text(file.attrs, "unit") == "um":
+        size = number(file.attrs, "tile_size")
+    if size is not None or text(file.attrs, "unit") == "um":
+        return StoredCoords(lambda: values(stored), MICROMETRES, size)
+    if round(_stride(values(stored))) == OLDEST_STRIDE:
+        return StoredCoords(lambda: values(stored) / OLDEST_STRIDE * OLDEST_TILE_UM, MICROMETRES, float(OLDEST_TILE_UM))
+    return StoredCoords(lambda: values(stored), UNKNOWN)
+
+
+def _stride(coords: np.ndarray) -> float:
+    """The smallest distance between two columns or rows of patches; 0 where there is one patch only."""
+    steps = [np.diff(np.unique(axis)) for axis in coords.reshape(-1, 2).T]
+    return min((float(step.min()) for step in steps if len(step)), default=0.0)

@@ -1,0 +1,117 @@
+"""`.pt` files: a tensor (CLAM, slideflow), a NumPy array (TRIDENT) or a dict; the only module that opens them.
+
+Never by unpickling: `torch.load(weights_only=True)` builds tensors and plain containers, and here also the few
+NumPy types that an array consists of.
+"""
+
+from __future__ import annotations
+
+import pickle  # noqa: TID251 - for the name of the error that torch raises, nothing is unpickled
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from milbench.errors import FeatureFileError
+from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
+from milbench.formats.hdf5 import tensor
+from milbench.formats.shapes import FLOATS, as_bag, bag_shape, coordinates
+
+KEYS = ("features", "feats")
+_RECONSTRUCT = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
+ARRAY_TYPES: list[Any] = [
+    _RECONSTRUCT,
+    (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),  # as NumPy 1 called it
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64")),
+]
+"""All that an array of numbers needs, and nothing that runs code; an array of objects is refused by its dtype."""
+
+
+class PtContent(NamedTuple):
+    """What a `.pt` file holds: `kind` is "tensor", "array" or "dict"."""
+
+    features: Tensor
+    coords: Tensor | None
+    kind: str
+
+
+def read(path: Path) -> SlideFeatures:
+    """Features [N, D] of one file, and coordinates if it is a dict that has them."""
+    content = open_pt(path)
+    features = as_bag(content.features.detach())
+    if content.coords is None:
+        return SlideFeatures(features)
+    return SlideFeatures(features, coordinates(path, content.coords.numpy(), len(features), UNKNOWN), unit=UNKNOWN)
+
+
+def head(path: Path) -> SlideHeader:
+    """Sizes of one file; mapped into memory, so that only its pickle is read."""
+    content = open_pt(path, mapped=True)
+    n_patches, width = bag_shape(content.features.shape)
+    dtype = str(content.features.dtype).removeprefix("torch.")
+    return SlideHeader(n_patches, width, dtype, "" if content.coords is None else UNKNOWN)
+
+
+def open_pt(path: Path, *, mapped: bool = False) -> PtContent:
+    """The float tensor that `path` holds, as it is or below a known key.
+
+    Raises
+    ------
+    FeatureFileError : unreadable, a pickled object, or something else than floats.
+    """
+    content = _load(path, mapped=mapped)
+    if isinstance(content, dict):
+        key = next((key for key in KEYS if key in content), None)
+        if key is None:
+            raise FeatureFileError(
+                f"{path} holds a dict without 'features' or 'feats' ({', '.join(map(str, content))})."
+            )
+        coords = content.get("coords")
+        return PtContent(_floats(path, content[key]), None if coords is None else _as_tensor(path, coords), "dict")
+    return PtContent(_floats(path, content), None, "array" if isinstance(content, np.ndarray) else "tensor")
+
+
+def _load(path: Path, *, mapped: bool) -> Any:
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(ARRAY_TYPES):
+            warnings.simplefilter("ignore")  # torch muses about odd pickles; the refusal below says it better
+            mapped = mapped and _is_zip(path)  # torch's format before 2020 cannot be mapped
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)  # noqa: TID251 - the one place
+    except pickle.UnpicklingError as error:
+        raise FeatureFileError(
+            f"{path} holds a pickled Python object, which could run any code when opened, and was not opened. "
+            "Save a plain tensor: torch.save(features, path)."
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FeatureFileError(f"{path} is no readable .pt file ({reason}). Extract this slide again.") from error
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def _floats(path: Path, content: Any) -> Tensor:
+    features = _as_tensor(path, content)
+    if features.dtype not in FLOATS or features.layout != torch.strided or features.ndim == 0:
+        raise FeatureFileError(
+            f"{path} holds a {features.layout} {features.dtype} tensor; "
+            "expected one float tensor (patches, width), as CLAM writes it."
+        )
+    return features
+
+
+def _as_tensor(path: Path, content: Any) -> Tensor:
+    if isinstance(content, np.ndarray) and content.dtype.kind in "fiu":
+        return tensor(content)
+    if isinstance(content, Tensor):
+        return content
+    raise FeatureFileError(
+        f"{path} holds a {type(content).__name__}; expected one float tensor (patches, width), as CLAM writes it."
+    )

@@ -1,0 +1,74 @@
+"""torchmil (Franblueee/torchmil): parallel folders of `{slide}.npy` or `{slide}.h5`.
+
+`features/`, `coords/`, `labels/` and `inst_labels/` (or `patch_labels/`) side by side. HDF5 files hold one dataset
+called as its folder; instance labels are NumPy files always. The unit of coordinates is not stored.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from milbench.errors import FeatureFileError
+from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader, arrays, hdf5
+from milbench.formats.hdf5 import StoredSlide, feature_dataset, tensor
+from milbench.formats.shapes import coordinates
+
+NAME = "torchmil"
+COORDS, TRUTH = ("coords",), ("inst_labels", "patch_labels", "instance_labels")
+BESIDE = ("labels", *COORDS, *TRUTH)
+
+
+def recognises(folder: Path, suffix: str) -> bool:
+    """Whether one of torchmil's other folders lies beside `folder`, with files of the same kind."""
+    return any(any((folder.parent / name).glob(f"*{suffix}")) for name in BESIDE if folder.name not in BESIDE)
+
+
+def read(path: Path) -> SlideFeatures:
+    """Features [N, D], coordinates and truth of one slide, from their folders."""
+    features = (hdf5.read(path, _describe) if path.suffix == ".h5" else arrays.read_npy(path)).features
+    coords, truth = _beside(path, COORDS), _beside(path, TRUTH)
+    return SlideFeatures(
+        features,
+        None if coords is None else coordinates(coords, _array(coords, "coords"), len(features), UNKNOWN),
+        unit=UNKNOWN,
+        instance_labels=None if truth is None else tensor(_truth(truth, len(features))),
+    )
+
+
+def head(path: Path) -> SlideHeader:
+    """Sizes of one slide."""
+    header = hdf5.head(path, _describe) if path.suffix == ".h5" else arrays.head_npy(path)
+    return header._replace(unit=UNKNOWN if _beside(path, COORDS) else "")
+
+
+def _describe(path: Path, file: h5py.File) -> StoredSlide:
+    return StoredSlide(feature_dataset(path, file, "features"))
+
+
+def _beside(path: Path, folders: tuple[str, ...]) -> Path | None:
+    """The slide's file in the first of `folders` that has one."""
+    slide = path.name.removesuffix(path.suffix)
+    places = [
+        path.parent.parent / folder / f"{slide}{suffix}" for folder in folders for suffix in (path.suffix, ".npy")
+    ]
+    return next(filter(Path.exists, places), None)
+
+
+def _array(path: Path, name: str) -> np.ndarray:
+    if path.suffix == ".npy":
+        return arrays.load_array(path)
+    with hdf5.opened(path) as file:
+        return hdf5.values(hdf5.dataset(path, file, name))
+
+
+def _truth(path: Path, n_patches: int) -> np.ndarray:
+    """Truth [N, T], one column where torchmil keeps a vector."""
+    stored = _array(path, path.parent.name)
+    if stored.ndim == 0 or len(stored) != n_patches:
+        raise FeatureFileError(
+            f"{path}: {n_patches} patches but labels of shape {stored.shape}. Save one label a patch."
+        )
+    return stored.reshape(n_patches, -1)

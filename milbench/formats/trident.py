@@ -1,0 +1,92 @@
+"""TRIDENT (mahmoodlab/TRIDENT): `{mag}x_{ps}px_{ov}px_overlap/features_{encoder}/{slide}.h5`.
+
+`features` float16 or float32 with the attribute `encoder`; `coords` in level-0 pixels with the attributes
+`patch_size_level0`, `target_magnification` and others, in the same file or in `../patches/{slide}_patches.h5`.
+A value that TRIDENT did not know is the text `None`. Its `.pt` files hold NumPy arrays. `slide_features_{encoder}`
+holds one vector a slide, a bag of one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from milbench.formats import SlideHeader, tensors
+from milbench.formats.clam import patch_size
+from milbench.formats.hdf5 import (
+    StoredCoords,
+    StoredSlide,
+    dataset,
+    feature_dataset,
+    number,
+    opened,
+    optional,
+    text,
+    values,
+)
+
+NAME = "TRIDENT"
+FOLDER = re.compile(r"^(?:patch_|slide_)?features_(?P<encoder>.+)$")
+JOB = re.compile(r"^(?P<magnification>[\d.]+)x_\d+px_\d+px_overlap$")
+OWN_ATTRIBUTES = ("patch_size_level0", "target_magnification", "level0_magnification")
+
+
+def recognises(path: Path, file: h5py.File) -> bool:
+    """Whether `file` has TRIDENT's attributes, or a folder of its naming around it."""
+    if "features" not in file:
+        return False
+    own = "encoder" in file["features"].attrs or FOLDER.match(path.parent.name)
+    return bool(own or ("coords" in file and any(name in file["coords"].attrs for name in OWN_ATTRIBUTES)))
+
+
+def describe(path: Path, file: h5py.File) -> StoredSlide:
+    """Where TRIDENT keeps a slide."""
+    features = feature_dataset(path, file, "features")
+    stored = optional(path, file, "coords")
+    coords, magnification = _beside(path) if stored is None else _coords(stored, lambda: values(stored))
+    return StoredSlide(
+        features,
+        coords,
+        encoder=text(features.attrs, "encoder") or encoder_of(path.parent),
+        magnification=magnification or magnification_of(path.parent),
+        instance_labels=optional(path, file, "instance_labels"),
+    )
+
+
+def encoder_of(folder: Path) -> str:
+    """The encoder that a folder of TRIDENT's naming says, else empty."""
+    match = FOLDER.match(folder.name)
+    return match["encoder"] if match else ""
+
+
+def magnification_of(folder: Path) -> float | None:
+    """The magnification that the job's folder above `folder` says."""
+    match = JOB.match(folder.parent.name)
+    return float(match["magnification"]) if match else None
+
+
+def head_pt(path: Path) -> SlideHeader:
+    """Sizes of a `.pt` file, whose folder's names tell encoder and magnification."""
+    return tensors.head(path)._replace(encoder=encoder_of(path.parent), magnification=magnification_of(path.parent))
+
+
+def _coords(stored: h5py.Dataset, read: Callable[[], np.ndarray]) -> tuple[StoredCoords, float | None]:
+    return StoredCoords(read, patch_size=patch_size(stored.attrs)), number(stored.attrs, "target_magnification")
+
+
+def _beside(path: Path) -> tuple[StoredCoords | None, float | None]:
+    """Coordinates of the patching step, which older versions do not copy into the feature file."""
+    patches = path.parent.parent / "patches" / f"{path.name.removesuffix('.h5')}_patches.h5"
+    if FOLDER.match(path.parent.name) is None or path.parent.name.startswith("slide_") or not patches.exists():
+        return None, None
+    with opened(patches) as file:
+        return _coords(dataset(patches, file, "coords"), lambda: _read_coords(patches))
+
+
+def _read_coords(patches: Path) -> np.ndarray:
+    with opened(patches) as file:
+        return values(dataset(patches, file, "coords"))

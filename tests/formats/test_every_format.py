@@ -1,0 +1,189 @@
+"""One contract for every layout: what a test writes as the extractor writes it comes back unchanged."""
+
+import pickle
+import tempfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from formats_for_tests import TRIDENT_JOB, WRITERS, Slide, Writer, stamp_oldest, trident_h5
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import milbench.formats
+from milbench.errors import FeatureFileError
+from milbench.formats import open_features
+
+DOTTED = "TCGA-3C-AALI-01Z-00-DX1.F6E9A5DF-D8FB"
+
+writers = pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.__name__)
+
+
+def raster(n: int, width: int, dtype: str = "float32", seed: int = 0) -> Slide:
+    features = np.random.default_rng(seed).standard_normal((n, width)).astype(dtype)
+    return Slide(features, np.stack([np.arange(n) % 5 * 256, np.arange(n) // 5 * 256], axis=1))
+
+
+@writers
+@settings(max_examples=15, deadline=None)
+@given(
+    n=st.integers(2, 12),
+    width=st.integers(1, 5),
+    dtype=st.sampled_from(["float16", "float32"]),
+    seed=st.integers(0, 99),
+)
+def test_features_and_coordinates_come_back_as_they_were_written(
+    writer: Writer, n: int, width: int, dtype: str, seed: int
+) -> None:
+    slide = raster(n, width, dtype, seed)
+    with tempfile.TemporaryDirectory() as root:
+        folder, expected = writer(Path(root) / "data", {DOTTED: slide, "other": raster(3, width, dtype)})
+        reader = open_features(folder)
+        loaded, header = reader.load(DOTTED), reader.header(DOTTED)
+    assert reader.layout.startswith(f"{expected.name}: 2 ")
+    assert sorted(reader.paths) == [DOTTED, "other"]
+    assert (header.n_patches, header.width, header.dtype) == (n, width, dtype)
+    assert (header.encoder, header.magnification) == (expected.encoder, expected.magnification)
+    assert loaded.features.numpy().dtype == dtype
+    np.testing.assert_array_equal(loaded.features.numpy(), slide.features)
+    assert header.unit == (expected.unit or "")
+    if expected.unit is None:
+        assert loaded.coords is None
+    else:
+        assert loaded.unit == expected.unit
+        assert loaded.patch_size == header.patch_size == expected.patch_size
+        assert loaded.coords is not None
+        np.testing.assert_array_equal(loaded.coords.numpy(), slide.coords)
+
+
+@writers
+def test_a_bag_of_one_patch_is_a_bag(writer: Writer, tmp_path: Path) -> None:
+    slides = {"a": raster(4, 3), "one": raster(1, 3)}
+    reader = open_features(writer(tmp_path / "data", slides)[0])
+    np.testing.assert_array_equal(reader.load("one").features.numpy(), slides["one"].features)
+    assert reader.header("one")[:2] == (1, 3)
+
+
+@writers
+def test_a_broken_file_is_one_error_that_names_it_and_hides_no_other_slide(writer: Writer, tmp_path: Path) -> None:
+    slides = {"a": raster(4, 3), "b": raster(5, 3)}
+    folder, expected = writer(tmp_path / "data", slides)
+    path = open_features(folder).paths["a"]
+    path.write_bytes(path.read_bytes()[:20])
+    reader = open_features(folder)
+    assert reader.layout.startswith(expected.name)
+    for use in (reader.load, reader.header):
+        with pytest.raises(FeatureFileError, match=rf"data.*a{path.suffix}"):
+            use("a")
+    np.testing.assert_array_equal(reader.load("b").features.numpy(), slides["b"].features)
+
+
+def test_every_module_of_a_format_is_in_this_contract() -> None:
+    shared = {"detect", "hdf5", "shapes", "packed", "tensors", "arrays"}  # packed: tests/test_pack.py
+    folder = Path(milbench.formats.__file__).parent
+    formats = {path.stem for path in folder.glob("[a-z]*.py")} - shared
+    tested = {writer.__name__.split("_")[0] for writer in WRITERS}
+    assert formats <= tested
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (0,)])
+def test_an_empty_slide_of_trident_is_an_empty_bag(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    folder, _ = trident_h5(tmp_path, {"a": raster(2, 3)})
+    with h5py.File(folder / "empty.h5", "w") as file:
+        file["features"] = np.zeros(shape, dtype=np.float32)
+        file["coords"] = np.zeros(shape[:1], dtype=np.int64)
+    reader = open_features(folder)
+    assert reader.header("empty").n_patches == 0
+    assert len(reader.load("empty").features) == 0
+
+
+def test_several_encoders_of_trident_are_not_chosen_from_silently(tmp_path: Path) -> None:
+    for encoder in ("uni_v1", "conch_v1"):
+        (tmp_path / TRIDENT_JOB / f"features_{encoder}").mkdir(parents=True)
+        with h5py.File(tmp_path / TRIDENT_JOB / f"features_{encoder}" / "a.h5", "w") as file:
+            file["features"] = np.ones((2, 3), dtype=np.float32)
+    with pytest.raises(FeatureFileError, match=r"several extractions: .*features_conch_v1, .*features_uni_v1"):
+        open_features(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["slide", "patient"])
+def test_a_slide_vector_of_stamp_is_a_bag_of_one(tmp_path: Path, kind: str) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["feats"] = np.ones((1, 7), dtype=np.float16)
+        file.attrs.update({"stamp_version": "2.3.0", "feat_type": kind, "extractor": "titan"})
+    loaded = open_features(tmp_path).load("a")
+    assert (loaded.features.shape, loaded.coords) == ((1, 7), None)
+
+
+def test_one_vector_is_a_bag_of_one_whatever_the_file(tmp_path: Path) -> None:
+    vector = np.arange(4, dtype=np.float32)
+    for name, save in {
+        "h5": lambda path: h5py.File(path, "w").create_dataset("features", data=vector).file.close(),
+        "pt": lambda path: torch.save(torch.from_numpy(vector), path),
+        "npy": lambda path: np.save(path, vector),
+        "npz": lambda path: np.savez(path, vector),
+    }.items():
+        (tmp_path / name).mkdir()
+        save(tmp_path / name / f"a.{name}")
+        reader = open_features(tmp_path / name)
+        assert reader.header("a")[:2] == (1, 4)
+        np.testing.assert_array_equal(reader.load("a").features.numpy(), vector[None])
+
+
+def test_the_oldest_stamp_files_without_a_stride_of_224_keep_an_unknown_unit(tmp_path: Path) -> None:
+    slide = raster(6, 3)
+    folder, _ = stamp_oldest(tmp_path / "data", {"a": Slide(slide.features, slide.coords * 2)})
+    assert open_features(folder).load("a").unit == "unit unknown"
+
+
+def test_truth_of_torchmil_and_of_simulated_files_comes_along(tmp_path: Path) -> None:
+    from formats_for_tests import torchmil_npy
+
+    folder, _ = torchmil_npy(tmp_path / "torchmil", {"a": raster(4, 3)})
+    assert open_features(folder).load("a").instance_labels.tolist() == [[0], [1], [0], [1]]
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["features"], file["instance_labels"] = np.ones((2, 3), np.float32), np.eye(2, dtype=np.uint8)
+    assert open_features(tmp_path).load("b").instance_labels.tolist() == [[1, 0], [0, 1]]
+
+
+def test_numpy_files_of_objects_are_refused_and_never_unpickled(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+
+    class Payload:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.mkdir, (ran,)
+
+    objects = np.array([Payload()], dtype=object)
+    for name, save in {"npy": np.save, "npz": np.savez}.items():
+        (tmp_path / name).mkdir()
+        save(tmp_path / name / f"a.{name}", objects)
+        with pytest.raises(FeatureFileError, match=rf"a\.{name} is no readable NumPy file"):
+            open_features(tmp_path / name).load("a")
+    (tmp_path / "pt").mkdir()
+    torch.save(objects, tmp_path / "pt" / "a.pt")
+    with pytest.raises(FeatureFileError, match=r"a\.pt holds a pickled Python object"):
+        open_features(tmp_path / "pt").load("a")
+    assert not ran.exists()
+    pickle.loads(pickle.dumps(Payload()))
+    assert ran.exists(), "the payload would have run"
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("a.npy", lambda path: np.save(path, np.ones((2, 3), dtype=int)), "holds int64 of shape"),
+        ("a.npz", lambda path: np.savez(path, x=np.ones((2, 3)), y=np.ones(2)), "expected an array called 'features'"),
+        ("a.pt", lambda path: torch.save({"x": torch.ones(2, 3)}, path), "dict without 'features' or 'feats'"),
+        (
+            "a.pt",
+            lambda path: torch.save({"feats": torch.ones(2, 3), "coords": torch.ones(3, 2)}, path),
+            "3 coordinates",
+        ),
+    ],
+)
+def test_what_is_no_bag_is_refused_by_name(tmp_path: Path, name: str, write: object, message: str) -> None:
+    write(tmp_path / name)  # type: ignore[operator]
+    with pytest.raises(FeatureFileError, match=f"{name}.*{message}"):
+        open_features(tmp_path).load("a")

@@ -1,0 +1,198 @@
+"""Folders of features as every extractor writes them, written here with h5py, NumPy and torch alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import torch
+
+
+class Slide(NamedTuple):
+    """What a test puts into a file; coordinates in whole level-0 pixels of 256 px patches."""
+
+    features: np.ndarray
+    coords: np.ndarray
+
+
+class Expected(NamedTuple):
+    """How a layout hands coordinates back: its unit and a factor; None = it stores none."""
+
+    name: str
+    unit: str | None
+    factor: float = 1.0
+    patch_size: float | None = None
+    encoder: str = ""
+    magnification: float | None = None
+
+
+PIXELS, CENTRES, MICROMETRES, UNKNOWN = "level-0 px", "level-0 px, patch centres", "µm", "unit unknown"
+
+
+def clam_h5(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    (root / "h5_files").mkdir(parents=True)
+    for name, slide in slides.items():
+        with h5py.File(root / "h5_files" / f"{name}.h5", "w") as file:
+            file["features"], file["coords"] = slide.features, slide.coords.astype(np.int32)
+    return root, Expected("CLAM", PIXELS)
+
+
+def clam_pt(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    (root / "pt_files").mkdir(parents=True)
+    for name, slide in slides.items():
+        torch.save(torch.from_numpy(slide.features), root / "pt_files" / f"{name}.pt")
+    return root, Expected("CLAM", None)
+
+
+TRIDENT_JOB = "20x_256px_0px_overlap"
+TRIDENT_ATTRIBUTES = {
+    "patch_size": 256,
+    "patch_size_level0": 512,
+    "level0_magnification": 40,
+    "target_magnification": 20,
+    "overlap": 0,
+    "level0_width": 100_000,
+    "level0_height": 80_000,
+    "name": "None",
+}
+
+
+def trident_h5(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    folder = root / TRIDENT_JOB / "features_uni_v1"
+    folder.mkdir(parents=True)
+    for name, slide in slides.items():
+        with h5py.File(folder / f"{name}.h5", "w") as file:
+            width = slide.features.shape[1]
+            stored = file.create_dataset("features", data=slide.features, chunks=(1, width), maxshape=(None, width))
+            stored.attrs["encoder"] = "uni_v1"
+            coords = file.create_dataset(
+                "coords", data=slide.coords.astype(np.int64), chunks=(1, 2), maxshape=(None, 2)
+            )
+            coords.attrs.update(TRIDENT_ATTRIBUTES)
+    return folder, Expected("TRIDENT", PIXELS, patch_size=512.0, encoder="uni_v1", magnification=20.0)
+
+
+def trident_patches(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    """Coordinates in the patching step's folder only, and no attribute but the text None."""
+    job = root / TRIDENT_JOB
+    (job / "patch_features_conch_v15").mkdir(parents=True)
+    (job / "patches").mkdir()
+    for name, slide in slides.items():
+        with h5py.File(job / "patch_features_conch_v15" / f"{name}.h5", "w") as file:
+            file.create_dataset("features", data=slide.features).attrs["encoder"] = "None"
+        with h5py.File(job / "patches" / f"{name}_patches.h5", "w") as file:
+            file["coords"] = slide.coords.astype(np.int64)
+            file["coords"].attrs.update({**TRIDENT_ATTRIBUTES, "target_magnification": "None"})
+    return root, Expected("TRIDENT", PIXELS, patch_size=512.0, encoder="conch_v15", magnification=20.0)
+
+
+def trident_pt(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    folder = root / TRIDENT_JOB / "features_resnet50"
+    folder.mkdir(parents=True)
+    for name, slide in slides.items():
+        torch.save(slide.features, folder / f"{name}.pt")
+    return folder, Expected("TRIDENT", None, encoder="resnet50", magnification=20.0)
+
+
+def _stamp(root: Path, slides: dict[str, Slide], attributes: dict[str, object], factor: float) -> Path:
+    root.mkdir(parents=True)
+    for name, slide in slides.items():
+        with h5py.File(root / f"{name}.h5", "w") as file:
+            file["feats"], file["coords"] = slide.features, (slide.coords * factor).astype(np.float32)
+            file.attrs.update(attributes)
+    return root
+
+
+def stamp_today(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    attributes = {
+        "stamp_version": "2.3.0",
+        "extractor": "uni2",
+        "unit": "um",
+        "tile_size_um": 256.0,
+        "tile_size_px": 224,
+        "feat_type": "tile",
+    }
+    return _stamp(root, slides, attributes, 1.0), Expected("STAMP", MICROMETRES, patch_size=256.0, encoder="uni2")
+
+
+def stamp_older(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    attributes = {"extractor": "ctranspath", "unit": "um", "tile_size": 256.0}
+    folder = _stamp(root, slides, attributes, 1.0)
+    return folder, Expected("STAMP", MICROMETRES, patch_size=256.0, encoder="ctranspath")
+
+
+def stamp_oldest(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    """Stride 224 meaning 256 µm, where two patches are neighbours; else the unit can't be known."""
+    folder = _stamp(root, slides, {}, 224 / 256)
+    return folder, Expected("STAMP", MICROMETRES, patch_size=256.0)
+
+
+def slideflow(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    root.mkdir(parents=True)
+    config = {"extractor": {"class": "slideflow.model.extractors.retccl.RetCCLFeatures", "kwargs": {}}, "tile_px": 256}
+    (root / "bags_config.json").write_text(json.dumps(config))
+    for name, slide in slides.items():
+        torch.save(torch.from_numpy(slide.features), root / f"{name}.pt")
+        np.savez(root / f"{name}.index.npz", slide.coords)
+    return root, Expected("slideflow", CENTRES, encoder="slideflow.model.extractors.retccl.RetCCLFeatures")
+
+
+def torchmil_npy(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    for folder in ("features", "labels", "coords", "inst_labels"):
+        (root / folder).mkdir(parents=True)
+    for name, slide in slides.items():
+        np.save(root / "features" / f"{name}.npy", slide.features)
+        np.save(root / "coords" / f"{name}.npy", slide.coords)
+        np.save(root / "labels" / f"{name}.npy", np.array(1))
+        np.save(root / "inst_labels" / f"{name}.npy", np.arange(len(slide.features)) % 2)
+    return root / "features", Expected("torchmil", UNKNOWN)
+
+
+def torchmil_h5(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    for folder in ("features", "coords"):
+        (root / folder).mkdir(parents=True)
+    for name, slide in slides.items():
+        for folder, values in zip(("features", "coords"), slide, strict=True):
+            with h5py.File(root / folder / f"{name}.h5", "w") as file:
+                file[folder] = values
+    return root / "features", Expected("torchmil", UNKNOWN)
+
+
+def pt_dict(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    root.mkdir(parents=True)
+    for name, slide in slides.items():
+        content = {"feats": torch.from_numpy(slide.features), "coords": torch.from_numpy(slide.coords), "model": "uni"}
+        torch.save(content, root / f"{name}.pt")
+    return root, Expected("dict of tensors", UNKNOWN)
+
+
+def npy(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    root.mkdir(parents=True)
+    for name, slide in slides.items():
+        np.save(root / f"{name}.npy", slide.features)
+    return root, Expected("NumPy", None)
+
+
+def npz(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    root.mkdir(parents=True)
+    for name, slide in slides.items():
+        np.savez(root / f"{name}.npz", features=slide.features, coords=slide.coords)
+    return root, Expected("NumPy", UNKNOWN)
+
+
+def npz_compressed(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    root.mkdir(parents=True)
+    for name, slide in slides.items():
+        np.savez_compressed(root / f"{name}.npz", slide.features)
+    return root, Expected("NumPy", None)
+
+
+Writer = Callable[[Path, dict[str, Slide]], tuple[Path, Expected]]
+WRITERS: tuple[Writer, ...] = (
+    clam_h5, clam_pt, trident_h5, trident_patches, trident_pt, stamp_today, stamp_older, stamp_oldest, slideflow,
+    torchmil_npy, torchmil_h5, pt_dict, npy, npz, npz_compressed,
+)  # fmt: skip
