@@ -107,9 +107,14 @@ def folder_cohort(path: Path, *, allow_missing: bool = False) -> Cohort:
     DataError : a file is missing or unusable.
     UsageError : an unknown key or a value of the wrong type in the YAML file.
     """
+    return read_cohort(cohort_file(path), allow_missing=allow_missing)
+
+
+def cohort_file(path: Path) -> CohortFile:
+    """What a folder or a YAML file says of its cohort; nothing else is opened. Raises as `folder_cohort`."""
     if not path.exists():
         raise DataError(f"cohort {path} does not exist. Expected a folder with {LABELS} and features, or a YAML file.")
-    return read_cohort(_from_folder(path) if path.is_dir() else _from_yaml(path), allow_missing=allow_missing)
+    return _from_folder(path) if path.is_dir() else _from_yaml(path)
 
 
 def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequence[str] = ()) -> Cohort:
@@ -127,7 +132,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
         slides=slides,
         tasks=tasks,
         in_features=width,
-        fingerprint=_fingerprint(slides, folder),
+        fingerprint=fingerprint(slides, folder),
         load=_loader(slides, folder, width),
         splits=file.splits,
         n_folds=file.n_folds,
@@ -215,13 +220,13 @@ def _matched(
     return kept, notes
 
 
-def _fingerprint(slides: pd.DataFrame, folder: FeatureFolder) -> str:
+def fingerprint(slides: pd.DataFrame, folder: FeatureFolder) -> str:
     """SHA-256 of labels, and of every feature file's size, first and last bytes; paths do not enter."""
     digest = hashlib.sha256(slides.to_csv(index=False, lineterminator="\n").encode())
     files = folder.paths
     for slide in slides["slide_id"]:
         try:
-            digest.update(f"{slide}\0".encode() + _ends(files[slide]))
+            digest.update(f"{slide}\0".encode() + file_ends(files[slide]))
         except OSError as error:
             raise FeatureFileError(
                 f"{files[slide]} cannot be read: {error.strerror}. Check the file and its rights."
@@ -229,7 +234,7 @@ def _fingerprint(slides: pd.DataFrame, folder: FeatureFolder) -> str:
     return digest.hexdigest()
 
 
-def _ends(path: Path) -> bytes:
+def file_ends(path: Path) -> bytes:
     """Size, first and last bytes of a file."""
     size = path.stat().st_size
     with path.open("rb") as file:

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-COMMANDS: dict[str, str] = {}
+if TYPE_CHECKING:
+    from milbench.cohort import CohortFile
+
+EXIT_OK, EXIT_PROBLEMS = 0, 1
+
+COMMANDS: dict[str, str] = {
+    "inspect": "say what a folder of features holds, and draft a cohort.yaml",
+    "check": "check labels against features; lists every problem, worst first",
+    "pack": "write a cohort once more in the layout that reads fastest",
+}
 """What each command does, in a line; `_add_<name>_flags` and `_<name>` below belong to it."""
 
 
@@ -18,6 +29,97 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 
 # ---- inspect, check, pack ------------------------------------------------------------------------
+
+
+def _add_inspect_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, metavar="PATH", help="folder of features, or of a whole cohort")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="label table (default: looked for beside)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the draft (default: ./cohort.yaml)")
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from milbench import inspection, show_data
+
+    console = Console(highlight=False)
+    found = inspection.inspect_folder(options.path, show_data.watcher(console))
+    labels, known = inspection.find_labels(options.labels or options.path, found.headers)
+    rows = [*inspection.facts(found), ("labels", f"{labels}, {known} of these slides" if labels else "none found")]
+    show_data.facts(console, rows)
+    for message in found.broken.values():
+        show_data.line(console, f"unreadable: {message}")
+    out = options.out or Path("cohort.yaml")
+    inspection.write_draft(inspection.draft(found, labels, options.path.resolve().name, out), out)
+    show_data.line(console, f"draft: {out}\nnext: milbench data check {out}\n      milbench run --cohort {out}")
+    return EXIT_OK
+
+
+def _add_check_flags(parser: argparse.ArgumentParser) -> None:
+    _add_cohort_flags(parser)
+    parser.add_argument("--splits", default="", metavar="NAME|FILE", help="protocol to count positives under")
+    parser.add_argument(
+        "--deep", action="store_true", help="read every value: NaN, zeros, constants, duplicates, checksums"
+    )
+
+
+def _check(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from milbench import show_data
+    from milbench.check import check_cohort
+
+    console = Console(highlight=False)
+    watch = show_data.watcher(console)
+    result = check_cohort(_cohort_file(options), watch, splits=options.splits, deep=options.deep)
+    show_data.check(console, result)
+    return EXIT_OK if result.passed else EXIT_PROBLEMS
+
+
+def _add_pack_flags(parser: argparse.ArgumentParser) -> None:
+    _add_cohort_flags(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the packed cohort goes")
+    parser.add_argument("--dtype", required=True, help="float16 (half the size, rounded) or float32")
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from milbench import show_data
+    from milbench.inspection import size
+    from milbench.pack import pack
+
+    console = Console(highlight=False)
+    done = pack(_cohort_file(options), options.out, options.dtype, show_data.watcher(console))
+    show_data.line(
+        console,
+        f"packed {done.written} slides ({done.kept} were there already), {size(done.bytes_before)} -> "
+        f"{size(done.bytes_after)}, largest rounding {done.largest_rounding:.1e} of the slide's largest value\n"
+        f"next: milbench run --cohort {done.cohort}",
+    )
+    return EXIT_OK
+
+
+def _add_cohort_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cohort", metavar="COHORT", help="your folder or YAML file, or a dataset such as tcga-brca")
+    parser.add_argument("--data-root", type=Path, metavar="FOLDER", help="where datasets lie (default: $MILBENCH_DATA)")
+
+
+def _cohort_file(options: argparse.Namespace) -> CohortFile:
+    """Where the cohort's labels and features lie, by path or by a dataset's name."""
+    import os
+
+    from milbench.cohort import cohort_file
+    from milbench.datasets import all_datasets
+    from milbench.errors import UsageError
+
+    path, entry = Path(options.cohort), all_datasets().get(options.cohort)
+    if path.exists() or entry is None:
+        return cohort_file(path)
+    if entry.file is None:
+        raise UsageError(f"{entry.name} is made on the fly: it has no files.")
+    root = options.data_root or os.environ.get("MILBENCH_DATA")
+    return entry.file(Path(root) if root else None)
 
 
 # ---- fetch, labels -------------------------------------------------------------------------------

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from milbench.cohort import Cohort
+from milbench.cohort import Cohort, CohortFile
 from milbench.errors import UsageError, unknown_name
 
 
@@ -32,6 +32,7 @@ class Dataset:
     tasks : binary tasks, in the order of the tables.
     splits : default protocol.
     load : makes the cohort.
+    file : where its labels and features lie below a data root; None for a cohort that needs no files.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Dataset:
     tasks: tuple[str, ...]
     splits: str
     load: Loader
+    file: Callable[[Path | None], CohortFile] | None = None
 
 
 _CATALOGUE: dict[str, Dataset] = {}

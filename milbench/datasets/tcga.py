@@ -43,8 +43,8 @@ COHORTS = (
 )  # fmt: skip
 
 
-def load_tcga(cohort: TCGA, data_root: Path | None, *, allow_missing: bool) -> Cohort:
-    """The cohort below ``data_root/tcga-<short>``.
+def tcga_file(cohort: TCGA, data_root: Path | None) -> CohortFile:
+    """Where the cohort lies below ``data_root/tcga-<short>``.
 
     Raises
     ------
@@ -61,7 +61,12 @@ def load_tcga(cohort: TCGA, data_root: Path | None, *, allow_missing: bool) -> C
         raise DataError(f"{name}: {missing}. {_expected_layout(cohort, data_root)}")
     # CLAM keeps h5_files/ and pt_files/ side by side: hand over their parent so that the reader may choose
     place = features if features.name == "features" else folder
-    file = CohortFile(name, labels, place, tasks=tuple(cohort.genes.split()), splits="m4", title=cohort.title)
+    return CohortFile(name, labels, place, tasks=tuple(cohort.genes.split()), splits="m4", title=cohort.title)
+
+
+def load_tcga(cohort: TCGA, data_root: Path | None, *, allow_missing: bool) -> Cohort:
+    """The cohort that `tcga_file` finds; raises as it does."""
+    file = tcga_file(cohort, data_root)
     read = read_cohort(file, allow_missing=allow_missing, notes=[cohort.note] if cohort.note else [])
     return replace(read, notes=(*read.notes, *_unexpected_counts(cohort, read)))
 
@@ -101,5 +106,6 @@ for _cohort in COHORTS:
             tasks=tuple(_cohort.genes.split()),
             splits="m4",
             load=partial(load_tcga, _cohort),
+            file=partial(tcga_file, _cohort),
         )
     )

@@ -1,0 +1,162 @@
+"""Pack: a cohort's features once more, in the layout that reads fastest; the source stays as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from milbench.bag import check_features
+from milbench.cohort import CohortFile, file_ends
+from milbench.errors import DataError, FeatureFileError, UsageError, unknown_name
+from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader, open_features
+from milbench.formats.hdf5 import opened
+from milbench.formats.packed import MARK, sha256
+from milbench.inspection import Watch
+from milbench.labels import PATIENT, SLIDE, read_labels
+
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What packing did.
+
+    Attributes
+    ----------
+    cohort : the cohort.yaml of the packed cohort.
+    written, kept : slides written now, and those that were there from an earlier call.
+    bytes_before, bytes_after : sizes of all files.
+    largest_rounding : the largest change of a value, relative to its slide's largest one.
+    """
+
+    cohort: Path
+    written: int
+    kept: int
+    bytes_before: int
+    bytes_after: int
+    largest_rounding: float
+
+
+def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
+    """Write `out/features/{slide}.h5`, `out/labels.csv` and `out/cohort.yaml`; goes on where it was stopped.
+
+    Raises
+    ------
+    FeatureFileError : a slide is unusable, or too large for float16.
+    UsageError : unknown dtype, or `out` is where the source lies.
+    """
+    if dtype not in DTYPES:
+        raise unknown_name("dtype", dtype, DTYPES)
+    slides, source = read_labels(file.labels, file.tasks or None), open_features(file.features)
+    _refuse_source(out, source)
+    target = out / "features"
+    _make(target)
+    wanted = [slide for slide in slides["slide_id"] if slide in source.paths]
+    there = {slide for slide in wanted if (target / f"{slide}.h5").exists()}
+    roundings = [_pack_slide(source, slide, target / f"{slide}.h5", dtype) for slide in watch(wanted, "packing")]
+    cohort = _write_cohort(file, slides, out)
+    before = sum(source.paths[slide].stat().st_size for slide in wanted)
+    after = sum((target / f"{slide}.h5").stat().st_size for slide in wanted)
+    return Packed(cohort, len(wanted) - len(there), len(there), before, after, max(roundings, default=0.0))
+
+
+def _refuse_source(out: Path, source: FeatureFolder) -> None:
+    target = (out / "features").resolve()
+    for path in source.paths.values():
+        if path.resolve().parent == target:
+            raise UsageError(f"{out} holds the source itself. Name another folder with --out; nothing is overwritten.")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be made: {error.strerror}. Name another folder with --out.") from error
+
+
+def _pack_slide(source: FeatureFolder, slide: str, target: Path, dtype: str) -> float:
+    """Largest relative rounding of one slide, written now or there already.
+
+    Raises
+    ------
+    FeatureFileError : see `pack`.
+    UsageError : `target` was made from another file or with another dtype.
+    """
+    identity = hashlib.sha256(file_ends(source.paths[slide])).hexdigest()
+    if target.exists():
+        return _earlier(target, identity, dtype)
+    content, header = source.load(slide), source.header(slide)
+    features = check_features(content.features, str(source.paths[slide]))
+    stored = features.to(DTYPES[dtype])
+    if not torch.isfinite(stored).all():
+        raise FeatureFileError(
+            f"{source.paths[slide]}: values up to {features.abs().max():.3g} do not fit float16 (65504). "
+            "Pack with --dtype float32."
+        )
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    rounding = _rounding(features, stored)
+    _write(temporary, stored.numpy(), content, header, {"source": identity, "largest_rounding": rounding})
+    temporary.replace(target)
+    return rounding
+
+
+def _earlier(target: Path, identity: str, dtype: str) -> float:
+    """Rounding of a slide that an earlier call packed from the same file; another file is refused."""
+    with opened(target) as file:
+        stored = file["features"].dtype.name
+        rounding = float(file.attrs.get("largest_rounding", 0.0))
+        same = file.attrs.get(MARK) == VERSION and file.attrs.get("source") == identity and stored == dtype
+    if not same:
+        raise UsageError(
+            f"{target} was made from another file or as {stored}. Name another folder with --out; nothing is overwritten."
+        )
+    return rounding
+
+
+def _write(
+    path: Path, features: np.ndarray, content: SlideFeatures, header: SlideHeader, made: Mapping[str, Any]
+) -> None:
+    with h5py.File(path, "w", libver="latest") as file:
+        file.create_dataset("features", data=features)  # contiguous: neither chunks nor compression
+        if content.coords is not None:
+            file.create_dataset("coords", data=content.coords.numpy())
+        if content.instance_labels is not None:
+            file.create_dataset("instance_labels", data=content.instance_labels.numpy())
+        told = {
+            "unit": header.unit, "patch_size": header.patch_size, "encoder": header.encoder,
+            "magnification": header.magnification, "source_dtype": header.dtype,
+        }  # fmt: skip
+        file.attrs.update({MARK: VERSION, "sha256": sha256(features), **made})
+        file.attrs.update({name: value for name, value in told.items() if value})
+
+
+def _rounding(features: torch.Tensor, stored: torch.Tensor) -> float:
+    """Largest change relative to the largest value."""
+    largest = features.abs().max().double()
+    return float((features.double() - stored.double()).abs().max() / largest) if largest else 0.0
+
+
+def _write_cohort(file: CohortFile, slides: pd.DataFrame, out: Path) -> Path:
+    tasks = [column for column in slides if column not in ("slide_id", "patient_id")]
+    table = slides.rename(columns={"patient_id": PATIENT, "slide_id": SLIDE})[[PATIENT, SLIDE, *tasks]]
+    table.astype(dict.fromkeys(tasks, "Int64")).to_csv(out / "labels.csv", index=False)
+    splits = str(Path(file.splits).resolve()) if Path(file.splits).exists() else file.splits
+    values = {
+        "name": file.name, "labels": "labels.csv", "features": "features", "tasks": tasks, "splits": splits,
+        "feature_scaling": file.feature_scaling, "n_folds": file.n_folds, "title": file.title,
+        "model": dict(file.model), "trainer": dict(file.trainer),
+    }  # fmt: skip
+    path = out / "cohort.yaml"
+    path.write_text(yaml.safe_dump({key: value for key, value in values.items() if value}, sort_keys=False))
+    return path
