@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
 import pandas as pd
 import torch
 import yaml
+from safetensors.torch import save_file
+from torch import Tensor
 
 from milbench.bag import check_features
 from milbench.cohort import CohortFile, file_ends
 from milbench.errors import DataError, FeatureFileError, UsageError, unknown_name
 from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader, open_features
-from milbench.formats.hdf5 import opened
-from milbench.formats.packed import MARK, sha256
+from milbench.formats.packed import MARK, SUFFIX, facts, head, opened, sha256
 from milbench.inspection import Watch
 from milbench.labels import PATIENT, SLIDE, read_labels
 
@@ -49,7 +49,7 @@ class Packed:
 
 
 def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
-    """Write `out/features/{slide}.h5`, `out/labels.csv` and `out/cohort.yaml`; goes on where it was stopped.
+    """Write `out/features/{slide}.safetensors`, `out/labels.csv` and `out/cohort.yaml`; goes on where it was stopped.
 
     Raises
     ------
@@ -63,11 +63,11 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
     target = out / "features"
     _make(target)
     wanted = [slide for slide in slides["slide_id"] if slide in source.paths]
-    there = {slide for slide in wanted if (target / f"{slide}.h5").exists()}
-    roundings = [_pack_slide(source, slide, target / f"{slide}.h5", dtype) for slide in watch(wanted, "packing")]
+    there = {slide for slide in wanted if (target / f"{slide}{SUFFIX}").exists()}
+    roundings = [_pack_slide(source, slide, target / f"{slide}{SUFFIX}", dtype) for slide in watch(wanted, "packing")]
     cohort = _write_cohort(file, slides, out)
     before = sum(source.paths[slide].stat().st_size for slide in wanted)
-    after = sum((target / f"{slide}.h5").stat().st_size for slide in wanted)
+    after = sum((target / f"{slide}{SUFFIX}").stat().st_size for slide in wanted)
     return Packed(cohort, len(wanted) - len(there), len(there), before, after, max(roundings, default=0.0))
 
 
@@ -106,42 +106,35 @@ def _pack_slide(source: FeatureFolder, slide: str, target: Path, dtype: str) -> 
         )
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     rounding = _rounding(features, stored)
-    _write(temporary, stored.numpy(), content, header, {"source": identity, "largest_rounding": rounding})
+    _write(temporary, stored, content, header, {"source": identity, "largest_rounding": rounding})
     temporary.replace(target)
     return rounding
 
 
 def _earlier(target: Path, identity: str, dtype: str) -> float:
     """Rounding of a slide that an earlier call packed from the same file; another file is refused."""
+    stored = head(target).dtype
     with opened(target) as file:
-        stored = file["features"].dtype.name
-        rounding = float(file.attrs.get("largest_rounding", 0.0))
-        same = file.attrs.get(MARK) == VERSION and file.attrs.get("source") == identity and stored == dtype
-    if not same:
+        told = facts(file)
+    if (told.get("version"), told.get("source"), stored) != (VERSION, identity, dtype):
         raise UsageError(
             f"{target} was made from another file or as {stored}. Name another folder with --out; nothing is overwritten."
         )
-    return rounding
+    return float(told["largest_rounding"])
 
 
-def _write(
-    path: Path, features: np.ndarray, content: SlideFeatures, header: SlideHeader, made: Mapping[str, Any]
-) -> None:
-    with h5py.File(path, "w", libver="latest") as file:
-        file.create_dataset("features", data=features)  # contiguous: neither chunks nor compression
-        if content.coords is not None:
-            file.create_dataset("coords", data=content.coords.numpy())
-        if content.instance_labels is not None:
-            file.create_dataset("instance_labels", data=content.instance_labels.numpy())
-        told = {
-            "unit": header.unit, "patch_size": header.patch_size, "encoder": header.encoder,
-            "magnification": header.magnification, "source_dtype": header.dtype,
-        }  # fmt: skip
-        file.attrs.update({MARK: VERSION, "sha256": sha256(features), **made})
-        file.attrs.update({name: value for name, value in told.items() if value})
+def _write(path: Path, features: Tensor, content: SlideFeatures, header: SlideHeader, made: Mapping[str, Any]) -> None:
+    told = {
+        "version": VERSION, "sha256": sha256(features), **made, "unit": header.unit, "patch_size": header.patch_size,
+        "encoder": header.encoder, "magnification": header.magnification, "source_dtype": header.dtype,
+    }  # fmt: skip
+    tensors = {"features": features, "coords": content.coords, "instance_labels": content.instance_labels}
+    # one text, since safetensors keeps several entries in no fixed order and files should come out the same
+    metadata = {MARK: json.dumps({name: value for name, value in told.items() if value not in ("", None)})}
+    save_file({name: t.contiguous() for name, t in tensors.items() if t is not None}, path, metadata)
 
 
-def _rounding(features: torch.Tensor, stored: torch.Tensor) -> float:
+def _rounding(features: Tensor, stored: Tensor) -> float:
     """Largest change relative to the largest value."""
     largest = features.abs().max().double()
     return float((features.double() - stored.double()).abs().max() / largest) if largest else 0.0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAST, Milbench, make_folder_cohort, write_h5
+from safetensors.torch import save_file
 
 from milbench.check import check_cohort
 from milbench.cohort import cohort_file, folder_cohort
@@ -25,7 +26,7 @@ def sums(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_a_pack_holds_the_same_slides_contiguous(cohort_folder: Path, tmp_path: Path, dtype: str) -> None:
+def test_a_pack_holds_the_same_slides(cohort_folder: Path, tmp_path: Path, dtype: str) -> None:
     before = sums(cohort_folder)
     done = packed(cohort_folder, tmp_path / "out", dtype)
     source, copy = folder_cohort(cohort_folder), folder_cohort(done.cohort)
@@ -35,9 +36,7 @@ def test_a_pack_holds_the_same_slides_contiguous(cohort_folder: Path, tmp_path: 
         a, b = source.load(slide), copy.load(slide)
         assert torch.equal(a.features.to(getattr(torch, dtype)), b.features)
         assert torch.equal(a.coords, b.coords)
-        with h5py.File(tmp_path / "out" / "features" / f"{slide}.h5") as file:
-            assert file["features"].chunks is None
-            assert file["features"].compression is None
+        assert b.features.is_contiguous()
     assert (done.largest_rounding > 0) == (dtype == "float16")
     assert done.largest_rounding < 2**-11
     assert copy.fingerprint != source.fingerprint
@@ -85,8 +84,8 @@ def test_values_beyond_float16_are_refused_by_name(cohort_folder: Path, tmp_path
 def test_damage_is_found_by_the_checksum(cohort_folder: Path, tmp_path: Path) -> None:
     done = packed(cohort_folder, tmp_path / "out", "float32")
     path = sorted((tmp_path / "out" / "features").iterdir())[0]
-    with h5py.File(path, "a") as file:
-        file["features"][0, 0] += 1
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     result = check_cohort(cohort_file(done.cohort), lambda slides, _: slides, deep=True)
     assert any("checksum is wrong" in problem.what and path.name in problem.what for problem in result.problems)
 
@@ -118,3 +117,27 @@ def test_a_packed_cohort_runs(cohort_folder: Path, milbench_here: Milbench) -> N
     assert "packed 48 slides (0 were there already)" in said.stdout
     flags = ("--models", "mean_pooling", "--folds", "0", "--workers", "1", *FAST)
     assert milbench_here("run", "--cohort", "out/cohort.yaml", *flags).returncode == 0
+
+
+@pytest.mark.parametrize("share", [0, 0.02, 0.5, 0.99])
+def test_a_pack_that_was_cut_is_refused_by_name(cohort_folder: Path, tmp_path: Path, share: float) -> None:
+    done = packed(cohort_folder, tmp_path / "out")
+    path = sorted((tmp_path / "out" / "features").iterdir())[1]
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    reader = open_features(done.cohort.parent / "features")
+    for use in (reader.load, reader.header):
+        with pytest.raises(FeatureFileError, match=rf"{path.name} is no readable safetensors file"):
+            use(path.name.removesuffix(".safetensors"))
+
+
+def test_other_safetensors_files_are_read_too(tmp_path: Path) -> None:
+    save_file({"features": torch.ones(3, 4)}, tmp_path / "a.safetensors")
+    save_file({"x": torch.ones(3, 4)}, tmp_path / "b.safetensors")
+    save_file({"features": torch.ones(3, 4, dtype=torch.int32)}, tmp_path / "c.safetensors")
+    reader = open_features(tmp_path)
+    assert reader.layout.startswith("safetensors: 3 ")
+    assert torch.equal(reader.load("a").features, torch.ones(3, 4))
+    with pytest.raises(FeatureFileError, match=r"b\.safetensors has no tensor 'features'"):
+        reader.header("b")
+    with pytest.raises(FeatureFileError, match=r"c\.safetensors: 'features' is torch\.int32"):
+        reader.load("c")

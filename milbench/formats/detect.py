@@ -23,11 +23,19 @@ from milbench.formats import (
     trident,
 )
 
-HDF5_FORMATS = (packed, stamp, trident, clam)
+HDF5_FORMATS = (stamp, trident, clam)
 """In the order in which they are asked: each knows a file by what the later ones would overlook."""
 
-PLACES = (("h5_files", ".h5"), ("", ".h5"), ("pt_files", ".pt"), ("", ".pt"), ("", ".npy"), ("", ".npz"))
-"""Where features may lie, best first: HDF5 has coordinates and a header that tells its size."""
+PLACES = (
+    ("", packed.SUFFIX),
+    ("h5_files", ".h5"),
+    ("", ".h5"),
+    ("pt_files", ".pt"),
+    ("", ".pt"),
+    ("", ".npy"),
+    ("", ".npz"),
+)
+"""Where features may lie, best first: packs are made to be read, HDF5 has coordinates and a header that tells its size."""
 
 SAMPLE = 5
 """Files that are opened to recognise a layout: the first may be the broken one."""
@@ -61,16 +69,14 @@ def recognise(folder: Path) -> FeatureFolder:
     if not found:
         raise FeatureFileError(
             f"{folder} holds no features that milbench knows. Looked for: {{slide}}.h5 (CLAM, TRIDENT, STAMP, torchmil), "
-            "{slide}.pt (CLAM, slideflow, TRIDENT), {slide}.npy, {slide}.npz; also in h5_files/, pt_files/ and "
+            "{slide}.pt (CLAM, slideflow, TRIDENT), {slide}.npy, {slide}.npz, {slide}.safetensors; also in h5_files/, pt_files/ and "
             "TRIDENT's features_{encoder}/."
         )
     best = found[0]
     layout = LAYOUTS[best.suffix](best)
     text = f"{layout.name}: {len(best.paths)} {best.suffix} files in {best.folder} ({layout.evidence})"
     if len(found) > 1:
-        text += (
-            f", preferred over {len(found[1].paths)} {found[1].suffix} files: HDF5 first, CLAM's own subfolders first"
-        )
+        text += f", preferred over {len(found[1].paths)} {found[1].suffix} files: packs first, then HDF5, then CLAM's own subfolders"
     return FeatureFolder(text, best.paths, layout.read, layout.head)
 
 
@@ -132,6 +138,19 @@ def _pt_layout(place: Place) -> Layout:
     return Layout(clam.NAME, "one tensor a slide", tensors.read, tensors.head)
 
 
+def _packed_layout(place: Place) -> Layout:
+    marked = False
+    for path in _sample(place):
+        try:
+            with packed.opened(path) as file:
+                marked = bool(packed.facts(file))
+                break
+        except FeatureFileError:
+            continue
+    name = packed.NAME if marked else "safetensors"
+    return Layout(name, "one file a slide", packed.read, packed.head)
+
+
 def _npy_layout(place: Place) -> Layout:
     if torchmil.recognises(place.folder, ".npy"):
         return _torchmil(place)
@@ -152,5 +171,5 @@ def _sample(place: Place) -> list[Path]:
 
 
 LAYOUTS: Mapping[str, Callable[[Place], Layout]] = {
-    ".h5": _h5_layout, ".pt": _pt_layout, ".npy": _npy_layout, ".npz": _npz_layout,
+    packed.SUFFIX: _packed_layout, ".h5": _h5_layout, ".pt": _pt_layout, ".npy": _npy_layout, ".npz": _npz_layout,
 }  # fmt: skip

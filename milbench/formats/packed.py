@@ -1,59 +1,101 @@
-"""milbench's own layout, made by `milbench data pack`: one contiguous dataset a slide, the fastest to read.
+"""milbench's own layout, made by `milbench data pack`: `{slide}.safetensors`, mapped into memory and never copied.
 
-`features` float16 or float32 without chunks or compression, `coords` if there were any, and on the file the
-attributes `milbench_pack` (version), `sha256` (of the features' bytes), `unit`, `patch_size`, `encoder`,
-`magnification`, `source_dtype`, `source` (identity of the file that it was made from) and `largest_rounding`
-(relative to the slide's largest value). All of them enter the cohort's fingerprint with the file's bytes.
+Tensors `features` (float16 or float32), `coords` and `instance_labels` if there were any. The metadata `milbench_pack`
+is a JSON text: `version`, `sha256` of the features' bytes, `source` (identity of the file that it was made from),
+`source_dtype`, `largest_rounding` (relative to the slide's largest value), `unit`, `patch_size`, `encoder`,
+`magnification`. All of it enters the cohort's fingerprint with the file's bytes. Other safetensors files with a
+tensor `features` are read as well.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
-from milbench.formats import UNKNOWN
-from milbench.formats.hdf5 import StoredCoords, StoredSlide, feature_dataset, number, opened, optional, text, values
+from milbench.errors import FeatureFileError
+from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
+from milbench.formats.shapes import FLOATS, as_bag, bag_shape, coordinates
 
-NAME = "milbench pack"
-MARK = "milbench_pack"
-
-
-def recognises(path: Path, file: h5py.File) -> bool:
-    """Whether `milbench data pack` made this file."""
-    return MARK in file.attrs
+NAME, SUFFIX, MARK = "milbench pack", ".safetensors", "milbench_pack"
+DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
-def describe(path: Path, file: h5py.File) -> StoredSlide:
-    """Where a pack keeps a slide."""
-    stored, attributes = optional(path, file, "coords"), file.attrs
-    unit, size = text(attributes, "unit") or UNKNOWN, number(attributes, "patch_size")
-    return StoredSlide(
-        feature_dataset(path, file, "features"),
-        None if stored is None else StoredCoords(lambda: values(stored), unit, size),
-        encoder=text(attributes, "encoder"),
-        magnification=number(attributes, "magnification"),
-        instance_labels=optional(path, file, "instance_labels"),
-    )
+def read(path: Path) -> SlideFeatures:
+    """Features [N, D], coordinates and truth of one slide; pages are read when they are used."""
+    with opened(path) as file:
+        told, names = facts(file), set(file.keys())
+        features = as_bag(_features(path, file))
+        coords = None
+        if "coords" in names:
+            coords = coordinates(path, file.get_tensor("coords").numpy(), len(features), told.get("unit", UNKNOWN))
+        truth = file.get_tensor("instance_labels") if "instance_labels" in names else None
+        return SlideFeatures(features, coords, told.get("patch_size"), told.get("unit", UNKNOWN), truth)
+
+
+def head(path: Path) -> SlideHeader:
+    """Sizes of one slide, from the file's header."""
+    with opened(path) as file:
+        told, names = facts(file), set(file.keys())
+        if "features" not in names:
+            _features(path, file)
+        stored = file.get_slice("features")
+        return SlideHeader(
+            *bag_shape(stored.get_shape()),
+            DTYPES.get(stored.get_dtype(), stored.get_dtype()),
+            told.get("unit", UNKNOWN) if "coords" in names else "",
+            told.get("patch_size"),
+            told.get("encoder", ""),
+            told.get("magnification"),
+        )
+
+
+def facts(file: Any) -> dict[str, Any]:
+    """What a pack says of itself; empty where another tool made the file."""
+    told = json.loads((file.metadata() or {}).get(MARK, "{}"))
+    return told if isinstance(told, dict) else {}
 
 
 def checksum_problem(path: Path) -> str:
     """What is wrong with a pack's bytes; empty if they are as they were written, or `path` is no pack."""
-    if path.suffix != ".h5":
+    if path.suffix != SUFFIX:
         return ""
     with opened(path) as file:
-        if MARK not in file.attrs:
-            return ""
-        found = sha256(values(file["features"]))
-        return (
-            ""
-            if found == text(file.attrs, "sha256")
-            else f"{path}: the features' checksum is wrong, the file was damaged"
-        )
+        told = facts(file)
+        damaged = told and sha256(_features(path, file)) != told.get("sha256")
+    return f"{path}: the features' checksum is wrong, the file was damaged" if damaged else ""
 
 
-def sha256(features: np.ndarray) -> str:
+def sha256(features: Tensor) -> str:
     """Hash of the features' bytes, as `data pack` stores it."""
-    return hashlib.sha256(np.ascontiguousarray(features).data).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(features.numpy()).data).hexdigest()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The open file; anything that safetensors dislikes about it becomes a `FeatureFileError`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FeatureFileError(
+            f"{path} is no readable safetensors file ({error}). Delete it and pack or extract this slide again."
+        ) from error
+
+
+def _features(path: Path, file: Any) -> Tensor:
+    if "features" not in file.keys():  # noqa: SIM118 - no mapping, it only has keys()
+        raise FeatureFileError(f"{path} has no tensor 'features' (tensors: {', '.join(file.keys())}).")
+    features: Tensor = file.get_tensor("features")
+    if features.dtype not in FLOATS or features.ndim == 0:
+        raise FeatureFileError(
+            f"{path}: 'features' is {features.dtype} of shape {tuple(features.shape)}; expected floats (patches, width)."
+        )
+    return features

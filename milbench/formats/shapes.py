@@ -47,11 +47,19 @@ def coordinates(path: Path, stored: np.ndarray, n_patches: int, unit: str) -> Te
     coords = coords.reshape(0, 2) if coords.size == 0 else coords
     if len(coords) != n_patches:
         raise FeatureFileError(f"{path}: {n_patches} patches but {len(coords)} coordinates. Extract this slide again.")
-    whole = unit not in (PIXELS, CENTRES) or (coords.dtype.kind in "iuf" and np.array_equal(coords, np.trunc(coords)))
+    whole = unit not in (PIXELS, CENTRES) or coords.dtype.kind in "iu" or _whole(coords)
     if coords.ndim != 2 or coords.shape[1] != 2 or coords.dtype.kind not in "iuf" or not whole:
         raise FeatureFileError(
             f"{path}: 'coords' is {coords.dtype} of shape {coords.shape}; expected whole level-0 pixels (patches, 2). "
             "Extract this slide again."
         )
-    kept = coords.astype(np.int64) if unit in (PIXELS, CENTRES) else coords.astype(coords.dtype.newbyteorder("="))
+    kept = (
+        coords.astype(np.int64, copy=False)
+        if unit in (PIXELS, CENTRES)
+        else coords.astype(coords.dtype.newbyteorder("="))
+    )
     return torch.from_numpy(kept)
+
+
+def _whole(coords: np.ndarray) -> bool:
+    return coords.dtype.kind == "f" and np.array_equal(coords, np.trunc(coords))
