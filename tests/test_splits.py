@@ -127,7 +127,7 @@ def official_fingerprints() -> dict[str, list[str]]:
 @pytest.mark.skipif(not TABLES.exists(), reason="the label tables are not beside the checkout")
 @pytest.mark.parametrize("name", ["brca", "crc", "gbmlgg", "luad", "ucec"])
 def test_m4_reproduces_the_official_partition_of_the_real_cohorts(name: str) -> None:
-    slides = read_labels(TABLES / f"all_{name}.csv")
+    slides = read_labels(TABLES / f"all_{name}.csv").slides
     split = make_split(slides, [c for c in slides if not c.endswith("_id")], "m4")
 
     def sha1(fold: int, role: str) -> str:
