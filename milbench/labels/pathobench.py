@@ -33,5 +33,7 @@ def read(path: Path, table: TextTable, tasks: Sequence[str] | None) -> LabelTabl
     """
     folds = fold_columns(table.cells)
     names = task_columns(path, list(table.cells), (PATIENT, SLIDE, *folds), tasks)
-    note = f"labels: {path.name} is a Patho-Bench table; its {len(folds)} fold columns are used where `splits:` names it"
+    note = (
+        f"labels: {path.name} is a Patho-Bench table; its {len(folds)} fold columns are used where `splits:` names it"
+    )
     return slide_table(path, table.cells, names, [note, *table.notes])
