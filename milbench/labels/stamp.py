@@ -65,9 +65,8 @@ def _owners(path: Path, table: TextTable, slides: Path | None) -> tuple[pd.DataF
     refuse_blank(place, source.cells, (PATIENT, FILE))
     slide_ids = source.cells[FILE].map(_slide_id)
     refuse_repeated(place, slide_ids, "slide id")
-    return pd.DataFrame({"slide_id": slide_ids, "patient_id": source.cells[PATIENT]}), (
-        source.notes if slides is not None else ()
-    )
+    owners = pd.DataFrame({"slide_id": slide_ids, "patient_id": source.cells[PATIENT]}).astype(object)
+    return owners, source.notes if slides is not None else ()
 
 
 def _slide_id(file: str) -> str:

@@ -49,9 +49,9 @@ def to_split(path: Path, foreign: ForeignSplit, slides: pd.DataFrame, tasks: Seq
     notes = [
         f"splits: {path.name} is of {foreign.tool}, {len(folds)} folds of {what} ids",
         *_unknown(foreign, patient_of),
+        *(_unlisted(foreign, slides) if what == "slide" else []),
+        *_several_test_sides(table),
     ]
-    if what == "slide":
-        notes += _unlisted(foreign, slides)
     without = [fold for fold in range(len(folds)) if not (table[f"fold_{fold}"] == "val").any()]
     if without:
         table = _with_validation(table, patient_labels(slides, tasks), without)
@@ -104,16 +104,24 @@ def _refuse_gaps(path: Path, folds: Sequence[Roles], patients: Sequence[str]) ->
 def _unknown(foreign: ForeignSplit, patient_of: Mapping[str, str]) -> list[str]:
     ids = dict.fromkeys(name for roles in foreign.folds for name in roles)
     unknown = [name for name in ids if name not in patient_of]
-    return [
-        f"{len(unknown)} of {len(ids)} ids of the split are not in the cohort ({', '.join(unknown[:3])}): ignored"
-    ] * bool(unknown)
+    shown = ", ".join(unknown[:3])
+    return (
+        [f"{len(unknown)} of {len(ids)} ids of the split are not in the cohort ({shown}): ignored"] if unknown else []
+    )
 
 
 def _unlisted(foreign: ForeignSplit, slides: pd.DataFrame) -> list[str]:
     """A note on slides that follow their patient, since another of the patient's slides is listed."""
     listed = {name for roles in foreign.folds for name in roles}
     count = int((~slides["slide_id"].isin(listed)).sum())
-    return [f"{count} slides are not in the split: each follows the other slides of its patient"] * bool(count)
+    return [f"{count} slides are not in the split: each follows the other slides of its patient"] if count else []
+
+
+def _several_test_sides(table: pd.DataFrame) -> list[str]:
+    is_test = table.drop(columns="patient_id") == "test"
+    if is_test.nunique(axis=1).max() == 1:
+        return []
+    return ["the test side differs between folds: the spread over folds is also that of the test patients"]
 
 
 def _with_validation(table: pd.DataFrame, labels: np.ndarray, folds: Sequence[int]) -> pd.DataFrame:

@@ -37,7 +37,9 @@ def site(patients: NDArray[np.object_], labels: NDArray[np.bool_], n_folds: int)
             f"test side of whole sites need at least {n_folds + 1}. Use --splits kfold."
         )
     columns = np.column_stack([np.ones(len(patients), dtype=bool), labels])
-    counts = np.stack([np.bincount(site_of, weights=column) for column in columns.T], axis=1).astype(np.float64)  # [sites, 1 + L]
+    counts = np.stack([np.bincount(site_of, weights=column) for column in columns.T], axis=1).astype(
+        np.float64
+    )  # [sites, 1 + L]
     shares = np.array([TEST_SHARE, *np.full(n_folds, (1 - TEST_SHARE) / n_folds)])
     side_of = _whole_sites(counts, shares)[site_of]
     return role_table(patients, side_of == 0, side_of - 1)
