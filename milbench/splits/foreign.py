@@ -15,6 +15,8 @@ from milbench.splits.table import TEST_SEED, Split
 
 VALIDATION_SHARE = 0.2
 
+SIDES_DIFFER = "the test side differs between folds: the spread over folds is also that of the test patients"
+
 Roles = Mapping[str, str]
 """Role by slide or patient id, in one fold."""
 
@@ -50,7 +52,7 @@ def to_split(path: Path, foreign: ForeignSplit, slides: pd.DataFrame, tasks: Seq
         f"splits: {path.name} is of {foreign.tool}, {len(folds)} folds of {what} ids",
         *_unknown(foreign, patient_of),
         *(_unlisted(foreign, slides) if what == "slide" else []),
-        *_several_test_sides(table),
+        *([SIDES_DIFFER] if Split(table, "").test_side_differs else []),
     ]
     without = [fold for fold in range(len(folds)) if not (table[f"fold_{fold}"] == "val").any()]
     if without:
@@ -115,13 +117,6 @@ def _unlisted(foreign: ForeignSplit, slides: pd.DataFrame) -> list[str]:
     listed = {name for roles in foreign.folds for name in roles}
     count = int((~slides["slide_id"].isin(listed)).sum())
     return [f"{count} slides are not in the split: each follows the other slides of its patient"] if count else []
-
-
-def _several_test_sides(table: pd.DataFrame) -> list[str]:
-    is_test = table.drop(columns="patient_id") == "test"
-    if is_test.nunique(axis=1).max() == 1:
-        return []
-    return ["the test side differs between folds: the spread over folds is also that of the test patients"]
 
 
 def _with_validation(table: pd.DataFrame, labels: np.ndarray, folds: Sequence[int]) -> pd.DataFrame:

@@ -39,6 +39,11 @@ class Split:
         """Number of folds k."""
         return len(self.table.columns) - 1
 
+    @property
+    def test_side_differs(self) -> bool:
+        """Whether a patient is tested in one fold and not in another, as in other tools' cross-validation."""
+        return bool(((self.table.drop(columns="patient_id") == "test").nunique(axis=1) > 1).any())
+
     @cached_property
     def sha256(self) -> str:
         """Hash of the table; stands in every trial's identity."""

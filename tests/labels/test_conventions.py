@@ -261,3 +261,17 @@ def test_a_folder_with_two_label_tables_asks_which_is_meant(cohort_folder: Path)
     write(cohort_folder / "clini.csv", CLINI)
     with pytest.raises(DataError, match=r"holds labels\.csv and clini\.csv; which is meant\? Say so in a cohort\.yaml"):
         folder_cohort(cohort_folder)
+
+
+def test_a_folder_with_patho_benchs_table_is_a_cohort_with_its_splits(cohort_folder: Path) -> None:
+    rows = pd.read_csv(cohort_folder / "labels.csv", dtype=str)
+    rows.assign(fold_0="train").to_csv(cohort_folder / "k=all.tsv", sep="\t", index=False)
+    (cohort_folder / "labels.csv").unlink()
+    cohort = folder_cohort(cohort_folder)
+    assert (cohort.tasks, cohort.splits) == (("A", "B"), str(cohort_folder / "k=all.tsv"))
+
+
+def test_a_protocols_name_wins_over_a_folder_of_that_name(cohort_folder: Path) -> None:
+    (cohort_folder / "m4").mkdir()
+    path = write(cohort_folder / "c.yaml", "name: c\nlabels: labels.csv\nfeatures: features\nsplits: m4\n")
+    assert folder_cohort(path).splits == "m4"

@@ -245,7 +245,9 @@ def test_a_mistake_of_the_command_ends_with_exit_code_2(
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
-def test_a_run_and_its_report_take_another_test_side_in_every_fold(milbench: Milbench, cohort_folder: Path) -> None:
+def test_a_run_and_its_report_take_another_test_side_in_every_fold(
+    milbench: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
     patients = sorted(set(pd.read_csv(cohort_folder / "labels.csv")["case_id"]))
     sides = [patients[:12], patients[12:26]]
     folds = [{"train_patients": sorted(set(patients) - set(side)), "test_patients": side} for side in sides]
@@ -253,4 +255,5 @@ def test_a_run_and_its_report_take_another_test_side_in_every_fold(milbench: Mil
     words = ("--cohort", str(cohort_folder), "--splits", str(cohort_folder / "splits.json"), "--models", "tiny")
     done = milbench("run", *words, "--run", "out", "--workers", "1", *FAST)
     assert done.returncode == 0, done.stderr
-    assert milbench("report", "out").returncode == 0
+    assert milbench("report", "out", "--out", "report").returncode == 0
+    assert "variability of training and of the test patients" in (tmp_path / "report" / "index.md").read_text()
