@@ -70,6 +70,7 @@ def test_an_id_that_reads_like_a_missing_value_stays_an_id(tmp_path: Path) -> No
     ("text", "message"),
     [
         ("case,slide_id,A\np,s,1\n", "column 'case_id' is missing"),
+        ("case_id;slide_id;A\np;s;1\n", "seem to be separated by ';': save it with commas"),
         ("case_id,slide_id\np,s\n", "no task column"),
         ("case_id,slide_id,A\np,s,2\n", r"column 'A' holds '2' for slide s \(line 2\); expected 0, 1 or blank"),
         ("case_id,slide_id,A\np,s,Y_TP53\n", "holds 'Y_TP53'"),

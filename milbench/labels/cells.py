@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -79,17 +80,16 @@ def _workbook(path: Path) -> tuple[Rows, tuple[str, ...]]:
     from openpyxl.utils.exceptions import InvalidFileException
 
     try:
-        book = load_workbook(path, read_only=True, data_only=True)
-        sheet = book.worksheets[0]
-        rows = [(line, [_text(cell) for cell in row]) for line, row in enumerate(sheet.iter_rows(values_only=True), 1)]
-        names = book.sheetnames
-        book.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of styles and validations that cells do not depend on
+            sheets = load_workbook(path, data_only=True).worksheets
+        rows = [(n, [_text(cell) for cell in row]) for n, row in enumerate(sheets[0].iter_rows(values_only=True), 1)]
     except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile, InvalidFileException) as error:
         raise LabelTableError(
             f"{path} cannot be read as an Excel workbook ({error}). Save it as .xlsx again, or as CSV."
         ) from error
-    notes = (f"{path.name}: only the first of {len(names)} sheets was read ('{names[0]}')",) if len(names) > 1 else ()
-    return [(line, cells) for line, cells in rows if any(cells)], notes
+    note = f"{path.name}: only the first of {len(sheets)} sheets was read ('{sheets[0].title}')"
+    return [(line, cells) for line, cells in rows if any(cells)], (note,) if len(sheets) > 1 else ()
 
 
 def _text(cell: Any) -> str:

@@ -23,7 +23,7 @@ FILE = re.compile(r"splits_(\d+)\.csv")  # not splits_0_bool.csv nor splits_0_de
 def find(path: Path) -> list[Path]:
     """The split files in a folder by number, or the one file; empty if they are not CLAM's."""
     if path.is_file():
-        return [path] if _header(path)[1:] == list(ROLES) else []
+        return [path] if path.suffix == ".csv" and _sides(_rows(path)[0]) == set(ROLES) else []
     numbered = {int(match[1]): file for file in path.iterdir() if (match := FILE.fullmatch(file.name))}
     return [numbered[number] for number in sorted(numbered)]
 
@@ -42,8 +42,9 @@ def read(path: Path) -> ForeignSplit:
     return ForeignSplit("CLAM", [_roles(file) for file in files])
 
 
-def _header(path: Path) -> list[str]:
-    return _rows(path)[0] if path.suffix == ".csv" else []
+def _sides(header: list[str]) -> set[str]:
+    """The named columns; pandas' index has no name, or "Unnamed: 0" once it was read and saved again."""
+    return {name for name in header if name and not name.startswith("Unnamed")}
 
 
 def _rows(path: Path) -> list[list[str]]:
@@ -56,15 +57,15 @@ def _rows(path: Path) -> list[list[str]]:
 
 def _roles(path: Path) -> dict[str, str]:
     header, *rows = _rows(path)
-    if header[1:] != list(ROLES) or header[0]:
+    if _sides(header) != set(ROLES):
         raise SplitError(
             f"{path}: columns are {', '.join(header) or 'none'}; expected CLAM's: one without name, then "
             f"{', '.join(ROLES)}."
         )
     found: dict[str, str] = {}
     for line, row in enumerate(rows, 2):
-        for role, name in zip(ROLES, row[1:], strict=False):
-            if name and found.setdefault(name, role) != role:
+        for role, name in zip(header, row, strict=False):  # pandas pads short columns, other writers cut the line
+            if name and role in ROLES and found.setdefault(name, role) != role:
                 raise SplitError(f"{path}: '{name}' in line {line} stands in {found[name]} and in {role}.")
     return found
 

@@ -99,6 +99,12 @@ def test_clams_ragged_columns_are_read_as_text_and_the_other_files_beside_them_a
         assert read_split(path, slides, TASKS).table["fold_0"].tolist() == ["train", "val", "test"]
 
 
+@pytest.mark.parametrize("header", ["Unnamed: 0,train,val,test", ",train,val,test", '""," train ",val,test'])
+def test_clams_index_column_may_have_been_saved_again_by_pandas(tmp_path: Path, header: str) -> None:
+    path = clam(tmp_path / "clam", header + "\n0,0.0,1.0,2.0\n1,3.0\n") / "splits_0.csv"
+    assert make_split(make_slides(3), TASKS, str(path)).table["fold_0"].tolist() == ["train", "val", "test"]
+
+
 def test_ten_files_are_ten_folds_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     files = [GOOD if number != 10 else ",train,val,test\n0,1.0,0.0,2.0\n1,,3.0,\n" for number in range(11)]
     split = read_split(clam(tmp_path / "clam", *files), make_slides(3), TASKS)
