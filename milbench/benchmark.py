@@ -205,10 +205,11 @@ def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:
         "fingerprint": cohort.fingerprint,
         "split_sha256": entry.split.sha256,
         "splits": entry.split.protocol,
+        "test_side_differs": entry.split.test_side_differs,
         "scaling": cohort.feature_scaling,
         "model_defaults": dict(cohort.model_defaults),
         "trainer_defaults": dict(cohort.trainer_defaults),
-        "notes": [*cohort.notes, *entry.audit.warnings],
+        "notes": [*cohort.notes, *entry.split.notes, *entry.audit.warnings],
     }
 
 

@@ -65,9 +65,12 @@ class Check:
 def check_cohort(file: CohortFile, watch: Watch, *, splits: str = "", deep: bool = False) -> Check:
     """Everything wrong with a cohort; with `deep` every value is read, else headers only."""
     problems: list[Problem] = []
-    slides = _tried(problems, lambda: read_labels(file.labels, file.tasks or None))
+    table = _tried(problems, lambda: read_labels(file.labels, file.tasks or None, slides=file.slides))
+    slides = None if table is None else table.slides
     folder = _tried(problems, lambda: open_features(file.features))
     facts = [("cohort", file.name)]
+    if table is not None:
+        facts += [("labels", note.removeprefix("labels: ")) for note in table.notes]
     if slides is not None:
         facts += _label_facts(slides)
         problems += _label_problems(slides)

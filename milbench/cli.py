@@ -25,7 +25,7 @@ COMMANDS = {
     "track": "publish a finished run to an MLflow server",
     "models": "list the models",
     "datasets": "list the datasets",
-    "data": "inspect, check, pack, fetch, label and simulate cohorts",
+    "data": "inspect, check, pack, fetch, label, simulate and split cohorts",
 }
 
 EXAMPLES = """examples:
@@ -107,7 +107,7 @@ def _add_plan_flags(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--data-root", metavar="FOLDER", help="where the datasets' data lie (default: $MILBENCH_DATA)")
     what.add_argument("--protocol", help="m4 = one recipe for all models (default), official = each model's own")
-    what.add_argument("--splits", metavar="NAME|FILE", help="kfold, m4 or a saved table (default: the cohort's)")
+    what.add_argument("--splits", metavar="NAME|PATH", help="kfold, m4, site or a path (default: the cohort's)")
     what.add_argument("--folds", nargs="+", metavar="N", help="folds such as 0 1 or 0-4 (default: the cohort's)")
     what.add_argument("--seeds", nargs="+", metavar="N", help="one trial a seed (default 42)")
     what.add_argument("--plugin", nargs="+", metavar="FILE", dest="plugins", help="Python files that register models")

@@ -14,14 +14,22 @@ import yaml
 from milbench.bag import Bag, check_features
 from milbench.errors import DataError, FeatureFileError, LabelTableError, UsageError, unknown_name
 from milbench.formats import FeatureFolder, open_features
-from milbench.labels import contradictions, one_class_tasks, read_labels
+from milbench.labels import SUFFIXES, contradictions, one_class_tasks, read_labels
 from milbench.scaling import MODES
 
 FINGERPRINT_BYTES = 65_536
 """Bytes read from either end of a feature file: enough to notice another extraction without reading terabytes."""
 
 LABELS = "labels.csv"
+PATHO_BENCH = "k=all.tsv"
+LABEL_PLACES = (*(f"{name}{suffix}" for name in ("labels", "clini") for suffix in SUFFIXES), PATHO_BENCH, "labels")
+"""What a cohort folder may keep its labels in; `clini` is STAMP's, a folder `labels` torchmil's."""
+SLIDE_PLACES = tuple(f"slide{suffix}" for suffix in SUFFIXES)
 FEATURE_PLACES = ("features", ".")
+
+
+PROTOCOLS = ("kfold", "m4", "site")
+"""Splits that are made; whatever else a cohort asks for is a file or a folder."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +45,7 @@ class Cohort:
     in_features : width D of every patch's features.
     fingerprint : hash of labels and of the feature files' identity.
     load : slide_id -> Bag, checked (width, finite, not empty).
-    splits : protocol that the cohort asks for by default: "kfold", "m4" or a file's path.
+    splits : protocol that the cohort asks for by default: "kfold", "m4", "site" or a path.
     n_folds : folds that run by default.
     feature_scaling : "none", "standard", "minmax" (to [-1, 1]) or "l2"; fitted on training slides only.
     model_defaults, trainer_defaults : settings fit for the cohort's size, the same for every model.
@@ -69,14 +77,16 @@ class CohortFile:
     Attributes
     ----------
     labels, features : label table and feature folder; relative to the file.
+    slides : STAMP's slide table, where `labels` is its clini table.
     tasks : columns of the label table; empty = every column but the ids.
-    splits : "kfold", "m4" or a saved split table.
+    splits : "kfold", "m4", "site", a saved split table, or splits of CLAM, Patho-Bench or STAMP.
     model, trainer : settings fit for the cohort's size, the same for every model.
     """
 
     name: str
     labels: Path
     features: Path
+    slides: Path | None = None
     feature_scaling: str = "none"
     tasks: tuple[str, ...] = ()
     splits: str = "kfold"
@@ -87,8 +97,8 @@ class CohortFile:
 
 
 TYPES: Mapping[str, tuple[type, str]] = {
-    "name": (str, "text"), "labels": (str, "a path"), "features": (str, "a path"), "feature_scaling": (str, "text"),
-    "tasks": (list, "a list"), "splits": (str, "text"), "n_folds": (int, "a number"), "title": (str, "text"),
+    "name": (str, "text"), "labels": (str, "a path"), "features": (str, "a path"), "slides": (str, "a path"),
+    "feature_scaling": (str, "text"), "tasks": (list, "a list"), "splits": (str, "text"), "n_folds": (int, "a number"), "title": (str, "text"),
     "model": (dict, "a section"), "trainer": (dict, "a section"),
 }  # fmt: skip
 """What each key of a cohort.yaml must be."""
@@ -121,7 +131,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
     """The cohort that `file` describes; `notes` go before those made here."""
     if file.feature_scaling not in MODES:
         raise unknown_name("feature_scaling", file.feature_scaling, MODES)
-    slides = read_labels(file.labels, file.tasks or None)
+    slides, label_notes = read_labels(file.labels, file.tasks or None, slides=file.slides)
     tasks = tuple(column for column in slides if column not in ("slide_id", "patient_id"))
     _refuse_names_that_are_no_folder_names(file, tasks)
     folder = open_features(file.features)
@@ -140,7 +150,14 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
         model_defaults=file.model,
         trainer_defaults=file.trainer,
         title=file.title,
-        notes=(*notes, folder.layout, *skipped, *contradictions(slides, tasks), *one_class_tasks(slides, tasks)),
+        notes=(
+            *notes,
+            *label_notes,
+            folder.layout,
+            *skipped,
+            *contradictions(slides, tasks),
+            *one_class_tasks(slides, tasks),
+        ),
     )
 
 
@@ -159,7 +176,24 @@ def _from_folder(path: Path) -> CohortFile:
         if (path / name).is_file():
             return _from_yaml(path / name)
     features = next((path / place for place in FEATURE_PLACES if (path / place).is_dir()), path)
-    return CohortFile(name=path.resolve().name, labels=path / LABELS, features=features)
+    labels = _only(path, LABEL_PLACES) or path / LABELS
+    return CohortFile(
+        name=path.resolve().name,
+        labels=labels,
+        features=features,
+        slides=_only(path, SLIDE_PLACES) if labels.stem == "clini" else None,
+        splits=str(labels) if labels.name == PATHO_BENCH else "kfold",
+    )
+
+
+def _only(folder: Path, names: Sequence[str]) -> Path | None:
+    """The one of `names` that exists in `folder`; two would have to be chosen from."""
+    found = [name for name in names if (folder / name).exists()]
+    if len(found) > 1:
+        raise DataError(
+            f"{folder} holds {' and '.join(found)}; which is meant? Say so in a cohort.yaml, or move the others away."
+        )
+    return folder / found[0] if found else None
 
 
 def _from_yaml(path: Path) -> CohortFile:
@@ -177,9 +211,10 @@ def _from_yaml(path: Path) -> CohortFile:
     if values.get("n_folds", 1) < 1:
         raise UsageError(f"{path}: n_folds is {values['n_folds']}; expected 1 or more.")
     base = path.parent
-    file = CohortFile(**{**values, "labels": base / values["labels"], "features": base / values["features"]})
-    splits = str(base / file.splits) if (base / file.splits).is_file() else file.splits
-    return replace(file, tasks=tuple(map(str, file.tasks)), splits=splits)
+    paths = {key: base / values[key] for key in ("labels", "features", "slides") if key in values}
+    file = CohortFile(**{**values, **paths})
+    is_path = file.splits not in PROTOCOLS and (base / file.splits).exists()
+    return replace(file, tasks=tuple(map(str, file.tasks)), splits=str(base / file.splits) if is_path else file.splits)
 
 
 def _check_key(path: Path, key: str, value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "inspect": "say what a folder of features holds, and draft a cohort.yaml",
     "check": "check labels against features; lists every problem, worst first",
     "pack": "write a cohort once more in the layout that reads fastest",
+    "splits": "write a cohort's splits as CLAM, Patho-Bench or STAMP read them",
 }
 """What each command does, in a line; `_add_<name>_flags` and `_<name>` below belong to it."""
 
@@ -107,8 +109,6 @@ def _add_cohort_flags(parser: argparse.ArgumentParser) -> None:
 
 def _cohort_file(options: argparse.Namespace) -> CohortFile:
     """Where the cohort's labels and features lie, by path or by a dataset's name."""
-    import os
-
     from milbench.cohort import cohort_file
     from milbench.datasets import all_datasets
     from milbench.errors import UsageError
@@ -118,8 +118,12 @@ def _cohort_file(options: argparse.Namespace) -> CohortFile:
         return cohort_file(path)
     if entry.file is None:
         raise UsageError(f"{entry.name} is made on the fly: it has no files.")
+    return entry.file(_data_root(options))
+
+
+def _data_root(options: argparse.Namespace) -> Path | None:
     root = options.data_root or os.environ.get("MILBENCH_DATA")
-    return entry.file(Path(root) if root else None)
+    return Path(root) if root else None
 
 
 # ---- fetch, labels -------------------------------------------------------------------------------
@@ -129,3 +133,33 @@ def _cohort_file(options: argparse.Namespace) -> CohortFile:
 
 
 # ---- splits --------------------------------------------------------------------------------------
+
+
+def _add_splits_flags(parser: argparse.ArgumentParser) -> None:
+    _add_cohort_flags(parser)
+    parser.add_argument("--to", required=True, metavar="TOOL", help="clam, pathobench or stamp")
+    parser.add_argument("--out", required=True, type=Path, metavar="PATH", help="where to write: a folder or a file")
+    parser.add_argument("--splits", metavar="NAME|PATH", help="kfold, m4, site or a path (default: the cohort's)")
+    parser.add_argument("--allow-missing", action="store_true", help="skip slides without features or label")
+
+
+def _splits(options: argparse.Namespace) -> int:
+    from milbench.datasets import all_datasets
+    from milbench.errors import UsageError
+    from milbench.source import CohortSource
+    from milbench.splits import N_FOLDS, audit, make_split
+    from milbench.splits.files import write_split
+
+    path = Path(options.cohort)
+    if not path.exists() and options.cohort not in all_datasets():
+        raise UsageError(f"'{path}' is neither a cohort's folder or YAML file nor a dataset's name.")
+    place = {"path": path} if path.exists() else {"name": options.cohort}
+    cohort = CohortSource(**place, data_root=_data_root(options), allow_missing=options.allow_missing).load()
+    protocol, n_folds = options.splits or cohort.splits, max(N_FOLDS, cohort.n_folds)
+    split = make_split(cohort.slides, cohort.tasks, protocol, n_folds=n_folds)
+    audit(split, cohort.slides, cohort.tasks)
+    notes = write_split(split, cohort.slides, options.to, options.out)
+    for note in (*split.notes, *notes):
+        print(f"note: {note}")  # noqa: T201
+    print(f"{split.n_folds} folds of the {split.protocol} split of {cohort.name}: {options.out}")  # noqa: T201
+    return 0

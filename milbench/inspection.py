@@ -12,12 +12,12 @@ import yaml
 
 from milbench.errors import DataError, FeatureFileError, MilbenchError
 from milbench.formats import FeatureFolder, SlideHeader, open_features
-from milbench.labels import read_labels
+from milbench.labels import SUFFIXES, read_labels
 
 Watch = Callable[[Iterable[str], str], Iterable[str]]
 """Shows progress over slides: takes them and a word for what is done, gives them back one by one."""
 
-TABLES = ("labels.csv", "*.csv", "*.tsv")
+TABLES = ("labels.csv", *(f"*{suffix}" for suffix in SUFFIXES))
 """Names by which a label table is looked for beside features."""
 
 
@@ -109,12 +109,12 @@ def find_labels(path: Path, slides: Iterable[str]) -> tuple[Path | None, int]:
     """
     wanted = set(slides)
     if path.is_file():
-        return path, len(wanted & set(read_labels(path)["slide_id"]))
+        return path, len(wanted & set(read_labels(path).slides["slide_id"]))
     best: tuple[Path | None, int] = (None, 0)
     places = [path, path.parent, path.parent.parent]
     for table in (table for place in places for name in TABLES for table in sorted(place.glob(name))):
         try:
-            known = len(wanted & set(read_labels(table)["slide_id"]))
+            known = len(wanted & set(read_labels(table).slides["slide_id"]))
         except MilbenchError:
             continue
         best = (table, known) if known > best[1] else best

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from milbench.bag import check_features
-from milbench.cohort import CohortFile, file_ends
+from milbench.cohort import PROTOCOLS, CohortFile, file_ends
 from milbench.errors import DataError, FeatureFileError, UsageError, unknown_name
 from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader, open_features
 from milbench.formats.packed import MARK, SUFFIX, facts, head, opened, sha256
@@ -58,7 +58,8 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
     """
     if dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
-    slides, source = read_labels(file.labels, file.tasks or None), open_features(file.features)
+    slides = read_labels(file.labels, file.tasks or None, slides=file.slides).slides
+    source = open_features(file.features)
     _refuse_source(out, source)
     target = out / "features"
     _make(target)
@@ -144,7 +145,7 @@ def _write_cohort(file: CohortFile, slides: pd.DataFrame, out: Path) -> Path:
     tasks = [column for column in slides if column not in ("slide_id", "patient_id")]
     table = slides.rename(columns={"patient_id": PATIENT, "slide_id": SLIDE})[[PATIENT, SLIDE, *tasks]]
     table.astype(dict.fromkeys(tasks, "Int64")).to_csv(out / "labels.csv", index=False)
-    splits = str(Path(file.splits).resolve()) if Path(file.splits).exists() else file.splits
+    splits = file.splits if file.splits in PROTOCOLS else str(Path(file.splits).resolve())
     values = {
         "name": file.name, "labels": "labels.csv", "features": "features", "tasks": tasks, "splits": splits,
         "feature_scaling": file.feature_scaling, "n_folds": file.n_folds, "title": file.title,

@@ -29,7 +29,7 @@ def benchmark_header(console: Console, benchmark: Benchmark) -> None:
         defaults = {**cohort.model_defaults, **cohort.trainer_defaults}
         if defaults:
             _line(console, f"  settings for its size, the same for all models: {settings_text(defaults)}")
-        notes = [*cohort.notes, *entry.audit.warnings]
+        notes = [*cohort.notes, *entry.split.notes, *entry.audit.warnings]
         for note in notes[:MAX_WARNINGS]:
             _line(console, f"  note: {note}")
         if len(notes) > MAX_WARNINGS:

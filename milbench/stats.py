@@ -12,6 +12,10 @@ from milbench.metrics import auroc
 from milbench.store import Run, StoredTrial
 
 SPREAD = "standard deviation over folds and seeds: training variability on one test set, not a confidence interval"
+SPREAD_OF_SIDES = (
+    "standard deviation over folds and seeds: variability of training and of the test patients, which differ between "
+    "folds, not a confidence interval"
+)
 
 
 def score_table(runs: Sequence[Run]) -> pd.DataFrame:

@@ -87,7 +87,7 @@ def test_predictions_cover_validation_and_test_slides_once_per_task(
         (("run", "--cohort", "nowhere"), "nowhere does not exist"),
         (("run", "--config", "nowhere.yaml"), "cannot read nowhere.yaml"),
         (("run", "--plugin", "nowhere.py"), "plug-in nowhere.py does not exist"),
-        (("run", "--splits", "kfolds"), "neither kfold, m4 nor a file"),
+        (("run", "--splits", "kfolds"), "neither kfold, m4, site nor a file or folder"),
         (("report",), "there is no run in runs/"),
         (("report", "nowhere"), "nowhere holds no run"),
         (("track", "nowhere"), "nowhere holds no run"),

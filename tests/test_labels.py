@@ -19,7 +19,7 @@ def table(tmp_path: Path, text: str) -> Path:
 
 
 def test_ids_are_text_and_blanks_are_unknown(tmp_path: Path) -> None:
-    slides = read_labels(table(tmp_path, "case_id,slide_id,A,B\n007,1.0,1,\n008,2.50,0,1\n"))
+    slides = read_labels(table(tmp_path, "case_id,slide_id,A,B\n007,1.0,1,\n008,2.50,0,1\n")).slides
     assert slides["patient_id"].tolist() == ["007", "008"]
     assert slides["slide_id"].tolist() == ["1.0", "2.50"]
     assert slides["A"].tolist() == [1.0, 0.0]
@@ -27,18 +27,18 @@ def test_ids_are_text_and_blanks_are_unknown(tmp_path: Path) -> None:
 
 
 def test_byte_order_marks_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
-    slides = read_labels(table(tmp_path, "\ufeffcase_id,slide_id,A\r\np,s,1\r\n"))
+    slides = read_labels(table(tmp_path, "\ufeffcase_id,slide_id,A\r\np,s,1\r\n")).slides
     assert slides.iloc[0].tolist() == ["s", "p", 1.0]
 
 
 def test_blanks_around_cells_and_blank_lines_do_no_harm(tmp_path: Path) -> None:
-    slides = read_labels(table(tmp_path, "case_id, slide_id ,A\n\n p , s ,  1 \n,,\n"))
+    slides = read_labels(table(tmp_path, "case_id, slide_id ,A\n\n p , s ,  1 \n,,\n")).slides
     assert slides.iloc[0].tolist() == ["s", "p", 1.0]
     assert slides.index.tolist() == [0]
 
 
 def test_an_empty_column_without_name_is_no_task(tmp_path: Path) -> None:
-    slides = read_labels(table(tmp_path, "case_id,slide_id,A,\np,s,1,\nq,t,0,\n"))
+    slides = read_labels(table(tmp_path, "case_id,slide_id,A,\np,s,1,\nq,t,0,\n")).slides
     assert list(slides) == ["slide_id", "patient_id", "A"]
 
 
@@ -54,7 +54,7 @@ def test_an_empty_column_without_name_is_no_task(tmp_path: Path) -> None:
 def test_what_is_written_is_what_is_read(rows: list[tuple[str, str, str]], line_end: str) -> None:
     lines = ["case_id,slide_id,A,B", *(f"{case},s.{row},{a},{b}" for row, (case, a, b) in enumerate(rows))]
     with tempfile.TemporaryDirectory() as folder:
-        slides = read_labels(table(Path(folder), line_end.join(lines)))
+        slides = read_labels(table(Path(folder), line_end.join(lines))).slides
     assert slides["slide_id"].tolist() == [f"s.{row}" for row in range(len(rows))]
     assert slides["patient_id"].tolist() == [case for case, _, _ in rows]
     for column, place in (("A", 1), ("B", 2)):
@@ -63,13 +63,14 @@ def test_what_is_written_is_what_is_read(rows: list[tuple[str, str, str]], line_
 
 
 def test_an_id_that_reads_like_a_missing_value_stays_an_id(tmp_path: Path) -> None:
-    assert read_labels(table(tmp_path, "case_id,slide_id,A\nNA,nan,1\n"))["patient_id"].tolist() == ["NA"]
+    assert read_labels(table(tmp_path, "case_id,slide_id,A\nNA,nan,1\n")).slides["patient_id"].tolist() == ["NA"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("case,slide_id,A\np,s,1\n", "column 'case_id' is missing"),
+        ("case_id;slide_id;A\np;s;1\n", "seem to be separated by ';': save it with commas"),
         ("case_id,slide_id\np,s\n", "no task column"),
         ("case_id,slide_id,A\np,s,2\n", r"column 'A' holds '2' for slide s \(line 2\); expected 0, 1 or blank"),
         ("case_id,slide_id,A\np,s,Y_TP53\n", "holds 'Y_TP53'"),
@@ -105,10 +106,10 @@ def test_a_missing_table_and_an_unknown_task_are_named(tmp_path: Path) -> None:
 
 
 def test_contradictory_patients_are_counted_per_task(tmp_path: Path) -> None:
-    slides = read_labels(table(tmp_path, "case_id,slide_id,A,B\np,s1,1,0\np,s2,0,\nq,s3,1,1\n"))
+    slides = read_labels(table(tmp_path, "case_id,slide_id,A,B\np,s1,1,0\np,s2,0,\nq,s3,1,1\n")).slides
     assert contradictions(slides, ["A", "B"]) == ["A: 1 patients have contradictory labels on their slides"]
 
 
 def test_a_task_with_one_class_is_noted(tmp_path: Path) -> None:
-    slides = read_labels(table(tmp_path, "case_id,slide_id,A,B\np,s1,1,0\nq,s2,1,1\n"))
+    slides = read_labels(table(tmp_path, "case_id,slide_id,A,B\np,s1,1,0\nq,s2,1,1\n")).slides
     assert [note.split(":")[0] for note in one_class_tasks(slides, ["A", "B"])] == ["A"]

@@ -127,7 +127,7 @@ def official_fingerprints() -> dict[str, list[str]]:
 @pytest.mark.skipif(not TABLES.exists(), reason="the label tables are not beside the checkout")
 @pytest.mark.parametrize("name", ["brca", "crc", "gbmlgg", "luad", "ucec"])
 def test_m4_reproduces_the_official_partition_of_the_real_cohorts(name: str) -> None:
-    slides = read_labels(TABLES / f"all_{name}.csv")
+    slides = read_labels(TABLES / f"all_{name}.csv").slides
     split = make_split(slides, [c for c in slides if not c.endswith("_id")], "m4")
 
     def sha1(fold: int, role: str) -> str:
@@ -182,5 +182,5 @@ def test_a_bad_split_table_is_named(tmp_path: Path, text: str, message: str) -> 
 def test_too_few_patients_and_unknown_protocols_are_refused() -> None:
     with pytest.raises(SplitError, match="6 patients are too few for 5 folds"):
         make_split(make_slides(6, 0), TASKS, "kfold")
-    with pytest.raises(UsageError, match="neither kfold, m4 nor a file"):
+    with pytest.raises(UsageError, match="neither kfold, m4, site nor a file or folder"):
         make_split(make_slides(40, 0), TASKS, "k-fold")

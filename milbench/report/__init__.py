@@ -12,7 +12,7 @@ import pandas as pd
 from milbench.errors import StoreError
 from milbench.report import figures
 from milbench.report.tables import ABLATION, Table, model_table, task_table, to_csv, to_latex, to_markdown
-from milbench.stats import SPREAD, score_table, summary
+from milbench.stats import SPREAD, SPREAD_OF_SIDES, score_table, summary
 from milbench.store import Run, write_atomically, writing
 
 NOT_LIKE_FOR_LIKE = {
@@ -81,12 +81,13 @@ def _how(
     runs: Sequence[Run], infos: Sequence[Mapping[str, Any]], scores: pd.DataFrame, datasets: Mapping[str, Any]
 ) -> str:
     """What a caption must say of how the numbers came about."""
+    sides_differ = any(facts.get("test_side_differs", False) for facts in datasets.values())
     parts = [
         f"Protocol {_all(info['protocol'] for info in infos)}; folds {_all(info['fold'] for info in infos)}; "
         f"seeds {_all(info['seed'] for info in infos)}; epochs {_all(info['recipe']['epochs'] for info in infos)}.",
         *(_about(name, facts) for name, facts in datasets.items()),
         *_undefined(scores, datasets),
-        f"± is the {SPREAD}.",
+        f"± is the {SPREAD_OF_SIDES if sides_differ else SPREAD}.",
     ]
     commits = _all(run.environment.get("git") or "unknown" for run in runs)
     return " ".join([*parts, f"milbench {_all(run.environment['milbench'] for run in runs)}, commit {commits}."])

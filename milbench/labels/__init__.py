@@ -1,0 +1,69 @@
+"""Label tables: one small reader per convention, recognised by columns and reported, never guessed silently.
+
+Ids are text. A label is 0, 1 or unknown; a column of two words becomes 0 and 1 in sorted order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from milbench.errors import LabelTableError
+from milbench.labels import clam, pathobench, stamp, torchmil
+from milbench.labels.cells import SUFFIXES, read_table
+from milbench.labels.table import EXPECTED, PATIENT, SLIDE, LabelTable
+
+__all__ = ["PATIENT", "SLIDE", "SUFFIXES", "LabelTable", "contradictions", "one_class_tasks", "read_labels"]
+
+
+def read_labels(path: Path, tasks: Sequence[str] | None = None, *, slides: Path | None = None) -> LabelTable:
+    """Slides with their labels, and notes on how the file was understood.
+
+    Parameters
+    ----------
+    path : CSV, TSV or XLSX table as CLAM and M4, Patho-Bench or STAMP write it, or torchmil's folder of labels.
+    tasks : columns to use; None = every column but ids and folds.
+    slides : STAMP's slide table.
+
+    Raises
+    ------
+    LabelTableError : missing file or column, two columns of one name, a line with more or fewer cells than
+        the header, duplicate or blank id, a column that is neither 0 and 1 nor two words.
+    """
+    if path.is_dir():
+        _refuse_slides(path, slides)
+        return torchmil.read(path, tasks)
+    table = read_table(path, EXPECTED)
+    if stamp.recognises(table.cells):
+        return stamp.read(path, table, tasks, slides)
+    _refuse_slides(path, slides)
+    read = pathobench.read if pathobench.recognises(table.cells) else clam.read
+    return read(path, table, tasks)
+
+
+def _refuse_slides(path: Path, slides: Path | None) -> None:
+    if slides is not None:
+        raise LabelTableError(
+            f"{path} is not STAMP's clini table (it has no PATIENT column), so the slide table {slides} has no use. "
+            "Delete `slides:`, or name the clini table in `labels:`."
+        )
+
+
+def contradictions(slides: pd.DataFrame, tasks: Sequence[str]) -> list[str]:
+    """A note per task whose label differs between slides of one patient, with the number of patients."""
+    distinct = slides.groupby("patient_id", sort=False)[list(tasks)].nunique()
+    counts = (distinct > 1).sum()
+    return [
+        f"{task}: {count} patients have contradictory labels on their slides" for task, count in counts.items() if count
+    ]
+
+
+def one_class_tasks(slides: pd.DataFrame, tasks: Sequence[str]) -> list[str]:
+    """A note per task that has one class only in the whole cohort, so that no AUROC exists."""
+    return [
+        f"{task}: only one class among the known labels, it will get no AUROC"
+        for task in tasks
+        if slides[task].nunique() < 2
+    ]

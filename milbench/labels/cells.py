@@ -1,0 +1,128 @@
+"""Table of text from a CSV, TSV or XLSX file, nothing interpreted; the index is the line that a row stands in."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from milbench.errors import LabelTableError
+
+SUFFIXES = (".csv", ".tsv", ".xlsx")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+Rows = list[tuple[int, list[str]]]
+
+
+class TextTable(NamedTuple):
+    """Cells of a file.
+
+    Attributes
+    ----------
+    cells : DataFrame of stripped text under the file's column names; the index holds line numbers.
+    notes : what the reader chose, such as the sheet of a workbook.
+    """
+
+    cells: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def read_table(path: Path, expected: str) -> TextTable:
+    """The cells of a CSV, TSV or XLSX file.
+
+    Parameters
+    ----------
+    expected : what the table should hold, for messages.
+
+    Raises
+    ------
+    LabelTableError : missing, unreadable or empty file, two columns of one name, a line with more or fewer cells
+        than the header.
+    """
+    if not path.is_file():
+        raise LabelTableError(f"{path} does not exist. {expected}, as CSV, TSV or XLSX.")
+    if path.suffix.lower() not in SUFFIXES:
+        raise LabelTableError(f"{path}: the name ends in '{path.suffix}'; expected {', '.join(SUFFIXES)}. Rename it.")
+    rows, notes = _workbook(path) if path.suffix.lower() == ".xlsx" else (_delimited(path), ())
+    return TextTable(_text_table(path, rows, expected), notes)
+
+
+def _delimited(path: Path) -> Rows:
+    """Line number and stripped cells of every row that is not blank.
+
+    Read with `csv`, not pandas: pandas takes the first column for an index, silently, where rows have one cell
+    more than the header (a trailing comma is enough), and renames the second of two columns of one name.
+    """
+    delimiter = DELIMITERS[path.suffix.lower()]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except (OSError, ValueError, csv.Error) as error:  # a wrong encoding is a ValueError
+        kind = "tab" if delimiter == "\t" else "comma"
+        raise LabelTableError(
+            f"{path} cannot be read as a {path.suffix[1:].upper()} table ({error}). Save it as {kind}-separated UTF-8."
+        ) from error
+    return [(line, cells) for line, cells in rows if any(cells)]
+
+
+def _workbook(path: Path) -> tuple[Rows, tuple[str, ...]]:
+    """Rows of the first sheet, and a note if there are others.
+
+    Read with openpyxl, not pandas.read_excel: pandas drops blank rows, so that a message could not name the line.
+    """
+    from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of styles and validations that cells do not depend on
+            sheets = load_workbook(path, data_only=True).worksheets
+        rows = [(n, [_text(cell) for cell in row]) for n, row in enumerate(sheets[0].iter_rows(values_only=True), 1)]
+    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile, InvalidFileException) as error:
+        raise LabelTableError(
+            f"{path} cannot be read as an Excel workbook ({error}). Save it as .xlsx again, or as CSV."
+        ) from error
+    note = f"{path.name}: only the first of {len(sheets)} sheets was read ('{sheets[0].title}')"
+    return [(line, cells) for line, cells in rows if any(cells)], (note,) if len(sheets) > 1 else ()
+
+
+def _text(cell: Any) -> str:
+    """What Excel shows: text as it is, 7.0 as 7, so that a numeric id finds its file."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell).strip()
+
+
+def _text_table(path: Path, rows: Rows, expected: str) -> pd.DataFrame:
+    if len(rows) < 2:
+        raise LabelTableError(f"{path} has no slide below its header. {expected}.")
+    header = rows[0][1]
+    for line, cells in rows[1:]:
+        if len(cells) != len(header):
+            raise LabelTableError(
+                f"{path}: line {line} has {len(cells)} cells, the header has {len(header)}. "
+                "Give every line one cell a column; an unknown label is an empty cell."
+            )
+    table = pd.DataFrame([cells for _, cells in rows[1:]], index=[line for line, _ in rows[1:]], columns=header)
+    used = table.loc[:, [bool(name) or (table.iloc[:, place] != "").any() for place, name in enumerate(header)]]
+    _refuse_bad_names(path, list(used))
+    return used.astype(object)
+
+
+def _refuse_bad_names(path: Path, names: list[str]) -> None:
+    if "" in names:
+        raise LabelTableError(
+            f"{path}: column {names.index('') + 1} has values but no name. Name or delete it "
+            "(pandas writes one unless told index=False)."
+        )
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise LabelTableError(f"{path}: {count} columns are called '{name}'. Rename or delete all but one.")

@@ -1,0 +1,83 @@
+"""Checked table of slides and labels, the same whatever convention the file followed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from milbench.errors import LabelTableError, unknown_name
+from milbench.labels.values import label_column
+
+PATIENT, SLIDE = "case_id", "slide_id"
+EXPECTED = f"Expected {PATIENT}, {SLIDE} and one 0/1 column a task"
+
+
+class LabelTable(NamedTuple):
+    """Labels of a cohort.
+
+    Attributes
+    ----------
+    slides : DataFrame `slide_id`, `patient_id` (str) and one float column a task in {0, 1, NaN}, in file order.
+    notes : the convention that was recognised and how text became labels, for the run's log.
+    """
+
+    slides: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def slide_table(path: Path, cells: pd.DataFrame, names: Sequence[str], notes: Iterable[str]) -> LabelTable:
+    """The labels of a table with one line a slide.
+
+    Parameters
+    ----------
+    cells : text with the columns `case_id`, `slide_id` and `names`; the index holds line numbers.
+    names : the task columns.
+
+    Raises
+    ------
+    LabelTableError : a blank or repeated id, or a cell that is no label.
+    """
+    refuse_blank(path, cells, (PATIENT, SLIDE))
+    refuse_repeated(path, cells[SLIDE], "slide id")
+    columns = [label_column(path, cells[name], cells[SLIDE], "slide") for name in names]
+    labels = {name: column.values for name, column in zip(names, columns, strict=True)}
+    slides = pd.DataFrame({"slide_id": cells[SLIDE], "patient_id": cells[PATIENT], **labels}).reset_index(drop=True)
+    return LabelTable(slides, (*notes, *(note for column in columns for note in column.notes)))
+
+
+def task_columns(path: Path, columns: Sequence[str], ids: Sequence[str], tasks: Sequence[str] | None) -> list[str]:
+    """The columns that are tasks: those asked for, or all but `ids`.
+
+    Raises
+    ------
+    LabelTableError : there is none, or one asked for does not exist.
+    """
+    candidates = [name for name in columns if name not in ids]
+    for name in tasks or ():
+        if name not in candidates:
+            raise LabelTableError(f"{path}: {unknown_name('task', name, candidates)}")
+    if not candidates:
+        raise LabelTableError(f"{path}: there is no task column beside {' and '.join(ids)}. Add one 0/1 column a task.")
+    return list(tasks or candidates)
+
+
+def refuse_blank(path: Path, cells: pd.DataFrame, columns: Sequence[str]) -> None:
+    """LabelTableError for the first line that lacks an id."""
+    for column in columns:
+        blank = cells.index[cells[column] == ""]
+        if len(blank):
+            raise LabelTableError(f"{path}: {column} is blank in line {blank[0]}. Fill it in or delete the line.")
+
+
+def refuse_repeated(path: Path, ids: pd.Series, what: str) -> None:
+    """LabelTableError naming ids that stand in more than one line."""
+    twice = list(ids[ids.duplicated()].unique())
+    if twice:
+        shown = ", ".join(twice[:3]) + (", ..." if len(twice) > 3 else "")
+        raise LabelTableError(
+            f"{path}: {len(twice)} {what}{'s' * (len(twice) != 1)} ({shown}) in more than one line. "
+            f"Keep one line a {what.removesuffix(' id')}."
+        )

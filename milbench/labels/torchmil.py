@@ -1,0 +1,77 @@
+"""Labels of torchmil: a folder of `{slide}.npy` or `{slide}.h5` (dataset `labels`), one number a slide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from milbench.errors import LabelTableError
+from milbench.labels.cells import read_table
+from milbench.labels.table import PATIENT, SLIDE, LabelTable, refuse_blank, refuse_repeated, task_columns
+
+TASK = "label"
+PATIENTS = "patients.csv"
+SUFFIXES = (".npy", ".h5")
+
+
+def read(folder: Path, tasks: Sequence[str] | None) -> LabelTable:
+    """The labels in `folder` as the task "label"; patients from `patients.csv` beside it, else one a slide.
+
+    Raises
+    ------
+    LabelTableError : no file, files of both kinds, or one that does not hold a single 0 or 1.
+    """
+    task_columns(folder, [TASK], (), tasks)
+    suffix, files = _files(folder)
+    ids = [path.name.removesuffix(suffix) for path in files]
+    patients, note = _patients(folder.parent / PATIENTS, ids)
+    slides = pd.DataFrame({"slide_id": ids, "patient_id": patients, TASK: [_label(path) for path in files]})
+    kind = f"labels: {folder.name}/ is torchmil's folder, one {suffix} file a slide; the task is called '{TASK}'"
+    return LabelTable(slides.astype({"slide_id": object, "patient_id": object}), (kind, note))
+
+
+def _files(folder: Path) -> tuple[str, list[Path]]:
+    found = {suffix: sorted(folder.glob(f"*{suffix}")) for suffix in SUFFIXES}
+    kinds = [suffix for suffix in SUFFIXES if found[suffix]]
+    if len(kinds) != 1:
+        what = "both .npy and .h5 files" if kinds else "neither .npy nor .h5 files"
+        raise LabelTableError(f"the label folder {folder} holds {what}. Expected one file a slide, all of one kind.")
+    return kinds[0], found[kinds[0]]
+
+
+def _label(path: Path) -> float:
+    """The file's one number, whatever its shape."""
+    try:
+        if path.suffix == ".npy":
+            values = np.load(path, allow_pickle=False)
+        else:
+            with h5py.File(path, "r") as file:
+                values = np.asarray(file["labels"])
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise LabelTableError(f"{path} cannot be read as a label ({error}). Save one number, 0 or 1.") from error
+    if values.size != 1 or values.dtype.kind not in "biuf" or values.item() not in (0, 1):
+        raise LabelTableError(
+            f"{path} holds {values.dtype} of shape {values.shape}: {str(values)[:40]}; expected one number, 0 or 1."
+        )
+    return float(values.item())
+
+
+def _patients(path: Path, ids: Sequence[str]) -> tuple[list[str], str]:
+    """The patient of every slide, and a note saying where it comes from."""
+    if not path.is_file():
+        return list(ids), f"no {PATIENTS} ({SLIDE}, {PATIENT}) beside the labels: each slide is taken for a patient"
+    cells = read_table(path, f"Expected {SLIDE} and {PATIENT}").cells
+    for column in (SLIDE, PATIENT):
+        if column not in cells:
+            raise LabelTableError(f"{path}: column '{column}' is missing; found {', '.join(cells)}.")
+    refuse_blank(path, cells, (SLIDE, PATIENT))
+    refuse_repeated(path, cells[SLIDE], "slide id")
+    owner = dict(zip(cells[SLIDE], cells[PATIENT], strict=True))
+    missing = [slide for slide in ids if slide not in owner]
+    if missing:
+        raise LabelTableError(f"{path}: {len(missing)} slides have no line ({', '.join(missing[:3])}). Add them.")
+    return [owner[slide] for slide in ids], f"patients from {PATIENTS}"

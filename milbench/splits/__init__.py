@@ -1,0 +1,69 @@
+"""Splits: patients -> test side and fold roles. One splitter, several protocols, all on patients.
+
+``m4``
+    Exactly the official code's partition (Bigyehahaha/M4@192a77b): one random fifth of the patients is the
+    test set, then fold i draws a random fifth of the rest for validation with seed i. The paper calls it
+    five-fold cross-validation; it is five random splits whose validation sides overlap.
+``kfold``
+    The same share for testing, then true k-fold over the remaining patients: each validates exactly once.
+    Both stratified over all tasks at once.
+``site``
+    As kfold, but every TCGA tissue source site stands whole on one side.
+a path
+    A table saved by milbench, CLAM's `splits_k.csv`, Patho-Bench's `k=all.tsv` or STAMP's `splits.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from milbench.cohort import PROTOCOLS
+from milbench.errors import SplitError, UsageError
+from milbench.splits.audit import Audit, audit
+from milbench.splits.draw import kfold, m4, patient_labels, patients_of
+from milbench.splits.files import read_split
+from milbench.splits.sites import site
+from milbench.splits.table import ROLES, Split
+
+__all__ = ["N_FOLDS", "ROLES", "Audit", "Split", "audit", "make_split"]
+
+N_FOLDS = 5
+
+
+def make_split(slides: pd.DataFrame, tasks: Sequence[str], protocol: str, *, n_folds: int = N_FOLDS) -> Split:
+    """The split of a cohort.
+
+    Parameters
+    ----------
+    slides : the cohort's table, `slide_id`, `patient_id` and task columns in {0, 1, NaN}.
+    protocol : "m4", "kfold", "site" or the path of a saved table or of another tool's splits.
+
+    Raises
+    ------
+    SplitError : too few patients, or a table that does not fit the cohort.
+    UsageError : neither a protocol nor a path.
+    """
+    if protocol in PROTOCOLS:
+        return _drawn(slides, tasks, protocol, n_folds)
+    if not Path(protocol).exists():
+        raise UsageError(
+            f"splits '{protocol}' is neither {', '.join(PROTOCOLS)} nor a file or folder. "
+            "Check --splits or the cohort's `splits:`."
+        )
+    return read_split(Path(protocol), slides, tasks)
+
+
+def _drawn(slides: pd.DataFrame, tasks: Sequence[str], protocol: str, n_folds: int) -> Split:
+    patients = patients_of(slides)
+    if len(patients) < 2 * n_folds:
+        raise SplitError(
+            f"{len(patients)} patients are too few for {n_folds} folds and a test side; "
+            f"at least {2 * n_folds} are needed."
+        )
+    if protocol == "m4":
+        return Split(m4(patients, n_folds), protocol)
+    draw = site if protocol == "site" else kfold
+    return Split(draw(patients, patient_labels(slides, tasks), n_folds), protocol)

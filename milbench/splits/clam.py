@@ -1,0 +1,83 @@
+"""CLAM's splits: a folder of `splits_0.csv, splits_1.csv, ...` with the ids of each side in a column of its own.
+
+The first column is pandas' unnamed index, and the columns have different lengths, filled up with blanks.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from itertools import zip_longest
+from pathlib import Path
+
+import pandas as pd
+
+from milbench.errors import SplitError
+from milbench.splits.foreign import ForeignSplit
+from milbench.splits.table import ROLES, Split
+
+FILE = re.compile(r"splits_(\d+)\.csv")  # not splits_0_bool.csv nor splits_0_descriptor.csv, which CLAM writes beside
+
+
+def find(path: Path) -> list[Path]:
+    """The split files in a folder by number, or the one file; empty if they are not CLAM's."""
+    if path.is_file():
+        return [path] if path.suffix == ".csv" and _sides(_rows(path)[0]) == set(ROLES) else []
+    numbered = {int(match[1]): file for file in path.iterdir() if (match := FILE.fullmatch(file.name))}
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def read(path: Path) -> ForeignSplit:
+    """The folds of a folder or file.
+
+    Raises
+    ------
+    SplitError : a number is missing, a file has other columns, or an id stands in a file twice.
+    """
+    files = find(path)
+    for number, file in enumerate(files):
+        if len(files) > 1 and file.name != f"splits_{number}.csv":
+            raise SplitError(f"{path}: splits_{number}.csv is missing, but there is {file.name}. Number them from 0.")
+    return ForeignSplit("CLAM", [_roles(file) for file in files])
+
+
+def _sides(header: list[str]) -> set[str]:
+    """The named columns; pandas' index has no name, or "Unnamed: 0" once it was read and saved again."""
+    return {name for name in header if name and not name.startswith("Unnamed")}
+
+
+def _rows(path: Path) -> list[list[str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return [[cell.strip() for cell in row] for row in csv.reader(file)] or [[]]
+    except (OSError, ValueError, csv.Error) as error:
+        raise SplitError(f"the split {path} cannot be read ({error}). Save it as comma-separated UTF-8.") from error
+
+
+def _roles(path: Path) -> dict[str, str]:
+    header, *rows = _rows(path)
+    if _sides(header) != set(ROLES):
+        raise SplitError(
+            f"{path}: columns are {', '.join(header) or 'none'}; expected CLAM's: one without name, then "
+            f"{', '.join(ROLES)}."
+        )
+    found: dict[str, str] = {}
+    for line, row in enumerate(rows, 2):
+        for role, name in zip(header, row, strict=False):  # pandas pads short columns, other writers cut the line
+            if name and role in ROLES and found.setdefault(name, role) != role:
+                raise SplitError(f"{path}: '{name}' in line {line} stands in {found[name]} and in {role}.")
+    return found
+
+
+def write(split: Split, slides: pd.DataFrame, out: Path) -> list[str]:
+    """Write `out/splits_<fold>.csv` with slide ids; returns notes."""
+    out.mkdir(parents=True, exist_ok=True)
+    for fold in range(split.n_folds):
+        sides = [split.slides(slides, fold, role)["slide_id"] for role in ROLES]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["", *ROLES])
+        writer.writerows([number, *row] for number, row in enumerate(zip_longest(*sides, fillvalue="")))
+        (out / f"splits_{fold}.csv").write_text(text.getvalue(), encoding="utf-8")
+    return []

@@ -1,0 +1,65 @@
+"""Split files: milbench's own table, or another tool's, recognised by what lies there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from milbench.errors import SplitError, StoreError, unknown_name
+from milbench.splits import clam, pathobench, stamp
+from milbench.splits.foreign import ForeignSplit, to_split
+from milbench.splits.table import Split
+
+WRITERS: dict[str, Callable[[Split, pd.DataFrame, Path], list[str]]] = {
+    "clam": clam.write,
+    "pathobench": pathobench.write,
+    "stamp": stamp.write,
+}
+
+
+def read_split(path: Path, slides: pd.DataFrame, tasks: Sequence[str]) -> Split:
+    """The split in a file or folder, for the patients of `slides`.
+
+    Raises
+    ------
+    SplitError : nothing that milbench knows, or something that does not fit the cohort.
+    """
+    foreign = _foreign(path)
+    if foreign is not None:
+        return to_split(path, foreign, slides, tasks)
+    if path.is_dir():
+        raise SplitError(
+            f"the folder {path} holds no splits that milbench knows. Looked for: splits_0.csv, splits_1.csv, ... "
+            f"(CLAM), {pathobench.FILE} (Patho-Bench), {stamp.FILE} (STAMP)."
+        )
+    return Split.from_csv(path)
+
+
+def _foreign(path: Path) -> ForeignSplit | None:
+    tables = pathobench.find(path), stamp.find(path)
+    found = [bool(clam.find(path)), *map(bool, tables)]
+    if sum(found) > 1:
+        raise SplitError(f"the folder {path} holds splits of more than one tool. Name the file that is meant.")
+    if found[0]:
+        return clam.read(path)
+    if tables[0]:
+        return pathobench.read(tables[0])
+    return stamp.read(tables[1]) if tables[1] else None
+
+
+def write_split(split: Split, slides: pd.DataFrame, tool: str, out: Path) -> list[str]:
+    """Write `split` as `tool` reads it; returns notes on what the format cannot carry.
+
+    Raises
+    ------
+    UsageError : an unknown tool.
+    StoreError : `out` cannot be written.
+    """
+    if tool not in WRITERS:
+        raise unknown_name("tool", tool, WRITERS)
+    try:
+        return WRITERS[tool](split, slides, out)
+    except OSError as error:
+        raise StoreError(f"{out} cannot be written: {error.strerror}. Choose another --out.") from error
