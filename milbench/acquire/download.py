@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from milbench.acquire import http
 from milbench.acquire.http import Http, refuse_bad_status
@@ -88,13 +89,12 @@ def _copy(
     """Write the body, one byte beyond `most` at the utmost: enough to tell that it is too long."""
     left = most + 1
     try:
-        for chunk in response.iter_content(CHUNK_BYTES):
-            write(chunk[:left])
-            advance(min(len(chunk), left))
+        # read1 hands over what has come; iter_content would lose the last, half chunk of a broken transfer
+        while left > 0 and (chunk := response.raw.read1(min(CHUNK_BYTES, left))):
+            write(chunk)
+            advance(len(chunk))
             left -= len(chunk)
-            if left <= 0:
-                return
-    except requests.RequestException:  # what has come is in the file; the caller counts and asks for the rest
+    except HTTPError:  # what has come is in the file; the caller counts and asks for the rest
         return
 
 
