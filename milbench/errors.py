@@ -7,7 +7,8 @@
     ├── DataError                 a file or table that cannot be used as it is
     │   ├── FeatureFileError      one slide's features: missing, corrupt, wrong width, NaN, empty
     │   ├── LabelTableError       the label table: missing columns, duplicate slides, odd labels
-    │   └── SplitError            a split that leaks, is unreadable or cannot be made
+    │   ├── SplitError            a split that leaks, is unreadable or cannot be made
+    │   └── AcquireError          a download that failed, or is not what was asked for
     ├── BagError                  a tensor that no model accepts (empty bag, wrong width)
     ├── CheckpointError           a state dict that does not fit the model
     ├── StoreError                a run folder that cannot be read or written
@@ -44,6 +45,10 @@ class LabelTableError(DataError):
 
 class SplitError(DataError):
     """A split leaks, is unreadable or cannot be made."""
+
+
+class AcquireError(DataError):
+    """A download failed, or what came is not what was asked for."""
 
 
 class BagError(MilbenchError):

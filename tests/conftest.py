@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from fake_server import FakeServer, running
 from models_for_tests import THIS_FILE
 
 WIDTH = 6
@@ -79,6 +80,15 @@ def milbench_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
         return subprocess.CompletedProcess(words, code, printed.out, printed.err)
 
     return call
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    """A server on this machine for what is fetched from others, and no pause between two tries."""
+    monkeypatch.setattr("milbench.acquire.http.BACKOFF_SECONDS", 0)
+    monkeypatch.delenv("MILBENCH_DATA", raising=False)
+    with running() as fake:
+        yield fake
 
 
 def command(*words: str) -> list[str]:

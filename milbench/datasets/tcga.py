@@ -1,7 +1,8 @@
 """The five TCGA cohorts of the M4 study: ten mutated genes each, the official `m4` splits.
 
-Labels and features are not shipped. The genes are those of the label tables released with the paper
-(Bigyehahaha/M4@192a77b, `M4_csv/10genes`); for LUAD they differ from the ten that the paper prints.
+Labels and features are not shipped; `milbench data fetch` gets the labels and, if wanted, public features. The
+genes are those of the label tables released with the paper (Bigyehahaha/M4@192a77b, `M4_csv/10genes`); for LUAD they
+differ from the ten that the paper prints.
 """
 
 from __future__ import annotations
@@ -83,8 +84,9 @@ def _expected_layout(cohort: TCGA, data_root: Path | None) -> str:
         f"    tcga-{cohort.short}/\n"
         f"      labels.csv (or all_{cohort.short}.csv)   case_id, slide_id, {cohort.genes.replace(' ', ', ')}\n"
         "      features/ (or h5_files/, pt_files/)   {slide_id}.h5 or {slide_id}.pt, one a slide\n"
-        "Say where with --data-root or the environment variable MILBENCH_DATA. The label tables are released with the "
-        "paper (github.com/Bigyehahaha/M4, M4_csv/10genes); features come from your own extractor."
+        "Say where with --data-root or the environment variable MILBENCH_DATA. `milbench data "
+        f"fetch tcga-{cohort.short}` fetches the label table released with the paper; features come from your own "
+        "extractor, or with `--features hipt` from HIPT's public region features (see docs/tcga.md)."
     )
 
 
@@ -100,7 +102,7 @@ for _cohort in COHORTS:
     register_dataset(
         Dataset(
             name=f"tcga-{_cohort.short}",
-            description=f"TCGA-{_cohort.title}, ten mutated genes; bring your own features",
+            description=f"TCGA-{_cohort.title}, ten mutated genes; `milbench data fetch` or your own features",
             n_slides=_cohort.n_slides,
             n_patients=_cohort.n_patients,
             tasks=tuple(_cohort.genes.split()),

@@ -1,0 +1,157 @@
+"""A label table of any study and gene: ask, join, write, and report what was done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from milbench.acquire import cbioportal, gdc
+from milbench.acquire.http import Http
+from milbench.acquire.label_table import Agreement, Calls, Table, call, compare, keep_most_mutated, write_labels
+from milbench.errors import AcquireError, UsageError
+from milbench.labels import read_labels
+
+SPARE = 20
+"""Candidates beyond the genes asked for: the portal ranks samples, the table counts patients' primary tumours."""
+PROJECTS = {"COADREAD": ["TCGA-COAD", "TCGA-READ"]}
+"""Studies that hold more than one project of the GDC."""
+
+
+class Built(NamedTuple):
+    """A table that was written, and what there is to say of it."""
+
+    folder: Path
+    report: str
+
+
+class Sources(NamedTuple):
+    """Addresses of the two servers."""
+
+    cbioportal: str = cbioportal.CBIOPORTAL_URL
+    gdc: str = gdc.GDC_URL
+
+
+def projects_of(study_ids: Sequence[str]) -> list[str]:
+    """The GDC's projects with the slides of these studies, from the studies' names.
+
+    Raises
+    ------
+    UsageError : a study that is not named as TCGA's are.
+    """
+    projects: list[str] = []
+    for study_id in study_ids:
+        match = re.match(r"([a-z]+)_tcga(_|$)", study_id)
+        if not match:
+            raise UsageError(f"study '{study_id}' names no TCGA project; say which with --project, such as TCGA-BRCA.")
+        short = match[1].upper()
+        projects += PROJECTS.get(short, [f"TCGA-{short}"])
+    return list(dict.fromkeys(projects))
+
+
+def build_labels(
+    client: Http,
+    study_ids: Sequence[str],
+    folder: Path,
+    *,
+    genes: Sequence[str] = (),
+    top: int = 0,
+    projects: Sequence[str] = (),
+    released: Path | None = None,
+    sources: Sources = Sources(),  # noqa: B008 - an immutable tuple
+) -> Built:
+    """Write `labels.csv`, `manifest.txt` and `report.txt` in `folder`.
+
+    Parameters
+    ----------
+    genes : names of the genes; or none, and `top` = how many of the most mutated.
+    projects : the GDC's projects with the slides; none = those that the studies' names say.
+    released : a label table to compare with.
+    """
+    projects = list(projects) or projects_of(study_ids)
+    other = _released_labels(released)
+    chosen = (
+        cbioportal.most_mutated(client, sources.cbioportal, study_ids, top + SPARE)
+        if top
+        else cbioportal.find_genes(client, sources.cbioportal, genes, study_ids)
+    )
+    studies = [cbioportal.read_study(client, sources.cbioportal, study_id, chosen) for study_id in study_ids]
+    if top:
+        chosen = keep_most_mutated(call(studies, chosen), chosen, top)
+    calls = call(studies, chosen)
+    if not calls.labels:
+        raise AcquireError(
+            f"{', '.join(study_ids)}: no sequenced sample is a TCGA primary tumour (-01). Nothing to label."
+        )
+    slides = gdc.diagnostic_slides(client, sources.gdc, projects)
+    symbols = [gene.symbol for gene in chosen]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_labels(folder / "labels.csv", slides, calls.labels, symbols)
+    gdc.write_manifest(slides, folder / "manifest.txt")
+    report = "\n".join(
+        [
+            *_what(study_ids, projects, sources),
+            *_counts(calls, slides, symbols),
+            *_agreement(compare(slides, calls.labels, other), released),
+        ]
+    )
+    (folder / "report.txt").write_text(report + "\n", encoding="utf-8")
+    return Built(folder, report)
+
+
+def _released_labels(path: Path | None) -> Table:
+    if path is None:
+        return {}
+    table = read_labels(path).slides
+    genes = [name for name in table if name not in ("slide_id", "patient_id")]
+    rows = zip(table["slide_id"], table[genes].to_dict("records"), strict=True)
+    return {slide: {gene: int(value) for gene, value in row.items() if value == value} for slide, row in rows}  # noqa: PLR0124 - NaN
+
+
+def _what(study_ids: Sequence[str], projects: Sequence[str], sources: Sources) -> list[str]:
+    return [
+        f"Mutations   {', '.join(study_ids)} ({sources.cbioportal})",
+        f"Slides      diagnostic slides of {', '.join(projects)} ({sources.gdc})",
+        "Rule        1 = a mutation of the gene was returned for the patient's primary tumour (sample -01)",
+        "            0 = that sample is in the study's list of sequenced samples and none was returned",
+        "            blank = not in that list: unknown",
+        "            Every returned class counts. The portal leaves silent, intron and UTR mutations out by default",
+        "            when a study is imported; the list below says which classes there were.",
+    ]
+
+
+def _counts(calls: Calls, slides: Sequence[gdc.SlideFile], genes: Sequence[str]) -> list[str]:
+    with_slides = {slide.patient_id for slide in slides}
+    blank = [slide.slide_id for slide in slides if slide.patient_id not in calls.labels]
+    known = [calls.labels[slide.patient_id] for slide in slides if slide.patient_id in calls.labels]
+    without = sorted(set(calls.labels) - with_slides)
+    return [
+        f"Slides      {len(slides)} of {len(with_slides)} patients, {sum(slide.bytes for slide in slides) / 1e9:.1f} GB",
+        f"Unknown     {_some(len(blank), 'slides of patients without calls (blank cells)', blank)}",
+        f"No slide    {_some(len(without), 'patients with calls but without a slide', without)}",
+        f"Left out    {_some(len(calls.dropped), 'sequenced samples that are no primary tumour', calls.dropped)}",
+        "Classes     " + (", ".join(f"{kind} {count}" for kind, count in calls.kinds.items()) or "none"),
+        "Mutated     slides and patients a gene",
+        *(
+            f"  {gene:<10} {sum(row[gene] for row in known):>6} {sum(row[gene] for row in calls.labels.values()):>6}"
+            for gene in genes
+        ),
+    ]
+
+
+def _agreement(agreements: Sequence[Agreement], released: Path | None) -> list[str]:
+    if released is None:
+        return ["Released    no released table to compare with (--compare, or fetch it with `milbench data fetch`)"]
+    if not agreements:
+        return [f"Released    {released} shares no gene or no slide with this table"]
+    lines = [
+        f"  {one.gene:<10} {one.agree:>6} {one.only_here + one.only_there:>6} {one.only_here:>6} {one.only_there:>6}"
+        for one in agreements
+    ]
+    return [f"Released    slides agree, disagree (mutated only here, only there), with {released}", *lines]
+
+
+def _some(count: int, what: str, names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(names[:most]) + (", ..." if count > most else "")
+    return f"{count} {what}" + (f": {shown}" if names else "")
