@@ -81,10 +81,15 @@ class Preset:
 
     about: str
     design: Design
+    trainer: Mapping[str, Any]
     model: Mapping[str, Any] = field(default_factory=lambda: {"hidden": 32, "attention": 16, "landmarks": 8})
-    trainer: Mapping[str, Any] = field(
-        default_factory=lambda: {"lr": 0.002, "epochs": 30, "bags_per_step": 16, "weight_decay": 1e-4}
-    )
+
+
+MULTI_TASK = {"hidden": 64, "attention": 32, "landmarks": 8, "experts": 3, "tower_dropout": 0.1}
+
+
+def _trainer(*, lr: float = 0.002, epochs: int = 30) -> Mapping[str, Any]:
+    return {"lr": lr, "epochs": epochs, "bags_per_step": 16, "weight_decay": 1e-4}
 
 
 UCEC = {
@@ -101,29 +106,38 @@ _UCEC: dict[str, Any] = {
 
 PRESETS = {
     "witness": Preset(
-        "a tenth of the patches show it: attention and max should beat mean",
-        Design("witness", strengths=(4.0,), witness_shares=(0.08,)),
+        "a few patches show it strongly: attention and max should beat mean",
+        Design("witness", width=16, strengths=(8.0,), witness_shares=(0.03,)),
+        trainer=_trainer(lr=0.005, epochs=40),
     ),
     "diffuse": Preset(
         "every patch is moved a little: mean is enough",
         Design("diffuse", signals=("diffuse",), strengths=(1.0,)),
+        trainer=_trainer(),
     ),
     "shared": Preset(
-        "UCEC's co-mutation, signals in common: several tasks at once should beat one at a time on the rare ones",
-        Design("shared", slides=529, **_UCEC, penetrance=0.65, leak=0.2, strengths=(2.5,), sharing=0.6, burden=0.6),
+        "the co-mutation of UCEC and a common direction: many tasks at once should beat one at a time on rare ones",
+        Design("shared", slides=529, **_UCEC, penetrance=0.65, leak=0.2, strengths=(2.0,), witness_shares=(0.2,),
+               sharing=0.9, burden=0.6, width=64, patches=32, patches_sd=0.2),
+        model=MULTI_TASK,
+        trainer=_trainer(epochs=20),
     ),
     "neighbourhood": Preset(
         "the same patches in every slide, only their neighbourhood tells; slides are full squares",
         Design("neighbourhood", signals=("layout",), strengths=(5.0,), witness_shares=(0.14,), raster=True),
+        trainer=_trainer(epochs=40),
     ),
     "null": Preset(
         "labels without any signal: every model should stay near 0.5; `site_sd=1` lets sites leak",
         Design("null", penetrance=0.3, leak=0.3, site_label_sd=0.6),
+        trainer=_trainer(),
     ),
     "tcga-like": Preset(
         "2,048 wide, models in the range of the M4 study (0.55 to 0.76)",
-        Design("tcga-like", slides=529, **_UCEC, penetrance=0.65, leak=0.2, strengths=(2.5,), sharing=0.6, burden=0.6,
-               width=2048, latent=64, pixel_noise=0.5, patches=128, site_sd=0.3),
+        Design("tcga-like", slides=529, **_UCEC, penetrance=0.65, leak=0.2, strengths=(2.5,), witness_shares=(0.2,),
+               sharing=0.9, burden=0.6, width=2048, latent=64, pixel_noise=0.5, patches=128, site_sd=0.3),
+        model=MULTI_TASK,
+        trainer=_trainer(lr=0.001, epochs=15),
     ),
 }  # fmt: skip
 
