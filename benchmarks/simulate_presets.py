@@ -49,8 +49,8 @@ class Variant:
     labels: bool = False
 
 
-MULTI = ("amil", "mmoe_amil", "m4")
-MULTI_PAIRS = (("mmoe_amil", "amil"), ("m4", "amil"))
+MULTI = ("amil", "mmoe_amil")
+MULTI_PAIRS = (("mmoe_amil", "amil"),)
 NULL = (*POOLINGS, "mmoe_amil")
 VARIANTS = {
     "witness": Variant("witness", POOLINGS, (("amil", "mean_pooling"), ("max_pooling", "mean_pooling"))),
