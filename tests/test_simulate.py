@@ -235,15 +235,17 @@ def test_the_real_co_mutation_lifts_the_joint_oracle_in_ucec_and_hardly_in_brca(
     assert gains["brca"] < 0.04
 
 
-def test_the_command_makes_a_cohort_that_a_run_takes(milbench: Milbench, tmp_path: Path) -> None:
-    made = milbench("data", "simulate", "witness", "--out", "toy", "--slides", "60", "--set", "patches=16", "width=8")
+def test_the_command_makes_a_cohort_that_a_run_takes(milbench_here: Milbench, tmp_path: Path) -> None:
+    made = milbench_here(
+        "data", "simulate", "witness", "--out", "toy", "--slides", "60", "--set", "patches=16", "width=8"
+    )
     assert made.returncode == 0, made.stderr
     assert "60 slides (60 made, 0 there before)" in made.stdout
     assert "0.900" in made.stdout
     truth = json.loads((tmp_path / "toy/truth.json").read_text())
     assert truth["oracle_auc"]["carrier"]["macro"] == 0.9
     assert truth["design"]["width"] == 8
-    run = milbench("run", "--cohort", "toy", "--models", "amil", "--folds", "0", *FAST)
+    run = milbench_here("run", "--cohort", "toy", "--models", "amil", "--folds", "0", "--workers", "1", *FAST)
     assert run.returncode == 0, run.stdout + run.stderr
 
 

@@ -50,9 +50,10 @@ def state_oracle(
 
 def _joint(population: NDArray[np.bool_], penetrance: float, leak: float) -> Floats:
     """AUC [T] of P(label | all carriers), over the distribution of label and carrier vectors."""
-    vectors, counts = np.unique(population, axis=0, return_counts=True)
-    weight = counts / counts.sum()
-    codes = (np.arange(2 ** population.shape[1])[:, None] >> np.arange(population.shape[1])) & 1  # [2^T, T]
+    n_tasks = population.shape[1]
+    codes = (np.arange(2**n_tasks)[:, None] >> np.arange(n_tasks)) & 1  # [2^T, T] every vector there can be
+    counts = np.bincount(population @ (1 << np.arange(n_tasks)), minlength=len(codes))
+    vectors, weight = codes[counts > 0] == 1, counts[counts > 0] / counts.sum()  # [R, T], [R]
     chance = np.where(vectors, penetrance, leak)[:, None, :]  # [R, 1, T] P(carrier = 1 | label)
     seen = np.where(codes == 1, chance, 1 - chance).prod(axis=-1) * weight[:, None]  # [R, 2^T] P(labels, carriers)
     return np.array([_auc(seen[label].sum(axis=0), seen[~label].sum(axis=0)) for label in vectors.T])
