@@ -12,7 +12,7 @@ import pytest
 from conftest import FAST, Milbench
 
 from milbench.cohort import folder_cohort
-from milbench.errors import UsageError
+from milbench.errors import LabelTableError, StoreError, UsageError
 from milbench.metrics import auroc
 from milbench.simulate.design import PRESETS, UCEC, Design, make_design
 from milbench.simulate.oracle import state_oracle
@@ -195,7 +195,8 @@ def test_tumour_is_coherent() -> None:
     ("assignment", "message"),
     [
         (("strenght", 3), "Did you mean 'strengths'"),
-        (("signals", "witnes"), "Did you mean 'witness'"),
+        (("tumour_share", 0), "nowhere to lie"),
+        (("burden", float("inf")), "finite"),
         (("leak", 2), "leak is 2"),
         (("width", "wide"), "expected a value of type int"),
         (("dtype", "float8"), "float16"),
@@ -209,7 +210,29 @@ def test_a_mistyped_setting_is_named(assignment: tuple[str, object], message: st
 
 def test_lists_must_fit_the_tasks() -> None:
     with pytest.raises(UsageError, match="2 values for 3 tasks"):
-        simulate(small(strengths=[1, 2]), 0).slide(0)
+        simulate(small(strengths=[1, 2]), 0)
+
+
+def test_a_mistyped_signal_is_named() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'witness'"):
+        simulate(small(signals="witnes"), 0)
+
+
+def test_a_layout_without_room_is_refused() -> None:
+    with pytest.raises(UsageError, match="cannot stand apart"):
+        simulate(small("neighbourhood", witness_shares=0.5), 0)
+
+
+def test_a_slide_that_would_leave_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("case_id,slide_id,X\na,../x,1\nb,y,0\n")
+    with pytest.raises(LabelTableError, match="cannot name a feature file"):
+        simulate(small(slides=0), 0, tmp_path / "labels.csv")
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(StoreError, match="cannot be written"):
+        write_cohort(simulate(small(), 0), tmp_path / "out")
 
 
 def test_a_given_table_keeps_its_ids_labels_and_blanks(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from math import isqrt
+from math import isfinite, isqrt
 from typing import Any, TypeVar
 
 from milbench.errors import UsageError, unknown_name
@@ -12,6 +12,9 @@ from milbench.errors import UsageError, unknown_name
 V = TypeVar("V")
 
 SIGNALS = ("witness", "diffuse", "layout")
+
+MOST_APART = 0.25
+"""Share of a full square on which patches can stand without touching; random places reach some two thirds of it."""
 
 
 @dataclass(frozen=True)
@@ -184,17 +187,33 @@ def checked(design: Design) -> Design:
         least, most = int(key in _POSITIVE), 1 if key in _SHARES else float("inf")
         if not all(least <= value <= most for value in _values(getattr(design, key))):
             raise UsageError(f"{key} is {getattr(design, key)}; expected {least} to {most}.")
+    if not design.tumour_share:
+        raise UsageError("tumour_share is 0.0, so witness patches have nowhere to lie. Give a share above 0.")
+    for key in ("strengths", "burden", "tumour"):
+        if not all(map(isfinite, _values(getattr(design, key)))):
+            raise UsageError(f"{key} is {getattr(design, key)}; expected finite numbers.")
     if not all(-1 <= loading <= 1 for loading in design.loadings):
         raise UsageError(f"loadings are {design.loadings}; a loading is a correlation, -1 to 1.")
-    for signal in design.signals:
-        if signal not in SIGNALS:
-            raise unknown_name("signal", signal, SIGNALS)
     if design.dtype not in ("float16", "float32"):
         raise unknown_name("dtype", design.dtype, ("float16", "float32"))
     if design.raster and isqrt(design.patches) ** 2 != design.patches:
         raise UsageError(f"patches is {design.patches}; a raster is a square: take {isqrt(design.patches) ** 2}.")
     if design.latent > design.width:
         raise UsageError(f"latent is {design.latent}, above width {design.width}; expected at most the width.")
+    return design
+
+
+def checked_for_tasks(design: Design, n_tasks: int) -> Design:
+    """`design` unchanged, if its lists fit the tasks and layouts have room to stand apart."""
+    shares = per_task("witness_shares", design.witness_shares, n_tasks)
+    per_task("strengths", design.strengths, n_tasks)
+    for signal, share in zip(per_task("signals", design.signals, n_tasks), shares, strict=True):
+        if signal not in SIGNALS:
+            raise unknown_name("signal", signal, SIGNALS)
+        if signal == "layout" and share > MOST_APART:
+            raise UsageError(
+                f"a layout's witness_shares is {share}; above {MOST_APART} patches cannot stand apart. Take less."
+            )
     return design
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from milbench.errors import UsageError
+from milbench.errors import LabelTableError, UsageError
 from milbench.labels import read_labels
 from milbench.simulate.design import Design, per_task
 
@@ -50,6 +50,9 @@ def _given(path: Path, n_slides: int) -> LabelTable:
     tasks = tuple(column for column in slides if column not in ("slide_id", "patient_id"))
     slides = slides.iloc[: n_slides or None].reset_index(drop=True)
     slides.insert(2, "site", [_site(patient) for patient in slides["patient_id"]])
+    for slide in slides["slide_id"]:
+        if set(slide) & set("/\\\0"):
+            raise LabelTableError(f"{path}: slide '{slide}' cannot name a feature file. Rename it: no slash.")
     known = slides[list(tasks)].dropna().to_numpy() == 1
     return LabelTable(slides, tasks, known)
 

@@ -95,7 +95,7 @@ def paint(
 def _marked(signal: str, tissue: Tissue, count: int, rng: Generator, *, carries: bool) -> Bools:
     """Patches [N] that are moved along a task's direction; in a layout task also without the phenotype."""
     if signal == "layout":
-        return (side_by_side if carries else apart)(tissue.cells, max(count, 2), rng)
+        return (side_by_side if carries else apart)(tissue.cells, min(max(count, 2), len(tissue.cells)), rng)
     marked = np.zeros(len(tissue.cells), dtype=bool)
     if signal == "diffuse":
         marked[:] = carries

@@ -44,7 +44,7 @@ def grow_tissue(design: Design, rng: Generator) -> Tissue:
     covered = _top(_smooth_field(side, rng).ravel(), n_patches)
     rows, columns = np.divmod(np.flatnonzero(covered), side)
     field = _smooth_field(side, rng)[rows, columns]
-    return Tissue(np.stack([columns, rows], axis=1), _top(field, round(design.tumour_share * n_patches)))
+    return Tissue(np.stack([columns, rows], axis=1), _top(field, max(round(design.tumour_share * n_patches), 1)))
 
 
 def _patch_count(design: Design, rng: Generator) -> int:

@@ -24,9 +24,9 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from milbench.errors import UsageError
+from milbench.errors import StoreError, UsageError
 from milbench.simulate.carriers import draw_carriers
-from milbench.simulate.design import PRESETS, Design
+from milbench.simulate.design import PRESETS, Design, checked_for_tasks
 from milbench.simulate.labels import LabelTable, make_labels
 from milbench.simulate.oracle import Oracle, state_oracle
 from milbench.simulate.signals import Directions, Slide, draw_directions, paint, shift_of
@@ -82,6 +82,7 @@ class Written:
 def simulate(design: Design, seed: int, labels: Path | None = None) -> Simulation:
     """A cohort's labels, carriers and oracle; patches are made when asked for."""
     table = make_labels(design, seed, labels)
+    checked_for_tasks(design, len(table.tasks))
     carriers = draw_carriers(design, table, seed)
     targets = table.slides[list(table.tasks)].to_numpy(dtype=np.float64)
     oracle = state_oracle(table.population, targets, carriers, penetrance=design.penetrance, leak=design.leak)
@@ -94,12 +95,22 @@ def write_cohort(simulation: Simulation, out: Path, advance: Callable[[], None] 
     Raises
     ------
     UsageError : `out` holds another cohort or other files.
+    StoreError : `out` cannot be written.
     """
     truth = _truth(simulation)
-    _refuse_another(out, truth)
+    try:
+        _refuse_another(out, truth)
+        return _write(simulation, truth, out, advance)
+    except OSError as error:
+        raise StoreError(
+            f"{out} cannot be written ({error}). Free space or mend its rights; the same command goes on."
+        ) from error
+
+
+def _write(simulation: Simulation, truth: dict[str, Any], out: Path, advance: Callable[[], None]) -> Written:
     features = out / "features"
     features.mkdir(parents=True, exist_ok=True)
-    _replace(out / TRUTH, truth.encode())
+    _replace(out / TRUTH, (json.dumps(truth, indent=2) + "\n").encode())
     made = patches = size = 0
     slides = simulation.labels.slides["slide_id"]
     for index, slide_id in enumerate(slides):
@@ -114,24 +125,33 @@ def write_cohort(simulation: Simulation, out: Path, advance: Callable[[], None] 
     return Written(made, len(slides) - made, patches, size)
 
 
-def _refuse_another(out: Path, truth: str) -> None:
+def _refuse_another(out: Path, truth: dict[str, Any]) -> None:
     if not out.exists() or not any(out.iterdir()):
         return
     there = out / TRUTH
     if not there.is_file():
         raise UsageError(f"{out} holds files, but no {TRUTH} of a simulated cohort. Choose an empty folder with --out.")
-    if there.read_text(encoding="utf-8") != truth:
+    if _identity(there.read_text(encoding="utf-8")) != _identity(json.dumps(truth)):
         raise UsageError(
             f"{out} holds a cohort of another design, seed or label table (see its {TRUTH}). "
             "Choose another folder with --out, or delete this one."
         )
 
 
-def _truth(simulation: Simulation) -> str:
+def _identity(text: str) -> dict[str, Any] | None:
+    """What decides a cohort's bytes, of a truth.json; None if it is none."""
+    try:
+        truth = json.loads(text)
+        return {key: truth[key] for key in ("generator_version", "seed", "design", "labels_sha256")}
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _truth(simulation: Simulation) -> dict[str, Any]:
     oracle = simulation.oracle
     tasks = simulation.labels.tasks
     slides = simulation.labels.slides
-    content = {
+    return {
         "generator_version": VERSION,
         "seed": simulation.seed,
         "design": simulation.design.as_dict(),
@@ -144,7 +164,6 @@ def _truth(simulation: Simulation) -> str:
         },
         "prevalence": {task: _finite(slides[task].mean()) for task in tasks},
     }
-    return json.dumps(content, indent=2) + "\n"
 
 
 def _finite(value: float) -> float | None:
