@@ -1,0 +1,180 @@
+"""How models rank on the presets of `milbench data simulate`, over several data seeds, beside the oracle.
+
+    python benchmarks/simulate_presets.py --variants witness diffuse --seeds 5
+    python benchmarks/simulate_presets.py --tables
+
+Each variant's scores go to benchmarks/results/simulate_<variant>.csv as they come; seeds that are there are not run again.
+One run is fold 0 of `kfold` (a fifth of the patients for testing); an interval is Student's t over data seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from scipy.stats import t as student
+
+from milbench.benchmark import Benchmark, prepare, run_benchmark
+from milbench.config import make_config
+from milbench.metrics import auroc, mean_of_defined
+from milbench.progress import Progress
+from milbench.simulate.design import make_design
+from milbench.simulate.write import Simulation, simulate, write_cohort
+from milbench.stats import score_table
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+RARE = 0.31
+"""Prevalence below which a task counts as rare: five of UCEC's ten genes."""
+
+POOLINGS = ("mean_pooling", "max_pooling", "amil")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A preset with settings, the models that run on it, and the pairs (better, worse) that it is about."""
+
+    preset: str
+    models: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...] = ()
+    settings: tuple[tuple[str, object], ...] = ()
+    labels: bool = False
+
+
+MULTI = ("amil", "mmoe_amil")
+MULTI_PAIRS = (("mmoe_amil", "amil"),)
+NULL = (*POOLINGS, "mmoe_amil")
+VARIANTS = {
+    "witness": Variant("witness", POOLINGS, (("amil", "mean_pooling"), ("max_pooling", "mean_pooling"))),
+    "diffuse": Variant("diffuse", POOLINGS, (("mean_pooling", "amil"), ("mean_pooling", "max_pooling"))),
+    "shared": Variant("shared", MULTI, MULTI_PAIRS),
+    "shared-off": Variant("shared", MULTI, MULTI_PAIRS, (("sharing", 0.0), ("burden", 0.0))),
+    "shared-ucec": Variant("shared", MULTI, MULTI_PAIRS, (("slides", 0),), labels=True),
+    "neighbourhood": Variant(
+        "neighbourhood", ("grid_conv", "amil", "m4"), (("grid_conv", "amil"), ("m4", "amil"), ("grid_conv", "m4"))
+    ),
+    "neighbourhood-transmil": Variant("neighbourhood", ("transmil",)),  # alone, as it takes twice the others' time
+    "null": Variant("null", NULL),
+    "null-sites": Variant("null", NULL, (), (("site_sd", 1.0),)),
+    "tcga-like": Variant("tcga-like", ("mean_pooling", "amil", "mmoe_amil"), (("mmoe_amil", "amil"),)),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Measure what is missing, then print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, default=5, help="data seeds 0 to N - 1")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--labels", type=Path, help="TCGA-UCEC's label table, for shared-ucec")
+    parser.add_argument("--tables", action="store_true", help="print what was measured, run nothing")
+    options = parser.parse_args()
+    for name in options.variants:
+        for seed in range(0 if options.tables else options.seeds):
+            measure(name, seed, options.labels, options.workers)
+        print_table(name)
+
+
+def measure(name: str, seed: int, labels: Path | None, workers: int) -> None:
+    """One data seed of a variant, appended to its file unless it is there."""
+    path = RESULTS / f"simulate_{name}.csv"
+    if path.exists() and seed in set(pd.read_csv(path)["seed"]):
+        return
+    variant, started = VARIANTS[name], time.perf_counter()
+    if variant.labels and labels is None:
+        print(f"{name}: needs --labels")
+        return
+    simulation = simulate(make_design(variant.preset, variant.settings), seed, labels if variant.labels else None)
+    folder = Path(tempfile.mkdtemp(prefix="simulate-"))
+    try:
+        write_cohort(simulation, folder / "cohort")
+        scores = run_models(variant, folder, workers)
+    finally:
+        shutil.rmtree(folder)
+    rows = with_oracles(scores, simulation).assign(seed=seed)
+    RESULTS.mkdir(exist_ok=True)
+    rows.round(5).to_csv(path, mode="a", header=not path.exists(), index=False)
+    print(f"{name} seed {seed}: {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def run_models(variant: Variant, folder: Path, workers: int) -> pd.DataFrame:
+    """Model, task and test AUROC of fold 0, and of the site alone as a model of its own."""
+    plugins = [str(HERE / "grid_convolution.py")] if "grid_conv" in variant.models else []
+    settings = {
+        "models": list(variant.models), "cohorts": [str(folder / "cohort")], "folds": [0], "plugins": plugins,
+        "run": str(folder / "run"), "keep_weights": False, "engine": {"workers": workers, "device": "cpu"},
+        "tracking": {"enabled": False},
+    }  # fmt: skip
+    benchmark = prepare(make_config(None, [], settings))
+    outcome = run_benchmark(benchmark, Progress(Console(file=io.StringIO())))
+    if outcome.failed or outcome.refused or outcome.left:
+        raise SystemExit(f"{folder}: {outcome}")
+    scores = score_table([outcome.run])[["model", "task", "auroc"]]
+    sites = pd.read_csv(folder / "cohort/carriers.csv", dtype={"slide_id": str}).set_index("slide_id")["site"]
+    return pd.concat([scores, site_only(benchmark, sites)] if variant.preset == "null" else [scores])
+
+
+def site_only(benchmark: Benchmark, sites: pd.Series) -> pd.DataFrame:
+    """AUROC of each task on the test slides from the site alone: the share of positives among its other slides."""
+    entry = benchmark.entries[0]
+    slides = entry.cohort.slides
+    test = entry.split.slides(slides, 0, "test")
+    others = slides[~slides["slide_id"].isin(test["slide_id"])]
+    rows = []
+    for task in entry.cohort.tasks:
+        groups = others.groupby(sites.loc[others["slide_id"]].to_numpy())[task]
+        share = (groups.sum() + others[task].mean()) / (groups.count() + 1)
+        score = sites.loc[test["slide_id"]].map(share).fillna(others[task].mean())
+        rows.append(("site alone", task, auroc(test[task].to_numpy(float), score.to_numpy(float))))
+    return pd.DataFrame(rows, columns=["model", "task", "auroc"])
+
+
+def with_oracles(scores: pd.DataFrame, simulation: Simulation) -> pd.DataFrame:
+    """`scores` with the task's prevalence and oracles."""
+    tasks, oracle = simulation.labels.tasks, simulation.oracle
+    facts = pd.DataFrame({"task": tasks, "prevalence": simulation.labels.slides[list(tasks)].mean().to_numpy(),
+                          "oracle_carrier": oracle.carrier, "oracle_joint": oracle.joint})  # fmt: skip
+    return scores.merge(facts, on="task")
+
+
+def print_table(name: str) -> None:
+    """Means over tasks, then mean and 95 % interval over data seeds; differences are paired by data seed."""
+    path = RESULTS / f"simulate_{name}.csv"
+    if not path.exists():
+        return
+    rows = pd.read_csv(path)
+    oracles = [mean_of_defined(rows.groupby("task")[o].mean().to_numpy()) for o in ("oracle_carrier", "oracle_joint")]
+    print(f"\n{name}: {rows['seed'].nunique()} data seeds; oracle {oracles[0]:.3f}, with all carriers {oracles[1]:.3f}")
+    sides = {"all tasks": rows}
+    if rows["task"].nunique() == 10:
+        mean = rows.groupby("task")["prevalence"].mean()
+        sides["rare tasks"] = rows[rows["task"].isin(mean[mean < RARE].index)]
+    for side, part in sides.items():
+        table = part.groupby(["seed", "model"], sort=False)["auroc"].mean().unstack()
+        print(f"| {side} | AUROC | 95 % interval |\n|---|---|---|")
+        for model in table:
+            print_row(str(model), table[model].to_numpy())
+        for better, worse in VARIANTS[name].pairs:
+            print_row(f"{better} − {worse}", (table[better] - table[worse]).to_numpy(), sign="+")
+
+
+def print_row(name: str, values: np.ndarray, sign: str = "") -> None:
+    """One row: mean and t interval."""
+    mean = values.mean()
+    if len(values) < 2:
+        print(f"| {name} | {mean:{sign}.3f} | one seed |")
+        return
+    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    print(f"| {name} | {mean:{sign}.3f} | {mean - half:{sign}.3f} to {mean + half:{sign}.3f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""simulate: cohorts whose answer is known, for testing models and protocols where no TCGA features are at hand.
+
+Modules, each importing only those before it: `design` (every parameter, presets), `labels` (who is positive),
+`carriers` (who shows it), `oracle` (the best AUC that can be had), `tissue` (where patches lie),
+`signals` (what they hold), `write` (files). docs/simulate.md states the model in full.
+"""

@@ -1,0 +1,221 @@
+"""Write: a cohort on disk, one slide in memory at a time; the same command goes on where it stopped.
+
+::
+
+    OUT/features/{slide_id}.h5   features [N, D], coords [N, 2], instance_labels uint8 [N, T]
+    OUT/labels.csv               case_id, slide_id, one column a task
+    OUT/carriers.csv             slide_id, site, and who shows each task's phenotype
+    OUT/truth.json               design, seed, oracle AUC of every task
+    OUT/cohort.yaml              for `milbench run --cohort OUT`; written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+
+from milbench.errors import StoreError, UsageError
+from milbench.simulate.carriers import draw_carriers
+from milbench.simulate.design import PRESETS, Design, checked_for_tasks
+from milbench.simulate.labels import LabelTable, make_labels
+from milbench.simulate.oracle import Oracle, state_oracle
+from milbench.simulate.signals import Directions, Slide, draw_directions, paint, shift_of
+from milbench.simulate.tissue import PATCH_SIZE, Tissue, grow_tissue
+
+VERSION = 1
+"""Of the generator: raise it when the same design and seed make other bytes."""
+
+STREAM_SLIDE = 6
+TRUTH = "truth.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """All of a cohort but its patches.
+
+    Attributes
+    ----------
+    design, seed : what it is made from.
+    labels : who is positive. carriers : bool [S, T], who shows it. oracle : the best AUC that can be had.
+    """
+
+    design: Design
+    seed: int
+    labels: LabelTable
+    carriers: NDArray[np.bool_]
+    oracle: Oracle
+    directions: Directions
+
+    def slide(self, index: int) -> tuple[Tissue, Slide]:
+        """Tissue and patches of the slide in row `index`, whichever were made before."""
+        row = self.labels.slides.iloc[index]
+        rng = np.random.default_rng([self.seed, STREAM_SLIDE, index])
+        tissue = grow_tissue(self.design, rng)
+        shift = shift_of(self.design, self.seed, site=_number(row["site"]), patient=_number(row["patient_id"]))
+        return tissue, paint(self.design, self.directions, tissue, self.carriers[index], self._load(index), shift, rng)
+
+    def _load(self, index: int) -> float:
+        counts = self.carriers.sum(axis=1)
+        return float((counts[index] - counts.mean()) / max(counts.std(), 1e-9))
+
+
+@dataclass(frozen=True)
+class Written:
+    """What lies on disk: slides made now and kept from before, patches and bytes of all."""
+
+    made: int
+    kept: int
+    patches: int
+    bytes: int
+
+
+def simulate(design: Design, seed: int, labels: Path | None = None) -> Simulation:
+    """A cohort's labels, carriers and oracle; patches are made when asked for."""
+    table = make_labels(design, seed, labels)
+    checked_for_tasks(design, len(table.tasks))
+    carriers = draw_carriers(design, table, seed)
+    targets = table.slides[list(table.tasks)].to_numpy(dtype=np.float64)
+    oracle = state_oracle(table.population, targets, carriers, penetrance=design.penetrance, leak=design.leak)
+    return Simulation(design, seed, table, carriers, oracle, draw_directions(design, len(table.tasks), seed))
+
+
+def write_cohort(simulation: Simulation, out: Path, advance: Callable[[], None] = lambda: None) -> Written:
+    """The cohort below `out`; slides that are there already are kept. `advance` is called after each slide.
+
+    Raises
+    ------
+    UsageError : `out` holds another cohort or other files.
+    StoreError : `out` cannot be written.
+    """
+    truth = _truth(simulation)
+    try:
+        _refuse_another(out, truth)
+        return _write(simulation, truth, out, advance)
+    except OSError as error:
+        raise StoreError(
+            f"{out} cannot be written ({error}). Free space or mend its rights; the same command goes on."
+        ) from error
+
+
+def _write(simulation: Simulation, truth: dict[str, Any], out: Path, advance: Callable[[], None]) -> Written:
+    features = out / "features"
+    features.mkdir(parents=True, exist_ok=True)
+    _replace(out / TRUTH, (json.dumps(truth, indent=2) + "\n").encode())
+    made = patches = size = 0
+    slides = simulation.labels.slides["slide_id"]
+    for index, slide_id in enumerate(slides):
+        path = features / f"{slide_id}.h5"
+        if not path.exists():  # a file appears whole or not at all
+            _write_slide(path, *simulation.slide(index))
+            made += 1
+        patches += _patches_in(path)
+        size += path.stat().st_size
+        advance()
+    _write_tables(simulation, out)
+    return Written(made, len(slides) - made, patches, size)
+
+
+def _refuse_another(out: Path, truth: dict[str, Any]) -> None:
+    if not out.exists() or not any(out.iterdir()):
+        return
+    there = out / TRUTH
+    if not there.is_file():
+        raise UsageError(f"{out} holds files, but no {TRUTH} of a simulated cohort. Choose an empty folder with --out.")
+    if _identity(there.read_text(encoding="utf-8")) != _identity(json.dumps(truth)):
+        raise UsageError(
+            f"{out} holds a cohort of another design, seed or label table (see its {TRUTH}). "
+            "Choose another folder with --out, or delete this one."
+        )
+
+
+def _identity(text: str) -> dict[str, Any] | None:
+    """What decides a cohort's bytes, of a truth.json; None if it is none."""
+    try:
+        truth = json.loads(text)
+        return {key: truth[key] for key in ("generator_version", "seed", "design", "labels_sha256")}
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _truth(simulation: Simulation) -> dict[str, Any]:
+    oracle = simulation.oracle
+    tasks = simulation.labels.tasks
+    slides = simulation.labels.slides
+    return {
+        "generator_version": VERSION,
+        "seed": simulation.seed,
+        "design": simulation.design.as_dict(),
+        "labels_sha256": hashlib.sha256(slides.to_csv(index=False, lineterminator="\n").encode()).hexdigest(),
+        "n_slides": len(slides),
+        "oracle_auc": {
+            name: {**dict(zip(tasks, map(_finite, values), strict=True)), "macro": _finite(float(np.nanmean(values)))}
+            for name, values in oracle._asdict().items()
+            if not np.isnan(values).all()
+        },
+        "prevalence": {task: _finite(slides[task].mean()) for task in tasks},
+    }
+
+
+def _finite(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 6)
+
+
+def _write_slide(path: Path, tissue: Tissue, slide: Slide) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    with h5py.File(temporary, "w") as file:
+        file.create_dataset("features", data=slide.features)
+        file.create_dataset("coords", data=tissue.coords()).attrs["patch_size_level0"] = PATCH_SIZE
+        file.create_dataset("instance_labels", data=slide.truth.astype(np.uint8))
+    temporary.replace(path)
+
+
+def _patches_in(path: Path) -> int:
+    with h5py.File(path) as file:
+        return int(file["features"].shape[0])
+
+
+def _write_tables(simulation: Simulation, out: Path) -> None:
+    slides, tasks = simulation.labels.slides, list(simulation.labels.tasks)
+    labels = slides[["patient_id", "slide_id", *tasks]].rename(columns={"patient_id": "case_id"})
+    shown = pd.DataFrame(simulation.carriers.astype(int), columns=tasks)
+    carriers = pd.concat([slides[["slide_id", "site"]], shown], axis=1)
+    _replace(out / "labels.csv", _csv(labels.astype(dict.fromkeys(tasks, "Int64"))))
+    _replace(out / "carriers.csv", _csv(carriers))
+    _replace(out / "cohort.yaml", yaml.safe_dump(_cohort_file(simulation), sort_keys=False).encode())
+
+
+def _cohort_file(simulation: Simulation) -> dict[str, Any]:
+    preset = PRESETS[simulation.design.preset]
+    return {
+        "name": f"sim-{simulation.design.preset}-{simulation.seed}",
+        "labels": "labels.csv",
+        "features": "features",
+        "model": dict(preset.model),
+        "trainer": dict(preset.trainer),
+    }
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    text: str = table.to_csv(index=False, lineterminator="\n")
+    return text.encode()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def _number(name: str) -> int:
+    """A number that belongs to a name, whatever other names there are."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
