@@ -1,4 +1,7 @@
-"""Patho-Bench's splits: a table `case_id, slide_id, <label>, fold_0 .. fold_{k-1}` with train and test, tab-separated."""
+"""Patho-Bench's splits: a table `case_id, slide_id, <label>, fold_0 .. fold_{k-1}`, one line a slide.
+
+The published tables are tab-separated and say train and test only; Patho-Bench itself also reads commas and `val`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,13 @@ FILE = "k=all.tsv"
 def find(path: Path) -> Path | None:
     """The table, given itself or its folder; None if it is not Patho-Bench's."""
     file = path / FILE if path.is_dir() else path
-    return file if file.is_file() and file.suffix == ".tsv" else None
+    is_table = file.is_file() and (file.suffix == ".tsv" or (file.suffix == ".csv" and recognises(_header(file))))
+    return file if is_table else None
+
+
+def _header(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return [name.strip() for name in file.readline().split(",")]
 
 
 def read(path: Path) -> ForeignSplit:
@@ -69,4 +78,6 @@ def write(split: Split, slides: pd.DataFrame, out: Path) -> list[str]:
     roles = split.table.set_index("patient_id").loc[slides["patient_id"]].reset_index(drop=True)
     table = pd.concat([pd.DataFrame({**ids, **labels}), roles], axis=1)
     table.to_csv(file, sep="\t", index=False, lineterminator="\n")
-    return ["Patho-Bench's own tables know train and test only; these say 'val' too. One task is chosen by `task_col`."]
+    return [
+        "the table says 'val' too, where Patho-Bench's own say train and test only; its `task_col` chooses one task"
+    ]

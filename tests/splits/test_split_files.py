@@ -153,9 +153,12 @@ HEADER = "case_id\tslide_id\tt\tfold_0\tfold_1\n"
 ROWS = "00\t0.0\t0\ttrain\ttest\n01\t1.0\t1\ttrain\ttrain\n02\t2.0\t0\ttest\ttrain\n"
 
 
-def test_patho_benchs_test_sides_stand_and_every_fold_gets_a_validation_side(tmp_path: Path) -> None:
-    path = tmp_path / "k=all.tsv"
-    path.write_text(HEADER + ROWS)
+@pytest.mark.parametrize(("name", "separator"), [("k=all.tsv", "\t"), ("k=all.csv", ",")])
+def test_patho_benchs_test_sides_stand_and_every_fold_gets_a_validation_side(
+    tmp_path: Path, name: str, separator: str
+) -> None:
+    path = tmp_path / name
+    path.write_text((HEADER + ROWS).replace("\t", separator))
     split = read_split(path, make_slides(3), TASKS)
     assert (split.table == "test").to_numpy().tolist() == [[False, False, True], [False] * 3, [False, True, False]]
     assert "the test side differs between folds" in split.notes[1]
