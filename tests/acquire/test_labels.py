@@ -162,11 +162,24 @@ def test_a_mistake_is_told_without_a_traceback(
 
 @pytest.mark.parametrize("answer", [b"<html>log in</html>", b'{"oops": 1}', b"[1, 2]", b'[{"a": 1}]'])
 def test_an_answer_of_another_server_is_told(server: FakeServer, milbench_here: Milbench, answer: bytes) -> None:
-    server.fail("molecular-profiles", answer)
     server.fail("/genes/fetch", answer)
     result = milbench_here("data", "labels", *flags(server), "--genes", "TP53")
     assert result.returncode == 2
     assert "/genes/fetch" in result.stderr
+    server.failures.clear()
+    again = milbench_here("data", "labels", *flags(server), "--genes", "TP53")
+    assert again.returncode == 0, "an answer that cannot be used was kept"
+
+
+@pytest.mark.parametrize("where", ["molecular-profiles", "sample-lists", "sample-ids", "mutations/fetch", "/files"])
+@pytest.mark.parametrize("answer", [b'{"oops": 1}', b"[1, 2]", b"null"])
+def test_every_route_refuses_an_answer_of_another_shape(
+    server: FakeServer, milbench_here: Milbench, where: str, answer: bytes
+) -> None:
+    server.fail(where, answer)
+    result = milbench_here("data", "labels", *flags(server), "--genes", "TP53")
+    assert result.returncode == 2
+    assert where in result.stderr
 
 
 def test_disagreement_with_a_released_table_is_counted(
