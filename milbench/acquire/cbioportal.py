@@ -69,8 +69,7 @@ def find_genes(client: Http, url: str, symbols: Sequence[str], study_ids: Sequen
     known = {row["hugoGeneSymbol"]: Gene(int(row["entrezGeneId"]), row["hugoGeneSymbol"]) for row in rows}
     for symbol in symbols:
         if symbol not in known:
-            near = [row["hugoGeneSymbol"] for row in _mutated_genes(client, url, study_ids)]
-            raise _unknown_gene(symbol, near)
+            raise _unknown_gene(client, url, symbol, study_ids)
     return [known[symbol] for symbol in dict.fromkeys(symbols)]
 
 
@@ -91,8 +90,12 @@ def _mutated_genes(client: Http, url: str, study_ids: Sequence[str]) -> list[dic
     return client.rows(where, needed, {"studyIds": sorted(study_ids)})
 
 
-def _unknown_gene(symbol: str, near: Sequence[str]) -> UsageError:
+def _unknown_gene(client: Http, url: str, symbol: str, study_ids: Sequence[str]) -> UsageError:
     """The near match, without the list of some twenty thousand genes."""
+    try:
+        near = [row["hugoGeneSymbol"] for row in _mutated_genes(client, url, study_ids)]
+    except AcquireError:  # the gene is the mistake to tell, not the missing hint
+        near = []
     hint = str(unknown_name("gene", symbol, near)).partition(" Known:")[0]
     return UsageError(f"{hint} cBioPortal goes by current HUGO symbols (MLL2 is KMT2D, say).")
 

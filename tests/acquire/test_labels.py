@@ -182,6 +182,13 @@ def test_every_route_refuses_an_answer_of_another_shape(
     assert where in result.stderr
 
 
+def test_an_unknown_gene_is_told_even_if_no_near_match_can_be_had(server: FakeServer, milbench_here: Milbench) -> None:
+    server.fail("mutated-genes", 404)
+    result = milbench_here("data", "labels", *flags(server), "--genes", "TP54")
+    assert result.returncode == 2
+    assert "unknown gene 'TP54'. cBioPortal goes by current HUGO symbols" in result.stderr
+
+
 def test_disagreement_with_a_released_table_is_counted(
     server: FakeServer, milbench_here: Milbench, tmp_path: Path
 ) -> None:
