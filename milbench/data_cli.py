@@ -235,6 +235,7 @@ def _labels(options: argparse.Namespace) -> int:
         raise _disk_error(error) from error
     _say(built.report)
     _say(f"\nwrote labels.csv, manifest.txt and report.txt in {built.folder}")
+    _say("the servers' answers are kept in .answers there; --refresh asks again")
     _say(f"slides: gdc-client download -m {built.folder / 'manifest.txt'}")
     return 0
 

@@ -9,7 +9,17 @@ from typing import NamedTuple
 
 from milbench.acquire import cbioportal, gdc
 from milbench.acquire.http import Http
-from milbench.acquire.label_table import Agreement, Calls, Table, call, compare, keep_most_mutated, write_labels
+from milbench.acquire.label_table import (
+    BARCODE,
+    PRIMARY,
+    Agreement,
+    Calls,
+    Table,
+    call,
+    compare,
+    keep_most_mutated,
+    write_labels,
+)
 from milbench.errors import AcquireError, UsageError
 from milbench.labels import read_labels
 
@@ -71,33 +81,36 @@ def build_labels(
     """
     projects = list(projects) or projects_of(study_ids)
     other = _released_labels(released)
-    chosen = (
-        cbioportal.most_mutated(client, sources.cbioportal, study_ids, top + SPARE)
+    chosen, calls = _calls(client, sources.cbioportal, study_ids, genes, top)
+    slides = gdc.diagnostic_slides(client, sources.gdc, projects)
+    report = [
+        *_what(study_ids, projects, sources),
+        *_counts(calls, slides, chosen),
+        *_agreement(compare(slides, calls.labels, other), released),
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_labels(folder / "labels.csv", slides, calls.labels, chosen)
+    gdc.write_manifest(slides, folder / "manifest.txt")
+    (folder / "report.txt").write_text("\n".join(report) + "\n", encoding="utf-8")
+    return Built(folder, "\n".join(report))
+
+
+def _calls(client: Http, url: str, study_ids: Sequence[str], genes: Sequence[str], top: int) -> tuple[list[str], Calls]:
+    """The genes' names and everyone's labels; `top` genes are chosen by the patients that they are mutated in."""
+    asked = (
+        cbioportal.most_mutated(client, url, study_ids, top + SPARE)
         if top
-        else cbioportal.find_genes(client, sources.cbioportal, genes, study_ids)
+        else cbioportal.find_genes(client, url, genes, study_ids)
     )
-    studies = [cbioportal.read_study(client, sources.cbioportal, study_id, chosen) for study_id in study_ids]
-    if top:
-        chosen = keep_most_mutated(call(studies, chosen), chosen, top)
+    studies = [cbioportal.read_study(client, url, study_id, asked) for study_id in study_ids]
+    chosen = keep_most_mutated(call(studies, asked), asked, top) if top else asked
     calls = call(studies, chosen)
     if not calls.labels:
         raise AcquireError(
-            f"{', '.join(study_ids)}: no sequenced sample is a TCGA primary tumour (-01). Nothing to label."
+            f"{', '.join(study_ids)}: no sequenced sample is a primary tumour by TCGA's rule of names (...-01), so "
+            "there is nothing to label. Choose a TCGA study."
         )
-    slides = gdc.diagnostic_slides(client, sources.gdc, projects)
-    symbols = [gene.symbol for gene in chosen]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_labels(folder / "labels.csv", slides, calls.labels, symbols)
-    gdc.write_manifest(slides, folder / "manifest.txt")
-    report = "\n".join(
-        [
-            *_what(study_ids, projects, sources),
-            *_counts(calls, slides, symbols),
-            *_agreement(compare(slides, calls.labels, other), released),
-        ]
-    )
-    (folder / "report.txt").write_text(report + "\n", encoding="utf-8")
-    return Built(folder, report)
+    return [gene.symbol for gene in chosen], calls
 
 
 def _released_labels(path: Path | None) -> Table:
@@ -125,9 +138,11 @@ def _counts(calls: Calls, slides: Sequence[gdc.SlideFile], genes: Sequence[str])
     with_slides = {slide.patient_id for slide in slides}
     blank = [slide.slide_id for slide in slides if slide.patient_id not in calls.labels]
     known = [calls.labels[slide.patient_id] for slide in slides if slide.patient_id in calls.labels]
+    other = [slide.slide_id for slide in slides if not slide.slide_id[BARCODE + 1 :].startswith(PRIMARY)]
     without = sorted(set(calls.labels) - with_slides)
     return [
         f"Slides      {len(slides)} of {len(with_slides)} patients, {sum(slide.bytes for slide in slides) / 1e9:.1f} GB",
+        f"Not primary {_some(len(other), 'slides of another sample, labelled as their patient is', other)}",
         f"Unknown     {_some(len(blank), 'slides of patients without calls (blank cells)', blank)}",
         f"No slide    {_some(len(without), 'patients with calls but without a slide', without)}",
         f"Left out    {_some(len(calls.dropped), 'sequenced samples that are no primary tumour', calls.dropped)}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from milbench.acquire.http import Http, rows_of
+from milbench.acquire.http import Http
 from milbench.errors import AcquireError, UsageError, unknown_name
 
 CBIOPORTAL_URL = "https://www.cbioportal.org/api"
@@ -52,9 +52,7 @@ def read_study(client: Http, url: str, study_id: str, genes: Sequence[Gene]) -> 
     """
     sample_list = _sequenced_list(client, url, study_id)
     where = f"{url}/sample-lists/{sample_list}/sample-ids"
-    samples = client.json(where)
-    if not isinstance(samples, list) or not all(isinstance(sample, str) for sample in samples):
-        raise AcquireError(f"{where} answered no list of sample ids. Is it the right address of the right server?")
+    samples = client.json(where, check=lambda answer: _refuse_other_than_ids(where, answer))
     mutations = _mutations(client, url, _mutation_profile(client, url, study_id), sample_list, genes)
     return Study(study_id, sorted(set(samples)), mutations)
 
@@ -67,12 +65,11 @@ def find_genes(client: Http, url: str, symbols: Sequence[str], study_ids: Sequen
     UsageError : a name that the portal does not know, with the nearest name among the mutated genes of the studies.
     """
     where = f"{url}/genes/fetch?geneIdType=HUGO_GENE_SYMBOL"
-    rows = rows_of(where, client.json(where, sorted(set(symbols))), ("entrezGeneId", "hugoGeneSymbol"))
+    rows = client.rows(where, ("entrezGeneId", "hugoGeneSymbol"), sorted(set(symbols)))
     known = {row["hugoGeneSymbol"]: Gene(int(row["entrezGeneId"]), row["hugoGeneSymbol"]) for row in rows}
     for symbol in symbols:
         if symbol not in known:
-            near = [row["hugoGeneSymbol"] for row in _mutated_genes(client, url, study_ids)]
-            raise _unknown_gene(symbol, near)
+            raise _unknown_gene(client, url, symbol, study_ids)
     return [known[symbol] for symbol in dict.fromkeys(symbols)]
 
 
@@ -89,26 +86,35 @@ def most_mutated(client: Http, url: str, study_ids: Sequence[str], n: int) -> li
 
 def _mutated_genes(client: Http, url: str, study_ids: Sequence[str]) -> list[dict[str, Any]]:
     where = f"{url}/mutated-genes/fetch"
-    answer = client.json(where, {"studyIds": sorted(study_ids)})
-    return rows_of(where, answer, ("entrezGeneId", "hugoGeneSymbol", "numberOfAlteredCases"))
+    needed = ("entrezGeneId", "hugoGeneSymbol", "numberOfAlteredCases")
+    return client.rows(where, needed, {"studyIds": sorted(study_ids)})
 
 
-def _unknown_gene(symbol: str, near: Sequence[str]) -> UsageError:
+def _unknown_gene(client: Http, url: str, symbol: str, study_ids: Sequence[str]) -> UsageError:
     """The near match, without the list of some twenty thousand genes."""
+    try:
+        near = [row["hugoGeneSymbol"] for row in _mutated_genes(client, url, study_ids)]
+    except AcquireError:  # the gene is the mistake to tell, not the missing hint
+        near = []
     hint = str(unknown_name("gene", symbol, near)).partition(" Known:")[0]
     return UsageError(f"{hint} cBioPortal goes by current HUGO symbols (MLL2 is KMT2D, say).")
 
 
+def _refuse_other_than_ids(where: str, answer: Any) -> None:
+    if not isinstance(answer, list) or not all(isinstance(sample, str) for sample in answer):
+        raise AcquireError(f"{where} answered no list of sample ids. Is it the right address of the right server?")
+
+
 def _mutation_profile(client: Http, url: str, study_id: str) -> str:
     where = f"{url}/studies/{study_id}/molecular-profiles"
-    rows = rows_of(where, client.json(where), ("molecularAlterationType", "molecularProfileId"))
+    rows = client.rows(where, ("molecularAlterationType", "molecularProfileId"))
     found = [row["molecularProfileId"] for row in rows if row["molecularAlterationType"] == "MUTATION_EXTENDED"]
     return _the_one(where, f"{study_id}_mutations", found, "mutation profile")
 
 
 def _sequenced_list(client: Http, url: str, study_id: str) -> str:
     where = f"{url}/studies/{study_id}/sample-lists"
-    rows = rows_of(where, client.json(where), ("sampleListId",))
+    rows = client.rows(where, ("sampleListId",))
     found = [row["sampleListId"] for row in rows if row.get("category") == "all_cases_with_mutation_data"]
     return _the_one(where, f"{study_id}_sequenced", found or [row["sampleListId"] for row in rows], "sample list")
 
@@ -130,7 +136,7 @@ def _mutations(client: Http, url: str, profile: str, sample_list: str, genes: Se
         where = (
             f"{url}/molecular-profiles/{profile}/mutations/fetch?projection=SUMMARY&pageSize={PAGE}&pageNumber={number}"
         )
-        rows = rows_of(where, client.json(where, question), ("sampleId", "patientId", "entrezGeneId"))
+        rows = client.rows(where, ("sampleId", "patientId", "entrezGeneId"), question)
         new = {_mutation(row) for row in rows} - found
         found |= new
         if len(rows) != PAGE or not new:

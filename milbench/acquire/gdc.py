@@ -72,7 +72,11 @@ def _question(projects: Sequence[str], start: int, page: int) -> dict[str, Any]:
 
 
 def _page(client: Http, where: str, question: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
-    answer = client.json(where, question)
+    """The page's files, and how many there are on all pages."""
+    return _hits(where, client.json(where, question, check=lambda answer: _hits(where, answer)))
+
+
+def _hits(where: str, answer: Any) -> tuple[list[dict[str, Any]], int]:
     try:
         hits, total = answer["data"]["hits"], int(answer["data"]["pagination"]["total"])
     except (KeyError, TypeError, ValueError):

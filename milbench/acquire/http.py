@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -72,18 +72,33 @@ class Http:
         except requests.RequestException as error:
             raise AcquireError(f"{url} cannot be reached, {self._tries()} ({_cause(error)}). {MEND}") from error
 
-    def json(self, url: str, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Any:
-        """Decoded JSON of a GET, or of a POST if there is a `body`; from the cache where it is known."""
-        kept = self._kept(url, body)
-        if kept and kept.exists():
+    def json(
+        self,
+        url: str,
+        body: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        check: Callable[[Any], object] = lambda _: None,
+    ) -> Any:
+        """Decoded JSON of a GET, or of a POST if there is a `body`; from the cache where it is known.
+
+        `check` raises if the answer cannot be used, and comes first: such an answer is not kept.
+        """
+        path = self._kept(url, body)
+        if path and path.exists():
             try:
-                return json.loads(kept.read_text(encoding="utf-8"))["answer"]
+                return json.loads(path.read_text(encoding="utf-8"))["answer"]
             except (ValueError, KeyError, TypeError):  # half a file of a crash: ask again
-                kept.unlink()
+                path.unlink()
         answer = self._ask(url, body, headers)
-        if kept:
-            _write(kept, {"url": url, "body": body, "answer": answer})
+        check(answer)
+        if path:
+            _write(path, {"url": url, "body": body, "answer": answer})
         return answer
+
+    def rows(self, url: str, needed: tuple[str, ...], body: Any = None) -> list[dict[str, Any]]:
+        """As `json`, where the answer must be a list of objects that all have the `needed` fields."""
+        return rows_of(url, self.json(url, body, check=lambda answer: rows_of(url, answer, needed)), needed)
 
     def _ask(self, url: str, body: Any, headers: Mapping[str, str] | None) -> Any:
         response = self.send("GET" if body is None else "POST", url, body=body, headers=headers)

@@ -46,7 +46,7 @@ def call(studies: Sequence[Study], genes: Sequence[Gene]) -> Calls:
     sequenced samples is not in the result: unknown, never 0. Every class of mutation that is returned counts.
     """
     samples = {sample for study in studies for sample in study.sequenced}
-    primary = {sample for sample in samples if sample[13:15] == PRIMARY}
+    primary = {sample for sample in samples if sample[BARCODE + 1 :].startswith(PRIMARY)}
     labels = {sample[:BARCODE]: {gene.symbol: 0 for gene in genes} for sample in sorted(primary)}
     symbols = {gene.entrez: gene.symbol for gene in genes}
     counted = [
@@ -55,7 +55,7 @@ def call(studies: Sequence[Study], genes: Sequence[Gene]) -> Calls:
     for mutation in counted:
         labels[mutation.sample_id[:BARCODE]][symbols[mutation.entrez]] = 1
     kinds = Counter(mutation.kind for mutation in counted)
-    return Calls(labels, dict(kinds.most_common()), sorted(samples - primary))
+    return Calls(labels, dict(sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))), sorted(samples - primary))
 
 
 def keep_most_mutated(calls: Calls, genes: Sequence[Gene], n: int) -> list[Gene]:
@@ -77,7 +77,9 @@ def write_labels(path: Path, slides: Sequence[SlideFile], labels: Table, genes: 
 def compare(slides: Sequence[SlideFile], labels: Table, other: Table) -> list[Agreement]:
     """Agreement per gene that both have, over the slides that both know; `other` is by slide id."""
     pairs = [(labels[patient], other[there]) for patient, there in _shared(slides, labels, other)]
-    genes = [gene for gene in next(iter(other.values()), {}) if pairs and gene in pairs[0][0]]
+    genes = [
+        gene for gene in dict.fromkeys(gene for row in other.values() for gene in row) if pairs and gene in pairs[0][0]
+    ]
     agreements = []
     for gene in genes:
         counts = Counter((here[gene], there[gene]) for here, there in pairs if gene in there)

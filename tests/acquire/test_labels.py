@@ -6,7 +6,7 @@ import pytest
 from conftest import Milbench
 from fake_server import STUDY, FakeServer, gdc_slide, mutation
 
-from milbench.acquire import cbioportal, gdc
+from milbench.acquire import cbioportal, gdc, released
 from milbench.acquire.build import projects_of
 from milbench.errors import UsageError
 from milbench.labels import read_labels
@@ -38,6 +38,16 @@ def test_a_metastasis_does_not_count_for_its_patient(
     result = milbench_here("data", "labels", *flags(server), "--genes", "PIK3CA")
     assert labels(tmp_path, "PIK3CA")["1"] == 0
     assert "1 sequenced samples that are no primary tumour: TCGA-AA-0001-06" in result.stdout
+
+
+def test_a_slide_of_a_metastasis_has_its_patients_label_and_is_reported(
+    server: FakeServer, milbench_here: Milbench, tmp_path: Path
+) -> None:
+    server.slides = [gdc_slide(1), gdc_slide(1, 2)]
+    server.slides[1]["file_name"] = server.slides[1]["file_name"].replace("-01Z-", "-06Z-")
+    result = milbench_here("data", "labels", *flags(server), "--genes", "TP53")
+    assert "1 slides of another sample, labelled as their patient is: TCGA-AA-0001-06Z" in result.stdout
+    assert list(read_labels(tmp_path / "out" / "labels.csv").slides["TP53"]) == [1, 1]
 
 
 def test_the_report_lists_the_classes_that_counted(server: FakeServer, milbench_here: Milbench, tmp_path: Path) -> None:
@@ -86,16 +96,26 @@ def test_slides_come_in_pages_and_in_order(
     assert server.asked.count("/files") == 3
 
 
-def test_pages_that_overlap_are_refused_since_a_slide_may_be_missing(
+def test_a_row_that_two_pages_repeat_counts_once(
     server: FakeServer, milbench_here: Milbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gdc.diagnostic_slides, "__kwdefaults__", {"page": 3})
-    server.repeat_a_row = True
-    server.slides = [gdc_slide(n) for n in range(1, 8)]
+    server.page_shift = -1
+    milbench_here("data", "labels", *flags(server), "--genes", "TP53")
+    assert len(read_labels(tmp_path / "out" / "labels.csv").slides) == 7
+
+
+def test_a_row_that_no_page_shows_is_refused_rather_than_left_out(
+    server: FakeServer, milbench_here: Milbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gdc.diagnostic_slides, "__kwdefaults__", {"page": 3})
+    server.page_shift = 1
     result = milbench_here("data", "labels", *flags(server), "--genes", "TP53")
-    assert result.returncode in (0, 2)
-    table = tmp_path / "out" / "labels.csv"
-    assert result.returncode == 2 or len(read_labels(table).slides) == 7
+    assert result.returncode == 2
+    assert "named 7 diagnostic slides of TCGA-TOY and listed 6 different ones" in result.stderr
+    assert not (tmp_path / "out" / "labels.csv").exists()
+    server.page_shift = 0
+    assert milbench_here("data", "labels", *flags(server), "--genes", "TP53", "--refresh").returncode == 0
 
 
 def test_a_stopped_command_goes_on_with_what_it_has(server: FakeServer, milbench_here: Milbench) -> None:
@@ -142,23 +162,56 @@ def test_a_mistake_is_told_without_a_traceback(
 
 @pytest.mark.parametrize("answer", [b"<html>log in</html>", b'{"oops": 1}', b"[1, 2]", b'[{"a": 1}]'])
 def test_an_answer_of_another_server_is_told(server: FakeServer, milbench_here: Milbench, answer: bytes) -> None:
-    server.fail("molecular-profiles", answer)
     server.fail("/genes/fetch", answer)
     result = milbench_here("data", "labels", *flags(server), "--genes", "TP53")
     assert result.returncode == 2
     assert "/genes/fetch" in result.stderr
+    server.failures.clear()
+    again = milbench_here("data", "labels", *flags(server), "--genes", "TP53")
+    assert again.returncode == 0, "an answer that cannot be used was kept"
+
+
+@pytest.mark.parametrize("where", ["molecular-profiles", "sample-lists", "sample-ids", "mutations/fetch", "/files"])
+@pytest.mark.parametrize("answer", [b'{"oops": 1}', b"[1, 2]", b"null"])
+def test_every_route_refuses_an_answer_of_another_shape(
+    server: FakeServer, milbench_here: Milbench, where: str, answer: bytes
+) -> None:
+    server.fail(where, answer)
+    result = milbench_here("data", "labels", *flags(server), "--genes", "TP53")
+    assert result.returncode == 2
+    assert where in result.stderr
+
+
+def test_an_unknown_gene_is_told_even_if_no_near_match_can_be_had(server: FakeServer, milbench_here: Milbench) -> None:
+    server.fail("mutated-genes", 404)
+    result = milbench_here("data", "labels", *flags(server), "--genes", "TP54")
+    assert result.returncode == 2
+    assert "unknown gene 'TP54'. cBioPortal goes by current HUGO symbols" in result.stderr
 
 
 def test_disagreement_with_a_released_table_is_counted(
     server: FakeServer, milbench_here: Milbench, tmp_path: Path
 ) -> None:
     slides = [slide["file_name"].removesuffix(".svs") for slide in server.slides]
-    released = [1, 1, 0, 0, 0, 1, 1]  # patients 2 and 3 differ; 6 and 7 are unknown here
-    rows = [f"{slide[:12]},{slide[:23]}.other-uuid,{label}" for slide, label in zip(slides, released, strict=True)]
+    there = [1, 1, 0, 0, 0, 1, 1]  # patients 2 and 3 differ; 6 and 7 are unknown here
+    rows = [f"{slide[:12]},{slide[:23]}.other-uuid,{label}" for slide, label in zip(slides, there, strict=True)]
     (tmp_path / "released.csv").write_text("\n".join(["case_id,slide_id,TP53", *rows]))
     result = milbench_here("data", "labels", *flags(server), "--genes", "TP53", "--compare", "released.csv")
     line = next(line for line in result.stdout.splitlines()[::-1] if line.strip().startswith("TP53"))
     assert line.split() == ["TP53", "3", "2", "1", "1"]
+
+
+def test_the_fetched_table_of_the_same_study_is_compared_with_unasked(
+    server: FakeServer, milbench_here: Milbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(released, "TABLES", (released.Released("toy", 1, "", 1, (STUDY,)),))
+    table = tmp_path / "data" / "tcga-toy" / "labels.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text(f"case_id,slide_id,TP53\nTCGA-AA-0001,{gdc_slide(1)['file_name'].removesuffix('.svs')},1\n")
+    monkeypatch.setenv("MILBENCH_DATA", "data")
+    result = milbench_here("data", "labels", *flags(server), "--genes", "TP53")
+    assert "with data/tcga-toy/labels.csv" in result.stdout
+    assert result.stdout.split("tcga-toy/labels.csv")[1].split()[:3] == ["TP53", "1", "0"]
 
 
 def test_the_projects_follow_from_the_studies() -> None:
