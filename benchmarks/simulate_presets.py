@@ -151,8 +151,13 @@ def print_table(name: str) -> None:
     if not path.exists():
         return
     rows = pd.read_csv(path)
+    ran = rows.groupby("task")["model"].nunique()
+    partly = ran.index[ran < ran.max()]
+    rows = rows[~rows["task"].isin(partly)]
     oracles = [mean_of_defined(rows.groupby("task")[o].mean().to_numpy()) for o in ("oracle_carrier", "oracle_joint")]
     print(f"\n{name}: {rows['seed'].nunique()} data seeds; oracle {oracles[0]:.3f}, with all carriers {oracles[1]:.3f}")
+    if len(partly):
+        print(f"left out, as not every model ran on them: {', '.join(partly)}")
     sides = {"all tasks": rows}
     if rows["task"].nunique() == 10:
         mean = rows.groupby("task")["prevalence"].mean()
