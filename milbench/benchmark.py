@@ -107,7 +107,7 @@ def _sources(config: RunConfig) -> list[CohortSource]:
 def _entry(source: CohortSource, config: RunConfig) -> Entry:
     cohort = source.load()
     protocol = config.splits or cohort.splits
-    split = make_split(cohort.slides, cohort.tasks, protocol, n_folds=max(N_FOLDS, cohort.n_folds))
+    split = make_split(cohort.patients_from, cohort.tasks, protocol, n_folds=max(N_FOLDS, cohort.n_folds))
     return Entry(source, cohort, split, audit(split, cohort.slides, cohort.tasks))
 
 

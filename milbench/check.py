@@ -84,7 +84,7 @@ def check_cohort(file: CohortFile, watch: Watch, *, splits: str = "", deep: bool
     problems += _header_problems(headers) + _duplicate_problems(folder, list(headers.headers), watch)
     if deep:
         problems += _value_problems(folder, list(headers.headers), watch)
-    folds = _tried(problems, lambda: _folds(kept, splits or file.splits, problems)) if len(kept) else None
+    folds = _tried(problems, lambda: _folds(slides, kept, splits or file.splits, problems)) if len(kept) else None
     if len(kept):
         facts.append(("fingerprint", _tried(problems, lambda: fingerprint(kept, folder)) or "none"))
     return Check(_worst_first(problems), tuple(facts), pd.DataFrame() if folds is None else folds)
@@ -265,9 +265,9 @@ def _bytes(features: Tensor) -> bytes:
     return np.ascontiguousarray(features.float().numpy()).tobytes()
 
 
-def _folds(slides: pd.DataFrame, protocol: str, problems: list[Problem]) -> pd.DataFrame:
+def _folds(labelled: pd.DataFrame, slides: pd.DataFrame, protocol: str, problems: list[Problem]) -> pd.DataFrame:
     tasks = tasks_of(slides)
-    found = audit(make_split(slides, tasks, protocol), slides, tasks)
+    found = audit(make_split(labelled, tasks, protocol), slides, tasks)
     problems += [Problem(WARNING, text, "Use another split or leave the task out.") for text in found.warnings]
     few = found.table[(found.table["role"] != "train") & found.table["positives"].between(1, FEW_POSITIVES - 1)]
     for task, rows in few.groupby("task", sort=False):

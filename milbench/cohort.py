@@ -52,6 +52,7 @@ class Cohort:
     title : how tables call it; empty = its name.
     control_tasks : tasks without signal, shown but left out of averages.
     notes : what was noticed while reading (contradictory labels, slides skipped, ...), for the run log.
+    labelled : every labelled slide, in file order, also those skipped for lack of features; None = `slides`.
     """
 
     name: str
@@ -68,6 +69,12 @@ class Cohort:
     title: str = ""
     control_tasks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    labelled: pd.DataFrame | None = None
+
+    @property
+    def patients_from(self) -> pd.DataFrame:
+        """The slides whose patients a split is drawn from: skipping a slide must not reshuffle all the others."""
+        return self.slides if self.labelled is None else self.labelled
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,8 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
     tasks = tuple(column for column in slides if column not in ("slide_id", "patient_id"))
     _refuse_names_that_are_no_folder_names(file, tasks)
     folder = open_features(file.features)
-    slides, skipped = _matched(slides, folder, file, allow_missing=allow_missing)
+    labelled = slides
+    slides, skipped = _matched(labelled, folder, file, allow_missing=allow_missing)
     width = folder.header(slides["slide_id"].iloc[0]).width
     return Cohort(
         name=file.name,
@@ -158,6 +166,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
             *contradictions(slides, tasks),
             *one_class_tasks(slides, tasks),
         ),
+        labelled=labelled,
     )
 
 

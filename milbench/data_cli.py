@@ -370,7 +370,7 @@ def _splits(options: argparse.Namespace) -> int:
     place = {"path": path} if path.exists() else {"name": options.cohort}
     cohort = CohortSource(**place, data_root=_data_root(options), allow_missing=options.allow_missing).load()
     protocol, n_folds = options.splits or cohort.splits, max(N_FOLDS, cohort.n_folds)
-    split = make_split(cohort.slides, cohort.tasks, protocol, n_folds=n_folds)
+    split = make_split(cohort.patients_from, cohort.tasks, protocol, n_folds=n_folds)
     audit(split, cohort.slides, cohort.tasks)
     notes = write_split(split, cohort.slides, options.to, options.out)
     for note in (*split.notes, *notes):

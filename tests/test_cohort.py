@@ -14,6 +14,7 @@ from conftest import WIDTH, make_folder_cohort, write_h5
 
 from milbench.cohort import folder_cohort
 from milbench.errors import DataError, FeatureFileError, LabelTableError, UsageError
+from milbench.splits import make_split
 
 SHARED = Path(os.environ.get("MILBENCH_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -207,3 +208,13 @@ def test_pt_files_make_the_same_bags(tmp_path: Path) -> None:
 def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere does not exist"):
         folder_cohort(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("protocol", ["m4", "kfold"])
+def test_skipping_a_slide_leaves_every_other_patient_where_it_was(cohort_folder: Path, protocol: str) -> None:
+    whole = folder_cohort(cohort_folder)
+    first_slide(cohort_folder).unlink()
+    less = folder_cohort(cohort_folder, allow_missing=True)
+    assert len(less.slides) == len(whole.slides) - 1
+    tables = [make_split(cohort.patients_from, cohort.tasks, protocol).table for cohort in (whole, less)]
+    assert tables[0].equals(tables[1])

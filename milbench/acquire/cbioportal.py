@@ -76,8 +76,8 @@ def find_genes(client: Http, url: str, symbols: Sequence[str], study_ids: Sequen
 def most_mutated(client: Http, url: str, study_ids: Sequence[str], n: int) -> list[Gene]:
     """The `n` genes with the most mutated cases over the studies, most first; a tie goes by name.
 
-    The portal counts samples, of every type; that the route takes a body of `studyIds` and answers
-    `numberOfAlteredCases` was read in the portal's own tests, and not tried against the public instance.
+    The portal counts samples, of every type. That the route takes a body of `studyIds` was read in the portal's own
+    tests; that it answers `numberOfAlteredCases` is from memory; neither was tried against the public instance.
     """
     rows = _mutated_genes(client, url, study_ids)
     rows = sorted(rows, key=lambda row: (-int(row["numberOfAlteredCases"]), row["hugoGeneSymbol"]))

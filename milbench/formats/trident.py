@@ -32,7 +32,7 @@ from milbench.formats.hdf5 import (
 NAME = "TRIDENT"
 FOLDER = re.compile(r"^(?:patch_|slide_)?features_(?P<encoder>.+)$")
 JOB = re.compile(r"^(?P<magnification>[\d.]+)x_\d+px_\d+px_overlap$")
-OWN_ATTRIBUTES = ("patch_size_level0", "target_magnification", "level0_magnification")
+OWN_ATTRIBUTES = ("target_magnification", "level0_magnification")
 
 
 def recognises(path: Path, file: h5py.File) -> bool:
