@@ -56,7 +56,10 @@ def _inspect(options: argparse.Namespace) -> int:
 
     console = Console(highlight=False)
     found = inspection.inspect_folder(options.path, show_data.watcher(console))
-    labels, known = inspection.find_labels(options.labels or options.path, found.headers)
+    if options.labels:
+        labels, known = options.labels, inspection.n_labelled(options.labels, found.headers)
+    else:
+        labels, known = inspection.find_labels(options.path, found.headers)
     rows = [*inspection.facts(found), ("labels", f"{labels}, {known} of these slides" if labels else "none found")]
     show_data.facts(console, rows)
     for message in found.broken.values():

@@ -17,7 +17,7 @@ from milbench.labels import SUFFIXES, read_labels
 Watch = Callable[[Iterable[str], str], Iterable[str]]
 """Shows progress over slides: takes them and a word for what is done, gives them back one by one."""
 
-TABLES = ("labels.csv", *(f"*{suffix}" for suffix in SUFFIXES))
+TABLES = ("labels.csv", "labels", *(f"*{suffix}" for suffix in SUFFIXES))
 """Names by which a label table is looked for beside features."""
 
 
@@ -103,22 +103,22 @@ def size(n_bytes: float) -> str:
 
 
 def find_labels(path: Path, slides: Iterable[str]) -> tuple[Path | None, int]:
-    """The label table that knows most of `slides`, and how many: `path` itself or one in or beside that folder.
-
-    (None, 0) if there is none.
-    """
+    """The label table in or beside `path` that knows most of `slides`, and how many; (None, 0) if there is none."""
     wanted = set(slides)
-    if path.is_file():
-        return path, len(wanted & set(read_labels(path).slides["slide_id"]))
     best: tuple[Path | None, int] = (None, 0)
     places = [path, path.parent, path.parent.parent]
     for table in (table for place in places for name in TABLES for table in sorted(place.glob(name))):
         try:
-            known = len(wanted & set(read_labels(table).slides["slide_id"]))
+            known = n_labelled(table, wanted)
         except MilbenchError:
             continue
         best = (table, known) if known > best[1] else best
     return best
+
+
+def n_labelled(table: Path, slides: Iterable[str]) -> int:
+    """How many of `slides` a label table knows; raises `LabelTableError`."""
+    return len(set(slides) & set(read_labels(table).slides["slide_id"]))
 
 
 def draft(inspection: Inspection, labels: Path | None, name: str, out: Path) -> str:

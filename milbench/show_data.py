@@ -70,7 +70,9 @@ def _share(row: object) -> str:
 
 def _problem(console: Console, problem: Problem) -> None:
     console.print(f"{problem.severity}: ", style=COLOURS[problem.severity], end="", markup=False)
-    console.print(f"{problem.what}. {problem.mend}".strip(), markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"{problem.what.removesuffix('.')}. {problem.mend}".strip(), markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def line(console: Console, text: str) -> None:

@@ -94,3 +94,30 @@ def test_a_folder_of_patch_coordinates_is_no_folder_of_features(tmp_path: Path, 
     assert refused.returncode == 2
     assert "patch coordinates only, not features" in refused.stderr
     assert open_features(tmp_path / "patches").layout.startswith("CLAM")
+
+
+def test_a_named_label_table_is_read_or_refused_and_never_passed_over(tmp_path: Path, milbench_here: Milbench) -> None:
+    folder, _ = folder_of(trident_h5, tmp_path)
+    table = folder / "labels.csv"
+    table.rename(tmp_path / "mine.csv")
+    assert (
+        "mine.csv, 24 of these slides" in milbench_here("data", "inspect", str(folder), "--labels", "mine.csv").stdout
+    )
+    refused = milbench_here("data", "inspect", str(folder), "--labels", "none.csv", "--out", "other.yaml")
+    assert refused.returncode == 2
+    assert "none.csv does not exist" in refused.stderr
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, milbench_here: Milbench) -> None:
+    (tmp_path / "a.h5").write_bytes(b"")
+    assert "a.h5 is a file. Name the folder" in milbench_here("data", "inspect", "a.h5").stderr
+
+
+def test_torchmil_with_its_own_labels_needs_no_table(tmp_path: Path, milbench_here: Milbench) -> None:
+    from formats_for_tests import torchmil_npy
+
+    folder, _ = torchmil_npy(
+        tmp_path / "data", {f"s{i}": Slide(np.ones((3, 2), np.float32), np.zeros((3, 2), int)) for i in range(4)}
+    )
+    assert milbench_here("data", "inspect", str(folder)).returncode == 0
+    assert yaml.safe_load((tmp_path / "cohort.yaml").read_text())["labels"].endswith("data/labels")

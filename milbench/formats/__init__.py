@@ -102,6 +102,8 @@ def open_features(folder: Path) -> FeatureFolder:
     """
     from milbench.formats.detect import recognise
 
+    if folder.is_file():
+        raise FeatureFileError(f"{folder} is a file. Name the folder that holds one file of features a slide.")
     if not folder.is_dir():
         raise FeatureFileError(f"the feature folder {folder} does not exist. Check `features:` in the cohort's YAML.")
     return recognise(folder)
