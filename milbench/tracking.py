@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import queue
-import sys
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -67,6 +67,14 @@ SAVED_VIEW = {
 def default_uri(runs: Path) -> str:
     """The SQLite store beside the run folders; absolute, since MLflow resolves it from wherever it is read."""
     return f"sqlite:///{(runs.absolute() / DATABASE).as_posix()}"
+
+
+def tracked_at(run: Run) -> str:
+    """Where the run's trials are tracked, from its configuration; empty where they are not."""
+    tracking = run.config.get("tracking", {})
+    if not tracking.get("enabled", False):
+        return ""
+    return str(tracking.get("uri") or default_uri(run.path.absolute().parent))
 
 
 class Tracker:
@@ -143,12 +151,58 @@ def publish(run: Run, uri: str) -> int:
     return len(trials)
 
 
+def publish_report(run: Run, uri: str, folder: Path) -> int:
+    """Number of parent runs that now hold the report's files about their cohort, below the artifact path "report".
+
+    Files about one cohort go to that cohort's parents, files about all cohorts to every parent. `folder` is what
+    `milbench.report.write_report` wrote; a second call replaces the files.
+
+    Raises
+    ------
+    TrackingError : the server or database cannot be reached.
+    """
+    try:
+        publish(run, uri)  # the parents must be there
+        publisher = _Publisher(uri, run)
+        parents = [
+            known for known in all_runs(publisher.client, publisher.experiment) if known.data.tags.get(KIND) == "parent"
+        ]
+        for parent in parents:
+            for path in report_files(folder, parent.data.tags["dataset"], run.datasets):
+                place = Path("report", path.relative_to(folder).parent)
+                publisher.client.log_artifact(parent.info.run_id, str(path), place.as_posix())
+        return len(parents)
+    except MilbenchError:
+        raise
+    except Exception as error:
+        raise TrackingError(_unreachable(uri, run, error)) from error
+
+
+ARTIFACT_SUFFIXES = frozenset({".tex", ".csv", ".md", ".png", ".pdf"})
+"""Tables and figures. The page is left out: with its script it would weigh megabytes on every parent."""
+
+
+def report_files(folder: Path, dataset: str, datasets: Iterable[str]) -> list[Path]:
+    """Tables and figures of a report that concern `dataset`: its own and those about all cohorts, sorted."""
+    names = sorted(datasets, key=len, reverse=True)  # "my_digits" before "digits", which ends its name too
+    files = sorted(path for path in folder.rglob("*") if path.suffix in ARTIFACT_SUFFIXES and path.is_file())
+    owner = {path: next((name for name in names if path.stem.endswith(f"_{name}")), dataset) for path in files}
+    return [path for path in files if owner[path] == dataset]
+
+
 def _unreachable(uri: str, run: Run, error: Exception) -> str:
+    shown = without_password(uri)
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    reason = reason.replace(uri, shown)
     return (
-        f"MLflow at {uri} could not be written ({reason}). The results are complete in {run.path}; "
-        f"publish them later: milbench track {run.path} --uri {uri}"
+        f"MLflow at {shown} could not be written ({reason}). The results are complete in {run.path}; "
+        f"publish them later: milbench track {run.path} --uri {shown}"
     )
+
+
+def without_password(uri: str) -> str:
+    """`uri` with its password, if it holds one, as ***: messages end up in logs and issues."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", uri)
 
 
 class _Publisher:
@@ -156,7 +210,7 @@ class _Publisher:
 
     def __init__(self, uri: str, run: Run) -> None:
         self.run = run
-        self.client = _client(uri)
+        self.client = client_of(uri)
         with _one_at_a_time(run):
             self.experiment = _experiment(self.client, uri, run.name)
             self.client.set_experiment_tag(
@@ -165,7 +219,7 @@ class _Publisher:
         self.parents: dict[tuple[str, str], str] = {}
         self.published = {
             known.data.tags[TRIAL_KEY]
-            for known in _all_runs(self.client, self.experiment)
+            for known in all_runs(self.client, self.experiment)
             if TRIAL_KEY in known.data.tags and known.info.status == "FINISHED"
         }
 
@@ -254,7 +308,7 @@ def _one_at_a_time(run: Run) -> AbstractContextManager[Any]:
     return FileLock(folder / "mlflow.lock") if os.access(folder, os.W_OK) else nullcontext()
 
 
-def _client(uri: str) -> MlflowClient:
+def client_of(uri: str) -> MlflowClient:
     """A client of `uri`; a SQLite database is created first, by one process at a time."""
     for name, value in HTTP_SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -289,7 +343,8 @@ def _experiment(client: MlflowClient, uri: str, run_name: str) -> str:
     return str(client.create_experiment(name, artifact_location=place))
 
 
-def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Any]:
+def all_runs(client: MlflowClient, experiment: str) -> Iterator[Any]:
+    """Every run of an experiment, page by page."""
     token = None
     while True:
         page = client.search_runs([experiment], max_results=1000, page_token=token)
@@ -386,58 +441,3 @@ def _started(info: Mapping[str, Any]) -> int:
 
 def _milliseconds(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp() * 1000)
-
-
-# ---- the MLflow UI -------------------------------------------------------------------------------
-
-
-def ui_command(uri: str, port: int) -> list[str]:
-    """Command that serves the MLflow UI of `uri` on the loopback address."""
-    return [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-
-
-def ui_links(uri: str, port: int) -> list[str]:
-    """Lines with the pages that matter: of every experiment its runs, and its models compared.
-
-    Raises
-    ------
-    TrackingError : nothing has been tracked at `uri`, or it cannot be read.
-    """
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise TrackingError(
-            f"nothing has been tracked at {uri} yet. Start with `milbench run`, or name the store with --uri."
-        )
-    try:
-        client = _client(uri)
-        experiments = [e for e in client.search_experiments() if e.name.startswith("milbench ")]
-        return [line for experiment in experiments for line in _links(client, experiment, f"http://127.0.0.1:{port}/#")]
-    except Exception as error:
-        raise TrackingError(f"MLflow at {uri} cannot be read ({str(error).splitlines()[0]}).") from error
-
-
-def _links(client: MlflowClient, experiment: Any, root: str) -> list[str]:
-    parents = [run for run in _all_runs(client, experiment.experiment_id) if run.data.tags.get(KIND) == "parent"]
-    runs = f"{root}/experiments/{experiment.experiment_id}/runs"
-    lines = [
-        f"{experiment.name}, parents and trials: {runs}",
-        f"  models, best first: {runs}?viewStateShareKey={BEST_FIRST}",
-    ]
-    by_dataset: dict[str, list[str]] = {}
-    for run in reversed(parents):
-        by_dataset.setdefault(run.data.tags["dataset"], []).append(run.info.run_id)
-    for dataset, ids in by_dataset.items():
-        listed = ",".join(f'"{run_id}"' for run_id in ids)
-        url = f'{root}/compare-runs?runs=[{listed}]&experiments=["{experiment.experiment_id}"]'
-        lines.append(f"  {dataset}, {len(ids)} models compared: {url.replace(chr(34), '%22')}")
-    return lines

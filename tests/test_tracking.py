@@ -1,10 +1,14 @@
 """MLflow: the tree of runs, nothing twice, and a server that is away disturbs nobody."""
 
 import json
+import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,9 +26,12 @@ from milbench.tracking import (
     _Publisher,
     default_uri,
     publish,
-    ui_command,
-    ui_links,
+    publish_report,
+    report_files,
+    tracked_at,
+    without_password,
 )
+from milbench.tracking_ui import ui_command, ui_links
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, on import and on use
 
@@ -32,10 +39,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, on import and
 @pytest.fixture(scope="module")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with tables and nothing in them: making one takes seconds, copying it none."""
-    from milbench.tracking import _client
+    from milbench.tracking import client_of
 
     folder = tmp_path_factory.mktemp("database")
-    _client(default_uri(folder))
+    client_of(default_uri(folder))
     return folder / "mlflow.db"
 
 
@@ -193,11 +200,98 @@ def test_a_tracker_that_is_switched_off_does_nothing(run: Run) -> None:
 @pytest.mark.slow
 def test_two_processes_may_create_the_database_at_once(tmp_path: Path) -> None:
     run = make_run(tmp_path / "toy", models=("m4",), folds=(0,))
-    code = f"from milbench.tracking import _client; _client({default_uri(tmp_path)!r})"
+    code = f"from milbench.tracking import client_of; client_of({default_uri(tmp_path)!r})"
     processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(3)]
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], errors
     assert publish(run, default_uri(tmp_path)) == 1
+
+
+def a_report(folder: Path) -> Path:
+    (folder / "data").mkdir(parents=True)
+    for name in ("table2.tex", "radar_toy.png", "tasks_other.csv", "data/cells.csv", "plotly.min.js", "index.html"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_a_reports_tables_and_figures_become_artifacts_of_the_parents(run: Run, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    uri, report = default_uri(run.path.parent), a_report(tmp_path / "report")
+    assert publish_report(run, uri, report) == 2
+    client = MlflowClient(tracking_uri=uri)
+    for parent in (r for r in stored(run) if r.data.tags[KIND] == "parent"):
+        names = {file.path for file in client.list_artifacts(parent.info.run_id, "report")}
+        assert names == {"report/table2.tex", "report/radar_toy.png", "report/tasks_other.csv", "report/data"}
+        local = client.download_artifacts(parent.info.run_id, "report/data/cells.csv", str(tmp_path))
+        assert Path(local).read_text() == "data/cells.csv"
+
+
+def test_a_file_about_one_cohort_goes_to_that_cohort_only(tmp_path: Path) -> None:
+    report = a_report(tmp_path / "report")
+    (report / "tasks_my_toy.csv").write_text("")
+    names = {
+        name: [path.name for path in report_files(report, name, ["toy", "my_toy", "other"])]
+        for name in ("toy", "my_toy")
+    }
+    assert names["toy"] == ["cells.csv", "radar_toy.png", "table2.tex"]
+    assert names["my_toy"] == ["cells.csv", "table2.tex", "tasks_my_toy.csv"]
+
+
+def test_where_a_run_is_tracked_stands_in_its_configuration(run: Run) -> None:
+    assert tracked_at(run) == ""
+    for tracking, expected in (
+        ({"enabled": True, "uri": ""}, default_uri(run.path.parent)),
+        ({"enabled": True, "uri": "http://127.0.0.1:1"}, "http://127.0.0.1:1"),
+        ({"enabled": False, "uri": "http://127.0.0.1:1"}, ""),
+    ):
+        another = Run(run.path)
+        another.__dict__["config"] = {"tracking": tracking}
+        assert tracked_at(another) == expected
+
+
+def test_messages_never_show_a_password() -> None:
+    assert without_password("postgresql://me:se%40cret@host:5/db") == "postgresql://me:***@host:5/db"
+    assert without_password("https://host:5000/x") == "https://host:5000/x"
+    assert without_password("sqlite:////tmp/a:b@c.db") == "sqlite:////tmp/a:b@c.db"
+
+
+@pytest.mark.slow
+def test_a_stored_run_and_its_report_are_published_to_another_server(run: Run, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+               "--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "artifacts")]  # fmt: skip
+    uri = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as server:
+        try:
+            wait_for(uri)
+            assert publish(run, uri) == 10
+            assert publish_report(run, uri, a_report(tmp_path / "report")) == 2
+            client = MlflowClient(tracking_uri=uri)
+            experiment = client.get_experiment_by_name(f"milbench {run.name}")
+            runs = client.search_runs([experiment.experiment_id], max_results=1000)
+            parents = [r for r in runs if r.data.tags[KIND] == "parent"]
+            assert len(runs) == 12
+            assert {f.path for f in client.list_artifacts(parents[0].info.run_id, "report")} >= {"report/table2.tex"}
+            assert list((tmp_path / "artifacts").rglob("table2.tex"))
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+
+
+def wait_for(uri: str) -> None:
+    for _ in range(120):
+        try:
+            if urllib.request.urlopen(f"{uri}/health", timeout=2).status == 200:
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"no server at {uri}")
 
 
 def test_the_ui_is_served_on_the_loopback_address_only(tmp_path: Path) -> None:
