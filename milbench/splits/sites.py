@@ -6,16 +6,13 @@ Slides of one hospital share scanner, stain and patients' origin, from which a m
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from milbench.errors import SplitError
+from milbench.labels.barcode import tissue_source_site
 from milbench.splits.table import TEST_SHARE, role_table
-
-BARCODE = re.compile(r"TCGA-([A-Z0-9]{2})-", re.IGNORECASE)
 
 
 def site(patients: NDArray[np.object_], labels: NDArray[np.bool_], n_folds: int) -> pd.DataFrame:
@@ -46,14 +43,14 @@ def site(patients: NDArray[np.object_], labels: NDArray[np.bool_], n_folds: int)
 
 
 def _sites(patients: NDArray[np.object_]) -> list[str]:
-    matches = [BARCODE.match(patient) for patient in patients]
-    odd = [patient for patient, match in zip(patients, matches, strict=True) if match is None]
+    sites = [tissue_source_site(patient) for patient in patients]
+    odd = [patient for patient, name in zip(patients, sites, strict=True) if name is None]
     if odd:
         raise SplitError(
             f"the site protocol reads the tissue source site from TCGA barcodes such as TCGA-3C-AALI; {len(odd)} "
             f"patients have none ({', '.join(odd[:3])}). Use --splits kfold."
         )
-    return [match[1].upper() for match in matches if match is not None]
+    return [name for name in sites if name is not None]
 
 
 def _whole_sites(counts: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.int64]:
