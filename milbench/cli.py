@@ -124,6 +124,14 @@ def _add_report_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where to write (default: reports/<name of the run>)"
     )
+    parser.add_argument(
+        "--reference", metavar="MODEL", help="the model that the others are compared with (default amil)"
+    )
+    parser.add_argument("--draws", type=int, metavar="N", help="bootstrap draws of an interval (default 10000)")
+    parser.add_argument(
+        "--complete-cases", action="store_true", help="leave tasks that not all models finished out of means"
+    )
+    parser.add_argument("--no-tracking", action="store_true", help="do not put the report's files into MLflow")
 
 
 def _add_ui_flags(parser: argparse.ArgumentParser) -> None:
@@ -134,6 +142,9 @@ def _add_ui_flags(parser: argparse.ArgumentParser) -> None:
 def _add_track_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     parser.add_argument("--uri", help="MLflow server or database (default: sqlite database in runs/)")
+    parser.add_argument(
+        "--report", type=Path, metavar="FOLDER", help="a report of the runs: its files become artifacts"
+    )
 
 
 def _add_models_flags(parser: argparse.ArgumentParser) -> None:
@@ -185,18 +196,43 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from milbench.report import write_report
+    from milbench.report import DRAWS, REFERENCE, write_report
 
     runs = [_open(path) for path in options.runs] or [_newest_run()]
     out = options.out or Path("reports") / "+".join(run.name for run in runs)
-    _say(f"report: {write_report(runs, out)}")
+    index = write_report(
+        runs,
+        out,
+        reference=options.reference or REFERENCE,
+        draws=options.draws or DRAWS,
+        complete_cases=options.complete_cases,
+    )
+    _say(f"report: {index}")
+    if not options.no_tracking:
+        _track_report(runs, out)
     return EXIT_OK
+
+
+def _track_report(runs: Sequence[Run], out: Path) -> None:
+    """Put the report's files where the runs are tracked; a server that is away is a warning, for the files are there."""
+    from milbench.errors import TrackingError
+    from milbench.tracking import publish_report, tracked_at, without_password
+
+    for run in runs:
+        uri = tracked_at(run)
+        if not uri:
+            continue
+        try:
+            _say(f"{publish_report(run, uri, out)} MLflow runs of {run.name} now hold it ({without_password(uri)})")
+        except TrackingError as error:
+            print(f"milbench: warning: {error}", file=sys.stderr)  # noqa: T201
 
 
 def _ui(options: argparse.Namespace) -> int:
     import subprocess
 
-    from milbench.tracking import default_uri, ui_command, ui_links
+    from milbench.tracking import default_uri
+    from milbench.tracking_ui import ui_command, ui_links
 
     uri = options.uri or default_uri(Path("runs"))
     for text in ui_links(uri, options.port):
@@ -205,12 +241,16 @@ def _ui(options: argparse.Namespace) -> int:
 
 
 def _track(options: argparse.Namespace) -> int:
-    from milbench.tracking import default_uri, publish
+    from milbench.tracking import default_uri, publish, publish_report, without_password
 
+    if options.report and not options.report.is_dir():
+        raise UsageError(f"{options.report} is no folder. Write a report first: milbench report RUN --out FOLDER.")
     for path in options.runs:
         run = _open(path)
         uri = options.uri or default_uri(run.path.absolute().parent)
-        _say(f"published {publish(run, uri)} trials of {run.path} to {uri}")
+        _say(f"published {publish(run, uri)} trials of {run.path} to {without_password(uri)}")
+        if options.report:
+            _say(f"{publish_report(run, uri, options.report)} of its runs now hold {options.report}")
     return EXIT_OK
 
 

@@ -21,6 +21,9 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "p")
 EMPHASISED = "m4"
 
+MOST_SPOKES = 24
+"""Tasks beyond which a radar chart is a tangle; the tables and the page hold them."""
+
 
 def radar(scores: pd.DataFrame, title: str) -> Figure:
     """One polygon a model over the tasks' mean AUROCs; the legend gives each polygon's area.
@@ -29,14 +32,14 @@ def radar(scores: pd.DataFrame, title: str) -> Figure:
     depends on the order of the tasks and is a reading aid, not a metric. A model that lacks scores which others
     have gets no polygon, and the legend says so. `scores` are rows of one dataset with a defined AUROC.
     """
-    figure = _figure((9.0, 5.6))
+    figure = blank_figure((9.0, 5.6))
     axes: Any = figure.add_axes((0.12, 0.11, 0.46, 0.739), projection="polar")
     tasks = list(dict.fromkeys(scores["task"]))
     means = scores.groupby(["model", "task"], sort=False)["auroc"].mean().unstack("task").reindex(columns=tasks)
     titles = dict(zip(scores["model"], scores["title"], strict=True))
     angles = np.arange(len(tasks)) * 2 * np.pi / len(tasks)
     covered = coverage(scores)
-    styles = _styles(list(titles))
+    looks = styles(list(titles))
     for model in titles:
         if covered[model].n_missing:
             axes.plot([], [], " ", label=f"{titles[model]}  incomplete, not drawn")
@@ -44,7 +47,7 @@ def radar(scores: pd.DataFrame, title: str) -> Figure:
         values = means.loc[model].to_numpy(dtype=float)
         axes.plot(
             np.r_[angles, angles[0]], np.r_[values, values[0]],
-            label=f"{titles[model]}  {polygon_area(values):.3f}", **styles[model],
+            label=f"{titles[model]}  {polygon_area(values):.3f}", **looks[model],
         )  # fmt: skip
     axes.set_ylim(min(0.4, np.floor(np.nanmin(means.to_numpy()) * 10) / 10), 1.0)
     axes.set_theta_offset(np.pi / 2)
@@ -85,10 +88,10 @@ def box(scores: pd.DataFrame, title: str) -> Figure:
     """AUROC over folds, seeds and tasks, one box a model and one dot a trained (task, fold, seed); `scores` are defined."""
     import seaborn
 
-    figure = _figure((8.2, 4.6))
+    figure = blank_figure((8.2, 4.6))
     axes = figure.add_axes((0.09, 0.24, 0.89, 0.66))
     titles = dict(zip(scores["model"], scores["title"], strict=True))
-    covered, styles = coverage(scores), _styles(list(titles))
+    covered, looks = coverage(scores), styles(list(titles))
     seaborn.boxplot(
         scores,
         x="model",
@@ -101,7 +104,7 @@ def box(scores: pd.DataFrame, title: str) -> Figure:
         showfliers=False,
     )
     for position, model in enumerate(titles):
-        _dots(axes, position, scores.loc[scores["model"] == model, "auroc"].to_numpy(), styles[model]["color"])
+        _dots(axes, position, scores.loc[scores["model"] == model, "auroc"].to_numpy(), looks[model]["color"])
     axes.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
     axes.set(xlabel="", ylabel="test AUROC")
     labels = [f"{title}, incomplete" if covered[model].n_missing else title for model, title in titles.items()]
@@ -125,7 +128,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     return paths
 
 
-def _figure(size: tuple[float, float]) -> Figure:
+def blank_figure(size: tuple[float, float]) -> Figure:
     """A figure with a canvas of its own: pyplot would keep state and may ask for a screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -135,14 +138,14 @@ def _figure(size: tuple[float, float]) -> Figure:
     return figure
 
 
-def _styles(models: Sequence[str]) -> dict[str, dict[str, Any]]:
+def styles(models: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Line of every model, the same in every figure; the emphasised one is thick and black and uses up no other's."""
     others = [model for model in models if model != EMPHASISED]
-    styles = {model: _style(index) for index, model in enumerate(others)}
-    styles[EMPHASISED] = {
+    looks = {model: _style(index) for index, model in enumerate(others)}
+    looks[EMPHASISED] = {
         "color": PALETTE[-1], "linestyle": "-", "marker": "o", "linewidth": 2.6, "markersize": 5, "zorder": 5
     }  # fmt: skip
-    return styles
+    return looks
 
 
 def _style(index: int) -> dict[str, Any]:

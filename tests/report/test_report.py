@@ -12,7 +12,7 @@ from runs_for_tests import MODELS, TASKS, make_run
 
 from milbench.errors import StoreError
 from milbench.report import published, write_report
-from milbench.report.figures import _styles, polygon_area, radar
+from milbench.report.figures import styles, polygon_area, radar
 from milbench.report.tables import (
     PAPERS_COHORTS,
     Cell,
@@ -142,7 +142,7 @@ def test_the_papers_average_stands_only_beside_an_average_over_its_five_cohorts(
 
 def test_nine_models_look_different_wherever_m4_stands() -> None:
     names = ["m4", *"abcdefgh"]
-    styles = _styles(names)
+    styles = styles(names)
     assert len({(str(s["color"]), str(s["linestyle"]), s["marker"]) for s in styles.values()}) == 9
     assert len({s["color"] for s in styles.values()}) == 9
 

@@ -1,0 +1,116 @@
+"""Contents: everything that tables, figures and the page are made of, computed once from the stores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from milbench.errors import StoreError
+from milbench.report.baselines import no_image_baselines
+from milbench.report.costs import cost_frame
+from milbench.report.figures import EMPHASISED
+from milbench.report.gain import Gain, prevalence_and_gain
+from milbench.stats import Analysis, analyse, score_table
+from milbench.store import Run
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a report says.
+
+    Attributes
+    ----------
+    runs : the stores.
+    scores : rows of `milbench.stats.score_table`.
+    analysis : intervals and comparisons.
+    datasets : facts by name, of cohorts with finished trials, in the order of the columns.
+    baselines : dataset, task, name, auroc: the rows that need no image.
+    costs : rows of `milbench.report.costs.cost_frame`.
+    """
+
+    runs: tuple[Run, ...]
+    scores: pd.DataFrame
+    analysis: Analysis
+    datasets: Mapping[str, Any]
+    baselines: pd.DataFrame
+    costs: pd.DataFrame
+
+    @cached_property
+    def dataset_titles(self) -> dict[str, str]:
+        """How each cohort is called."""
+        return {name: str(facts["title"]) for name, facts in self.datasets.items()}
+
+    @cached_property
+    def model_titles(self) -> dict[str, str]:
+        """How each model is called, in the order of registration."""
+        return dict(zip(self.analysis.cells["model"], self.analysis.cells["title"], strict=True))
+
+    @cached_property
+    def gain(self) -> Gain | None:
+        """Prevalence against the gain of M4 over the reference; None where either is missing or tasks are few."""
+        reference = self.analysis.reference
+        if reference is None or EMPHASISED not in self.model_titles:
+            return None
+        return prevalence_and_gain(self.analysis.against, self.analysis.tasks, EMPHASISED, reference)
+
+    @cached_property
+    def signal_baselines(self) -> pd.DataFrame:
+        """The baselines over the tasks that count in means: no control, none that was left out."""
+        controls = {(name, task) for name, facts in self.datasets.items() for task in facts.get("control_tasks", [])}
+        out = controls | set(self.analysis.left_out)
+        pairs = list(zip(self.baselines["dataset"], self.baselines["task"], strict=True))
+        return self.baselines[[pair not in out for pair in pairs]]
+
+
+def gather(runs: Sequence[Run], *, reference: str, draws: int, complete_cases: bool) -> Contents:
+    """The contents of a report on `runs`.
+
+    Raises
+    ------
+    StoreError : no finished trial, two runs hold the same dataset, or the grid is incomplete and `complete_cases` is
+        not set.
+    """
+    scores = score_table(runs)
+    if scores.empty:
+        raise StoreError(
+            f"{', '.join(str(run.path) for run in runs)}: no finished trial to report. Finish the run first."
+        )
+    _refuse_a_dataset_in_two_runs(runs)
+    finished = set(scores["dataset"])
+    datasets = {name: facts for run in runs for name, facts in run.datasets.items() if name in finished}
+    analysis = analyse(runs, reference=reference, draws=draws, complete_cases=complete_cases)
+    return Contents(tuple(runs), scores, analysis, datasets, _baselines(runs, scores), cost_frame(runs))
+
+
+def _refuse_a_dataset_in_two_runs(runs: Sequence[Run]) -> None:
+    seen: dict[str, Run] = {}
+    for run in runs:
+        for name, facts in run.datasets.items():
+            if name not in seen:
+                seen[name] = run
+                continue
+            theirs = seen[name].datasets[name]
+            why = (
+                "with other splits, so they can't be compared"
+                if facts["split_sha256"] != theirs["split_sha256"]
+                else ""
+            )
+            raise StoreError(
+                f"both {seen[name].path} and {run.path} hold '{name}'{' ' if why else ''}{why}. Report them one at a time."
+            )
+
+
+def _baselines(runs: Sequence[Run], scores: pd.DataFrame) -> pd.DataFrame:
+    """Rows that need no image, of every cohort whose run stored its labels."""
+    frames = [pd.DataFrame(columns=["dataset", "task", "name", "auroc"])]
+    for run in runs:
+        for name in run.datasets:
+            folds = scores.loc[scores["dataset"] == name, "fold"].unique()
+            if len(folds) and run.label_file(name).exists():  # a run of an older version has none
+                found = no_image_baselines(run.labels(name), run.roles(name), sorted(folds))
+                frames.append(found.assign(dataset=name))
+    return pd.concat(frames, ignore_index=True).astype({"auroc": float})

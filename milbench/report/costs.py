@@ -1,0 +1,98 @@
+"""Costs: what a model takes to train and to use, from the facts stored with every trial."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from milbench.report.tables import Cell, Row, Table
+from milbench.store import Run
+
+COST_FIELDS = (
+    "multiply_adds",
+    "at_patches",
+    "inference_seconds",
+    "bags_per_second",
+    "seconds_per_epoch",
+    "energy_joules",
+)
+
+
+def cost_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """Cost of every (dataset, model).
+
+    Returns
+    -------
+    DataFrame : dataset, model, title, n_parameters and multiply_adds (of one trained model; the latter for one bag
+        of `at_patches` patches), seconds_per_epoch, bags_per_second, inference_seconds (one slide), peak_bytes, all
+        medians over trials (the peak: the maximum); n_models_for_all_tasks; all_tasks_seconds and
+        energy_joules: training every task once, in one fold with one seed, which is one training for a multi-task
+        model and one a task for a single-task one. NaN where a trial of an older version recorded nothing.
+    """
+    rows = [_row(trial.info) for run in runs for trial in run.trials()]
+    if not rows:
+        return pd.DataFrame()
+    frame = pd.DataFrame(rows)
+    groups = frame.groupby(["dataset", "model"], sort=False)
+    return pd.DataFrame([_summary(dataset, model, group) for (dataset, model), group in groups])
+
+
+def _row(info: Mapping[str, Any]) -> dict[str, Any]:
+    cost = info.get("cost") or {}
+    measured = {field: math.nan if cost.get(field) is None else float(cost[field]) for field in COST_FIELDS}
+    return {
+        "dataset": info["dataset"], "model": info["model"], "title": info["model_title"], "tasks": tuple(info["tasks"]),
+        "fold": info["fold"], "seed": info["seed"], "n_parameters": info["n_parameters"],
+        "train_seconds": info["train_seconds"], "peak_bytes": info["peak_bytes"], **measured,
+    }  # fmt: skip
+
+
+def _summary(dataset: Any, model: Any, trials: pd.DataFrame) -> dict[str, Any]:
+    n_models = trials["tasks"].nunique()
+    medians = trials[["n_parameters", *COST_FIELDS[:-1]]].median()
+    return {
+        "dataset": dataset, "model": model, "title": trials["title"].iloc[0],
+        **medians.to_dict(),
+        "peak_bytes": trials["peak_bytes"].max(),
+        "n_models_for_all_tasks": n_models,
+        "all_tasks_seconds": trials["train_seconds"].mean() * n_models,
+        "energy_joules": trials["energy_joules"].mean() * n_models,
+    }  # fmt: skip
+
+
+COLUMNS = {
+    "n_parameters": ("parameters", lambda value: _scaled(value)),
+    "multiply_adds": ("multiply-adds a bag", lambda value: _scaled(value)),
+    "seconds_per_epoch": ("s an epoch", lambda value: f"{value:.2f}"),
+    "bags_per_second": ("bags/s", lambda value: f"{value:.0f}"),
+    "inference_seconds": ("ms a slide", lambda value: f"{1000 * value:.2f}"),
+    "peak_bytes": ("peak memory", lambda value: f"{value / 1e6:.0f} MB"),
+    "n_models_for_all_tasks": ("trainings for all tasks", lambda value: f"{value:.0f}"),
+    "all_tasks_seconds": ("s for all tasks", lambda value: f"{value:.1f}"),
+    "energy_joules": ("kJ for all tasks", lambda value: f"{value / 1000:.2f}"),
+}
+"""Column by field: its header and how its number is printed."""
+
+
+def cost_table(name: str, caption: str, costs: pd.DataFrame) -> Table:
+    """Models × costs of one dataset; columns that no trial recorded are left out."""
+    fields = [field for field in COLUMNS if costs[field].notna().any()]
+    rows = [
+        Row(str(row["title"]), tuple(_cell(field, row[field]) for field in fields)) for row in costs.to_dict("records")
+    ]
+    return Table(name, caption, "Method", tuple(COLUMNS[field][0] for field in fields), tuple(rows), costs)
+
+
+def _cell(field: str, value: Any) -> Cell:
+    return Cell() if math.isnan(value) else Cell(COLUMNS[field][1](float(value)))
+
+
+def _scaled(value: float) -> str:
+    """ "1.20 M" """
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f}"

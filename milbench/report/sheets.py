@@ -1,0 +1,121 @@
+"""Sheets: the tables of a report, each with the caption that says how its numbers came about."""
+
+from __future__ import annotations
+
+from milbench.report.captions import how, spread_means
+from milbench.report.contents import Contents
+from milbench.report.costs import cost_table
+from milbench.report.published import NOT_LIKE_FOR_LIKE, published_table
+from milbench.report.score_tables import ABLATION, against_table, leads, model_table, spread_table, task_table
+from milbench.report.tables import Table
+
+INTERVAL = "Below each number: 95 % interval of a bootstrap over test patients and folds together."
+LEAD = "† = the best model's lead over the runner-up survives Holm's correction over all pairs (5 %)."
+
+
+def make_tables(contents: Contents) -> list[Table]:
+    """Every table, in the order of the index."""
+    tables = [_table2(contents), *_table3(contents), *_published(contents), _spread(contents)]
+    for name in contents.datasets:
+        tables += [_tasks(contents, name), *_against(contents, name), _costs(contents, name)]
+    return tables
+
+
+def _table2(contents: Contents) -> Table:
+    analysis = contents.analysis
+    caption = (
+        f"Mean test AUROC over tasks. {INTERVAL} {LEAD}{_five_cohorts(contents)} {_how(contents)}{_luad(contents)}"
+    )
+    return model_table(
+        "table2", caption, analysis.cohorts, analysis.overall, contents.dataset_titles,
+        leads(analysis.cohorts, analysis.overall, analysis.pairs), contents.signal_baselines,
+    )  # fmt: skip
+
+
+def _table3(contents: Contents) -> list[Table]:
+    analysis = contents.analysis
+    cohorts = analysis.cohorts[analysis.cohorts["model"].isin(ABLATION)]
+    overall = analysis.overall[analysis.overall["model"].isin(ABLATION)]
+    if cohorts["model"].nunique() < 2:
+        return []
+    caption = f"Ablation: what each part of M4 adds, mean test AUROC over tasks. {INTERVAL} {LEAD} {_how(contents)}{_luad(contents)}"
+    return [
+        model_table(
+            "table3", caption, cohorts, overall, contents.dataset_titles, leads(cohorts, overall, analysis.pairs),
+            contents.signal_baselines,
+        )
+    ]  # fmt: skip
+
+
+def _published(contents: Contents) -> list[Table]:
+    caption = "Numbers printed in the M4 paper beside ours, with our 95 % interval."
+    table = published_table(contents.analysis.cohorts, contents.analysis.overall, caption)
+    return [table] if table else []
+
+
+def _spread(contents: Contents) -> Table:
+    caption = f"Training variability: mean test AUROC over tasks. {spread_means(contents.datasets)} {_how(contents)}"
+    return spread_table("spread", caption, contents.analysis.cohorts, contents.dataset_titles)
+
+
+def _tasks(contents: Contents, name: str) -> Table:
+    analysis = contents.analysis
+    caption = f"Test AUROC by task on {contents.dataset_titles[name]}. {INTERVAL} {_how(contents, name)}"
+    return task_table(
+        f"tasks_{name}", caption, analysis.cells[analysis.cells["dataset"] == name],
+        analysis.tasks[analysis.tasks["dataset"] == name], contents.baselines[contents.baselines["dataset"] == name],
+    )  # fmt: skip
+
+
+def _against(contents: Contents, name: str) -> list[Table]:
+    rows = contents.analysis.against[contents.analysis.against["dataset"] == name]
+    if rows.empty:
+        return []
+    reference = contents.model_titles[str(contents.analysis.reference)]
+    caption = (
+        f"Difference of test AUROC from {reference} by task on {contents.dataset_titles[name]}, with its 95 % interval "
+        f"(patients × folds, the same draws for all models). † = p < 0.05 after Holm's correction over the models of a "
+        f"task; over tasks see the column q_bh of the CSV (Benjamini-Hochberg). {_how(contents, name)}"
+    )
+    return [against_table(f"against_{name}", caption, rows, contents.model_titles)]
+
+
+def _costs(contents: Contents, name: str) -> Table:
+    costs = contents.costs[contents.costs["dataset"] == name]
+    patches = costs["at_patches"].dropna().unique()
+    bag = f" Multiply-adds of one model for a bag of {patches[0]:,.0f} patches." if len(patches) == 1 else ""
+    caption = (
+        f"Cost on {contents.dataset_titles[name]}: medians over trials, the highest peak, and training every task once "
+        f"in one fold.{bag} {_hardware(contents)} {_how(contents, name)}"
+    )
+    return cost_table(f"costs_{name}", caption, costs)
+
+
+def _how(contents: Contents, name: str | None = None) -> str:
+    """How the numbers of all cohorts, or of one, came about."""
+    datasets = contents.datasets if name is None else {name: contents.datasets[name]}
+    scores = contents.scores[contents.scores["dataset"].isin(datasets)]
+    left_out = [f"{dataset}: {task}" for dataset, task in contents.analysis.left_out if dataset in datasets]
+    text = how(contents.runs, scores, datasets)
+    return text + (
+        f" Left out of means, since not all models finished them: {', '.join(left_out)}." if left_out else ""
+    )
+
+
+def _hardware(contents: Contents) -> str:
+    infos = [trial.info for run in contents.runs for trial in run.trials()]
+    devices = sorted(
+        {f"{info.get('device', 'unknown device')}, {info.get('threads', '?')} thread(s)" for info in infos}
+    )
+    return f"Measured on {'; '.join(devices)}."
+
+
+def _five_cohorts(contents: Contents) -> str:
+    several = len(contents.datasets) > 1
+    return " Average: cohorts, patients and folds drawn together." if several else ""
+
+
+def _luad(contents: Contents) -> str:
+    """What is not like for like with the paper, of the cohorts at hand."""
+    found = [text for name, text in NOT_LIKE_FOR_LIKE.items() if name in contents.datasets]
+    return "".join(f" Note: {text}." for text in found)
