@@ -28,7 +28,7 @@ def critical_difference(ranks: Any, titles: Mapping[str, str]) -> Figure:
 
     names = [titles[model] for model in ranks.mean_ranks.index]
     figure = blank_figure((8.2, 1.6 + 0.24 * len(names)))
-    axes = figure.add_axes((0.03, 0.05, 0.94, 0.74))
+    axes = figure.add_axes((0.22, 0.05, 0.56, 0.74))
     mean_ranks = ranks.mean_ranks.set_axis(names)
     p_values = ranks.wilcoxon_p.set_axis(names, axis=0).set_axis(names, axis=1).fillna(1.0)
     with warnings.catch_warnings():
@@ -58,7 +58,7 @@ def comparison_matrix(ranks: Any, titles: Mapping[str, str]) -> Figure:
         for column, second in enumerate(models):
             if row != column:
                 axes.text(column, row, _pair(ranks, first, second), ha="center", va="center", fontsize=7.5,
-                          color="white" if abs(difference[row, column]) > 0.75 * limit else "black")  # fmt: skip
+                          color="white" if abs(difference[row, column]) > 0.6 * limit else "black")  # fmt: skip
     labels = [titles[model] for model in models]
     axes.set_xticks(range(len(models)), labels, rotation=30, ha="left", fontsize=8.5)
     axes.set_yticks(range(len(models)), labels, fontsize=8.5)

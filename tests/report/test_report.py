@@ -12,7 +12,7 @@ from runs_for_tests import MODELS, TASKS, make_run
 
 from milbench.errors import StoreError
 from milbench.report import published, write_report
-from milbench.report.figures import styles, polygon_area, radar
+from milbench.report.figures import polygon_area, radar, styles
 from milbench.report.tables import (
     PAPERS_COHORTS,
     Cell,
@@ -142,9 +142,9 @@ def test_the_papers_average_stands_only_beside_an_average_over_its_five_cohorts(
 
 def test_nine_models_look_different_wherever_m4_stands() -> None:
     names = ["m4", *"abcdefgh"]
-    styles = styles(names)
-    assert len({(str(s["color"]), str(s["linestyle"]), s["marker"]) for s in styles.values()}) == 9
-    assert len({s["color"] for s in styles.values()}) == 9
+    looks = styles(names).values()
+    assert len({(str(look["color"]), str(look["linestyle"]), look["marker"]) for look in looks}) == 9
+    assert len({look["color"] for look in looks}) == 9
 
 
 def test_the_caption_says_how_the_numbers_came_about(report: Path) -> None:
