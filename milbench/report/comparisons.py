@@ -34,7 +34,7 @@ def critical_difference(ranks: Any, titles: Mapping[str, str]) -> Figure:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         critical_difference_diagram(
-            mean_ranks, p_values, ax=axes, label_fmt_left="{label}  {rank:.2f}", label_fmt_right="{rank:.2f}  {label}",
+            mean_ranks, p_values, ax=axes, label_fmt_left="{label}  {rank:.2f} ", label_fmt_right=" {rank:.2f}  {label}",
             label_props={"fontsize": 9}, color_palette={name: "black" for name in names},
             marker_props={"color": "black"}, crossbar_props={"color": "#0072B2", "linewidth": 3},
         )  # fmt: skip
