@@ -76,7 +76,8 @@ def _roc_counts(positive: Flags, scores: Floats) -> tuple[Floats, Floats, Floats
     """Distinct scores from the highest down; positives, and slides, that reach each."""
     order = np.argsort(-scores, kind="stable")
     last = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # the last slide of every run of ties
-    return scores[order][last], np.cumsum(positive[order])[last].astype(float), last + 1.0
+    true: Floats = np.cumsum(positive[order])[last].astype(float)
+    return scores[order][last], true, (last + 1).astype(float)
 
 
 # ---- at a threshold ------------------------------------------------------------------------------

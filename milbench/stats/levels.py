@@ -43,8 +43,10 @@ def metric_table(grid: Grid) -> pd.DataFrame:
 
 def by_patient(slides: pd.DataFrame) -> pd.DataFrame:
     """One row a patient of every trial, task and side: mean probability, largest label."""
-    keys = [*CELL, "is_test", "patient"]
-    return slides.groupby(keys, as_index=False).agg(probability=("probability", "mean"), target=("target", "max"))
+    patients = slides.groupby([*CELL, "is_test", "patient"])
+    table = patients[["target"]].max()
+    table["probability"] = patients["probability"].mean(skipna=False)  # one NaN must not hide behind other slides
+    return table.reset_index()
 
 
 def _empty(grid: Grid) -> Iterator[tuple[int, ...]]:
