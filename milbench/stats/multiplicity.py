@@ -14,7 +14,7 @@ def holm(p_values: ArrayLike) -> Floats:
 
 
 def benjamini_hochberg(p_values: ArrayLike) -> Floats:
-    """q values that hold the expected share of false rejections among the rejected."""
+    """Adjusted p values (q) that hold the expected share of false rejections among the rejected."""
     return _adjust(p_values, "fdr_bh")
 
 
