@@ -10,6 +10,7 @@ a matrix product for all draws at once (1). A draw's AUROC is the mean of A_f ov
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,12 @@ class Interval(NamedTuple):
 
 
 # ---- drawing -------------------------------------------------------------------------------------
+
+
+def generator(seed: int, *names: str) -> np.random.Generator:
+    """A generator of its own for every (dataset, task): adding one changes no other's draws."""
+    digest = hashlib.sha256("\0".join(names).encode()).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest[:8], "little")])
 
 
 def draw_counts(rng: np.random.Generator, n_units: int, draws: int) -> NDArray[np.int64]:

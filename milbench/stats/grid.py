@@ -122,12 +122,20 @@ class Grid:
 
 
 def grids(runs: Sequence[Run]) -> list[Grid]:
-    """One grid a dataset, datasets by name."""
-    found = {}
+    """One grid a dataset, datasets by name.
+
+    Raises
+    ------
+    StoreError : two runs hold trials of the same dataset, or trials disagree on a label.
+    """
+    found: dict[str, Grid] = {}
     for run in runs:
         by_dataset: dict[str, list[StoredTrial]] = {}
         for trial in run.trials():
             by_dataset.setdefault(trial.info["dataset"], []).append(trial)
+        twice = sorted(found.keys() & by_dataset.keys())
+        if twice:
+            raise StoreError(f"{run.path} and another run both hold '{twice[0]}'. Analyse them one at a time.")
         found.update({name: _grid(run, name, trials) for name, trials in by_dataset.items()})
     return [found[name] for name in sorted(found)]
 
