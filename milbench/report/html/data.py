@@ -1,0 +1,130 @@
+"""What the page shows, as plain values: frames, names and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import pandas as pd
+
+CURVES = ("dataset", "model", "task_label", "fold", "seed", "epoch", "train_loss", "val_loss", "val_auroc")
+COSTS = (
+    "dataset", "model", "title", "n_parameters", "multiply_adds", "at_patches", "seconds_per_epoch", "bags_per_second",
+    "peak_bytes", "inference_seconds", "all_tasks_seconds", "energy_joules",
+)  # fmt: skip
+FAILURES = ("id", "type", "message")
+UNDEFINED = ("dataset", "task", "fold", "reason")
+BASELINES = ("dataset", "task", "name", "auroc")
+PUBLISHED = ("table", "cohort", "model", "auroc", "source")
+
+
+class Ranks(Protocol):
+    """Mean ranks and pairwise tests over (cohort, task) cells."""
+
+    @property
+    def mean_ranks(self) -> pd.Series: ...
+    @property
+    def friedman_p(self) -> float: ...
+    @property
+    def n_cells(self) -> int: ...
+    @property
+    def wilcoxon_p(self) -> pd.DataFrame: ...
+    @property
+    def wins(self) -> pd.DataFrame: ...
+    @property
+    def ties(self) -> pd.DataFrame: ...
+    @property
+    def losses(self) -> pd.DataFrame: ...
+    @property
+    def mean_difference(self) -> pd.DataFrame: ...
+
+
+class Analysis(Protocol):
+    """What the page reads of the statistics: frames, NaN where undefined."""
+
+    @property
+    def scores(self) -> pd.DataFrame: ...
+    @property
+    def tasks(self) -> pd.DataFrame: ...
+    @property
+    def cells(self) -> pd.DataFrame: ...
+    @property
+    def against(self) -> pd.DataFrame: ...
+    @property
+    def cohorts(self) -> pd.DataFrame: ...
+    @property
+    def overall(self) -> pd.DataFrame: ...
+    @property
+    def pairs(self) -> pd.DataFrame: ...
+    @property
+    def ranks(self) -> Ranks | None: ...
+    @property
+    def reference(self) -> str | None: ...
+    @property
+    def incomplete(self) -> Sequence[tuple[str, str, int, int]]: ...
+    @property
+    def left_out(self) -> Sequence[tuple[str, str]]: ...
+
+
+class RocCurve(NamedTuple):
+    """The test slides of one (cohort, task, model), each with its mean probability over folds and seeds.
+
+    Attributes
+    ----------
+    targets : 0 or 1, one a slide with a known label.
+    probabilities : mean over the folds and seeds that tested the slide.
+    """
+
+    dataset: str
+    task: str
+    model: str
+    targets: tuple[int, ...]
+    probabilities: tuple[float, ...]
+
+
+class RunFacts(NamedTuple):
+    """How one run came about: its name and (label, value) pairs in reading order."""
+
+    name: str
+    facts: tuple[tuple[str, str], ...]
+
+
+def _empty(columns: tuple[str, ...]) -> pd.DataFrame:
+    return pd.DataFrame({column: pd.Series(dtype=object) for column in columns})
+
+
+@dataclass(frozen=True)
+class PageData:
+    """All that the page shows.
+
+    Attributes
+    ----------
+    title : heading of the page.
+    analysis : the statistics.
+    curves : one row an epoch of every trial (`CURVES`).
+    roc : one entry a (cohort, task, model).
+    costs : one row a (cohort, model) (`COSTS`), NaN where not measured.
+    failures : trials that failed or are not finished (`FAILURES`).
+    undefined : (cohort, task, fold) cells that can have no AUROC (`UNDEFINED`).
+    provenance : one entry a run.
+    baselines : what needs no image (`BASELINES`): name "prevalence" or "site-only".
+    published : the paper's numbers (`PUBLISHED`).
+    notes : sentences for the reader, such as what is not like for like.
+    cohort_titles : display name by cohort; the name itself where absent.
+    pooled : cohorts whose test sides differ between folds.
+    """
+
+    title: str
+    analysis: Analysis
+    curves: pd.DataFrame = field(default_factory=lambda: _empty(CURVES))
+    roc: tuple[RocCurve, ...] = ()
+    costs: pd.DataFrame = field(default_factory=lambda: _empty(COSTS))
+    failures: pd.DataFrame = field(default_factory=lambda: _empty(FAILURES))
+    undefined: pd.DataFrame = field(default_factory=lambda: _empty(UNDEFINED))
+    provenance: tuple[RunFacts, ...] = ()
+    baselines: pd.DataFrame = field(default_factory=lambda: _empty(BASELINES))
+    published: pd.DataFrame = field(default_factory=lambda: _empty(PUBLISHED))
+    notes: tuple[str, ...] = ()
+    cohort_titles: Mapping[str, str] = field(default_factory=dict)
+    pooled: tuple[str, ...] = ()

@@ -1,0 +1,145 @@
+"""Runs -> `PageData`: curves, ROC scores, failures, undefined cells and provenance, from the stores alone."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from milbench.report.html.costs import costs_of
+from milbench.report.html.data import CURVES, FAILURES, UNDEFINED, Analysis, PageData, RocCurve, RunFacts
+from milbench.store import Run, StoredTrial
+
+
+def page_data(
+    runs: Sequence[Run],
+    analysis: Analysis,
+    *,
+    title: str = "",
+    costs: pd.DataFrame | None = None,
+    baselines: pd.DataFrame | None = None,
+    published: pd.DataFrame | None = None,
+    notes: Sequence[str] = (),
+) -> PageData:
+    """What the page shows of `runs`.
+
+    Parameters
+    ----------
+    costs : replaces the costs gathered from the trials, if the caller has better ones.
+    """
+    trials = [trial for run in runs for trial in run.trials()]
+    predictions = pd.concat([_test_rows(trial) for trial in trials], ignore_index=True)
+    datasets = {name: facts for run in runs for name, facts in run.datasets.items()}
+    given = {"baselines": baselines, "published": published}
+    return PageData(
+        title=title or f"Report: {', '.join(run.name for run in runs)}",
+        analysis=analysis,
+        curves=_curves(trials),
+        roc=_roc(predictions),
+        costs=costs_of(trials) if costs is None else costs,
+        failures=_failures(runs),
+        undefined=_undefined(predictions),
+        provenance=tuple(_facts(run) for run in runs),
+        notes=tuple(notes),
+        cohort_titles={name: str(facts["title"]) for name, facts in datasets.items()},
+        pooled=tuple(name for name, facts in datasets.items() if facts.get("test_side_differs", False)),
+        **{name: frame for name, frame in given.items() if frame is not None},
+    )
+
+
+def _curves(trials: Sequence[StoredTrial]) -> pd.DataFrame:
+    frames = [trial.history().assign(**_identity(trial)).reindex(columns=list(CURVES)) for trial in trials]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(CURVES))
+
+
+def _identity(trial: StoredTrial) -> dict[str, Any]:
+    info = trial.info
+    label = info["tasks"][0] if info["model_tasks"] == "single" else "all"
+    return {"dataset": info["dataset"], "model": info["model"], "task_label": label, "fold": info["fold"],
+            "seed": info["seed"]}  # fmt: skip
+
+
+def _test_rows(trial: StoredTrial) -> pd.DataFrame:
+    """Rows of the test side with a known label."""
+    table = trial.predictions()
+    rows = table[table["role"] == "test"].dropna(subset=["target"])
+    facts = {key: trial.info[key] for key in ("dataset", "model", "fold")}
+    return rows[["slide_id", "task", "target", "probability"]].assign(**facts)
+
+
+def _roc(predictions: pd.DataFrame) -> tuple[RocCurve, ...]:
+    keys = ["dataset", "task", "model"]
+    slides = predictions.groupby([*keys, "slide_id"], sort=True)[["target", "probability"]].mean().reset_index()
+    return tuple(
+        RocCurve(dataset, task, model, tuple(rows["target"].astype(int)), tuple(rows["probability"].astype(float)))
+        for (dataset, task, model), rows in slides.groupby(keys, sort=True)
+    )
+
+
+def _undefined(predictions: pd.DataFrame) -> pd.DataFrame:
+    """One row a (cohort, task, fold) whose test side holds one class only."""
+    slides = predictions.drop_duplicates(["dataset", "task", "fold", "slide_id"])
+    rows = [
+        (*key, f"no {'positive' if group['target'].max() == 0 else 'negative'} among {len(group)} labelled test slides")
+        for key, group in slides.groupby(["dataset", "task", "fold"], sort=True)
+        if group["target"].nunique() < 2
+    ]
+    return pd.DataFrame(rows, columns=list(UNDEFINED))
+
+
+def _failures(runs: Sequence[Run]) -> pd.DataFrame:
+    """Planned trials without a result: failed with the reason, or not finished yet."""
+    rows: dict[str, tuple[str, str, str]] = {}
+    for run in runs:
+        finished = {trial.id for trial in run.trials()}
+        for trial_id in run.planned().values():
+            if trial_id not in finished:
+                rows[trial_id] = (trial_id, "not finished", "planned; the same `milbench run` command goes on")
+        for row in run.failures():
+            rows[str(row["id"])] = (str(row["id"]), str(row["type"]), str(row["message"]))
+    return pd.DataFrame([rows[key] for key in sorted(rows)], columns=list(FAILURES))
+
+
+def _facts(run: Run) -> RunFacts:
+    """Versions, hardware, settings, split hashes and the commands that repeat the run."""
+    infos, environment = [trial.info for trial in run.trials()], run.environment
+    facts = [
+        ("repeat the run", f"milbench run --config {run.name}/run.yaml"),
+        ("render the report", f"milbench report {run.name}"),
+        ("trials", f"{len(infos)} finished of {len(run.planned())} planned"),
+        ("protocol", _all(info["protocol"] for info in infos)),
+        ("folds; seeds", f"{_all(info['fold'] for info in infos)}; {_all(info['seed'] for info in infos)}"),
+        ("milbench", str(environment.get("milbench", "unknown"))),
+        ("commit", str(environment.get("git") or "unknown")),
+        *((f"split of {dataset}", hashes) for dataset, hashes in _splits(infos).items()),
+        *((label, str(environment[label])) for label in ("python", "platform", "cpu", "cores") if label in environment),
+        ("devices", _all(info.get("device", "unknown") for info in infos)),
+        ("packages", ", ".join(f"{name} {value}" for name, value in sorted(_packages(environment).items()))),
+        ("configuration", json.dumps(run.config, indent=1, sort_keys=True, ensure_ascii=False)),
+    ]
+    return RunFacts(run.name, tuple((label, value) for label, value in facts if value))
+
+
+def _packages(environment: Mapping[str, Any]) -> dict[str, str]:
+    return dict(environment.get("packages", {}))
+
+
+def _splits(infos: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The SHA-256 of every cohort's split, with the number of trials if they do not agree."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for info in infos:
+        counts[info["dataset"]][info["split_sha256"]] += 1
+    return {
+        dataset: next(iter(found))
+        if len(found) == 1
+        else "; ".join(f"{value} ({found[value]} trials)" for value in sorted(found))
+        for dataset, found in sorted(counts.items())
+    }
+
+
+def _all(values: Iterable[Any]) -> str:
+    """The distinct values, sorted, as text."""
+    return ", ".join(str(value) for value in sorted(set(values)))

@@ -1,0 +1,82 @@
+"""`PageData` -> `index.html` and the one script file beside it."""
+
+from __future__ import annotations
+
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from milbench.report.html.data import PageData, RunFacts
+from milbench.report.html.payload import blocks, to_json
+from milbench.report.html.summary import sentences
+from milbench.store import write_atomically, writing
+
+PLOTLY = "plotly.min.js"
+SCRIPTS = ("dom.js", "data.js", "tables.js", "views.js", "figures.js", "charts.js", "costs.js", "curves.js", "page.js")
+
+
+def write_page(out: Path, page: PageData) -> Path:
+    """`out/index.html`, with `plotly.min.js` beside it: all that a browser needs, without a network.
+
+    Raises
+    ------
+    StoreError : `out` cannot be written.
+    """
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / PLOTLY, _plotly())
+        write_atomically(out / "index.html", render(page).encode())
+    return out / "index.html"
+
+
+def render(page: PageData) -> str:
+    """The page's text. Equal data give equal text: it names no time, no machine and no path."""
+    data = "\n".join(
+        f'<script type="application/json" id="data-{name}">{to_json(block)}</script>'
+        for name, block in blocks(page).items()
+    )
+    parts = {
+        "TITLE": escape(page.title),
+        "STYLE": _asset("page.css"),
+        "SUMMARY": "\n".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(page)),
+        "NOTES": _notes(page.notes),
+        "PROVENANCE": "\n".join(_provenance(run) for run in page.provenance) or "<p>No run is recorded.</p>",
+        "DATA": data,
+        "SCRIPT": "\n".join(_asset(name) for name in SCRIPTS),
+    }
+    return _fill(_asset("template.html"), parts)
+
+
+def _fill(template: str, parts: dict[str, str]) -> str:
+    """The template with every {{NAME}} replaced, once: what a part holds is never read as a placeholder."""
+    pieces = template.split("{{")
+    filled = [pieces[0]]
+    for piece in pieces[1:]:
+        name, rest = piece.split("}}", 1)
+        filled += [parts[name], rest]
+    return "".join(filled)
+
+
+def _notes(notes: tuple[str, ...]) -> str:
+    return "".join(f'<p class="note">{escape(note)}</p>\n' for note in notes)
+
+
+def _provenance(run: RunFacts) -> str:
+    rows = "\n".join(
+        f'<tr><th scope="row">{escape(label)}</th><td><code>{escape(value)}</code></td></tr>'
+        for label, value in run.facts
+    )
+    caption = f"Run {escape(run.name)}"
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
+        f'<table class="facts"><caption>{caption}</caption>\n<tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _asset(name: str) -> str:
+    return files("milbench.report.html").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _plotly() -> bytes:
+    """plotly.js as the plotly package ships it (MIT licence, named in its first lines)."""
+    return files("plotly").joinpath("package_data", PLOTLY).read_bytes()

@@ -1,0 +1,123 @@
+"""`PageData` -> JSON that a page may carry: columns of plain values, NaN as null, no character that HTML would read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from milbench.report.html.data import PageData, Ranks, RocCurve
+
+DIGITS = 6
+"""Significant digits on the page: more than any interval supports, and half the bytes of full precision."""
+
+CURVE_DIGITS = 4
+# HTML reads these inside <script>, or JavaScript once took the last two for line ends.
+DANGEROUS = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
+
+
+def to_json(value: Any) -> str:
+    """`value` as JSON that is safe between script tags; the same value gives the same text."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.translate(DANGEROUS)
+
+
+def blocks(page: PageData) -> dict[str, Any]:
+    """The page's data in parts that it reads when it needs them: `core` at once, `curves` and `roc` later."""
+    return {"core": _core(page), "curves": _curves(page.curves), "roc": [_roc(curve) for curve in page.roc]}
+
+
+def _core(page: PageData) -> dict[str, Any]:
+    analysis = page.analysis
+    frames = {name: columns(getattr(analysis, name)) for name in FRAMES}
+    own = {name: columns(getattr(page, name)) for name in ("costs", "failures", "undefined", "baselines", "published")}
+    return {
+        **frames,
+        **own,
+        "ranks": None if analysis.ranks is None else _ranks(analysis.ranks),
+        "reference": analysis.reference,
+        "left_out": [list(cell) for cell in analysis.left_out],
+        "cohort_titles": dict(page.cohort_titles),
+        "pooled": list(page.pooled),
+    }
+
+
+FRAMES = ("scores", "tasks", "cells", "against", "cohorts", "overall", "pairs")
+
+
+def columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
+    """The frame by column, as plain values."""
+    return {str(name): _plain_all(frame[name]) for name in frame.columns}
+
+
+def _plain_all(values: Iterable[Any], digits: int = DIGITS) -> list[Any]:
+    return [_plain(value, digits) for value in values]
+
+
+def _plain(value: Any, digits: int = DIGITS) -> Any:
+    """A value that JSON knows; numbers to some significant digits, None where there is none."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return _number(float(value), digits)
+    return str(value)
+
+
+def _number(value: float, digits: int) -> float | int | None:
+    if not math.isfinite(value):
+        return None
+    rounded = float(f"{value:.{digits}g}")
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 2**53 else rounded
+
+
+def _ranks(ranks: Ranks) -> dict[str, Any]:
+    models = [str(model) for model in ranks.mean_ranks.index]
+    tables = {name: _square(getattr(ranks, name), models) for name in SQUARES}
+    return {
+        "models": models,
+        "mean_ranks": _plain_all(ranks.mean_ranks),
+        "friedman_p": _plain(ranks.friedman_p),
+        "n_cells": int(ranks.n_cells),
+        **tables,
+    }
+
+
+SQUARES = ("wilcoxon_p", "wins", "ties", "losses", "mean_difference")
+
+
+def _square(frame: pd.DataFrame, models: list[str]) -> list[list[Any]]:
+    return [_plain_all(row) for row in frame.reindex(index=models, columns=models).to_numpy(dtype=float)]
+
+
+def _curves(curves: pd.DataFrame) -> list[Mapping[str, Any]]:
+    """One entry a trial, in the order of the trials' names; the numbers of its epochs as lists."""
+    keys = ["dataset", "model", "task_label", "fold", "seed"]
+    numbers = ["train_loss", "val_loss", "val_auroc"]
+    ordered = curves.sort_values([*keys, "epoch"], kind="stable")
+    return [
+        {
+            **{name: _plain(value) for name, value in zip(keys, key, strict=True)},
+            "epoch": _plain_all(rows["epoch"]),
+            **{name: _plain_all(rows[name], CURVE_DIGITS) for name in numbers},
+        }
+        for key, rows in ordered.groupby(keys, sort=True)
+    ]
+
+
+def _roc(curve: RocCurve) -> dict[str, Any]:
+    """Targets as a word of 0 and 1; probabilities to five digits, which leaves the order of slides alone."""
+    return {
+        "dataset": curve.dataset,
+        "task": curve.task,
+        "model": curve.model,
+        "targets": "".join(str(target) for target in curve.targets),
+        "probabilities": _plain_all(curve.probabilities, 5),
+    }
