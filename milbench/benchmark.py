@@ -184,10 +184,17 @@ def _write_header(benchmark: Benchmark) -> None:
     run.write_header(benchmark.config.as_dict(), describe_environment(), datasets, plan)
     with writing(run.path):
         for entry in benchmark.entries:
-            path = run.split_file(entry.cohort.name)
-            content = entry.split.to_csv().encode()
-            if not path.exists() or path.read_bytes() != content:
-                write_atomically(path, content)
+            cohort = entry.cohort
+            labels = cohort.slides[["slide_id", "patient_id", *cohort.tasks]]
+            _write_if_new(run.split_file(cohort.name), entry.split.to_csv())
+            _write_if_new(run.label_file(cohort.name), labels.to_csv(index=False, lineterminator="\n"))
+
+
+def _write_if_new(path: Path, text: str) -> None:
+    """Other commands on the same run may be reading it: what is the same stays untouched."""
+    content = text.encode()
+    if not path.exists() or path.read_bytes() != content:
+        write_atomically(path, content)
 
 
 def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 
     runs/digits/
       run.yaml  environment.json  datasets.json  plan.json
-      splits/digits.csv
+      splits/digits.csv  labels/digits.csv
       trials/digits/amil/has0/fold0-seed42-1f3a9c02/
         predictions.parquet  history.parquet  model.safetensors  trial.json (last, with checksums)
       failures/<key>.json        what went wrong, until the trial succeeds
@@ -17,6 +17,7 @@ A trial's folder appears by one atomic rename. This module knows no training and
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -128,6 +129,31 @@ class Run:
         """Where the dataset's split table lies."""
         return self.path / "splits" / f"{dataset}.csv"
 
+    def label_file(self, dataset: str) -> Path:
+        """Where the dataset's labels lie; runs of older versions have none."""
+        return self.path / "labels" / f"{dataset}.csv"
+
+    def labels(self, dataset: str) -> pd.DataFrame:
+        """Labels of the dataset's slides: slide_id, patient_id, one column a task in {0, 1, NaN}.
+
+        Raises
+        ------
+        StoreError : there are none, or they can't be read.
+        """
+        table = _read(self.label_file(dataset), _text_table)
+        tasks = [column for column in table.columns if column not in ("slide_id", "patient_id")]
+        return table.assign(**{task: table[task].replace("", "nan").astype(float) for task in tasks})
+
+    def roles(self, dataset: str) -> pd.DataFrame:
+        """The dataset's split: patient_id, fold_0 .. in {train, val, test}.
+
+        Raises
+        ------
+        StoreError : there is none, or it can't be read.
+        """
+        table: pd.DataFrame = _read(self.split_file(dataset), _text_table)
+        return table
+
     # ---- writing -------------------------------------------------------------------------------
 
     def write_header(
@@ -144,7 +170,7 @@ class Run:
         StoreError : the folder cannot be written.
         """
         with writing(self.path):
-            for folder in ("trials", "failures", "locks", "splits", PARTIAL):
+            for folder in ("trials", "failures", "locks", "splits", "labels", PARTIAL):
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
             with FileLock(self.path / "locks" / "header.lock"):
                 write_atomically(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False).encode())
@@ -274,6 +300,13 @@ def _read(path: Path, parse: Any) -> Any:
         raise StoreError(f"cannot read {path}: {error.strerror or error}.") from error
     except (ValueError, yaml.YAMLError) as error:
         raise StoreError(f"{path} is damaged ({error}). Delete it and start the same command again.") from error
+
+
+def _text_table(text: str) -> pd.DataFrame:
+    """A CSV with every cell as text: ids keep their zeros and are never taken for numbers."""
+    import pandas as pd
+
+    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
 
 
 def _json(value: Any) -> bytes:

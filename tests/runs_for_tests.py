@@ -72,7 +72,7 @@ def describe(name: str, models: tuple[str, ...]) -> dict[str, Any]:
     return {
         "title": name.upper(), "models": list(models), "tasks": list(TASKS), "control_tasks": ["control"],
         "n_slides": N_SLIDES, "n_patients": N_SLIDES, "splits": "kfold", "scaling": "standard",
-        "model_defaults": {"hidden": 64}, "trainer_defaults": {"lr": 0.01}, "notes": [],
+        "model_defaults": {"hidden": 64}, "trainer_defaults": {"lr": 0.01}, "notes": [], "split_sha256": "f" * 64,
     }  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from milbench.report.contents import Contents, gather
 from milbench.report.drawings import draw
 from milbench.report.gain import gain_sentence
-from milbench.report.published import published
+from milbench.report.html import PageData, page_data, write_page
+from milbench.report.published import NOT_LIKE_FOR_LIKE, published
 from milbench.report.sheets import make_tables
 from milbench.report.tables import Table, to_csv, to_latex, to_markdown
 from milbench.store import Run, write_atomically, writing
@@ -54,7 +55,22 @@ def write_report(
         write_atomically(out / "report.tex", _document(tables, drawn).encode())
         write_atomically(out / "index.md", _index(contents, tables, drawn).encode())
         _write_frames(contents, out / "data")
-    return out / "index.md"
+        return write_page(out, _page(contents))
+
+
+def _page(contents: Contents) -> PageData:
+    """The contents as one page to look at."""
+    notes = [text for name, text in NOT_LIKE_FOR_LIKE.items() if name in contents.datasets]
+    if contents.gain is not None:
+        notes.append(gain_sentence(contents.gain, contents.model_titles))
+    return page_data(
+        contents.runs,
+        contents.analysis,
+        costs=contents.costs,
+        baselines=contents.baselines,
+        published=published(),
+        notes=notes,
+    )
 
 
 def _write_frames(contents: Contents, folder: Path) -> None:

@@ -23,11 +23,17 @@ def how(runs: Sequence[Run], scores: pd.DataFrame, datasets: Mapping[str, Any]) 
     parts = [
         f"Protocol {distinct(info['protocol'] for info in infos)}; folds {distinct(info['fold'] for info in infos)}; "
         f"seeds {distinct(info['seed'] for info in infos)}; epochs {distinct(info['recipe']['epochs'] for info in infos)}.",
-        *(about(name, facts) for name, facts in datasets.items()),
+        *(about(name, facts, [info for info in infos if info["dataset"] == name]) for name, facts in datasets.items()),
         *undefined(scores, datasets),
     ]
-    commits = distinct(run.environment.get("git") or "unknown" for run in runs)
+    commits = distinct(_short(run.environment.get("git") or "unknown") for run in runs)
     return " ".join([*parts, f"milbench {distinct(run.environment['milbench'] for run in runs)}, commit {commits}."])
+
+
+def _short(commit: str) -> str:
+    """Twelve digits of a commit and whether the checkout was changed; the page holds all forty."""
+    digits, dash, dirty = commit.partition("-")
+    return digits[:12] + dash + dirty
 
 
 def spread_means(datasets: Mapping[str, Any]) -> str:
@@ -36,9 +42,13 @@ def spread_means(datasets: Mapping[str, Any]) -> str:
     return f"± is the {SPREAD_OF_SIDES if differ else SPREAD}."
 
 
-def about(name: str, facts: Mapping[str, Any]) -> str:
-    """A sentence on one cohort: size, splits, settings."""
-    settings = {**facts["model_defaults"], **facts["trainer_defaults"]}
+def about(name: str, facts: Mapping[str, Any], infos: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence on one cohort: size, splits, and what it sets for all models, as its trials ran."""
+    settings = {
+        **_as_they_ran(facts["model_defaults"], [info["hyperparameters"] for info in infos]),
+        **_as_they_ran(facts["trainer_defaults"], [info["recipe"] for info in infos]),
+    }
+    settings.pop("epochs", None)  # said of all cohorts at once
     controls = facts.get("control_tasks", [])
     parts = [f"{facts['title']}: {facts['n_slides']} slides, {facts['n_patients']} patients, {facts['splits']} splits"]
     if facts["scaling"] != "none":
@@ -48,6 +58,11 @@ def about(name: str, facts: Mapping[str, Any]) -> str:
     if controls:
         parts.append(f"{', '.join(controls)} left out of means")
     return "; ".join(parts) + "."
+
+
+def _as_they_ran(defaults: Mapping[str, Any], used: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Values of the cohort's settings in its trials; a user's own setting wins over the cohort's."""
+    return {key: distinct(values[key] for values in used if key in values) or str(defaults[key]) for key in defaults}
 
 
 def undefined(scores: pd.DataFrame, datasets: Mapping[str, Any]) -> list[str]:

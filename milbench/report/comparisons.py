@@ -35,7 +35,7 @@ def critical_difference(ranks: Any, titles: Mapping[str, str]) -> Figure:
         warnings.simplefilter("ignore")
         critical_difference_diagram(
             mean_ranks, p_values, ax=axes, label_fmt_left="{label}  {rank:.2f} ", label_fmt_right=" {rank:.2f}  {label}",
-            label_props={"fontsize": 9}, color_palette={name: "black" for name in names},
+            label_props={"fontsize": 9}, color_palette=dict.fromkeys(names, "black"),
             marker_props={"color": "black"}, crossbar_props={"color": "#0072B2", "linewidth": 3},
         )  # fmt: skip
     figure.text(
@@ -50,8 +50,8 @@ def comparison_matrix(ranks: Any, titles: Mapping[str, str]) -> Figure:
     """Every pair of models: mean AUROC difference, wins/ties/losses and Holm-corrected p; rows better are blue."""
     models = list(ranks.mean_ranks.sort_values(kind="stable").index)
     difference = ranks.mean_difference.loc[models, models].to_numpy(dtype=float)
-    figure = blank_figure((1.6 + 0.92 * len(models), 1.5 + 0.62 * len(models)))
-    axes = figure.add_axes((1.5 / figure.get_figwidth(), 0.06, 0.97 - 1.5 / figure.get_figwidth(), 0.72))
+    figure = blank_figure((max(1.6 + 0.92 * len(models), 5.2), 1.5 + 0.62 * len(models)))
+    axes = figure.add_axes((1.5 / figure.get_figwidth(), 0.12, 0.97 - 1.5 / figure.get_figwidth(), 0.66))
     limit = max(float(np.nanmax(np.abs(difference))), 0.01)
     axes.imshow(difference, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
     for row, first in enumerate(models):
@@ -66,7 +66,7 @@ def comparison_matrix(ranks: Any, titles: Mapping[str, str]) -> Figure:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     figure.text(
-        0.5, 0.015, f"row minus column; wins/ties/losses; Holm-corrected p ({DESCRIPTIVE})", ha="center", fontsize=8
+        0.5, 0.015, f"row minus column; wins/ties/losses; Holm-corrected p\n({DESCRIPTIVE})", ha="center", fontsize=7.5
     )
     return figure
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from milbench.errors import StoreError
@@ -63,7 +64,7 @@ class Contents:
         controls = {(name, task) for name, facts in self.datasets.items() for task in facts.get("control_tasks", [])}
         out = controls | set(self.analysis.left_out)
         pairs = list(zip(self.baselines["dataset"], self.baselines["task"], strict=True))
-        return self.baselines[[pair not in out for pair in pairs]]
+        return self.baselines[np.array([pair not in out for pair in pairs], dtype=bool)]
 
 
 def gather(runs: Sequence[Run], *, reference: str, draws: int, complete_cases: bool) -> Contents:

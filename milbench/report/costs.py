@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from milbench.report.tables import Cell, Row, Table
-from milbench.store import Run
+from milbench.store import Run, StoredTrial
 
 COST_FIELDS = (
     "multiply_adds",
@@ -32,12 +32,18 @@ def cost_frame(runs: Sequence[Run]) -> pd.DataFrame:
         energy_joules: training every task once, in one fold with one seed, which is one training for a multi-task
         model and one a task for a single-task one. NaN where a trial of an older version recorded nothing.
     """
-    rows = [_row(trial.info) for run in runs for trial in run.trials()]
-    if not rows:
-        return pd.DataFrame()
+    rows = [_row(trial.info) for run in runs for trial in _as_registered(run)]
     frame = pd.DataFrame(rows)
     groups = frame.groupby(["dataset", "model"], sort=False)
     return pd.DataFrame([_summary(dataset, model, group) for (dataset, model), group in groups])
+
+
+def _as_registered(run: Run) -> list[StoredTrial]:
+    """The run's trials, models in the order of every other table."""
+    places = {
+        (name, model): place for name, facts in run.datasets.items() for place, model in enumerate(facts["models"])
+    }
+    return sorted(run.trials(), key=lambda trial: places.get((trial.info["dataset"], trial.info["model"]), len(places)))
 
 
 def _row(info: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,9 +69,17 @@ def _summary(dataset: Any, model: Any, trials: pd.DataFrame) -> dict[str, Any]:
     }  # fmt: skip
 
 
-COLUMNS = {
-    "n_parameters": ("parameters", lambda value: _scaled(value)),
-    "multiply_adds": ("multiply-adds a bag", lambda value: _scaled(value)),
+def _scaled(value: float) -> str:
+    """The value with a unit letter, "1.2 M"."""
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f}"
+
+
+COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "n_parameters": ("parameters", _scaled),
+    "multiply_adds": ("multiply-adds a bag", _scaled),
     "seconds_per_epoch": ("s an epoch", lambda value: f"{value:.2f}"),
     "bags_per_second": ("bags/s", lambda value: f"{value:.0f}"),
     "inference_seconds": ("ms a slide", lambda value: f"{1000 * value:.2f}"),
@@ -88,11 +102,3 @@ def cost_table(name: str, caption: str, costs: pd.DataFrame) -> Table:
 
 def _cell(field: str, value: Any) -> Cell:
     return Cell() if math.isnan(value) else Cell(COLUMNS[field][1](float(value)))
-
-
-def _scaled(value: float) -> str:
-    """ "1.20 M" """
-    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.0f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -71,10 +71,10 @@ def task_table(name: str, caption: str, cells: pd.DataFrame, tasks: pd.DataFrame
         for task, fact in facts.items()
     }
     rows = [Row(title, tuple(grid[task][model] for task in facts)) for model, title in models.items()]
-    for label, names in TITLES.items():
+    for label, title in _known(baselines).items():
         values = baselines[baselines["name"] == label].set_index("task")["auroc"]
-        cell_of = {task: Cell(number(values.get(task, math.nan))) for task in facts}
-        rows.append(Row(names, tuple(cell_of.values()), rule=label == next(iter(TITLES))))
+        numbers = tuple(Cell(number(values.get(task, math.nan))) for task in facts)
+        rows.append(Row(title, numbers, rule=len(rows) == len(models)))
     counts = tuple(Cell(f"{fact.n_positive}/{fact.n_positive + fact.n_negative}") for fact in facts.values())
     rows.append(Row("positive/all test patients", counts, rule=True))
     return Table(name, caption, "Method", tuple(facts), tuple(rows), cells)
@@ -153,13 +153,18 @@ def _difference(row: Any) -> Cell:
 
 def _baseline_rows(baselines: pd.DataFrame, columns: Sequence[str]) -> list[Row]:
     means = _baseline_means(baselines)
-    rows = []
-    for name, title in TITLES.items():
+    rows: list[Row] = []
+    for name, title in _known(baselines).items():
         values = {column: means.get((name, column), math.nan) for column in columns if column != "all"}
-        average: Callable[[], float] = lambda values=values: sum(values.values()) / len(values)
-        cells = [Cell(number(average() if column == "all" else values[column])) for column in columns]
-        rows.append(Row(title, tuple(cells), rule=not rows))
+        values["all"] = sum(values.values()) / len(values)
+        rows.append(Row(title, tuple(Cell(number(values[column])) for column in columns), rule=not rows))
     return rows
+
+
+def _known(baselines: pd.DataFrame) -> dict[str, str]:
+    """Title by name of the baselines that have a number at all: a cohort without barcodes has no sites."""
+    defined = set(baselines.loc[baselines["auroc"].notna(), "name"])
+    return {name: title for name, title in TITLES.items() if name in defined}
 
 
 def _baseline_means(baselines: pd.DataFrame) -> dict[tuple[str, str], float]:

@@ -69,7 +69,7 @@ def _tasks(contents: Contents, name: str) -> Table:
 
 def _against(contents: Contents, name: str) -> list[Table]:
     rows = contents.analysis.against[contents.analysis.against["dataset"] == name]
-    if rows.empty:
+    if contents.analysis.reference is None or rows.empty:
         return []
     reference = contents.model_titles[str(contents.analysis.reference)]
     caption = (

@@ -12,7 +12,7 @@ LATEX_SPECIAL = str.maketrans(
     {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
      "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}",
      "±": r"$\pm$", "×": r"$\times$", "–": "--", "−": r"$-$", "Δ": r"$\Delta$", "≥": r"$\geq$", "≤": r"$\leq$",
-     "†": r"\textsuperscript{\dag}", "µ": r"$\mu$"}
+     "†": r"$^{\dagger}$", "µ": r"$\mu$"}
 )  # fmt: skip
 
 WIDEST = 10
@@ -151,7 +151,7 @@ def _latex_character(character: str) -> str:
         return str(escaped)
     if character.isascii():
         return character
-    base, *marks = unicodedata.normalize("NFD", character)
+    base, *marks = list(unicodedata.normalize("NFD", character))
     if base.isascii() and len(marks) == 1 and marks[0] in _ACCENTS:
         return rf"\{_ACCENTS[marks[0]]}{{{base}}}"
     name = unicodedata.name(character, "")
@@ -160,7 +160,10 @@ def _latex_character(character: str) -> str:
     return rf"\texttt{{U+{ord(character):04X}}}"
 
 
-GREEK_LIKE_LATIN = frozenset("ALPHA BETA EPSILON ZETA ETA IOTA KAPPA MU NU OMICRON RHO TAU CHI UPSILON".split())
+GREEK_LIKE_LATIN = {
+    "ALPHA": "A", "BETA": "B", "EPSILON": "E", "ZETA": "Z", "ETA": "H", "IOTA": "I", "KAPPA": "K", "MU": "M",
+    "NU": "N", "OMICRON": "O", "RHO": "P", "TAU": "T", "CHI": "X", "UPSILON": "Y",
+}  # fmt: skip
 """Capitals that look as their Latin sisters and have no command of their own."""
 
 
@@ -169,6 +172,6 @@ def _greek(name: str) -> str:
     letter = {"LAMDA": "lambda"}.get(rest[0], rest[0].lower())
     if size == "CAPITAL":
         if rest[0] in GREEK_LIKE_LATIN:
-            return {"CHI": "X", "ETA": "H", "RHO": "P", "UPSILON": "Y", "NU": "N"}.get(rest[0], rest[0][0])
+            return GREEK_LIKE_LATIN[rest[0]]
         return rf"$\{letter.capitalize()}$"
     return {"omicron": "o", "final": r"$\varsigma$"}.get(letter, rf"$\{letter}$")

@@ -1,5 +1,6 @@
 """The report: the right numbers, in LaTeX that compiles and pictures that are the same every time."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,19 +14,14 @@ from runs_for_tests import MODELS, TASKS, make_run
 from milbench.errors import StoreError
 from milbench.report import published, write_report
 from milbench.report.figures import polygon_area, radar, styles
-from milbench.report.tables import (
-    PAPERS_COHORTS,
-    Cell,
-    Table,
-    latex,
-    model_table,
-    task_table,
-    to_csv,
-    to_latex,
-    to_markdown,
-)
+from milbench.report.published import PAPERS_COHORTS, beside_ours
+from milbench.report.score_tables import leads, model_table
+from milbench.report.tables import to_latex
 from milbench.stats import coverage, score_table, summary
 from milbench.store import Run
+
+DRAWS = 200
+"""Enough to test what is done with the draws; what they are worth is tested in tests/stats."""
 
 
 @pytest.fixture(scope="module")
@@ -35,74 +31,98 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def report(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report([run], tmp_path_factory.mktemp("reports") / "two").parent
+    return report_on(run, tmp_path_factory.mktemp("reports") / "two")
+
+
+def report_on(run: Run, out: Path, **settings: Any) -> Path:
+    return write_report([run], out, draws=DRAWS, **settings).parent
 
 
 def test_every_promised_file_is_there(report: Path) -> None:
     names = {path.name for path in report.iterdir()}
-    tables = {
-        f"{stem}.{suffix}"
-        for stem in ("table2", "table3", "tasks_tcga-gbmlgg", "tasks_tcga-luad")
-        for suffix in ("tex", "csv", "md")
-    }
-    figures = {
-        f"{kind}_tcga-{name}.{suffix}"
-        for kind in ("radar", "box")
-        for name in ("gbmlgg", "luad")
-        for suffix in ("png", "pdf")
-    }
-    assert names == tables | figures | {"report.tex", "index.md"}
+    cohorts = ("tcga-gbmlgg", "tcga-luad")
+    stems = (
+        "table2",
+        "table3",
+        "published",
+        "spread",
+        *(f"{kind}_{name}" for kind in ("tasks", "against", "costs") for name in cohorts),
+    )
+    drawings = ("critical_difference", "comparison_matrix", "gain",
+                *(f"{kind}_{name}" for kind in ("radar", "box", "pareto_all_tasks_seconds") for name in cohorts))  # fmt: skip
+    tables = {f"{stem}.{suffix}" for stem in stems for suffix in ("tex", "csv", "md")}
+    figures = {f"{stem}.{suffix}" for stem in drawings for suffix in ("png", "pdf")}
+    assert names == tables | figures | {"report.tex", "index.md", "index.html", "plotly.min.js", "data"}
 
 
 def test_the_same_stores_give_the_same_bytes(run: Run, report: Path, tmp_path: Path) -> None:
-    write_report([Run(run.path)], tmp_path / "again")
-    for path in report.iterdir():
-        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+    report_on(Run(run.path), tmp_path / "again")
+    for path in (path.relative_to(report) for path in report.rglob("*") if path.is_file()):
+        assert (tmp_path / "again" / path).read_bytes() == (report / path).read_bytes(), path
 
 
 def test_the_csv_holds_the_summary_in_full_precision(run: Run, report: Path) -> None:
-    table = pd.read_csv(report / "table2.csv")
+    table = pd.read_csv(report / "table2.csv").set_index(["dataset", "model"])["auroc"]
     expected = summary(score_table([run]))
     for row in expected.itertuples():
-        cell = table[(table["method"] == row.title) & (table["column"] == row.dataset.upper())].iloc[0]
-        assert (cell["mean"], cell["sd"]) == (row.mean, row.sd)
-    average = table[table["column"] == "Average"].set_index("method")["mean"]
-    assert average["M4"] == pytest.approx(expected[expected["model"] == "m4"]["mean"].mean())
+        assert table[row.dataset, row.model] == pytest.approx(row.mean, abs=1e-12)
+    assert table["all", "m4"] == pytest.approx(expected[expected["model"] == "m4"]["mean"].mean())
 
 
-def test_best_is_bold_second_underlined_and_ties_share() -> None:
-    rows = tuple((name, (Cell(mean, 0.01),)) for name, mean in (("a", 0.9), ("b", 0.8), ("c", 0.9004), ("d", 0.1)))
-    table = Table("t", "caption", ("X",), rows)
+def test_ties_at_three_decimals_share_their_mark() -> None:
+    cohorts = frame([("a", 0.9), ("b", 0.8), ("c", 0.9004), ("d", 0.1)])
+    table = model_table("t", "caption", cohorts, cohorts.iloc[:0], {"toy": "Toy"}, {}, no_baselines())
     text = to_latex(table)
     assert text.count(r"\textbf{0.900}") == 2
     assert r"\underline{0.800}" in text
     assert text.count(r"\underline") == 1
-    assert "**0.900** ± 0.010" in to_markdown(table)
 
 
-def test_an_incomplete_model_is_not_ranked_nor_averaged(tmp_path: Path) -> None:
+def frame(values: list[tuple[str, float]], dataset: str = "toy") -> pd.DataFrame:
+    rows = [{"dataset": dataset, "model": name, "title": name, "auroc": value, "sd": 0.01, "low": value - 0.05,
+             "high": value + 0.05, "n_missing": 0, "n_cells": 9} for name, value in values]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def no_baselines() -> pd.DataFrame:
+    return pd.DataFrame({"dataset": [], "task": [], "name": [], "auroc": []})
+
+
+@pytest.mark.parametrize(("p_holm", "dagger"), [(0.049, True), (0.051, False)])
+def test_the_dagger_stands_where_the_lead_over_the_runner_up_survives(p_holm: float, dagger: bool) -> None:
+    cohorts = frame([("a", 0.9), ("b", 0.8), ("c", 0.7)])
+    pairs = pd.DataFrame([("toy", "a", "b", p_holm), ("toy", "a", "c", 0.001), ("toy", "b", "c", 0.001)],
+                         columns=["dataset", "model_a", "model_b", "p_holm"])  # fmt: skip
+    found = leads(cohorts, cohorts.iloc[:0], pairs)
+    assert found["toy"] is dagger
+    table = model_table("t", "c", cohorts, cohorts.iloc[:0], {"toy": "Toy"}, found, no_baselines())
+    assert [row.cells[0].text for row in table.rows] == ["0.900" + ("†" if dagger else ""), "0.800", "0.700"]
+
+
+def test_an_incomplete_grid_is_refused_with_the_models_and_the_way_on(tmp_path: Path) -> None:
     run = make_run(tmp_path / "toy", datasets=("one", "other"), models=("amil", "m4"), leave_out=("one/m4/all/fold2",))
-    out = write_report([run], tmp_path / "report").parent
-    row = next(line for line in (out / "table2.md").read_text().splitlines() if line.startswith("| M4"))
-    assert "incomplete (6 of 9)" in row
-    assert row.rstrip().endswith("– |")
-    assert "**" not in row.split("|")[2]
+    with pytest.raises(StoreError, match=r"incomplete.*m4.*--complete-cases"):
+        write_report([run], tmp_path / "report")
+    assert not (tmp_path / "report").exists()
 
 
-def test_the_count_of_an_incomplete_single_task_model_is_of_the_whole_grid(tmp_path: Path) -> None:
+def test_complete_cases_leave_a_task_that_not_all_finished_out_of_every_models_mean(tmp_path: Path) -> None:
     run = make_run(tmp_path / "toy", models=("amil", "m4"), leave_out=("toy/amil/TP53/fold0",))
-    out = write_report([run], tmp_path / "report").parent
-    assert "| AMIL | incomplete (8 of 9) |" in (out / "table2.md").read_text()
+    out = report_on(run, tmp_path / "report", complete_cases=True)
+    text = (out / "table2.md").read_text()
+    assert "Left out of means, since not all models finished them: toy: TP53." in text
+    scores = score_table([run])
+    rest = scores[scores["task"].isin(["PIK3CA", "A_B"]) & (scores["model"] == "m4")]
+    assert f"{rest['auroc'].mean():.3f}" in next(line for line in text.splitlines() if line.startswith("| M4"))
     assert "| AMIL | incomplete (2 of 3) |" in (out / "tasks_toy.md").read_text()
 
 
 def test_a_task_that_no_fold_can_score_is_counted_in_the_caption_and_leaves_the_figures_whole(tmp_path: Path) -> None:
     run = make_run(tmp_path / "toy", one_class=("A_B",))
-    text = (write_report([run], tmp_path / "report").parent / "table2.md").read_text()
+    text = (report_on(run, tmp_path / "report") / "table2.md").read_text()
     assert "TOY: 3 (task, fold) pairs have no AUROC and are left out of means (A_B in folds 0, 1, 2)." in text
     assert "incomplete" not in text
     scores = score_table([run])
-    assert [cells[2].n_missing for _, cells in task_table("t", "c", scores).rows] == [0] * len(MODELS)
     legend = labels(radar(scores.dropna(subset=["auroc"]), "toy"))
     assert len(legend) == len(MODELS)
     assert not any("incomplete" in text for text in legend)
@@ -118,26 +138,24 @@ def labels(figure: Any) -> list[str]:
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_published_numbers_stand_beside_ours_and_name_their_source(run: Run, report: Path) -> None:
-    table = published()
-    assert table["source"].str.contains("arXiv:2407.17267").all()
-    ours = {row.cohort: row.auroc for row in table[(table["table"] == 3) & (table["model"] == "m4")].itertuples()}
-    assert f"[{ours['tcga-gbmlgg']:.3f}]" in (report / "table3.md").read_text()
+def test_published_numbers_stand_beside_ours_and_name_their_source(report: Path) -> None:
+    assert published()["source"].str.contains("arXiv:2407.17267").all()
+    table = pd.read_csv(report / "published.csv").set_index("model")
+    assert table.loc["m4", "published"] == 0.756
+    assert table.loc["m4", "difference"] == pytest.approx(table.loc["m4", "ours"] - 0.756)
+    inside = table.loc["m4", "low"] <= 0.756 <= table.loc["m4", "high"]
+    assert table.loc["m4", "inside"] == inside
     assert "not like for like" in (report / "table2.md").read_text()
 
 
-@pytest.mark.parametrize(("cohorts", "expected"), [(PAPERS_COHORTS, 0.636), ({"tcga-gbmlgg", "tcga-luad"}, np.nan)])
+@pytest.mark.parametrize(("cohorts", "expected"), [(PAPERS_COHORTS, [0.636]), ({"tcga-gbmlgg", "tcga-luad"}, [])])
 def test_the_papers_average_stands_only_beside_an_average_over_its_five_cohorts(
-    cohorts: set[str], expected: float
+    cohorts: set[str], expected: list[float]
 ) -> None:
-    names = sorted(cohorts)
-    rows = pd.DataFrame([
-        {"dataset": name, "model": "amil", "title": "AMIL", "mean": 0.6, "sd": 0.1, "n_runs": 1, "n_tasks": 1, "n_undefined": 0, "n_missing": 0, "n_cells": 1}
-        for name in names
-    ])  # fmt: skip
-    table = model_table("t", "c.", rows, {name: name for name in names}, published().query("table == 2"))
-    assert table.rows[0][1][-1].published == pytest.approx(expected, nan_ok=True)
-    assert ("In brackets" in table.caption) is (cohorts == PAPERS_COHORTS)
+    ours = pd.concat([frame([("amil", 0.6)], name) for name in sorted(cohorts)])
+    overall = frame([("amil", 0.6)]).drop(columns=["dataset", "n_missing", "n_cells"])
+    both = beside_ours(ours, overall)
+    assert both.loc[both["cohort"] == "average", "published"].tolist() == expected
 
 
 def test_nine_models_look_different_wherever_m4_stands() -> None:
@@ -148,7 +166,7 @@ def test_nine_models_look_different_wherever_m4_stands() -> None:
 
 
 def test_the_caption_says_how_the_numbers_came_about(report: Path) -> None:
-    text = (report / "table2.tex").read_text()
+    text = (report / "spread.tex").read_text()
     for part in (
         "Protocol m4",
         "folds 0, 1, 2",
@@ -164,16 +182,6 @@ def test_the_caption_says_how_the_numbers_came_about(report: Path) -> None:
         assert part in text
 
 
-def test_special_characters_are_escaped() -> None:
-    assert latex(r"A_B & 5% {x} #1 ~ \y") == r"A\_B \& 5\% \{x\} \#1 \textasciitilde{} \textbackslash{}y"
-
-
-def test_a_missing_number_is_a_dash_and_an_empty_cell() -> None:
-    table = Table("t", "c", ("X",), (("a", (Cell(),)), ("b", (Cell(0.5),))))
-    assert "a & --" in to_latex(table)
-    assert to_csv(table).splitlines()[1] == "a,X,,,0,"
-
-
 def test_the_polygons_area_is_that_of_its_corners() -> None:
     values = np.array([0.9, 0.6, 0.7, 0.8, 0.5])
     angles = np.arange(5) * 2 * np.pi / 5
@@ -187,11 +195,9 @@ def test_the_polygons_area_is_that_of_its_corners() -> None:
 
 
 def test_the_order_of_columns_is_the_runs() -> None:
-    rows = pd.DataFrame([
-        {"dataset": name, "model": "m4", "title": "M4", "mean": 0.5, "sd": 0.1, "n_runs": 1, "n_tasks": 1, "n_undefined": 0, "n_missing": 0, "n_cells": 1}
-        for name in ("b", "a")
-    ])  # fmt: skip
-    table = model_table("t", "c", rows, {"b": "B", "a": "A"}, published().iloc[:0])
+    cohorts = pd.concat([frame([("m4", 0.5)], name) for name in ("b", "a")])
+    overall = frame([("m4", 0.5)])
+    table = model_table("t", "c", cohorts, overall, {"b": "B", "a": "A"}, {}, no_baselines())
     assert table.columns == ("B", "A", "Average")
 
 
@@ -201,6 +207,22 @@ def test_a_dataset_in_two_runs_and_a_run_without_trials_are_refused(run: Run, tm
     empty = make_run(tmp_path / "empty", models=())
     with pytest.raises(StoreError, match="no finished trial"):
         write_report([empty], tmp_path / "out")
+
+
+def test_two_runs_with_other_splits_are_refused_with_the_reason(run: Run, tmp_path: Path) -> None:
+    other = make_run(tmp_path / "other", datasets=("tcga-luad",), models=("amil",))
+    facts = json.loads((other.path / "datasets.json").read_text())
+    facts["tcga-luad"]["split_sha256"] = "0" * 64
+    (other.path / "datasets.json").write_text(json.dumps(facts))
+    with pytest.raises(StoreError, match="hold 'tcga-luad' with other splits"):
+        write_report([run, Run(other.path)], tmp_path / "out")
+
+
+@pytest.mark.parametrize("what", [{"models": ("amil",)}, {"folds": (0,)}, {"models": ("m4",), "folds": (0,)}])
+def test_one_model_and_one_fold_make_a_report(tmp_path: Path, what: dict[str, Any]) -> None:
+    out = report_on(make_run(tmp_path / "toy", **what), tmp_path / "report")
+    assert "0." in (out / "table2.md").read_text()
+    assert (out / "index.html").stat().st_size > 10_000
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
