@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 from scipy.stats import norm
@@ -27,6 +27,7 @@ def by_definition(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, 
     return theta, s10 / v10.shape[1] + s01 / v01.shape[1]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 15), st.integers(2, 15), st.integers(1, 20))
 def test_midranks_give_what_the_definition_gives_with_ties(seed: int, m: int, n: int, levels: int) -> None:
     rng = np.random.default_rng(seed)
@@ -38,6 +39,7 @@ def test_midranks_give_what_the_definition_gives_with_ties(seed: int, m: int, n:
     assert result.aurocs[0] == pytest.approx(roc_auc_score(targets, scores[0]))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 19), st.integers(1, 29))
 def test_a_yes_or_no_score_has_the_variance_of_two_shares(found: int, cleared: int) -> None:
     m, n = 20, 30
