@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
@@ -31,6 +31,7 @@ def both_classes(seed: int, n: int, levels: int) -> tuple[np.ndarray, np.ndarray
     return np.r_[0.0, 1.0, rng.integers(0, 2, n - 2)], rng.integers(0, levels + 1, n) / levels
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 40), st.integers(1, 5))
 def test_auroc_equals_scikit_learns_with_ties(seed: int, n: int, levels: int) -> None:
     rng = np.random.default_rng(seed)
@@ -57,6 +58,7 @@ def test_the_mean_leaves_undefined_tasks_out_and_is_nan_without_any() -> None:
     assert np.isnan(mean_of_defined(np.array([np.nan])))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 40), st.integers(1, 12))
 def test_average_precision_and_brier_equal_scikit_learns_with_ties(seed: int, n: int, levels: int) -> None:
     targets, scores = both_classes(seed, n, levels)
@@ -64,6 +66,7 @@ def test_average_precision_and_brier_equal_scikit_learns_with_ties(seed: int, n:
     assert brier(targets, scores) == pytest.approx(sk.brier_score_loss(targets, scores), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 40), st.integers(1, 12), st.floats(-0.1, 1.1))
 def test_what_a_threshold_makes_equals_scikit_learns(seed: int, n: int, levels: int, threshold: float) -> None:
     targets, scores = both_classes(seed, n, levels)
@@ -78,6 +81,7 @@ def test_what_a_threshold_makes_equals_scikit_learns(seed: int, n: int, levels: 
         assert metric(targets, scores, threshold) == pytest.approx(value, abs=1e-12), metric.__name__
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 40), st.integers(1, 12))
 def test_youdens_threshold_is_the_best_point_of_scikit_learns_curve(seed: int, n: int, levels: int) -> None:
     targets, scores = both_classes(seed, n, levels)
@@ -86,6 +90,7 @@ def test_youdens_threshold_is_the_best_point_of_scikit_learns_curve(seed: int, n
     assert youden_threshold(targets, scores) == thresholds[1:][np.argmax(gain)]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 60))
 def test_the_calibration_error_equals_one_built_on_scikit_learns_curve(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
