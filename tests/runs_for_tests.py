@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def make_run(
     leave_out: tuple[str, ...] = (),
     one_class: tuple[str, ...] = (),
     apart: timedelta = timedelta(),
+    tasks: tuple[str, ...] = TASKS,
 ) -> Run:
     """A run of every model on every dataset.
 
@@ -40,18 +42,19 @@ def make_run(
     plan, written = {}, []
     for dataset in datasets:
         for rank, model in enumerate(models):
-            groups = [TASKS] if MODELS[model][1] == "multi" else [(task,) for task in TASKS]
+            groups = [tasks] if MODELS[model][1] == "multi" else [(task,) for task in tasks]
             for fold in folds:
-                for tasks in groups:
-                    slot = f"{dataset}/{model}/{'all' if len(tasks) > 1 else tasks[0]}/fold{fold}"
+                for group in groups:
+                    name = "all" if len(group) > 1 else group[0].replace("/", "-")
+                    slot = f"{dataset}/{model}/{name}/fold{fold}"
                     if slot in leave_out:
                         continue
                     key = hashlib.sha256(slot.encode()).hexdigest()
                     plan[slot] = f"{slot}-seed42-{key[:8]}"
-                    table = predictions(dataset, tasks, fold, rank)
+                    table = predictions(dataset, group, fold, rank)
                     table.loc[table["task"].isin(one_class), "target"] = 0.0
-                    written.append((plan[slot], info(dataset, model, tasks, fold, key), table))
-    facts = {name: describe(name, models) for name in datasets}
+                    written.append((plan[slot], info(dataset, model, group, fold, key), table))
+    facts = {name: describe(name, models, tasks) for name in datasets}
     run.write_header({"models": list(models)}, {"git": "0123abc", "milbench": "0.1.0"}, facts, plan)
     history = pd.DataFrame(
         {
@@ -68,9 +71,9 @@ def make_run(
     return run
 
 
-def describe(name: str, models: tuple[str, ...]) -> dict[str, Any]:
+def describe(name: str, models: tuple[str, ...], tasks: tuple[str, ...]) -> dict[str, Any]:
     return {
-        "title": name.upper(), "models": list(models), "tasks": list(TASKS), "control_tasks": ["control"],
+        "title": name.upper(), "models": list(models), "tasks": list(tasks), "control_tasks": ["control"],
         "n_slides": N_SLIDES, "n_patients": N_SLIDES, "splits": "kfold", "scaling": "standard",
         "model_defaults": {"hidden": 64}, "trainer_defaults": {"lr": 0.01}, "notes": [], "split_sha256": "f" * 64,
     }  # fmt: skip
@@ -86,12 +89,16 @@ def info(dataset: str, model: str, tasks: tuple[str, ...], fold: int, key: str) 
     }  # fmt: skip
 
 
+def number(task: str) -> int:
+    return TASKS.index(task) if task in TASKS else zlib.crc32(task.encode())
+
+
 def predictions(dataset: str, tasks: tuple[str, ...], fold: int, rank: int) -> pd.DataFrame:
     """Scores whose separation grows with the model's rank; the same labels for every model and fold."""
     rows = []
     for task in tasks:
-        labels = np.random.default_rng([len(dataset), TASKS.index(task)]).random(N_SLIDES) < 0.4
-        noise = np.random.default_rng([fold, rank, TASKS.index(task)]).standard_normal(N_SLIDES)
+        labels = np.random.default_rng([len(dataset), number(task)]).random(N_SLIDES) < 0.4
+        noise = np.random.default_rng([fold, rank, number(task)]).standard_normal(N_SLIDES)
         scores = noise + (0 if task == "control" else 0.4 + 0.25 * rank) * labels
         rows += [
             (f"s{i}", f"p{i}", role, task, float(labels[i]), 1 / (1 + np.exp(-scores[i])))

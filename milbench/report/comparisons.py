@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from milbench.report.costs import scaled
 from milbench.report.figures import blank_figure, styles
 
 if TYPE_CHECKING:
@@ -110,6 +111,9 @@ def pareto(cohorts: pd.DataFrame, costs: pd.DataFrame, cost: str, title: str) ->
                   markerfacecolor=look["color"] if row.model in set(front["model"]) else "white",
                   label=row.title, zorder=3)  # fmt: skip
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
+    axes.xaxis.set_minor_formatter(lambda value, _: scaled(value) if few_decades(axes.get_xlim()) else "")
+    axes.tick_params(axis="x", which="minor", labelsize=7)
     axes.set(xlabel=COST_AXES[cost], ylabel="mean test AUROC, 95 % interval")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.92")
@@ -117,6 +121,11 @@ def pareto(cohorts: pd.DataFrame, costs: pd.DataFrame, cost: str, title: str) ->
     figure.legend(*axes.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.72, 0.5), frameon=False,
                   fontsize=9, title="filled: none beats it in both")  # fmt: skip
     return figure
+
+
+def few_decades(limits: tuple[float, float]) -> bool:
+    """Whether powers of ten alone would leave the axis with hardly a number."""
+    return bool(limits[1] / limits[0] < 30)
 
 
 def _beaten(row: pd.Series, all_rows: pd.DataFrame, cost: str) -> bool:

@@ -69,17 +69,17 @@ def _summary(dataset: Any, model: Any, trials: pd.DataFrame) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _scaled(value: float) -> str:
+def scaled(value: float) -> str:
     """The value with a unit letter, "1.2 M"."""
     for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.3g} {unit}"
-    return f"{value:.0f}"
+    return f"{value:.3g}"
 
 
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "n_parameters": ("parameters", _scaled),
-    "multiply_adds": ("multiply-adds a bag", _scaled),
+    "n_parameters": ("parameters", scaled),
+    "multiply_adds": ("multiply-adds a bag", scaled),
     "seconds_per_epoch": ("s an epoch", lambda value: f"{value:.2f}"),
     "bags_per_second": ("bags/s", lambda value: f"{value:.0f}"),
     "inference_seconds": ("ms a slide", lambda value: f"{1000 * value:.2f}"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,9 @@ PARETO_COSTS = ("all_tasks_seconds", "multiply_adds")
 
 def draw(contents: Contents, out: Path) -> list[Path]:
     """Every figure that the contents allow, saved in `out`."""
-    made = (*_by_dataset(contents), *_over_all(contents))
-    return [path for stem, figure in made for path in figures.save(figure, out / stem)]
+    with figures.plain_names():
+        made = chain(_by_dataset(contents), _over_all(contents))
+        return [path for stem, figure in made for path in figures.save(figure, out / stem)]
 
 
 def _by_dataset(contents: Contents) -> Iterator[tuple[str, Figure]]:

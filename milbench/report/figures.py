@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +120,26 @@ def _dots(axes: Any, position: int, values: np.ndarray[Any, Any], color: str) ->
     """Every score as a dot, spread sideways evenly in the order of the rows, so that no chance enters."""
     offsets = np.linspace(-0.24, 0.24, len(values)) if len(values) > 1 else np.zeros(len(values))
     axes.scatter(position + offsets, values, s=9, color=color, alpha=0.75, linewidths=0, zorder=3)
+
+
+FONTS = (
+    "DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei",
+    "Arial Unicode MS",
+)  # fmt: skip
+"""Tried glyph by glyph, as far as the machine has them; DejaVu, which matplotlib ships, lacks Chinese and Japanese."""
+
+
+@contextmanager
+def plain_names() -> Iterator[None]:
+    """Inside, names are drawn as they are written: a $ starts no formula, a letter that no font has is a box."""
+    import matplotlib
+    from matplotlib.font_manager import fontManager
+
+    installed = set(fontManager.get_font_names())
+    settings = {"font.family": [font for font in FONTS if font in installed], "text.parse_math": False}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        yield
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

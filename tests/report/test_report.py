@@ -225,10 +225,34 @@ def test_one_model_and_one_fold_make_a_report(tmp_path: Path, what: dict[str, An
     assert (out / "index.html").stat().st_size > 10_000
 
 
+NASTY = ("A_B & 5%", "x^2 #1 ~ \\y $", "肺腺癌", "μ-opioid", "<script>alert(1)</script>", "a|b")
+
+
+def test_nasty_task_names_reach_the_page_and_the_tables_escaped(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "toy", models=("amil", "m4"), folds=(0, 1), tasks=NASTY)
+    out = report_on(run, tmp_path / "report")
+    assert "<script>alert(1)" not in (out / "index.html").read_text()
+    assert "&lt;script&gt;" in (out / "tasks_toy.md").read_text()
+    assert r"A\_B \& 5\%" in (out / "tasks_toy.tex").read_text()
+    if shutil.which("pdflatex"):
+        compile_latex(out)
+
+
+def test_a_hundred_tasks_make_tables_in_parts_and_no_tangled_radar(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "toy", models=("m4",), folds=(0,), tasks=tuple(f"g{n}" for n in range(100)))
+    out = report_on(run, tmp_path / "report")
+    assert (out / "tasks_toy.tex").read_text().count(r"\begin{tabular}") == 10
+    assert not (out / "radar_toy.png").exists()
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_the_latex_compiles(report: Path, tmp_path: Path) -> None:
     shutil.copytree(report, tmp_path / "tex")
+    assert compile_latex(tmp_path / "tex").stat().st_size > 10_000
+
+
+def compile_latex(folder: Path) -> Path:
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
-    result = subprocess.run(command, cwd=tmp_path / "tex", capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stdout[-2000:]
-    assert (tmp_path / "tex" / "report.pdf").stat().st_size > 10_000
+    result = subprocess.run(command, cwd=folder, capture_output=True, timeout=120)
+    assert result.returncode == 0, result.stdout.decode(errors="replace")[-2000:]
+    return folder / "report.pdf"
