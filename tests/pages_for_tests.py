@@ -72,7 +72,7 @@ def known_scores(
 def known_analysis(scores: pd.DataFrame, reference: str | None = "amil") -> KnownAnalysis:
     """Frames of the contract from slide-level scores."""
     levels = pd.concat([scores.assign(level=level) for level in ("slide", "patient")], ignore_index=True)
-    levels = levels.assign(**{name: levels["auroc"] * 0.9 for name in METRICS})
+    levels = levels.assign(**dict.fromkeys(METRICS, levels["auroc"] * 0.9))
     signal = scores[~scores["is_control"]]
     models = list(dict.fromkeys(scores["model"]))
     reference = reference if reference in models else None

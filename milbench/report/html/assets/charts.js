@@ -18,12 +18,13 @@ function scorableTasks(dataset) {
   return signalTasks(dataset).filter((task) => scored.has(task));
 }
 
+const RADAR_NOTE = "One polygon a model. Press a model in a legend, or in the filter above, to hide it. A polygon's area depends on the order of the tasks: a reading aid, not a metric. Control tasks are left out.";
+
 function addRadars(parent) {
   const grid = el("div", { class: "figures" });
-  parent.append(grid);
+  parent.append(el("p", {}, RADAR_NOTE), grid);
   datasets.forEach((dataset, i) => addFigure(grid, {
-    id: `radar-${i}`, title: `${cohortTitle(dataset)}: mean test AUROC by task`, height: 470, shown: () => !filter.dataset || filter.dataset === dataset,
-    note: "Press a model in the legend, or in the filter above, to hide it. The polygon's area depends on the order of tasks: a reading aid, not a metric.",
+    id: `radar-${i}`, title: `${cohortTitle(dataset)}: mean test AUROC by task`, height: 400, shown: () => !filter.dataset || filter.dataset === dataset,
     draw: (_, size) => drawRadar(dataset, size),
   }));
 }
@@ -58,11 +59,11 @@ function radarLayout(tasks, all, { narrow }) {
   const named = tasks.map((task, i) => (i % every ? "" : shortened(task, narrow ? 12 : 18)));
   return {
     polar: {
-      bgcolor: "rgba(0,0,0,0)", domain: narrow ? { x: [0.08, 0.92], y: [0.3, 0.95] } : { x: [0, 0.64], y: [0.06, 0.94] },
-      radialaxis: { range: [Math.min(0.4, Math.floor(lowest * 10) / 10), 1], gridcolor: ink("line"), linecolor: ink("line"), tickfont: { size: 10, color: ink("muted") }, angle: 90, tickangle: 90, dtick: 0.1 },
+      bgcolor: "rgba(0,0,0,0)", domain: narrow ? { x: [0.08, 0.92], y: [0.12, 1] } : { x: [0, 0.62], y: [0, 1] },
+      radialaxis: { range: [Math.min(0.4, Math.floor(lowest * 10) / 10), 1], gridcolor: ink("line"), linecolor: ink("line"), tickfont: { size: 10, color: ink("muted") }, angle: 90 - 180 / tasks.length, tickangle: 90 - 180 / tasks.length, dtick: 0.1 },
       angularaxis: { tickmode: "array", tickvals: tasks.map((_, i) => (i * 360) / tasks.length), ticktext: named.map(safe), rotation: 90, direction: "clockwise", gridcolor: ink("line"), linecolor: ink("line") },
     },
-    margin: { l: narrow ? 30 : 80, r: 10, t: 30, b: 20 }, legend: narrow ? { ...legendBelow, y: 0.18, font: { size: 11 } } : { x: 0.8, y: 0.5, yanchor: "middle", title: { text: "model, area" } },
+    margin: { l: narrow ? 30 : 60, r: 10, t: 30, b: 20 }, height: narrow ? 340 + 17 * all.length : 400, legend: narrow ? legendBelow : { x: 0.8, y: 0.5, yanchor: "middle", title: { text: "model, area" } },
   };
 }
 
@@ -117,7 +118,7 @@ const NO_RANKS = "Ranks need two models and two (cohort, task) cells that all of
 
 function addRanks(parent) {
   const n = core.ranks?.models.length ?? 0;
-  const grid = el("div", { class: "figures" });
+  const grid = el("div", { class: n > 5 ? "" : "figures" }); // a large matrix needs the whole width
   parent.append(grid);
   addFigure(grid, {
     id: "critical-difference", title: "Mean ranks, and which models the ranks do not tell apart", height: 150 + 26 * Math.max(2, n), draw: drawCritical,
@@ -159,7 +160,7 @@ function stem(order, i, place) {
   const edge = left ? 1 - 0.25 : names.length + 0.25;
   return {
     type: "scatter", mode: "lines+text", x: [at[i], at[i], edge], y: [0, depth, depth], line: { color: styleOf(names[i]).color, width: names[i] === EMPHASISED ? 3 : 1.5 },
-    text: ["", "", `${safe(shortened(titleOf(names[i]), 18))} ${fixed(at[i], 2)}`], textposition: left ? "middle left" : "middle right", hoverinfo: "skip", cliponaxis: false, showlegend: false,
+    text: ["", "", `${safe(shortened(titleOf(names[i]), 14))} ${fixed(at[i], 2)}`], textposition: left ? "middle left" : "middle right", hoverinfo: "skip", cliponaxis: false, showlegend: false,
   };
 }
 
@@ -171,10 +172,10 @@ function bar(order, [from, to], i) {
 
 function criticalLayout(ranks, narrow) {
   const n = ranks.models.length;
-  const side = narrow ? 135 : 165;
+  const side = narrow ? 120 : 165;
   return {
     margin: { l: side, r: side, t: 60, b: 10 }, showlegend: false,
-    xaxis: axis(`mean rank over ${counted(ranks.n_cells, "cell")}`, { side: "top", range: [0.75, n + 0.25], tickvals: ranks.models.map((_, i) => i + 1), showgrid: false, showline: true, fixedrange: true, automargin: false }),
+    xaxis: axis(`mean rank over ${counted(ranks.n_cells, "cell")}`, { side: "top", range: [0.75, n + 0.25], tickvals: ranks.models.map((_, i) => i + 1).filter((rank) => (rank - 1) % (narrow && n > 5 ? 2 : 1) === 0), showgrid: false, showline: true, fixedrange: true, automargin: false }),
     yaxis: { visible: false, fixedrange: true, range: [-1.6 - Math.ceil(n / 2) - n * 0.22, 0] },
   };
 }

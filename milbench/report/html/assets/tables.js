@@ -3,7 +3,7 @@
 // value(row) to sort by, cell(row) -> text or nodes, mark(row) -> class}], sort [key, direction], csv() -> rows,
 // foot() -> rows of texts. The first column heads the row.
 
-const ROWS_AT_FIRST = 40;
+const ROWS_AT_FIRST = 20;
 
 function addTable(parent, spec) {
   const table = { spec, sort: spec.sort ?? null, all: false };
@@ -13,7 +13,7 @@ function addTable(parent, spec) {
   table.foot = el("tfoot");
   table.count = el("span", { class: "count" });
   table.more = el("button", { type: "button", onclick: () => showAll(table) });
-  const caption = el("caption", { id: name }, el("strong", {}, spec.title), spec.note ? ` ${spec.note}` : "");
+  const caption = el("caption", { id: name }, el("span", { class: "caption-text" }, el("strong", {}, spec.title), spec.note ? ` ${spec.note}` : ""));
   const bar = el("div", { class: "bar" }, saveButton(spec), table.more, table.count);
   const region = el("div", { class: "scroll", role: "region", tabindex: "0", "aria-labelledby": name },
     el("table", { id: spec.id }, caption, table.head, table.body, table.foot));
@@ -92,7 +92,7 @@ const text = (key, title, value = (row) => row[key]) => ({ key, title, value });
 const number = (key, title, show = fixed, help) => ({
   key, title, help, number: true, value: (row) => row[key], cell: (row) => show(row[key]),
 });
-const cohortColumn = text("dataset", "Cohort", (row) => cohortTitle(row.dataset));
+const cohortColumn = datasets.length > 1 ? [text("dataset", "Cohort", (row) => cohortTitle(row.dataset))] : [];
 const modelColumn = text("model", "Model", (row) => titleOf(row.model));
 const taskColumn = { key: "task", title: "Task", value: (row) => row.task,
   cell: (row) => (factsOf(row.dataset, row.task).is_control ? `${row.task} (control)` : row.task) };
