@@ -1,4 +1,4 @@
-"""Statistics: pure functions of stored predictions -> tables of scores. NumPy and pandas only."""
+"""Scores: stored predictions -> AUROC of every trial and task, and their means."""
 
 from __future__ import annotations
 

@@ -1,0 +1,179 @@
+"""Analysis: everything that the report prints of finished runs, as frozen tables."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pandas as pd
+
+from milbench.errors import StoreError
+from milbench.stats.by_cohort import Cohort, cohort, overall, pair_table
+from milbench.stats.by_task import against_table, cell_table, resample, task_table, unfinished
+from milbench.stats.grid import Grid, grids
+from milbench.stats.levels import metric_table
+from milbench.stats.ranks import Ranks, rank_models
+from milbench.stats.scores import coverage
+from milbench.store import Run
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Scores, intervals and comparisons of a set of runs; NaN where a number is undefined.
+
+    The point estimate is always the slide-level test AUROC. `dataset`, `task` and `model` are names, in the order
+    of their registration. Control tasks stand in the frames by task with `is_control` True, and enter no mean.
+
+    Attributes
+    ----------
+    scores : one row per (dataset, model, task, fold, seed, level in {"slide", "patient"}): title, is_control,
+        auroc, average_precision, balanced_accuracy, f1, sensitivity, specificity, threshold (Youden's, on that
+        trial's validation rows), brier, ece. A patient's score is the mean over its slides, its label the largest.
+    tasks : (dataset, task): is_control, n_slides, n_patients, n_positive, n_negative (patients of the test sides),
+        prevalence (share of patients), too_small (fewer than ten positive or ten negative patients).
+    cells : (dataset, task, model): title, is_control, auroc (mean over folds and seeds), sd (spread over them), low
+        and high (crossed bootstrap, 95 %), n_missing, n_cells, ensemble_auroc, delong_low, delong_high (mean logit
+        over folds, seeds and the patient's slides; NaN where the test sides of folds differ).
+    against : (dataset, task, model) for every model but the reference: is_control, delta (model - reference), low,
+        high, p, p_holm (over the models of the task), q_bh (over the signal tasks of the model), p_delong.
+    cohorts : (dataset, model): title, auroc (mean over tasks in a fold and seed, then over those), sd, low, high
+        (patients drawn once for all tasks, times folds), n_tasks, n_undefined, n_missing, n_cells.
+    overall : (model): title, auroc (mean of the cohorts), low, high (cohorts, patients and folds drawn; NaN for a
+        single cohort), low_fixed, high_fixed (the cohorts as they are), n_cohorts.
+    pairs : (dataset, model_a, model_b), every unordered pair, and once more with dataset "all" where there are two
+        cohorts or more: delta (a - b), low, high, p, p_holm (over the pairs of the dataset), superiority (share of
+        draws with a above b, ties half), p_sign_flip (for "all"; exact over cohorts).
+    ranks : description over (dataset, task) cells; None with fewer than two models or two cells.
+    reference : the declared reference; None where it is not among the models.
+    incomplete : (dataset, model, n_missing, n_cells) of every model that lacks cells which others have.
+    left_out : the (dataset, task) that not all models finished, in no mean or comparison; only with `complete_cases`.
+    n_draws : draws of every bootstrap.
+    """
+
+    scores: pd.DataFrame
+    tasks: pd.DataFrame
+    cells: pd.DataFrame
+    against: pd.DataFrame
+    cohorts: pd.DataFrame
+    overall: pd.DataFrame
+    pairs: pd.DataFrame
+    ranks: Ranks | None
+    reference: str | None
+    incomplete: tuple[tuple[str, str, int, int], ...]
+    left_out: tuple[tuple[str, str], ...]
+    n_draws: int
+
+
+def analyse(
+    runs: Sequence[Run],
+    *,
+    reference: str = "amil",
+    draws: int = 10_000,
+    seed: int = 0,
+    complete_cases: bool = False,
+) -> Analysis:
+    """What finished runs show, with its uncertainty. Same runs and seed, same bytes.
+
+    Parameters
+    ----------
+    runs : no two hold the same dataset.
+    reference : the model that all others are held against, declared before the scores are seen.
+    draws : of every bootstrap.
+    complete_cases : leave out the (dataset, task) that not every model finished, instead of refusing.
+
+    Raises
+    ------
+    StoreError : models lack cells that others have, and `complete_cases` was not asked for.
+    """
+    found = grids(runs)
+    if not found:
+        raise StoreError(f"{', '.join(str(run.path) for run in runs)}: no finished trial to analyse.")
+    scores = pd.concat([metric_table(grid) for grid in found], ignore_index=True)
+    slides = dict(iter(scores[scores["level"] == "slide"].groupby("dataset")))
+    titles = _titles(found)
+    incomplete = _incomplete(slides, titles)
+    if incomplete and not complete_cases:
+        raise StoreError(_refusal(incomplete))
+    left_out = {name: unfinished(rows, tuple(titles)) for name, rows in slides.items()}
+    parts = [_part(grid, slides[grid.dataset], left_out[grid.dataset], reference, draws, seed) for grid in found]
+    cohorts = [part.cohort for part in parts]
+    over = overall(cohorts, titles, seed)
+    cells = _joined([part.cells for part in parts])
+    return Analysis(
+        scores=scores,
+        tasks=_joined([part.tasks for part in parts]),
+        cells=cells,
+        against=_joined([part.against for part in parts]),
+        cohorts=_joined([one.rows for one in cohorts]),
+        overall=over.rows,
+        pairs=pair_table(cohorts, over),
+        ranks=rank_models(_comparable(cells, left_out, tuple(titles))),
+        reference=reference if reference in titles else None,
+        incomplete=incomplete,
+        left_out=tuple((dataset, task) for dataset, tasks in left_out.items() for task in tasks),
+        n_draws=draws,
+    )
+
+
+class _Part(NamedTuple):
+    """What one dataset adds."""
+
+    tasks: pd.DataFrame
+    cells: pd.DataFrame
+    against: pd.DataFrame
+    cohort: Cohort
+
+
+def _part(grid: Grid, slides: pd.DataFrame, left_out: Collection[str], reference: str, draws: int, seed: int) -> _Part:
+    resampled = resample(grid, draws, seed)
+    cells = cell_table(grid, slides, resampled)
+    kept = [task for task in grid.tasks if task not in grid.controls and task not in left_out]
+    return _Part(
+        tasks=task_table(grid, resampled),
+        cells=cells,
+        against=against_table(grid, cells, resampled, reference, left_out),
+        cohort=cohort(grid, slides, resampled, kept, draws, seed),
+    )
+
+
+def _titles(found: Sequence[Grid]) -> dict[str, str]:
+    """Title of every model, in the order of registration."""
+    return {model: title for grid in found for model, title in zip(grid.models, grid.titles, strict=True)}
+
+
+def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(parts, ignore_index=True)
+
+
+def _incomplete(slides: Mapping[str, pd.DataFrame], models: Iterable[str]) -> tuple[tuple[str, str, int, int], ...]:
+    """(dataset, model, missing cells, cells) of every model that lacks what others have."""
+    found = []
+    for dataset, rows in slides.items():
+        covered = coverage(rows)
+        n_cells = next(iter(covered.values())).n_cells
+        for model in models:
+            n_missing = covered[model].n_missing if model in covered else n_cells
+            if n_missing:
+                found.append((dataset, model, n_missing, n_cells))
+    return tuple(found)
+
+
+def _refusal(incomplete: Sequence[tuple[str, str, int, int]]) -> str:
+    lacking = "; ".join(
+        f"{model} lacks {missing} of {cells} on {dataset}" for dataset, model, missing, cells in incomplete
+    )
+    return (
+        f"an incomplete grid cannot be compared: {lacking} (task, fold, seed) cells that other models have. Finish the "
+        "run, report those datasets apart, or leave out what not all models finished with --complete-cases."
+    )
+
+
+def _comparable(cells: pd.DataFrame, left_out: Mapping[str, Collection[str]], models: Sequence[str]) -> pd.DataFrame:
+    """AUROC of (dataset, task) cells × models, for signal tasks that all models finished."""
+    keep = [
+        not control and task not in left_out[dataset]
+        for dataset, task, control in zip(cells["dataset"], cells["task"], cells["is_control"], strict=True)
+    ]
+    rows = cells[keep]
+    return rows.pivot(index=["dataset", "task"], columns="model", values="auroc").reindex(columns=list(models))

@@ -1,0 +1,149 @@
+"""By task: the tables of an analysis with one row a task, and the draws that they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from milbench.stats.crossed import Interval, crossed_draws, generator, interval, p_value
+from milbench.stats.delong import Delong, delong, delong_interval, delong_p
+from milbench.stats.ensemble import ensemble
+from milbench.stats.grid import Grid, TaskScores
+from milbench.stats.multiplicity import benjamini_hochberg, holm
+from milbench.stats.scores import coverage
+
+Floats = NDArray[np.float64]
+
+CELL_COLUMNS = [
+    "dataset", "task", "model", "title", "is_control", "auroc", "sd", "low", "high", "n_missing", "n_cells",
+    "ensemble_auroc", "delong_low", "delong_high",
+]  # fmt: skip
+AGAINST_COLUMNS = ["dataset", "task", "model", "is_control", "delta", "low", "high", "p", "p_holm", "q_bh", "p_delong"]
+NO_INTERVAL = Interval(float("nan"), float("nan"))
+
+
+class Resampled(NamedTuple):
+    """What was drawn and computed of one task.
+
+    Attributes
+    ----------
+    task : its scores.
+    draws : [B, M] AUROC of every model in every crossed draw; [0, M] where the task is too small.
+    delong : of the fold ensemble.
+    """
+
+    task: TaskScores
+    draws: Floats
+    delong: Delong
+
+
+def resample(grid: Grid, draws: int, seed: int) -> dict[str, Resampled]:
+    """Crossed draws and DeLong of every task of one dataset."""
+    return {name: _resample(grid.task(name), generator(seed, grid.dataset, name), draws) for name in grid.tasks}
+
+
+def _resample(task: TaskScores, rng: np.random.Generator, draws: int) -> Resampled:
+    drawn = np.empty((0, len(task.scores))) if task.too_small else crossed_draws(task, rng, draws)
+    return Resampled(task, drawn, delong(*ensemble(task)))
+
+
+def task_table(grid: Grid, resampled: dict[str, Resampled]) -> pd.DataFrame:
+    """One row a task: how many slides and patients of which class its test sides hold."""
+    rows = []
+    for name, (task, *_) in resampled.items():
+        n_patients = task.n_positive + task.n_negative
+        rows.append(
+            {
+                "dataset": grid.dataset,
+                "task": name,
+                "is_control": name in grid.controls,
+                "n_slides": len(task.targets),
+                "n_patients": n_patients,
+                "n_positive": task.n_positive,
+                "n_negative": task.n_negative,
+                "prevalence": task.n_positive / n_patients if n_patients else np.nan,
+                "too_small": task.too_small,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def cell_table(grid: Grid, slides: pd.DataFrame, resampled: dict[str, Resampled]) -> pd.DataFrame:
+    """One row a (task, model): mean, spread, both intervals.
+
+    Parameters
+    ----------
+    slides : the slide-level scores of the dataset.
+    """
+    by_cell = slides.groupby(["task", "model"])["auroc"]
+    mean, sd = by_cell.mean().to_dict(), by_cell.std(ddof=1).to_dict()
+    rows = []
+    for name, (task, draws, result) in resampled.items():
+        covered = coverage(slides[slides["task"] == name])
+        n_cells = max((entry.n_cells for entry in covered.values()), default=0)
+        for column, (model, title) in enumerate(zip(grid.models, grid.titles, strict=True)):
+            place = (name, model)
+            n_missing = covered[model].n_missing if model in covered else n_cells
+            rows.append((
+                grid.dataset, name, model, title, name in grid.controls, mean.get(place, np.nan),
+                sd.get(place, np.nan), *interval(draws[:, column]), n_missing, n_cells, result.aurocs[column],
+                *_delong_interval(task, result, column),
+            ))  # fmt: skip
+    return pd.DataFrame(rows, columns=CELL_COLUMNS)
+
+
+def _delong_interval(task: TaskScores, result: Delong, column: int) -> Interval:
+    if task.too_small:
+        return NO_INTERVAL
+    return delong_interval(float(result.aurocs[column]), float(result.covariance[column, column]))
+
+
+def against_table(
+    grid: Grid, cells: pd.DataFrame, resampled: dict[str, Resampled], reference: str, left_out: Collection[str]
+) -> pd.DataFrame:
+    """One row a (task, model) for every model but the reference; NaN in tasks that are `left_out`."""
+    aurocs = cells.set_index(["task", "model"])["auroc"].to_dict()
+    base = grid.models.index(reference) if reference in grid.models else None
+    rows = []
+    for name, result in resampled.items():
+        for column, model in enumerate(grid.models):
+            if column == base:
+                continue
+            place = (grid.dataset, name, model, name in grid.controls)
+            if base is None or name in left_out:
+                rows.append((*place, *[np.nan] * 7))
+                continue
+            delta = aurocs[name, model] - aurocs[name, reference]
+            rows.append((*place, delta, *_compare(result, column, base)))
+    return _adjusted(pd.DataFrame(rows, columns=AGAINST_COLUMNS))
+
+
+def _compare(result: Resampled, a: int, b: int) -> tuple[float, ...]:
+    """low, high, p, room for p_holm and q_bh, p_delong."""
+    if result.task.too_small:
+        return (float("nan"),) * 6
+    differences = result.draws[:, a] - result.draws[:, b]
+    return (*interval(differences), p_value(differences), float("nan"), float("nan"), delong_p(result.delong, a, b))
+
+
+def _adjusted(against: pd.DataFrame) -> pd.DataFrame:
+    """Holm over the models of a task; Benjamini-Hochberg over the signal tasks of a model."""
+    for _, rows in against.groupby("task", sort=False):
+        against.loc[rows.index, "p_holm"] = holm(rows["p"])
+    for _, rows in against[~against["is_control"].astype(bool)].groupby("model", sort=False):
+        against.loc[rows.index, "q_bh"] = benjamini_hochberg(rows["p"])
+    return against
+
+
+def unfinished(slides: pd.DataFrame, models: Sequence[str]) -> tuple[str, ...]:
+    """Tasks of one dataset that some of `models` did not finish, in order."""
+    tasks = []
+    for name, rows in slides.groupby("task", sort=False):
+        covered = coverage(rows)
+        if any(model not in covered or covered[model].n_missing for model in models):
+            tasks.append(str(name))
+    return tuple(tasks)

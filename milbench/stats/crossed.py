@@ -1,0 +1,193 @@
+"""Crossed bootstrap: test patients and folds drawn together, so that both new patients and new trainings are meant.
+
+Folds share their test patients, so that neither may be drawn alone (docs/statistics.md). With H_f[i, j] = 1 where
+fold f ranks positive slide i above negative slide j (1/2 for ties), the AUROC of fold f under slide weights w is
+
+    A_f = sum_ij w_i H_f[i, j] w_j / (sum_i w_i  sum_j w_j),
+
+a matrix product for all draws at once (1). A draw's AUROC is the mean of A_f over the folds drawn (2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milbench.stats.grid import TaskScores
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+LEVEL = 0.95
+CHUNK_BYTES = 128 * 2**20
+"""Largest array of a step; some five of that size are alive at once."""
+
+
+class Interval(NamedTuple):
+    """Bounds of a percentile interval; NaN where there is none."""
+
+    low: float
+    high: float
+
+
+# ---- drawing -------------------------------------------------------------------------------------
+
+
+def generator(seed: int, *names: str) -> np.random.Generator:
+    """A generator of its own for every (dataset, task): adding one changes no other's draws."""
+    digest = hashlib.sha256("\0".join(names).encode()).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest[:8], "little")])
+
+
+def draw_counts(rng: np.random.Generator, n_units: int, draws: int) -> NDArray[np.int64]:
+    """How often each of `n_units` is drawn when as many are drawn with replacement, [draws, n_units]."""
+    picks = rng.integers(0, n_units, (draws, n_units))
+    picks += np.arange(draws)[:, None] * n_units
+    return np.bincount(picks.ravel(), minlength=draws * n_units).reshape(draws, n_units)
+
+
+def draw_within_classes(rng: np.random.Generator, labels: Floats, draws: int) -> NDArray[np.int64]:
+    """How often each patient is drawn, positives and negatives apart, [draws, P]; never one without a label."""
+    weights = np.zeros((draws, len(labels)), dtype=np.int64)
+    for label in (0, 1):
+        members = np.flatnonzero(labels == label)
+        if len(members):
+            weights[:, members] = draw_counts(rng, len(members), draws)
+    return weights
+
+
+# ---- scoring -------------------------------------------------------------------------------------
+
+
+def crossed_draws(task: TaskScores, rng: np.random.Generator, draws: int) -> Floats:
+    """AUROC of every model in every draw of patients, within their classes, and folds: [draws, M].
+
+    All models see the same patients and folds, so differences between columns are paired.
+    """
+    patients = draw_within_classes(rng, task.patient_label, draws)
+    folds = draw_counts(rng, len(task.tested), draws)
+    return mean_over_folds(fold_aurocs(task, patients), folds)
+
+
+def mean_over_folds(aurocs: Floats, fold_weights: NDArray[np.int64]) -> Floats:
+    """(2): [B, M, F] and [B, F] to [B, M]; NaN folds are left out, NaN where no drawn fold has a value."""
+    known = ~np.isnan(aurocs)
+    total = np.einsum("bmf,bf->bm", np.where(known, aurocs, 0), fold_weights.astype(float))
+    weight = np.einsum("bmf,bf->bm", known.astype(float), fold_weights.astype(float))
+    return ratio(total, weight)
+
+
+def fold_aurocs(task: TaskScores, weights: NDArray[np.int64]) -> Floats:
+    """(1): slide-level AUROC, mean over seeds, under patient weights [B, P]: [B, M, F].
+
+    NaN where the model lacks the fold, and where a draw leaves the fold's test side without a class.
+    """
+    n_models, n_folds, _, _ = task.scores.shape
+    aurocs = np.full((len(weights), n_models, n_folds), np.nan)
+    for folds, slides in sides(task):
+        part = task.scores[:, folds][..., slides]  # [M, f, K, s]
+        aurocs[:, :, folds] = _side_aurocs(part, task.targets[slides] == 1, weights[:, task.patients[slides]])
+    return aurocs
+
+
+def sides(task: TaskScores) -> list[tuple[list[int], Flags]]:
+    """Folds that test the same slides, with those slides: one entry for a shared test side."""
+    found: dict[bytes, list[int]] = {}
+    for fold, slides in enumerate(task.tested):
+        found.setdefault(slides.tobytes(), []).append(fold)
+    return [(folds, task.tested[folds[0]]) for folds in found.values()]
+
+
+def wins(scores: Floats, positive: Flags) -> tuple[Floats, Floats]:
+    """H summed over seeds, and the number of seeds in it.
+
+    Parameters
+    ----------
+    scores : [M, F, K, S]; a (model, fold, seed) with a NaN is left out.
+    positive : [S].
+
+    Returns
+    -------
+    [M, F, positives, negatives] in halves, and [M, F].
+    """
+    whole: Flags = np.logical_not(np.isnan(scores).any(axis=-1))  # [M, F, K]
+    above = np.zeros((*scores.shape[:2], int(positive.sum()), int((~positive).sum())))
+    for k in range(scores.shape[2]):
+        high, low = scores[:, :, k, positive][..., :, None], scores[:, :, k, ~positive][..., None, :]
+        above += whole[:, :, k, None, None] * ((high > low) + 0.5 * (high == low))
+    return above, whole.sum(axis=-1).astype(float)
+
+
+def _side_aurocs(scores: Floats, positive: Flags, weights: NDArray[np.int64]) -> Floats:
+    """(1) on one test side: scores [M, F, K, S], slide weights [B, S] to [B, M, F]."""
+    above, n_seeds = wins(scores, positive)
+    w_few, w_many = weights[:, positive], weights[:, ~positive]
+    if w_few.shape[1] > w_many.shape[1]:  # the product contracts the larger class, the sum afterwards the smaller
+        w_few, w_many, above = w_many, w_few, above.swapaxes(-1, -2)
+    shape = (len(weights), *scores.shape[:2])
+    if not w_few.shape[1]:
+        return np.full(shape, np.nan)
+    dtype = exact_dtype(w_few, w_many, scores.shape[2])
+    matrix = np.ascontiguousarray(above.reshape(-1, above.shape[-1]).T, dtype=dtype)  # [many, M F few]
+    total = np.concatenate([
+        _weighted_wins(matrix, w_few[rows].astype(dtype), w_many[rows].astype(dtype))
+        for rows in _chunks(len(weights), matrix.shape[1] * matrix.itemsize)
+    ]).reshape(shape)  # fmt: skip
+    n_pairs = (w_few.sum(axis=1) * w_many.sum(axis=1))[:, None, None] * n_seeds
+    return ratio(total, n_pairs)
+
+
+def _weighted_wins(matrix: Floats, w_few: Floats, w_many: Floats) -> Floats:
+    """Sum over i, j of w_i H[i, j] w_j: [b, M F]."""
+    inner = (w_many @ matrix).reshape(len(w_many), -1, w_few.shape[1])  # [b, M F, few]
+    return np.asarray(np.matmul(inner, w_few[:, :, None])[:, :, 0], dtype=float)
+
+
+def ratio(total: Floats, weight: Floats) -> Floats:
+    """`total / weight`; NaN where nothing was weighed."""
+    return np.asarray(np.divide(total, weight, out=np.full(total.shape, np.nan), where=weight > 0), dtype=float)
+
+
+def exact_dtype(w_few: NDArray[np.int64], w_many: NDArray[np.int64], n_seeds: int) -> type[np.floating]:
+    """float32 where it holds every sum exactly, else float64.
+
+    All terms are whole numbers of halves, so while the largest sum stays under 2^24 halves float32 rounds nothing,
+    in whatever order a BLAS adds, and twice as many fit into a step.
+    """
+    largest = 2 * n_seeds * int(w_few.sum(axis=1).max()) * int(w_many.sum(axis=1).max())
+    return np.float32 if largest < 2**24 else np.float64
+
+
+def _chunks(draws: int, bytes_per_draw: int) -> list[slice]:
+    step = max(1, CHUNK_BYTES // max(1, bytes_per_draw))
+    return [slice(start, start + step) for start in range(0, draws, step)]
+
+
+# ---- reading the draws ---------------------------------------------------------------------------
+
+
+def interval(draws: Floats) -> Interval:
+    """Percentile interval of the draws [B], NaN left out; NaN where there is none."""
+    known = draws[~np.isnan(draws)]
+    if not len(known):
+        return Interval(float("nan"), float("nan"))
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
+
+
+def p_value(differences: Floats) -> float:
+    """Two-sided p of "no difference" by inverting the percentile interval; at least 1 / (draws + 1), at most 1."""
+    known = differences[~np.isnan(differences)]
+    if not len(known):
+        return float("nan")
+    smaller = min(float(np.mean(known <= 0)), float(np.mean(known >= 0)))
+    return min(1.0, max(2 * smaller, 1 / (len(known) + 1)))
+
+
+def superiority(differences: Floats) -> float:
+    """Share of draws above zero, ties half; NaN without draws."""
+    known = differences[~np.isnan(differences)]
+    return float(np.mean(known > 0) + np.mean(known == 0) / 2) if len(known) else float("nan")

@@ -1,0 +1,98 @@
+"""Ranks: models compared over (dataset, task) cells. Description only, since cells of a cohort share patients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import friedmanchisquare, rankdata, wilcoxon
+
+from milbench.stats.multiplicity import holm
+
+Floats = NDArray[np.float64]
+
+ZERO_METHOD = "pratt"
+"""Wilcoxon: cells in which two models tie take part in the ranking and drop out of the sum (Pratt 1959)."""
+
+DECIMALS = 12
+"""Differences that rounding alone makes are ties."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """How models stand to one another over (dataset, task) cells.
+
+    Attributes
+    ----------
+    mean_ranks : by model, 1 is best, ties share.
+    friedman_statistic, friedman_p : NaN for fewer than three models.
+    n_cells : (dataset, task) cells compared.
+    wilcoxon_p : models × models, signed-rank over cells, Holm over the pairs; 1 on the diagonal.
+    wins, ties, losses : models × models, cells in which the row's model is above, level with, below the column's.
+    mean_difference : models × models, mean AUROC of the row's model minus that of the column's.
+    """
+
+    mean_ranks: pd.Series
+    friedman_statistic: float
+    friedman_p: float
+    n_cells: int
+    wilcoxon_p: pd.DataFrame
+    wins: pd.DataFrame
+    ties: pd.DataFrame
+    losses: pd.DataFrame
+    mean_difference: pd.DataFrame
+
+
+def rank_models(aurocs: pd.DataFrame) -> Ranks | None:
+    """Ranks over the rows of `aurocs` without a NaN; None with fewer than two models or two such rows.
+
+    Parameters
+    ----------
+    aurocs : (dataset, task) cells × models.
+    """
+    whole = aurocs.dropna()
+    if whole.shape[1] < 2 or len(whole) < 2:
+        return None
+    models, values = whole.columns, whole.to_numpy(dtype=float)
+    differences = np.round(values[:, :, None] - values[:, None, :], DECIMALS)  # [C, M, M]
+    square = {"index": models, "columns": models}
+    statistic, p = _friedman(values)
+    return Ranks(
+        mean_ranks=pd.Series(rankdata(-np.round(values, DECIMALS), axis=1).mean(axis=0), index=models),
+        friedman_statistic=statistic,
+        friedman_p=p,
+        n_cells=len(whole),
+        wilcoxon_p=pd.DataFrame(_wilcoxon(differences), **square),
+        wins=pd.DataFrame((differences > 0).sum(axis=0), **square),
+        ties=pd.DataFrame((differences == 0).sum(axis=0), **square),
+        losses=pd.DataFrame((differences < 0).sum(axis=0), **square),
+        mean_difference=pd.DataFrame(differences.mean(axis=0), **square),
+    )
+
+
+def _friedman(values: Floats) -> tuple[float, float]:
+    if values.shape[1] < 3 or (np.ptp(np.round(values, DECIMALS), axis=1) == 0).all():  # nothing to rank
+        return float("nan"), float("nan")
+    result = friedmanchisquare(*np.round(values, DECIMALS).T)
+    return float(result.statistic), float(result.pvalue)
+
+
+def _wilcoxon(differences: Floats) -> Floats:
+    """Adjusted p of every pair, [M, M]; 1 where two models tie in every cell."""
+    n_models = differences.shape[1]
+    pairs = list(combinations(range(n_models), 2))
+    raw = [signed_rank_p(differences[:, a, b]) for a, b in pairs]
+    table = np.ones((n_models, n_models))
+    for (a, b), p in zip(pairs, holm(raw), strict=True):
+        table[a, b] = table[b, a] = p
+    return table
+
+
+def signed_rank_p(differences: Floats) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test; 1 where every difference is zero."""
+    if not differences.any():
+        return 1.0
+    return float(wilcoxon(differences, zero_method=ZERO_METHOD).pvalue)
