@@ -8,24 +8,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from pages_for_tests import KnownAnalysis, known_analysis, known_page, known_scores
+from pages_for_tests import known_analysis, known_page, known_scores
 
 from milbench.errors import StoreError
 from milbench.report.html import PageData, write_page
 from milbench.report.html.page import SCRIPTS, _asset, render
 from milbench.report.html.payload import blocks, to_json
 from milbench.report.html.summary import sentences
+from milbench.stats import Analysis
 
 EVIL = "</script><!--<b>&amp;_50%\u2028Ω基因"
 
 
 @pytest.fixture(scope="module")
-def analysis() -> KnownAnalysis:
+def analysis() -> Analysis:
     return known_analysis(known_scores())
 
 
 @pytest.fixture(scope="module")
-def page(analysis: KnownAnalysis) -> PageData:
+def page(analysis: Analysis) -> PageData:
     return known_page(analysis)
 
 
@@ -43,11 +44,11 @@ def test_the_page_is_two_files_and_names_nothing_beyond_them(page: PageData, tmp
     assert not re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?(?:https?:)?//""", path.read_text())
 
 
-def test_the_same_data_give_the_same_bytes(analysis: KnownAnalysis) -> None:
+def test_the_same_data_give_the_same_bytes(analysis: Analysis) -> None:
     assert render(known_page(analysis)) == render(known_page(known_analysis(known_scores())))
 
 
-def test_names_that_look_like_html_stay_names(analysis: KnownAnalysis) -> None:
+def test_names_that_look_like_html_stay_names(analysis: Analysis) -> None:
     frames = {
         name: getattr(analysis, name).replace({"title": {"M4": EVIL}, "task": {"GENE1": EVIL}})
         for name in ("scores", "cells", "cohorts", "overall", "tasks", "against")
@@ -67,7 +68,7 @@ def test_json_between_script_tags_holds_nothing_that_html_reads() -> None:
 def test_what_is_not_a_number_is_null(page: PageData) -> None:
     cells = page.analysis.cells.copy()
     cells.loc[cells.index[:3], "auroc"] = [np.nan, np.inf, -np.inf]
-    text = render(replace(page, analysis=replace(page.analysis, cells=cells)))  # type: ignore[type-var]
+    text = render(replace(page, analysis=replace(page.analysis, cells=cells)))
     assert data_of(text, "core")["cells"]["auroc"][:3] == [None, None, None]  # type: ignore[index]
 
 
@@ -78,7 +79,7 @@ def test_curves_come_one_entry_a_trial(page: PageData) -> None:
     assert curves[0]["train_loss"][:2] == [0.7, 0.35]
 
 
-def test_a_placeholder_in_a_name_is_not_filled(analysis: KnownAnalysis) -> None:
+def test_a_placeholder_in_a_name_is_not_filled(analysis: Analysis) -> None:
     assert "<title>{{SCRIPT}}</title>" in render(known_page(analysis, title="{{SCRIPT}}"))
 
 
@@ -99,7 +100,7 @@ def test_a_page_that_cannot_be_written_says_so(page: PageData, tmp_path: Path) -
 
 def with_pair(page: PageData, **values: object) -> PageData:
     pairs = page.analysis.pairs.assign(**values)
-    return replace(page, analysis=replace(page.analysis, pairs=pairs))  # type: ignore[type-var]
+    return replace(page, analysis=replace(page.analysis, pairs=pairs))
 
 
 def test_the_summary_says_whether_the_lead_survives(page: PageData) -> None:
@@ -126,7 +127,7 @@ def test_one_model_is_compared_with_nothing() -> None:
 
 
 def test_what_is_missing_is_counted(page: PageData) -> None:
-    gaps = replace(page.analysis, incomplete=[("tcga-c0", "m4", 3, 12)], left_out=[("tcga-c0", "GENE1")])  # type: ignore[type-var]
+    gaps = replace(page.analysis, incomplete=[("tcga-c0", "m4", 3, 12)], left_out=[("tcga-c0", "GENE1")])
     text = next(s for s in sentences(replace(page, analysis=gaps)) if s.startswith("Not whole"))
     for part in ("others have: 3", "for that: 1", "one class only: 1", "not finished: 1"):
         assert part in text
@@ -141,5 +142,5 @@ def test_no_defined_mean_leads_nowhere() -> None:
 
 
 def test_an_untested_lead_is_called_untested(page: PageData) -> None:
-    none = replace(page.analysis, pairs=pd.DataFrame(columns=page.analysis.pairs.columns))  # type: ignore[type-var]
+    none = replace(page.analysis, pairs=pd.DataFrame(columns=page.analysis.pairs.columns))
     assert any("it was not tested" in sentence for sentence in sentences(replace(page, analysis=none)))

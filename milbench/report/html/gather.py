@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from milbench.report.html.costs import costs_of
-from milbench.report.html.data import CURVES, FAILURES, UNDEFINED, Analysis, PageData, RocCurve, RunFacts
+from milbench.report.html.data import CURVES, FAILURES, UNDEFINED, PageData, RocCurve, RunFacts
+from milbench.stats import Analysis
 from milbench.store import Run, StoredTrial
 
 

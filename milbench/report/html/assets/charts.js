@@ -63,7 +63,7 @@ function radarLayout(tasks, all, { narrow }) {
       radialaxis: { range: [Math.min(0.4, Math.floor(lowest * 10) / 10), 1], gridcolor: ink("line"), linecolor: ink("line"), tickfont: { size: 10, color: ink("muted") }, angle: 90 - 180 / tasks.length, tickangle: 90 - 180 / tasks.length, dtick: 0.1 },
       angularaxis: { tickmode: "array", tickvals: tasks.map((_, i) => (i * 360) / tasks.length), ticktext: named.map(safe), rotation: 90, direction: "clockwise", gridcolor: ink("line"), linecolor: ink("line") },
     },
-    margin: { l: narrow ? 30 : 60, r: 10, t: 30, b: 20 }, height: narrow ? 340 + 17 * all.length : 400, legend: narrow ? legendBelow : { x: 0.8, y: 0.5, yanchor: "middle", title: { text: "model, area" } },
+    margin: { l: narrow ? 45 : 60, r: narrow ? 45 : 10, t: 30, b: 20 }, height: narrow ? 340 + 17 * all.length : 400, legend: narrow ? legendBelow : { x: 0.8, y: 0.5, yanchor: "middle", title: { text: "model, area" } },
   };
 }
 
@@ -160,7 +160,7 @@ function stem(order, i, place) {
   const edge = left ? 1 - 0.25 : names.length + 0.25;
   return {
     type: "scatter", mode: "lines+text", x: [at[i], at[i], edge], y: [0, depth, depth], line: { color: styleOf(names[i]).color, width: names[i] === EMPHASISED ? 3 : 1.5 },
-    text: ["", "", `${safe(shortened(titleOf(names[i]), 14))} ${fixed(at[i], 2)}`], textposition: left ? "middle left" : "middle right", hoverinfo: "skip", cliponaxis: false, showlegend: false,
+    text: ["", "", `${safe(shortened(titleOf(names[i]), 12))} ${fixed(at[i], 2)}`], textposition: left ? "middle left" : "middle right", hoverinfo: "skip", cliponaxis: false, showlegend: false,
   };
 }
 
@@ -172,7 +172,7 @@ function bar(order, [from, to], i) {
 
 function criticalLayout(ranks, narrow) {
   const n = ranks.models.length;
-  const side = narrow ? 120 : 165;
+  const side = narrow ? 125 : 165;
   return {
     margin: { l: side, r: side, t: 60, b: 10 }, showlegend: false,
     xaxis: axis(`mean rank over ${counted(ranks.n_cells, "cell")}`, { side: "top", range: [0.75, n + 0.25], tickvals: ranks.models.map((_, i) => i + 1).filter((rank) => (rank - 1) % (narrow && n > 5 ? 2 : 1) === 0), showgrid: false, showline: true, fixedrange: true, automargin: false }),

@@ -130,10 +130,18 @@ function addCostTable(parent) {
   });
 }
 
+const gapRows = () => [
+  ...frame("undefined"),
+  ...core.left_out.map(([dataset, task]) => ({ dataset, task, fold: null, reason: "not finished by every model: left out of means, pairs and ranks" })),
+  ...frame("tasks").filter((row) => row.too_small).map(({ dataset, task, n_positive, n_negative }) => ({
+    dataset, task, fold: null, reason: `n too small for an interval: ${n_positive} positive and ${n_negative} negative test patients`,
+  })),
+];
+
 function addGapTables(parent) {
   addTable(parent, {
-    id: "table-undefined", title: "Cells that can have no AUROC.", note: "Left out of every mean, for all models alike.",
-    rows: () => frame("undefined").filter(passes), columns: () => [taskColumn, ...cohortColumn, { ...text("fold", "Fold"), number: true }, text("reason", "Reason")], empty: "None.",
+    id: "table-undefined", title: "Cells without a number or without an interval.", note: "What has no AUROC is left out of every mean, for all models alike.",
+    rows: () => gapRows().filter(passes), columns: () => [taskColumn, ...cohortColumn, { ...text("fold", "Fold"), number: true }, text("reason", "Reason")], empty: "None.",
   });
   addTable(parent, {
     id: "table-failures", title: "Trials that failed or are not finished.", rows: () => frame("failures"),
