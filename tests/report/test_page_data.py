@@ -4,18 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages_for_tests import known_analysis
 from runs_for_tests import MODELS, TASKS, make_run
 from sklearn.metrics import roc_auc_score
 
 from milbench.report.html import PageData, page_data, write_page
-from milbench.stats import score_table
+from milbench.stats import analyse
 from milbench.store import Run
 
 
 def data_of(run: Run) -> PageData:
-    scores = score_table([run])
-    return page_data([run], known_analysis(scores.assign(is_control=scores["is_control"].astype(bool))))
+    return page_data([run], analyse([run], draws=50))
 
 
 @pytest.fixture(scope="module")

@@ -195,7 +195,7 @@ function drawMatrix(_, { narrow }) {
   const most = Math.max(0.001, ...difference.flat().filter(defined).map(Math.abs));
   const rows = kept.flatMap(([a], i) => kept.filter((_, j) => j !== i).map(([b, _index]) => matrixRow(ranks, a, b)));
   return {
-    traces: [{ type: "heatmap", z: difference, x: names, y: names, text: shown, texttemplate: "%{text}", hoverinfo: "skip", zmin: -most, zmax: most, colorscale: diverging(), xgap: 2, ygap: 2, textfont: { size: 11, color: ink("ink") }, showscale: false }],
+    traces: [{ type: "heatmap", z: difference, x: names, y: names, text: shown, texttemplate: "%{text}", hoverinfo: "skip", zmin: -most, zmax: most, colorscale: diverging(), xgap: 2, ygap: 2, textfont: { size: printing && kept.length > 5 ? 8 : 11, color: ink("ink") }, showscale: false }],
     layout: { xaxis: axis("", { side: "top", type: "category", showgrid: false, ticks: "", tickangle: kept.length > 4 ? -35 : 0 }), yaxis: axis("", { autorange: "reversed", type: "category", showgrid: false, ticks: "" }), margin: { l: 20, r: 20, t: 20, b: 10 }, height: 110 + 62 * kept.length },
     minWidth: printing ? 0 : 130 + 74 * kept.length, rows, alt: `Matrix of ${kept.length} by ${kept.length} models; blue where the row is ahead of the column. The table below holds its numbers.`,
   };

@@ -49,12 +49,14 @@ function toPaper() {
   document.documentElement.style.colorScheme = "light";
   closed = [...document.querySelectorAll("details:not(.chart-data):not([open])")];
   closed.forEach((details) => (details.open = true));
+  tables.forEach(drawTable);
   if (window.Plotly) figures.filter((figure) => !figure.node.hidden).forEach(drawFigure);
 }
 
 function toScreen() {
   printing = false;
   closed.forEach((details) => (details.open = false));
+  tables.forEach(drawTable);
   setTheme(beforePaper);
 }
 

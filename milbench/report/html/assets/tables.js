@@ -4,6 +4,8 @@
 // foot() -> rows of texts. The first column heads the row.
 
 const ROWS_AT_FIRST = 20;
+const ROWS_ON_PAPER = 120;
+const tables = [];
 
 function addTable(parent, spec) {
   const table = { spec, sort: spec.sort ?? null, all: false };
@@ -18,9 +20,9 @@ function addTable(parent, spec) {
   const region = el("div", { class: "scroll", role: "region", tabindex: "0", "aria-labelledby": name },
     el("table", { id: spec.id }, caption, table.head, table.body, table.foot));
   parent.append(el("div", { class: "block" }, region, bar));
+  tables.push(table);
   onFilter(() => drawTable(table));
   drawTable(table);
-  return table;
 }
 
 function saveButton(spec) {
@@ -37,7 +39,7 @@ function drawTable(table) {
   const rows = table.spec.rows();
   const columns = table.spec.columns(rows);
   const shown = sorted(rows, columns, table.sort);
-  const limit = table.all ? shown.length : ROWS_AT_FIRST;
+  const limit = table.all ? shown.length : printing ? ROWS_ON_PAPER : ROWS_AT_FIRST;
   table.head.replaceChildren(el("tr", {}, columns.map((column) => headCell(table, column))));
   table.body.replaceChildren(...shown.slice(0, limit).map((row) => bodyRow(columns, row)));
   table.foot.replaceChildren(...(table.spec.foot?.(columns) ?? []));
@@ -92,7 +94,7 @@ const text = (key, title, value = (row) => row[key]) => ({ key, title, value });
 const number = (key, title, show = fixed, help) => ({
   key, title, help, number: true, value: (row) => row[key], cell: (row) => show(row[key]),
 });
-const cohortColumn = datasets.length > 1 ? [text("dataset", "Cohort", (row) => cohortTitle(row.dataset))] : [];
+const cohortColumn = datasets.length > 1 ? [{ ...text("dataset", "Cohort", (row) => cohortTitle(row.dataset)), mark: () => "name" }] : [];
 const modelColumn = text("model", "Model", (row) => titleOf(row.model));
 const taskColumn = { key: "task", title: "Task", value: (row) => row.task,
   cell: (row) => (factsOf(row.dataset, row.task).is_control ? `${row.task} (control)` : row.task) };
