@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import resource
 import tempfile
 import time
 from pathlib import Path
@@ -110,10 +111,13 @@ def main() -> None:
         start = time.perf_counter()
         analysis = analyse([run], draws=options.draws)
         seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         sizes = ", ".join(f"{name} {len(table)}" for name, table in tables.items())
         small = f"{int(analysis.tasks['too_small'].sum())} of {len(analysis.tasks)} tasks too small for an interval"
         print(f"test slides: {sizes}; {len(run.trials())} trials, {len(analysis.cells)} (task, model) cells; {small}")
-        print(f"analyse, {options.draws} draws, reading and every metric included: {seconds:.1f} s")
+        print(
+            f"analyse, {options.draws} draws, reading and every metric included: {seconds:.1f} s, peak memory {peak:.2f} GiB"
+        )
         _against_naive(grids([run])[0], options.draws)
 
 

@@ -18,7 +18,7 @@ from milbench.stats.scores import coverage
 from milbench.store import Run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Analysis:
     """Scores, intervals and comparisons of a set of runs; NaN where a number is undefined.
 

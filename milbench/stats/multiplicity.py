@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import false_discovery_control
 
 Floats = NDArray[np.float64]
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Step-down p values that hold the chance of any false rejection in the family."""
-    return _adjust(p_values, "holm")
+    """Step-down p values that hold the chance of any false rejection in the family.
+
+    Five lines rather than statsmodels' `multipletests`, which collects garbage on every call (0.1 s) and takes a
+    second to import; the tests hold both against it.
+    """
+    adjusted = np.array(p_values, dtype=float)
+    known = np.flatnonzero(~np.isnan(adjusted))
+    order = known[np.argsort(adjusted[known], kind="stable")]
+    steps = adjusted[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted
 
 
 def benjamini_hochberg(p_values: ArrayLike) -> Floats:
     """Adjusted p values (q) that hold the expected share of false rejections among the rejected."""
-    return _adjust(p_values, "fdr_bh")
-
-
-def _adjust(p_values: ArrayLike, method: str) -> Floats:
-    from statsmodels.stats.multitest import multipletests  # a second to import
-
     adjusted = np.array(p_values, dtype=float)
     known = ~np.isnan(adjusted)
     if known.any():
-        adjusted[known] = multipletests(adjusted[known], method=method)[1]
+        adjusted[known] = false_discovery_control(adjusted[known], method="bh")
     return adjusted

@@ -21,7 +21,7 @@ DECIMALS = 12
 """Differences that rounding alone makes are ties."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ranks:
     """How models stand to one another over (dataset, task) cells.
 

@@ -7,6 +7,7 @@ import pytest
 from runs_for_tests import MODELS, TASKS, make_run
 from sklearn.metrics import roc_auc_score
 
+from milbench.report import published
 from milbench.report.html import PageData, page_data, write_page
 from milbench.stats import analyse
 from milbench.store import Run
@@ -73,6 +74,11 @@ def test_provenance_holds_versions_commit_splits_and_commands_and_no_path(run: R
     assert facts["repeat the run"] == "milbench run --config one/run.yaml"
     assert facts["trials"] == f"{len(run.trials())} finished of {len(run.trials())} planned"
     assert str(run.path) not in str(facts)
+
+
+def test_the_papers_average_stands_only_beside_its_five_cohorts(run: Run) -> None:
+    ours = page_data([run], analyse([run], draws=50), published=published())
+    assert set(ours.published["cohort"]) == set(published()["cohort"]) - {"average"}
 
 
 def test_the_same_run_gives_the_same_page(run: Run, tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scikit_posthocs import posthoc_wilcoxon
 from scipy.stats import friedmanchisquare, wilcoxon
+from statsmodels.stats.multitest import multipletests
 
 from milbench.stats import rank_models
 from milbench.stats.multiplicity import benjamini_hochberg, holm
@@ -60,8 +63,16 @@ def test_cells_with_an_undefined_score_are_left_out_and_too_few_give_none(aurocs
     assert rank_models(aurocs.iloc[2:4]) is None
 
 
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_adjusted_p_values_are_those_of_statsmodels(p: list[float]) -> None:
+    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], atol=1e-12)
+    np.testing.assert_allclose(benjamini_hochberg(p), multipletests(p, method="fdr_bh")[1], atol=1e-12)
+
+
 def test_holm_steps_down_and_benjamini_hochberg_up_past_undefined_values() -> None:
     p = [0.01, np.nan, 0.04, 0.03]
     np.testing.assert_allclose(holm(p), [0.03, np.nan, 0.06, 0.06])
     np.testing.assert_allclose(benjamini_hochberg(p), [0.03, np.nan, 0.04, 0.04])
     assert np.isnan(holm([np.nan])).all()
+    assert len(holm([])) == len(benjamini_hochberg([])) == 0

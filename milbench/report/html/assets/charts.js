@@ -43,7 +43,7 @@ function drawRadar(dataset, size) {
 const areaText = ({ whole, values }) => (whole ? `area ${fixed(polygonArea(values))}` : "incomplete, not drawn");
 
 function radarTrace(row, tasks) {
-  const name = `${safe(titleOf(row.model))}  ${row.whole ? fixed(polygonArea(row.values)) : "incomplete"}`;
+  const name = `${legendName(row.model)}  ${row.whole ? fixed(polygonArea(row.values)) : "incomplete"}`;
   const values = row.whole ? row.values : [];
   const spokes = tasks.map((_, i) => (i * 360) / tasks.length);
   return {
@@ -67,15 +67,13 @@ function radarLayout(tasks, all, { narrow }) {
   };
 }
 
-const shortened = (name, length) => (name.length > length ? `${name.slice(0, length - 1)}…` : name);
-
 // One or two spokes make no polygon.
 function drawDots(tasks, all, { narrow }) {
   const traces = all.map(({ model, values }) => ({
-    type: "scatter", mode: "markers", name: safe(titleOf(model)), x: values, y: tasks.map(safe), marker: marker(model, { size: 11 }), visible: shownIn(model),
+    type: "scatter", mode: "markers", name: legendName(model), x: values, y: tasks.map((_, i) => i), marker: marker(model, { size: 11 }), visible: shownIn(model),
   }));
   const alt = `Dot plot of ${tasks.join(", ")}. ` + all.map(({ model, values }) => `${titleOf(model)}: ${values.map((value) => fixed(value)).join(", ")}`).join("; ");
-  return { traces, alt, layout: { xaxis: axis("mean test AUROC"), yaxis: axis("", { type: "category" }), showlegend: true, legend: narrow ? legendBelow : {} } };
+  return { traces, alt, layout: { xaxis: axis("mean test AUROC"), yaxis: axis("", places(tasks)), showlegend: true, legend: narrow ? legendBelow : {} } };
 }
 
 // ---- box plot -----------------------------------------------------------------------------------------
@@ -93,12 +91,12 @@ function drawBox() {
   const groups = groupBy(rows, (row) => row.model);
   const shown = shownModels().filter((model) => groups.has(model)).reverse(); // the first stands on top
   const few = rows.length / shown.length <= 150;
-  const traces = shown.map((model) => ({
-    type: "box", orientation: "h", name: safe(titleOf(model)), x: groups.get(model).map((row) => row.auroc), hoverinfo: "x", fillcolor: "rgba(128,128,128,0.12)",
+  const traces = shown.map((model, i) => ({
+    type: "box", orientation: "h", y0: i, name: safe(titleOf(model)), x: groups.get(model).map((row) => row.auroc), hoverinfo: "x", fillcolor: "rgba(128,128,128,0.12)",
     line: { color: ink("ink"), width: 1.2 }, marker: { color: styleOf(model).color, size: 4, opacity: 0.75 }, boxpoints: few ? "all" : "outliers", jitter: 0.5, pointpos: 0,
   }));
   const summary = [...shown].reverse().map((model) => ({ model: titleOf(model), ...quartiles(groups.get(model).map((row) => row.auroc)) }));
-  const layout = { showlegend: false, xaxis: axis("test AUROC"), yaxis: axis("", { type: "category" }), shapes: [{ type: "line", x0: 0.5, x1: 0.5, y0: 0, y1: 1, yref: "paper", line: { dash: "dash", width: 1, color: ink("muted") } }] };
+  const layout = { showlegend: false, xaxis: axis("test AUROC"), yaxis: axis("", places(shown.map(titleOf))), shapes: [{ type: "line", x0: 0.5, x1: 0.5, y0: 0, y1: 1, yref: "paper", line: { dash: "dash", width: 1, color: ink("muted") } }] };
   return { traces, layout, rows: summary, alt: `Box plot. Median AUROC: ${summary.map((row) => `${row.model} ${fixed(row.median)}`).join("; ")}` };
 }
 
@@ -189,14 +187,14 @@ function drawMatrix(_, { narrow }) {
   if (kept.length < 2) return { empty: "Fewer than two models pass the filter." };
   const at = (table) => kept.map(([, i]) => kept.map(([, j]) => (i === j ? null : ranks[table][i][j])));
   const [difference, p, wins, ties, losses] = ["mean_difference", "wilcoxon_p", "wins", "ties", "losses"].map(at);
-  const names = kept.map(([model]) => safe(shortened(titleOf(model), narrow ? 12 : 20)));
+  const names = kept.map(([model]) => shortened(titleOf(model), narrow ? 12 : 20));
   const words = (i, j) => [signed(difference[i][j]), `${wins[i][j]} / ${ties[i][j]} / ${losses[i][j]}`, `p ${pValue(p[i][j])}`].map(safe);
   const shown = kept.map((_, i) => kept.map((_, j) => (i === j ? "" : p[i][j] < 0.05 ? `<b>${words(i, j).join("<br>")}</b>` : words(i, j).join("<br>"))));
   const most = Math.max(0.001, ...difference.flat().filter(defined).map(Math.abs));
   const rows = kept.flatMap(([a], i) => kept.filter((_, j) => j !== i).map(([b, _index]) => matrixRow(ranks, a, b)));
   return {
-    traces: [{ type: "heatmap", z: difference, x: names, y: names, text: shown, texttemplate: "%{text}", hoverinfo: "skip", zmin: -most, zmax: most, colorscale: diverging(), xgap: 2, ygap: 2, textfont: { size: printing && kept.length > 5 ? 8 : 11, color: ink("ink") }, showscale: false }],
-    layout: { xaxis: axis("", { side: "top", type: "category", showgrid: false, ticks: "", tickangle: kept.length > 4 ? -35 : 0 }), yaxis: axis("", { autorange: "reversed", type: "category", showgrid: false, ticks: "" }), margin: { l: 20, r: 20, t: 20, b: 10 }, height: 110 + 62 * kept.length },
+    traces: [{ type: "heatmap", z: difference, text: shown, texttemplate: "%{text}", hoverinfo: "skip", zmin: -most, zmax: most, colorscale: diverging(), xgap: 2, ygap: 2, textfont: { size: printing && kept.length > 5 ? 8 : 11, color: ink("ink") }, showscale: false }],
+    layout: { xaxis: axis("", places(names, { side: "top", showgrid: false, ticks: "", tickangle: kept.length > 4 ? -35 : 0 })), yaxis: axis("", places(names, { range: [kept.length - 0.5, -0.5], showgrid: false, ticks: "" })), margin: { l: 20, r: 20, t: 20, b: 10 }, height: 110 + 62 * kept.length },
     minWidth: printing ? 0 : 130 + 74 * kept.length, rows, alt: `Matrix of ${kept.length} by ${kept.length} models; blue where the row is ahead of the column. The table below holds its numbers.`,
   };
 }

@@ -52,7 +52,7 @@ function paretoTrace(point) {
   const bars = defined(point.low) ? { type: "data", symmetric: false, array: [point.high - point.auroc], arrayminus: [point.auroc - point.low], thickness: 1.2, width: 3, color: styleOf(point.model).color } : undefined;
   const name = safe(titleOf(point.model));
   return {
-    type: "scatter", mode: "markers", name, x: [point.cost], y: [point.auroc], marker: marker(point.model, { size: point.model === EMPHASISED ? 14 : 11 }), visible: shownIn(point.model), error_y: bars,
+    type: "scatter", mode: "markers", name: legendName(point.model), x: [point.cost], y: [point.auroc], marker: marker(point.model, { size: point.model === EMPHASISED ? 14 : 11 }), visible: shownIn(point.model), error_y: bars,
     hoverinfo: "text", text: [`${name}<br>AUROC ${fixed(point.auroc)} ${interval(point.low, point.high)}<br>${compact(point.cost)}`],
   };
 }

@@ -108,7 +108,7 @@ const diagonal = (x, y) => ({ type: "line", x0: 0, y0: 0, x1: 1, y1: 1, xref: x,
 
 function rocTraces({ model, roc, bins }) {
   const shared = { type: "scatter", legendgroup: model, visible: shownIn(model), line: line(model), hoverinfo: "text" };
-  const name = `${safe(titleOf(model))} ${fixed(roc.area)}`;
+  const name = `${legendName(model)} ${fixed(roc.area)}`;
   return [
     { ...shared, mode: "lines", name, x: roc.x, y: roc.y, hovertext: roc.x.map((x, i) => `${name}<br>${fixed(x, 2)}, ${fixed(roc.y[i], 2)}`) },
     { ...shared, mode: "lines+markers", name, showlegend: false, xaxis: "x2", yaxis: "y2", x: bins.map((bin) => bin.p), y: bins.map((bin) => bin.y), marker: marker(model, { size: bins.map((bin) => 4 + Math.min(10, Math.sqrt(bin.n))) }),

@@ -133,6 +133,12 @@ const axis = (title, more = {}) => ({
   title: { text: title, standoff: 8 }, gridcolor: ink("line"), linecolor: ink("muted"), zeroline: false, ticks: "outside", tickcolor: ink("line"), automargin: true, ...more,
 });
 
+const shortened = (name, length) => (name.length > length ? `${name.slice(0, length - 1)}…` : name);
+const legendName = (model) => safe(shortened(titleOf(model), 22));
+
+// Places by number, named at the ticks: Plotly would merge two categories of the same name.
+const places = (names, more = {}) => ({ tickmode: "array", tickvals: names.map((_, i) => i), ticktext: names.map((name) => safe(shortened(name, 28))), range: [-0.5, names.length - 0.5], ...more });
+
 // Below in units of the whole chart: in units of the axes the margin and the legend would chase each other.
 const legendBelow = { orientation: "h", x: 0, xanchor: "left", yref: "container", y: 0.01, yanchor: "bottom", font: { size: 11 } };
 const line = (model) => (({ color, dash, width }) => ({ color, dash, width }))(styleOf(model));

@@ -51,7 +51,7 @@ function drawTable(table) {
 
 function headCell(table, column) {
   const direction = table.sort?.[0] === column.key ? table.sort[1] : "none";
-  const button = el("button", { type: "button", title: column.help, onclick: () => sortBy(table, column) }, column.title);
+  const button = el("button", { type: "button", title: column.help ?? column.title, onclick: () => sortBy(table, column) }, column.title);
   return el("th", { scope: "col", "aria-sort": direction, class: column.number ? "number" : "" }, button);
 }
 

@@ -39,7 +39,7 @@ function baselineRows(columns) {
 
 function addMainTable(parent) {
   addTable(parent, {
-    id: "table-models", title: "Mean test AUROC over tasks, by model and cohort.", note: `${SPREAD} ${MEDALS} The task filter does not apply.`,
+    id: "table-models", title: "Mean test AUROC over tasks, by model and cohort.", note: `${SPREAD} ${MEDALS} ${core.published.model?.length ? "“paper”: the number that the M4 paper prints. " : ""}The task filter does not apply.`,
     rows: () => shownModels().map((model) => ({ model })), columns: mainColumns, foot: baselineRows,
     csv: () => [...frame("cohorts").filter((row) => visible(row.model) && (!filter.dataset || row.dataset === filter.dataset)),
       ...(filter.dataset ? [] : overallRows().map((row) => ({ dataset: "all", ...row })))],
