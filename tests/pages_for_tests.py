@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 
 from milbench.report.html import PageData
 from milbench.report.html.data import RocCurve, RunFacts
+from milbench.stats import Analysis, Ranks
 
 TITLES = {
     "mean_pooling": "Mean pooling", "max_pooling": "Max pooling", "amil": "AMIL", "dsmil": "DSMIL", "transmil": "TransMIL",
@@ -18,34 +18,6 @@ TITLES = {
 }  # fmt: skip
 METRICS = ("average_precision", "balanced_accuracy", "f1", "sensitivity", "specificity", "threshold", "brier", "ece")
 HALF = 0.04
-
-
-@dataclass(frozen=True)
-class KnownRanks:
-    mean_ranks: pd.Series
-    friedman_statistic: float
-    friedman_p: float
-    n_cells: int
-    wilcoxon_p: pd.DataFrame
-    wins: pd.DataFrame
-    ties: pd.DataFrame
-    losses: pd.DataFrame
-    mean_difference: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class KnownAnalysis:
-    scores: pd.DataFrame
-    tasks: pd.DataFrame
-    cells: pd.DataFrame
-    against: pd.DataFrame
-    cohorts: pd.DataFrame
-    overall: pd.DataFrame
-    pairs: pd.DataFrame
-    ranks: KnownRanks | None
-    reference: str | None
-    incomplete: list[tuple[str, str, int, int]] = field(default_factory=list)
-    left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
 def known_scores(
@@ -69,7 +41,7 @@ def known_scores(
     return table
 
 
-def known_analysis(scores: pd.DataFrame, reference: str | None = "amil") -> KnownAnalysis:
+def known_analysis(scores: pd.DataFrame, reference: str | None = "amil") -> Analysis:
     """Frames of the contract from slide-level scores."""
     levels = pd.concat([scores.assign(level=level) for level in ("slide", "patient")], ignore_index=True)
     levels = levels.assign(**dict.fromkeys(METRICS, levels["auroc"] * 0.9))
@@ -88,14 +60,14 @@ def known_analysis(scores: pd.DataFrame, reference: str | None = "amil") -> Know
     pairs = [row for name, rows in cohorts.groupby("dataset") for row in _pairs(str(name), rows, models)]
     if cohorts["dataset"].nunique() > 1:
         pairs += _pairs("all", overall, models)
-    return KnownAnalysis(
+    return Analysis(
         levels, _tasks(scores), cells, _against(cells, reference), cohorts, overall,
         pd.DataFrame(pairs, columns=["dataset", "model_a", "model_b", "delta", "low", "high", "p", "p_holm", "superiority", "p_sign_flip"]),
-        _ranks(cells[cells["task"] != "control"], models), reference,
+        _ranks(cells[cells["task"] != "control"], models), reference, incomplete=(), left_out=(), n_draws=1000,
     )  # fmt: skip
 
 
-def known_page(analysis: KnownAnalysis, *, epochs: int = 5, slides: int = 40, title: str = "Report: known") -> PageData:
+def known_page(analysis: Analysis, *, epochs: int = 5, slides: int = 40, title: str = "Report: known") -> PageData:
     """A page with curves, ROC scores, costs and provenance around the analysis."""
     scores = analysis.scores[analysis.scores["level"] == "slide"]
     trials = scores[["dataset", "model", "task", "fold", "seed"]].rename(columns={"task": "task_label"})
@@ -173,7 +145,7 @@ def _pairs(dataset: str, means: pd.DataFrame, models: list[str]) -> list[tuple[A
     return found
 
 
-def _ranks(cells: pd.DataFrame, models: list[str]) -> KnownRanks | None:
+def _ranks(cells: pd.DataFrame, models: list[str]) -> Ranks | None:
     wide = (
         cells.pivot_table(index=["dataset", "task"], columns="model", values="auroc", sort=False)
         .reindex(columns=models)
@@ -189,7 +161,7 @@ def _ranks(cells: pd.DataFrame, models: list[str]) -> KnownRanks | None:
 
     wins, losses = (values[:, :, None] > values[:, None, :]).sum(0), (values[:, :, None] < values[:, None, :]).sum(0)
     p = np.exp(-120 * np.abs(difference))
-    return KnownRanks(
+    return Ranks(
         wide.rank(axis=1, ascending=False).mean(), 12.0, 0.004, len(wide), square(p), square(wins), square(len(wide) - wins - losses), square(losses),
         square(difference),
     )  # fmt: skip

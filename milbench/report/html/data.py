@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import pandas as pd
+
+from milbench.stats import Analysis
 
 CURVES = ("dataset", "model", "task_label", "fold", "seed", "epoch", "train_loss", "val_loss", "val_auroc")
 COSTS = (
@@ -17,54 +19,6 @@ FAILURES = ("id", "type", "message")
 UNDEFINED = ("dataset", "task", "fold", "reason")
 BASELINES = ("dataset", "task", "name", "auroc")
 PUBLISHED = ("table", "cohort", "model", "auroc", "source")
-
-
-class Ranks(Protocol):
-    """Mean ranks and pairwise tests over (cohort, task) cells."""
-
-    @property
-    def mean_ranks(self) -> pd.Series: ...
-    @property
-    def friedman_p(self) -> float: ...
-    @property
-    def n_cells(self) -> int: ...
-    @property
-    def wilcoxon_p(self) -> pd.DataFrame: ...
-    @property
-    def wins(self) -> pd.DataFrame: ...
-    @property
-    def ties(self) -> pd.DataFrame: ...
-    @property
-    def losses(self) -> pd.DataFrame: ...
-    @property
-    def mean_difference(self) -> pd.DataFrame: ...
-
-
-class Analysis(Protocol):
-    """What the page reads of the statistics: frames, NaN where undefined."""
-
-    @property
-    def scores(self) -> pd.DataFrame: ...
-    @property
-    def tasks(self) -> pd.DataFrame: ...
-    @property
-    def cells(self) -> pd.DataFrame: ...
-    @property
-    def against(self) -> pd.DataFrame: ...
-    @property
-    def cohorts(self) -> pd.DataFrame: ...
-    @property
-    def overall(self) -> pd.DataFrame: ...
-    @property
-    def pairs(self) -> pd.DataFrame: ...
-    @property
-    def ranks(self) -> Ranks | None: ...
-    @property
-    def reference(self) -> str | None: ...
-    @property
-    def incomplete(self) -> Sequence[tuple[str, str, int, int]]: ...
-    @property
-    def left_out(self) -> Sequence[tuple[str, str]]: ...
 
 
 class RocCurve(NamedTuple):

@@ -10,7 +10,9 @@ from typing import Any
 import pandas as pd
 
 from milbench.report.html.costs import costs_of
-from milbench.report.html.data import CURVES, FAILURES, UNDEFINED, Analysis, PageData, RocCurve, RunFacts
+from milbench.report.html.data import CURVES, FAILURES, UNDEFINED, PageData, RocCurve, RunFacts
+from milbench.report.tables import PAPERS_COHORTS
+from milbench.stats import Analysis
 from milbench.store import Run, StoredTrial
 
 
@@ -33,7 +35,7 @@ def page_data(
     trials = [trial for run in runs for trial in run.trials()]
     predictions = pd.concat([_test_rows(trial) for trial in trials], ignore_index=True)
     datasets = {name: facts for run in runs for name, facts in run.datasets.items()}
-    given = {"baselines": baselines, "published": published}
+    given = {"baselines": baselines, "published": _comparable(published, set(datasets))}
     return PageData(
         title=title or f"Report: {', '.join(run.name for run in runs)}",
         analysis=analysis,
@@ -48,6 +50,13 @@ def page_data(
         pooled=tuple(name for name, facts in datasets.items() if facts.get("test_side_differs", False)),
         **{name: frame for name, frame in given.items() if frame is not None},
     )
+
+
+def _comparable(published: pd.DataFrame | None, datasets: set[str]) -> pd.DataFrame | None:
+    """The paper's numbers; its average only beside an average over the same cohorts."""
+    if published is None or datasets == PAPERS_COHORTS:
+        return published
+    return published[published["cohort"] != "average"]
 
 
 def _curves(trials: Sequence[StoredTrial]) -> pd.DataFrame:

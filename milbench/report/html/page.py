@@ -63,14 +63,19 @@ def _notes(notes: tuple[str, ...]) -> str:
 
 def _provenance(run: RunFacts) -> str:
     rows = "\n".join(
-        f'<tr><th scope="row">{escape(label)}</th><td><code>{escape(value)}</code></td></tr>'
-        for label, value in run.facts
+        f'<tr><th scope="row">{escape(label)}</th><td>{_value(value)}</td></tr>' for label, value in run.facts
     )
     caption = f"Run {escape(run.name)}"
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
         f'<table class="facts"><caption>{caption}</caption>\n<tbody>{rows}</tbody></table></div>'
     )
+
+
+def _value(value: str) -> str:
+    """The value as code; one of many lines is folded away, and unfolded on paper."""
+    code = f"<code>{escape(value)}</code>"
+    return f"<details><summary>{value.count(chr(10)) + 1} lines</summary>{code}</details>" if "\n" in value else code
 
 
 def _asset(name: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from milbench.report.html.data import PageData, Ranks, RocCurve
+from milbench.report.html.data import PageData, RocCurve
+from milbench.stats import Ranks
 
 DIGITS = 6
 """Significant digits on the page: more than any interval supports, and half the bytes of full precision."""

@@ -62,7 +62,7 @@ def _lead(page: PageData, ranking: pd.DataFrame) -> str:
     if pair is None or math.isnan(pair["p_holm"]):
         delta = first["auroc"] - second["auroc"]
         return f"Its lead over the runner-up, {second['title']}, is {delta:.3f}; it was not tested."
-    lead = f"Its lead over the runner-up, {second['title']}, is {pair['delta']:.3f}{_interval(pair)}"
+    lead = f"Its lead over the runner-up, {second['title']}, is {_number(pair['delta'])}{_interval(pair)}"
     verdict = (
         "survives the correction for comparing all pairs"
         if pair["p_holm"] < LEVEL
@@ -118,7 +118,12 @@ def _missing(page: PageData) -> str:
 def _interval(row: pd.Series) -> str:
     if pd.isna(row["low"]) or pd.isna(row["high"]):
         return ""
-    return f" [{row['low']:.3f}, {row['high']:.3f}]".replace("-", "−")
+    return f" [{_number(row['low'])}, {_number(row['high'])}]"
+
+
+def _number(value: float) -> str:
+    """Three places with a true minus; no minus before nothing."""
+    return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
 
 
 def _p(value: float) -> str:

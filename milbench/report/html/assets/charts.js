@@ -18,12 +18,13 @@ function scorableTasks(dataset) {
   return signalTasks(dataset).filter((task) => scored.has(task));
 }
 
+const RADAR_NOTE = "One polygon a model. Press a model in a legend, or in the filter above, to hide it. A polygon's area depends on the order of the tasks: a reading aid, not a metric. Control tasks are left out.";
+
 function addRadars(parent) {
   const grid = el("div", { class: "figures" });
-  parent.append(grid);
+  parent.append(el("p", {}, RADAR_NOTE), grid);
   datasets.forEach((dataset, i) => addFigure(grid, {
-    id: `radar-${i}`, title: `${cohortTitle(dataset)}: mean test AUROC by task`, height: 470, shown: () => !filter.dataset || filter.dataset === dataset,
-    note: "Press a model in the legend, or in the filter above, to hide it. The polygon's area depends on the order of tasks: a reading aid, not a metric.",
+    id: `radar-${i}`, title: `${cohortTitle(dataset)}: mean test AUROC by task`, height: 400, shown: () => !filter.dataset || filter.dataset === dataset,
     draw: (_, size) => drawRadar(dataset, size),
   }));
 }
@@ -42,7 +43,7 @@ function drawRadar(dataset, size) {
 const areaText = ({ whole, values }) => (whole ? `area ${fixed(polygonArea(values))}` : "incomplete, not drawn");
 
 function radarTrace(row, tasks) {
-  const name = `${safe(titleOf(row.model))}  ${row.whole ? fixed(polygonArea(row.values)) : "incomplete"}`;
+  const name = `${legendName(row.model)}  ${row.whole ? fixed(polygonArea(row.values)) : "incomplete"}`;
   const values = row.whole ? row.values : [];
   const spokes = tasks.map((_, i) => (i * 360) / tasks.length);
   return {
@@ -58,23 +59,21 @@ function radarLayout(tasks, all, { narrow }) {
   const named = tasks.map((task, i) => (i % every ? "" : shortened(task, narrow ? 12 : 18)));
   return {
     polar: {
-      bgcolor: "rgba(0,0,0,0)", domain: narrow ? { x: [0.08, 0.92], y: [0.3, 0.95] } : { x: [0, 0.64], y: [0.06, 0.94] },
-      radialaxis: { range: [Math.min(0.4, Math.floor(lowest * 10) / 10), 1], gridcolor: ink("line"), linecolor: ink("line"), tickfont: { size: 10, color: ink("muted") }, angle: 90, tickangle: 90, dtick: 0.1 },
+      bgcolor: "rgba(0,0,0,0)", domain: narrow ? { x: [0.08, 0.92], y: [0.12, 1] } : { x: [0, 0.62], y: [0, 1] },
+      radialaxis: { range: [Math.min(0.4, Math.floor(lowest * 10) / 10), 1], gridcolor: ink("line"), linecolor: ink("line"), tickfont: { size: 10, color: ink("muted") }, angle: 90 - 180 / tasks.length, tickangle: 90 - 180 / tasks.length, dtick: 0.1 },
       angularaxis: { tickmode: "array", tickvals: tasks.map((_, i) => (i * 360) / tasks.length), ticktext: named.map(safe), rotation: 90, direction: "clockwise", gridcolor: ink("line"), linecolor: ink("line") },
     },
-    margin: { l: narrow ? 30 : 80, r: 10, t: 30, b: 20 }, legend: narrow ? { ...legendBelow, y: 0.18, font: { size: 11 } } : { x: 0.8, y: 0.5, yanchor: "middle", title: { text: "model, area" } },
+    margin: { l: narrow ? 45 : 60, r: narrow ? 45 : 10, t: 30, b: 20 }, height: narrow ? 340 + 17 * all.length : 400, legend: narrow ? legendBelow : { x: 0.8, y: 0.5, yanchor: "middle", title: { text: "model, area" } },
   };
 }
-
-const shortened = (name, length) => (name.length > length ? `${name.slice(0, length - 1)}…` : name);
 
 // One or two spokes make no polygon.
 function drawDots(tasks, all, { narrow }) {
   const traces = all.map(({ model, values }) => ({
-    type: "scatter", mode: "markers", name: safe(titleOf(model)), x: values, y: tasks.map(safe), marker: marker(model, { size: 11 }), visible: shownIn(model),
+    type: "scatter", mode: "markers", name: legendName(model), x: values, y: tasks.map((_, i) => i), marker: marker(model, { size: 11 }), visible: shownIn(model),
   }));
   const alt = `Dot plot of ${tasks.join(", ")}. ` + all.map(({ model, values }) => `${titleOf(model)}: ${values.map((value) => fixed(value)).join(", ")}`).join("; ");
-  return { traces, alt, layout: { xaxis: axis("mean test AUROC"), yaxis: axis("", { type: "category" }), showlegend: true, legend: narrow ? legendBelow : {} } };
+  return { traces, alt, layout: { xaxis: axis("mean test AUROC"), yaxis: axis("", places(tasks)), showlegend: true, legend: narrow ? legendBelow : {} } };
 }
 
 // ---- box plot -----------------------------------------------------------------------------------------
@@ -92,12 +91,12 @@ function drawBox() {
   const groups = groupBy(rows, (row) => row.model);
   const shown = shownModels().filter((model) => groups.has(model)).reverse(); // the first stands on top
   const few = rows.length / shown.length <= 150;
-  const traces = shown.map((model) => ({
-    type: "box", orientation: "h", name: safe(titleOf(model)), x: groups.get(model).map((row) => row.auroc), hoverinfo: "x", fillcolor: "rgba(128,128,128,0.12)",
+  const traces = shown.map((model, i) => ({
+    type: "box", orientation: "h", y0: i, name: safe(titleOf(model)), x: groups.get(model).map((row) => row.auroc), hoverinfo: "x", fillcolor: "rgba(128,128,128,0.12)",
     line: { color: ink("ink"), width: 1.2 }, marker: { color: styleOf(model).color, size: 4, opacity: 0.75 }, boxpoints: few ? "all" : "outliers", jitter: 0.5, pointpos: 0,
   }));
   const summary = [...shown].reverse().map((model) => ({ model: titleOf(model), ...quartiles(groups.get(model).map((row) => row.auroc)) }));
-  const layout = { showlegend: false, xaxis: axis("test AUROC"), yaxis: axis("", { type: "category" }), shapes: [{ type: "line", x0: 0.5, x1: 0.5, y0: 0, y1: 1, yref: "paper", line: { dash: "dash", width: 1, color: ink("muted") } }] };
+  const layout = { showlegend: false, xaxis: axis("test AUROC"), yaxis: axis("", places(shown.map(titleOf))), shapes: [{ type: "line", x0: 0.5, x1: 0.5, y0: 0, y1: 1, yref: "paper", line: { dash: "dash", width: 1, color: ink("muted") } }] };
   return { traces, layout, rows: summary, alt: `Box plot. Median AUROC: ${summary.map((row) => `${row.model} ${fixed(row.median)}`).join("; ")}` };
 }
 
@@ -117,7 +116,7 @@ const NO_RANKS = "Ranks need two models and two (cohort, task) cells that all of
 
 function addRanks(parent) {
   const n = core.ranks?.models.length ?? 0;
-  const grid = el("div", { class: "figures" });
+  const grid = el("div", { class: n > 5 ? "" : "figures" }); // a large matrix needs the whole width
   parent.append(grid);
   addFigure(grid, {
     id: "critical-difference", title: "Mean ranks, and which models the ranks do not tell apart", height: 150 + 26 * Math.max(2, n), draw: drawCritical,
@@ -159,7 +158,7 @@ function stem(order, i, place) {
   const edge = left ? 1 - 0.25 : names.length + 0.25;
   return {
     type: "scatter", mode: "lines+text", x: [at[i], at[i], edge], y: [0, depth, depth], line: { color: styleOf(names[i]).color, width: names[i] === EMPHASISED ? 3 : 1.5 },
-    text: ["", "", `${safe(shortened(titleOf(names[i]), 18))} ${fixed(at[i], 2)}`], textposition: left ? "middle left" : "middle right", hoverinfo: "skip", cliponaxis: false, showlegend: false,
+    text: ["", "", `${safe(shortened(titleOf(names[i]), 12))} ${fixed(at[i], 2)}`], textposition: left ? "middle left" : "middle right", hoverinfo: "skip", cliponaxis: false, showlegend: false,
   };
 }
 
@@ -171,10 +170,10 @@ function bar(order, [from, to], i) {
 
 function criticalLayout(ranks, narrow) {
   const n = ranks.models.length;
-  const side = narrow ? 135 : 165;
+  const side = narrow ? 125 : 165;
   return {
     margin: { l: side, r: side, t: 60, b: 10 }, showlegend: false,
-    xaxis: axis(`mean rank over ${counted(ranks.n_cells, "cell")}`, { side: "top", range: [0.75, n + 0.25], tickvals: ranks.models.map((_, i) => i + 1), showgrid: false, showline: true, fixedrange: true, automargin: false }),
+    xaxis: axis(`mean rank over ${counted(ranks.n_cells, "cell")}`, { side: "top", range: [0.75, n + 0.25], tickvals: ranks.models.map((_, i) => i + 1).filter((rank) => (rank - 1) % (narrow && n > 5 ? 2 : 1) === 0), showgrid: false, showline: true, fixedrange: true, automargin: false }),
     yaxis: { visible: false, fixedrange: true, range: [-1.6 - Math.ceil(n / 2) - n * 0.22, 0] },
   };
 }
@@ -188,14 +187,14 @@ function drawMatrix(_, { narrow }) {
   if (kept.length < 2) return { empty: "Fewer than two models pass the filter." };
   const at = (table) => kept.map(([, i]) => kept.map(([, j]) => (i === j ? null : ranks[table][i][j])));
   const [difference, p, wins, ties, losses] = ["mean_difference", "wilcoxon_p", "wins", "ties", "losses"].map(at);
-  const names = kept.map(([model]) => safe(shortened(titleOf(model), narrow ? 12 : 20)));
+  const names = kept.map(([model]) => shortened(titleOf(model), narrow ? 12 : 20));
   const words = (i, j) => [signed(difference[i][j]), `${wins[i][j]} / ${ties[i][j]} / ${losses[i][j]}`, `p ${pValue(p[i][j])}`].map(safe);
   const shown = kept.map((_, i) => kept.map((_, j) => (i === j ? "" : p[i][j] < 0.05 ? `<b>${words(i, j).join("<br>")}</b>` : words(i, j).join("<br>"))));
   const most = Math.max(0.001, ...difference.flat().filter(defined).map(Math.abs));
   const rows = kept.flatMap(([a], i) => kept.filter((_, j) => j !== i).map(([b, _index]) => matrixRow(ranks, a, b)));
   return {
-    traces: [{ type: "heatmap", z: difference, x: names, y: names, text: shown, texttemplate: "%{text}", hoverinfo: "skip", zmin: -most, zmax: most, colorscale: diverging(), xgap: 2, ygap: 2, textfont: { size: 11, color: ink("ink") }, showscale: false }],
-    layout: { xaxis: axis("", { side: "top", type: "category", showgrid: false, ticks: "", tickangle: kept.length > 4 ? -35 : 0 }), yaxis: axis("", { autorange: "reversed", type: "category", showgrid: false, ticks: "" }), margin: { l: 20, r: 20, t: 20, b: 10 }, height: 110 + 62 * kept.length },
+    traces: [{ type: "heatmap", z: difference, text: shown, texttemplate: "%{text}", hoverinfo: "skip", zmin: -most, zmax: most, colorscale: diverging(), xgap: 2, ygap: 2, textfont: { size: printing && kept.length > 5 ? 8 : 11, color: ink("ink") }, showscale: false }],
+    layout: { xaxis: axis("", places(names, { side: "top", showgrid: false, ticks: "", tickangle: kept.length > 4 ? -35 : 0 })), yaxis: axis("", places(names, { range: [kept.length - 0.5, -0.5], showgrid: false, ticks: "" })), margin: { l: 20, r: 20, t: 20, b: 10 }, height: 110 + 62 * kept.length },
     minWidth: printing ? 0 : 130 + 74 * kept.length, rows, alt: `Matrix of ${kept.length} by ${kept.length} models; blue where the row is ahead of the column. The table below holds its numbers.`,
   };
 }

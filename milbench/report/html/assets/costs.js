@@ -43,7 +43,7 @@ function drawPareto(choices, { narrow }) {
   const joined = choices.dataset || datasets.length === 1 ? "" : ` (${how} of cohorts)`;
   return {
     traces: [steps, ...points.map(paretoTrace)], rows: points.map((p) => ({ model: titleOf(p.model), [label]: p.cost, AUROC: p.auroc, low: p.low, high: p.high, "on the front": kept.includes(p) ? "yes" : "no" })),
-    layout: { xaxis: axis(label + joined, { type: "log", exponentformat: "SI", nticks: 8 }), yaxis: axis("mean test AUROC"), legend: narrow ? { ...legendBelow, y: -0.22, font: { size: 11 } } : {}, showlegend: true },
+    layout: { xaxis: axis(label + joined, { type: "log", exponentformat: "SI", nticks: 8 }), yaxis: axis("mean test AUROC"), height: narrow ? 560 : 440, legend: narrow ? legendBelow : {}, showlegend: true },
     alt: `Scatter plot of AUROC against ${label}. On the Pareto front: ${kept.map((p) => `${titleOf(p.model)} (${fixed(p.auroc)} at ${compact(p.cost)})`).join("; ") || "none"}.`, zoom: true,
   };
 }
@@ -52,7 +52,7 @@ function paretoTrace(point) {
   const bars = defined(point.low) ? { type: "data", symmetric: false, array: [point.high - point.auroc], arrayminus: [point.auroc - point.low], thickness: 1.2, width: 3, color: styleOf(point.model).color } : undefined;
   const name = safe(titleOf(point.model));
   return {
-    type: "scatter", mode: "markers", name, x: [point.cost], y: [point.auroc], marker: marker(point.model, { size: point.model === EMPHASISED ? 14 : 11 }), visible: shownIn(point.model), error_y: bars,
+    type: "scatter", mode: "markers", name: legendName(point.model), x: [point.cost], y: [point.auroc], marker: marker(point.model, { size: point.model === EMPHASISED ? 14 : 11 }), visible: shownIn(point.model), error_y: bars,
     hoverinfo: "text", text: [`${name}<br>AUROC ${fixed(point.auroc)} ${interval(point.low, point.high)}<br>${compact(point.cost)}`],
   };
 }

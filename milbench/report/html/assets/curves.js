@@ -26,7 +26,15 @@ function drawCurves(choices, { narrow }) {
     line: { dash, width: 1.5, color: panelColor(key) }, marker: { color: panelColor(key) }, hovertext: trial.epoch.map((epoch, at) => `${trialName(trial)}<br>epoch ${epoch}: ${label} ${fixed(trial[key][at])}`), hoverinfo: "text",
   })));
   const rows = trials.flatMap((trial) => trial.epoch.map((epoch, at) => ({ trial: trialName(trial), epoch, ...Object.fromEntries(PANELS.map(([key, label]) => [label, trial[key][at]])) })));
-  return { traces, rows, layout: twoPanels(narrow, [["epoch", "loss"], ["epoch", "validation AUROC"]], {}), zoom: true, alt: `Training curves of ${titleOf(choices.model)}, ${counted(trials.length, "trial")}. ${curveEnds(trials)}` };
+  return { traces, rows, layout: epochPanels(trials, narrow), zoom: true, alt: `Training curves of ${titleOf(choices.model)}, ${counted(trials.length, "trial")}. ${curveEnds(trials)}` };
+}
+
+// Epochs are whole; Plotly would put ticks between two of them.
+function epochPanels(trials, narrow) {
+  const layout = twoPanels(narrow, [["epoch", "loss"], ["epoch", "validation AUROC"]], {});
+  const few = Math.max(...trials.map((trial) => trial.epoch.length)) <= 10;
+  for (const name of ["xaxis", "xaxis2"]) Object.assign(layout[name], few ? { tick0: 0, dtick: 1 } : { tickformat: "d" });
+  return layout;
 }
 
 const panelColor = (key) => ({ train_loss: "#0072B2", val_loss: "#D55E00", val_auroc: "#009E73" })[key];
@@ -39,7 +47,7 @@ function twoPanels(narrow, [[x1, y1], [x2, y2]], more) {
   const [[xa, ya], [xb, yb]] = [place(first), place(second)];
   return {
     xaxis: axis(x1, { ...xa, ...more }), yaxis: axis(y1, { ...ya, ...more }), xaxis2: axis(x2, { ...xb, anchor: "y2", ...more }), yaxis2: axis(y2, { ...yb, anchor: "x2", ...more }),
-    legend: { ...legendBelow, y: narrow ? -0.12 : -0.2 }, height: narrow ? 640 : 440, showlegend: true,
+    legend: legendBelow, height: narrow ? 700 : 460, showlegend: true,
   };
 }
 
@@ -100,7 +108,7 @@ const diagonal = (x, y) => ({ type: "line", x0: 0, y0: 0, x1: 1, y1: 1, xref: x,
 
 function rocTraces({ model, roc, bins }) {
   const shared = { type: "scatter", legendgroup: model, visible: shownIn(model), line: line(model), hoverinfo: "text" };
-  const name = `${safe(titleOf(model))} ${fixed(roc.area)}`;
+  const name = `${legendName(model)} ${fixed(roc.area)}`;
   return [
     { ...shared, mode: "lines", name, x: roc.x, y: roc.y, hovertext: roc.x.map((x, i) => `${name}<br>${fixed(x, 2)}, ${fixed(roc.y[i], 2)}`) },
     { ...shared, mode: "lines+markers", name, showlegend: false, xaxis: "x2", yaxis: "y2", x: bins.map((bin) => bin.p), y: bins.map((bin) => bin.y), marker: marker(model, { size: bins.map((bin) => 4 + Math.min(10, Math.sqrt(bin.n))) }),

@@ -18,7 +18,7 @@ const defined = (value) => value !== null && value !== undefined;
 const safe = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
 const minus = (text) => text.replace(/-/g, "−");
-const fixed = (value, digits = 3) => (defined(value) ? minus(value.toFixed(digits)) : "–");
+const fixed = (value, digits = 3) => (defined(value) ? minus(value.toFixed(digits).replace(/^-(0\.0*)$/, "$1")) : "–");
 const signed = (value, digits = 3) => (defined(value) && value > 0 ? "+" : "") + fixed(value, digits);
 const pValue = (p) => (!defined(p) ? "–" : p < 0.001 ? "< 0.001" : p.toFixed(3));
 const interval = (low, high, digits = 3) => (defined(low) && defined(high) ? `[${fixed(low, digits)}, ${fixed(high, digits)}]` : "");

@@ -21,10 +21,11 @@ function addFigure(parent, spec) {
   const name = `${spec.id}-title`;
   const figure = { spec, choices: {}, drawn: false, near: false };
   figure.plot = el("div", { class: "plot", id: spec.id, role: "img", style: `min-height:${spec.height}px`, "aria-label": spec.title });
+  figure.subject = el("span", {}); // what was chosen, since paper shows no controls
   figure.empty = el("p", { class: "empty", hidden: true });
   figure.controls = el("div", { class: "bar" });
   figure.data = el("details", { class: "chart-data", ontoggle: () => drawData(figure) }, el("summary", {}, "This chart as a table"));
-  figure.node = el("figure", { "aria-labelledby": name }, el("figcaption", {}, el("strong", { id: name }, spec.title), spec.note ?? ""),
+  figure.node = el("figure", { "aria-labelledby": name }, el("figcaption", {}, el("strong", { id: name }, spec.title, figure.subject), spec.note ?? ""),
     figure.controls, el("div", { class: "plot-scroll" }, figure.plot), figure.empty, figure.data);
   parent.append(figure.node);
   figures.push(figure);
@@ -74,6 +75,11 @@ function drawControls(figure) {
   figure.controls.replaceChildren(...bars, el("button", { type: "button", onclick: () => saveImage(figure), "aria-label": `Save as SVG: ${figure.spec.title}` }, "Save as SVG"));
 }
 
+const chosenLabels = (figure) => {
+  const selects = [...figure.controls.querySelectorAll("label:not([hidden]) select")];
+  return selects.length ? `: ${selects.map((select) => select.selectedOptions[0]?.textContent).join(", ")}` : "";
+};
+
 function choose(figure, name, value) {
   const position = figure.spec.controls.findIndex((control) => control.name === name);
   figure.choices[name] = value;
@@ -89,6 +95,7 @@ function drawFigure(figure) {
   const drawing = figure.spec.draw(figure.choices, { width, narrow: width < 560 });
   figure.drawn = true;
   say(figure, drawing.empty);
+  figure.subject.textContent = chosenLabels(figure);
   if (drawing.empty) return;
   figure.plot.setAttribute("aria-label", drawing.alt);
   const layout = { ...baseLayout(), height: figure.spec.height, width: Math.max(width, drawing.minWidth ?? 0), ...drawing.layout };
@@ -126,7 +133,14 @@ const axis = (title, more = {}) => ({
   title: { text: title, standoff: 8 }, gridcolor: ink("line"), linecolor: ink("muted"), zeroline: false, ticks: "outside", tickcolor: ink("line"), automargin: true, ...more,
 });
 
-const legendBelow = { orientation: "h", x: 0, xanchor: "left", y: -0.18, yanchor: "top" };
+const shortened = (name, length) => (name.length > length ? `${name.slice(0, length - 1)}…` : name);
+const legendName = (model) => safe(shortened(titleOf(model), 22));
+
+// Places by number, named at the ticks: Plotly would merge two categories of the same name.
+const places = (names, more = {}) => ({ tickmode: "array", tickvals: names.map((_, i) => i), ticktext: names.map((name) => safe(shortened(name, 28))), range: [-0.5, names.length - 0.5], ...more });
+
+// Below in units of the whole chart: in units of the axes the margin and the legend would chase each other.
+const legendBelow = { orientation: "h", x: 0, xanchor: "left", yref: "container", y: 0.01, yanchor: "bottom", font: { size: 11 } };
 const line = (model) => (({ color, dash, width }) => ({ color, dash, width }))(styleOf(model));
 const marker = (model, more = {}) => (({ color, symbol }) => ({ color, symbol, size: 8, ...more }))(styleOf(model));
 const shownIn = (model) => (visible(model) ? true : "legendonly");

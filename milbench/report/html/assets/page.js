@@ -40,17 +40,23 @@ function setTheme(scheme) {
 // ---- paper: light, every chart drawn, as wide as the sheet ------------------------------------------------
 
 let beforePaper = "";
+let closed = [];
 
 function toPaper() {
   if (printing) return;
   printing = true;
   beforePaper = document.documentElement.style.colorScheme;
   document.documentElement.style.colorScheme = "light";
+  closed = [...document.querySelectorAll("details:not(.chart-data):not([open])")];
+  closed.forEach((details) => (details.open = true));
+  tables.forEach(drawTable);
   if (window.Plotly) figures.filter((figure) => !figure.node.hidden).forEach(drawFigure);
 }
 
 function toScreen() {
   printing = false;
+  closed.forEach((details) => (details.open = false));
+  tables.forEach(drawTable);
   setTheme(beforePaper);
 }
 

@@ -3,7 +3,9 @@
 // value(row) to sort by, cell(row) -> text or nodes, mark(row) -> class}], sort [key, direction], csv() -> rows,
 // foot() -> rows of texts. The first column heads the row.
 
-const ROWS_AT_FIRST = 40;
+const ROWS_AT_FIRST = 20;
+const ROWS_ON_PAPER = 120;
+const tables = [];
 
 function addTable(parent, spec) {
   const table = { spec, sort: spec.sort ?? null, all: false };
@@ -13,14 +15,14 @@ function addTable(parent, spec) {
   table.foot = el("tfoot");
   table.count = el("span", { class: "count" });
   table.more = el("button", { type: "button", onclick: () => showAll(table) });
-  const caption = el("caption", { id: name }, el("strong", {}, spec.title), spec.note ? ` ${spec.note}` : "");
+  const caption = el("caption", { id: name }, el("span", { class: "caption-text" }, el("strong", {}, spec.title), spec.note ? ` ${spec.note}` : ""));
   const bar = el("div", { class: "bar" }, saveButton(spec), table.more, table.count);
   const region = el("div", { class: "scroll", role: "region", tabindex: "0", "aria-labelledby": name },
     el("table", { id: spec.id }, caption, table.head, table.body, table.foot));
   parent.append(el("div", { class: "block" }, region, bar));
+  tables.push(table);
   onFilter(() => drawTable(table));
   drawTable(table);
-  return table;
 }
 
 function saveButton(spec) {
@@ -37,7 +39,7 @@ function drawTable(table) {
   const rows = table.spec.rows();
   const columns = table.spec.columns(rows);
   const shown = sorted(rows, columns, table.sort);
-  const limit = table.all ? shown.length : ROWS_AT_FIRST;
+  const limit = table.all ? shown.length : printing ? ROWS_ON_PAPER : ROWS_AT_FIRST;
   table.head.replaceChildren(el("tr", {}, columns.map((column) => headCell(table, column))));
   table.body.replaceChildren(...shown.slice(0, limit).map((row) => bodyRow(columns, row)));
   table.foot.replaceChildren(...(table.spec.foot?.(columns) ?? []));
@@ -49,7 +51,7 @@ function drawTable(table) {
 
 function headCell(table, column) {
   const direction = table.sort?.[0] === column.key ? table.sort[1] : "none";
-  const button = el("button", { type: "button", title: column.help, onclick: () => sortBy(table, column) }, column.title);
+  const button = el("button", { type: "button", title: column.help ?? column.title, onclick: () => sortBy(table, column) }, column.title);
   return el("th", { scope: "col", "aria-sort": direction, class: column.number ? "number" : "" }, button);
 }
 
@@ -92,7 +94,7 @@ const text = (key, title, value = (row) => row[key]) => ({ key, title, value });
 const number = (key, title, show = fixed, help) => ({
   key, title, help, number: true, value: (row) => row[key], cell: (row) => show(row[key]),
 });
-const cohortColumn = text("dataset", "Cohort", (row) => cohortTitle(row.dataset));
+const cohortColumn = datasets.length > 1 ? [{ ...text("dataset", "Cohort", (row) => cohortTitle(row.dataset)), mark: () => "name" }] : [];
 const modelColumn = text("model", "Model", (row) => titleOf(row.model));
 const taskColumn = { key: "task", title: "Task", value: (row) => row.task,
   cell: (row) => (factsOf(row.dataset, row.task).is_control ? `${row.task} (control)` : row.task) };

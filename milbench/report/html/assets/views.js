@@ -39,7 +39,7 @@ function baselineRows(columns) {
 
 function addMainTable(parent) {
   addTable(parent, {
-    id: "table-models", title: "Mean test AUROC over tasks, by model and cohort.", note: `${SPREAD} ${MEDALS} The task filter does not apply.`,
+    id: "table-models", title: "Mean test AUROC over tasks, by model and cohort.", note: `${SPREAD} ${MEDALS} ${core.published.model?.length ? "“paper”: the number that the M4 paper prints. " : ""}The task filter does not apply.`,
     rows: () => shownModels().map((model) => ({ model })), columns: mainColumns, foot: baselineRows,
     csv: () => [...frame("cohorts").filter((row) => visible(row.model) && (!filter.dataset || row.dataset === filter.dataset)),
       ...(filter.dataset ? [] : overallRows().map((row) => ({ dataset: "all", ...row })))],
@@ -60,7 +60,7 @@ function taskColumns() {
     key: `model-${model}`, title: titleOf(model), number: true, value: (row) => value(row, model), cell: (row) => taskCell(cell(row, model), row),
     mark: (row) => medal(shownModels().map((other) => value(row, other)), value(row, model)),
   }));
-  return [taskColumn, cohortColumn, number("n_positive", "Positive", (n) => n ?? "–", "patients of the test side"),
+  return [taskColumn, ...cohortColumn, number("n_positive", "Positive", (n) => n ?? "–", "patients of the test side"),
     number("n_negative", "Negative", (n) => n ?? "–", "patients of the test side"), ...byModel];
 }
 
@@ -81,7 +81,7 @@ function addAgainstTable(parent) {
     note: "p from the crossed bootstrap; Holm over models inside a task, BH over tasks inside a model and cohort; DeLong on the fold ensemble as a cross-check. Shaded: Holm p < 0.05.",
     rows: () => frame("against").filter(passes), sort: ["delta", "descending"],
     empty: reference ? "No model beside the reference passes the filter." : "No reference model is among the models, so no differences are tested.",
-    columns: () => [modelColumn, taskColumn, cohortColumn, deltaColumn, number("p", "p", pValue), number("p_holm", "p Holm", pValue),
+    columns: () => [modelColumn, taskColumn, ...cohortColumn, deltaColumn, number("p", "p", pValue), number("p_holm", "p Holm", pValue),
       number("q_bh", "q BH", pValue), number("p_delong", "p DeLong", pValue)],
   });
 }
@@ -90,8 +90,8 @@ function addPairTable(parent) {
   const scope = (row) => (row.dataset === "all" ? "all cohorts" : cohortTitle(row.dataset));
   addTable(parent, {
     id: "table-pairs", title: "Every pair of models: difference in mean AUROC.", note: "Holm over the pairs inside a cohort. Superiority: share of bootstrap draws in which the first is ahead. Shaded: Holm p < 0.05.",
-    rows: () => frame("pairs").filter((row) => visible(row.model_a) && visible(row.model_b) && (!filter.dataset || row.dataset === filter.dataset)),
-    columns: () => [text("pair", "Pair", (row) => `${titleOf(row.model_a)} − ${titleOf(row.model_b)}`), text("dataset", "Cohort", scope), { ...deltaColumn, help: "first − second" },
+    rows: () => [...frame("pairs")].sort((a, b) => (b.dataset === "all") - (a.dataset === "all")).filter((row) => visible(row.model_a) && visible(row.model_b) && (!filter.dataset || row.dataset === filter.dataset)),
+    columns: () => [text("pair", "Pair", (row) => `${titleOf(row.model_a)} − ${titleOf(row.model_b)}`), ...(datasets.length > 1 ? [text("dataset", "Cohort", scope)] : []), { ...deltaColumn, help: "first − second" },
       number("p", "p", pValue), number("p_holm", "p Holm", pValue), number("superiority", "Superiority", (v) => fixed(v, 2)), ...(datasets.length > 1 ? [number("p_sign_flip", "p sign flip", pValue)] : [])],
     empty: "Fewer than two models pass the filter.",
   });
@@ -113,25 +113,35 @@ function addMetricTable(parent) {
   addTable(parent, {
     id: "table-metrics", title: "All metrics, for slides and for patients.", note: "Means over folds and seeds. Thresholds are chosen on validation slides only. Lower is better for Brier score and expected calibration error (ECE). The CSV holds every fold and seed.",
     rows: metricRows, csv: () => frame("scores").filter(passes),
-    columns: () => [modelColumn, taskColumn, cohortColumn, text("level", "Level"), ...METRICS.map(([key, title]) => number(key, title)), number("n", "Trainings", (n) => n)],
+    columns: () => [modelColumn, taskColumn, ...cohortColumn, text("level", "Level"), ...METRICS.map(([key, title]) => number(key, title)), number("n", "Trainings", (n) => n)],
   });
 }
+
+const asRegistered = (a, b) => datasets.indexOf(a.dataset) - datasets.indexOf(b.dataset) || models.indexOf(a.model) - models.indexOf(b.model);
 
 function addCostTable(parent) {
   addTable(parent, {
     id: "table-costs", title: "What each model costs.", note: "Multiply-adds are counted for one bag of the stated size. “All tasks”: one training of every task, ten of a single-task model where there are ten tasks. A dash: not measured.",
-    rows: () => frame("costs").filter((row) => visible(row.model) && (!filter.dataset || row.dataset === filter.dataset)),
-    columns: () => [modelColumn, cohortColumn, number("n_parameters", "Parameters", compact), number("multiply_adds", "Multiply-adds", compact), number("at_patches", "at patches", compact),
+    rows: () => frame("costs").filter((row) => visible(row.model) && (!filter.dataset || row.dataset === filter.dataset)).sort(asRegistered),
+    columns: () => [modelColumn, ...cohortColumn, number("n_parameters", "Parameters", compact), number("multiply_adds", "Multiply-adds", compact), number("at_patches", "at patches", compact),
       number("seconds_per_epoch", "s an epoch", compact), number("bags_per_second", "Bags a s", compact), number("all_tasks_seconds", "All tasks, s", compact),
       number("peak_bytes", "Peak MiB", mebibytes), number("inference_seconds", "s a slide", compact), number("energy_joules", "Energy, J", compact)],
     empty: "No costs are recorded.",
   });
 }
 
+const gapRows = () => [
+  ...frame("undefined"),
+  ...core.left_out.map(([dataset, task]) => ({ dataset, task, fold: null, reason: "not finished by every model: left out of means, pairs and ranks" })),
+  ...frame("tasks").filter((row) => row.too_small).map(({ dataset, task, n_positive, n_negative }) => ({
+    dataset, task, fold: null, reason: `n too small for an interval: ${n_positive} positive and ${n_negative} negative test patients`,
+  })),
+];
+
 function addGapTables(parent) {
   addTable(parent, {
-    id: "table-undefined", title: "Cells that can have no AUROC.", note: "Left out of every mean, for all models alike.",
-    rows: () => frame("undefined").filter(passes), columns: () => [taskColumn, cohortColumn, { ...text("fold", "Fold"), number: true }, text("reason", "Reason")], empty: "None.",
+    id: "table-undefined", title: "Cells without a number or without an interval.", note: "What has no AUROC is left out of every mean, for all models alike.",
+    rows: () => gapRows().filter(passes), columns: () => [taskColumn, ...cohortColumn, { ...text("fold", "Fold"), number: true }, text("reason", "Reason")], empty: "None.",
   });
   addTable(parent, {
     id: "table-failures", title: "Trials that failed or are not finished.", rows: () => frame("failures"),
