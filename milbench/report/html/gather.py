@@ -11,7 +11,7 @@ import pandas as pd
 
 from milbench.report.html.costs import costs_of
 from milbench.report.html.data import CURVES, FAILURES, UNDEFINED, PageData, RocCurve, RunFacts
-from milbench.report.tables import PAPERS_COHORTS
+from milbench.report.published import PAPERS_COHORTS
 from milbench.stats import Analysis
 from milbench.store import Run, StoredTrial
 
