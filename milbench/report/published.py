@@ -31,7 +31,8 @@ def beside_ours(cohorts: pd.DataFrame, overall: pd.DataFrame) -> pd.DataFrame:
     DataFrame : table, cohort, model, title, published, ours, low, high, difference (ours − published), inside
         (whether the published value lies in our 95 % interval; NaN without one), source, note.
     """
-    average = overall.assign(dataset="average") if set(cohorts["dataset"]) == PAPERS_COHORTS else overall.iloc[:0]
+    average = overall.assign(dataset="average", low=overall["low_fixed"], high=overall["high_fixed"])
+    average = average if set(cohorts["dataset"]) == PAPERS_COHORTS else average.iloc[:0]
     whole = cohorts[cohorts["n_missing"] == 0]
     ours = pd.concat([whole, average], ignore_index=True).rename(columns={"dataset": "cohort", "auroc": "ours"})
     both = (

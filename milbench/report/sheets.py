@@ -111,8 +111,7 @@ def _hardware(contents: Contents) -> str:
 
 
 def _five_cohorts(contents: Contents) -> str:
-    several = len(contents.datasets) > 1
-    return " Average: cohorts, patients and folds drawn together." if several else ""
+    return " Average: of these cohorts as they are." if len(contents.datasets) > 1 else ""
 
 
 def _luad(contents: Contents) -> str:

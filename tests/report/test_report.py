@@ -80,7 +80,7 @@ def test_ties_at_three_decimals_share_their_mark() -> None:
 
 def frame(values: list[tuple[str, float]], dataset: str = "toy") -> pd.DataFrame:
     rows = [{"dataset": dataset, "model": name, "title": name, "auroc": value, "sd": 0.01, "low": value - 0.05,
-             "high": value + 0.05, "n_missing": 0, "n_cells": 9} for name, value in values]  # fmt: skip
+             "high": value + 0.05, "low_fixed": value - 0.04, "high_fixed": value + 0.04, "n_missing": 0, "n_cells": 9} for name, value in values]  # fmt: skip
     return pd.DataFrame(rows)
 
 
