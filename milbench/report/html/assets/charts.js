@@ -56,10 +56,10 @@ function radarTrace(row, tasks) {
 function radarLayout(tasks, all, { narrow }) {
   const lowest = Math.min(...all.flatMap((row) => row.values.filter(defined)));
   const every = Math.ceil(tasks.length / 30); // more names than that run into each other
-  const named = tasks.map((task, i) => (i % every ? "" : shortened(task, narrow ? 12 : 18)));
+  const named = tasks.map((task, i) => (i % every ? "" : shortened(task, narrow ? 10 : 14)));
   return {
     polar: {
-      bgcolor: "rgba(0,0,0,0)", domain: narrow ? { x: [0.08, 0.92], y: [0.12, 1] } : { x: [0, 0.62], y: [0, 1] },
+      bgcolor: "rgba(0,0,0,0)", domain: narrow ? { x: [0.08, 0.92], y: [0.12, 1] } : { x: [0, 0.6], y: [0, 1] },
       radialaxis: { range: [Math.min(0.4, Math.floor(lowest * 10) / 10), 1], gridcolor: ink("line"), linecolor: ink("line"), tickfont: { size: 10, color: ink("muted") }, angle: 90 - 180 / tasks.length, tickangle: 90 - 180 / tasks.length, dtick: 0.1 },
       angularaxis: { tickmode: "array", tickvals: tasks.map((_, i) => (i * 360) / tasks.length), ticktext: named.map(safe), rotation: 90, direction: "clockwise", gridcolor: ink("line"), linecolor: ink("line") },
     },
@@ -194,7 +194,7 @@ function drawMatrix(_, { narrow }) {
   const rows = kept.flatMap(([a], i) => kept.filter((_, j) => j !== i).map(([b, _index]) => matrixRow(ranks, a, b)));
   return {
     traces: [{ type: "heatmap", z: difference, text: shown, texttemplate: "%{text}", hoverinfo: "skip", zmin: -most, zmax: most, colorscale: diverging(), xgap: 2, ygap: 2, textfont: { size: printing && kept.length > 5 ? 8 : 11, color: ink("ink") }, showscale: false }],
-    layout: { xaxis: axis("", places(names, { side: "top", showgrid: false, ticks: "", tickangle: kept.length > 4 ? -35 : 0 })), yaxis: axis("", places(names, { range: [kept.length - 0.5, -0.5], showgrid: false, ticks: "" })), margin: { l: 20, r: 20, t: 20, b: 10 }, height: 110 + 62 * kept.length },
+    layout: { xaxis: axis("", places(names, { side: "top", showgrid: false, ticks: "", tickangle: kept.length > 4 || narrow || names.some((name) => name.length > 14) ? -35 : 0 })), yaxis: axis("", places(names, { range: [kept.length - 0.5, -0.5], showgrid: false, ticks: "" })), margin: { l: 20, r: 20, t: 20, b: 10 }, height: 110 + 62 * kept.length },
     minWidth: printing ? 0 : 130 + 74 * kept.length, rows, alt: `Matrix of ${kept.length} by ${kept.length} models; blue where the row is ahead of the column. The table below holds its numbers.`,
   };
 }
