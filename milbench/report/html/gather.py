@@ -54,10 +54,10 @@ def page_data(
 
 
 def _comparable(published: pd.DataFrame | None, datasets: set[str]) -> pd.DataFrame | None:
-    """The paper's numbers; its average only beside an average over the same cohorts."""
-    if published is None or datasets == PAPERS_COHORTS:
-        return published
-    return published[published["cohort"] != "average"]
+    """The paper's numbers on our cohorts; its average only beside an average over the same ones."""
+    if published is None:
+        return None
+    return published[published["cohort"].isin(datasets | ({"average"} if datasets == PAPERS_COHORTS else set()))]
 
 
 def _curves(trials: Sequence[StoredTrial]) -> pd.DataFrame:
