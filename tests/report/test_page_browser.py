@@ -175,6 +175,8 @@ def test_every_control_and_region_has_a_name_and_every_head_a_scope(visit: Visit
     own = [name for name in ids if not name.startswith(("defs", "topdefs", "clip", "legend"))]
     assert len(own) == len(set(own))
     assert visit.page.locator("main, header, nav, footer").count() == 4
+    inside = "[role=img] :is(a, button, input, select, [tabindex])"
+    assert visit.page.locator(inside).count() == 0, "a picture hides what is in it from a screen reader"
 
 
 def test_a_table_is_saved_as_csv_in_full(visit: Visit) -> None:

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from milbench.report import published
 from milbench.report.html import PageData, page_data, write_page
+from milbench.report.tables import PAPERS_COHORTS
 from milbench.stats import analyse
 from milbench.store import Run
 
@@ -76,9 +77,11 @@ def test_provenance_holds_versions_commit_splits_and_commands_and_no_path(run: R
     assert str(run.path) not in str(facts)
 
 
-def test_the_papers_average_stands_only_beside_its_five_cohorts(run: Run) -> None:
-    ours = page_data([run], analyse([run], draws=50), published=published())
-    assert set(ours.published["cohort"]) == set(published()["cohort"]) - {"average"}
+def test_the_papers_numbers_stand_beside_ours_and_its_average_only_beside_its_five_cohorts(tmp_path: Path) -> None:
+    for datasets, shown in (({"tcga-gbmlgg"}, {"tcga-gbmlgg"}), (PAPERS_COHORTS, set(published()["cohort"]))):
+        run = make_run(tmp_path / str(len(datasets)), datasets=tuple(sorted(datasets)), models=("m4",), folds=(0,))
+        page = page_data([run], analyse([run], draws=20), published=published())
+        assert set(page.published["cohort"]) == shown
 
 
 def test_the_same_run_gives_the_same_page(run: Run, tmp_path: Path) -> None:

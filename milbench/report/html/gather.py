@@ -32,7 +32,8 @@ def page_data(
     ----------
     costs : replaces the costs gathered from the trials, if the caller has better ones.
     """
-    trials = [trial for run in runs for trial in run.trials()]
+    stored = [(run, run.trials()) for run in runs]  # once: every look at a trial hashes its files
+    trials = [trial for _, found in stored for trial in found]
     predictions = pd.concat([_test_rows(trial) for trial in trials], ignore_index=True)
     datasets = {name: facts for run in runs for name, facts in run.datasets.items()}
     given = {"baselines": baselines, "published": _comparable(published, set(datasets))}
@@ -42,9 +43,9 @@ def page_data(
         curves=_curves(trials),
         roc=_roc(predictions),
         costs=costs_of(trials) if costs is None else costs,
-        failures=_failures(runs),
+        failures=_failures(stored),
         undefined=_undefined(predictions),
-        provenance=tuple(_facts(run) for run in runs),
+        provenance=tuple(_facts(run, found) for run, found in stored),
         notes=tuple(notes),
         cohort_titles={name: str(facts["title"]) for name, facts in datasets.items()},
         pooled=tuple(name for name, facts in datasets.items() if facts.get("test_side_differs", False)),
@@ -53,10 +54,10 @@ def page_data(
 
 
 def _comparable(published: pd.DataFrame | None, datasets: set[str]) -> pd.DataFrame | None:
-    """The paper's numbers; its average only beside an average over the same cohorts."""
-    if published is None or datasets == PAPERS_COHORTS:
-        return published
-    return published[published["cohort"] != "average"]
+    """The paper's numbers on our cohorts; its average only beside an average over the same ones."""
+    if published is None:
+        return None
+    return published[published["cohort"].isin(datasets | ({"average"} if datasets == PAPERS_COHORTS else set()))]
 
 
 def _curves(trials: Sequence[StoredTrial]) -> pd.DataFrame:
@@ -99,11 +100,11 @@ def _undefined(predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(UNDEFINED))
 
 
-def _failures(runs: Sequence[Run]) -> pd.DataFrame:
+def _failures(stored: Sequence[tuple[Run, list[StoredTrial]]]) -> pd.DataFrame:
     """Planned trials without a result: failed with the reason, or not finished yet."""
     rows: dict[str, tuple[str, str, str]] = {}
-    for run in runs:
-        finished = {trial.id for trial in run.trials()}
+    for run, trials in stored:
+        finished = {trial.id for trial in trials}
         for trial_id in run.planned().values():
             if trial_id not in finished:
                 rows[trial_id] = (trial_id, "not finished", "planned; the same `milbench run` command goes on")
@@ -112,9 +113,9 @@ def _failures(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame([rows[key] for key in sorted(rows)], columns=list(FAILURES))
 
 
-def _facts(run: Run) -> RunFacts:
+def _facts(run: Run, trials: Sequence[StoredTrial]) -> RunFacts:
     """Versions, hardware, settings, split hashes and the commands that repeat the run."""
-    infos, environment = [trial.info for trial in run.trials()], run.environment
+    infos, environment = [trial.info for trial in trials], run.environment
     facts = [
         ("repeat the run", f"milbench run --config {run.name}/run.yaml"),
         ("render the report", f"milbench report {run.name}"),

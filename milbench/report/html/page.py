@@ -12,7 +12,18 @@ from milbench.report.html.summary import sentences
 from milbench.store import write_atomically, writing
 
 PLOTLY = "plotly.min.js"
-SCRIPTS = ("dom.js", "data.js", "tables.js", "views.js", "figures.js", "charts.js", "costs.js", "curves.js", "page.js")
+SCRIPTS = (
+    "dom.js",
+    "data.js",
+    "tables.js",
+    "views.js",
+    "figures.js",
+    "charts.js",
+    "ranks.js",
+    "costs.js",
+    "curves.js",
+    "page.js",
+)
 
 
 def write_page(out: Path, page: PageData) -> Path:
