@@ -154,6 +154,10 @@ class Run:
         table: pd.DataFrame = _read(self.split_file(dataset), _text_table)
         return table
 
+    def snapshot(self) -> Run:
+        """The run as it is now: its trials are found and their checksums verified once, not at every look."""
+        return _Snapshot(self.path)
+
     # ---- writing -------------------------------------------------------------------------------
 
     def write_header(
@@ -237,6 +241,18 @@ class Run:
             yield True
         finally:
             lock.release()
+
+
+class _Snapshot(Run):
+    def snapshot(self) -> Run:
+        return self
+
+    def trials(self) -> list[StoredTrial]:
+        return list(self._found)
+
+    @cached_property
+    def _found(self) -> tuple[StoredTrial, ...]:
+        return tuple(super().trials())
 
 
 def open_run(path: Path) -> Run:

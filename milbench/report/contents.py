@@ -75,6 +75,7 @@ def gather(runs: Sequence[Run], *, reference: str, draws: int, complete_cases: b
     StoreError : no finished trial, two runs hold the same dataset, or the grid is incomplete and `complete_cases` is
         not set.
     """
+    runs = [run.snapshot() for run in runs]
     scores = score_table(runs)
     if scores.empty:
         raise StoreError(

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from milbench.report.html.costs import costs_of
 from milbench.report.html.data import CURVES, FAILURES, UNDEFINED, PageData, RocCurve, RunFacts
 from milbench.report.published import PAPERS_COHORTS
 from milbench.stats import Analysis
@@ -21,7 +20,7 @@ def page_data(
     analysis: Analysis,
     *,
     title: str = "",
-    costs: pd.DataFrame | None = None,
+    costs: pd.DataFrame,
     baselines: pd.DataFrame | None = None,
     published: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
@@ -30,7 +29,7 @@ def page_data(
 
     Parameters
     ----------
-    costs : replaces the costs gathered from the trials, if the caller has better ones.
+    costs : rows of `milbench.report.costs.cost_frame`.
     """
     stored = [(run, run.trials()) for run in runs]  # once: every look at a trial hashes its files
     trials = [trial for _, found in stored for trial in found]
@@ -42,7 +41,7 @@ def page_data(
         analysis=analysis,
         curves=_curves(trials),
         roc=_roc(predictions),
-        costs=costs_of(trials) if costs is None else costs,
+        costs=costs,
         failures=_failures(stored),
         undefined=_undefined(predictions),
         provenance=tuple(_facts(run, found) for run, found in stored),
