@@ -108,6 +108,9 @@ def _add_plan_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--data-root", metavar="FOLDER", help="where the datasets' data lie (default: $MILBENCH_DATA)")
     what.add_argument("--protocol", help="m4 = one recipe for all models (default), official = each model's own")
     what.add_argument("--splits", metavar="NAME|PATH", help="kfold, m4, site or a path (default: the cohort's)")
+    what.add_argument(
+        "--tasks", nargs="+", metavar="NAME", help="names or patterns of tasks (default: all that each cohort has)"
+    )
     what.add_argument("--folds", nargs="+", metavar="N", help="folds such as 0 1 or 0-4 (default: the cohort's)")
     what.add_argument("--seeds", nargs="+", metavar="N", help="one trial a seed (default 42)")
     what.add_argument("--plugin", nargs="+", metavar="FILE", dest="plugins", help="Python files that register models")
@@ -279,7 +282,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
 
     flags: dict[str, Any] = {
         key: value
-        for key in ("models", "datasets", "cohorts", "data_root", "protocol", "splits", "plugins", "run")
+        for key in ("models", "datasets", "cohorts", "data_root", "protocol", "splits", "plugins", "run", "tasks")
         if (value := getattr(options, key, None)) is not None
     }
     flags |= {key: _numbers(key, words) for key in ("folds", "seeds") if (words := getattr(options, key)) is not None}

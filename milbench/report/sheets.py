@@ -48,6 +48,8 @@ def _table3(contents: Contents) -> list[Table]:
 
 
 def _published(contents: Contents) -> list[Table]:
+    if not contents.whole:
+        return []
     caption = "Numbers printed in the M4 paper beside ours, with our 95 % interval."
     table = published_table(contents.analysis.cohorts, contents.analysis.overall, caption)
     return [table] if table else []
