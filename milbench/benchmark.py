@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from milbench.worker import Job, Status, cache_bytes
 
 RUNS = Path("runs")
 
-SAME_WITHIN_A_RUN = ("protocol", "splits", "trainer", "model", "allow_missing")
+SAME_WITHIN_A_RUN = ("protocol", "splits", "tasks", "trainer", "model", "allow_missing")
 """Settings that must not differ inside one run folder: its tables compare like with like."""
 
 
@@ -85,7 +85,7 @@ def prepare(config: RunConfig) -> Benchmark:
     plugins = tuple(Path(plugin) for plugin in config.plugins)
     known = load_models(plugins)
     models = {name: known[name] for name in select("model", config.models, known)}
-    entries = [_entry(source, config) for source in _sources(config)]
+    entries = _of_tasks([_entry(source, config) for source in _sources(config)], config.tasks)
     _refuse_two_of_one_name(entries)
     request = PlanRequest(config.protocol, config.folds or None, config.seeds, config.trainer, config.model)
     trials = make_plan(models, [(entry.cohort, entry.split) for entry in entries], request)
@@ -109,6 +109,29 @@ def _entry(source: CohortSource, config: RunConfig) -> Entry:
     protocol = config.splits or cohort.splits
     split = make_split(cohort.patients_from, cohort.tasks, protocol, n_folds=max(N_FOLDS, cohort.n_folds))
     return Entry(source, cohort, split, audit(split, cohort.slides, cohort.tasks))
+
+
+def _of_tasks(entries: Sequence[Entry], asked: Sequence[str]) -> list[Entry]:
+    """The entries with the tasks that were asked for; splits and fingerprints stay those of all tasks.
+
+    So a single-task trial is the same trial, and a test patient the same patient, whatever is trained beside it.
+    """
+    if not asked:
+        return list(entries)
+    chosen = select("task", asked, dict.fromkeys(task for entry in entries for task in entry.cohort.tasks))
+    return [_restricted(entry, chosen) for entry in entries]
+
+
+def _restricted(entry: Entry, chosen: Sequence[str]) -> Entry:
+    cohort = entry.cohort
+    tasks = tuple(task for task in cohort.tasks if task in chosen)
+    if not tasks:
+        raise UsageError(
+            f"cohort '{cohort.name}' has none of the tasks {', '.join(chosen)}. Its own: {', '.join(cohort.tasks)}."
+        )
+    controls = tuple(task for task in cohort.control_tasks if task in tasks)
+    restricted = replace(cohort, tasks=tasks, control_tasks=controls)
+    return Entry(entry.source, restricted, entry.split, audit(entry.split, cohort.slides, tasks))
 
 
 def _refuse_two_of_one_name(entries: Sequence[Entry]) -> None:
@@ -170,10 +193,11 @@ def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
 def _refuse_other_settings(run: Run, config: RunConfig) -> None:
     if not (run.path / "run.yaml").exists():
         return
-    mine, theirs = config.as_dict(), run.config
-    different = [key for key in SAME_WITHIN_A_RUN if canonical_json(mine[key]) != canonical_json(theirs.get(key))]
+    # a run of an older version lacks newer settings: it ran with what is their default
+    mine, theirs = config.as_dict(), {**RunConfig().as_dict(), **run.config}
+    different = [key for key in SAME_WITHIN_A_RUN if canonical_json(mine[key]) != canonical_json(theirs[key])]
     if different:
-        lines = "; ".join(f"{key}: {theirs.get(key)!r} there, {mine[key]!r} now" for key in different)
+        lines = "; ".join(f"{key}: {theirs[key]!r} there, {mine[key]!r} now" for key in different)
         raise StoreError(f"{run.path} holds a run with other settings ({lines}). Choose another folder with --run.")
 
 

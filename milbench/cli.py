@@ -13,6 +13,7 @@ from milbench.errors import MilbenchError, UsageError
 
 if TYPE_CHECKING:
     from milbench.config import RunConfig
+    from milbench.reproduce import Request
     from milbench.store import Run
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 2, 3, 130
@@ -20,6 +21,7 @@ EXIT_OK, EXIT_BAD_INPUT, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 2, 3, 130
 COMMANDS = {
     "run": "train and test what is not done yet, then print the table",
     "plan": "show what `run` would do: trials, slides, an estimate",
+    "reproduce": "train what tables and figures of the M4 study need, then write them",
     "report": "write tables (LaTeX, CSV, Markdown) and figures of finished runs",
     "ui": "compare finished runs in the MLflow UI",
     "track": "publish a finished run to an MLflow server",
@@ -33,6 +35,7 @@ EXAMPLES = """examples:
   milbench run --models amil m4 --cohort my-cohort/    your own features and labels
   milbench run --datasets 'tcga-*' --data-root /data   the five cohorts of the M4 study
   milbench plan --datasets 'tcga-*' --data-root /data  what that would run
+  milbench reproduce m4 --data-root /data              all tables and figures of the M4 study
   milbench report                                      tables and figures of the newest run
 """
 
@@ -108,6 +111,9 @@ def _add_plan_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--data-root", metavar="FOLDER", help="where the datasets' data lie (default: $MILBENCH_DATA)")
     what.add_argument("--protocol", help="m4 = one recipe for all models (default), official = each model's own")
     what.add_argument("--splits", metavar="NAME|PATH", help="kfold, m4, site or a path (default: the cohort's)")
+    what.add_argument(
+        "--tasks", nargs="+", metavar="NAME", help="names or patterns of tasks (default: all that each cohort has)"
+    )
     what.add_argument("--folds", nargs="+", metavar="N", help="folds such as 0 1 or 0-4 (default: the cohort's)")
     what.add_argument("--seeds", nargs="+", metavar="N", help="one trial a seed (default 42)")
     what.add_argument("--plugin", nargs="+", metavar="FILE", dest="plugins", help="Python files that register models")
@@ -117,6 +123,24 @@ def _add_plan_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--config", type=Path, metavar="FILE", help="YAML with the same settings; flags win over it")
     what.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="assignments",
                       help="any setting, such as trainer.epochs=2 or model.m4.experts=3")  # fmt: skip
+
+
+def _add_reproduce_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "parts", nargs="+", metavar="PART", help="m4 (all), table1, table2, table3, fig3, fig4a, fig4b, fig5"
+    )
+    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="names or patterns (default: the five tcga-*)")
+    parser.add_argument("--data-root", metavar="FOLDER", help="where the datasets' data lie (default: $MILBENCH_DATA)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="epochs of every training (default: the recipe's)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what each part needs and what is done; train nothing"
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to write (default: reports/m4)")
+    parser.add_argument("--workers", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
+    parser.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="skip slides without features or label, and count them"
+    )
 
 
 def _add_report_flags(parser: argparse.ArgumentParser) -> None:
@@ -193,6 +217,49 @@ def _plan(options: argparse.Namespace) -> int:
 
     show.plan(Console(highlight=False), prepare(_config(options)))
     return EXIT_OK
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from milbench import show_study
+    from milbench.progress import Progress
+    from milbench.report.study import write_study
+    from milbench.reproduce import plan_study, run_study, study_runs
+
+    console = Console(highlight=False)
+    study = plan_study(_study_request(options))
+    show_study.plan(console, study)
+    if options.dry_run:
+        return EXIT_OK
+    outcomes = run_study(study, lambda name: Progress(show_study.announced(console, name)))
+    for refused in filter(None, (outcome.refused for outcome in outcomes)):
+        raise MilbenchError(refused)
+    if any(outcome.left for outcome in outcomes):
+        return EXIT_INTERRUPTED
+    if any(outcome.failed for outcome in outcomes):
+        show_study.failures(console, outcomes)
+        return EXIT_SOME_FAILED
+    index = write_study(study_runs(study), study.request.parts, options.out or study.request.report_folder)
+    show_study.closing(console, study, index)
+    return EXIT_OK
+
+
+def _study_request(options: argparse.Namespace) -> Request:
+    from milbench.reproduce import Request
+    from milbench.study import parts_of
+
+    if options.epochs is not None and options.epochs < 1:
+        raise UsageError(f"--epochs is {options.epochs}; the least is 1.")
+    return Request(
+        parts=parts_of(options.parts),
+        datasets=tuple(options.datasets or ()),
+        data_root=options.data_root or "",
+        epochs=options.epochs,
+        workers=options.workers,
+        tracking=not options.no_tracking,
+        allow_missing=options.allow_missing,
+    )
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -279,7 +346,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
 
     flags: dict[str, Any] = {
         key: value
-        for key in ("models", "datasets", "cohorts", "data_root", "protocol", "splits", "plugins", "run")
+        for key in ("models", "datasets", "cohorts", "data_root", "protocol", "splits", "plugins", "run", "tasks")
         if (value := getattr(options, key, None)) is not None
     }
     flags |= {key: _numbers(key, words) for key in ("folds", "seeds") if (words := getattr(options, key)) is not None}

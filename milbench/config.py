@@ -50,6 +50,8 @@ class RunConfig:
     protocol : "m4" (one recipe for all) or "official" (each model's own).
     splits : "" = what each cohort asks for; "kfold", "m4" or a saved split table.
     folds : folds to run; empty = each cohort's default.
+    tasks : names or patterns of the tasks to learn and compare; empty = all that each cohort has. Splits stay those of
+        all tasks.
     seeds : one trial a seed.
     trainer : settings that override every recipe.
     model : constructor arguments by model name, "*" for all.
@@ -64,6 +66,7 @@ class RunConfig:
     data_root: str = ""
     protocol: str = "m4"
     splits: str = ""
+    tasks: tuple[str, ...] = ()
     folds: tuple[int, ...] = ()
     seeds: tuple[int, ...] = (42,)
     trainer: Mapping[str, Any] = field(default_factory=dict)

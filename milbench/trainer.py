@@ -66,12 +66,29 @@ class Fit(NamedTuple):
     selected_by : the rule that chose it, or why none could.
     history : one row an epoch.
     seconds : wall time of the training alone.
+    step_seconds : the part of it that went into the training slides, without the validation passes.
     """
 
     chosen_epoch: int
     selected_by: str
     history: list[Epoch]
     seconds: float
+    step_seconds: float
+
+
+class Prediction(NamedTuple):
+    """What a model says of S slides.
+
+    Attributes
+    ----------
+    losses : float32 Tensor [S].
+    probabilities : [S, T].
+    seconds : [S] wall time of the model alone, features in memory; slides that went through together share it evenly.
+    """
+
+    losses: Tensor
+    probabilities: NDArray[np.float64]
+    seconds: NDArray[np.float64]
 
 
 def fit(model: MILModel, recipe: Recipe, train: Bags, validation: Bags, *, seed: int, device: torch.device) -> Fit:
@@ -88,11 +105,14 @@ def fit(model: MILModel, recipe: Recipe, train: Bags, validation: Bags, *, seed:
     optimizer = make_optimizer(model, recipe)
     best = _Best(recipe)
     history: list[Epoch] = []
+    step_seconds = 0.0
     for epoch in range(recipe.epochs):
         lr = recipe.lr * recipe.lr_factor(epoch)
         _set_lr(optimizer, lr)
         order = torch.randperm(len(train.features), generator=shuffler).tolist()
+        begun = perf_counter()
         train_loss = _train_epoch(model, recipe, optimizer, train, order, device)
+        step_seconds += perf_counter() - begun
         if not np.isfinite(train_loss):
             raise MilbenchError(
                 f"the training loss became {train_loss} in epoch {epoch + 1}. "
@@ -105,7 +125,7 @@ def fit(model: MILModel, recipe: Recipe, train: Bags, validation: Bags, *, seed:
         if recipe.patience is not None and epoch - best.since > recipe.patience:
             break
     best.restore(model)
-    return Fit(best.epoch, best.rule, history, perf_counter() - started)
+    return Fit(best.epoch, best.rule, history, perf_counter() - started, step_seconds)
 
 
 class _Best:
@@ -141,23 +161,26 @@ class _Best:
             model.load_state_dict(self.weights)
 
 
-def predict(model: MILModel, bags: Bags, *, device: torch.device) -> NDArray[np.float64]:
-    """Probabilities [S, T] of `bags`, in eval mode."""
-    return evaluate(model, bags, device)[1]
-
-
 def evaluate(model: MILModel, bags: Bags, device: torch.device) -> tuple[float, NDArray[np.float64]]:
     """Mean loss over the slides, and probabilities [S, T]."""
+    prediction = predict(model, bags, device=device)
+    return float(prediction.losses.double().mean()), prediction.probabilities
+
+
+def predict(model: MILModel, bags: Bags, *, device: torch.device) -> Prediction:
+    """What `model` says of `bags`, in eval mode."""
     model.eval()
     probabilities = torch.empty(len(bags.features), model.n_tasks)
-    losses = torch.empty(len(bags.features))
+    losses, seconds = torch.empty(len(bags.features)), np.empty(len(bags.features))
     with torch.no_grad():
         for positions, features in _groups_in_order(bags.features):
+            begun = perf_counter()  # the bags have been read by now, and `.cpu()` waits for the GPU
             targets, known = bags.targets[positions].to(device), bags.known[positions].to(device)
             loss, logits = _losses_and_logits(model, features, targets, known, device)
             probabilities[positions] = torch.sigmoid(logits.float()).cpu()
             losses[positions] = loss.float().cpu()
-    return float(losses.double().mean()), probabilities.double().numpy()
+            seconds[positions] = (perf_counter() - begun) / len(positions)
+    return Prediction(losses, probabilities.double().numpy(), seconds)
 
 
 def _train_epoch(

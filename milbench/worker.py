@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milbench.cohort import Cohort
+from milbench.cost import cost_record, energy_counter, energy_limit, energy_used, multiply_adds
 from milbench.errors import DataError, StoreError
 from milbench.models import MILModel
 from milbench.plan import Trial
@@ -34,7 +35,7 @@ from milbench.scaling import FeatureScaler
 from milbench.source import CohortSource
 from milbench.splits import Split
 from milbench.store import Run
-from milbench.trainer import Bags, Fit, fit, predict
+from milbench.trainer import Bags, Fit, Prediction, fit, predict
 
 WATCH_SECONDS = 0.5
 
@@ -130,15 +131,13 @@ def _compute(job: Job, run: Run) -> None:
     split = _split(run.split_file(trial.dataset), trial.split_sha256)
     data = _fold_data(memory.cohort, split, trial, memory)
     model = build(trial, memory.cohort.in_features, job.plugins)
-    loaded = perf_counter()
+    loaded, energy_before = perf_counter(), energy_counter(device)
     result = fit(model, trial.recipe, data["train"].bags, data["val"].bags, seed=trial.seed, device=device)
-    predictions = pd.concat(
-        [
-            _table(role, data[role], trial.tasks, predict(model, data[role].bags, device=device))
-            for role in ("val", "test")
-        ]
-    )
+    energy = energy_used(energy_before, energy_counter(device), wraps_at=energy_limit(device))
+    said = {role: predict(model, data[role].bags, device=device) for role in ("val", "test")}
+    predictions = pd.concat([_table(role, data[role], trial.tasks, said[role].probabilities) for role in said])
     info = _info(job, model, result, data, loaded - started, perf_counter() - started)
+    info["cost"] = _cost(trial, model, result, data, said["test"], energy)  # last: it must not raise the peak
     weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()} if job.keep_weights else None
     run.write_trial(trial.id, info, predictions, pd.DataFrame(result.history), weights)
 
@@ -285,6 +284,21 @@ def _info(
         "host": socket.gethostname(),
         "finished_at": _now(),
     }
+
+
+def _cost(
+    trial: Trial, model: MILModel, result: Fit, data: dict[str, Side], test: Prediction, energy: float | None
+) -> dict[str, Any]:
+    """What trial.json says below `cost`."""
+    return cost_record(
+        multiply_adds=multiply_adds(type(model), model.in_features, model.n_tasks, trial.hyperparameters),
+        inference_seconds=test.seconds,
+        n_training_bags=len(data["train"].slides),
+        n_epochs=len(result.history),
+        step_seconds=result.step_seconds,
+        train_seconds=result.seconds,
+        energy_joules=energy,
+    )
 
 
 def peak_bytes(device: torch.device) -> int:

@@ -81,6 +81,7 @@ def test_predictions_cover_validation_and_test_slides_once_per_task(
         (("run", "--device", "gpu"), "device 'gpu' cannot be used here"),
         (("run", "--workers", "-1"), "engine.workers is -1"),
         (("run", "--threads", "0"), "engine.threads is 0"),
+        (("run", "--tasks", "has_00"), "unknown task 'has_00'. Did you mean 'has_0'?"),
         (("run", "--folds", "x"), "--folds takes numbers"),
         (("run", "--folds", "9"), "unknown fold of digits '9'"),
         (("run", "--seeds", "4.5"), "--seeds takes numbers"),

@@ -68,7 +68,7 @@ def _page(contents: Contents) -> PageData:
         contents.analysis,
         costs=contents.costs,
         baselines=contents.baselines,
-        published=published(),
+        published=published() if contents.whole else published().iloc[:0],
         notes=notes,
     )
 

@@ -51,6 +51,11 @@ class Contents:
         return dict(zip(self.analysis.cells["model"], self.analysis.cells["title"], strict=True))
 
     @cached_property
+    def whole(self) -> bool:
+        """Whether the cohorts ran with all their tasks: a mean over some of them is not what the paper printed."""
+        return not any(run.config.get("tasks") for run in self.runs)
+
+    @cached_property
     def gain(self) -> Gain | None:
         """Prevalence against the gain of M4 over the reference; None where either is missing or tasks are few."""
         reference = self.analysis.reference

@@ -7,6 +7,7 @@ from milbench.report.contents import Contents
 from milbench.report.costs import cost_table
 from milbench.report.published import NOT_LIKE_FOR_LIKE, published_table
 from milbench.report.score_tables import ABLATION, against_table, leads, model_table, spread_table, task_table
+from milbench.report.table1 import table1
 from milbench.report.tables import Table
 
 INTERVAL = "Below each number: 95 % interval of a bootstrap over test patients and folds together."
@@ -15,7 +16,14 @@ LEAD = "† = the best model's lead over the runner-up survives Holm's correctio
 
 def make_tables(contents: Contents) -> list[Table]:
     """Every table, in the order of the index."""
-    tables = [_table2(contents), *_table3(contents), *_published(contents), _spread(contents)]
+    first = table1(contents.runs)
+    tables = [
+        *([first] if first else []),
+        _table2(contents),
+        *_table3(contents),
+        *_published(contents),
+        _spread(contents),
+    ]
     for name in contents.datasets:
         tables += [_tasks(contents, name), *_against(contents, name), _costs(contents, name)]
     return tables
@@ -48,6 +56,8 @@ def _table3(contents: Contents) -> list[Table]:
 
 
 def _published(contents: Contents) -> list[Table]:
+    if not contents.whole:
+        return []
     caption = "Numbers printed in the M4 paper beside ours, with our 95 % interval."
     table = published_table(contents.analysis.cohorts, contents.analysis.overall, caption)
     return [table] if table else []

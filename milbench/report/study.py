@@ -1,0 +1,144 @@
+"""The study's report: that of the main run, with Fig. 4a and 4b from the runs beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from milbench.errors import StoreError
+from milbench.report import DRAWS, write_report
+from milbench.report.fig4 import experts_figure, tasks_figure
+from milbench.report.figures import EMPHASISED, save
+from milbench.report.table1 import table1
+from milbench.report.tables import to_csv, to_latex, to_markdown
+from milbench.stats import score_table
+from milbench.store import Run, write_atomically, writing
+
+REFERENCE = "amil"
+"""The single-task model that M4 is built on, beside which the paper's Fig. 4 shows it."""
+
+
+@dataclass(frozen=True)
+class StudyRuns:
+    """The stores of one study.
+
+    Attributes
+    ----------
+    main : all models on all tasks, M4 with its five experts.
+    experts : M4 alone, by number of experts.
+    tasks : M4 alone, by number of tasks.
+    """
+
+    main: Run | None
+    experts: Mapping[int, Run] = field(default_factory=dict)
+    tasks: Mapping[int, Run] = field(default_factory=dict)
+
+
+def write_study(study: StudyRuns, parts: Sequence[str], out: Path, *, draws: int = DRAWS) -> Path:
+    """The index of a report on the study, written to `out` with all that it names.
+
+    Parameters
+    ----------
+    parts : names such as "table1" and "fig4a"; figures that nobody asked for are not drawn.
+
+    Raises
+    ------
+    StoreError : there is no main run, a grid is incomplete, or `out` cannot be written.
+    """
+    if study.main is None:
+        raise StoreError("the study has no main run, which every part shares. Start `milbench reproduce` first.")
+    if not study.main.trials():
+        return _write_table1(study.main, out)
+    index = write_report([study.main], out, draws=draws)
+    with writing(out):
+        drawn = [name for part in parts for name in _write_fig4(study, part, out)]
+        text = (out / "index.md").read_text()
+        links = "".join(f"\n![{name}]({name}.png)\n" for name in drawn)
+        write_atomically(out / "index.md", f"{text}{links}".encode())
+    return index
+
+
+def _write_table1(run: Run, out: Path) -> Path:
+    """Table 1 alone: it needs labels and no trial."""
+    table = table1([run])
+    if table is None:
+        raise StoreError(f"{run.path} stores no labels, so there is no Table 1. Start `milbench reproduce` again.")
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for suffix, render in (("tex", to_latex), ("csv", to_csv), ("md", to_markdown)):
+            write_atomically(out / f"table1.{suffix}", render(table).encode())
+    return out / "table1.md"
+
+
+def _write_fig4(study: StudyRuns, part: str, out: Path) -> Iterator[str]:
+    """Names of the part's figures, each written with the table of its numbers."""
+    makers = {"fig4a": (experts_table, experts_figure), "fig4b": (tasks_table, tasks_figure)}
+    if part not in makers or study.main is None:
+        return
+    tabulate, draw = makers[part]
+    for dataset, rows in tabulate(study).groupby("dataset", sort=False):
+        name = f"{part}_{dataset}"
+        write_atomically(out / f"{name}.csv", rows.to_csv(index=False, lineterminator="\n").encode())
+        save(draw(rows, str(study.main.datasets[str(dataset)]["title"])), out / name)
+        yield name
+
+
+def experts_table(study: StudyRuns) -> pd.DataFrame:
+    """Scores behind Fig. 4a.
+
+    Returns
+    -------
+    DataFrame : rows of `milbench.stats.score_table` with a defined AUROC and without control tasks, for AMIL and for
+        M4 at every number of experts; `experts` is that number, empty for AMIL.
+    """
+    main = _signal(study.main)
+    numbers = {_main_experts(study.main): main, **{number: _signal(run) for number, run in study.experts.items()}}
+    frames = [rows[rows["model"] == EMPHASISED].assign(experts=number) for number, rows in sorted(numbers.items())]
+    both = pd.concat([main[main["model"] == REFERENCE].assign(experts=pd.NA), *frames], ignore_index=True)
+    return _where_varied(both, frames).astype({"experts": "Int64"})
+
+
+def tasks_table(study: StudyRuns) -> pd.DataFrame:
+    """Scores behind Fig. 4b, AMIL's and M4's on the same tasks.
+
+    Returns
+    -------
+    DataFrame : as `experts_table`, with `tasks`: how many M4 learns together. AMIL's rows are its single-task trials on
+        the very tasks that count there.
+    """
+    main = _signal(study.main)
+    frames = []
+    for number, run in sorted(study.tasks.items()):
+        m4 = _signal(run)
+        same = main[(main["model"] == REFERENCE) & _pairs(main).isin(_pairs(m4))]
+        frames.append(pd.concat([same, m4[m4["model"] == EMPHASISED]]).assign(tasks=number))
+    varied = {dataset for frame in frames for dataset in frame["dataset"]}
+    for dataset, rows in main[main["model"].isin([REFERENCE, EMPHASISED])].groupby("dataset", sort=False):
+        if dataset in varied:
+            frames.append(rows.assign(tasks=rows["task"].nunique()))
+    return pd.concat(frames, ignore_index=True) if frames else main.iloc[:0].assign(tasks=0)
+
+
+def _signal(run: Run | None) -> pd.DataFrame:
+    """The run's defined scores on tasks that count."""
+    scores = score_table([run] if run else [])
+    return scores[scores["auroc"].notna() & ~scores["is_control"].astype(bool)]
+
+
+def _pairs(scores: pd.DataFrame) -> pd.Series:
+    return scores["dataset"] + "\n" + scores["task"]
+
+
+def _main_experts(run: Run | None) -> int:
+    """M4's number of experts in the main run, as its trials say."""
+    infos = [trial.info for trial in (run.trials() if run else []) if trial.info["model"] == EMPHASISED]
+    return int(infos[0]["hyperparameters"]["experts"]) if infos else 5
+
+
+def _where_varied(both: pd.DataFrame, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of cohorts on which more than one number was tried: the main run may hold others."""
+    tried = pd.concat(frames).groupby("dataset")["experts"].nunique()
+    return both[both["dataset"].isin(tried[tried > 1].index)].reset_index(drop=True)

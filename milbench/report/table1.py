@@ -1,0 +1,64 @@
+"""Table 1: slides, patients, mutated and wild type per task and cohort, from the labels that the runs stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from milbench.report.tables import Cell, Row, Table
+from milbench.store import Run
+
+COLUMNS = ("slides", "mutated", "wild type", "unknown", "patients", "mutated", "wild type", "unknown")
+UNITS = ("slides", "patients")
+CAPTION = (
+    "Labels by task: slides, then patients. As in the paper the first count is of slides; one patient may have several. "
+    "A patient is mutated where one of the slides is labelled so. Tasks count what the runs used."
+)
+
+
+def label_counts(labels: pd.DataFrame) -> pd.DataFrame:
+    """Counts of every task.
+
+    Parameters
+    ----------
+    labels : of `milbench.store.Run.labels`.
+
+    Returns
+    -------
+    DataFrame : task, then n, mutated, wild_type and unknown of slides and of patients.
+    """
+    tasks = [column for column in labels.columns if column not in ("slide_id", "patient_id")]
+    patients = labels.groupby("patient_id", sort=False)[tasks].max()  # a known label wins over an unknown one
+    rows = [{"task": task, **_counts("slides", labels[task]), **_counts("patients", patients[task])} for task in tasks]
+    return pd.DataFrame(rows)
+
+
+def _counts(unit: str, values: pd.Series) -> dict[str, int]:
+    return {
+        f"{unit}_n": len(values),
+        f"{unit}_mutated": int((values == 1).sum()),
+        f"{unit}_wild_type": int((values == 0).sum()),
+        f"{unit}_unknown": int(values.isna().sum()),
+    }
+
+
+def table1(runs: Sequence[Run]) -> Table | None:
+    """Table 1 of the cohorts whose labels are stored; None where no run has any."""
+    frames = [
+        label_counts(run.labels(name)).assign(dataset=name, title=str(facts["title"]))
+        for run in runs
+        for name, facts in run.datasets.items()
+        if run.label_file(name).exists()  # a run of an older version has none
+    ]
+    if not frames:
+        return None
+    data = pd.concat(frames, ignore_index=True)
+    rows: list[Row] = []
+    for _, cohort in data.groupby("dataset", sort=False):
+        for place, row in enumerate(cohort.to_dict("records")):
+            counts = [row[f"{unit}_{what}"] for unit in UNITS for what in ("n", "mutated", "wild_type", "unknown")]
+            cells = tuple(Cell(f"{count:,}") for count in counts)
+            rows.append(Row(f"{row['title']}, {row['task']}", cells, rule=place == 0 and bool(rows)))
+    columns = ["dataset", "title", *(column for column in data.columns if column not in ("dataset", "title"))]
+    return Table("table1", CAPTION, "Cohort, task", COLUMNS, tuple(rows), data[columns])

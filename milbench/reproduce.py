@@ -1,0 +1,138 @@
+"""Reproduce: the study's parts -> run folders that share their trials -> what ran. The report is written elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from milbench.benchmark import RUNS, Benchmark, Outcome, prepare, run_benchmark
+from milbench.config import make_config
+from milbench.datasets import all_datasets
+from milbench.plan import Trial
+from milbench.progress import Progress
+from milbench.registry import select
+from milbench.report.study import StudyRuns
+from milbench.store import Run
+from milbench.study import DATASETS, MAIN, STUDY, Variant, main_variant, needs_of_main, other_variants
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for.
+
+    Attributes
+    ----------
+    parts : of `milbench.study.NEEDS`.
+    datasets : names or patterns; empty = the study's five cohorts.
+    epochs : None = the recipe's; another number has run folders of its own, since tables compare like with like.
+    """
+
+    parts: tuple[str, ...]
+    datasets: tuple[str, ...] = ()
+    data_root: str = ""
+    epochs: int | None = None
+    workers: int | None = None
+    tracking: bool = True
+    allow_missing: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where the run folders lie."""
+        return RUNS / STUDY / (f"epochs-{self.epochs}" if self.epochs else "")
+
+    @property
+    def report_folder(self) -> Path:
+        """Where the report goes unless another place is asked for."""
+        return Path("reports") / (f"{STUDY}-epochs-{self.epochs}" if self.epochs else STUDY)
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that is decided before anything trains.
+
+    Attributes
+    ----------
+    variants : benchmark by name; the main run's first, its trials only those that some part needs.
+    trials : (variant, trial) pairs by part.
+    """
+
+    request: Request
+    variants: Mapping[str, Benchmark]
+    trials: Mapping[str, Sequence[tuple[str, Trial]]]
+
+    @property
+    def n_trainings(self) -> int:
+        """Distinct trainings of all parts together."""
+        return len({trial.key for pairs in self.trials.values() for _, trial in pairs})
+
+    def done(self, pairs: Sequence[tuple[str, Trial]]) -> int:
+        """How many of the trials are finished."""
+        return sum(self.variants[name].run.trial(trial.id) is not None for name, trial in pairs)
+
+
+def plan_study(request: Request) -> Study:
+    """Variants and trials of `request`; nothing is written.
+
+    Raises
+    ------
+    MilbenchError : unknown names, unusable data, a split that leaks.
+    """
+    datasets = tuple(select("dataset", request.datasets or DATASETS, all_datasets()))
+    main = prepare(_config(main_variant(request.parts, datasets), request))
+    cohorts = {entry.cohort.name: entry.cohort for entry in main.entries}
+    others = {part: other_variants(part, cohorts) for part in request.parts}
+    made = {v.name: prepare(_config(v, request)) for variants in others.values() for v in variants}
+    trials = {
+        part: [
+            *((MAIN, trial) for trial in main.trials if needs_of_main(part, trial, datasets)),
+            *((variant.name, trial) for variant in others[part] for trial in made[variant.name].trials),
+        ]
+        for part in request.parts
+    }
+    needed = {trial.key for pairs in trials.values() for name, trial in pairs if name == MAIN}
+    main = replace(main, trials=[trial for trial in main.trials if trial.key in needed])
+    return Study(request, {MAIN: main, **made}, trials)
+
+
+def _config(variant: Variant, request: Request) -> Any:
+    flags: dict[str, Any] = {
+        # Table 1 alone trains no model, and a configuration without one is refused
+        "models": list(variant.models) or [STUDY],
+        "datasets": list(variant.datasets),
+        "data_root": request.data_root,
+        "tasks": list(variant.tasks),
+        "allow_missing": request.allow_missing,
+        "run": str(request.folder / variant.name),
+        "trainer": {"epochs": request.epochs} if request.epochs else {},
+        "model": {STUDY: {"experts": variant.experts}} if variant.experts else {},
+        "engine": {"workers": request.workers} if request.workers is not None else {},
+        "tracking": {"enabled": request.tracking},
+    }
+    return make_config(None, [], flags)
+
+
+def run_study(study: Study, progress: Callable[[str], Progress]) -> list[Outcome]:
+    """Outcomes variant by variant, up to the first that was interrupted or refused.
+
+    Parameters
+    ----------
+    progress : makes the display of the variant of that name.
+    """
+    outcomes: list[Outcome] = []
+    for name, benchmark in study.variants.items():
+        outcomes.append(run_benchmark(benchmark, progress(name)))
+        if outcomes[-1].refused or outcomes[-1].left:
+            break
+    return outcomes
+
+
+def study_runs(study: Study) -> StudyRuns:
+    """The study's runs as the report takes them."""
+    return StudyRuns(study.variants[MAIN].run, _numbered(study, "experts"), _numbered(study, "tasks"))
+
+
+def _numbered(study: Study, kind: str) -> dict[int, Run]:
+    names = [name.rpartition("-") for name in study.variants]
+    return {int(number): study.variants[f"{kind}-{number}"].run for what, _, number in names if what == kind}

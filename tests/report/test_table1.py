@@ -1,0 +1,45 @@
+"""Table 1: counts of labels, by slide and by patient."""
+
+from pathlib import Path
+
+import pandas as pd
+from runs_for_tests import make_run
+
+from milbench.report.table1 import label_counts, table1
+from milbench.report.tables import to_latex, to_markdown
+from milbench.store import Run
+
+LABELS = "slide_id,patient_id,TP53,A_B\ns1,p1,1.0,0.0\ns2,p1,0.0,\ns3,p2,0.0,\ns4,p3,,1.0\n"
+
+
+def labelled(path: Path, *, datasets: tuple[str, ...] = ("toy",)) -> Run:
+    run = make_run(path, datasets=datasets, models=("amil",), folds=(0,))
+    for name in datasets:
+        run.label_file(name).write_text(LABELS)
+    return run
+
+
+def test_slides_and_patients_are_counted_apart(tmp_path: Path) -> None:
+    row = label_counts(labelled(tmp_path / "run").labels("toy")).set_index("task").loc["TP53"]
+    assert [row[f"slides_{what}"] for what in ("n", "mutated", "wild_type", "unknown")] == [4, 1, 2, 1]
+    assert [row[f"patients_{what}"] for what in ("n", "mutated", "wild_type", "unknown")] == [3, 1, 1, 1]
+
+
+def test_a_patients_known_label_wins_over_an_unknown_one(tmp_path: Path) -> None:
+    row = label_counts(labelled(tmp_path / "run").labels("toy")).set_index("task").loc["A_B"]
+    assert row["patients_unknown"] == 1
+    assert row["slides_unknown"] == 2
+
+
+def test_every_task_of_every_cohort_has_a_row_with_a_rule_between_cohorts(tmp_path: Path) -> None:
+    table = table1([labelled(tmp_path / "run", datasets=("one", "two"))])
+    assert table is not None
+    assert [row.title for row in table.rows] == ["ONE, TP53", "ONE, A_B", "TWO, TP53", "TWO, A_B"]
+    assert [row.rule for row in table.rows] == [False, False, True, False]
+    assert isinstance(table.data, pd.DataFrame)
+    assert r"A\_B" in to_latex(table)
+    assert "| ONE, TP53 | 4 | 1 | 2 | 1 | 3 | 1 | 1 | 1 |" in to_markdown(table)
+
+
+def test_runs_without_labels_have_no_table_1(tmp_path: Path) -> None:
+    assert table1([make_run(tmp_path / "run", models=("amil",), folds=(0,))]) is None
