@@ -97,7 +97,7 @@ def _legend(figure: Figure, axes: Any, rows: pd.DataFrame) -> None:
         for model, title in titles
     ]
     entries += [Line2D([], [], linestyle="", marker="o", markersize=3.5, color=looks[model]["color"],
-                       label=f"{title}: a task in a fold") for model, title in titles]  # fmt: skip
+                       label=f"{title}, each score") for model, title in titles]  # fmt: skip
     entries.append(
         Line2D([], [], linestyle="", marker="D", markerfacecolor="white", markeredgecolor="black", label="mean")
     )
