@@ -98,10 +98,10 @@ def other_variants(part: str, cohorts: Mapping[str, Cohort]) -> list[Variant]:
     need, datasets = NEEDS[part], datasets_of(part, tuple(cohorts))
     by_experts = [Variant(f"experts-{n}", (STUDY,), datasets, experts=n) for n in need.experts]
     by_tasks = [
-        Variant(f"tasks-{k}", (STUDY,), datasets, tasks=tasks)
+        Variant(f"tasks-{k}", (STUDY,), datasets, tasks=(*tasks, *controls))
         for k in need.tasks
-        for tasks in {most_mutated(cohorts[name], k) for name in datasets}
-        if tasks
+        for tasks, controls in {(most_mutated(cohorts[name], k), cohorts[name].control_tasks) for name in datasets}
+        if tasks  # controls are learned along, as in the main run, so that nothing but k differs
     ]
     return by_experts + by_tasks
 
@@ -119,7 +119,8 @@ def most_mutated(cohort: Cohort, k: int) -> tuple[str, ...]:
 
 
 def _positive_patients(cohort: Cohort, task: str) -> int:
-    return int(cohort.slides.groupby("patient_id")[task].max().eq(1).sum())
+    labels = cohort.patients_from  # every labelled patient: a slide without features must not change the choice
+    return int(labels.groupby("patient_id")[task].max().eq(1).sum())
 
 
 def needs_of_main(part: str, trial: Trial, datasets: Sequence[str]) -> bool:

@@ -1,6 +1,7 @@
 """The study by name: each part's trainings, what parts share, and a command that resumes."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -116,6 +117,20 @@ def test_the_most_mutated_tasks_are_counted_by_patient(toy_folder: Path) -> None
 
 def study_cohort(cohort: Cohort, slides: pd.DataFrame) -> Cohort:
     return Cohort("toy", slides, cohort.tasks, 1, "f", cohort.load)
+
+
+def test_a_slide_without_features_does_not_change_which_tasks_are_chosen(toy_folder: Path) -> None:
+    cohort = load_toy(toy_folder, None, allow_missing=False)
+    left = cohort.slides[cohort.slides["G0"] != 1].reset_index(drop=True)
+    thinned = replace(study_cohort(cohort, left), labelled=cohort.slides)
+    assert most_mutated(thinned, 1) == ("G0",)
+
+
+def test_controls_are_learned_along_at_every_number_of_tasks() -> None:
+    digits = datasets.dataset("digits").load(None, allow_missing=False)
+    variants = study.other_variants("fig4b", {"digits": digits})
+    assert [len(v.tasks) for v in variants] == [4, 6]
+    assert all("control" in v.tasks for v in variants)
 
 
 def test_controls_are_never_among_the_most_mutated() -> None:

@@ -53,12 +53,12 @@ def write_report(
                 write_atomically(out / f"{table.name}.{suffix}", render(table).encode())
         drawn = draw(contents, out)
         write_atomically(out / "report.tex", _document(tables, drawn).encode())
-        write_atomically(out / "index.md", _index(contents, tables, drawn).encode())
+        write_atomically(out / "index.md", _index(out.name, contents, tables, drawn).encode())
         _write_frames(contents, out / "data")
-        return write_page(out, _page(contents))
+        return write_page(out, _page(out.name, contents))
 
 
-def _page(contents: Contents) -> PageData:
+def _page(name: str, contents: Contents) -> PageData:
     """The contents as one page to look at."""
     notes = [text for name, text in NOT_LIKE_FOR_LIKE.items() if name in contents.datasets]
     if contents.gain is not None:
@@ -66,6 +66,7 @@ def _page(contents: Contents) -> PageData:
     return page_data(
         contents.runs,
         contents.analysis,
+        title=f"Report: {name}",
         costs=contents.costs,
         baselines=contents.baselines,
         published=published() if contents.whole else published().iloc[:0],
@@ -101,9 +102,9 @@ def _document(tables: Sequence[Table], drawn: Sequence[Path]) -> str:
     ])  # fmt: skip
 
 
-def _index(contents: Contents, tables: Sequence[Table], drawn: Sequence[Path]) -> str:
+def _index(name: str, contents: Contents, tables: Sequence[Table], drawn: Sequence[Path]) -> str:
     """Markdown page with every table and figure."""
-    lines = [f"# Report: {', '.join(run.name for run in contents.runs)}", ""]
+    lines = [f"# Report: {name}", ""]
     for table in tables:
         lines += [f"## {table.name}", "", to_markdown(table), f"[LaTeX]({table.name}.tex), [CSV]({table.name}.csv)", ""]
     lines += [f"![{path.stem}]({path.name})" for path in drawn if path.suffix == ".png"]

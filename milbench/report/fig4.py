@@ -39,24 +39,57 @@ def experts_figure(rows: pd.DataFrame, title: str) -> Figure:
 
 
 def tasks_figure(rows: pd.DataFrame, title: str) -> Figure:
-    """Boxes of AMIL and M4 side by side for every number of tasks; `rows` are one dataset's of `tasks_table`."""
+    """AMIL and M4 by number of tasks; `rows` are one dataset's of `tasks_table`.
+
+    Left, each number is scored on its own tasks, so the groups differ in difficulty. Right, all are scored on the
+    tasks of the smallest number, so that M4's boxes differ in what else it has learned only.
+    """
+    figure, (own, same) = _two_axes(f"{title}: test AUROC by number of tasks that M4 learns together")
     numbers = sorted(rows["tasks"].unique())
-    models = list(dict.fromkeys(rows["model"]))
-    figure, axes = _axes(f"{title}: test AUROC by number of tasks that M4 learns together")
-    width = WIDTH / len(models)
-    for position, number in enumerate(numbers):
-        for place, model in enumerate(models):
-            here = rows[(rows["tasks"] == number) & (rows["model"] == model)]
-            _boxes(axes, position + (place - (len(models) - 1) / 2) * (width + 0.06), width, here, rows)
-    axes.set_xticks(range(len(numbers)), [f"top {number}" for number in numbers[:-1]] + [f"all {numbers[-1]}"])
-    axes.set_xlabel("tasks, by number of positive patients; both models are scored on the same ones")
-    _legend(figure, axes, rows)
+    _grouped(own, rows, rows, numbers)
+    smallest = rows[rows["tasks"] == numbers[0]]
+    shared = rows[rows["task"].isin(set(smallest["task"]))]
+    m4 = shared[shared["model"] == EMPHASISED]
+    _grouped(same, pd.concat([smallest[smallest["model"] != EMPHASISED].assign(tasks=0), m4]), rows, [0, *numbers])
+    own.set_xticks(range(len(numbers)), _labels(numbers))
+    same.set_xticks(range(len(numbers) + 1), ["one", *_labels(numbers)])
+    own.set_xlabel("scored on these tasks")
+    same.set_xlabel(f"all scored on the top {numbers[0]}")
+    _legend(figure, same, rows)
     return figure
 
 
+def _grouped(axes: Any, rows: pd.DataFrame, every: pd.DataFrame, numbers: Sequence[int]) -> None:
+    """Boxes side by side for every number; a number with one model gets one box in its middle."""
+    for position, number in enumerate(numbers):
+        here = rows[rows["tasks"] == number]
+        models = list(dict.fromkeys(here["model"]))
+        for place, model in enumerate(models):
+            width = WIDTH / len(models)
+            middle = position + (place - (len(models) - 1) / 2) * (width + 0.06)
+            _boxes(axes, middle, min(width, 0.4), here[here["model"] == model], every)
+
+
+def _labels(numbers: Sequence[int]) -> list[str]:
+    return [f"top {number}" for number in numbers[:-1]] + [f"all {numbers[-1]}"]
+
+
+def _two_axes(title: str) -> tuple[Figure, tuple[Any, Any]]:
+    figure = blank_figure((9.4, 4.4))
+    own, same = figure.add_axes((0.07, 0.13, 0.365, 0.77)), figure.add_axes((0.465, 0.13, 0.365, 0.77))
+    same.sharey(own)
+    same.tick_params(labelleft=False)
+    for axes in (own, same):
+        axes.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
+        axes.spines[["top", "right"]].set_visible(False)
+    own.set_ylabel("test AUROC")
+    figure.text(0.45, 0.94, title, ha="center", fontsize=11)
+    return figure, (own, same)
+
+
 def _axes(title: str) -> tuple[Figure, Any]:
-    figure = blank_figure((7.6, 4.4))
-    axes: Any = figure.add_axes((0.09, 0.13, 0.73, 0.77))
+    figure = blank_figure((8.0, 4.4))
+    axes: Any = figure.add_axes((0.085, 0.13, 0.715, 0.77))
     axes.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
     axes.set_ylabel("test AUROC")
     axes.spines[["top", "right"]].set_visible(False)
@@ -101,4 +134,10 @@ def _legend(figure: Figure, axes: Any, rows: pd.DataFrame) -> None:
     entries.append(
         Line2D([], [], linestyle="", marker="D", markerfacecolor="white", markeredgecolor="black", label="mean")
     )
-    figure.legend(handles=entries, loc="center left", bbox_to_anchor=(0.825, 0.5), frameon=False, fontsize=8)
+    figure.legend(
+        handles=entries,
+        loc="center left",
+        bbox_to_anchor=(axes.get_position().x1 + 0.005, 0.5),
+        frameon=False,
+        fontsize=8,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -129,7 +130,8 @@ def _size(columns: int) -> str:
 
 def _markdown(text: str) -> str:
     """`text` with what Markdown or HTML would take for markup made harmless."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", r"\|").replace("_", r"\_")
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", r"\|")
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\_", text)  # inside a word an underscore stays one
 
 
 def latex(text: str) -> str:
