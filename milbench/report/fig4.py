@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +33,7 @@ def experts_figure(rows: pd.DataFrame, title: str) -> Figure:
         labels = ["none", *labels]
     axes.set_xticks(range(1 - bool(len(reference)), len(numbers) + 1), labels)
     axes.set_xlabel("experts")
-    _legend(figure, axes, rows)
+    _legend(figure, rows)
     return figure
 
 
@@ -50,7 +49,7 @@ def tasks_figure(rows: pd.DataFrame, title: str) -> Figure:
             _boxes(axes, position + (place - (len(models) - 1) / 2) * (width + 0.06), width, here, rows)
     axes.set_xticks(range(len(numbers)), [f"top {number}" for number in numbers[:-1]] + [f"all {numbers[-1]}"])
     axes.set_xlabel("tasks, by number of positive patients; both models are scored on the same ones")
-    _legend(figure, axes, rows)
+    _legend(figure, rows)
     return figure
 
 
@@ -86,19 +85,28 @@ def _spread(width: float, count: int) -> NDArray[np.float64]:
     return np.linspace(-0.38, 0.38, count) * width if count > 1 else np.zeros(count)
 
 
-def _legend(figure: Figure, axes: Any, rows: pd.DataFrame) -> None:
+def _legend(figure: Figure, rows: pd.DataFrame) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    titles: Sequence[tuple[str, str]] = list(dict.fromkeys(zip(rows["model"], rows["title"], strict=True)))
-    looks = styles([model for model, _ in titles])
+    titles = dict(zip(rows["model"], rows["title"], strict=True))
     entries: list[Any] = [
         Patch(facecolor=FILLS.get(model, "white"), edgecolor="black", linewidth=0.9, label=title)
-        for model, title in titles
+        for model, title in titles.items()
     ]
-    entries += [Line2D([], [], linestyle="", marker="o", markersize=3.5, color=looks[model]["color"],
-                       label=f"{title}: a task in a fold") for model, title in titles]  # fmt: skip
-    entries.append(
-        Line2D([], [], linestyle="", marker="D", markerfacecolor="white", markeredgecolor="black", label="mean")
-    )
+    dots: dict[str, Any] = {
+        "linestyle": "",
+        "marker": "o",
+        "markersize": 3.5,
+        "color": "0.35",
+        "label": "one task, one fold",
+    }
+    mean: dict[str, Any] = {
+        "linestyle": "",
+        "marker": "D",
+        "markerfacecolor": "white",
+        "markeredgecolor": "black",
+        "label": "mean",
+    }
+    entries += [Line2D([], [], **dots), Line2D([], [], **mean)]
     figure.legend(handles=entries, loc="center left", bbox_to_anchor=(0.825, 0.5), frameon=False, fontsize=8)
