@@ -48,14 +48,14 @@ def tasks_figure(rows: pd.DataFrame, title: str) -> Figure:
             here = rows[(rows["tasks"] == number) & (rows["model"] == model)]
             _boxes(axes, position + (place - (len(models) - 1) / 2) * (width + 0.06), width, here, rows)
     axes.set_xticks(range(len(numbers)), [f"top {number}" for number in numbers[:-1]] + [f"all {numbers[-1]}"])
-    axes.set_xlabel("tasks, by number of positive patients; both models are scored on the same ones")
+    axes.set_xlabel("tasks, by number of positive patients; both models are scored on the same ones", fontsize=9)
     _legend(figure, rows)
     return figure
 
 
 def _axes(title: str) -> tuple[Figure, Any]:
     figure = blank_figure((7.6, 4.4))
-    axes: Any = figure.add_axes((0.09, 0.13, 0.73, 0.77))
+    axes: Any = figure.add_axes((0.09, 0.13, 0.69, 0.77))
     axes.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
     axes.set_ylabel("test AUROC")
     axes.spines[["top", "right"]].set_visible(False)
@@ -109,4 +109,4 @@ def _legend(figure: Figure, rows: pd.DataFrame) -> None:
         "label": "mean",
     }
     entries += [Line2D([], [], **dots), Line2D([], [], **mean)]
-    figure.legend(handles=entries, loc="center left", bbox_to_anchor=(0.825, 0.5), frameon=False, fontsize=8)
+    figure.legend(handles=entries, loc="center left", bbox_to_anchor=(0.79, 0.5), frameon=False, fontsize=8)
