@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def experts_figure(rows: pd.DataFrame, title: str) -> Figure:
         labels = ["none", *labels]
     axes.set_xticks(range(1 - bool(len(reference)), len(numbers) + 1), labels)
     axes.set_xlabel("experts")
-    _legend(figure, rows)
+    _legend(figure, axes, rows)
     return figure
 
 
@@ -118,14 +119,15 @@ def _spread(width: float, count: int) -> NDArray[np.float64]:
     return np.linspace(-0.38, 0.38, count) * width if count > 1 else np.zeros(count)
 
 
-def _legend(figure: Figure, rows: pd.DataFrame) -> None:
+def _legend(figure: Figure, axes: Any, rows: pd.DataFrame) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    titles = dict(zip(rows["model"], rows["title"], strict=True))
+    titles: Sequence[tuple[str, str]] = list(dict.fromkeys(zip(rows["model"], rows["title"], strict=True)))
+    looks = styles([model for model, _ in titles])
     entries: list[Any] = [
         Patch(facecolor=FILLS.get(model, "white"), edgecolor="black", linewidth=0.9, label=title)
-        for model, title in titles.items()
+        for model, title in titles
     ]
     entries += [Line2D([], [], linestyle="", marker="o", markersize=3.5, color=looks[model]["color"],
                        label=f"{title}, each score") for model, title in titles]  # fmt: skip
