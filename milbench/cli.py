@@ -236,7 +236,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     for refused in filter(None, (outcome.refused for outcome in outcomes)):
         raise MilbenchError(refused)
     if any(outcome.left for outcome in outcomes):
-        return EXIT_INTERRUPTED
+        raise KeyboardInterrupt  # `main` says that the same command goes on
     if any(outcome.failed for outcome in outcomes):
         show_study.failures(console, outcomes)
         return EXIT_SOME_FAILED
