@@ -90,16 +90,18 @@ def _write_frames(contents: Contents, folder: Path) -> None:
 def _document(tables: Sequence[Table], drawn: Sequence[Path]) -> str:
     """A small LaTeX document with every table and figure, for a first look."""
     body = [rf"\input{{{table.name}}}" for table in tables]
-    body += [
-        rf"\clearpage\centering\includegraphics[width=0.9\textwidth,height=0.85\textheight,keepaspectratio]{{{path.name}}}\par"
-        for path in drawn
-        if path.suffix == ".pdf"
-    ]
+    body += [page_of(path.name) for path in drawn if path.suffix == ".pdf"]
     return "\n".join([
         r"\documentclass[a4paper,landscape]{article}", r"\usepackage[margin=1.5cm]{geometry}",
         r"\usepackage[utf8]{inputenc}", r"\usepackage{booktabs}", r"\usepackage{graphicx}", r"\begin{document}",
         *body, r"\end{document}", "",
     ])  # fmt: skip
+
+
+def page_of(figure: str) -> str:
+    """LaTeX of a page with the figure."""
+    size = r"width=0.9\textwidth,height=0.85\textheight,keepaspectratio"
+    return rf"\clearpage\centering\includegraphics[{size}]{{{figure}}}\par" + "\n"
 
 
 def _index(name: str, contents: Contents, tables: Sequence[Table], drawn: Sequence[Path]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from milbench.errors import StoreError
-from milbench.report import DRAWS, write_report
+from milbench.report import DRAWS, page_of, write_report
 from milbench.report.fig4 import experts_figure, tasks_figure
 from milbench.report.figures import EMPHASISED, save
 from milbench.report.table1 import table1
@@ -55,10 +55,16 @@ def write_study(study: StudyRuns, parts: Sequence[str], out: Path, *, draws: int
     index = write_report([study.main], out, draws=draws)
     with writing(out):
         drawn = [name for part in parts for name in _write_fig4(study, part, out)]
-        text = (out / "index.md").read_text()
-        links = "".join(f"\n![{name}]({name}.png)\n" for name in drawn)
-        write_atomically(out / "index.md", f"{text}{links}".encode())
+        _add(out / "index.md", "".join(f"\n![{name}]({name}.png)\n" for name in drawn))
+        _add(out / "report.tex", "".join(page_of(f"{name}.pdf") for name in drawn), before=r"\end{document}")
     return index
+
+
+def _add(path: Path, text: str, before: str = "") -> None:
+    """Put `text` at the end of the file, or before the last place of `before` in it."""
+    whole = path.read_text()
+    place = whole.rindex(before) if before else len(whole)
+    write_atomically(path, f"{whole[:place]}{text}{whole[place:]}".encode())
 
 
 def _write_table1(run: Run, out: Path) -> Path:
