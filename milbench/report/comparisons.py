@@ -97,6 +97,8 @@ def pareto(cohorts: pd.DataFrame, costs: pd.DataFrame, cost: str, title: str) ->
         return None
     if cost == "multiply_adds":  # ten single-task models look at a slide ten times
         both[cost] *= both["n_models_for_all_tasks"]
+    from matplotlib.ticker import LogLocator, NullLocator
+
     figure = blank_figure((7.6, 4.6))
     axes = figure.add_axes((0.1, 0.13, 0.6, 0.76))
     looks = styles(list(cohorts["model"]))
@@ -111,9 +113,9 @@ def pareto(cohorts: pd.DataFrame, costs: pd.DataFrame, cost: str, title: str) ->
                   markerfacecolor=look["color"] if row.model in set(front["model"]) else "white",
                   label=row.title, zorder=3)  # fmt: skip
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
-    axes.xaxis.set_minor_formatter(lambda value, _: scaled(value) if few_decades(axes.get_xlim()) else "")
-    axes.tick_params(axis="x", which="minor", labelsize=7)
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set(xlabel=COST_AXES[cost], ylabel="mean test AUROC, 95 % interval")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.92")
@@ -121,11 +123,6 @@ def pareto(cohorts: pd.DataFrame, costs: pd.DataFrame, cost: str, title: str) ->
     figure.legend(*axes.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.72, 0.5), frameon=False,
                   fontsize=9, title="filled: none beats it in both")  # fmt: skip
     return figure
-
-
-def few_decades(limits: tuple[float, float]) -> bool:
-    """Whether powers of ten alone would leave the axis with hardly a number."""
-    return bool(limits[1] / limits[0] < 30)
 
 
 def _beaten(row: pd.Series, all_rows: pd.DataFrame, cost: str) -> bool:
