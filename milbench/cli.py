@@ -28,6 +28,10 @@ COMMANDS = {
     "data": "inspect, check, pack, fetch, label, simulate and split cohorts",
 }
 
+ENGINE_FLAGS = (
+    "kind", "workers", "threads", "device", "gpus", "per_gpu", "address", "shard", "trial_timeout", "max_failures",
+)  # fmt: skip
+
 EXAMPLES = """examples:
   milbench run                                         nine models on the embedded digits, about 3 minutes
   milbench run --models amil m4 --cohort my-cohort/    your own features and labels
@@ -83,16 +87,32 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     running.add_argument(
         "--run", metavar="FOLDER", help="run folder (default: runs/ and a name made from what is compared)"
     )
-    running.add_argument("--workers", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
-    running.add_argument(
-        "--threads", type=int, help="threads in each process (default 1; changes the last digits on a CPU)"
-    )
-    running.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default auto)")
+    _add_engine_flags(parser)
     running.add_argument("--no-weights", action="store_true", help="do not keep the best weights")
     running.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
     running.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: runs/mlflow.db)")
     running.add_argument(
         "--resume", action="store_true", help="go on where the run stopped (always so; finished trials are kept)"
+    )
+
+
+def _add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    engine = parser.add_argument_group("where it runs (docs/scaling.md)")
+    engine.add_argument("--engine", metavar="NAME", dest="kind", help="loky = processes here (default), dask, slurm")
+    engine.add_argument("--workers", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
+    engine.add_argument(
+        "--threads", type=int, help="threads in each process (default 1; changes the last digits on a CPU)"
+    )
+    engine.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default auto)")
+    engine.add_argument("--gpus", metavar="WHICH", help="all, how many (2) or which (0,1): one worker a GPU")
+    engine.add_argument("--per-gpu", type=int, metavar="N", help="workers on each of --gpus (default 1)")
+    engine.add_argument("--address", metavar="URL", help="dask scheduler (default: a cluster of processes here)")
+    engine.add_argument("--shard", metavar="I/N", help="only this part of the plan, such as 2/4; see `milbench merge`")
+    engine.add_argument(
+        "--trial-timeout", type=float, metavar="SECONDS", help="stop a trial that takes longer and record it as failed"
+    )
+    engine.add_argument(
+        "--max-failures", type=int, metavar="N", help="give a model up when its first N trials on a dataset fail"
     )
 
 
@@ -171,7 +191,7 @@ def _run(options: argparse.Namespace) -> int:
         raise MilbenchError(outcome.refused)
     if outcome.left:
         return EXIT_INTERRUPTED
-    return EXIT_SOME_FAILED if outcome.failed else EXIT_OK
+    return EXIT_SOME_FAILED if outcome.failed or outcome.skipped else EXIT_OK
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -245,7 +265,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
     flags |= {key: _numbers(key, words) for key in ("folds", "seeds") if (words := getattr(options, key)) is not None}
     flags |= {"allow_missing": True} if options.allow_missing else {}
     flags |= {"keep_weights": False} if getattr(options, "no_weights", False) else {}
-    flags["engine"] = {k: v for k in ("workers", "threads", "device") if (v := getattr(options, k, None)) is not None}
+    flags["engine"] = {key: value for key in ENGINE_FLAGS if (value := getattr(options, key, None)) is not None}
     flags["tracking"] = {"enabled": False} if getattr(options, "no_tracking", False) else {}
     if getattr(options, "tracking_uri", None):
         flags["tracking"]["uri"] = options.tracking_uri

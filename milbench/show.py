@@ -47,7 +47,8 @@ def outcome(console: Console, result: Outcome) -> None:
         console.print(result_table(summary(score_table([run])), run.datasets))
         _line(console, "mean test AUROC over tasks ± standard deviation over folds and seeds (training variability, "
               "not a confidence interval); control tasks are left out")  # fmt: skip
-    parts = {"done": result.done, "done before": result.already, "failed": result.failed, "left": result.left}
+    parts = {"done": result.done, "done before": result.already, "failed": result.failed}
+    parts |= {"skipped (see --max-failures)": result.skipped, "left": result.left}
     _line(console, ", ".join(f"{count} trials {name}" for name, count in parts.items() if count))
     for failure in run.failures()[:MAX_WARNINGS]:
         _line(console, f"  failed: {failure['id']}: {failure['type']}: {failure['message']}")

@@ -9,6 +9,7 @@
         predictions.parquet  history.parquet  model.safetensors  trial.json (last, with checksums)
       failures/<key>.json        what went wrong, until the trial succeeds
       locks/<key>.lock           held by the process that computes the trial
+      claims/<key>.json          says which process that is
       partial/                   trials being written; a killed process leaves them to the next claim
 
 A trial's folder appears by one atomic rename. This module knows no training and reaches no torch.
@@ -31,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from filelock import FileLock, Timeout
 
+from milbench.claims import claimed
 from milbench.errors import StoreError
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
 PLAN, CONFIG, ENVIRONMENT, DATASETS = "plan.json", "run.yaml", "environment.json", "datasets.json"
 TRIAL = "trial.json"
-PARTIAL = "partial"
+PARTIAL, CLAIMS = "partial", "claims"
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,8 @@ class Run:
         try:
             for leftover in (self.path / PARTIAL).glob(f"{key}-*"):  # of a process that was killed while it wrote
                 shutil.rmtree(leftover, ignore_errors=True)
-            yield True
+            with claimed(self.path / CLAIMS, key):
+                yield True
         finally:
             lock.release()
 
