@@ -12,7 +12,8 @@ from milbench.cohort import Cohort
 from milbench.config import SAME_WITHIN_A_RUN, RunConfig, different_settings
 from milbench.datasets import all_datasets
 from milbench.engine import Interrupts, execute
-from milbench.engines.pools import PoolSettings, open_pool
+from milbench.engines.pools import open_pool
+from milbench.engines.settings import PoolSettings
 from milbench.engines.shards import Shard, dealt, parse_shard, write_shard
 from milbench.environment import describe_environment
 from milbench.errors import StoreError, UsageError
@@ -154,7 +155,7 @@ def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
     todo = [trial for trial in benchmark.trials if run.trial(trial.id) is None]
     _warn_of_changed_sources(benchmark, progress)
     passes = _passes(benchmark, todo, settings)
-    progress.begin(len(benchmark.trials), [(t.dataset, t.model) for t in todo], settings.workers, settings.place)
+    progress.begin(len(benchmark.trials), [(t.dataset, t.model) for t in todo], settings.width, settings.place)
     interrupts = Interrupts(progress.note)
     counts: dict[str, int] = {"done": 0, "already": len(benchmark.trials) - len(todo), "failed": 0, "skipped": 0}
     refused = ""

@@ -75,12 +75,20 @@ class Halt(Protocol):
     requested: bool
 
 
-def execute(passes: Sequence[Pass], pool: Pool, halt: Halt, *, max_failures: int = 0) -> Iterator[Status]:
+def execute(
+    passes: Sequence[Pass],
+    pool: Pool,
+    halt: Halt,
+    *,
+    max_failures: int = 0,
+    takes: Callable[[Job], bool] | None = None,
+) -> Iterator[Status]:
     """Status of every job as it ends; stops feeding when asked to halt or when a job is refused.
 
     Parameters
     ----------
     max_failures : a model whose first so many trials on a dataset all fail is given up; 0 = never.
+    takes : asked of every job before it starts; those declined are left to others, and nobody waits for them.
 
     Raises
     ------
@@ -90,22 +98,24 @@ def execute(passes: Sequence[Pass], pool: Pool, halt: Halt, *, max_failures: int
     while ledger.pending and not halt.requested:
         n_pending, n_kills = len(ledger.pending), ledger.kills.total()
         batch, alone = ledger.next_round()
-        for pass_, statuses in pool.run(_fed(batch, ledger, halt), alone=alone):
+        for pass_, statuses in pool.run(_fed(batch, ledger, halt, takes), alone=alone):
             for status in ledger.of_the_dead(pass_) if statuses is None else ledger.enter(statuses):
                 if status.state == "refused":
                     halt.requested = True
                 yield status
         yield from ledger.give_up()
         if (len(ledger.pending), ledger.kills.total()) == (n_pending, n_kills) and not halt.requested:
+            if takes:
+                return
             time.sleep(BUSY_WAIT_SECONDS)  # another milbench on this folder holds them
 
 
-def _fed(batch: Sequence[Pass], ledger: _Ledger, halt: Halt) -> Iterator[Pass]:
-    """Passes one by one, without the jobs of models that were given up, until asked to halt."""
+def _fed(batch: Sequence[Pass], ledger: _Ledger, halt: Halt, takes: Callable[[Job], bool] | None) -> Iterator[Pass]:
+    """Passes one by one, without the jobs that are declined or given up, until asked to halt."""
     for pass_ in batch:
         if halt.requested:
             return
-        jobs = tuple(job for job in pass_ if not ledger.is_hopeless(job))
+        jobs = tuple(job for job in pass_ if not ledger.is_hopeless(job) and (takes is None or takes(job)))
         if jobs:
             yield jobs
 

@@ -126,6 +126,10 @@ class Run:
         rows = [_read(path, json.loads) for path in (self.path / "failures").glob("*.json")]
         return sorted((row for row in rows if row["id"] in planned), key=lambda row: str(row["id"]))
 
+    def failure(self, key: str) -> dict[str, Any]:
+        """The recorded failure of one trial."""
+        return dict(_read(self.path / "failures" / f"{key}.json", json.loads))
+
     def split_file(self, dataset: str) -> Path:
         """Where the dataset's split table lies."""
         return self.path / "splits" / f"{dataset}.csv"

@@ -58,6 +58,14 @@ def hang_trace(pass_: Pass) -> str:
     return text if text.startswith(RANG) else ""
 
 
+def has_hung(pass_: Pass) -> bool:
+    """Whether an earlier try of the pass ended by the alarm, and nobody has booked it yet."""
+    try:
+        return _trace_file(pass_).read_text().startswith(RANG)
+    except OSError:
+        return False
+
+
 def end_overdue(pass_: Pass, trial_seconds: float) -> None:
     """End a child process that should have been ended by its own alarm."""
     for job in pass_:

@@ -21,7 +21,7 @@ from milbench.engines.task import compute
 
 if TYPE_CHECKING:
     from milbench.engine import Ended
-    from milbench.engines.pools import PoolSettings
+    from milbench.engines.settings import PoolSettings
     from milbench.worker import Pass
 
 TICK_SECONDS = 0.5

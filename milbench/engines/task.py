@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from milbench.engines.alarm import alarm
 
 if TYPE_CHECKING:
-    from milbench.engines.pools import PoolSettings
+    from milbench.engines.settings import PoolSettings
     from milbench.worker import Pass, Status
 
 
