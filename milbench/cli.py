@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from milbench.config import RunConfig
     from milbench.store import Run
 
+WATCH_SECONDS = 5.0
+
 EXIT_OK, EXIT_BAD_INPUT, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 2, 3, 130
 
 COMMANDS = {
     "run": "train and test what is not done yet, then print the table",
     "plan": "show what `run` would do: trials, slides, an estimate",
+    "status": "show what of a run is done, running, failed and left; also while it runs",
+    "merge": "put the run folders of shards together",
     "report": "write tables (LaTeX, CSV, Markdown) and figures of finished runs",
     "ui": "compare finished runs in the MLflow UI",
     "track": "publish a finished run to an MLflow server",
@@ -37,6 +41,7 @@ EXAMPLES = """examples:
   milbench run --models amil m4 --cohort my-cohort/    your own features and labels
   milbench run --datasets 'tcga-*' --data-root /data   the five cohorts of the M4 study
   milbench plan --datasets 'tcga-*' --data-root /data  what that would run
+  milbench run --shard 2/4                             a quarter of it on this machine; then `milbench merge`
   milbench report                                      tables and figures of the newest run
 """
 
@@ -139,6 +144,19 @@ def _add_plan_flags(parser: argparse.ArgumentParser) -> None:
                       help="any setting, such as trainer.epochs=2 or model.m4.experts=3")  # fmt: skip
 
 
+def _add_status_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run folder (default: the newest in runs/)")
+    parser.add_argument(
+        "--watch", action="store_true", help="look again every few seconds, until Ctrl-C or all is done"
+    )
+
+
+def _add_merge_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder for the whole; may hold a part of it already")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders of the same study")
+    parser.add_argument("--allow-missing-shards", action="store_true", help="merge what there is")
+
+
 def _add_report_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders (default: the newest in runs/)")
     parser.add_argument(
@@ -202,6 +220,34 @@ def _plan(options: argparse.Namespace) -> int:
 
     show.plan(Console(highlight=False), prepare(_config(options)))
     return EXIT_OK
+
+
+def _status(options: argparse.Namespace) -> int:
+    import time
+
+    from rich.console import Console
+
+    from milbench import show
+    from milbench.status import survey
+
+    run = _open(options.run) if options.run else _newest_run()
+    while True:
+        found = survey(run)
+        show.status(Console(highlight=False), run, found)
+        if not options.watch or not any(count.left or count.running for count in found.counts.values()):
+            return EXIT_OK
+        time.sleep(WATCH_SECONDS)
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from milbench import show
+    from milbench.merge import merge
+
+    merged = merge(options.out, options.runs, allow_missing_shards=options.allow_missing_shards)
+    show.merged(Console(highlight=False), merged)
+    return EXIT_SOME_FAILED if merged.left or merged.conflicts else EXIT_OK
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 PLAN, CONFIG, ENVIRONMENT, DATASETS = "plan.json", "run.yaml", "environment.json", "datasets.json"
 TRIAL = "trial.json"
+RUN_FORMAT = 1
+"""Raised when an older milbench could misread the folder; 0 = before folders said so, which reads the same."""
+
 PARTIAL, CLAIMS = "partial", "claims"
 
 
@@ -154,7 +157,7 @@ class Run:
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
             with FileLock(self.path / "locks" / "header.lock"):
                 write_atomically(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False).encode())
-                write_atomically(self.path / ENVIRONMENT, _json(environment))
+                write_atomically(self.path / ENVIRONMENT, _json({**environment, "run_format": RUN_FORMAT}))
                 known = json.loads((self.path / DATASETS).read_text()) if (self.path / DATASETS).exists() else {}
                 write_atomically(self.path / DATASETS, _json({**known, **datasets}))
                 write_atomically(self.path / PLAN, _json({**self.planned(), **plan}))
@@ -192,6 +195,26 @@ class Run:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
 
+    def adopt(self, trial: StoredTrial) -> None:
+        """Put another run's finished trial in place, byte for byte, by one rename; an intact one here stays.
+
+        Raises
+        ------
+        StoreError : the disk is full or the folder cannot be written.
+        """
+        if self.trial(trial.id) is not None:
+            return
+        with writing(self.path):
+            folder = self.path / PARTIAL / f"{trial.info['key']}-{uuid.uuid4().hex}"
+            try:
+                shutil.copytree(trial.path, folder)
+                for path in folder.iterdir():
+                    _sync(path)
+                _replace_folder(folder, self.path / "trials" / trial.id)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+
     def write_failure(self, key: str, record: Mapping[str, Any]) -> None:
         """Record why a trial failed; a failure never counts as done."""
         with writing(self.path):
@@ -225,14 +248,20 @@ def open_run(path: Path) -> Run:
 
     Raises
     ------
-    StoreError : there is no run there.
+    StoreError : there is no run there, or one of a newer format.
     """
     if not (path / CONFIG).is_file():
         near = sorted(p.parent.name for p in path.parent.glob(f"*/{CONFIG}")) if path.parent.is_dir() else []
         raise StoreError(
             f"{path} holds no run ({CONFIG} is missing). Runs in {path.parent}: {', '.join(near) or 'none'}."
         )
-    return Run(path)
+    run = Run(path)
+    if (path / ENVIRONMENT).exists() and run.environment.get("run_format", 0) > RUN_FORMAT:
+        raise StoreError(
+            f"{path} was written by milbench {run.environment.get('milbench', '?')}, whose run folders this version "
+            "cannot read. Update milbench, or choose another folder with --run."
+        )
+    return run
 
 
 @contextmanager

@@ -86,11 +86,3 @@ def missing_extra(package: str, extra: str) -> UsageError:
         f"--engine {extra} needs the package '{package}', which is not installed. "
         f"Install it with: python -m pip install 'milbench[{extra}]'."
     )
-
-
-def missing_extra(package: str, extra: str) -> UsageError:
-    """What to say where an optional package is not installed."""
-    return UsageError(
-        f"--engine {extra} needs the package '{package}', which is not installed. "
-        f"Install it with: python -m pip install 'milbench[{extra}]'."
-    )
