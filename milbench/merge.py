@@ -78,6 +78,13 @@ def _refuse_another_study(first: Run, other: Run) -> None:
                     f"{other.path} has another {what} of '{name}' than {first.path}. "
                     "Their numbers cannot stand in one table: run one of them again on the other's data."
                 )
+    theirs = other.planned()
+    for slot, trial_id in first.planned().items():
+        if theirs.get(slot, trial_id) != trial_id:
+            raise StoreError(
+                f"{other.path} and {first.path} planned two different trials for {slot} ({theirs[slot][-8:]} and "
+                f"{trial_id[-8:]}): another version of the model or of milbench. Run one of them again with the other's."
+            )
 
 
 def _one_plan(records: Sequence[tuple[Run, ShardRecord]]) -> list[ShardRecord]:
@@ -179,5 +186,5 @@ def _machines(every: Sequence[Run]) -> list[str]:
     for run in every[1:]:
         different = [key for key in SAME_OF_A_MACHINE if run.environment.get(key) != first.environment.get(key)]
         if different:
-            notes.append(f"{run.path} was computed with another {' and '.join(different)} than {first.path}.")
+            notes.append(f"{run.path} was computed with other {' and '.join(different)} than {first.path}.")
     return notes
