@@ -150,8 +150,8 @@ def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
     """
     run, config = benchmark.run, benchmark.config
     _refuse_other_settings(run, config)
-    _write_header(benchmark)
     settings = _pool_settings(benchmark)
+    _write_header(benchmark)
     todo = [trial for trial in benchmark.trials if run.trial(trial.id) is None]
     _warn_of_changed_sources(benchmark, progress)
     passes = _passes(benchmark, todo, settings)
@@ -160,10 +160,10 @@ def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
     counts: dict[str, int] = {"done": 0, "already": len(benchmark.trials) - len(todo), "failed": 0, "skipped": 0}
     refused = ""
     with (
-        _tracker(config, run, progress) as tracker,
         interrupts.installed(),
-        progress,
         open_pool(settings, interrupts) as pool,
+        _tracker(config, run, progress) as tracker,
+        progress,
     ):
         tracker.log_stored(run.trials())
         for status in execute(passes, pool, interrupts, max_failures=config.engine.max_failures):

@@ -60,9 +60,9 @@ def merge(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = Fals
     merged = Run(out)
     _write_header(merged, every, records)
     damaged, conflicts = _adopt(merged, runs)
-    left = sum(merged.trial(trial_id) is None for trial_id in merged.planned().values())
+    n_trials = len(merged.trials())
     notes = ([missing] if missing else []) + _machines(every)
-    return Merged(merged, len(merged.trials()), damaged, conflicts, left, tuple(notes))
+    return Merged(merged, n_trials, damaged, conflicts, len(merged.planned()) - n_trials, tuple(notes))
 
 
 def _refuse_another_study(first: Run, other: Run) -> None:

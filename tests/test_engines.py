@@ -151,7 +151,7 @@ def test_every_worker_gets_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_placing_a_worker_imports_no_torch() -> None:
-    code = "import sys, milbench.engines.loky; print('torch' in sys.modules)"
+    code = "import sys, milbench.engines.loky, milbench.engines.dask; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
@@ -184,7 +184,9 @@ def test_a_missing_extra_names_the_command_that_installs_it(
     milbench_here: Milbench, cohort_folder: Path, monkeypatch: pytest.MonkeyPatch, engine: str, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    result = milbench_here("run", "--cohort", str(cohort_folder), "--engine", engine, "--models", "amil")
+    result = milbench_here(
+        "run", "--cohort", str(cohort_folder), "--engine", engine, "--models", "amil", "--no-tracking"
+    )
     assert result.returncode == 2
     assert f"pip install 'milbench[{engine}]'" in result.stderr
 
@@ -205,7 +207,7 @@ def test_what_cannot_run_is_one_message(
 ) -> None:
     monkeypatch.delenv(gpus.VISIBLE, raising=False)
     monkeypatch.setenv("PATH", "/nowhere")
-    result = milbench_here("run", "--cohort", str(cohort_folder), "--models", "amil", *words)
+    result = milbench_here("run", "--cohort", str(cohort_folder), "--models", "amil", "--no-tracking", *words)
     assert result.returncode == 2, result.stdout + result.stderr
     assert message in result.stderr
 

@@ -51,9 +51,11 @@ def printed(number_of: str, text: str) -> int:
     return sum(int(n) for n in re.findall(rf"(\d+) trials {number_of}(?=,|$)", text, re.MULTILINE))
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 90) -> None:
+    """Return when `condition` holds; fail when the process is over before that, or the time."""
     deadline = time.monotonic() + seconds
     while not condition():
+        assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "nothing happened in time"
         time.sleep(0.02)
 
@@ -85,6 +87,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+TWO_LOCAL_JOBS = (
+    "--engine", "slurm", "--workers", "1", "--set", "engine.slurm.jobs=2", "engine.slurm.cluster=local",
+)  # fmt: skip
+
+
 def run_words(study: Path, *more: str) -> tuple[str, ...]:
     return ("run", "--run", "out", *WORDS, *more, "--cohort", str(study / "toy"))
 
@@ -96,7 +103,7 @@ def run_words(study: Path, *more: str) -> tuple[str, ...]:
 def test_a_dask_cluster_that_loses_a_worker_ends_with_the_same_bytes(study: Path, tmp_path: Path) -> None:
     process = start(tmp_path, *run_words(study, "--engine", "dask", "--workers", "2"))
     out = tmp_path / "out"
-    wait_for(lambda: n_done(out) >= 1 and claiming(out))
+    wait_for(lambda: n_done(out) >= 1 and claiming(out), process)
     os.kill(claiming(out)[0]["pid"], signal.SIGKILL)
     output = process.communicate(timeout=180)[0]
     assert process.returncode == 0, output
@@ -129,10 +136,9 @@ def test_a_running_dask_scheduler_can_be_joined(study: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_submitits_local_jobs_end_with_the_same_bytes_and_show_progress(study: Path, tmp_path: Path) -> None:
-    words = run_words(study, "--engine", "slurm", "--workers", "1", "--set", "engine.slurm.jobs=2")
-    process = start(tmp_path, *words, "engine.slurm.cluster=local")
+    process = start(tmp_path, *run_words(study, *TWO_LOCAL_JOBS))
     out = tmp_path / "out"
-    wait_for(lambda: n_done(out) >= 1)
+    wait_for(lambda: n_done(out) >= 1, process)
     status = subprocess.run(command("status", "out"), cwd=tmp_path, env=environment(), capture_output=True, text=True)
     output = process.communicate(timeout=180)[0]
     assert status.returncode == 0, status.stderr
@@ -144,10 +150,9 @@ def test_submitits_local_jobs_end_with_the_same_bytes_and_show_progress(study: P
 
 @pytest.mark.slow
 def test_a_slurm_job_that_dies_costs_only_what_it_had_in_flight(study: Path, tmp_path: Path) -> None:
-    words = run_words(study, "--engine", "slurm", "--workers", "1", "--set", "engine.slurm.jobs=2")
-    process = start(tmp_path, *words, "engine.slurm.cluster=local")
+    process = start(tmp_path, *run_words(study, *TWO_LOCAL_JOBS))
     out = tmp_path / "out"
-    wait_for(lambda: n_done(out) >= 1 and claiming(out))
+    wait_for(lambda: n_done(out) >= 1 and claiming(out), process)
     os.kill(claiming(out)[0]["pid"], signal.SIGKILL)
     output = process.communicate(timeout=180)[0]
     assert process.returncode == 0, output
@@ -191,7 +196,7 @@ def test_two_processes_on_one_folder_end_with_the_same_bytes_and_do_nothing_twic
 def test_a_worker_killed_by_sigkill_costs_nothing_but_time(study: Path, tmp_path: Path) -> None:
     process = start(tmp_path, *run_words(study, "--workers", "2"))
     out = tmp_path / "out"
-    wait_for(lambda: n_done(out) >= 1 and claiming(out))
+    wait_for(lambda: n_done(out) >= 1 and claiming(out), process)
     os.kill(claiming(out)[0]["pid"], signal.SIGKILL)
     output = process.communicate(timeout=180)[0]
     assert process.returncode == 0, output
@@ -358,7 +363,7 @@ def test_every_worker_sees_one_gpu_and_each_gpu_has_its_workers(
 def test_status_tells_who_is_at_work_while_a_run_goes_on(study: Path, tmp_path: Path, milbench_here: Milbench) -> None:
     process = start(tmp_path, *run_words(study, "--workers", "1", "--folds", "0-4"))
     out = tmp_path / "out"
-    wait_for(lambda: n_done(out) >= 1 and claiming(out))
+    wait_for(lambda: n_done(out) >= 1 and claiming(out), process)
     result = milbench_here("status", "out")
     process.kill()
     process.communicate()

@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 
 from milbench.engines.alarm import has_hung
 from milbench.engines.gpus import take_place
-from milbench.engines.settings import PoolSettings, missing_extra
+from milbench.engines.settings import PoolSettings
 from milbench.engines.task import compute
 from milbench.errors import MilbenchError, UsageError
 
@@ -87,12 +87,10 @@ def open_dask(settings: PoolSettings) -> Iterator[DaskPool]:
 
     Raises
     ------
-    UsageError : dask.distributed is not installed, or nothing answers at the address.
+    UsageError : nothing answers at the address.
     """
-    try:
-        import distributed
-    except ImportError as error:
-        raise missing_extra("distributed", "dask") from error
+    import distributed
+
     if settings.address:
         with _connected(distributed, settings.address) as client:
             yield DaskPool(client, settings)

@@ -62,15 +62,19 @@ class LokyPool:
             initargs=(here.gpu_places,),
             env=dict.fromkeys(THREAD_SETTINGS, str(here.threads)),
         )
-        while True:
+
+        def fill() -> None:
             for pass_ in islice(passes, width - len(flying)):
                 flying[executor.submit(compute, pass_, here)] = pass_
-            if not flying:
-                return
+
+        fill()
+        while flying:
             ended, _ = wait(flying, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
             for future in ended:
                 statuses = future.result()
-                yield flying.pop(future), statuses
+                pass_ = flying.pop(future)
+                fill()  # first, so that the worker does not wait while the result is booked
+                yield pass_, statuses
             if here.trial_seconds:
                 for pass_ in flying.values():
                     end_overdue(pass_, here.trial_seconds)

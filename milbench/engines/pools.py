@@ -19,7 +19,7 @@ def open_pool(settings: PoolSettings, interrupts: Interrupts) -> Iterator[Pool]:
 
     Raises
     ------
-    UsageError : its package is not installed, or its cluster cannot be reached.
+    UsageError : its cluster cannot be reached.
     """
     if settings.kind == "dask":
         from milbench.engines.dask import open_dask

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from milbench.engines.gpus import places
 from milbench.errors import UsageError
 from milbench.machine import resolve_device, usable_cores
+
+EXTRAS = {"dask": "distributed", "slurm": "submitit"}
+"""Package that an engine needs, installed by the extra of the engine's name."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,14 @@ class PoolSettings:
 
         Raises
         ------
-        UsageError : a device or GPU that is not here; settings that do not go together.
+        UsageError : a device, GPU or package that is not here; settings that do not go together.
         """
+        package = EXTRAS.get(self.kind)
+        if package and find_spec(package) is None:
+            raise UsageError(
+                f"--engine {self.kind} needs the package '{package}', which is not installed. "
+                f"Install it with: python -m pip install 'milbench[{self.kind}]'."
+            )
         if self.kind == "slurm" or self.address:
             return self._elsewhere()
         device = resolve_device(self.device)
@@ -78,11 +88,3 @@ def _n_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
-
-
-def missing_extra(package: str, extra: str) -> UsageError:
-    """What to say where an optional package is not installed."""
-    return UsageError(
-        f"--engine {extra} needs the package '{package}', which is not installed. "
-        f"Install it with: python -m pip install 'milbench[{extra}]'."
-    )

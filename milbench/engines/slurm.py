@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from milbench.claims import is_alive, read_claim
 from milbench.engine import execute
 from milbench.engines.loky import LokyPool
-from milbench.engines.settings import PoolSettings, missing_extra
+from milbench.engines.settings import PoolSettings
 from milbench.engines.slurm_settings import make_executor
 from milbench.errors import MilbenchError
 from milbench.machine import resolve_device
@@ -52,10 +52,6 @@ class SlurmPool:
     """SLURM jobs, submitted anew for every round of the engine."""
 
     def __init__(self, settings: PoolSettings, interrupts: Interrupts) -> None:
-        try:
-            import submitit  # noqa: F401 - asked for before anything is written
-        except ImportError as error:
-            raise missing_extra("submitit", "slurm") from error
         self.settings, self.interrupts = settings, interrupts
         self.folder = settings.run / FOLDER
         self.folder.mkdir(exist_ok=True)
