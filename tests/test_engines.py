@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -15,11 +16,13 @@ from conftest import Milbench
 from test_plan import TRIAL
 
 from milbench import claims
-from milbench.engine import Ended, execute
-from milbench.engines import gpus
+from milbench.engine import Ended, Interrupts, execute
+from milbench.engines import gpus, slurm
+from milbench.engines.settings import PoolSettings
 from milbench.engines.shards import Shard, dealt, parse_shard
+from milbench.engines.slurm import SlurmPool
 from milbench.engines.slurm_settings import minutes
-from milbench.errors import UsageError
+from milbench.errors import MilbenchError, UsageError
 from milbench.plan import Trial
 from milbench.source import CohortSource
 from milbench.store import Run
@@ -210,6 +213,56 @@ def test_what_cannot_run_is_one_message(
     result = milbench_here("run", "--cohort", str(cohort_folder), "--models", "amil", "--no-tracking", *words)
     assert result.returncode == 2, result.stdout + result.stderr
     assert message in result.stderr
+
+
+class EndedJob:
+    """A SLURM job that is over and left nothing behind but its log."""
+
+    state = "FAILED"
+
+    def done(self) -> bool:
+        return True
+
+    def exception(self) -> Exception:
+        return RuntimeError("the node is gone")
+
+    def stderr(self) -> str:
+        return "first line\nslurmstepd: error"
+
+
+class Submits:
+    """Stands for submitit: its one job claims `job` on another host, if there is one, and dies."""
+
+    def __init__(self, job: Job | None) -> None:
+        self.job = job
+
+    def map_array(self, *_: object) -> list[EndedJob]:
+        if self.job:
+            with claims.claimed(self.job.run / "claims", self.job.trial.key):
+                path = self.job.run / "claims" / f"{self.job.trial.key}.json"
+                text = path.read_text()
+            path.write_text(json.dumps({**json.loads(text), "host": "node7"}))
+        return [EndedJob()]
+
+
+def slurm_pool(monkeypatch: pytest.MonkeyPatch, run: Path, job: Job | None) -> SlurmPool:
+    monkeypatch.setattr(slurm, "make_executor", lambda *_: Submits(job))
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(claims, "SILENT_SECONDS", 0.2)
+    return SlurmPool(PoolSettings(run, kind="slurm"), Interrupts(print))
+
+
+def test_a_trial_whose_slurm_node_died_comes_under_suspicion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = passes(tmp_path, 1, 1)
+    pool = slurm_pool(monkeypatch, tmp_path / "run", first[0])
+    assert list(pool.run(iter([first, second]), alone=False)) == [(first, None)]
+    assert not list((tmp_path / "run" / "claims").iterdir())
+
+
+def test_slurm_jobs_that_end_without_a_trial_show_their_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (only,) = passes(tmp_path, 1)
+    with pytest.raises(MilbenchError, match="without a single trial: slurmstepd: error"):
+        list(slurm_pool(monkeypatch, tmp_path / "run", None).run(iter([only]), alone=False))
 
 
 # ---- claims --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from milbench import claims
 from milbench.claims import is_alive, read_claim
 from milbench.engine import execute
 from milbench.engines.loky import LokyPool
@@ -88,12 +89,19 @@ class SlurmPool:
                 stop.requested = True
                 _cancel([job for job in jobs if job.state == "PENDING"])
             time.sleep(POLL_SECONDS)
+        self._wait_for_silence(watched)
         dead = watched.dead()
         yield from (((job,), None) for job in dead)
         for message in filter(None, (_message(job) for job in jobs)):
             yield from watched.refused(message)
         if not ended and not dead and not self.interrupts.requested:
             raise MilbenchError(f"the SLURM jobs ended without a single trial: {_log(jobs[0])} (logs: {self.folder})")
+
+    def _wait_for_silence(self, watched: _Watched) -> None:
+        """Until it is certain that whoever claims a trial on another host is dead, or is another milbench."""
+        deadline = time.monotonic() + claims.SILENT_SECONDS + POLL_SECONDS
+        while watched.claimed_elsewhere() and time.monotonic() < deadline and not self.interrupts.requested:
+            time.sleep(POLL_SECONDS)
 
 
 class _Watched:
@@ -119,6 +127,10 @@ class _Watched:
             record = run.failure(job.trial.key)
             return Status(job, "failed", 0.0, f"{record['type']}: {record['message']}")
         return None
+
+    def claimed_elsewhere(self) -> bool:
+        """Whether a trial is claimed by a living process, as far as its last heartbeat tells."""
+        return any(not _is_unclaimed(job) and not _is_abandoned(job) for job in self.left.values())
 
     def dead(self) -> list[Job]:
         """Trials whose process is gone; their claims are cleared away, so that they can be tried again."""
