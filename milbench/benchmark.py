@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from milbench.cohort import Cohort
-from milbench.config import RunConfig
+from milbench.config import SAME_WITHIN_A_RUN, RunConfig, different_settings
 from milbench.datasets import all_datasets
 from milbench.engine import Interrupts, execute
+from milbench.engines.pools import open_pool
+from milbench.engines.settings import PoolSettings
+from milbench.engines.shards import Shard, dealt, parse_shard, write_shard
 from milbench.environment import describe_environment
 from milbench.errors import StoreError, UsageError
 from milbench.models import MILModel
-from milbench.plan import PlanRequest, Trial, canonical_json, make_plan
+from milbench.plan import PlanRequest, Trial, canonical_json, make_plan, together
 from milbench.progress import Progress
 from milbench.registry import load_models, select
 from milbench.source import CohortSource
 from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
-from milbench.store import Run, StoredTrial, write_atomically, writing
+from milbench.store import Run, StoredTrial, open_run, write_atomically, writing
 from milbench.tracking import Tracker, default_uri
-from milbench.worker import Job, Status, cache_bytes
+from milbench.worker import Job, Pass, Status
 
 RUNS = Path("runs")
-
-SAME_WITHIN_A_RUN = ("protocol", "splits", "tasks", "trainer", "model", "allow_missing")
-"""Settings that must not differ inside one run folder: its tables compare like with like."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All that is decided before anything trains."""
+    """All that is decided before anything trains.
+
+    `trials` are those of `shard` where there is one, out of `whole_plan`.
+    """
 
     config: RunConfig
     models: Mapping[str, type[MILModel]]
@@ -53,6 +53,8 @@ class Benchmark:
     entries: Sequence[Entry]
     trials: Sequence[Trial]
     run: Run
+    shard: Shard | None = None
+    whole_plan: Sequence[Trial] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Outcome:
     ----------
     run : the run on disk.
     done, already, failed : numbers of trials; `already` were finished before.
+    skipped : trials of models that were given up (`engine.max_failures`).
     left : trials that an interrupt left undone.
     refused : message of the bad input that stopped the run; empty if none did.
     """
@@ -71,6 +74,7 @@ class Outcome:
     done: int
     already: int
     failed: int
+    skipped: int
     left: int
     refused: str
 
@@ -88,10 +92,11 @@ def prepare(config: RunConfig) -> Benchmark:
     entries = _of_tasks([_entry(source, config) for source in _sources(config)], config.tasks)
     _refuse_two_of_one_name(entries)
     request = PlanRequest(config.protocol, config.folds or None, config.seeds, config.trainer, config.model)
-    trials = make_plan(models, [(entry.cohort, entry.split) for entry in entries], request)
-    return Benchmark(
-        config, models, list(known), entries, trials, Run(run_folder(config, [e.cohort.name for e in entries]))
-    )
+    plan = make_plan(models, [(entry.cohort, entry.split) for entry in entries], request)
+    shard = parse_shard(config.engine.shard)
+    trials = [trial for pass_ in dealt(together(plan), shard) for trial in pass_] if shard else plan
+    run = Run(run_folder(config, [entry.cohort.name for entry in entries]))
+    return Benchmark(config, models, list(known), entries, trials, run, shard, plan)
 
 
 def _sources(config: RunConfig) -> list[CohortSource]:
@@ -154,7 +159,8 @@ def run_folder(config: RunConfig, cohorts: Sequence[str]) -> Path:
     name = "+".join(cohorts) if len(cohorts) <= 3 else f"{cohorts[0]}+{len(cohorts) - 1}-more"
     if changed or len(cohorts) > 3:
         name += "-" + hashlib.sha256(canonical_json([changed, list(cohorts)]).encode()).hexdigest()[:6]
-    return RUNS / name
+    shard = parse_shard(config.engine.shard)
+    return RUNS / (f"{name}-shard-{shard.file_name}" if shard else name)
 
 
 def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
@@ -167,19 +173,23 @@ def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
     """
     run, config = benchmark.run, benchmark.config
     _refuse_other_settings(run, config)
+    settings = _pool_settings(benchmark)
     _write_header(benchmark)
-    device = resolve_device(config.engine.device)
-    workers = config.engine.workers or (1 if device.startswith("cuda") else usable_cores())
     todo = [trial for trial in benchmark.trials if run.trial(trial.id) is None]
     _warn_of_changed_sources(benchmark, progress)
-    jobs = _jobs(benchmark, todo, workers, device)
-    progress.begin(len(benchmark.trials), [(trial.dataset, trial.model) for trial in todo], workers, device)
+    passes = _passes(benchmark, todo, settings)
+    progress.begin(len(benchmark.trials), [(t.dataset, t.model) for t in todo], settings.width, settings.place)
     interrupts = Interrupts(progress.note)
-    counts: dict[str, int] = {"done": 0, "already": len(benchmark.trials) - len(todo), "failed": 0}
+    counts: dict[str, int] = {"done": 0, "already": len(benchmark.trials) - len(todo), "failed": 0, "skipped": 0}
     refused = ""
-    with _tracker(config, run, progress) as tracker, interrupts.installed(), progress:
+    with (
+        interrupts.installed(),
+        open_pool(settings, interrupts) as pool,
+        _tracker(config, run, progress) as tracker,
+        progress,
+    ):
         tracker.log_stored(run.trials())
-        for status in execute(jobs, workers, interrupts):
+        for status in execute(passes, pool, interrupts, max_failures=config.engine.max_failures):
             progress.advance(status)
             if status.state == "refused":
                 refused = status.message
@@ -187,17 +197,15 @@ def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
             counts[status.state] += 1
             _track(tracker, run, status)
     left = len(benchmark.trials) - sum(counts.values())
-    return Outcome(run, counts["done"], counts["already"], counts["failed"], left, refused)
+    return Outcome(run, **counts, left=left, refused=refused)
 
 
 def _refuse_other_settings(run: Run, config: RunConfig) -> None:
     if not (run.path / "run.yaml").exists():
         return
-    # a run of an older version lacks newer settings: it ran with what is their default
-    mine, theirs = config.as_dict(), {**RunConfig().as_dict(), **run.config}
-    different = [key for key in SAME_WITHIN_A_RUN if canonical_json(mine[key]) != canonical_json(theirs[key])]
-    if different:
-        lines = "; ".join(f"{key}: {theirs[key]!r} there, {mine[key]!r} now" for key in different)
+    mine, theirs = config.as_dict(), open_run(run.path).config
+    if different := different_settings(mine, theirs):
+        lines = "; ".join(f"{key}: {theirs.get(key)!r} there, {mine[key]!r} now" for key in different)
         raise StoreError(f"{run.path} holds a run with other settings ({lines}). Choose another folder with --run.")
 
 
@@ -212,6 +220,8 @@ def _write_header(benchmark: Benchmark) -> None:
             labels = cohort.slides[["slide_id", "patient_id", *cohort.tasks]]
             _write_if_new(run.split_file(cohort.name), entry.split.to_csv())
             _write_if_new(run.label_file(cohort.name), labels.to_csv(index=False, lineterminator="\n"))
+    if benchmark.shard:
+        write_shard(run, benchmark.shard, benchmark.whole_plan, benchmark.trials)
 
 
 def _write_if_new(path: Path, text: str) -> None:
@@ -244,23 +254,40 @@ def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _jobs(benchmark: Benchmark, todo: Sequence[Trial], workers: int, device: str) -> list[Job]:
+def _pool_settings(benchmark: Benchmark) -> PoolSettings:
+    engine = benchmark.config.engine
+    return PoolSettings(
+        kind=engine.kind,
+        workers=engine.workers,
+        threads=engine.threads,
+        device=engine.device,
+        gpus=engine.gpus,
+        per_gpu=engine.per_gpu,
+        address=engine.address,
+        slurm=engine.slurm,
+        trial_seconds=engine.trial_timeout,
+        max_failures=engine.max_failures,
+        run=benchmark.run.path.absolute(),
+    ).settled()
+
+
+def _passes(benchmark: Benchmark, todo: Sequence[Trial], settings: PoolSettings) -> list[Pass]:
     source_of = {entry.cohort.name: entry.source for entry in benchmark.entries}
-    config, budget = benchmark.config, cache_bytes(workers)
+    config = benchmark.config
     plugins = tuple(Path(plugin).absolute() for plugin in config.plugins)
-    return [
-        Job(
-            run=benchmark.run.path.absolute(),
+
+    def job(trial: Trial) -> Job:
+        return Job(
+            run=settings.run,
             trial=trial,
             source=source_of[trial.dataset],
             plugins=plugins,
             threads=config.engine.threads,
-            device=device,
+            device=settings.device,
             keep_weights=config.keep_weights,
-            cache_bytes=budget,
         )
-        for trial in todo
-    ]
+
+    return [tuple(job(trial) for trial in trials) for trials in together(todo)]
 
 
 def _warn_of_changed_sources(benchmark: Benchmark, progress: Progress) -> None:
@@ -287,27 +314,3 @@ def _track(tracker: Tracker, run: Run, status: Status) -> None:
     stored: StoredTrial | None = run.trial(status.job.trial.id)
     if stored is not None:
         tracker.log_trial(stored)
-
-
-def resolve_device(asked: str) -> str:
-    """ "cuda" or "cpu" for "auto", else what was asked for.
-
-    Raises
-    ------
-    UsageError : no such device here.
-    """
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=asked)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"device '{asked}' cannot be used here ({reason}). Use --device auto or --device cpu."
-        ) from error
-    return asked
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: a SLURM job or container may own fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

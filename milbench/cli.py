@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from milbench.reproduce import Request
     from milbench.store import Run
 
+WATCH_SECONDS = 5.0
+
 EXIT_OK, EXIT_BAD_INPUT, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 2, 3, 130
 
 COMMANDS = {
     "run": "train and test what is not done yet, then print the table",
     "plan": "show what `run` would do: trials, slides, an estimate",
     "reproduce": "train what tables and figures of the M4 study need, then write them",
+    "status": "show what of a run is done, running, failed and left; also while it runs",
+    "merge": "put the run folders of shards together",
     "report": "write tables (LaTeX, CSV, Markdown) and figures of finished runs",
     "ui": "compare finished runs in the MLflow UI",
     "track": "publish a finished run to an MLflow server",
@@ -30,12 +34,17 @@ COMMANDS = {
     "data": "inspect, check, pack, fetch, label, simulate and split cohorts",
 }
 
+ENGINE_FLAGS = (
+    "kind", "workers", "threads", "device", "gpus", "per_gpu", "address", "shard", "trial_timeout", "max_failures",
+)  # fmt: skip
+
 EXAMPLES = """examples:
   milbench run                                         nine models on the embedded digits, about 3 minutes
   milbench run --models amil m4 --cohort my-cohort/    your own features and labels
   milbench run --datasets 'tcga-*' --data-root /data   the five cohorts of the M4 study
   milbench plan --datasets 'tcga-*' --data-root /data  what that would run
   milbench reproduce m4 --data-root /data              all tables and figures of the M4 study
+  milbench run --shard 2/4                             a quarter of it on this machine; then `milbench merge`
   milbench report                                      tables and figures of the newest run
 """
 
@@ -86,16 +95,32 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     running.add_argument(
         "--run", metavar="FOLDER", help="run folder (default: runs/ and a name made from what is compared)"
     )
-    running.add_argument("--workers", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
-    running.add_argument(
-        "--threads", type=int, help="threads in each process (default 1; changes the last digits on a CPU)"
-    )
-    running.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default auto)")
+    _add_engine_flags(parser)
     running.add_argument("--no-weights", action="store_true", help="do not keep the best weights")
     running.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
     running.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: runs/mlflow.db)")
     running.add_argument(
         "--resume", action="store_true", help="go on where the run stopped (always so; finished trials are kept)"
+    )
+
+
+def _add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    engine = parser.add_argument_group("where it runs (docs/scaling.md)")
+    engine.add_argument("--engine", metavar="NAME", dest="kind", help="loky = processes here (default), dask, slurm")
+    engine.add_argument("--workers", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
+    engine.add_argument(
+        "--threads", type=int, help="threads in each process (default 1; changes the last digits on a CPU)"
+    )
+    engine.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default auto)")
+    engine.add_argument("--gpus", metavar="WHICH", help="all, how many (2) or which (0,1): one worker a GPU")
+    engine.add_argument("--per-gpu", type=int, metavar="N", help="workers on each of --gpus (default 1)")
+    engine.add_argument("--address", metavar="URL", help="dask scheduler (default: a cluster of processes here)")
+    engine.add_argument("--shard", metavar="I/N", help="only this part of the plan, such as 2/4; see `milbench merge`")
+    engine.add_argument(
+        "--trial-timeout", type=float, metavar="SECONDS", help="stop a trial that takes longer and record it as failed"
+    )
+    engine.add_argument(
+        "--max-failures", type=int, metavar="N", help="give a model up when its first N trials on a dataset fail"
     )
 
 
@@ -141,6 +166,19 @@ def _add_reproduce_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-missing", action="store_true", help="skip slides without features or label, and count them"
     )
+
+
+def _add_status_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run folder (default: the newest in runs/)")
+    parser.add_argument(
+        "--watch", action="store_true", help="look again every few seconds, until Ctrl-C or all is done"
+    )
+
+
+def _add_merge_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder for the whole; may hold a part of it already")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders of the same study")
+    parser.add_argument("--allow-missing-shards", action="store_true", help="merge what there is")
 
 
 def _add_report_flags(parser: argparse.ArgumentParser) -> None:
@@ -206,7 +244,7 @@ def _run(options: argparse.Namespace) -> int:
         raise MilbenchError(outcome.refused)
     if outcome.left:
         return EXIT_INTERRUPTED
-    return EXIT_SOME_FAILED if outcome.failed else EXIT_OK
+    return EXIT_SOME_FAILED if outcome.failed or outcome.skipped else EXIT_OK
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -260,6 +298,34 @@ def _study_request(options: argparse.Namespace) -> Request:
         tracking=not options.no_tracking,
         allow_missing=options.allow_missing,
     )
+
+
+def _status(options: argparse.Namespace) -> int:
+    import time
+
+    from rich.console import Console
+
+    from milbench import show
+    from milbench.status import survey
+
+    run = _open(options.run) if options.run else _newest_run()
+    while True:
+        found = survey(run)
+        show.status(Console(highlight=False), run, found)
+        if not options.watch or not any(count.left or count.running for count in found.counts.values()):
+            return EXIT_OK
+        time.sleep(WATCH_SECONDS)
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from milbench import show
+    from milbench.merge import merge
+
+    merged = merge(options.out, options.runs, allow_missing_shards=options.allow_missing_shards)
+    show.merged(Console(highlight=False), merged)
+    return EXIT_SOME_FAILED if merged.left or merged.conflicts else EXIT_OK
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -352,7 +418,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
     flags |= {key: _numbers(key, words) for key in ("folds", "seeds") if (words := getattr(options, key)) is not None}
     flags |= {"allow_missing": True} if options.allow_missing else {}
     flags |= {"keep_weights": False} if getattr(options, "no_weights", False) else {}
-    flags["engine"] = {k: v for k in ("workers", "threads", "device") if (v := getattr(options, k, None)) is not None}
+    flags["engine"] = {key: value for key in ENGINE_FLAGS if (value := getattr(options, key, None)) is not None}
     flags["tracking"] = {"enabled": False} if getattr(options, "no_tracking", False) else {}
     if getattr(options, "tracking_uri", None):
         flags["tracking"]["uri"] = options.tracking_uri

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -20,14 +21,30 @@ class EngineConfig:
 
     Attributes
     ----------
-    workers : processes; 0 = one a core on a CPU, one on a GPU.
+    kind : "loky" (processes on this machine), "dask" or "slurm".
+    workers : processes; 0 = one a core on a CPU, one on a GPU, one a place with `gpus`.
     threads : threads inside each process; more than one may change the last digits of results on a CPU.
     device : "auto", "cpu", "cuda" or "cuda:1".
+    gpus : "all", how many ("2") or which ("0,1"): one worker a GPU, which sees no other; "" = no placement.
+    per_gpu : workers on each of these GPUs.
+    address : of a running dask scheduler; "" = a cluster of `workers` processes on this machine.
+    slurm : settings of SLURM jobs; see docs/scaling.md.
+    shard : "2/4" = the second of four parts of the plan; "" = the whole.
+    trial_timeout : seconds after which a trial counts as hanging; 0 = never.
+    max_failures : a model whose first so many trials on a dataset fail is given up; 0 = never.
     """
 
+    kind: str = "loky"
     workers: int = 0
     threads: int = 1
     device: str = "auto"
+    gpus: str = ""
+    per_gpu: int = 1
+    address: str = ""
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+    shard: str = ""
+    trial_timeout: float = 0.0
+    max_failures: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,22 @@ DEFAULT_DATASET = "digits"
 SECTIONS: dict[str, type[EngineConfig] | type[TrackingConfig]] = {"engine": EngineConfig, "tracking": TrackingConfig}
 
 
-LOWEST = {"workers": 0, "threads": 1}
+LOWEST = {"workers": 0, "threads": 1, "per_gpu": 1, "trial_timeout": 0, "max_failures": 0}
+ENGINES = ("loky", "dask", "slurm")
+
+SAME_WITHIN_A_RUN = ("protocol", "splits", "tasks", "trainer", "model", "allow_missing")
+"""Settings that must not differ inside one run folder: its tables compare like with like."""
+
+
+def different_settings(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Settings that keep two runs out of one folder; one that an older run.yaml lacks has its default."""
+    defaults = RunConfig().as_dict()
+    pairs = {key: (mine.get(key, defaults[key]), theirs.get(key, defaults[key])) for key in SAME_WITHIN_A_RUN}
+    return [
+        key
+        for key, (here, there) in pairs.items()
+        if json.dumps(here, sort_keys=True) != json.dumps(there, sort_keys=True)
+    ]
 
 
 def make_config(path: Path | None, assignments: Iterable[str], flags: Mapping[str, Any]) -> RunConfig:
@@ -134,10 +166,11 @@ def _from_assignment(assignment: str) -> dict[str, Any]:
     if not equals or not key:
         raise UsageError(f"--set takes key=value, for example trainer.epochs=2; got '{assignment}'.")
     try:
-        value: Any = yaml.safe_load(text)
+        # SLURM reads its own notations; YAML would make seconds of a time such as 24:00:00
+        value: Any = text if key.startswith("engine.slurm.") else yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UsageError(f"--set {assignment}: the value is not valid YAML ({error}).") from error
-    if isinstance(value, str):  # YAML reads 1e-3 as text, because it wants 1.0e-3
+    if isinstance(value, str) and not key.startswith("engine."):  # YAML reads 1e-3 as text, because it wants 1.0e-3
         with suppress(ValueError):
             value = float(value)
     for part in reversed(key.split(".")):
@@ -168,16 +201,25 @@ def _section(name: str, kind: type[Any], values: Any) -> Any:
         raise UsageError(
             f"{name} must be a section with keys {', '.join(f.name for f in fields(kind))}; got {values!r}."
         )
-    defaults = kind()
-    for key, value in values.items():
+    for key in values:
         if key not in {f.name for f in fields(kind)}:
             raise unknown_name(f"key in section '{name}'", key, (f.name for f in fields(kind)))
-        expected = type(getattr(defaults, key))
-        if type(value) is not expected:
-            raise UsageError(f"{name}.{key} is {value!r}; expected a value of type {expected.__name__}.")
-        if key in LOWEST and value < LOWEST[key]:
-            raise UsageError(f"{name}.{key} is {value}; the least is {LOWEST[key]}.")
-    return kind(**values)
+    defaults = kind()
+    return kind(**{key: _in_section(name, key, value, getattr(defaults, key)) for key, value in values.items()})
+
+
+def _in_section(name: str, key: str, value: Any, default: Any) -> Any:
+    """`value` as the type that the section's default has."""
+    expected = type(default)
+    if type(value) is int and (expected is float or key == "gpus"):  # `trial_timeout: 60`, `gpus: 2`
+        value = expected(value)
+    if type(value) is not expected:
+        raise UsageError(f"{name}.{key} is {value!r}; expected a value of type {expected.__name__}.")
+    if key in LOWEST and value < LOWEST[key]:
+        raise UsageError(f"{name}.{key} is {value}; the least is {LOWEST[key]}.")
+    if key == "kind" and value not in ENGINES:
+        raise unknown_name("engine", value, ENGINES)
+    return value
 
 
 def _value(key: str, value: Any) -> Any:

@@ -1,8 +1,8 @@
-"""Engine: runs jobs in processes and survives what they do. The only module that knows processes.
+"""Engine: runs passes on a pool of processes and survives what they do. Knows trials, not where they run.
 
-joblib's loky workers compute and write; this process only feeds them and watches. When a worker is killed
-(out of memory, a crash in native code) loky gives up the whole pool: the jobs that were in flight are then
-tried again alone, one at a time, and recorded as failed if they kill their worker twice.
+A pool (`milbench.engines`: loky, dask or SLURM) computes and writes; this process feeds it and watches. Where
+a process dies (out of memory, a crash in native code), its pass is divided and its trials are tried again alone,
+one at a time; one that kills its process twice, or hangs past its time, is recorded as failed.
 """
 
 from __future__ import annotations
@@ -14,26 +14,32 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import Protocol
 
-from joblib import Parallel, delayed
-from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import BrokenProcessPool
-
+from milbench.engines.alarm import hang_trace
 from milbench.errors import MilbenchError
 from milbench.store import Run
-from milbench.worker import Job, Status, failure_record, run_job
+from milbench.worker import Job, Pass, Status, failure_record
 
 MAX_KILLS = 2
 """Kills of its worker after which a job counts as failed."""
 
-ALONE = 2
-"""Pool size for a suspect that runs alone: joblib would run a pool of one in this process."""
-
 BUSY_WAIT_SECONDS = 0.5
+
+Ended = tuple[Pass, list[Status] | None]
+"""A pass and what became of its jobs; None where its process died."""
 
 
 class WorkerKilledError(MilbenchError):
     """A trial's process died without a word."""
+
+
+class Pool(Protocol):
+    """Somewhere to run passes."""
+
+    def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
+        """Each pass as it ends, drawing the next only when there is room; `alone` runs one at a time."""
+        ...
 
 
 class Interrupts:
@@ -63,68 +69,129 @@ class Interrupts:
                 signal.signal(number, handler)
 
 
-def execute(jobs: Sequence[Job], workers: int, interrupts: Interrupts) -> Iterator[Status]:
-    """Status of every job as it ends; stops feeding when interrupted or when a job is refused.
+class Halt(Protocol):
+    """Whoever may ask to stop: `Interrupts`, or a file between machines."""
+
+    requested: bool
+
+
+def execute(
+    passes: Sequence[Pass],
+    pool: Pool,
+    halt: Halt,
+    *,
+    max_failures: int = 0,
+    takes: Callable[[Job], bool] | None = None,
+) -> Iterator[Status]:
+    """Status of every job as it ends; stops feeding when asked to halt or when a job is refused.
+
+    Parameters
+    ----------
+    max_failures : a model whose first so many trials on a dataset all fail is given up; 0 = never.
+    takes : asked of every job before it starts; those declined are left to others, and nobody waits for them.
 
     Raises
     ------
     KeyboardInterrupt : stopped at once; finished trials are on disk.
     """
-    pending = {job.trial.key: job for job in jobs}
-    kills: Counter[str] = Counter()
-    while pending and not interrupts.requested:
-        unsuspected = [job for key, job in pending.items() if not kills[key]]
-        batch = unsuspected or list(pending.values())[:1]
-        in_flight: set[str] = set()
-        try:
-            for status in _run(_fed(batch, in_flight, interrupts), workers if unsuspected else ALONE):
-                in_flight.discard(status.job.trial.key)
-                if status.state == "busy":
-                    continue
-                del pending[status.job.trial.key]
-                yield status
+    ledger = _Ledger(passes, max_failures)
+    while ledger.pending and not halt.requested:
+        n_pending, n_kills = len(ledger.pending), ledger.kills.total()
+        batch, alone = ledger.next_round()
+        for pass_, statuses in pool.run(_fed(batch, ledger, halt, takes), alone=alone):
+            for status in ledger.of_the_dead(pass_) if statuses is None else ledger.enter(statuses):
                 if status.state == "refused":
-                    interrupts.requested = True
-        except BrokenProcessPool:
-            kills.update(in_flight)
-            yield from _buried([pending.pop(key) for key in in_flight if kills[key] >= MAX_KILLS])
-        else:
-            if pending and not interrupts.requested:  # another milbench on this folder holds them
-                time.sleep(BUSY_WAIT_SECONDS)
+                    halt.requested = True
+                yield status
+        yield from ledger.give_up()
+        if (len(ledger.pending), ledger.kills.total()) == (n_pending, n_kills) and not halt.requested:
+            if takes:
+                return
+            time.sleep(BUSY_WAIT_SECONDS)  # another milbench on this folder holds them
 
 
-def _fed(batch: Sequence[Job], in_flight: set[str], interrupts: Interrupts) -> Iterator[Job]:
-    """Jobs one by one, noted as in flight, until an interrupt asks to stop."""
-    for job in batch:
-        if interrupts.requested:
+def _fed(batch: Sequence[Pass], ledger: _Ledger, halt: Halt, takes: Callable[[Job], bool] | None) -> Iterator[Pass]:
+    """Passes one by one, without the jobs that are declined or given up, until asked to halt."""
+    for pass_ in batch:
+        if halt.requested:
             return
-        in_flight.add(job.trial.key)
-        yield job
+        jobs = tuple(job for job in pass_ if not ledger.is_hopeless(job) and (takes is None or takes(job)))
+        if jobs:
+            yield jobs
 
 
-def _run(jobs: Iterator[Job], workers: int) -> Iterator[Status]:
-    """Status of each job; in this process where one worker is asked for, else in loky's."""
-    if workers == 1:
-        for job in jobs:
-            yield run_job(job, ignore_interrupt=False)
-        return
-    # `pre_dispatch` as small as can be: what is dispatched is finished before a Ctrl-C is answered
-    pool = Parallel(
-        n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs"
+class _Ledger:
+    """What is still to do, and who is suspected of killing its process."""
+
+    def __init__(self, passes: Sequence[Pass], max_failures: int) -> None:
+        self.passes, self.max_failures = passes, max_failures
+        self.pending = {job.trial.key: job for pass_ in passes for job in pass_}
+        self.kills: Counter[str] = Counter()
+        self.failed: Counter[tuple[str, str]] = Counter()
+        self.learned: set[tuple[str, str]] = set()
+
+    def next_round(self) -> tuple[list[Pass], bool]:
+        """Passes of unsuspected jobs; where none is left, one suspect, to run alone."""
+        left = [tuple(job for job in pass_ if job.trial.key in self.pending) for pass_ in self.passes]
+        clean = [tuple(job for job in pass_ if not self.kills[job.trial.key]) for pass_ in left]
+        clean = [pass_ for pass_ in clean if pass_]
+        return (clean, False) if clean else ([(next(iter(self.pending.values())),)], True)
+
+    def enter(self, statuses: Sequence[Status]) -> Iterator[Status]:
+        """Book what ended; a busy trial stays pending, another process holds it."""
+        for status in statuses:
+            if status.state == "busy" or self.pending.pop(status.job.trial.key, None) is None:
+                continue
+            pair = _pair(status.job)
+            if status.state == "failed":
+                self.failed[pair] += 1
+            elif status.state != "refused":
+                self.learned.add(pair)
+            yield status
+
+    def of_the_dead(self, pass_: Pass) -> Iterator[Status]:
+        """Book a pass whose process died: what it had finished is done, what was with it comes under suspicion."""
+        trace = hang_trace(pass_)
+        for job in pass_:
+            self.kills[job.trial.key] += 1
+            if Run(job.run).trial(job.trial.id) is not None:
+                yield from self.enter([Status(job, "done", 0.0)])
+            elif trace and len(pass_) == 1:
+                yield from self.enter([_timed_out(job, trace)])
+            elif self.kills[job.trial.key] >= MAX_KILLS:
+                yield from self.enter([_killed(job)])
+
+    def is_hopeless(self, job: Job) -> bool:
+        """Whether the job's model has failed too often, and never succeeded, on the job's dataset."""
+        pair = _pair(job)
+        return 0 < self.max_failures <= self.failed[pair] and pair not in self.learned
+
+    def give_up(self) -> Iterator[Status]:
+        """Skip what is left of hopeless models."""
+        reason = f"the first {self.max_failures} trials of its model failed"
+        hopeless = [job for job in self.pending.values() if self.is_hopeless(job)]
+        for job in hopeless:
+            del self.pending[job.trial.key]
+            yield Status(job, "skipped", 0.0, reason)
+
+
+def _pair(job: Job) -> tuple[str, str]:
+    return job.trial.dataset, job.trial.model
+
+
+def _killed(job: Job) -> Status:
+    """Failed status of a job whose process died `MAX_KILLS` times, the last time alone."""
+    error = WorkerKilledError(
+        "the trial's process was killed twice, most likely for want of memory. "
+        "Use fewer workers (--workers) or smaller bags; the same command tries again."
     )
-    try:
-        yield from pool(delayed(run_job)(job) for job in jobs)
-    except KeyboardInterrupt:
-        get_reusable_executor().shutdown(wait=False, kill_workers=True)
-        raise
+    Run(job.run).write_failure(job.trial.key, failure_record(job.trial, error))
+    return Status(job, "failed", 0.0, str(error))
 
 
-def _buried(jobs: list[Job]) -> Iterator[Status]:
-    """Failed status of jobs whose process died `MAX_KILLS` times, the last time alone."""
-    for job in jobs:
-        error = WorkerKilledError(
-            "the trial's process was killed twice, most likely for want of memory. "
-            "Use fewer workers (--workers) or smaller bags; the same command tries again."
-        )
-        Run(job.run).write_failure(job.trial.key, failure_record(job.trial, error))
-        yield Status(job, "failed", 0.0, str(error))
+def _timed_out(job: Job, trace: str) -> Status:
+    """Failed status of a job that hung; its record says where."""
+    error = TimeoutError("the trial ran past its time and was stopped. Raise --trial-timeout if it only was slow.")
+    record = {**failure_record(job.trial, error), "traceback": trace}
+    Run(job.run).write_failure(job.trial.key, record)
+    return Status(job, "failed", 0.0, f"TimeoutError: {error}")

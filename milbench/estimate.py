@@ -7,7 +7,8 @@ from functools import cache
 
 import torch
 
-from milbench.benchmark import Benchmark, Entry, resolve_device, usable_cores
+from milbench.benchmark import Benchmark, Entry
+from milbench.machine import resolve_device, usable_cores
 from milbench.plan import Trial
 from milbench.scaling import FeatureScaler
 from milbench.trainer import Bags, fit

@@ -127,6 +127,11 @@ def make_plan(
     return sorted(trials, key=lambda trial: (trial.dataset, len(trial.tasks) == 1))
 
 
+def together(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
+    """Trials that are trained in one pass, which is never divided between machines: each by itself for now."""
+    return [(trial,) for trial in trials]
+
+
 def _trials_of(name: str, model: type[MILModel], cohort: Cohort, split: Split, request: PlanRequest) -> Iterable[Trial]:
     recipe = recipe_for(model, request.protocol, cohort.trainer_defaults, request.trainer or {})
     hyperparameters = _hyperparameters(name, model, recipe, cohort.model_defaults, request.models or {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import isnan
@@ -14,7 +15,10 @@ from rich.table import Table
 if TYPE_CHECKING:
     from milbench.benchmark import Benchmark, Outcome
     from milbench.datasets import Dataset
+    from milbench.merge import Merged
     from milbench.models import MILModel
+    from milbench.status import RunStatus
+    from milbench.store import Run
 
 MAX_WARNINGS = 8
 """Warnings printed for one cohort; all of them stand in datasets.json."""
@@ -47,7 +51,8 @@ def outcome(console: Console, result: Outcome) -> None:
         console.print(result_table(summary(score_table([run])), run.datasets))
         _line(console, "mean test AUROC over tasks ± standard deviation over folds and seeds (training variability, "
               "not a confidence interval); control tasks are left out")  # fmt: skip
-    parts = {"done": result.done, "done before": result.already, "failed": result.failed, "left": result.left}
+    parts = {"done": result.done, "done before": result.already, "failed": result.failed}
+    parts |= {"skipped (see --max-failures)": result.skipped, "left": result.left}
     _line(console, ", ".join(f"{count} trials {name}" for name, count in parts.items() if count))
     for failure in run.failures()[:MAX_WARNINGS]:
         _line(console, f"  failed: {failure['id']}: {failure['type']}: {failure['message']}")
@@ -73,6 +78,37 @@ def _score(row: Any) -> str:
     if row.n_missing:
         return f"incomplete ({row.n_missing} missing)"
     return f"{row.mean:.3f}" if isnan(row.sd) else f"{row.mean:.3f} ± {row.sd:.3f}"
+
+
+def status(console: Console, run: Run, found: RunStatus) -> None:
+    """Print trials by model and dataset, and who computes what right now."""
+    from milbench.progress import duration
+
+    table = Table()
+    for column in ("dataset", "model", "done", "running", "failed", "left"):
+        table.add_column(column, justify="left" if column in {"dataset", "model"} else "right")
+    for pair, count in found.counts.items():
+        table.add_row(*pair, *(str(number) for number in (count.done, count.running, count.failed, count.left)))
+    console.print(table)
+    for trial_id, claim in found.running:
+        _line(console, f"running: {trial_id} on {claim.host}, process {claim.pid}, "
+              f"for {duration(max(time.time() - claim.since, 0))}")  # fmt: skip
+    if found.shards:
+        _line(console, f"shards in this folder: {', '.join(found.shards)}")
+    _line(console, f"run: {run.path}")
+
+
+def merged(console: Console, result: Merged) -> None:
+    """Print what a merge found, and what to do next."""
+    parts = {"": result.n_trials, " left out, damaged": len(result.damaged), " not done anywhere": result.left}
+    _line(console, ", ".join(f"{count} trials{what}" for what, count in parts.items() if count or not what))
+    for trial_id in result.damaged:
+        _line(console, f"  damaged: {trial_id}")
+    for trial_id in result.conflicts:
+        _line(console, f"  conflict: {trial_id} has other bytes in another folder; the one that was there is kept")
+    for note in result.notes:
+        _line(console, f"  note: {note}")
+    _line(console, f"run: {result.run.path}\nnext: milbench report {result.run.path}")
 
 
 def plan(console: Console, benchmark: Benchmark) -> None:

@@ -9,6 +9,7 @@
         predictions.parquet  history.parquet  model.safetensors  trial.json (last, with checksums)
       failures/<key>.json        what went wrong, until the trial succeeds
       locks/<key>.lock           held by the process that computes the trial
+      claims/<key>.json          says which process that is
       partial/                   trials being written; a killed process leaves them to the next claim
 
 A trial's folder appears by one atomic rename. This module knows no training and reaches no torch.
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from filelock import FileLock, Timeout
 
+from milbench.claims import claimed
 from milbench.errors import StoreError
 
 if TYPE_CHECKING:
@@ -42,7 +44,10 @@ if TYPE_CHECKING:
 
 PLAN, CONFIG, ENVIRONMENT, DATASETS = "plan.json", "run.yaml", "environment.json", "datasets.json"
 TRIAL = "trial.json"
-PARTIAL = "partial"
+RUN_FORMAT = 1
+"""Raised when an older milbench could misread the folder; 0 = before folders said so, which reads the same."""
+
+PARTIAL, CLAIMS = "partial", "claims"
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,10 @@ class Run:
         rows = [_read(path, json.loads) for path in (self.path / "failures").glob("*.json")]
         return sorted((row for row in rows if row["id"] in planned), key=lambda row: str(row["id"]))
 
+    def failure(self, key: str) -> dict[str, Any]:
+        """The recorded failure of one trial."""
+        return dict(_read(self.path / "failures" / f"{key}.json", json.loads))
+
     def split_file(self, dataset: str) -> Path:
         """Where the dataset's split table lies."""
         return self.path / "splits" / f"{dataset}.csv"
@@ -178,7 +187,7 @@ class Run:
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
             with FileLock(self.path / "locks" / "header.lock"):
                 write_atomically(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False).encode())
-                write_atomically(self.path / ENVIRONMENT, _json(environment))
+                write_atomically(self.path / ENVIRONMENT, _json({**environment, "run_format": RUN_FORMAT}))
                 known = json.loads((self.path / DATASETS).read_text()) if (self.path / DATASETS).exists() else {}
                 write_atomically(self.path / DATASETS, _json({**known, **datasets}))
                 write_atomically(self.path / PLAN, _json({**self.planned(), **plan}))
@@ -216,6 +225,26 @@ class Run:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
 
+    def adopt(self, trial: StoredTrial) -> None:
+        """Put another run's finished trial in place, byte for byte, by one rename; an intact one here stays.
+
+        Raises
+        ------
+        StoreError : the disk is full or the folder cannot be written.
+        """
+        if self.trial(trial.id) is not None:
+            return
+        with writing(self.path):
+            folder = self.path / PARTIAL / f"{trial.info['key']}-{uuid.uuid4().hex}"
+            try:
+                shutil.copytree(trial.path, folder)
+                for path in folder.iterdir():
+                    _sync(path)
+                _replace_folder(folder, self.path / "trials" / trial.id)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+
     def write_failure(self, key: str, record: Mapping[str, Any]) -> None:
         """Record why a trial failed; a failure never counts as done."""
         with writing(self.path):
@@ -238,7 +267,8 @@ class Run:
         try:
             for leftover in (self.path / PARTIAL).glob(f"{key}-*"):  # of a process that was killed while it wrote
                 shutil.rmtree(leftover, ignore_errors=True)
-            yield True
+            with claimed(self.path / CLAIMS, key):
+                yield True
         finally:
             lock.release()
 
@@ -260,14 +290,20 @@ def open_run(path: Path) -> Run:
 
     Raises
     ------
-    StoreError : there is no run there.
+    StoreError : there is no run there, or one of a newer format.
     """
     if not (path / CONFIG).is_file():
         near = sorted(p.parent.name for p in path.parent.glob(f"*/{CONFIG}")) if path.parent.is_dir() else []
         raise StoreError(
             f"{path} holds no run ({CONFIG} is missing). Runs in {path.parent}: {', '.join(near) or 'none'}."
         )
-    return Run(path)
+    run = Run(path)
+    if (path / ENVIRONMENT).exists() and run.environment.get("run_format", 0) > RUN_FORMAT:
+        raise StoreError(
+            f"{path} was written by milbench {run.environment.get('milbench', '?')}, whose run folders this version "
+            "cannot read. Update milbench, or choose another folder with --run."
+        )
+    return run
 
 
 @contextmanager

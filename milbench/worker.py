@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import signal
 import socket
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from pathlib import Path
@@ -28,6 +24,7 @@ from torch import Tensor
 from milbench.cohort import Cohort
 from milbench.cost import cost_record, energy_counter, energy_limit, energy_used, multiply_adds
 from milbench.errors import DataError, StoreError
+from milbench.machine import resolve_device
 from milbench.models import MILModel
 from milbench.plan import Trial
 from milbench.registry import load_models
@@ -36,8 +33,6 @@ from milbench.source import CohortSource
 from milbench.splits import Split
 from milbench.store import Run
 from milbench.trainer import Bags, Fit, Prediction, fit, predict
-
-WATCH_SECONDS = 0.5
 
 PROC_STATUS, PROC_CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -59,27 +54,34 @@ class Job:
     cache_bytes: int = 0
 
 
+Pass = tuple[Job, ...]
+"""Jobs that one process computes together: the unit of scheduling."""
+
+
 class Status(NamedTuple):
     """What became of a job.
 
     Attributes
     ----------
     state : "done"; "already" (finished earlier or by another process); "busy" (another process holds it);
-        "failed" (recorded, the run goes on); "refused" (bad input or disk: the run must stop).
+        "failed" (recorded, the run goes on); "refused" (bad input or disk: the run must stop);
+        "skipped" (its model failed too often).
     message : one line that says why, where it did not end well.
     """
 
     job: Job
-    state: Literal["done", "already", "busy", "failed", "refused"]
+    state: Literal["done", "already", "busy", "failed", "refused", "skipped"]
     seconds: float
     message: str = ""
 
 
-def run_job(job: Job, *, ignore_interrupt: bool = True) -> Status:
+def run_pass(pass_: Pass) -> list[Status]:
+    """Status of every job of a pass, in its order; results and failures are on disk when this returns."""
+    return [run_job(job) for job in pass_]
+
+
+def run_job(job: Job) -> Status:
     """Status of `job`, whose result or failure is on disk when this returns."""
-    if ignore_interrupt:  # Ctrl-C reaches the whole process group; the parent decides what to do with it
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _die_with_parent(os.getppid())
     started, run = perf_counter(), Run(job.run)
     with run.claim(job.trial.key) as mine:
         if not mine:
@@ -97,16 +99,10 @@ def run_job(job: Job, *, ignore_interrupt: bool = True) -> Status:
     return Status(job, "done", perf_counter() - started)
 
 
-@cache
-def _die_with_parent(parent: int) -> None:
-    """Watch the parent from a thread: a killed run must not leave workers that hold trials and memory."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="parent watch").start()
+def at_home(pass_: Pass, device: str, workers: int) -> Pass:
+    """The pass with what only the machine that computes it can tell: its device, and its share of the memory."""
+    device = resolve_device(device)
+    return tuple(replace(job, device=device, cache_bytes=cache_bytes(workers)) for job in pass_)
 
 
 def failure_record(trial: Trial, error: BaseException) -> dict[str, Any]:
@@ -335,8 +331,9 @@ def _high_water() -> int:
     return int(lines[0].split()[1]) * 1024 if lines else 0
 
 
+@cache
 def cache_bytes(workers: int) -> int:
-    """Bytes of features that each of `workers` processes may keep in memory."""
+    """Bytes of features that each of `workers` processes may keep in memory; asked once a process, to stay the same."""
     return int(psutil.virtual_memory().available * CACHE_SHARE / workers)
 
 

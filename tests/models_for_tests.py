@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -59,6 +60,44 @@ class Killed(Tiny):
     def forward(self, features: Tensor) -> BagOutput:
         os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(features)
+
+
+@register_model("hangs", title="Hangs", tasks="single")
+class Hangs(Tiny):
+    """Waits for what never comes."""
+
+    def forward(self, features: Tensor) -> BagOutput:
+        time.sleep(3600)
+        return super().forward(features)
+
+
+@register_model("hangs_in_c", title="Hangs in C", tasks="single")
+class HangsInC(Tiny):
+    """Never gives the interpreter back: no Python thread or signal handler of its process runs any more."""
+
+    def forward(self, features: Tensor) -> BagOutput:
+        re.match(r"(a+)+$", "a" * 60 + "b")
+        return super().forward(features)
+
+
+@register_model("stops", title="Stops", tasks="single")
+class Stops(Tiny):
+    """Is stopped as a debugger or a batch system stops a process: not even its alarm rings."""
+
+    def forward(self, features: Tensor) -> BagOutput:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return super().forward(features)
+
+
+@register_model("tells", title="Tells", tasks="single")
+class Tells(Tiny):
+    """Leaves word of which GPU its process sees."""
+
+    def __init__(self, in_features: int, n_tasks: int) -> None:
+        super().__init__(in_features, n_tasks)
+        time.sleep(1)  # so that one worker cannot do it all
+        place = Path(os.environ["MILBENCH_TELLS"])
+        (place / f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'none')}-{os.getpid()}").touch()
 
 
 @register_model("explodes", title="Explodes", tasks="single")

@@ -1,0 +1,1 @@
+"""Engines: where passes run. `loky` on this machine, `dask` on a cluster, `slurm` through submitit; `shards` by hand."""

@@ -1,0 +1,94 @@
+"""Alarm: a trial that hangs ends its process, and leaves where it hung.
+
+The alarm rings in the process that computes, in a C thread that needs no cooperation from Python: it works the same
+on a loky worker, a dask worker and a SLURM node, even where native code never gives the interpreter back. A process
+that is past its own alarm (stopped, or swapped out) is ended from outside, by SIGTERM and then SIGKILL.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from milbench.claims import read_claim
+from milbench.store import CLAIMS
+
+if TYPE_CHECKING:
+    from milbench.worker import Pass
+
+RANG = "Timeout"
+"""First word of what `faulthandler` writes when the time is over."""
+
+GRACE_SECONDS = 5.0
+"""How long a process may be past its alarm, and how long it may take to die of SIGTERM."""
+
+
+@contextmanager
+def alarm(pass_: Pass, trial_seconds: float) -> Iterator[None]:
+    """End this process if the block takes longer than the pass's trials may; 0 = no alarm."""
+    if not trial_seconds:
+        yield
+        return
+    path = _trace_file(pass_)
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as trace:
+        faulthandler.dump_traceback_later(trial_seconds * len(pass_), exit=True, file=trace)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    path.unlink(missing_ok=True)
+
+
+def hang_trace(pass_: Pass) -> str:
+    """Where the pass hung when its time was over, taken off the disk; "" where its process died of something else."""
+    path = _trace_file(pass_)
+    try:
+        text = path.read_text()
+        path.unlink(missing_ok=True)
+    except OSError:
+        return ""
+    return text if text.startswith(RANG) else ""
+
+
+def has_hung(pass_: Pass) -> bool:
+    """Whether an earlier try of the pass ended by the alarm, and nobody has booked it yet."""
+    try:
+        return _trace_file(pass_).read_text().startswith(RANG)
+    except OSError:
+        return False
+
+
+def end_overdue(pass_: Pass, trial_seconds: float) -> None:
+    """End a child process that should have been ended by its own alarm."""
+    for job in pass_:
+        claim = read_claim(job.run / CLAIMS, job.trial.key)
+        if claim is None or time.time() - claim.since < trial_seconds * len(pass_) + GRACE_SECONDS:
+            continue
+        with suppress(psutil.Error):
+            process = psutil.Process(claim.pid)
+            if process.ppid() == os.getpid() and process.create_time() == claim.born:
+                _trace_file(pass_).write_text(
+                    f"{RANG}: the process no longer answered, so it cannot say where it hung."
+                )
+                _end(process)
+
+
+def _end(process: psutil.Process) -> None:
+    process.terminate()
+    try:
+        process.wait(GRACE_SECONDS)
+    except psutil.TimeoutExpired:
+        process.kill()
+
+
+def _trace_file(pass_: Pass) -> Path:
+    """Beside the claim of the pass's first trial."""
+    return pass_[0].run / CLAIMS / f"{pass_[0].trial.key}.hang"

@@ -1,0 +1,100 @@
+"""loky: worker processes on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import BrokenProcessPool
+
+from milbench.engines.alarm import end_overdue
+from milbench.engines.gpus import take_place
+from milbench.engines.task import compute
+
+if TYPE_CHECKING:
+    from milbench.engine import Ended
+    from milbench.engines.settings import PoolSettings
+    from milbench.worker import Pass
+
+TICK_SECONDS = 0.5
+IDLE_SECONDS = 300
+"""A worker without work lives on for the next round: starting one costs seconds, most of them torch's."""
+
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class LokyPool:
+    """Processes on this machine; one worker that needs neither alarm nor GPU place computes in this process."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self.settings = settings
+
+    def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
+        """Each pass as it ends; a killed worker takes the pool with it, and with it all passes in flight."""
+        here = self.settings
+        if here.workers == 1 and not alone and not here.trial_seconds and not here.gpu_places:
+            yield from ((pass_, compute(pass_, here)) for pass_ in passes)
+            return
+        flying: dict[Future[Any], Pass] = {}
+        try:
+            yield from self._fly(passes, flying, 1 if alone else here.workers)
+        except BrokenProcessPool:
+            yield from ((pass_, None) for pass_ in flying.values())
+        except KeyboardInterrupt:
+            get_reusable_executor().shutdown(wait=False, kill_workers=True)
+            raise
+
+    def _fly(self, passes: Iterator[Pass], flying: dict[Future[Any], Pass], width: int) -> Iterator[Ended]:
+        """Keep `width` passes in flight, no more: what is in flight is finished before a Ctrl-C is answered."""
+        here = self.settings
+        executor = get_reusable_executor(
+            max_workers=width,
+            timeout=IDLE_SECONDS,
+            initializer=_start_worker,
+            initargs=(here.gpu_places,),
+            env=dict.fromkeys(THREAD_SETTINGS, str(here.threads)),
+        )
+
+        def fill() -> None:
+            for pass_ in islice(passes, width - len(flying)):
+                flying[executor.submit(compute, pass_, here)] = pass_
+
+        fill()
+        while flying:
+            ended, _ = wait(flying, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
+            for future in ended:
+                statuses = future.result()
+                pass_ = flying.pop(future)
+                fill()  # first, so that the worker does not wait while the result is booked
+                yield pass_, statuses
+            if here.trial_seconds:
+                for pass_ in flying.values():
+                    end_overdue(pass_, here.trial_seconds)
+
+
+def _start_worker(gpus: tuple[str, ...]) -> None:
+    """Before anything heavy is imported: the worker's GPU, deafness to Ctrl-C, and an eye on the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the whole process group; the parent decides
+    _die_with_parent(os.getppid())
+    if gpus:
+        take_place(gpus)
+
+
+@cache
+def _die_with_parent(parent: int) -> None:
+    """Watch the parent from a thread: a killed run must not leave workers that hold trials and memory."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(TICK_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent watch").start()

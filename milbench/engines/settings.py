@@ -1,0 +1,90 @@
+"""Pool settings: where passes run, decided as far as the machine that starts them can decide it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from milbench.engines.gpus import places
+from milbench.errors import UsageError
+from milbench.machine import resolve_device, usable_cores
+
+EXTRAS = {"dask": "distributed", "slurm": "submitit"}
+"""Package that an engine needs, installed by the extra of the engine's name."""
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """Where passes run; the meaning of each setting stands at `config.EngineConfig`.
+
+    Attributes
+    ----------
+    run : the run folder, absolute.
+    gpu_places : GPU of every place for a worker on this machine.
+    """
+
+    run: Path
+    kind: str = "loky"
+    workers: int = 0
+    threads: int = 1
+    device: str = "auto"
+    gpus: str = ""
+    per_gpu: int = 1
+    address: str = ""
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+    trial_seconds: float = 0.0
+    max_failures: int = 0
+    gpu_places: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Passes that run at once, to estimate the time left."""
+        jobs = int(self.slurm.get("jobs", 1)) if self.kind == "slurm" else 1
+        return jobs * max(self.workers, 1)
+
+    @property
+    def place(self) -> str:
+        """Where it runs, in words, for the first line of a run."""
+        return {"slurm": "SLURM", "dask": self.address or f"a dask cluster here, {self.device}"}.get(
+            self.kind, self.device
+        )
+
+    def settled(self) -> PoolSettings:
+        """The same with device, GPU places and workers decided, as far as this machine can decide them.
+
+        Raises
+        ------
+        UsageError : a device, GPU or package that is not here; settings that do not go together.
+        """
+        package = EXTRAS.get(self.kind)
+        if package and find_spec(package) is None:
+            raise UsageError(
+                f"--engine {self.kind} needs the package '{package}', which is not installed. "
+                f"Install it with: python -m pip install 'milbench[{self.kind}]'."
+            )
+        if self.kind == "slurm" or self.address:
+            return self._elsewhere()
+        device = resolve_device(self.device)
+        gpus = places(self.gpus, self.per_gpu, _n_gpus()) if self.gpus else ()
+        workers = self.workers or len(gpus) or (1 if device.startswith("cuda") else usable_cores())
+        if gpus and workers > len(gpus):
+            raise UsageError(
+                f"--workers {workers} is more than the {len(gpus)} places of --gpus {self.gpus} "
+                f"--per-gpu {self.per_gpu}. Leave --workers out, or raise --per-gpu."
+            )
+        return replace(self, device=device, gpu_places=gpus, workers=workers)
+
+    def _elsewhere(self) -> PoolSettings:
+        """Other machines decide for themselves which device they have."""
+        if self.gpus and self.address:
+            raise UsageError("--gpus places workers that milbench starts. Start dask's own one a GPU instead.")
+        return self
+
+
+def _n_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()

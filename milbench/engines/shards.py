@@ -1,0 +1,118 @@
+"""Shards: the plan dealt out to machines that know nothing of each other, put together by `milbench merge`.
+
+Every shard writes down which of how many it is and what the whole plan was, so that a merge knows what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from milbench.errors import StoreError, UsageError
+from milbench.plan import Trial
+from milbench.store import Run, write_atomically, writing
+
+SHARDS = "shards"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One part of a plan: number `number` of `count`, counted from 1."""
+
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    @property
+    def file_name(self) -> str:
+        """ "2-of-4", for folders and files."""
+        return f"{self.number}-of-{self.count}"
+
+
+def parse_shard(text: str) -> Shard | None:
+    """The shard that "2/4" names; None for no text.
+
+    Raises
+    ------
+    UsageError : no such shard.
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"--shard takes i/n with i from 1 to n, such as 2/4; got '{text}'.")
+    return Shard(int(match[1]), int(match[2]))
+
+
+def dealt(passes: Iterable[tuple[Trial, ...]], shard: Shard) -> list[tuple[Trial, ...]]:
+    """The shard's passes, whole: dealt like cards, model by model, so that every shard gets its part of the slow ones.
+
+    Within a model the keys decide the order: the same plan is dealt the same way everywhere.
+    """
+
+    def place(pass_: tuple[Trial, ...]) -> tuple[str, str, str]:
+        first = min(pass_, key=lambda trial: trial.key)
+        return first.dataset, first.model, first.key
+
+    return sorted(passes, key=place)[shard.number - 1 :: shard.count]
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What a run folder tells of one shard that was computed in it.
+
+    Attributes
+    ----------
+    plan : trial id by slot, of the whole plan.
+    mine : slots of the plan that are this shard's.
+    """
+
+    number: int
+    count: int
+    plan: dict[str, str]
+    mine: tuple[str, ...]
+
+    @property
+    def shard(self) -> Shard:
+        """Which one it is."""
+        return Shard(self.number, self.count)
+
+
+def write_shard(run: Run, shard: Shard, plan: Sequence[Trial], mine: Sequence[Trial]) -> None:
+    """Record in `run` that it holds, or will hold, this shard of the plan."""
+    record = ShardRecord(
+        shard.number, shard.count, {trial.slot: trial.id for trial in plan}, tuple(trial.slot for trial in mine)
+    )
+    write_record(run, record)
+
+
+def write_record(run: Run, record: ShardRecord) -> None:
+    """Put the record into the folder, in place of an older one of the same shard."""
+    with writing(run.path):
+        (run.path / SHARDS).mkdir(exist_ok=True)
+        text = json.dumps(asdict(record), indent=1, sort_keys=True) + "\n"
+        write_atomically(run.path / SHARDS / f"{record.shard.file_name}.json", text.encode())
+
+
+def shard_records(run: Run) -> list[ShardRecord]:
+    """The shards that were computed in `run`; none for a run of the whole plan.
+
+    Raises
+    ------
+    StoreError : a record is damaged.
+    """
+    return [_read_record(path) for path in sorted((run.path / SHARDS).glob("*-of-*.json"))]
+
+
+def _read_record(path: Path) -> ShardRecord:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+        return ShardRecord(**{**values, "mine": tuple(values["mine"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{path} is damaged ({error}). Start the shard's command again; it writes it anew.") from error

@@ -1,0 +1,69 @@
+"""SLURM settings: the `engine.slurm` section -> what submitit takes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from milbench.errors import UsageError
+
+OWN = ("jobs", "cluster")
+"""Settings that are milbench's: how many jobs, and "local" for processes here instead of sbatch."""
+
+NAMES = {"gpus": "gpus_per_node", "cpus": "cpus_per_task", "memory": "mem"}
+NUMBERS = ("gpus_per_node", "cpus_per_task", "nodes", "cpus_per_gpu", "gpus_per_task")
+DEFAULT_TIME = "24:00:00"
+LOCAL_NAMES = ("gpus_per_node", "timeout_min")
+
+
+def make_executor(folder: Path, settings: Mapping[str, Any]) -> Any:
+    """A submitit executor whose jobs get what `settings` ask for.
+
+    Raises
+    ------
+    UsageError : there is no SLURM here, or it has no such setting.
+    """
+    import submitit
+
+    cluster = str(settings.get("cluster", "slurm"))
+    if cluster == "slurm" and shutil.which("sbatch") is None:
+        raise UsageError(
+            "--engine slurm found no `sbatch` on this machine. Start it where jobs are submitted; "
+            "elsewhere use --engine loky, --engine dask or --shard."
+        )
+    wanted = {NAMES.get(key, key): value for key, value in settings.items() if key not in OWN}
+    values = {key: int(value) if key in NUMBERS else value for key, value in wanted.items()}
+    values["time"] = minutes(str(values.get("time", DEFAULT_TIME)))
+    executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+    try:
+        executor.update_parameters(name="milbench", **_for(cluster, values))
+    except (NameError, ValueError) as error:
+        raise UsageError(f"engine.slurm: {str(error).splitlines()[0]}") from error
+    return executor
+
+
+def _for(cluster: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Names as submitit wants them; processes here know few settings and ignore SLURM's."""
+    if cluster == "slurm":
+        return {f"slurm_{key}": value for key, value in values.items()}
+    known = {**values, "timeout_min": values["time"]}
+    return {key: value for key, value in known.items() if key in LOCAL_NAMES}
+
+
+def minutes(time: str) -> int:
+    """Minutes of a time as SLURM writes it: "90", "90:00", "24:00:00", "2-0", "2-12:30"; at least one.
+
+    Raises
+    ------
+    UsageError : it is no such time.
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
+    if match is None:
+        raise UsageError(f"engine.slurm.time is '{time}'; expected SLURM's notation, such as 24:00:00 or 2-12:00:00.")
+    days, first, second, third = (None if part is None else int(part) for part in match.groups())
+    if days is not None or third is not None:  # d-h[:m[:s]] or h:m:s
+        return max(1, (days or 0) * 1440 + (first or 0) * 60 + (second or 0))
+    return max(1, first or 0)

@@ -1,0 +1,300 @@
+"""Engines: what is decided before any process starts, and how the books are kept whatever the pool does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import Milbench
+from test_plan import TRIAL
+
+from milbench import claims
+from milbench.engine import Ended, Interrupts, execute
+from milbench.engines import gpus, slurm
+from milbench.engines.settings import PoolSettings
+from milbench.engines.shards import Shard, dealt, parse_shard
+from milbench.engines.slurm import SlurmPool
+from milbench.engines.slurm_settings import minutes
+from milbench.errors import MilbenchError, UsageError
+from milbench.plan import Trial
+from milbench.source import CohortSource
+from milbench.store import Run
+from milbench.worker import Job, Pass, Status
+
+
+class Halt:
+    requested = False
+
+
+class FakePool:
+    """Kills the process of every pass with a trial in `deadly`, fails those of `failing`, and remembers what it ran."""
+
+    def __init__(self, deadly: tuple[int, ...] = (), failing: tuple[int, ...] = ()) -> None:
+        self.deadly, self.failing = deadly, failing
+        self.ran: list[tuple[tuple[int, ...], bool]] = []
+
+    def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
+        for pass_ in passes:
+            folds = tuple(job.trial.fold for job in pass_)
+            self.ran.append((folds, alone))
+            if set(folds) & set(self.deadly):
+                yield pass_, None
+            else:
+                yield pass_, [Status(job, "failed" if job.trial.fold in self.failing else "done", 0) for job in pass_]
+
+
+def trials(n: int, model: str = "m") -> list[Trial]:
+    return [replace(TRIAL, fold=fold, model=model) for fold in range(n)]
+
+
+def passes(tmp_path: Path, *sizes: int) -> list[Pass]:
+    """Passes of so many jobs each, their folds counted on."""
+    run = Run(tmp_path / "run")
+    run.write_header({}, {}, {}, {})
+    jobs = [Job(run.path, trial, CohortSource()) for trial in trials(sum(sizes))]
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return [tuple(jobs[start : start + size]) for start, size in zip(starts, sizes, strict=True)]
+
+
+def states(statuses: Iterator[Status]) -> dict[int, str]:
+    return {status.job.trial.fold: status.state for status in statuses}
+
+
+def test_a_killed_pass_is_divided_and_only_the_deadly_trial_is_blamed(tmp_path: Path) -> None:
+    pool = FakePool(deadly=(1,))
+    assert states(execute(passes(tmp_path, 3, 2), pool, Halt())) == {
+        0: "done", 1: "failed", 2: "done", 3: "done", 4: "done",
+    }  # fmt: skip
+    assert pool.ran == [((0, 1, 2), False), ((3, 4), False), ((0,), True), ((1,), True), ((2,), True)]
+    assert "killed twice" in Run(tmp_path / "run").failure(trials(2)[1].key)["message"]
+
+
+def test_a_model_whose_first_trials_all_fail_is_given_up(tmp_path: Path) -> None:
+    pool = FakePool(failing=(0, 1, 2, 3, 4))
+    ended = states(execute(passes(tmp_path, 1, 1, 1, 1, 1), pool, Halt(), max_failures=2))
+    assert list(ended.values()) == ["failed", "failed", "skipped", "skipped", "skipped"]
+
+
+def test_a_model_that_has_once_succeeded_is_not_given_up(tmp_path: Path) -> None:
+    ended = states(execute(passes(tmp_path, 1, 1, 1, 1), FakePool(failing=(1, 2, 3)), Halt(), max_failures=2))
+    assert list(ended.values()) == ["done", "failed", "failed", "failed"]
+
+
+def test_what_is_declined_is_left_to_others(tmp_path: Path) -> None:
+    ended = states(execute(passes(tmp_path, 1, 1, 1), FakePool(), Halt(), takes=lambda job: job.trial.fold != 1))
+    assert ended == {0: "done", 2: "done"}
+
+
+# ---- shards --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "2", "a/b", "2/0", "-1/4"])
+def test_a_shard_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--shard takes i/n"):
+        parse_shard(text)
+
+
+def test_shards_share_out_the_plan_whole_passes_and_every_model_alike() -> None:
+    plan = [(trial,) for model in ("amil", "m4") for trial in trials(10, model)]
+    plan += [tuple(trials(6, "stacked"))]
+    parts = [dealt(plan, Shard(number, 4)) for number in (1, 2, 3, 4)]
+    assert sorted(pass_[0].slot for part in parts for pass_ in part) == sorted(pass_[0].slot for pass_ in plan)
+    assert [len(part) for part in parts] == [6, 5, 5, 5]
+    assert all(sum(pass_[0].model == "m4" for pass_ in part) in (2, 3) for part in parts)
+    assert parts[1] == dealt(list(reversed(plan)), Shard(2, 4)), "the order of the plan must not matter"
+    assert sum(len(pass_) == 6 for part in parts for pass_ in part) == 1
+
+
+# ---- GPUs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("visible", "asked", "per_gpu", "expected"),
+    [
+        ("", "", 1, ()),
+        ("", "all", 1, ("0", "1", "2", "3")),
+        ("", "2", 1, ("0", "1")),
+        ("", "1,3", 2, ("1", "3", "1", "3")),
+        ("", "2,", 1, ("2",)),
+        ("4,7", "all", 1, ("4", "7")),
+        ("GPU-ab,GPU-cd", "1,", 1, ("GPU-cd",)),
+    ],
+)
+def test_places_are_spread_over_the_gpus_that_the_process_sees(
+    monkeypatch: pytest.MonkeyPatch, visible: str, asked: str, per_gpu: int, expected: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv(gpus.VISIBLE, visible)
+    assert gpus.places(asked, per_gpu, 4) == expected
+
+
+@pytest.mark.parametrize("asked", ["5", "0,4", "none", ",", "0"])
+def test_gpus_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    monkeypatch.delenv(gpus.VISIBLE, raising=False)
+    with pytest.raises(UsageError, match=r"--gpus"):
+        gpus.places(asked, 1, 4)
+
+
+def test_every_worker_gets_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv(gpus.VISIBLE, "")
+    monkeypatch.setattr(gpus, "_held", [])
+    places = gpus.places("2", 2, 2)
+    assert [gpus.take_place(places) for _ in range(4)] == ["0", "1", "0", "1"]
+    gpus._held[1].release()
+    assert gpus.take_place(places) == "1", "the place of a dead worker is free again"
+    for lock in gpus._held:
+        lock.release()
+
+
+def test_placing_a_worker_imports_no_torch() -> None:
+    code = "import sys, milbench.engines.loky, milbench.engines.dask; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+# ---- SLURM and missing packages ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90", 90),
+        ("90:00", 90),
+        ("24:00:00", 1440),
+        ("2-0", 2880),
+        ("2-12:30", 3630),
+        ("0:00:30", 1),
+        ("1-0:0:0", 1440),
+    ],
+)
+def test_times_are_read_as_slurm_reads_them(text: str, expected: int) -> None:
+    assert minutes(text) == expected
+
+
+def test_a_time_that_slurm_cannot_read_is_refused() -> None:
+    with pytest.raises(UsageError, match="SLURM's notation"):
+        minutes("1 day")
+
+
+@pytest.mark.parametrize(("engine", "package"), [("dask", "distributed"), ("slurm", "submitit")])
+def test_a_missing_extra_names_the_command_that_installs_it(
+    milbench_here: Milbench, cohort_folder: Path, monkeypatch: pytest.MonkeyPatch, engine: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    result = milbench_here(
+        "run", "--cohort", str(cohort_folder), "--engine", engine, "--models", "amil", "--no-tracking"
+    )
+    assert result.returncode == 2
+    assert f"pip install 'milbench[{engine}]'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--engine", "slurm"), "found no `sbatch`"),
+        (("--engine", "slrum"), "Did you mean 'slurm'"),
+        (("--gpus", "9"), "this process sees 0 GPUs"),
+        (("--shard", "5/4"), "such as 2/4"),
+        (("--engine", "dask", "--address", "tcp://127.0.0.1:1", "--gpus", "1"), "one a GPU instead"),
+        (("--per-gpu", "0"), "the least is 1"),
+    ],
+)
+def test_what_cannot_run_is_one_message(
+    milbench_here: Milbench, cohort_folder: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.delenv(gpus.VISIBLE, raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+    result = milbench_here("run", "--cohort", str(cohort_folder), "--models", "amil", "--no-tracking", *words)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert message in result.stderr
+
+
+class EndedJob:
+    """A SLURM job that is over and left nothing behind but its log."""
+
+    state = "FAILED"
+
+    def done(self) -> bool:
+        return True
+
+    def exception(self) -> Exception:
+        return RuntimeError("the node is gone")
+
+    def stderr(self) -> str:
+        return "first line\nslurmstepd: error"
+
+
+class Submits:
+    """Stands for submitit: its one job claims `job` on another host, if there is one, and dies."""
+
+    def __init__(self, job: Job | None) -> None:
+        self.job = job
+
+    def map_array(self, *_: object) -> list[EndedJob]:
+        if self.job:
+            with claims.claimed(self.job.run / "claims", self.job.trial.key):
+                path = self.job.run / "claims" / f"{self.job.trial.key}.json"
+                text = path.read_text()
+            path.write_text(json.dumps({**json.loads(text), "host": "node7"}))
+        return [EndedJob()]
+
+
+def slurm_pool(monkeypatch: pytest.MonkeyPatch, run: Path, job: Job | None) -> SlurmPool:
+    monkeypatch.setattr(slurm, "make_executor", lambda *_: Submits(job))
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(claims, "SILENT_SECONDS", 0.2)
+    return SlurmPool(PoolSettings(run, kind="slurm"), Interrupts(print))
+
+
+def test_a_trial_whose_slurm_node_died_comes_under_suspicion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = passes(tmp_path, 1, 1)
+    pool = slurm_pool(monkeypatch, tmp_path / "run", first[0])
+    assert list(pool.run(iter([first, second]), alone=False)) == [(first, None)]
+    assert not list((tmp_path / "run" / "claims").iterdir())
+
+
+def test_slurm_jobs_that_end_without_a_trial_show_their_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (only,) = passes(tmp_path, 1)
+    with pytest.raises(MilbenchError, match="without a single trial: slurmstepd: error"):
+        list(slurm_pool(monkeypatch, tmp_path / "run", None).run(iter([only]), alone=False))
+
+
+# ---- claims --------------------------------------------------------------------------------------
+
+
+def test_a_claim_is_there_while_the_work_goes_on(tmp_path: Path) -> None:
+    with claims.claimed(tmp_path / "claims", "k"):
+        claim = claims.read_claim(tmp_path / "claims", "k")
+        assert claim is not None
+        assert claims.is_alive(tmp_path / "claims", claim)
+    assert claims.read_claim(tmp_path / "claims", "k") is None
+
+
+def test_a_claim_of_a_dead_or_reborn_process_is_dead(tmp_path: Path) -> None:
+    with claims.claimed(tmp_path, "k"):
+        claim = claims.read_claim(tmp_path, "k")
+    assert claim is not None
+    assert not claims.is_alive(tmp_path, replace(claim, pid=2**22 + 1))
+    assert not claims.is_alive(tmp_path, replace(claim, born=claim.born - 1)), "the system uses pids again"
+
+
+def test_a_claim_of_another_host_lives_by_its_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(claims, "SILENT_SECONDS", 0.5)
+    claims._heart.cache_clear()
+    with claims.claimed(tmp_path, "k"):
+        claim = claims.read_claim(tmp_path, "k")
+        assert claim is not None
+        elsewhere = replace(claim, host="elsewhere")
+        time.sleep(0.7)
+        assert claims.is_alive(tmp_path, elsewhere)
+        content = (tmp_path / "k.json").read_text()
+    (tmp_path / "k.json").write_text(content)
+    time.sleep(0.7)
+    assert not claims.is_alive(tmp_path, elsewhere)
