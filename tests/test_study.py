@@ -215,7 +215,7 @@ def test_an_interrupt_stops_before_the_next_run_folder(monkeypatch: pytest.Monke
 
     def stopped(benchmark: reproduce.Benchmark, _: object) -> reproduce.Outcome:
         begun.append(benchmark.run.name)
-        return reproduce.Outcome(benchmark.run, 0, 0, 0, left=1, refused="")
+        return reproduce.Outcome(benchmark.run, 0, 0, 0, left=1, skipped=0, refused="")
 
     monkeypatch.setattr(reproduce, "run_benchmark", stopped)
     outcomes = reproduce.run_study(planned("fig4a"), lambda _: None)  # type: ignore[arg-type,return-value]
