@@ -185,7 +185,7 @@ class DTFDMIL(MILModel):
         """Tier-1 attention [1, N] over the number of pseudo-bags; alternative: instance scores [1, N]."""
         h = self.reduction(features)                                        # [N, L]
         output = self._output(h, self._orders(features))
-        attention = output.attention.detach()                               # [1, N]
+        attention = output.attention.detach()  # type: ignore[union-attr]    # [1, N]
         scores = self._evidence(h.detach(), attention[0]).detach()[None]    # [1, N]
         return AttentionMaps(
             "softmax attention inside pseudo-bags", attention / attention.sum(), output.logits.detach(),
