@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 from milbench.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
     from milbench.heatmap.choose import Chosen
     from milbench.heatmap.maps import Scale, SlideMaps
     from milbench.heatmap.render import Drawing
@@ -56,11 +59,17 @@ def run_heatmap(options: argparse.Namespace) -> int:
 
     _check(options)
     run = open_run(options.run)
+    out = options.out or Path("heatmaps") / run.name
+    if options.evaluate:
+        for name in [options.dataset] if options.dataset else run.datasets:
+            _evaluate(find_cohort(run, name, options.data_root), out, options)
+        return 0
     cohort = find_cohort(run, _dataset(run, options), options.data_root)
     fold = cohort.folds[0] if options.fold is None else options.fold
-    names = _models(cohort, options.models)
-    out = options.out or Path("heatmaps") / run.name
-    _draw(cohort, names, fold, out, options)
+    if options.export:
+        _export(cohort, fold, options)
+    else:
+        _draw(cohort, _models(cohort, options.models), fold, out, options)
     return 0
 
 
@@ -120,19 +129,19 @@ def _draw(cohort: RunCohort, names: Sequence[str], fold: int, out: Path, options
 
 def _stored(cohort: RunCohort, names: Sequence[str], task: str, fold: int, *, all_wanted: bool) -> list[StoredModel]:
     """The models with their weights; where all of a run are meant, those without a map are left out and named."""
+    models = [cohort.load(name, task, fold) for name in names]
+    return _those_with_maps(models) if all_wanted else models
+
+
+def _those_with_maps(models: Sequence[StoredModel]) -> list[StoredModel]:
     from milbench.heatmap.stored import with_maps
 
-    models = [cohort.load(name, task, fold) for name in names]
-    if not all_wanted:
-        return models
     kept = with_maps(models)
     for stored in models:
         if stored not in kept:
             _say(f"left out: {stored.name} has no attention to draw")
     if not kept:
-        raise UsageError(
-            f"no model of run {cohort.run.name} has attention to draw (docs/models.md says how to add it)."
-        )
+        raise UsageError("no model of this run has attention to draw; docs/models.md says how to add it.")
     return kept
 
 
@@ -172,7 +181,7 @@ def _write(slides: Sequence[SlideMaps], chosen: Sequence[Chosen], out: Path, opt
         else:
             paths.append(written)
     for path in paths:
-        _say(path)
+        _say(str(path))
 
 
 def _drawing(slide: SlideMaps, wsi: Path | None) -> Drawing:
@@ -182,6 +191,73 @@ def _drawing(slide: SlideMaps, wsi: Path | None) -> Drawing:
     if wsi is None:
         return Drawing(slide)
     return Drawing(slide, read_slide(find_slide(wsi, slide.slide_id), slide.places))
+
+
+# ---- numbers -------------------------------------------------------------------------------------
+
+
+def _drawable(cohort: RunCohort, fold: int, words: Sequence[str] | None) -> list[str]:
+    """Names of the models to look with; where all are meant, those that have a map."""
+    names = _models(cohort, words)
+    if words is not None:
+        return names
+    task = cohort.cohort.tasks[0]
+    return [stored.name for stored in _those_with_maps([cohort.load(name, task, fold) for name in names])]
+
+
+def _evaluate(cohort: RunCohort, out: Path, options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from milbench.heatmap.report import evaluate_cohort, write_evaluation
+
+    folds = cohort.folds if options.fold is None else [options.fold]
+    found = evaluate_cohort(cohort, _drawable(cohort, folds[0], options.models), folds)
+    console = Console(highlight=False)
+    if found.truth is not None:
+        console.print(
+            _grid(found.truth, "auroc", f"{cohort.name}: AUROC of attention against the truth, positive test slides")
+        )
+        console.print(_grid(found.truth, "average_precision", f"{cohort.name}: average precision of the same"))
+    if found.curves is not None:
+        for column in ("deletion_gain", "insertion_gain"):
+            console.print(_grid(found.curves, column, f"{cohort.name}: {column.replace('_', ' ')} over random order"))
+    if found.agreement is not None:
+        console.print(_grid(found.agreement, "spearman", f"{cohort.name}: Spearman correlation of two folds' maps"))
+    for sentence in found.answers:
+        _say(sentence)
+    for path in write_evaluation(found, out):
+        _say(str(path))
+
+
+def _grid(table: pd.DataFrame, column: str, title: str) -> Table:
+    """Models × tasks of one column."""
+    from rich.table import Table
+
+    shown = Table(title=title, title_justify="left")
+    tasks = list(dict.fromkeys(table["task"]))
+    for name in ("model", *tasks):
+        shown.add_column(name, justify="left" if name == "model" else "right")
+    rows = table.assign(map=table["map"] if "map" in table else "attention")
+    for (model, kind), cells in rows.groupby(["title", "map"], sort=False):
+        by_task = dict(zip(cells["task"], cells[column], strict=True))
+        values = (f"{by_task[task]:.3f}" if task in by_task else "-" for task in tasks)
+        shown.add_row(model if kind == "attention" else f"{model}, {kind}", *values)
+    return shown
+
+
+def _export(cohort: RunCohort, fold: int, options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.progress import track
+
+    from milbench.heatmap.export import export_attention
+
+    console = Console(highlight=False)
+    slides = cohort.cohort.slides["slide_id"]
+    bar = iter(track(slides, "slides", console=console, disable=not console.is_terminal))
+    next(bar, None)
+    names = _drawable(cohort, fold, options.models)
+    count = export_attention(cohort, names, fold, options.export, lambda: next(bar, None))
+    _say(f"{options.export}: maps of {count} slides of {cohort.name} by the models of fold {fold}")
 
 
 def _say(text: str) -> None:

@@ -137,9 +137,11 @@ class MILModel(nn.Module, ABC):
         rows = output.attention.detach()
         if len(rows) == self.n_tasks:
             return AttentionMaps("attention", rows, output.logits.detach())
+        names = self.attention_rows()
+        names = names if len(names) == len(rows) else tuple(f"row {row + 1}" for row in range(len(rows)))
         mean = rows.mean(dim=0).expand(self.n_tasks, -1)
         return AttentionMaps(
-            "mean of the attention's rows", mean, output.logits.detach(), per_expert=rows, experts=self.attention_rows()
+            "mean of the attention's rows", mean, output.logits.detach(), per_expert=rows, experts=names
         )
 
     @classmethod

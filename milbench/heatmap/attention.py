@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from milbench.bag import Bag
 from milbench.errors import UsageError
 from milbench.heatmap.maps import Map, SlideMaps
 from milbench.heatmap.places import places_of
@@ -16,6 +18,20 @@ from milbench.heatmap.stored import RunCohort, StoredModel, truth_of
 from milbench.models import AttentionMaps
 
 ATTENTION = "attention"
+
+
+class Look(NamedTuple):
+    """One slide and what each model sees in it."""
+
+    bag: Bag
+    seen: list[tuple[StoredModel, AttentionMaps]]
+
+
+def looks(cohort: RunCohort, models: Sequence[StoredModel], slide_ids: Iterable[str]) -> Iterator[Look]:
+    """Slide by slide what all models see: every slide is read once, and one is in memory at a time."""
+    for slide_id in slide_ids:
+        bag = cohort.cohort.load(slide_id)
+        yield Look(bag, [(stored, stored.maps(bag.features)) for stored in models])
 
 
 def slide_maps(
@@ -29,7 +45,7 @@ def slide_maps(
     UsageError : a model has no maps, or none has experts where they are asked for.
     """
     bag = cohort.cohort.load(slide_id)
-    places = places_of(bag)
+    places = places_of(bag)  # before any model looks: without places there is nothing to draw
     seen = [(stored, stored.maps(bag.features)) for stored in models]
     maps = [task_map(stored, maps, task) for stored, maps in seen]
     if experts:

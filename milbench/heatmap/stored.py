@@ -136,6 +136,11 @@ class RunCohort:
         """The model that learned `task` in `fold`, as its trial left it. Raises as `trial`."""
         return self.load_trial(self.trial(model, task, fold))
 
+    def load_all(self, model: str, fold: int) -> list[StoredModel]:
+        """Everything that `model` learned in `fold`: one stored model a task, or one for all. Raises as `trial`."""
+        trials = (self.trial(model, task, fold) for task in self.cohort.tasks)
+        return [self.load_trial(trial) for trial in {trial.id: trial for trial in trials}.values()]
+
     def load_trial(self, trial: StoredTrial) -> StoredModel:
         """The model that `trial` left behind.
 
