@@ -230,18 +230,18 @@ def _evaluate(cohort: RunCohort, out: Path, options: argparse.Namespace) -> None
 
 
 def _grid(table: pd.DataFrame, column: str, title: str) -> Table:
-    """Models × tasks of one column."""
+    """Tasks × models of one column."""
     from rich.table import Table
 
-    shown = Table(title=title, title_justify="left")
-    tasks = list(dict.fromkeys(table["task"]))
-    for name in ("model", *tasks):
-        shown.add_column(name, justify="left" if name == "model" else "right")
-    rows = table.assign(map=table["map"] if "map" in table else "attention")
-    for (model, kind), cells in rows.groupby(["title", "map"], sort=False):
-        by_task = dict(zip(cells["task"], cells[column], strict=True))
-        values = (f"{by_task[task]:.3f}" if task in by_task else "-" for task in tasks)
-        shown.add_row(model if kind == "attention" else f"{model}, {kind}", *values)
+    rows = table.assign(map=table.get("map", "attention"))
+    names = rows["title"].where(rows["map"] == "attention", rows["title"] + ", " + rows["map"])
+    cells = dict(zip(zip(names, rows["task"], strict=True), rows[column], strict=True))
+    shown = Table("task", title=title, title_justify="left")
+    for name in dict.fromkeys(names):
+        shown.add_column(name, justify="right", min_width=6)
+    for task in dict.fromkeys(rows["task"]):
+        values = (cells.get((name, task)) for name in dict.fromkeys(names))
+        shown.add_row(task, *("-" if value is None else f"{value:.3f}" for value in values))
     return shown
 
 

@@ -76,7 +76,7 @@ def grid_over(width: int, height: int, columns: int, rows: int) -> Grid:
 
 
 def paint(places: Places, values: NDArray[np.float64], grid: Grid, smooth: float = 0.0) -> Canvas:
-    """Values [N] on the grid's pixels; a pixel belongs to the patches that hold its centre.
+    """Values [N] on the grid's pixels; a pixel belongs to the patches that hold its centre, or lie inside it.
 
     Parameters
     ----------
@@ -96,10 +96,17 @@ def paint(places: Places, values: NDArray[np.float64], grid: Grid, smooth: float
 def _covered(places: Places, grid: Grid) -> NDArray[np.int64]:
     """First and last-but-one column and row of every patch, [4, N]: left, right, top, bottom."""
     x, y = (places.corners - (grid.left, grid.top)).T
-    size = places.patch_size
-    columns = [_first_centre(edge, grid.step_x, grid.columns) for edge in (x, x + size)]
-    rows = [_first_centre(edge, grid.step_y, grid.rows) for edge in (y, y + size)]
+    columns = _span(x, places.patch_size, grid.step_x, grid.columns)
+    rows = _span(y, places.patch_size, grid.step_y, grid.rows)
     return np.stack([*columns, *rows])
+
+
+def _span(begin: NDArray[np.float64], size: float, step: float, count: int) -> tuple[NDArray[np.int64], ...]:
+    """First pixel of every patch and the first one after it; a patch that holds no centre gets the pixel it lies in."""
+    first, last = (_first_centre(edge, step, count) for edge in (begin, begin + size))
+    within = np.clip(np.floor((begin + size / 2) / step), 0, count - 1).astype(np.int64)
+    narrow = last <= first
+    return np.where(narrow, within, first), np.where(narrow, within + 1, last)
 
 
 def _first_centre(edge: NDArray[np.float64], step: float, count: int) -> NDArray[np.int64]:

@@ -121,7 +121,7 @@ def answer(usage: ExpertUsage) -> str:
     beyond = (usage.pairwise - usage.chance) / max(1 - usage.chance, 1e-9)
     verdict = (
         "the experts look at much the same patches" if beyond > MUCH_THE_SAME
-        else "the experts look at different patches" if beyond < ELSEWHERE
+        else "the experts look at different patches, hardly more alike than by chance" if beyond < ELSEWHERE
         else "the experts look at partly different patches"
     )  # fmt: skip
     used = float(np.exp(usage.entropy * np.log(len(usage.experts))).mean())

@@ -22,28 +22,29 @@ def usage_figure(usage: ExpertUsage) -> Figure:
 
     n_tasks, n_experts = usage.gates.shape
     width, height = 0.75 * n_experts, 0.36 * max(n_tasks, n_experts)
-    figure = blank_figure((2 * width + 4.6, height + 2.1))
+    figure = blank_figure((2 * width + 4.6, height + 1.7))
     across, down = figure.get_size_inches()
     rows, row_tree = clustered(usage.gates)
     columns, column_tree = clustered(usage.gates.T)
     experts = [usage.experts[i] for i in columns]
     gates = pd.DataFrame(usage.gates[np.ix_(rows, columns)], [_label(usage, row) for row in rows], experts)
     overlap = pd.DataFrame(usage.overlap[np.ix_(columns, columns)], experts, experts)
-    left, lower = 1.95 / across, 1.0 / down
+    left, lower = 1.95 / across, 0.7 / down
     box = (left, lower, width / across, height / down)
     seaborn.heatmap(
         gates, vmin=0, cmap=COLOURS, annot=True, fmt=".2f", annot_kws={"size": 7}, cbar=False, ax=figure.add_axes(box)
     )
     _tree(figure, column_tree, (left, lower + box[3], box[2], 0.25 / down), sideways=False)
     _tree(figure, row_tree, (left + box[2], lower, 0.25 / across, box[3]), sideways=True)
-    second = (left + box[2] + 1.6 / across, lower, width / across, 0.36 * n_experts / down)
+    square = 0.36 * n_experts / down
+    second = (left + box[2] + 1.6 / across, lower + box[3] - square, width / across, square)
     seaborn.heatmap(
         overlap, vmin=0, vmax=1, cmap=COLOURS, annot=True, fmt=".2f", annot_kws={"size": 7}, cbar=False,
         ax=figure.add_axes(second),
     )  # fmt: skip
     for axes in (figure.axes[0], figure.axes[-1]):
         axes.tick_params(labelsize=8, length=0, labelrotation=0)
-        axes.tick_params(axis="x", labelrotation=35)
+        axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=35, ha="right", rotation_mode="anchor")
     figure.text(left, 1 - 0.42 / down, "gate weight (entropy of the task's gate)", fontsize=9)
     figure.text(
         second[0], second[1] + second[3] + 0.1 / down, f"attention shared (chance {usage.chance:.2f})", fontsize=9

@@ -51,11 +51,21 @@ def evaluate_cohort(cohort: RunCohort, names: Sequence[str], folds: Sequence[int
     points = None if known else curve_points(cohort, names, folds[0])
     return Evaluation(
         cohort.name,
-        truth=truth_table(truth_scores(cohort, names, folds)) if known else None,
-        curves=None if points is None else curve_table(points),
+        truth=_in_order(truth_table(truth_scores(cohort, names, folds)), cohort, names) if known else None,
+        curves=None if points is None else _in_order(curve_table(points), cohort, names),
         points=points,
-        agreement=agreement_table(cohort, names, folds) if len(folds) > 1 else None,
+        agreement=_in_order(agreement_table(cohort, names, folds), cohort, names) if len(folds) > 1 else None,
         usages=expert_usage(cohort, names, folds[0]),
+    )
+
+
+def _in_order(table: pd.DataFrame, cohort: RunCohort, names: Sequence[str]) -> pd.DataFrame:
+    """Rows by model and map, then by task, in the order of the run's tables."""
+    places = {"model": list(names), "task": list(cohort.cohort.tasks)}
+    return table.sort_values(
+        [column for column in ("model", "map", "task") if column in table],
+        key=lambda values: values.map(places[values.name].index) if values.name in places else values,
+        ignore_index=True,
     )
 
 
