@@ -3,6 +3,7 @@
 paper    Ilse, Tomczak, Welling, "Attention-based Deep Multiple Instance Learning", ICML 2018
 code     Bigyehahaha/M4@192a77b, `PorpoiseAMIL` (after mahmoodlab/PORPOISE)
 differs  an empty bag is refused (the official returns its bias)
+map      the softmax attention a_n, which sums to 1
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from milbench.models import BagOutput, MILModel, register_model
+from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 from milbench_baselines.layers.attention_expert import AttentionExpert, official_names
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.initialisation import xavier
@@ -57,6 +58,12 @@ class AMIL(MILModel):
     def attention_rows(self) -> tuple[str, ...]:
         """One row."""
         return ("attention",)
+
+    def attention_maps(self, features: Tensor) -> AttentionMaps:
+        """Softmax attention [N], the same for every task."""
+        output = self(features)
+        attention = output.attention.detach().expand(self.n_tasks, -1)  # [T, N]
+        return AttentionMaps("softmax attention", attention, output.logits.detach(), is_distribution=True)
 
     @classmethod
     def from_official(cls, state_dict: Mapping[str, Tensor], **options: Any) -> AMIL:

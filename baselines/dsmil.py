@@ -5,6 +5,7 @@ code    : binli123/dsmil-wsi@80465ed (`dsmil.py`; recipe of `train_tcga.py`).
 differs : scores are divided by sqrt(width) in the model's own precision, the official code by a float32 root;
           `patch_dropout` acts in training only, the official `dropout_patch` in evaluation too;
           `average_streams` is the mean of the two probabilities, the trainer's `--average` their sum.
+map     : the bag stream's attention A_c of (3), which sums to 1; alternative: the instance logits s_c of (1).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from milbench.models import BagOutput, MILModel, register_model
+from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 
 from .layers.averaging import logit_of_mean_probability
 from .layers.checkpoint import load_official, shape_of
@@ -133,6 +134,15 @@ class DSMIL(MILModel):
     def attention_rows(self) -> tuple[str, ...]:
         """One row a task: likeness to the task's critical patch."""
         return tuple(f"task {task}" for task in range(self.n_tasks))
+
+    def attention_maps(self, features: Tensor) -> AttentionMaps:
+        """A [C, N] of the bag stream; alternative: the instance logits."""
+        output = self(features)
+        instances = {"instance logits": output.aux["instance_logits"].detach().T}
+        attention, logits = output.attention.detach(), output.logits.detach()
+        return AttentionMaps(
+            "softmax attention of the bag stream", attention, logits, is_distribution=True, alternatives=instances
+        )
 
     def _patch_mask(self, features: Tensor) -> Tensor:
         """[N] to add to scores: -inf at the patches that this training pass leaves out, 0 elsewhere."""

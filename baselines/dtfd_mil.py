@@ -5,6 +5,8 @@ code    : hrzhang1123/DTFD-MIL@10964f4.
 differs : distilled rows detached, losses summed: the gradients of the official two optimisers, which discard tier 2's
           into tier 1; the logit is the difference of the official two, so BCE on it is their cross-entropy;
           at most N pseudo-bags unless `small_bags="official"`; evaluation's grouping is fixed by N, not drawn anew.
+map     : tier-1 attention, a softmax inside each pseudo-bag, divided by their number so that the map sums to 1;
+          alternative: the instance scores, evidence of class 1 of the attention-weighted patch C (a_n h_n), without bias.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
 from milbench.errors import UsageError
-from milbench.models import BagOutput, MILModel, register_model
+from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 
 from .layers.averaging import logit_of_mean_probability
 from .layers.checkpoint import load_official, shape_of
@@ -140,7 +142,10 @@ class DTFDMIL(MILModel):
 
         Aux, over R orders: `pseudo_logits` [R G, 2], `slide_logits` [R, 2], `distilled` [R M, L].
         """
-        h = self.reduction(features)                                        # [N, L]   (1)
+        return self._output(self.reduction(features), orders)               #          (1)
+
+    def _output(self, h: Tensor, orders: list[Tensor]) -> BagOutput:
+        """Output of embedded patches h [N, L]."""
         scores = self.attention(h)                                          # [N]
         rounds = [self._round(h, scores, order) for order in orders]        # R of them
         slide_logits = torch.stack([r.slide_logits for r in rounds])        # [R, 2]
@@ -163,7 +168,7 @@ class DTFDMIL(MILModel):
 
     def _extremes(self, h: Tensor, attention: Tensor, member: Tensor, sizes: list[int]) -> Tensor:
         """Rows [M, L] of the patches with most, and for MaxMinS least, evidence of class 1 in each pseudo-bag."""
-        evidence = log_odds(attention[:, None] * h @ self.classifier.linear.weight.T)  # [N], without the bias
+        evidence = self._evidence(h, attention)                             # [N]
         chosen = []
         for group, size in zip(member, sizes, strict=True):
             kept = min(self.kept, size)
@@ -171,6 +176,21 @@ class DTFDMIL(MILModel):
             if self.distillation == "MaxMinS":
                 chosen.append(torch.where(group, evidence, torch.inf).topk(kept, largest=False).indices.flip(0))
         return h[torch.cat(chosen)]
+
+    def _evidence(self, h: Tensor, attention: Tensor) -> Tensor:
+        """Evidence [N] of class 1 in the attention-weighted patches, without the bias."""
+        return log_odds(attention[:, None] * h @ self.classifier.linear.weight.T)
+
+    def attention_maps(self, features: Tensor) -> AttentionMaps:
+        """Tier-1 attention [1, N] over the number of pseudo-bags; alternative: instance scores [1, N]."""
+        h = self.reduction(features)                                        # [N, L]
+        output = self._output(h, self._orders(features))
+        attention = output.attention.detach()  # type: ignore[union-attr]    # [1, N]
+        scores = self._evidence(h.detach(), attention[0]).detach()[None]    # [1, N]
+        return AttentionMaps(
+            "softmax attention inside pseudo-bags", attention / attention.sum(), output.logits.detach(),
+            is_distribution=True, alternatives={"instance scores": scores},
+        )  # fmt: skip
 
     def _orders(self, features: Tensor) -> list[Tensor]:
         """Orders [N] to group by: one random in training; in evaluation fixed by N, so that a slide scores alike."""

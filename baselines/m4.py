@@ -6,6 +6,9 @@ code     Bigyehahaha/M4@192a77b, `M4`
 differs  outputs logits (the official returns probabilities, the loss is the same); works in every float type
          the official experts' unused Linear 512 -> 4 is left out unless `dead_layer`
          where paper and code disagree the code is the default; the options below say which is which
+map      per expert its softmax attention, what an appended copy gets added to its patch;
+         per task and segment the gate-weighted sum over the experts, averaged over the four segments:
+         1/4 sum_j sum_e G_t[j, e] a_e, which sums to 1
 """
 
 from __future__ import annotations
@@ -16,10 +19,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from milbench.models import BagOutput, MILModel, register_model
+from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 from milbench_baselines.layers import mp_amil, tower
 from milbench_baselines.layers.checkpoint import load_official, shape_of
-from milbench_baselines.layers.mp_amil import MPAMIL, SEGMENTS, folded
+from milbench_baselines.layers.mp_amil import MPAMIL, SEGMENTS, folded, mixed_maps
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 from milbench_baselines.layers.tower import Tower
@@ -121,6 +124,11 @@ class M4(MILModel):
     def attention_rows(self) -> tuple[str, ...]:
         """One row an expert."""
         return tuple(f"expert {e + 1}" for e in range(len(self.experts)))
+
+    def attention_maps(self, features: Tensor) -> AttentionMaps:
+        """1/4 sum_j sum_e G_t[j, e] a_e per task, a_e per expert."""
+        output = self(features)
+        return mixed_maps(output, output.aux["gates"].mean(dim=1), self.attention_rows())
 
     @classmethod
     def from_official(cls, state_dict: Mapping[str, Tensor], *, dead_layer: bool = False, **options: Any) -> M4:

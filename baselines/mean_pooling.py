@@ -3,6 +3,7 @@
 paper    -
 code     none released; the usual reference model of the field
 differs  nothing to differ from; `level` and `embedding` offer the variants in use
+map      the patches' instance logits, as there is no attention
 """
 
 from __future__ import annotations

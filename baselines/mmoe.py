@@ -5,6 +5,8 @@ paper    Ma et al., "Modeling Task Relationships in Multi-task Learning with Mul
 code     Bigyehahaha/M4@192a77b, `MMoE`; MMoE+MP-AMIL has no released class: it is the same with M4's expert
 differs  outputs logits (the official returns probabilities, the loss is the same)
          the official experts' unused Linear 512 -> 4 is left out unless `dead_layer`
+map      per expert its softmax attention, what an appended copy gets added to its patch;
+         per task the gate-weighted sum over the experts, sum_e g_te a_e, which sums to 1
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from milbench.models import BagOutput, MILModel, register_model
+from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 from milbench_baselines.layers import attention_expert, mp_amil, tower
 from milbench_baselines.layers.attention_expert import AttentionExpert
 from milbench_baselines.layers.checkpoint import load_official, shape_of
-from milbench_baselines.layers.mp_amil import MPAMIL, folded
+from milbench_baselines.layers.mp_amil import MPAMIL, folded, mixed_maps
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 from milbench_baselines.layers.tower import Tower
 
@@ -62,6 +64,11 @@ class MMoE(MILModel):
     def attention_rows(self) -> tuple[str, ...]:
         """One row an expert."""
         return tuple(f"expert {e + 1}" for e in range(len(self.experts)))
+
+    def attention_maps(self, features: Tensor) -> AttentionMaps:
+        """sum_e g_te a_e per task, a_e per expert."""
+        output = self(features)
+        return mixed_maps(output, output.aux["gates"], self.attention_rows())
 
     @classmethod
     def from_official(cls, state_dict: Mapping[str, Tensor], *, dead_layer: bool = False, **options: Any) -> Self:

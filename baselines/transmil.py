@@ -6,6 +6,9 @@ differs : any feature width (official 1024); the logit is the difference of the 
           their cross-entropy; the second layer computes the class token's row only, as the others are not read;
           the three depthwise kernels of PPEG are added up before they are applied (equal up to rounding);
           the official trainer runs in half precision.
+map     : the class token's Nyström attention over the patches in layer 2, mean over heads, what a repeated patch gets
+          added to the patch; it may be slightly negative, and the class token and the padding take a share.
+          Alternative: gradient x input, sum_d x_nd dlogit/dx_nd, which sees both layers and the convolutions.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
-from milbench.models import BagOutput, MILModel, register_model
+from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 
 from .layers.checkpoint import load_official, shape_of
 from .layers.nystrom_attention import Crop, NystromAttention
@@ -132,6 +135,18 @@ class TransMIL(MILModel):
     def attention_rows(self) -> tuple[str, ...]:
         """One row a head of layer 2. Nyström's approximation may be slightly negative."""
         return tuple(f"head {head}" for head in range(self.layer2.attn.heads))
+
+    def attention_maps(self, features: Tensor) -> AttentionMaps:
+        """The class token's attention, mean over heads [1, N]; alternative: gradient x input [1, N]."""
+        with torch.enable_grad():  # also for a caller that has switched it off
+            x = features.detach().requires_grad_()                        # [N, D]
+            output = self(x)
+            (gradient,) = torch.autograd.grad(output.logits[0], x)        # [N, D]
+        heads, influence = output.attention.detach(), (gradient * x.detach()).sum(dim=1)[None]  # [heads, N], [1, N]
+        return AttentionMaps(
+            "Nyström attention of the class token", heads.mean(dim=0)[None], output.logits.detach(),
+            per_expert=heads, experts=self.attention_rows(), alternatives={"gradient x input": influence},
+        )  # fmt: skip
 
     @classmethod
     def from_official(cls, state_dict: Mapping[str, Tensor], **options: Any) -> TransMIL:

@@ -27,6 +27,7 @@ COMMANDS = {
     "status": "show what of a run is done, running, failed and left; also while it runs",
     "merge": "put the run folders of shards together",
     "report": "write tables (LaTeX, CSV, Markdown) and figures of finished runs",
+    "heatmap": "draw what the models of a finished run look at, and check whether it is right",
     "ui": "compare finished runs in the MLflow UI",
     "track": "publish a finished run to an MLflow server",
     "models": "list the models",
@@ -196,6 +197,12 @@ def _add_report_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-tracking", action="store_true", help="do not put the report's files into MLflow")
 
 
+def _add_heatmap_flags(parser: argparse.ArgumentParser) -> None:
+    from milbench.heatmap_cli import add_flags
+
+    add_flags(parser)
+
+
 def _add_ui_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uri", help="MLflow database or server (default: sqlite database in runs/)")
     parser.add_argument("--port", type=int, default=5000, help="port on the loopback address (default 5000)")
@@ -359,6 +366,12 @@ def _track_report(runs: Sequence[Run], out: Path) -> None:
             _say(f"{publish_report(run, uri, out)} MLflow runs of {run.name} now hold it ({without_password(uri)})")
         except TrackingError as error:
             print(f"milbench: warning: {error}", file=sys.stderr)  # noqa: T201
+
+
+def _heatmap(options: argparse.Namespace) -> int:
+    from milbench.heatmap_cli import run_heatmap
+
+    return run_heatmap(options)
 
 
 def _ui(options: argparse.Namespace) -> int:

@@ -32,6 +32,32 @@ class BagOutput(NamedTuple):
     aux: dict[str, Tensor]
 
 
+@dataclass(frozen=True, eq=False)
+class AttentionMaps:
+    """Where a model looks in one bag.
+
+    Attributes
+    ----------
+    kind : what `per_task` is, in words for a legend: "softmax attention", "instance logits", ...
+    per_task : Tensor [T, N]. More means that the patch counts more for the task.
+    logits : Tensor [T]. The answer that the maps belong to, of the same pass.
+    is_distribution : whether every row of `per_task` is non-negative and sums to 1.
+    per_expert : Tensor [E, N] or None. One map an expert (or head), where the model has several.
+    experts : names of the rows of `per_expert`.
+    gates : Tensor [T, E] or None. Weight of every expert in every task's answer; rows sum to 1.
+    alternatives : other maps [T, N] that the model offers, by name.
+    """
+
+    kind: str
+    per_task: Tensor
+    logits: Tensor
+    is_distribution: bool = False
+    per_expert: Tensor | None = None
+    experts: tuple[str, ...] = ()
+    gates: Tensor | None = None
+    alternatives: Mapping[str, Tensor] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """What a model declares about itself when it registers.
@@ -92,6 +118,31 @@ class MILModel(nn.Module, ABC):
     def attention_rows(self) -> tuple[str, ...]:
         """Names of the rows of `BagOutput.attention`; empty when the model has none."""
         return ()
+
+    def attention_maps(self, features: Tensor) -> AttentionMaps:
+        """Where the model, in eval mode, looks in one bag, `features` [N, D]; a model file says what that is.
+
+        This default shows `BagOutput.attention`: its rows where there is one a task, else their mean for every task.
+
+        Raises
+        ------
+        UsageError : the model has no attention and defines no maps of its own.
+        """
+        output = self(features)
+        if output.attention is None:
+            raise UsageError(
+                f"{self.info.title} has no attention to draw: its forward returns none. "
+                "Return one in BagOutput.attention, or define attention_maps(features) (docs/models.md)."
+            )
+        rows = output.attention.detach()
+        if len(rows) == self.n_tasks:
+            return AttentionMaps("attention", rows, output.logits.detach())
+        names = self.attention_rows()
+        names = names if len(names) == len(rows) else tuple(f"row {row + 1}" for row in range(len(rows)))
+        mean = rows.mean(dim=0).expand(self.n_tasks, -1)
+        return AttentionMaps(
+            "mean of the attention's rows", mean, output.logits.detach(), per_expert=rows, experts=names
+        )
 
     @classmethod
     def from_official(cls, state_dict: Mapping[str, Tensor], **options: Any) -> MILModel:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from milbench.errors import UsageError
+from milbench.models import AttentionMaps, BagOutput
 from milbench_baselines.layers.attention_expert import DEAD_CLASSES
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.initialisation import xavier
@@ -117,6 +118,15 @@ def folded(weights: Tensor, n_patches: int) -> Tensor:
     extra = weights.shape[1] - n_patches
     copies = nn.functional.pad(weights[:, n_patches:], (0, n_patches - extra))
     return weights[:, :n_patches] + copies
+
+
+def mixed_maps(output: BagOutput, gates: Tensor, experts: tuple[str, ...]) -> AttentionMaps:
+    """Maps of a mixture: attention [E, N] of the experts, and per task its sum weighted by `gates` [T, E]."""
+    attention, gates = output.attention.detach(), gates.detach()  # type: ignore[union-attr]  # mixtures have one
+    return AttentionMaps(
+        "gate-weighted softmax attention", gates @ attention, output.logits.detach(), is_distribution=True,
+        per_expert=attention, experts=experts, gates=gates,
+    )  # fmt: skip
 
 
 def official_names(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:

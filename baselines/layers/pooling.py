@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from milbench.models import BagOutput, MILModel
+from milbench.models import AttentionMaps, BagOutput, MILModel
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.options import one_of
 
@@ -53,3 +53,8 @@ class PoolingModel(MILModel):
         scores = self.head(h)                                     # [N, T]
         logits = self.pool(scores) if self.level == "instance" else self.head(self.pool(h))  # [T]
         return BagOutput(logits, None, {"instance_logits": scores})
+
+    def attention_maps(self, features: Tensor) -> AttentionMaps:
+        """Instance logits [T, N]; with `level="embedding"` those that each patch would get alone."""
+        output = self(features)
+        return AttentionMaps("instance logits", output.aux["instance_logits"].detach().T, output.logits.detach())

@@ -1,0 +1,76 @@
+"""Export: the maps of all slides of a cohort in one HDF5 file, one dataset a slide.
+
+::
+
+    attention.h5
+      attributes          run, dataset, fold
+      rows                JSON: model, title, map, task and kind of every row of every slide
+      slides/{slide_id}   float32 [rows, N], attribute `role`: the slide's side of the fold
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from milbench.errors import StoreError
+from milbench.heatmap.attention import Look, alternative_maps, as_array, looks, task_map
+from milbench.heatmap.evaluate import models_of
+from milbench.heatmap.maps import Map
+from milbench.heatmap.stored import RunCohort
+
+
+def export_attention(
+    cohort: RunCohort, names: Sequence[str], fold: int, path: Path, advance: Callable[[], None] = lambda: None
+) -> int:
+    """Number of slides written to `path`, which appears whole or not at all; one slide is in memory at a time.
+
+    Raises
+    ------
+    StoreError : the file cannot be written.
+    """
+    models = models_of(cohort, names, fold)
+    slides = [str(slide) for slide in cohort.cohort.slides["slide_id"]]
+    roles = {slide: role for role in ("train", "val", "test") for slide in cohort.slides(fold, role)}
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(temporary, "w") as file:
+            file.attrs.update({"run": cohort.run.name, "dataset": cohort.name, "fold": fold})
+            for index, look in enumerate(looks(cohort, models, slides)):
+                rows = _rows(look)
+                if index == 0:
+                    file["rows"] = json.dumps([facts for facts, _ in rows])  # an attribute holds 64 KiB at most
+                stored = file.create_dataset(
+                    f"slides/{look.bag.slide_id}", data=np.stack([values for _, values in rows])
+                )
+                stored.attrs["role"] = roles.get(look.bag.slide_id, "")
+                advance()
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written ({error}). Free space or choose another place.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return len(slides)
+
+
+def _rows(look: Look) -> list[tuple[dict[str, str], NDArray[np.float32]]]:
+    """What every row is, and its values [N]: maps by task, alternatives, experts, model after model."""
+    rows = []
+    for stored, maps in look.seen:
+        for task in stored.tasks:
+            rows += [_row(task, m) for m in (task_map(stored, maps, task), *alternative_maps(stored, maps, task))]
+        for name, values in zip(maps.experts, () if maps.per_expert is None else maps.per_expert, strict=True):
+            title, tasks = stored.model.info.title, ",".join(stored.tasks)
+            rows.append(_row(tasks, Map(stored.name, title, name, "attention of one expert or head", as_array(values))))
+    return rows
+
+
+def _row(task: str, drawn: Map) -> tuple[dict[str, str], NDArray[np.float32]]:
+    facts = {"model": drawn.model, "title": drawn.title, "map": drawn.name, "task": task, "kind": drawn.kind}
+    return facts, drawn.values.astype(np.float32)

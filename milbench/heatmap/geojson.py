@@ -1,0 +1,80 @@
+"""GeoJSON: one polygon a patch in level-0 pixels, with the maps' values as measurements, as QuPath imports it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milbench.heatmap.maps import Map, SlideMaps, scaled
+from milbench.heatmap.places import PIXELS, Places
+from milbench.store import writing
+
+DIGITS = 6
+"""Significant digits of a measurement."""
+
+
+def write_geojson(slide: SlideMaps, path: Path) -> Path | None:
+    """`path`, a FeatureCollection in the order of the patches; None where places are not in level-0 pixels.
+
+    QuPath takes every feature as a detection: Measure > Show measurement maps colours them.
+    """
+    if slide.places.unit != PIXELS:
+        return None
+    with writing(path.parent):
+        temporary = path.with_name(f".{path.name}.part")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write('{"type": "FeatureCollection", "features": [\n')
+            for index, feature in enumerate(_features(slide)):
+                file.write(("" if index == 0 else ",\n") + json.dumps(feature, allow_nan=False))
+            file.write("\n]}\n")
+        temporary.replace(path)
+    return path
+
+
+def _features(slide: SlideMaps) -> Iterator[dict[str, Any]]:
+    names, columns = measurements(slide)
+    for corners, values in zip(polygons(slide.places), columns, strict=True):
+        yield {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [corners]},
+            "properties": {"objectType": "detection", "measurements": dict(zip(names, values, strict=True))},
+        }
+
+
+def polygons(places: Places) -> Iterator[list[list[float]]]:
+    """Closed ring of every patch, from its top-left corner."""
+    size = _plain(places.patch_size)
+    for x, y in places.corners.tolist():
+        left, top = _plain(x), _plain(y)
+        right, bottom = left + size, top + size
+        yield [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+
+
+def measurements(slide: SlideMaps) -> tuple[list[str], list[list[float]]]:
+    """Names, and one row of values a patch: every map's own value and its percentile rank, and the truth."""
+    names: list[str] = []
+    columns: list[NDArray[Any]] = []
+    for drawn in slide.maps:
+        names += [measurement_name(slide, drawn), f"{measurement_name(slide, drawn)}, rank"]
+        columns += [drawn.values, scaled(drawn.values, "rank")]
+    if slide.truth is not None:
+        names.append(f"{slide.task}: truth")
+        columns.append(slide.truth.astype(float))
+    rows = np.stack(columns, axis=1).tolist()
+    return names, [[float(f"{value:.{DIGITS}g}") for value in row] for row in rows]
+
+
+def measurement_name(slide: SlideMaps, drawn: Map) -> str:
+    """E.g. "TP53: M4 attention"; an expert's map belongs to no task."""
+    named = f"{drawn.title} {drawn.name}"
+    return f"{slide.task}: {named}" if drawn.name == "attention" else named
+
+
+def _plain(value: float) -> float:
+    """A whole number without its .0, for a shorter file."""
+    return int(value) if float(value).is_integer() else value

@@ -1,0 +1,75 @@
+"""Maps: what models see in one slide, as plain arrays that pictures and tables are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from milbench.heatmap.places import Places
+
+Scale = Literal["rank", "softmax"]
+SCALES: dict[Scale, str] = {
+    "rank": "percentile rank within the slide, 0 = least, 1 = most attended",
+    "softmax": "the map's own values: softmax weights, or logits where a model has no softmax",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """One value a patch.
+
+    Attributes
+    ----------
+    model, title : registry name and title of the model.
+    name : "attention" for the task's map, else the expert or the alternative.
+    kind : what the values are, in words.
+    values : float64 [N].
+    is_distribution : whether the values are non-negative and sum to 1.
+    """
+
+    model: str
+    title: str
+    name: str
+    kind: str
+    values: NDArray[np.float64]
+    is_distribution: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class SlideMaps:
+    """Everything to draw of one slide for one task.
+
+    Attributes
+    ----------
+    places : where the patches lie.
+    role : side of the fold that the slide is on: train, val or test.
+    label : 1, 0 or NaN where unknown.
+    truth : bool [N] or None. Patches that carry the task's evidence, where it is known.
+    probabilities : the models' answers by name.
+    caption : why the slide was chosen; empty for one that was named.
+    """
+
+    slide_id: str
+    dataset: str
+    task: str
+    fold: int
+    role: str
+    label: float
+    places: Places
+    maps: tuple[Map, ...]
+    probabilities: Mapping[str, float]
+    truth: NDArray[np.bool_] | None = None
+    caption: str = ""
+
+
+def scaled(values: NDArray[np.float64], scale: Scale) -> NDArray[np.float64]:
+    """Values [N] to colour: percentile ranks in [0, 1], ties sharing their mean, or the values themselves."""
+    if scale == "softmax":
+        return values
+    ranks = rankdata(values)  # 1 .. N
+    return np.asarray((ranks - 1) / max(len(values) - 1, 1) if np.ptp(values) else np.full(len(values), 0.5))

@@ -1,0 +1,237 @@
+"""Render: a panel like the paper's Fig. 5, the slide or its tissue, then one map a model and one an expert."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, floor, isnan, log10
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from milbench.heatmap.canvas import Grid, grid_around, grid_over, paint
+from milbench.heatmap.maps import Map, Scale, SlideMaps, scaled
+from milbench.heatmap.places import PIXELS
+from milbench.heatmap.slide import SlidePicture
+from milbench.report.figures import blank_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = "viridis"
+"""Perceptually uniform, rising in lightness, told apart by the colour-blind and in grey."""
+
+TISSUE, EVIDENCE = "0.82", "#D55E00"
+OVER_SLIDE = 0.6
+"""Opacity of a map over the slide, whose tissue must still be seen."""
+
+MARGIN = 0.03
+"""Part of the tissue's longer edge that is left free around it."""
+
+MOST_COLUMNS = 4
+"""Panels side by side where there is one slide; several slides get one row each."""
+
+CELL, GAP, TITLE, HEAD, BAR, FOOT = 2.3, 0.14, 0.26, 0.42, 0.75, 0.26
+"""Inches: edge of a panel, space between two, their titles, the slide's line, the shared colour bar's column, and the
+room below a panel for its own colour bar."""
+
+FLAT, TALL = 0.45, 1.7
+"""Least and greatest height of a panel over its width: beyond, a slide gets white sides."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """One slide to draw, over its picture where there is one."""
+
+    maps: SlideMaps
+    picture: SlidePicture | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """Pixels to paint on: the picture's own, or a grid around the patches."""
+        if self.picture is None:
+            return grid_around(self.maps.places)
+        rows, columns = self.picture.pixels.shape[:2]
+        return grid_over(self.picture.width, self.picture.height, columns, rows)
+
+
+def panel(drawings: Sequence[Drawing], scale: Scale, smooth: float = 0.0) -> Figure:
+    """Every slide with all its maps. All slides have maps of the same names.
+
+    Parameters
+    ----------
+    scale : "rank" (one colour bar for all) or "softmax" (each map from its own least to its greatest value).
+    smooth : standard deviation of a Gaussian, in patches; 0 = none.
+    """
+    n_panels = 1 + len(drawings[0].maps.maps)
+    columns = n_panels if len(drawings) > 1 or n_panels <= MOST_COLUMNS + 1 else MOST_COLUMNS
+    lines = ceil(n_panels / columns)
+    height = CELL * max(_shape(drawing) for drawing in drawings)
+    line = TITLE + height + (GAP if scale == "rank" else FOOT)
+    block = HEAD + lines * line
+    size = (GAP + columns * (CELL + GAP) + (BAR if scale == "rank" else 0), len(drawings) * block + GAP)
+    figure = blank_figure(size)
+    for index, drawing in enumerate(drawings):
+        _heading(figure, drawing.maps, size, index * block)
+        upper = index * block + HEAD + TITLE
+        places = [(GAP + (i % columns) * (CELL + GAP), upper + (i // columns) * line) for i in range(n_panels)]
+        axes = [_axes(figure, size, place, (CELL, height)) for place in places]
+        _draw(drawing, axes, scale, smooth)
+    if scale == "rank":
+        _rank_bar(figure, size)
+    return figure
+
+
+def save_panel(figure: Figure, stem: Path) -> list[Path]:
+    """PNG and SVG of `figure`; the same figure gives the same bytes."""
+    import matplotlib as mpl
+
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "svg")]
+    figure.savefig(paths[0], dpi=130, metadata={"Software": None})
+    with mpl.rc_context({"svg.hashsalt": "milbench"}):
+        figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+    return paths
+
+
+# ---- layout --------------------------------------------------------------------------------------
+
+
+def _view(drawing: Drawing) -> tuple[float, float, float, float]:
+    """Left, right, bottom, top end of what is shown: the tissue and a margin."""
+    left, top, right, bottom = drawing.maps.places.bounds
+    margin = MARGIN * max(right - left, bottom - top)
+    return left - margin, right + margin, bottom + margin, top - margin
+
+
+def _shape(drawing: Drawing) -> float:
+    """Height over width of a panel."""
+    left, right, bottom, top = _view(drawing)
+    return min(max((bottom - top) / (right - left), FLAT), TALL)
+
+
+def _axes(figure: Figure, size: tuple[float, float], place: tuple[float, float], edges: tuple[float, float]) -> Axes:
+    """Axes at `place`, inches from the left and upper end."""
+    (width, height), (left, upper), (across, down) = size, place, edges
+    axes: Axes = figure.add_axes((left / width, 1 - (upper + down) / height, across / width, down / height))
+    axes.set_axis_off()
+    return axes
+
+
+def _heading(figure: Figure, maps: SlideMaps, size: tuple[float, float], upper: float) -> None:
+    label = "unknown" if isnan(maps.label) else f"{maps.label:.0f}"
+    text = f"{maps.slide_id}   {maps.task} = {label}   {maps.dataset}, fold {maps.fold}, {maps.role} side"
+    figure.text(GAP / size[0], 1 - (upper + 0.1) / size[1], text, fontsize=10, weight="bold", va="top")
+    if maps.caption:
+        figure.text(GAP / size[0], 1 - (upper + 0.28) / size[1], maps.caption, fontsize=8, color="0.3", va="top")
+
+
+def _rank_bar(figure: Figure, size: tuple[float, float]) -> None:
+    from matplotlib.cm import ScalarMappable
+
+    length = min(0.7 * size[1], CELL)
+    axes = figure.add_axes((1 - (BAR - 0.08) / size[0], 1 - (HEAD + TITLE + length) / size[1], 0.13 / size[0], length / size[1]))  # fmt: skip
+    bar = figure.colorbar(ScalarMappable(cmap=COLOURS), cax=axes, ticks=[0, 0.5, 1])
+    bar.set_label("percentile rank", fontsize=8, labelpad=1)
+    bar.ax.tick_params(labelsize=7)
+
+
+# ---- one slide -----------------------------------------------------------------------------------
+
+
+def _draw(drawing: Drawing, axes: Sequence[Axes], scale: Scale, smooth: float) -> None:
+    _draw_tissue(drawing, axes[0])
+    for drawn, place in zip(drawing.maps.maps, axes[1:], strict=True):
+        _draw_map(drawing, drawn, place, scale, smooth)
+    for place in axes:
+        left, right, bottom, top = _view(drawing)
+        place.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", anchor="N")
+
+
+def _draw_tissue(drawing: Drawing, axes: Axes) -> None:
+    """The slide, or grey patches; patches that carry the task's evidence in orange, where that is known."""
+    maps, truth = drawing.maps, drawing.maps.truth
+    if drawing.picture is not None:
+        _underlay(drawing.picture, axes)
+    else:
+        _flat(drawing, axes, np.zeros(len(maps.places.corners)), TISSUE)
+    if truth is not None and truth.any():
+        _flat(drawing, axes, np.where(truth, 0.0, np.nan), EVIDENCE)
+    title = "slide" if drawing.picture is not None else "patches"
+    marked = truth is not None and truth.any()
+    axes.set_title(f"{title}, evidence in orange" if marked else title, fontsize=9, pad=4)
+    _scale_bar(drawing, axes)
+
+
+def _flat(drawing: Drawing, axes: Axes, values: Any, colour: str) -> None:
+    """Patches whose value is not NaN, in one colour."""
+    from matplotlib.colors import ListedColormap
+
+    shown = ~np.isnan(values)
+    places = drawing.maps.places
+    kept = type(places)(places.corners[shown], places.patch_size, places.unit)
+    canvas = paint(kept, values[shown], drawing.grid)
+    axes.imshow(canvas.pixels, extent=canvas.extent, cmap=ListedColormap([colour]), interpolation="nearest")
+
+
+def _draw_map(drawing: Drawing, drawn: Map, axes: Axes, scale: Scale, smooth: float) -> None:
+    if drawing.picture is not None:
+        _underlay(drawing.picture, axes)
+    canvas = paint(drawing.maps.places, scaled(drawn.values, scale), drawing.grid, smooth)
+    low, high = (0, 1) if scale == "rank" else (None, None)
+    image = axes.imshow(
+        canvas.pixels, extent=canvas.extent, cmap=COLOURS, alpha=OVER_SLIDE if drawing.picture else None,
+        interpolation="nearest", vmin=low, vmax=high,
+    )  # fmt: skip
+    axes.set_title(_title(drawing.maps, drawn), fontsize=9, pad=4)
+    if scale == "softmax":
+        _own_bar(axes, image)
+
+
+def _title(maps: SlideMaps, drawn: Map) -> str:
+    if drawn.name != "attention":
+        return f"{drawn.title}, {drawn.name}"
+    logits = ", logits" if drawn.kind == "instance logits" else ""
+    return f"{drawn.title}{logits}   p = {maps.probabilities[drawn.model]:.2f}"
+
+
+def _underlay(picture: SlidePicture, axes: Axes) -> None:
+    axes.imshow(picture.pixels, extent=(0, picture.width, picture.height, 0), interpolation="antialiased")
+
+
+def _own_bar(axes: Axes, image: Any) -> None:
+    """A bar of the map's own values below its picture."""
+    inset = axes.inset_axes((0.2, -0.05, 0.6, 0.025))
+    bar = axes.figure.colorbar(image, cax=inset, orientation="horizontal")
+    bar.ax.tick_params(labelsize=6, length=2, pad=1)
+    low, high = image.get_clim()
+    bar.set_ticks([low, high], labels=[f"{low:.2g}", f"{high:.2g}"])
+
+
+def _scale_bar(drawing: Drawing, axes: Axes) -> None:
+    """A bar of a round length below the tissue: in micrometres where the slide tells, else in the places' unit."""
+    left, right, bottom, top = _view(drawing)
+    length, text = _bar_length(drawing, right - left)
+    y, x = bottom - (bottom - top) * 0.002, left + MARGIN * (right - left)
+    axes.plot([x, x + length], [y, y], color="black", linewidth=2, solid_capstyle="butt", clip_on=False)
+    axes.annotate(
+        text, (x + length, y), (4, 0), "data", "offset points", fontsize=7, va="center", annotation_clip=False
+    )
+
+
+def _bar_length(drawing: Drawing, width: float) -> tuple[float, str]:
+    """Length in the places' unit of some fifth of the width, and its text."""
+    microns = drawing.picture.microns_per_pixel if drawing.picture else None
+    unit = drawing.maps.places.unit
+    if microns is None or unit != PIXELS:
+        length = round_length(width / 5)
+        return length, f"{length:,g} {unit}"
+    length = round_length(width / 5 * microns)
+    return length / microns, f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
+
+
+def round_length(wanted: float) -> float:
+    """The greatest 1, 2 or 5 times a power of ten that is not above `wanted`."""
+    power = float(10.0 ** floor(log10(wanted)))
+    return max(step * power for step in (1, 2, 5) if step * power <= wanted * (1 + 1e-9))

@@ -1,0 +1,281 @@
+"""Stored: a run's cohorts found again, and its models with the weights that they ended with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from milbench.cohort import Cohort, cohort_file
+from milbench.datasets import all_datasets
+from milbench.errors import DataError, MilbenchError, StoreError, UsageError, unknown_name
+from milbench.models import AttentionMaps, MILModel
+from milbench.registry import load_models
+from milbench.scaling import FeatureScaler
+from milbench.source import CohortSource
+from milbench.splits import ROLES, Split
+from milbench.store import Run, StoredTrial
+
+WEIGHTS = "model.safetensors"
+ALL_TASKS = "all"
+
+
+class Slot(NamedTuple):
+    """A place in the run's grid; `group` is the task, or "all" for a model of all tasks."""
+
+    dataset: str
+    model: str
+    group: str
+    fold: int
+    seed: int
+    trial_id: str
+
+
+@dataclass(frozen=True, eq=False)
+class StoredModel:
+    """A model as its trial left it, in eval mode.
+
+    Attributes
+    ----------
+    trial : the trial on disk.
+    tasks : the tasks of the rows of its maps.
+    scaler : fitted on the trial's training slides, as in training.
+    """
+
+    trial: StoredTrial
+    model: MILModel
+    tasks: tuple[str, ...]
+    scaler: FeatureScaler
+
+    @property
+    def name(self) -> str:
+        """Registry name."""
+        return str(self.trial.info["model"])
+
+    def maps(self, features: Tensor) -> AttentionMaps:
+        """Maps of one bag [N, D] as stored on disk."""
+        with torch.no_grad():
+            return self.model.attention_maps(self.scaler(features))
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Answers [T] to one bag [N, D] as stored on disk."""
+        with torch.no_grad():
+            return torch.sigmoid(self.model(self.scaler(features)).logits)
+
+
+class RunCohort:
+    """One cohort of a run: its slides, its split and its stored models."""
+
+    def __init__(self, run: Run, cohort: Cohort) -> None:
+        self.run, self.cohort = run, cohort
+        self.split = Split.from_csv(run.split_file(cohort.name))
+        self._scalers: dict[tuple[int, str], FeatureScaler] = {}
+
+    @property
+    def name(self) -> str:
+        """The cohort's name."""
+        return self.cohort.name
+
+    @cached_property
+    def slots(self) -> list[Slot]:
+        """Planned trials of this cohort."""
+        return [slot for slot in planned_slots(self.run) if slot.dataset == self.name]
+
+    @property
+    def models(self) -> list[str]:
+        """Models of the run, in the order of the tables."""
+        planned = {slot.model for slot in self.slots}
+        order = self.run.datasets[self.name].get("models", [])
+        return sorted(planned, key=lambda name: (order.index(name) if name in order else len(order), name))
+
+    @property
+    def folds(self) -> list[int]:
+        """Folds of the run."""
+        return sorted({slot.fold for slot in self.slots})
+
+    def slides(self, fold: int, role: str) -> list[str]:
+        """Ids of the slides on one side of a fold, in cohort order."""
+        return [str(slide) for slide in self.split.slides(self.cohort.slides, fold, role)["slide_id"]]
+
+    def role(self, slide_id: str, fold: int) -> str:
+        """Side of the fold that the slide is on."""
+        return next(role for role in ROLES if slide_id in self.slides(fold, role))
+
+    def label(self, slide_id: str, task: str) -> float:
+        """1, 0 or NaN."""
+        table = self.cohort.slides
+        return float(table.loc[table["slide_id"] == slide_id, task].iloc[0])
+
+    def trial(self, model: str, task: str, fold: int) -> StoredTrial:
+        """The trial of a model that learned `task` in `fold`, with the lowest seed.
+
+        Raises
+        ------
+        UsageError : the run has no such model, or not in that fold.
+        StoreError : the trial failed, is not done yet or is damaged.
+        """
+        if model not in self.models:
+            raise unknown_name(f"model of run {self.run.name}", model, self.models)
+        fits = [s for s in self.slots if s.model == model and s.group in (task, ALL_TASKS) and s.fold == fold]
+        if not fits:
+            folds = sorted({slot.fold for slot in self.slots if slot.model == model})
+            raise unknown_name(f"fold of {model} on {self.name}", str(fold), map(str, folds))
+        chosen = min(fits, key=lambda slot: slot.seed)
+        stored = self.run.trial(chosen.trial_id)
+        if stored is None:
+            raise StoreError(f"{chosen.trial_id} is not done, failed or is damaged. Start the run's command again.")
+        return stored
+
+    def load(self, model: str, task: str, fold: int) -> StoredModel:
+        """The model that learned `task` in `fold`, as its trial left it. Raises as `trial`."""
+        return self.load_trial(self.trial(model, task, fold))
+
+    def load_all(self, model: str, fold: int) -> list[StoredModel]:
+        """Everything that `model` learned in `fold`: one stored model a task, or one for all. Raises as `trial`."""
+        trials = (self.trial(model, task, fold) for task in self.cohort.tasks)
+        return [self.load_trial(trial) for trial in {trial.id: trial for trial in trials}.values()]
+
+    def load_trial(self, trial: StoredTrial) -> StoredModel:
+        """The model that `trial` left behind.
+
+        Raises
+        ------
+        StoreError : the run kept no weights.
+        DataError : the cohort is not the one that the model was trained on.
+        """
+        info = trial.info
+        if info["fingerprint"] != self.cohort.fingerprint:
+            raise DataError(
+                f"cohort '{self.name}' is not the one that {trial.id} was trained on: its labels or features have "
+                "changed since. Point --data-root to the former data, or run again."
+            )
+        tasks = tuple(info["tasks"])
+        model = _known_model(self.run, str(info["model"]))(
+            self.cohort.in_features, len(tasks), **info["hyperparameters"]
+        )
+        model.load_state_dict(_weights(self.run, trial))
+        return StoredModel(trial, model.eval(), tasks, self._scaler(int(info["fold"]), str(info["feature_scaling"])))
+
+    def _scaler(self, fold: int, mode: str) -> FeatureScaler:
+        """Fitted on the fold's training slides, once."""
+        if (fold, mode) not in self._scalers:
+            training = (self.cohort.load(slide).features for slide in self.slides(fold, "train"))
+            self._scalers[fold, mode] = FeatureScaler(mode).fit(training)
+        return self._scalers[fold, mode]
+
+
+def planned_slots(run: Run) -> list[Slot]:
+    """The run's grid, read from the names of its trials."""
+    return [_slot(name, trial_id) for name, trial_id in run.planned().items()]
+
+
+def _slot(name: str, trial_id: str) -> Slot:
+    dataset, model, group, last = name.split("/")
+    fold, _, seed = last.partition("-")
+    return Slot(dataset, model, group, int(fold.removeprefix("fold")), int(seed.removeprefix("seed")), trial_id)
+
+
+def _known_model(run: Run, name: str) -> type[MILModel]:
+    known = load_models(Path(plugin) for plugin in run.config.get("plugins", ()))
+    if name not in known:
+        raise unknown_name("model", name, known)
+    return known[name]
+
+
+def _weights(run: Run, trial: StoredTrial) -> Mapping[str, Tensor]:
+    path = trial.path / WEIGHTS
+    if not path.is_file():
+        raise StoreError(
+            f"run {run.path} keeps no weights ({trial.id} has no {WEIGHTS}), so its models cannot look at a slide "
+            "again. Run once more without --no-weights, in another folder: milbench run ... --run FOLDER."
+        )
+    from safetensors.torch import load_file
+
+    return dict(load_file(path))
+
+
+# ---- cohorts -------------------------------------------------------------------------------------
+
+
+def find_cohort(run: Run, name: str, data_root: Path | None = None) -> RunCohort:
+    """The cohort called `name`, from where the run had it: the catalogue, or the run's own folders and files.
+
+    Raises
+    ------
+    UsageError : no such cohort in the run.
+    DataError : its data are not there any more.
+    """
+    if name not in run.datasets:
+        raise unknown_name(f"cohort of run {run.name}", name, run.datasets)
+    config = run.config
+    if name in all_datasets():
+        root = data_root or (Path(config["data_root"]) if config.get("data_root") else None)
+        source = CohortSource(name=name, data_root=root, allow_missing=bool(config.get("allow_missing")))
+    else:
+        source = CohortSource(path=_own_path(run, name), allow_missing=bool(config.get("allow_missing")))
+    return RunCohort(run, source.load())
+
+
+def _own_path(run: Run, name: str) -> Path:
+    """Where a user's own cohort lies: as the run was told, from here or from where `runs/` lies."""
+    told = [Path(path) for path in run.config.get("cohorts", ())]
+    bases = (Path(), run.path.absolute().parent.parent)
+    for path in (base / path for path in told for base in bases):
+        if path.exists() and cohort_file(path).name == name:
+            return path
+    raise DataError(
+        f"cohort '{name}' is no longer where run {run.name} had it ({', '.join(map(str, told)) or 'no path is known'}). "
+        "Start the command where the run was started, or put the folder back."
+    )
+
+
+def dataset_of_slide(run: Run, slide_id: str) -> str:
+    """Name of the run's cohort that holds the slide.
+
+    Raises
+    ------
+    UsageError : none does; the message has the nearest names.
+    """
+    slides = {name: list(run.labels(name)["slide_id"]) for name in run.datasets}
+    for name, ids in slides.items():
+        if slide_id in ids:
+            return name
+    every = [slide for ids in slides.values() for slide in ids]
+    near = get_close_matches(slide_id, every, n=3, cutoff=0.3) or every[:3]
+    raise UsageError(
+        f"run {run.name} has no slide '{slide_id}'. Nearest of its {len(every)}: {', '.join(near)}. "
+        f"All ids stand in {run.path / 'labels'}."
+    )
+
+
+def check_task(cohort: Cohort, task: str) -> str:
+    """`task`, if the cohort has it; raises `UsageError` otherwise."""
+    if task not in cohort.tasks:
+        raise unknown_name(f"task of {cohort.name}", task, cohort.tasks)
+    return task
+
+
+def with_maps(models: Iterable[StoredModel]) -> list[StoredModel]:
+    """Those models that have a map of their own, tried on a bag of two empty patches."""
+    return [stored for stored in models if _has_maps(stored)]
+
+
+def _has_maps(stored: StoredModel) -> bool:
+    try:
+        stored.model.attention_maps(torch.zeros(2, stored.model.in_features))
+    except MilbenchError:
+        return False
+    return True
+
+
+def truth_of(cohort: Cohort, labels: Any, task: str) -> Any:
+    """Column [N] of a bag's instance labels that belongs to `task`, or None where the truth is not known."""
+    if labels is None or labels.shape[1] != len(cohort.tasks):
+        return None
+    return labels[:, cohort.tasks.index(task)].numpy().astype(bool)
