@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +11,18 @@ from milbench.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
     from rich.table import Table
 
     from milbench.heatmap.choose import Chosen
     from milbench.heatmap.maps import Scale, SlideMaps
     from milbench.heatmap.render import Drawing
+    from milbench.heatmap.report import Evaluation
     from milbench.heatmap.stored import RunCohort, StoredModel
     from milbench.store import Run
 
 SCALE_NAMES = ("rank", "softmax")
+WIDE = 200
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -206,37 +209,47 @@ def _drawable(cohort: RunCohort, fold: int, words: Sequence[str] | None) -> list
 
 
 def _evaluate(cohort: RunCohort, out: Path, options: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from milbench.heatmap.report import evaluate_cohort, write_evaluation
 
     folds = cohort.folds if options.fold is None else [options.fold]
     found = evaluate_cohort(cohort, _drawable(cohort, folds[0], options.models), folds)
-    console = Console(highlight=False)
-    if found.truth is not None:
-        console.print(
-            _grid(found.truth, "auroc", f"{cohort.name}: AUROC of attention against the truth, positive test slides")
-        )
-        console.print(_grid(found.truth, "average_precision", f"{cohort.name}: average precision of the same"))
-    if found.curves is not None:
-        for column in ("deletion_gain", "insertion_gain"):
-            console.print(_grid(found.curves, column, f"{cohort.name}: {column.replace('_', ' ')} over random order"))
-    if found.agreement is not None:
-        console.print(_grid(found.agreement, "spearman", f"{cohort.name}: Spearman correlation of two folds' maps"))
+    for title, table, column in _tables(cohort.name, found):
+        _say(title)
+        _console().print(_grid(table, column))
     for sentence in found.answers:
         _say(sentence)
     for path in write_evaluation(found, out):
         _say(str(path))
 
 
-def _grid(table: pd.DataFrame, column: str, title: str) -> Table:
+def _tables(name: str, found: Evaluation) -> Iterator[tuple[str, pd.DataFrame, str]]:
+    """Title, table and column of everything that is printed."""
+    if found.truth is not None:
+        yield f"{name}: AUROC of attention against the truth, positive test slides", found.truth, "auroc"
+        yield f"{name}: average precision of the same", found.truth, "average_precision"
+    if found.curves is not None:
+        for column in ("deletion_gain", "insertion_gain"):
+            yield f"{name}: {column.replace('_', ' ')} over random order", found.curves, column
+    if found.agreement is not None:
+        yield f"{name}: Spearman correlation of two folds' maps", found.agreement, "spearman"
+
+
+def _console() -> Console:
+    """The terminal; a file or pipe has no width that heads would have to be cut to."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+
+
+def _grid(table: pd.DataFrame, column: str) -> Table:
     """Tasks × models of one column."""
     from rich.table import Table
 
     rows = table.assign(map=table.get("map", "attention"))
     names = rows["title"].where(rows["map"] == "attention", rows["title"] + ", " + rows["map"])
     cells = dict(zip(zip(names, rows["task"], strict=True), rows[column], strict=True))
-    shown = Table("task", title=title, title_justify="left")
+    shown = Table("task")
     for name in dict.fromkeys(names):
         shown.add_column(name, justify="right", min_width=6)
     for task in dict.fromkeys(rows["task"]):

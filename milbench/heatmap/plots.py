@@ -44,7 +44,8 @@ def usage_figure(usage: ExpertUsage) -> Figure:
     )  # fmt: skip
     for axes in (figure.axes[0], figure.axes[-1]):
         axes.tick_params(labelsize=8, length=0, labelrotation=0)
-        axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=35, ha="right", rotation_mode="anchor")
+        texts = [label.get_text() for label in axes.get_xticklabels()]
+        axes.set_xticks(axes.get_xticks(), texts, rotation=35, ha="right", rotation_mode="anchor")
     figure.text(left, 1 - 0.42 / down, "gate weight (entropy of the task's gate)", fontsize=9)
     figure.text(
         second[0], second[1] + second[3] + 0.1 / down, f"attention shared (chance {usage.chance:.2f})", fontsize=9

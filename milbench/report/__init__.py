@@ -31,7 +31,13 @@ REFERENCE = "amil"
 
 
 def write_report(
-    runs: Sequence[Run], out: Path, *, reference: str = REFERENCE, draws: int = DRAWS, complete_cases: bool = False
+    runs: Sequence[Run],
+    out: Path,
+    *,
+    reference: str = REFERENCE,
+    draws: int = DRAWS,
+    complete_cases: bool = False,
+    title: str = "",
 ) -> Path:
     """The index page of a report on `runs`, written to the folder `out` with all that it names.
 
@@ -39,6 +45,7 @@ def write_report(
     ----------
     reference : registry name of the model that the others are compared with, declared beforehand.
     complete_cases : leave tasks that not all models finished out of means, instead of refusing.
+    title : of the page; empty = the runs' names.
 
     Raises
     ------
@@ -46,6 +53,7 @@ def write_report(
     """
     contents = gather(runs, reference=reference, draws=draws, complete_cases=complete_cases)
     tables = make_tables(contents)
+    title = title or ", ".join(run.name for run in runs)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         for table in tables:
@@ -53,12 +61,12 @@ def write_report(
                 write_atomically(out / f"{table.name}.{suffix}", render(table).encode())
         drawn = draw(contents, out)
         write_atomically(out / "report.tex", _document(tables, drawn).encode())
-        write_atomically(out / "index.md", _index(out.name, contents, tables, drawn).encode())
+        write_atomically(out / "index.md", _index(title, contents, tables, drawn).encode())
         _write_frames(contents, out / "data")
-        return write_page(out, _page(out.name, contents))
+        return write_page(out, _page(title, contents))
 
 
-def _page(name: str, contents: Contents) -> PageData:
+def _page(title: str, contents: Contents) -> PageData:
     """The contents as one page to look at."""
     notes = [text for name, text in NOT_LIKE_FOR_LIKE.items() if name in contents.datasets]
     if contents.gain is not None:
@@ -66,7 +74,7 @@ def _page(name: str, contents: Contents) -> PageData:
     return page_data(
         contents.runs,
         contents.analysis,
-        title=f"Report: {name}",
+        title=f"Report: {title}",
         costs=contents.costs,
         baselines=contents.baselines,
         published=published() if contents.whole else published().iloc[:0],
@@ -104,9 +112,9 @@ def page_of(figure: str) -> str:
     return rf"\clearpage\centering\includegraphics[{size}]{{{figure}}}\par" + "\n"
 
 
-def _index(name: str, contents: Contents, tables: Sequence[Table], drawn: Sequence[Path]) -> str:
+def _index(title: str, contents: Contents, tables: Sequence[Table], drawn: Sequence[Path]) -> str:
     """Markdown page with every table and figure."""
-    lines = [f"# Report: {name}", ""]
+    lines = [f"# Report: {title}", ""]
     for table in tables:
         lines += [f"## {table.name}", "", to_markdown(table), f"[LaTeX]({table.name}.tex), [CSV]({table.name}.csv)", ""]
     lines += [f"![{path.stem}]({path.name})" for path in drawn if path.suffix == ".png"]

@@ -52,7 +52,7 @@ def write_study(study: StudyRuns, parts: Sequence[str], out: Path, *, draws: int
         raise StoreError("the study has no main run, which every part shares. Start `milbench reproduce` first.")
     if not study.main.trials():
         return _write_table1(study.main, out)
-    index = write_report([study.main], out, draws=draws)
+    index = write_report([study.main], out, draws=draws, title="the M4 study")
     with writing(out):
         drawn = [name for part in parts for name in _write_fig4(study, part, out)]
         _add(out / "index.md", "".join(f"\n![{name}]({name}.png)\n" for name in drawn))
