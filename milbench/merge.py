@@ -127,6 +127,9 @@ def _write_header(merged: Run, every: Sequence[Run], records: Sequence[ShardReco
     with writing(merged.path):
         for name, content in splits.items():
             write_atomically(merged.split_file(name), content)
+        for labels in (run.label_file(name) for name in datasets for run in reversed(every)):
+            if labels.exists():  # folders of an older version have none; equal fingerprints are equal labels
+                write_atomically(merged.label_file(labels.stem), labels.read_bytes())
 
 
 def _config(every: Sequence[Run], out: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from runs_for_tests import make_run
 from milbench.engines.shards import ShardRecord, write_record
 from milbench.errors import StoreError
 from milbench.merge import merge
-from milbench.store import ENVIRONMENT, Run, open_run
+from milbench.store import Run, ENVIRONMENT, Run, open_run
 
 MODELS = ("amil", "m4")
 
@@ -44,6 +44,7 @@ def split_up(whole: Run, folder: Path, count: int) -> list[Path]:
 def whole(tmp_path: Path) -> Run:
     run = make_run(tmp_path / "whole", models=MODELS, folds=(0, 1))
     (run.path / "splits" / "toy.csv").write_text("patient_id,fold_0\np,test\n")
+    (run.path / "labels" / "toy.csv").write_text("slide_id,patient_id,A\ns,p,1.0\n")
     return run
 
 
@@ -63,6 +64,7 @@ def test_shards_merge_into_the_whole_byte_for_byte(whole: Run, shards: list[Path
     assert (merged.n_trials, merged.left, merged.damaged, merged.conflicts, merged.notes) == (10, 0, (), (), ())
     assert files(tmp_path / "out") == files(whole.path)
     assert open_run(tmp_path / "out").planned() == whole.planned()
+    assert Run(tmp_path / "out").labels("toy")["A"].tolist() == [1.0]
     assert (tmp_path / "out" / "splits" / "toy.csv").read_bytes() == (whole.path / "splits" / "toy.csv").read_bytes()
     assert not list((tmp_path / "out" / "partial").iterdir())
 
