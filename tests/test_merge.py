@@ -15,7 +15,7 @@ from runs_for_tests import make_run
 from milbench.engines.shards import ShardRecord, write_record
 from milbench.errors import StoreError
 from milbench.merge import merge
-from milbench.store import Run, ENVIRONMENT, Run, open_run
+from milbench.store import ENVIRONMENT, Run, open_run
 
 MODELS = ("amil", "m4")
 
