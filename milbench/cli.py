@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 5.0
 
+FEWEST_DRAWS = 100
+"""With fewer the ends of a 95 % interval are single draws."""
+
 EXIT_OK, EXIT_BAD_INPUT, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 2, 3, 130
 
 COMMANDS = {
@@ -338,6 +341,8 @@ def _merge(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from milbench.report import DRAWS, REFERENCE, write_report
 
+    if options.draws is not None and options.draws < FEWEST_DRAWS:
+        raise UsageError(f"--draws is {options.draws}; an interval needs at least {FEWEST_DRAWS}.")
     runs = [_open(path) for path in options.runs] or [_newest_run()]
     out = options.out or Path("reports") / "+".join(run.name for run in runs)
     index = write_report(

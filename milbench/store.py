@@ -314,7 +314,7 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(
             f"cannot write to {folder}: {error.strerror or error}. "
-            "Free space or choose another place with --run; finished trials are kept, the same command goes on."
+            "Free space or choose another place (--run, --out); finished trials are kept, the same command goes on."
         ) from error
 
 

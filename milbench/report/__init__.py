@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from milbench.report.contents import Contents, gather
+from milbench.report.contents import REFERENCE, Contents, gather
 from milbench.report.drawings import draw
 from milbench.report.gain import gain_sentence
 from milbench.report.html import PageData, page_data, write_page
@@ -25,9 +25,6 @@ __all__ = ["DRAWS", "REFERENCE", "published", "write_report"]
 
 DRAWS = 10_000
 """Bootstrap draws of an interval."""
-
-REFERENCE = "amil"
-"""Model that the others are compared with unless another is declared."""
 
 
 def write_report(

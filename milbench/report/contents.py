@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from milbench.errors import StoreError
+from milbench.errors import StoreError, unknown_name
 from milbench.report.baselines import no_image_baselines
 from milbench.report.costs import cost_frame
 from milbench.report.figures import EMPHASISED
 from milbench.report.gain import Gain, prevalence_and_gain
 from milbench.stats import Analysis, analyse, score_table
 from milbench.store import Run
+
+REFERENCE = "amil"
+"""Model that the others are compared with unless another is declared."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def gather(runs: Sequence[Run], *, reference: str, draws: int, complete_cases: b
     ------
     StoreError : no finished trial, two runs hold the same dataset, or the grid is incomplete and `complete_cases` is
         not set.
+    UsageError : no model is called `reference`.
     """
     runs = [run.snapshot() for run in runs]
     scores = score_table(runs)
@@ -87,10 +91,18 @@ def gather(runs: Sequence[Run], *, reference: str, draws: int, complete_cases: b
             f"{', '.join(str(run.path) for run in runs)}: no finished trial to report. Finish the run first."
         )
     _refuse_a_dataset_in_two_runs(runs)
+    _refuse_an_unknown_reference(runs, reference)
     finished = set(scores["dataset"])
     datasets = {name: facts for run in runs for name, facts in run.datasets.items() if name in finished}
     analysis = analyse(runs, reference=reference, draws=draws, complete_cases=complete_cases)
     return Contents(tuple(runs), scores, analysis, datasets, _baselines(runs, scores), cost_frame(runs))
+
+
+def _refuse_an_unknown_reference(runs: Sequence[Run], reference: str) -> None:
+    """A name that no model has; one that is known but was not run leaves the comparisons out."""
+    known = {model for run in runs for facts in run.datasets.values() for model in facts["models"]}
+    if reference not in known | {REFERENCE}:
+        raise unknown_name("reference model", reference, known)
 
 
 def _refuse_a_dataset_in_two_runs(runs: Sequence[Run]) -> None:

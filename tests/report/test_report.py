@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from runs_for_tests import MODELS, TASKS, make_run
 
-from milbench.errors import StoreError
+from milbench.errors import StoreError, UsageError
 from milbench.report import published, write_report
 from milbench.report.figures import polygon_area, radar, styles
 from milbench.report.published import PAPERS_COHORTS, beside_ours
@@ -207,6 +207,19 @@ def test_a_dataset_in_two_runs_and_a_run_without_trials_are_refused(run: Run, tm
     empty = make_run(tmp_path / "empty", models=())
     with pytest.raises(StoreError, match="no finished trial"):
         write_report([empty], tmp_path / "out")
+
+
+def test_a_reference_that_no_model_is_called_is_refused_and_one_that_did_not_run_leaves_comparisons_out(
+    run: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="unknown reference model 'amli'. Did you mean 'amil'"):
+        write_report([run], tmp_path / "out", reference="amli")
+    only = make_run(tmp_path / "only", models=("dsmil", "m4"), folds=(0,))
+    facts = json.loads((only.path / "datasets.json").read_text())
+    facts["toy"]["models"] = list(MODELS)
+    (only.path / "datasets.json").write_text(json.dumps(facts))
+    out = report_on(Run(only.path), tmp_path / "report")
+    assert not (out / "against_toy.csv").exists()
 
 
 def test_two_runs_with_other_splits_are_refused_with_the_reason(run: Run, tmp_path: Path) -> None:
