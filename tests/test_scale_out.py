@@ -22,7 +22,7 @@ from conftest import FAST, Milbench, command, environment, make_folder_cohort
 from milbench.cli import main
 from milbench.store import Run, open_run
 
-OF_THE_MACHINE = {"load_seconds", "train_seconds", "wall_seconds", "peak_bytes", "host", "finished_at"}
+OF_THE_MACHINE = {"load_seconds", "train_seconds", "wall_seconds", "peak_bytes", "cost", "host", "finished_at"}
 """What trial.json holds beside the result: it may differ between two computations of one trial."""
 
 WORDS = ("--models", "slow", "tiny_multi", "--folds", "0", "1", *FAST)

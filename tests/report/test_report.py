@@ -212,7 +212,7 @@ def test_a_dataset_in_two_runs_and_a_run_without_trials_are_refused(run: Run, tm
 def test_a_reference_that_no_model_is_called_is_refused_and_one_that_did_not_run_leaves_comparisons_out(
     run: Run, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="unknown reference model 'amli'. Did you mean 'amil'"):
+    with pytest.raises(UsageError, match=r"unknown reference model 'amli'. Did you mean 'amil'"):
         write_report([run], tmp_path / "out", reference="amli")
     only = make_run(tmp_path / "only", models=("dsmil", "m4"), folds=(0,))
     facts = json.loads((only.path / "datasets.json").read_text())
