@@ -288,7 +288,12 @@ def _reproduce(options: argparse.Namespace) -> int:
     if any(outcome.failed for outcome in outcomes):
         show_study.failures(console, outcomes)
         return EXIT_SOME_FAILED
-    index = write_study(study_runs(study), study.request.parts, options.out or study.request.report_folder)
+    runs, out = study_runs(study), options.out or study.request.report_folder
+    index = write_study(runs, study.request.parts, out)
+    if "fig5" in study.request.parts and runs.main:
+        from milbench.heatmap_cli import draw_fig5
+
+        draw_fig5(runs.main, out / "fig5")
     show_study.closing(console, study, index)
     return EXIT_OK
 

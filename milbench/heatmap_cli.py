@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from milbench.errors import UsageError, unknown_name
+from milbench.errors import MilbenchError, UsageError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +74,27 @@ def run_heatmap(options: argparse.Namespace) -> int:
     else:
         _draw(cohort, _models(cohort, options.models), fold, out, options)
     return 0
+
+
+FIG5 = ("amil", "m4")
+
+
+def draw_fig5(run: Run, out: Path) -> None:
+    """The study's Fig. 5 of every cohort of `run`: the surest hit of its first task, seen by AMIL, M4 and M4's experts.
+
+    AMIL is left out where it was not trained. A cohort that can't be drawn (no coordinates, no weights) is named, and
+    the others are drawn.
+    """
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    trained = {(trial.info["dataset"], trial.info["model"]) for trial in run.trials()}
+    for dataset in run.datasets:
+        models = [model for model in FIG5 if (dataset, model) in trained]
+        words = ["--dataset", dataset, "--slides", "top-tp", "--models", *models, "--experts", "--out", str(out)]
+        try:
+            run_heatmap(parser.parse_args([str(run.path), *words]))
+        except MilbenchError as error:
+            _say(f"fig5: {error}")
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -54,11 +54,11 @@ def failures(console: Console, outcomes: Sequence[Outcome]) -> None:
 
 
 def closing(console: Console, study: Study, index: Path) -> None:
-    """Print where the report lies, and what it doesn't hold."""
+    """Print where the report lies, and what to do next."""
     main = study.variants[MAIN].run
     _line(console, f"report: {index}")
     if "fig5" in study.request.parts:
-        _line(console, f"fig5: its panels are heat maps of the M4 in {main.path}: milbench heatmap {main.path}")
+        _line(console, f"more panels like Fig. 5: milbench heatmap {main.path} --slides top-tp,top-fp,top-fn --experts")
     if study.request.tracking and main.trials():
         database = (main.path.parent / "mlflow.db").absolute()
         _line(console, f"next: milbench ui --uri sqlite:///{database}")

@@ -186,7 +186,7 @@ def test_figure_4_is_trained_drawn_and_not_trained_again(milbench_here: Milbench
     assert (result := milbench_here(*FIG4)).returncode == 0, result.stdout + result.stderr
     report = tmp_path / "reports" / "m4-epochs-1"
     assert {"fig4a_toy.png", "fig4b_toy.pdf", "fig4a_toy.csv", "table1.tex"} <= {path.name for path in report.iterdir()}
-    assert "milbench heatmap" in result.stdout
+    assert {"toy_G0_slides.png", "toy_G0_slides.svg"} <= {path.name for path in (report / "fig5").iterdir()}
     trials = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("trial.json")}
     assert len(trials) == 2 * (6 + 1) + 4 * 2 + 2 * 2
     shutil.rmtree(report)
@@ -230,4 +230,4 @@ def test_the_whole_study_runs_on_digits(milbench: Milbench, tmp_path: Path) -> N
     assert result.returncode == 0, result.stdout + result.stderr
     names = {path.name for path in (tmp_path / "reports" / "m4-epochs-1").iterdir()}
     tables = {f"table{number}.tex" for number in (1, 2, 3)}
-    assert tables | {"radar_digits.png", "fig4a_digits.png", "fig4b_digits.png", "index.html"} <= names
+    assert tables | {"radar_digits.png", "fig4a_digits.png", "fig4b_digits.png", "fig5", "index.html"} <= names
