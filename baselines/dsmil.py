@@ -22,6 +22,7 @@ from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 
 from .layers.averaging import logit_of_mean_probability
 from .layers.checkpoint import load_official, shape_of
+from .layers.dropout import Dropout
 from .layers.options import one_of
 
 Init = Literal["default", "orthogonal"]
@@ -102,7 +103,7 @@ class DSMIL(MILModel):
         self.score = nn.Linear(width, n_tasks)
         self.query = _query(width, attention, nonlinear=nonlinear_query)
         self.value = (
-            nn.Sequential(nn.Dropout(dropout), nn.Linear(width, width), nn.ReLU())
+            nn.Sequential(Dropout(dropout), nn.Linear(width, width), nn.ReLU())
             if transforms_values
             else nn.Identity()
         )

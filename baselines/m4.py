@@ -24,8 +24,9 @@ from milbench_baselines.layers import mp_amil, tower
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.mp_amil import MPAMIL, SEGMENTS, folded, mixed_maps
 from milbench_baselines.layers.options import one_of
+from milbench_baselines.layers.side_by_side import each_of_one, stacked
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
-from milbench_baselines.layers.tower import Tower
+from milbench_baselines.layers.tower import Tower, logits_of
 
 Gate = Literal["shared", "per_task"]
 Reduction = Literal["sum", "mean"]
@@ -106,15 +107,16 @@ class M4(MILModel):
         g = self.gates(features.mean(dim=0))                      # [T, 4, E]; mean of the raw, unpadded patches
         segments = m.reshape(len(m), SEGMENTS, -1)                # [E, 4, hidden/4]
         z = torch.einsum("tse,esc->tsc", g, segments).flatten(1)  # [T, hidden]          eq. 13
-        logits = torch.cat([head(z_t) for head, z_t in zip(self.towers, z, strict=True)])  # [T]
+        logits = logits_of(self.towers, z)                        # [T]
         attention = folded(raw.softmax(dim=1), len(features))     # [E, N]
         return BagOutput(logits, attention, {"gates": g, "experts": m, "scores": raw})
 
     def gates(self, mean: Tensor) -> Tensor:
         """Gate weights [T, 4, E] of the mean patch [D]."""
-        proxies = [first(mean).relu().reshape(SEGMENTS, -1) for first in self.gate_first]  # [4, hidden/4], eq. 10
-        proxies = proxies if len(proxies) == self.n_tasks else proxies * self.n_tasks
-        return torch.stack([w(q) for w, q in zip(self.gate_second, proxies, strict=True)]).softmax(-1)  # eq. 12
+        proxies = each_of_one(self.gate_first, mean).relu()       # [1 or T, hidden]                 eq. 10
+        q = proxies.reshape(len(proxies), SEGMENTS, -1)           # [1 or T, 4, hidden/4]
+        weight, bias = stacked(self.gate_second)                  # [T, E, hidden/4], [T, E]
+        return (q @ weight.mT + bias[:, None]).softmax(dim=-1)    # [T, 4, E]                        eq. 12
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
         """Binary cross-entropy summed over the known tasks, or their mean."""

@@ -8,9 +8,10 @@ map      the patches' instance logits, as there is no attention
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from milbench.models import register_model
+from milbench.models import BagOutput, register_model
 from milbench_baselines.layers.pooling import PoolingModel
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
@@ -18,6 +19,21 @@ from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 @register_model("max_pooling", title="Max pooling", tasks="single", official_recipe=STUDY_TRAINER)
 class MaxPooling(PoolingModel):
     """logit_t = max_n (w_t . ReLU(W x_n + b) + b_t)."""
+
+    def forward(self, features: Tensor) -> BagOutput:
+        if self.training and self.level == "instance":
+            return self._of_the_highest(features)
+        return super().forward(features)
+
+    def _of_the_highest(self, features: Tensor) -> BagOutput:
+        """Training's output: no gradient flows through another patch, so the highest alone is computed with one."""
+        with torch.no_grad():
+            h = self.embed(features)                              # [N, hidden]
+            mask = self.dropout.mask(h.shape, like=h)             # [N, hidden]
+            scores = self.head(h * mask)                          # [N, T]
+            highest = scores.max(dim=0).indices                   # [T], the first of equals, as `pool`
+        h = self.embed(features[highest]) * mask[highest]         # [T, hidden], a patch a task
+        return BagOutput(self.head(h).diagonal(), None, {"instance_logits": scores})
 
     def pool(self, rows: Tensor) -> Tensor:
         """Highest value of every column; the gradient goes to the first of equals alone."""

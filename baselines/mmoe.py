@@ -23,8 +23,9 @@ from milbench_baselines.layers import attention_expert, mp_amil, tower
 from milbench_baselines.layers.attention_expert import AttentionExpert
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.mp_amil import MPAMIL, folded, mixed_maps
+from milbench_baselines.layers.side_by_side import each_of_one
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
-from milbench_baselines.layers.tower import Tower
+from milbench_baselines.layers.tower import Tower, logits_of
 
 SOURCE = {"tasks": "multi", "official": "Bigyehahaha/M4@192a77b", "official_recipe": STUDY_TRAINER}
 
@@ -55,9 +56,9 @@ class MMoE(MILModel):
         slides, scores = zip(*(expert(features) for expert in self.experts), strict=True)
         m, raw = torch.stack(slides), torch.stack(scores)                 # [E, hidden], [E, N]
         mean = features.mean(dim=0)                                       # [D]; of the raw, unpadded patches
-        g = torch.stack([gate(mean) for gate in self.gates]).softmax(-1)  # [T, E]
+        g = each_of_one(self.gates, mean).softmax(-1)                     # [T, E]
         z = g @ m                                                         # [T, hidden]
-        logits = torch.cat([head(z_t) for head, z_t in zip(self.towers, z, strict=True)])  # [T]
+        logits = logits_of(self.towers, z)                                # [T]
         attention = folded(raw.softmax(dim=1), len(features))             # [E, N]
         return BagOutput(logits, attention, {"gates": g, "experts": m, "scores": raw})
 

@@ -63,9 +63,18 @@ def check_features(features: Tensor, where: str, in_features: int | None = None)
             f"{where}: features are {features.shape[1]} wide, the cohort's other slides are {in_features}. "
             "Use one encoder for the whole cohort."
         )
-    if not torch.isfinite(features).all():
+    if not all_finite(features):
         bad = int((~torch.isfinite(features)).any(dim=1).sum())
         raise FeatureFileError(
             f"{where}: {bad} of {len(features)} patches hold NaN or infinite values. Re-extract this slide."
         )
     return features
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite.
+
+    One pass without a copy, by the smallest and the largest value, which are NaN if any value is. A sum would do
+    too, but the sum of good float16 values may be infinite.
+    """
+    return values.numel() == 0 or all(bool(torch.isfinite(end)) for end in torch.aminmax(values))

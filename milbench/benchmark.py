@@ -21,11 +21,14 @@ from milbench.models import MILModel
 from milbench.plan import PlanRequest, Trial, canonical_json, make_plan, together
 from milbench.progress import Progress
 from milbench.registry import load_models, select
+from milbench.residency import mean_patches
+from milbench.sizes import parse_bytes
 from milbench.source import CohortSource
 from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
+from milbench.stacking import stacking_pays
 from milbench.store import Run, StoredTrial, open_run, write_atomically, writing
 from milbench.tracking import Tracker, default_uri
-from milbench.worker import Job, Pass, Status
+from milbench.worker import Job, Pass, Status, residency_of
 
 RUNS = Path("runs")
 
@@ -91,7 +94,9 @@ def prepare(config: RunConfig) -> Benchmark:
     models = {name: known[name] for name in select("model", config.models, known)}
     entries = _of_tasks([_entry(source, config) for source in _sources(config)], config.tasks)
     _refuse_two_of_one_name(entries)
-    request = PlanRequest(config.protocol, config.folds or None, config.seeds, config.trainer, config.model)
+    request = PlanRequest(
+        config.protocol, config.folds or None, config.seeds, config.precision, config.trainer, config.model
+    )
     plan = make_plan(models, [(entry.cohort, entry.split) for entry in entries], request)
     shard = parse_shard(config.engine.shard)
     trials = [trial for pass_ in dealt(together(plan), shard) for trial in pass_] if shard else plan
@@ -178,6 +183,8 @@ def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
     todo = [trial for trial in benchmark.trials if run.trial(trial.id) is None]
     _warn_of_changed_sources(benchmark, progress)
     passes = _passes(benchmark, todo, settings)
+    for sentence in _residencies(benchmark, settings) if todo else ():
+        progress.note(sentence)
     progress.begin(len(benchmark.trials), [(t.dataset, t.model) for t in todo], settings.width, settings.place)
     interrupts = Interrupts(progress.note)
     counts: dict[str, int] = {"done": 0, "already": len(benchmark.trials) - len(todo), "failed": 0, "skipped": 0}
@@ -272,22 +279,93 @@ def _pool_settings(benchmark: Benchmark) -> PoolSettings:
 
 
 def _passes(benchmark: Benchmark, todo: Sequence[Trial], settings: PoolSettings) -> list[Pass]:
-    source_of = {entry.cohort.name: entry.source for entry in benchmark.entries}
-    config = benchmark.config
-    plugins = tuple(Path(plugin).absolute() for plugin in config.plugins)
+    """The trials that are left, as passes over the data; how they are grouped into passes changes no result."""
+    missing = {trial.key for trial in todo}
+    passes: list[Pass] = []
+    for name in dict.fromkeys(trial.dataset for trial in todo):
+        entry = next(entry for entry in benchmark.entries if entry.cohort.name == name)
+        trials = [trial for trial in benchmark.trials if trial.dataset == name]
+        groups = [group for each in together(trials) for group in _groups(benchmark, entry, each, missing, settings)]
+        passes += _shared_reading(groups, entry, settings)
+    return passes
 
-    def job(trial: Trial) -> Job:
-        return Job(
+
+def _groups(
+    benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], missing: set[str], settings: PoolSettings
+) -> list[Pass]:
+    """Jobs for what is missing of trials that differ in their task only: one stack, or each by itself."""
+    left = [trial for trial in trials if trial.key in missing]
+    if not left:
+        return []
+    config, stacked = benchmark.config, _is_stacked(benchmark, entry, trials, settings)
+    retried = all(benchmark.run.has_failed(trial.key) for trial in left)  # failures have no digits to agree with
+    others = tuple(trial for trial in trials if trial.key not in missing) if stacked and not retried else ()
+    jobs = tuple(
+        Job(
             run=settings.run,
             trial=trial,
-            source=source_of[trial.dataset],
-            plugins=plugins,
+            source=entry.source,
+            plugins=tuple(Path(plugin).absolute() for plugin in config.plugins),
             threads=config.engine.threads,
             device=settings.device,
             keep_weights=config.keep_weights,
+            others=others,
+            stacked=stacked,
+            memory_bytes=_memory_bytes(config),
+            checkpoint_seconds=config.engine.checkpoint_seconds,
         )
+        for trial in left
+    )
+    return [jobs] if stacked else [(job,) for job in jobs]
 
-    return [tuple(job(trial) for trial in trials) for trials in together(todo)]
+
+def _is_stacked(benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], settings: PoolSettings) -> bool:
+    asked, first = benchmark.config.engine.stack, trials[0]
+    if asked != "auto":
+        return asked == "on" and len(trials) > 1
+    return stacking_pays(
+        entry.cohort.in_features,
+        first.hyperparameters,
+        n_members=len(trials),
+        patches_of_a_step=mean_patches(entry.cohort) * first.recipe.bags_per_step,
+        on_gpu=settings.on_gpu,
+    )
+
+
+def _shared_reading(groups: Sequence[Pass], entry: Entry, settings: PoolSettings) -> list[Pass]:
+    """Groups joined into passes that read each bag once an epoch for all: where bags come from disk, or to a GPU."""
+    by_seed: dict[tuple[int, str], list[Pass]] = {}
+    for group in groups:
+        first = group[0].trial
+        by_seed.setdefault((first.seed, first.model if settings.on_gpu else ""), []).append(group)
+    if settings.on_gpu:
+        return [tuple(job for group in each for job in group) for each in by_seed.values()]
+    if settings.is_elsewhere or _is_resident(entry, groups, settings):
+        return list(groups)
+    hands = max(1, settings.workers // len(by_seed))
+    dealt_out = [each[hand::hands] for each in by_seed.values() for hand in range(hands)]
+    return [tuple(job for group in each for job in group) for each in dealt_out if each]
+
+
+def _residencies(benchmark: Benchmark, settings: PoolSettings) -> list[str]:
+    """Where each cohort's features will be, and why; other machines decide for themselves."""
+    if settings.is_elsewhere:
+        return []
+    memory = _memory_bytes(benchmark.config)
+    device, workers = settings.device, settings.workers
+    return [
+        f"{entry.cohort.name}: {residency_of(entry.cohort, device, workers, memory)[0].reason}"
+        for entry in benchmark.entries
+    ]
+
+
+def _memory_bytes(config: RunConfig) -> int:
+    return parse_bytes(config.engine.memory) if config.engine.memory else 0
+
+
+def _is_resident(entry: Entry, groups: Sequence[Pass], settings: PoolSettings) -> bool:
+    residency = residency_of(entry.cohort, settings.device, settings.workers, groups[0][0].memory_bytes)[0]
+    return residency.whole_cohort_fits
 
 
 def _warn_of_changed_sources(benchmark: Benchmark, progress: Progress) -> None:

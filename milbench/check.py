@@ -10,9 +10,9 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
+from milbench.bag import all_finite
 from milbench.cohort import CohortFile, file_ends, fingerprint
 from milbench.errors import FeatureFileError, MilbenchError
 from milbench.formats import FeatureFolder, SlideHeader, open_features
@@ -254,7 +254,7 @@ TROUBLES: Mapping[str, tuple[str, str]] = {
 
 
 def _troubles(features: Tensor) -> list[str]:
-    if not torch.isfinite(features).all():
+    if not all_finite(features):
         return ["NaN or infinite values"]
     if features.numel() and not features.any():
         return ["all values are zero"]

@@ -39,7 +39,8 @@ COMMANDS = {
 }
 
 ENGINE_FLAGS = (
-    "kind", "workers", "threads", "device", "gpus", "per_gpu", "address", "shard", "trial_timeout", "max_failures",
+    "kind", "workers", "threads", "device", "gpus", "per_gpu", "address", "shard", "trial_timeout", "max_failures", "stack",
+    "memory",
 )  # fmt: skip
 
 EXAMPLES = """examples:
@@ -121,6 +122,13 @@ def _add_engine_flags(parser: argparse.ArgumentParser) -> None:
     engine.add_argument("--address", metavar="URL", help="dask scheduler (default: a cluster of processes here)")
     engine.add_argument("--shard", metavar="I/N", help="only this part of the plan, such as 2/4; see `milbench merge`")
     engine.add_argument(
+        "--stack",
+        help="trials that differ in their task only are trained as one: on, off, auto = where it pays (default)",
+    )
+    engine.add_argument(
+        "--memory", metavar="SIZE", help="what all workers here may use together, such as 16GB (default: what is free)"
+    )
+    engine.add_argument(
         "--trial-timeout", type=float, metavar="SECONDS", help="stop a trial that takes longer and record it as failed"
     )
     engine.add_argument(
@@ -145,6 +153,10 @@ def _add_plan_flags(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--folds", nargs="+", metavar="N", help="folds such as 0 1 or 0-4 (default: the cohort's)")
     what.add_argument("--seeds", nargs="+", metavar="N", help="one trial a seed (default 42)")
+    what.add_argument(
+        "--precision",
+        help="float32 (default), tf32 (NVIDIA GPUs) or bf16: of matrix products; softmax, loss stay float32",
+    )
     what.add_argument("--plugin", nargs="+", metavar="FILE", dest="plugins", help="Python files that register models")
     what.add_argument(
         "--allow-missing", action="store_true", help="skip slides without features or label, and count them"
@@ -435,7 +447,18 @@ def _config(options: argparse.Namespace) -> RunConfig:
 
     flags: dict[str, Any] = {
         key: value
-        for key in ("models", "datasets", "cohorts", "data_root", "protocol", "splits", "plugins", "run", "tasks")
+        for key in (
+            "models",
+            "datasets",
+            "cohorts",
+            "data_root",
+            "protocol",
+            "splits",
+            "plugins",
+            "run",
+            "tasks",
+            "precision",
+        )
         if (value := getattr(options, key, None)) is not None
     }
     flags |= {key: _numbers(key, words) for key in ("folds", "seeds") if (words := getattr(options, key)) is not None}

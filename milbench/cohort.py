@@ -13,7 +13,7 @@ import yaml
 
 from milbench.bag import Bag, check_features
 from milbench.errors import DataError, FeatureFileError, LabelTableError, UsageError, unknown_name
-from milbench.formats import FeatureFolder, open_features
+from milbench.formats import FeatureFolder, SlideHeader, open_features
 from milbench.labels import SUFFIXES, contradictions, one_class_tasks, read_labels
 from milbench.scaling import MODES
 
@@ -53,6 +53,7 @@ class Cohort:
     control_tasks : tasks without signal, shown but left out of averages.
     notes : what was noticed while reading (contradictory labels, slides skipped, ...), for the run log.
     labelled : every labelled slide, in file order, also those skipped for lack of features; None = `slides`.
+    header : slide_id -> sizes, its values left on disk; None = nothing lies on disk, and `load` is as cheap.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Cohort:
     control_tasks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     labelled: pd.DataFrame | None = None
+    header: Callable[[str], SlideHeader] | None = None
 
     @property
     def patients_from(self) -> pd.DataFrame:
@@ -167,6 +169,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
             *one_class_tasks(slides, tasks),
         ),
         labelled=labelled,
+        header=folder.header,
     )
 
 

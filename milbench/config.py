@@ -32,6 +32,9 @@ class EngineConfig:
     shard : "2/4" = the second of four parts of the plan; "" = the whole.
     trial_timeout : seconds after which a trial counts as hanging; 0 = never.
     max_failures : a model whose first so many trials on a dataset fail is given up; 0 = never.
+    stack : trials that differ in their task only take their steps together: "on", "off", or "auto" = where it pays.
+    memory : what all workers of a machine may use together, such as "16GB"; "" = what is free.
+    checkpoint_seconds : shortest time between two checkpoints of trials that are not done.
     """
 
     kind: str = "loky"
@@ -45,6 +48,9 @@ class EngineConfig:
     shard: str = ""
     trial_timeout: float = 0.0
     max_failures: int = 0
+    stack: str = "auto"
+    memory: str = ""
+    checkpoint_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class RunConfig:
     tasks : names or patterns of the tasks to learn and compare; empty = all that each cohort has. Splits stay those of
         all tasks.
     seeds : one trial a seed.
+    precision : of the matrix products: "float32", "tf32" (NVIDIA GPUs) or "bf16".
     trainer : settings that override every recipe.
     model : constructor arguments by model name, "*" for all.
     plugins : Python files that register further models.
@@ -86,6 +93,7 @@ class RunConfig:
     tasks: tuple[str, ...] = ()
     folds: tuple[int, ...] = ()
     seeds: tuple[int, ...] = (42,)
+    precision: str = "float32"
     trainer: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     plugins: tuple[str, ...] = ()
@@ -104,10 +112,11 @@ DEFAULT_DATASET = "digits"
 SECTIONS: dict[str, type[EngineConfig] | type[TrackingConfig]] = {"engine": EngineConfig, "tracking": TrackingConfig}
 
 
-LOWEST = {"workers": 0, "threads": 1, "per_gpu": 1, "trial_timeout": 0, "max_failures": 0}
+LOWEST = {"workers": 0, "threads": 1, "per_gpu": 1, "trial_timeout": 0, "max_failures": 0, "checkpoint_seconds": 0}
 ENGINES = ("loky", "dask", "slurm")
+STACKS = ("auto", "on", "off")
 
-SAME_WITHIN_A_RUN = ("protocol", "splits", "tasks", "trainer", "model", "allow_missing")
+SAME_WITHIN_A_RUN = ("protocol", "splits", "tasks", "precision", "trainer", "model", "allow_missing")
 """Settings that must not differ inside one run folder: its tables compare like with like."""
 
 
@@ -211,7 +220,9 @@ def _section(name: str, kind: type[Any], values: Any) -> Any:
 def _in_section(name: str, key: str, value: Any, default: Any) -> Any:
     """`value` as the type that the section's default has."""
     expected = type(default)
-    if type(value) is int and (expected is float or key == "gpus"):  # `trial_timeout: 60`, `gpus: 2`
+    if type(value) is bool and key == "stack":  # YAML reads an unquoted `on` as true
+        value = "on" if value else "off"
+    if type(value) is int and (expected is float or key in {"gpus", "memory"}):  # `trial_timeout: 60`, `gpus: 2`
         value = expected(value)
     if type(value) is not expected:
         raise UsageError(f"{name}.{key} is {value!r}; expected a value of type {expected.__name__}.")
@@ -219,6 +230,8 @@ def _in_section(name: str, key: str, value: Any, default: Any) -> Any:
         raise UsageError(f"{name}.{key} is {value}; the least is {LOWEST[key]}.")
     if key == "kind" and value not in ENGINES:
         raise unknown_name("engine", value, ENGINES)
+    if key == "stack" and value not in STACKS:
+        raise unknown_name("value of engine.stack", value, STACKS)
     return value
 
 

@@ -101,15 +101,15 @@ def _pack(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from milbench import show_data
-    from milbench.inspection import size
     from milbench.pack import pack
+    from milbench.sizes import bytes_text
 
     console = Console(highlight=False)
     done = pack(_cohort_file(options), options.out, options.dtype, show_data.watcher(console))
     show_data.line(
         console,
-        f"packed {done.written} slides ({done.kept} were there already), {size(done.bytes_before)} -> "
-        f"{size(done.bytes_after)}, largest rounding {done.largest_rounding:.1e} of the slide's largest value\n"
+        f"packed {done.written} slides ({done.kept} were there already), {bytes_text(done.bytes_before)} -> "
+        f"{bytes_text(done.bytes_after)}, largest rounding {done.largest_rounding:.1e} of the slide's largest value\n"
         f"next: milbench run --cohort {done.cohort}",
     )
     return EXIT_OK

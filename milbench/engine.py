@@ -1,8 +1,9 @@
 """Engine: runs passes on a pool of processes and survives what they do. Knows trials, not where they run.
 
 A pool (`milbench.engines`: loky, dask or SLURM) computes and writes; this process feeds it and watches. Where
-a process dies (out of memory, a crash in native code), its pass is divided and its trials are tried again alone,
-one at a time; one that kills its process twice, or hangs past its time, is recorded as failed.
+a process dies (out of memory, a crash in native code), its pass is tried again as it was, with nothing beside it,
+so that whoever was merely in the way ends with the same result. If it dies again it is divided and its trials
+are tried one at a time; one that kills its process once more, or hangs past its time, is recorded as failed.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from typing import Protocol
 
 from milbench.engines.alarm import hang_trace
 from milbench.errors import MilbenchError
+from milbench.record import failure_record
 from milbench.store import Run
-from milbench.worker import Job, Pass, Status, failure_record
+from milbench.worker import Job, Pass, Status, groups_of
 
 MAX_KILLS = 2
-"""Kills of its worker after which a job counts as failed."""
+"""Kills of its worker after which a pass is divided, and a job that was alone in it counts as failed."""
 
 BUSY_WAIT_SECONDS = 0.5
 
@@ -115,7 +117,8 @@ def _fed(batch: Sequence[Pass], ledger: _Ledger, halt: Halt, takes: Callable[[Jo
     for pass_ in batch:
         if halt.requested:
             return
-        jobs = tuple(job for job in pass_ if not ledger.is_hopeless(job) and (takes is None or takes(job)))
+        jobs = tuple(job for job in pass_ if not ledger.is_hopeless(job))
+        jobs = tuple(job for group in groups_of(jobs) if takes is None or all(map(takes, group)) for job in group)
         if jobs:
             yield jobs
 
@@ -131,11 +134,15 @@ class _Ledger:
         self.learned: set[tuple[str, str]] = set()
 
     def next_round(self) -> tuple[list[Pass], bool]:
-        """Passes of unsuspected jobs; where none is left, one suspect, to run alone."""
+        """Passes of unsuspected jobs; where none is left, one suspected pass, or one job of a divided one, alone."""
         left = [tuple(job for job in pass_ if job.trial.key in self.pending) for pass_ in self.passes]
         clean = [tuple(job for job in pass_ if not self.kills[job.trial.key]) for pass_ in left]
         clean = [pass_ for pass_ in clean if pass_]
-        return (clean, False) if clean else ([(next(iter(self.pending.values())),)], True)
+        if clean:
+            return clean, False
+        suspects = [tuple(job for job in pass_ if self.kills[job.trial.key] < MAX_KILLS) for pass_ in left]
+        whole = next((pass_ for pass_ in suspects if pass_), None)
+        return [whole or (next(iter(self.pending.values())),)], True
 
     def enter(self, statuses: Sequence[Status]) -> Iterator[Status]:
         """Book what ended; a busy trial stays pending, another process holds it."""
@@ -153,12 +160,12 @@ class _Ledger:
         """Book a pass whose process died: what it had finished is done, what was with it comes under suspicion."""
         trace = hang_trace(pass_)
         for job in pass_:
-            self.kills[job.trial.key] += 1
+            self.kills[job.trial.key] += MAX_KILLS if trace else 1  # what hung would hang again: divide it at once
             if Run(job.run).trial(job.trial.id) is not None:
                 yield from self.enter([Status(job, "done", 0.0)])
             elif trace and len(pass_) == 1:
                 yield from self.enter([_timed_out(job, trace)])
-            elif self.kills[job.trial.key] >= MAX_KILLS:
+            elif self.kills[job.trial.key] >= MAX_KILLS and len(pass_) == 1:
                 yield from self.enter([_killed(job)])
 
     def is_hopeless(self, job: Job) -> bool:

@@ -13,6 +13,7 @@ import yaml
 from milbench.errors import DataError, FeatureFileError, MilbenchError
 from milbench.formats import FeatureFolder, SlideHeader, open_features
 from milbench.labels import SUFFIXES, read_labels
+from milbench.sizes import bytes_text
 
 Watch = Callable[[Iterable[str], str], Iterable[str]]
 """Shows progress over slides: takes them and a word for what is done, gives them back one by one."""
@@ -79,7 +80,7 @@ def facts(inspection: Inspection) -> list[tuple[str, str]]:
         ("patches", f"{min(patches):,} to {max(patches):,}, median {median(patches):,.0f}, {sum(patches):,} in all"),
         ("width", counted(header.width for header in headers)),
         ("dtype", counted(header.dtype for header in headers)),
-        ("on disk", size(inspection.n_bytes)),
+        ("on disk", bytes_text(inspection.n_bytes)),
         ("encoder", counted(header.encoder or "not stored" for header in headers)),
         ("magnification", counted(f"{h.magnification:g}×" if h.magnification else "not stored" for h in headers)),
         ("coordinates", counted(header.unit or "none" for header in headers)),
@@ -91,15 +92,6 @@ def counted(values: Iterable[object]) -> str:
     """The value, or every value with its number of slides, most frequent first."""
     counts = Counter(map(str, values)).most_common()
     return counts[0][0] if len(counts) == 1 else ", ".join(f"{value} ({n} slides)" for value, n in counts)
-
-
-def size(n_bytes: float) -> str:
-    """Readable size, e.g. "3.2 GB"."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.1f} TB"
 
 
 def find_labels(path: Path, slides: Iterable[str]) -> tuple[Path | None, int]:

@@ -1,15 +1,17 @@
-"""Optimisers that torch does not have: Lookahead around RAdam, TransMIL's choice."""
+"""Optimisers of recipes, for one model or a stack; among them one that torch does not have, TransMIL's choice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import RAdam
+from torch.optim import Optimizer, RAdam
 
 from milbench.errors import UsageError
+from milbench.recipe import Recipe
 
 
 class LookaheadRAdam(RAdam):
@@ -71,3 +73,29 @@ class LookaheadRAdam(RAdam):
             return
         state["slow"].lerp_(parameter, self.slow_share)
         parameter.copy_(state["slow"])
+
+
+def make_optimizer(parameters: Mapping[str, Tensor], recipe: Recipe, *, stacked: bool = False) -> Optimizer:
+    """The recipe's optimiser over all parameters; where `stacked` they are [S, ...], and one step moves every member."""
+    is_matrix = {name: p.ndim - stacked >= 2 for name, p in parameters.items()}
+    matrices = [p for name, p in parameters.items() if recipe.decay_vectors or is_matrix[name]]
+    vectors = [p for name, p in parameters.items() if not recipe.decay_vectors and not is_matrix[name]]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "lookahead_radam":
+        return LookaheadRAdam(groups, lr=recipe.lr, betas=recipe.betas)
+    # `fused` does the same arithmetic in one pass over all tensors: it matters for models of many small ones
+    return torch.optim.Adam(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
+
+
+def clip_each_part(parameters: Mapping[str, Tensor], max_norm: float, *, stacked: bool = False) -> None:
+    """Bound the gradient norm of every top-level part of every member by itself, as `clip_grad_norm_` would."""
+    parts: dict[str, list[Tensor]] = defaultdict(list)
+    for name, p in parameters.items():
+        if p.grad is not None and "." in name:  # parameters of the model itself belong to no part
+            parts[name.split(".")[0]].append(p.grad if stacked else p.grad[None])
+    for gradients in parts.values():
+        squares = torch.stack([g.flatten(1).square().sum(dim=1) for g in gradients]).sum(dim=0)  # [S]
+        factor = (max_norm / (squares.sqrt() + 1e-6)).clamp(max=1)
+        for gradient in gradients:
+            gradient.mul_(factor.reshape(-1, *[1] * (gradient.ndim - 1)))

@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
-from milbench.bag import check_features
+from milbench.bag import all_finite, check_features
 from milbench.cohort import PROTOCOLS, CohortFile, file_ends
 from milbench.errors import DataError, FeatureFileError, UsageError, unknown_name
 from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader, open_features
@@ -100,7 +100,7 @@ def _pack_slide(source: FeatureFolder, slide: str, target: Path, dtype: str) -> 
     content, header = source.load(slide), source.header(slide)
     features = check_features(content.features, str(source.paths[slide]))
     stored = features.to(DTYPES[dtype])
-    if not torch.isfinite(stored).all():
+    if not all_finite(stored):
         raise FeatureFileError(
             f"{source.paths[slide]}: values up to {features.abs().max():.3g} do not fit float16 (65504). "
             "Pack with --dtype float32."

@@ -7,6 +7,7 @@ import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from milbench.models import MILModel
 from milbench.recipe import Recipe, recipe_for
 from milbench.splits import Split
 
-IDENTITY_FORMAT = 1
+IDENTITY_FORMAT = 2
 """Bumped when the trainer or splitter changes results, so that no older trial passes for a new one."""
 
 
@@ -35,6 +36,7 @@ class Trial:
     fingerprint, split_sha256 : identity of the cohort and of the split.
     model_version : number that the model declares.
     source_sha256 : hash of the model's source file; recorded, not part of the identity.
+    precision : of the matrix products: "float32", "tf32" or "bf16".
     """
 
     dataset: str
@@ -49,13 +51,14 @@ class Trial:
     split_sha256: str
     model_version: int
     source_sha256: str
+    precision: str = "float32"
 
     @property
     def slot(self) -> str:
         """Readable place in the grid, e.g. "digits/amil/has0/fold0-seed42"."""
         return f"{self.dataset}/{self.model}/{'all' if len(self.tasks) > 1 else self.tasks[0]}/fold{self.fold}-seed{self.seed}"
 
-    @property
+    @cached_property
     def key(self) -> str:
         """SHA-256 of all that decides the result."""
         return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()
@@ -64,6 +67,12 @@ class Trial:
     def id(self) -> str:
         """`slot` and the first eight digits of `key`: the trial's folder below ``trials/``."""
         return f"{self.slot}-{self.key[:8]}"
+
+    @cached_property
+    def stack_key(self) -> str:
+        """SHA-256 of all but the task: trials that share it are one architecture, trained alike on the same bags."""
+        alike = {**self.identity(), "tasks": len(self.tasks), "dataset": self.dataset}
+        return hashlib.sha256(canonical_json(alike).encode()).hexdigest()
 
     def identity(self) -> dict[str, Any]:
         """What the key covers: no paths, hosts, times, workers or logging."""
@@ -79,7 +88,7 @@ class Trial:
             "tasks": list(self.tasks),
             "fold": self.fold,
             "seed": self.seed,
-            "precision": "float32",
+            "precision": self.precision,
         }
 
 
@@ -97,6 +106,7 @@ class PlanRequest:
     protocol : "m4" or "official".
     folds : fold numbers to run; None = those that each cohort runs by default.
     seeds : one trial a seed.
+    precision : "float32", "tf32" or "bf16".
     trainer : settings that override every recipe.
     models : constructor arguments by model name; "*" holds those for every model that knows them.
     """
@@ -104,6 +114,7 @@ class PlanRequest:
     protocol: str = "m4"
     folds: tuple[int, ...] | None = None
     seeds: tuple[int, ...] = (42,)
+    precision: str = "float32"
     trainer: Mapping[str, Any] | None = None
     models: Mapping[str, Mapping[str, Any]] | None = None
 
@@ -128,13 +139,17 @@ def make_plan(
 
 
 def together(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
-    """Trials that are trained in one pass, which is never divided between machines: each by itself for now."""
-    return [(trial,) for trial in trials]
+    """Trials that differ in their task only, in the order of the first of each: never divided between machines."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(trial.stack_key, []).append(trial)
+    return [tuple(group) for group in groups.values()]
 
 
 def _trials_of(name: str, model: type[MILModel], cohort: Cohort, split: Split, request: PlanRequest) -> Iterable[Trial]:
     recipe = recipe_for(model, request.protocol, cohort.trainer_defaults, request.trainer or {})
     hyperparameters = _hyperparameters(name, model, recipe, cohort.model_defaults, request.models or {})
+    source = source_sha256(model)
     groups = [cohort.tasks] if model.info.tasks == "multi" else [(task,) for task in cohort.tasks]
     for fold in _folds(cohort, split, request.folds):
         for seed in request.seeds:
@@ -151,7 +166,8 @@ def _trials_of(name: str, model: type[MILModel], cohort: Cohort, split: Split, r
                     fingerprint=cohort.fingerprint,
                     split_sha256=split.sha256,
                     model_version=model.info.version,
-                    source_sha256=source_sha256(model),
+                    source_sha256=source,
+                    precision=request.precision,
                 )
 
 

@@ -10,6 +10,9 @@ from torch import Tensor
 from milbench.errors import DataError, unknown_name
 
 MODES = ("none", "standard", "minmax", "l2")
+FITTED_MODES = ("standard", "minmax")
+"""Those that learn from the training slides; the others are the same in every fold."""
+
 ROUNDING = 1e-12
 """Relative spread below which a column is constant: what float64 sums of equal values leave over."""
 

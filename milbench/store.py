@@ -10,7 +10,8 @@
       failures/<key>.json        what went wrong, until the trial succeeds
       locks/<key>.lock           held by the process that computes the trial
       claims/<key>.json          says which process that is
-      partial/                   trials being written; a killed process leaves them to the next claim
+      checkpoints/               where trainings that are not done have got to
+  partial/                   trials being written; a killed process leaves them to the next claim
 
 A trial's folder appears by one atomic rename. This module knows no training and reaches no torch.
 """
@@ -133,6 +134,10 @@ class Run:
     def failure(self, key: str) -> dict[str, Any]:
         """The recorded failure of one trial."""
         return dict(_read(self.path / "failures" / f"{key}.json", json.loads))
+
+    def has_failed(self, key: str) -> bool:
+        """Whether a failure of the trial is on record."""
+        return (self.path / "failures" / f"{key}.json").exists()
 
     def split_file(self, dataset: str) -> Path:
         """Where the dataset's split table lies."""

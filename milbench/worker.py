@@ -1,48 +1,60 @@
-"""What one process does with one trial: load, train, predict, write. Joins trainer and store."""
+"""What one process does with one pass: claim its trials, load, train them together, predict, write.
+
+The few lines that join trainer and store.
+"""
 
 from __future__ import annotations
 
-import resource
-import socket
-import sys
-import traceback
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import numpy as np
 import pandas as pd
 import psutil
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
+from milbench.activations import ActivationCost, activation_cost
+from milbench.checkpoint import load_checkpoint, save_checkpoint
 from milbench.cohort import Cohort
-from milbench.cost import cost_record, energy_counter, energy_limit, energy_used, multiply_adds
-from milbench.errors import DataError, StoreError
+from milbench.cost import energy_counter, energy_limit, energy_used
+from milbench.errors import DataError, MilbenchError, StoreError
+from milbench.feature_store import FeatureStore
+from milbench.fold_data import CHANGED, FoldData, fold_data, load_split
+from milbench.learner import Learner, Predictions
 from milbench.machine import resolve_device
 from milbench.models import MILModel
-from milbench.plan import Trial
+from milbench.peak import forget_peak
+from milbench.plan import Trial, canonical_json
+from milbench.precision import check_precision, float32_products
+from milbench.record import Measured, failure_record, predictions_table, trial_record
 from milbench.registry import load_models
-from milbench.scaling import FeatureScaler
+from milbench.residency import PROCESS_BYTES, Residency, choose_residency, feature_bytes, largest_bag
+from milbench.selection import Epoch
 from milbench.source import CohortSource
-from milbench.splits import Split
-from milbench.store import Run
-from milbench.trainer import Bags, Fit, Prediction, fit, predict
+from milbench.store import Run, writing
+from milbench.trainer import Seat, predict_all, train
 
-PROC_STATUS, PROC_CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-CACHE_SHARE = 0.4
-"""Share of the memory free at start that all workers together may fill with features."""
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
 class Job:
-    """A trial and all that a process needs to compute it."""
+    """A trial and all that a process needs to compute it.
+
+    Attributes
+    ----------
+    others : finished trials that differ from this one in their task only; they are trained along where `stacked`, so
+        that the last digits do not depend on which of them were done before.
+    stacked : whether such trials take their steps together.
+    memory_bytes : what all workers of a machine may use together; 0 = what is free.
+    checkpoint_seconds : shortest time between two checkpoints.
+    """
 
     run: Path
     trial: Trial
@@ -51,11 +63,18 @@ class Job:
     threads: int = 1
     device: str = "cpu"
     keep_weights: bool = True
-    cache_bytes: int = 0
+    others: tuple[Trial, ...] = ()
+    stacked: bool = True
+    workers: int = 1
+    memory_bytes: int = 0
+    checkpoint_seconds: float = 60.0
 
 
 Pass = tuple[Job, ...]
-"""Jobs that one process computes together: the unit of scheduling."""
+"""Jobs that one process computes together: the unit of scheduling. They share cohort, split, scaling and seed."""
+
+Group = tuple[Job, ...]
+"""Jobs of a pass that are trained as one stack; one job alone where they are not stacked."""
 
 
 class Status(NamedTuple):
@@ -75,67 +94,156 @@ class Status(NamedTuple):
     message: str = ""
 
 
+def at_home(pass_: Pass, device: str, workers: int) -> Pass:
+    """The pass with what only the machine that computes it can tell: its device, and how many share its memory."""
+    device = resolve_device(device)
+    return tuple(replace(job, device=device, workers=workers) for job in pass_)
+
+
 def run_pass(pass_: Pass) -> list[Status]:
     """Status of every job of a pass, in its order; results and failures are on disk when this returns."""
-    return [run_job(job) for job in pass_]
+    run, statuses = Run(pass_[0].run), dict[str, Status]()
+    with ExitStack() as held:
+        todo: list[Group] = []
+        for group in groups_of(pass_):
+            if not _claimed(run, group, held):
+                statuses |= {job.trial.key: Status(job, "busy", 0.0) for job in group}
+                continue
+            done = {job.trial.key for job in group if run.trial(job.trial.id) is not None}
+            statuses |= {job.trial.key: Status(job, "already", 0.0) for job in group if job.trial.key in done}
+            left = [job for job in group if job.trial.key not in done]
+            finished = tuple(job.trial for job in group if job.trial.key in done)
+            if left:
+                todo.append(tuple(replace(job, others=(*job.others, *finished)) for job in left))
+        if todo:
+            statuses |= {status.job.trial.key: status for status in _computed(run, todo)}
+    return [statuses[job.trial.key] for job in pass_]
 
 
-def run_job(job: Job) -> Status:
-    """Status of `job`, whose result or failure is on disk when this returns."""
-    started, run = perf_counter(), Run(job.run)
-    with run.claim(job.trial.key) as mine:
-        if not mine:
-            return Status(job, "busy", 0.0)
-        if run.trial(job.trial.id) is not None:
-            return Status(job, "already", 0.0)
-        try:
-            _compute(job, run)
-        except (DataError, StoreError) as error:
-            return Status(job, "refused", perf_counter() - started, str(error))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model does is a result, not a crash
-            run.write_failure(job.trial.key, failure_record(job.trial, error))
-            return Status(job, "failed", perf_counter() - started, f"{type(error).__name__}: {error}")
-        run.clear_failure(job.trial.key)
-    return Status(job, "done", perf_counter() - started)
+def groups_of(pass_: Pass) -> list[Group]:
+    """The jobs that are trained as one stack, in the order of the first of each."""
+    groups: dict[str, list[Job]] = {}
+    for job in pass_:
+        groups.setdefault(job.trial.stack_key if job.stacked else job.trial.key, []).append(job)
+    return [tuple(group) for group in groups.values()]
 
 
-def at_home(pass_: Pass, device: str, workers: int) -> Pass:
-    """The pass with what only the machine that computes it can tell: its device, and its share of the memory."""
-    device = resolve_device(device)
-    return tuple(replace(job, device=device, cache_bytes=cache_bytes(workers)) for job in pass_)
+def _claimed(run: Run, group: Group, held: ExitStack) -> bool:
+    """Whether this process now holds all trials of the group; some are as good as none."""
+    with ExitStack() as trying:
+        if not all(trying.enter_context(run.claim(job.trial.key)) for job in group):
+            return False
+        held.enter_context(trying.pop_all())
+        return True
 
 
-def failure_record(trial: Trial, error: BaseException) -> dict[str, Any]:
-    """What is kept of a failed trial."""
-    return {
-        "id": trial.id,
-        "type": type(error).__name__,
-        "message": str(error),
-        "traceback": "".join(traceback.format_exception(error)),
-        "peak_bytes": peak_bytes(torch.device("cpu")),
-        "finished_at": _now(),
-    }
+def _computed(run: Run, groups: Sequence[Group]) -> Iterator[Status]:
+    """Statuses of all jobs of the groups; what bad data or a full disk leave undone is refused."""
+    left = {job.trial.key: job for group in groups for job in group}
+    try:
+        for status in compute(run, groups):
+            del left[status.job.trial.key]
+            yield status
+    except (DataError, StoreError) as error:
+        yield from (Status(job, "refused", 0.0, str(error)) for job in left.values())
 
 
-def _compute(job: Job, run: Run) -> None:
+# ---- training ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """A group with its learner.
+
+    Attributes
+    ----------
+    trials : of the group's jobs and of those that are trained along, in an order that depends on nothing else.
+    resumed_seconds : what the learner had taken when this process took it up.
+    """
+
+    group: Group
+    trials: tuple[Trial, ...]
+    data: FoldData
+    seat: Seat
+    resumed_seconds: float
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where its checkpoint lies, named after all that decides what it would hold."""
+        return self.group[0].run / CHECKPOINTS / f"{self.identity[:32]}.safetensors"
+
+    @property
+    def identity(self) -> str:
+        """Of the trials, and of the machine's settings that decide the last digits."""
+        job = self.group[0]
+        decides = [torch.__version__, torch.device(job.device).type, job.threads]
+        return hashlib.sha256(canonical_json([*(trial.key for trial in self.trials), decides]).encode()).hexdigest()
+
+
+def compute(run: Run, groups: Sequence[Group]) -> Iterator[Status]:
+    """Train the groups in one pass over the data; each job's status when its result is on disk.
+
+    Trials of a stack whose model raised are tried again one by one, so that only the guilty are blamed.
+    """
+    first, started = groups[0][0], perf_counter()
+    device = torch.device(first.device)
+    _prepare(first, device)
+    with float32_products(first.trial.precision):
+        store = _features(first.source, first.trial.fingerprint, first.device, first.workers, first.memory_bytes)
+        stacks: list[Stacked] = []
+        for group in groups:
+            try:
+                stacks.append(_set_up(run, group, store, device))
+            except (DataError, StoreError):
+                raise
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model does is a result, not a crash
+                yield from (_failed(run, job, error) for job in group)
+        loaded, energy = perf_counter(), energy_counter(device)
+        _train(run, stacks, store, first)
+        used = energy_used(energy, energy_counter(device), wraps_at=energy_limit(device))
+        said = _predict(stacks, store)
+        clock = _Clock(stacks, started, loaded, perf_counter(), used)
+        for stacked in stacks:
+            if stacked.seat.crash is None:
+                yield from _written(run, stacked, {role: sides[id(stacked)] for role, sides in said.items()}, clock)
+                stacked.checkpoint.unlink(missing_ok=True)
+    yield from _one_by_one(run, [stacked for stacked in stacks if stacked.seat.crash is not None])
+
+
+def _prepare(job: Job, device: torch.device) -> None:
+    """Threads, and repeatable arithmetic on a GPU; the CPU's is repeatable at a fixed number of threads."""
     torch.set_num_threads(job.threads)
     forget_peak()
-    device = torch.device(job.device)
-    _prepare(device)
-    trial, started = job.trial, perf_counter()
-    memory = _memory(job.source, trial.fingerprint, job.cache_bytes)
-    split = _split(run.split_file(trial.dataset), trial.split_sha256)
-    data = _fold_data(memory.cohort, split, trial, memory)
-    model = build(trial, memory.cohort.in_features, job.plugins)
-    loaded, energy_before = perf_counter(), energy_counter(device)
-    result = fit(model, trial.recipe, data["train"].bags, data["val"].bags, seed=trial.seed, device=device)
-    energy = energy_used(energy_before, energy_counter(device), wraps_at=energy_limit(device))
-    said = {role: predict(model, data[role].bags, device=device) for role in ("val", "test")}
-    predictions = pd.concat([_table(role, data[role], trial.tasks, said[role].probabilities) for role in said])
-    info = _info(job, model, result, data, loaded - started, perf_counter() - started)
-    info["cost"] = _cost(trial, model, result, data, said["test"], energy)  # last: it must not raise the peak
-    weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()} if job.keep_weights else None
-    run.write_trial(trial.id, info, predictions, pd.DataFrame(result.history), weights)
+    try:
+        check_precision(job.trial.precision, device)
+    except MilbenchError as error:
+        raise DataError(str(error)) from error  # every trial of the run would fail alike: stop it
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _set_up(run: Run, group: Group, store: CohortFeatures, device: torch.device) -> Stacked:
+    """The group's learner, at its start or where its checkpoint left it."""
+    job = group[0]
+    trials = tuple(sorted((*(job.trial for job in group), *(job.others if job.stacked else ())), key=lambda t: t.slot))
+    split = load_split(run.split_file(job.trial.dataset), job.trial.split_sha256)
+    data = fold_data(store.cohort.slides, split, trials, store.features)
+    models = [build(trial, store.cohort.in_features, job.plugins) for trial in trials]
+    learner = Learner(
+        models,
+        job.trial.recipe,
+        data.sides["train"],
+        data.sides["val"],
+        seed=job.trial.seed,
+        device=device,
+        precision=job.trial.precision,
+        cost=_cost(job, store.cohort.in_features) if store.step_bytes else None,
+        budget_bytes=store.step_bytes,
+    )
+    stacked = Stacked(group, trials, data, Seat(learner, data.scaler), 0.0)
+    load_checkpoint(learner, stacked.checkpoint, stacked.identity)
+    return replace(stacked, resumed_seconds=learner.seconds)
 
 
 def build(trial: Trial, in_features: int, plugins: tuple[Path, ...] = ()) -> MILModel:
@@ -144,198 +252,188 @@ def build(trial: Trial, in_features: int, plugins: tuple[Path, ...] = ()) -> MIL
     return load_models(plugins)[trial.model](in_features, len(trial.tasks), **trial.hyperparameters)
 
 
-def _prepare(device: torch.device) -> None:
-    """Ask the GPU for repeatable arithmetic; the CPU's is repeatable at a fixed number of threads."""
-    if device.type == "cuda":
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        torch.cuda.reset_peak_memory_stats(device)
+def _train(run: Run, stacks: Sequence[Stacked], store: CohortFeatures, job: Job) -> None:
+    """Train all stacks, writing a checkpoint of each now and then."""
+    last = perf_counter()
 
+    def checkpoint() -> None:
+        nonlocal last
+        if perf_counter() - last < job.checkpoint_seconds:
+            return
+        with writing(run.path):
+            for stacked in stacks:
+                if stacked.seat.crash is None:
+                    save_checkpoint(stacked.seat.learner, stacked.checkpoint, stacked.identity)
+        last = perf_counter()
 
-# ---- data ----------------------------------------------------------------------------------------
-
-
-CHANGED = (
-    "{} changed while the run was going on. Start the command again; "
-    "trials of the former data stay in the folder but leave the tables."
-)
-
-
-class Side(NamedTuple):
-    """One side of a fold: its slides, in the cohort's order, and what the trainer sees of them."""
-
-    slides: pd.DataFrame
-    bags: Bags
-
-
-class FeatureMemory:
-    """Features by slide, kept in memory up to a number of bytes, read again beyond it."""
-
-    def __init__(self, cohort: Cohort, max_bytes: int) -> None:
-        self.cohort, self.free = cohort, max_bytes
-        self.kept: dict[str, Tensor] = {}
-
-    def __getitem__(self, slide_id: str) -> Tensor:
-        kept = self.kept.get(slide_id)
-        if kept is not None:
-            return kept
-        features = self.cohort.load(slide_id).features
-        if features.nbytes <= self.free:
-            self.kept[slide_id] = features
-            self.free -= features.nbytes
-        return features
-
-
-class ScaledFeatures(Sequence[Tensor]):
-    """Features of some slides, scaled as the training slides ask for."""
-
-    def __init__(self, memory: FeatureMemory, slide_ids: Sequence[str], scaler: FeatureScaler) -> None:
-        self.memory, self.slide_ids, self.scaler = memory, slide_ids, scaler
-
-    def __len__(self) -> int:
-        return len(self.slide_ids)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.scaler(self.memory[self.slide_ids[index]])
-
-
-@lru_cache(maxsize=4)
-def _memory(source: CohortSource, fingerprint: str, max_bytes: int) -> FeatureMemory:
-    cohort = source.load()
-    if cohort.fingerprint != fingerprint:
-        raise DataError(CHANGED.format(f"cohort '{cohort.name}'"))
-    return FeatureMemory(cohort, max_bytes)
-
-
-@lru_cache(maxsize=16)
-def _split(path: Path, sha256: str) -> Split:
-    split = Split.from_csv(path)
-    if split.sha256 != sha256:
-        raise DataError(CHANGED.format(path))
-    return split
-
-
-@lru_cache(maxsize=4)
-def _scaler(memory: FeatureMemory, mode: str, slide_ids: tuple[str, ...]) -> FeatureScaler:
-    return FeatureScaler(mode).fit(memory[slide] for slide in slide_ids)
-
-
-def _fold_data(cohort: Cohort, split: Split, trial: Trial, memory: FeatureMemory) -> dict[str, Side]:
-    sides = {role: split.slides(cohort.slides, trial.fold, role) for role in ("train", "val", "test")}
-    scaler = _scaler(memory, trial.feature_scaling, tuple(sides["train"]["slide_id"]))
-    return {role: Side(slides, _bags(slides, trial.tasks, memory, scaler)) for role, slides in sides.items()}
-
-
-def _bags(slides: pd.DataFrame, tasks: tuple[str, ...], memory: FeatureMemory, scaler: FeatureScaler) -> Bags:
-    labels = slides[list(tasks)].to_numpy(dtype=np.float32)
-    known = ~np.isnan(labels)
-    targets = torch.from_numpy(np.where(known, labels, 0).astype(np.float32))
-    features = ScaledFeatures(memory, slides["slide_id"].tolist(), scaler)
-    return Bags(features, targets, torch.from_numpy(known.astype(np.float32)))
+    if stacks:
+        slides = store.cohort.slides["slide_id"].tolist()
+        train([s.seat for s in stacks], slides, store.features, seed=job.trial.seed, after_epoch=checkpoint)
 
 
 # ---- results -------------------------------------------------------------------------------------
 
 
-def _table(role: str, side: Side, tasks: tuple[str, ...], probabilities: NDArray[np.float64]) -> pd.DataFrame:
-    """Predictions in long form, slide by slide."""
-    n_slides, n_tasks = probabilities.shape
-    return pd.DataFrame(
-        {
-            "slide_id": np.repeat(side.slides["slide_id"].to_numpy(dtype=object), n_tasks),
-            "patient_id": np.repeat(side.slides["patient_id"].to_numpy(dtype=object), n_tasks),
-            "role": role,
-            "task": np.tile(np.array(tasks, dtype=object), n_slides),
-            "target": side.bags.labels().ravel(),
-            "probability": probabilities.ravel(),
-        }
-    )
+def _predict(stacks: Sequence[Stacked], store: CohortFeatures) -> dict[str, dict[int, Predictions]]:
+    """What the chosen weights say, by role and stack; only now are test slides read."""
+    said: dict[str, dict[int, Predictions]] = {}
+    for role in ("val", "test"):
+        each = predict_all([s.seat for s in stacks], [s.data.sides[role] for s in stacks], store.features)
+        said[role] = {id(s): seen for s, seen in zip(stacks, each, strict=True) if seen is not None}
+    return said
 
 
-def _info(
-    job: Job, model: MILModel, result: Fit, data: dict[str, Side], load_seconds: float, wall_seconds: float
-) -> dict[str, Any]:
-    """What trial.json says beside the checksums."""
-    trial, device = job.trial, torch.device(job.device)
-    return {
-        "key": trial.key,
-        "status": "done",
-        **trial.identity(),
-        "dataset": trial.dataset,
-        "model_title": model.info.title,
-        "model_tasks": model.info.tasks,
-        "protocol": trial.recipe.name,
-        "source_sha256": trial.source_sha256,
-        "chosen_epoch": result.chosen_epoch,
-        "selected_by": result.selected_by,
-        "n_epochs": len(result.history),
-        "n_parameters": sum(p.numel() for p in model.parameters()),
-        "n_slides": {role: len(side.slides) for role, side in data.items()},
-        "load_seconds": load_seconds,
-        "train_seconds": result.seconds,
-        "wall_seconds": wall_seconds,
-        "peak_bytes": peak_bytes(device),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": job.threads,
-        "torch": torch.__version__,
-        "host": socket.gethostname(),
-        "finished_at": _now(),
-    }
+class _Clock:
+    """Shares out the time of a pass: its own work to each learner, the rest evenly; inside a stack all evenly."""
+
+    def __init__(
+        self, stacks: Sequence[Stacked], started: float, loaded: float, ended: float, joules: float | None
+    ) -> None:
+        own = sum(self._own(stacked) for stacked in stacks)
+        self.n_trials = max(1, sum(len(stacked.trials) for stacked in stacks))
+        self.load = (loaded - started) / self.n_trials
+        self.rest = max(0.0, ended - loaded - own) / self.n_trials
+        self.joules, self.trained = joules, max(ended - loaded, 1e-9)
+
+    @staticmethod
+    def _own(stacked: Stacked) -> float:
+        return stacked.seat.learner.seconds - stacked.resumed_seconds
+
+    def of(self, stacked: Stacked, inference: Predictions) -> Measured:
+        """What one trial of the stack took."""
+        learner, n = stacked.seat.learner, len(stacked.trials)
+        train_seconds = learner.seconds / n + self.rest
+        share = (self._own(stacked) / n + self.rest) / self.trained
+        return Measured(
+            load_seconds=self.load,
+            train_seconds=train_seconds,
+            wall_seconds=self.load + train_seconds,
+            step_seconds=learner.step_seconds / n,
+            inference_seconds=inference.seconds,
+            energy_joules=None if self.joules is None else self.joules * share,
+            stack=n,
+            shortage=learner.shortage,
+        )
 
 
-def _cost(
-    trial: Trial, model: MILModel, result: Fit, data: dict[str, Side], test: Prediction, energy: float | None
-) -> dict[str, Any]:
-    """What trial.json says below `cost`."""
-    return cost_record(
-        multiply_adds=multiply_adds(type(model), model.in_features, model.n_tasks, trial.hyperparameters),
-        inference_seconds=test.seconds,
-        n_training_bags=len(data["train"].slides),
-        n_epochs=len(result.history),
-        step_seconds=result.step_seconds,
-        train_seconds=result.seconds,
-        energy_joules=energy,
-    )
+def _written(run: Run, stacked: Stacked, said: dict[str, Predictions], clock: _Clock) -> Iterator[Status]:
+    """Put each trial's result, or its failure, on disk."""
+    learner, measured = stacked.seat.learner, clock.of(stacked, said["test"])
+    n_slides = {role: len(table) for role, table in stacked.data.slides.items()}
+    for job in stacked.group:
+        number = stacked.trials.index(job.trial)
+        member, trial = learner.members[number], job.trial
+        if member.failure:
+            yield _failed(run, job, MilbenchError(member.failure))
+            continue
+        model = learner.model_of(number)
+        tables = [
+            predictions_table(
+                role, stacked.data.slides[role], trial.tasks, stacked.data.sides[role].labels(number),
+                seen.probabilities[number],
+            )
+            for role, seen in said.items()
+        ]  # fmt: skip
+        info = trial_record(
+            trial, model, member, measured, n_slides=n_slides, device=learner.device, threads=job.threads
+        )
+        weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
+        history = pd.DataFrame(member.history, columns=list(Epoch._fields))
+        run.write_trial(trial.id, info, pd.concat(tables), history, weights if job.keep_weights else None)
+        run.clear_failure(trial.key)
+        yield Status(job, "done", measured.wall_seconds)
 
 
-def peak_bytes(device: torch.device) -> int:
-    """Peak memory in bytes since `forget_peak`: allocated on a GPU, resident in this process on a CPU.
+def _failed(run: Run, job: Job, error: BaseException) -> Status:
+    run.write_failure(job.trial.key, failure_record(job.trial, error))
+    return Status(job, "failed", 0.0, f"{type(error).__name__}: {error}")
 
-    Linux's VmHWM, not `ru_maxrss`: a process started by fork and exec inherits the latter from its parent.
+
+def _one_by_one(run: Run, crashed: Sequence[Stacked]) -> Iterator[Status]:
+    """Failures of trials whose model raised; those of a stack are first tried by themselves."""
+    for stacked in crashed:
+        if len(stacked.trials) == 1:
+            (job,) = stacked.group
+            yield _failed(run, job, stacked.seat.crash or MilbenchError("unknown"))
+            continue
+        for job in stacked.group:
+            yield from compute(run, [(replace(job, stacked=False, others=()),)])
+
+
+# ---- features ------------------------------------------------------------------------------------
+
+
+class CohortFeatures(NamedTuple):
+    """A cohort and its features, as this process holds them.
+
+    Attributes
+    ----------
+    step_bytes : memory that a training step may use; 0 = no limit.
     """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if _high_water():
-        return _high_water()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+    cohort: Cohort
+    features: FeatureStore
+    step_bytes: int
 
 
-def forget_peak() -> bool:
-    """Start measuring anew; False where the system can't, and the peak stays the process's, not the trial's.
+STEP_SHARE = 0.5
+"""Share of a worker's memory that training steps may use; the rest is for features."""
 
-    Linux resets VmHWM through `clear_refs`; containers and sandboxes may forbid that, or take it and do nothing.
-    """
-    before = _high_water()
-    try:
-        PROC_CLEAR_REFS.write_text("5")
-    except OSError:
-        return False
-    return _high_water() < before
+SMALL_BAG = 2000
+"""Patches up to which a step's memory is not worth estimating, unless a budget was stated."""
 
 
-def _high_water() -> int:
-    """VmHWM in bytes, 0 on a system that doesn't tell."""
-    if not PROC_STATUS.exists():
+@lru_cache(maxsize=2)
+def _features(source: CohortSource, fingerprint: str, device: str, workers: int, memory_bytes: int) -> CohortFeatures:
+    """The cohort with a feature store that serves all passes of this process."""
+    cohort = source.load()
+    if cohort.fingerprint != fingerprint:
+        raise DataError(CHANGED.format(f"cohort '{cohort.name}'"))
+    residency, step_bytes = residency_of(cohort, device, workers, memory_bytes)
+    store = FeatureStore(
+        lambda slide: cohort.load(slide).features,
+        device=torch.device(device),
+        device_bytes=residency.device_bytes,
+        host_bytes=residency.host_bytes,
+    )
+    return CohortFeatures(cohort, store, step_bytes)
+
+
+def residency_of(cohort: Cohort, device: str, workers: int, memory_bytes: int) -> tuple[Residency, int]:
+    """Where the cohort's features stay in each worker, and what a training step may use; 0 = no limit."""
+    place = torch.device(device)
+    step_bytes = _step_bytes(cohort, place, workers, memory_bytes)
+    reserved = step_bytes if memory_bytes or place.type == "cuda" else 0  # else the share for features is set apart
+    return choose_residency(
+        feature_bytes(cohort), device=place, workers=workers, memory_bytes=memory_bytes, step_bytes=reserved
+    ), step_bytes
+
+
+def _step_bytes(cohort: Cohort, device: torch.device, workers: int, memory_bytes: int) -> int:
+    """Of the stated memory, else of the machine's or the GPU's; no limit where bags are small and nothing is stated."""
+    if not memory_bytes and largest_bag(cohort) <= SMALL_BAG:
         return 0
-    lines = [line for line in PROC_STATUS.read_text().splitlines() if line.startswith("VmHWM")]
-    return int(lines[0].split()[1]) * 1024 if lines else 0
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] * STEP_SHARE / workers)
+    of_all = memory_bytes or psutil.virtual_memory().total
+    return max(1, int((of_all / workers - PROCESS_BYTES) * STEP_SHARE))
 
 
-@cache
-def cache_bytes(workers: int) -> int:
-    """Bytes of features that each of `workers` processes may keep in memory; asked once a process, to stay the same."""
-    return int(psutil.virtual_memory().available * CACHE_SHARE / workers)
+@lru_cache(maxsize=32)
+def _activation_cost(
+    model: str, in_features: int, n_tasks: int, hyperparameters: str, plugins: tuple[Path, ...]
+) -> ActivationCost:
+    built = load_models(plugins)[model](in_features, n_tasks, **json.loads(hyperparameters))
+    return activation_cost(built)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _cost(job: Job, in_features: int) -> ActivationCost | None:
+    """Memory of a step of the job's model; None where it can't be told, and then no limit holds."""
+    trial = job.trial
+    arguments = canonical_json(dict(trial.hyperparameters))
+    try:
+        with torch.random.fork_rng(devices=[]):
+            cost: ActivationCost = _activation_cost(trial.model, in_features, len(trial.tasks), arguments, job.plugins)
+            return cost
+    except Exception:  # noqa: BLE001 - a model that raises will do so in training, where it is recorded
+        return None

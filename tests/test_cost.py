@@ -95,7 +95,7 @@ def test_predictions_are_bit_for_bit_the_same_whether_costs_are_counted_or_not(
 ) -> None:
     words = ("run", "--models", "tiny*", "--cohort", str(cohort_folder), "--folds", "0", "--workers", "1", *FAST)
     assert milbench_here(*words, "--run", "counted").returncode == 0
-    monkeypatch.setattr("milbench.worker.multiply_adds", lambda *_: None)
+    monkeypatch.setattr("milbench.record.multiply_adds", lambda *_: None)
     assert milbench_here(*words, "--run", "not").returncode == 0
     paths = sorted(path.relative_to(tmp_path / "counted") for path in (tmp_path / "counted").rglob("*.parquet"))
     assert paths

@@ -157,7 +157,7 @@ def test_ctrl_c_finishes_what_is_in_flight_and_leaves_a_clean_run(
 
 PEAK_IN_A_FRESH_PROCESS = """
 import numpy, torch
-from milbench.worker import forget_peak, peak_bytes
+from milbench.peak import forget_peak, peak_bytes
 cpu = torch.device("cpu")
 before = peak_bytes(cpu)
 big = numpy.ones(40_000_000)

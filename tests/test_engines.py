@@ -67,13 +67,33 @@ def states(statuses: Iterator[Status]) -> dict[int, str]:
     return {status.job.trial.fold: status.state for status in statuses}
 
 
-def test_a_killed_pass_is_divided_and_only_the_deadly_trial_is_blamed(tmp_path: Path) -> None:
+def test_a_pass_killed_twice_is_divided_and_only_the_deadly_trial_is_blamed(tmp_path: Path) -> None:
     pool = FakePool(deadly=(1,))
     assert states(execute(passes(tmp_path, 3, 2), pool, Halt())) == {
         0: "done", 1: "failed", 2: "done", 3: "done", 4: "done",
     }  # fmt: skip
-    assert pool.ran == [((0, 1, 2), False), ((3, 4), False), ((0,), True), ((1,), True), ((2,), True)]
+    assert pool.ran == [
+        ((0, 1, 2), False),
+        ((3, 4), False),
+        ((0, 1, 2), True),
+        ((0,), True),
+        ((1,), True),
+        ((2,), True),
+    ]
     assert "killed twice" in Run(tmp_path / "run").failure(trials(2)[1].key)["message"]
+
+
+def test_a_pass_that_was_killed_by_chance_is_tried_again_as_it_was(tmp_path: Path) -> None:
+    """Divided, its stacks would end with other last digits than those of a run that nobody killed."""
+
+    class KilledOnce(FakePool):
+        def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
+            for pass_, statuses in super().run(passes, alone=alone):
+                yield pass_, statuses if alone else None
+
+    pool = KilledOnce()
+    assert set(states(execute(passes(tmp_path, 3, 1), pool, Halt())).values()) == {"done"}
+    assert pool.ran == [((0, 1, 2), False), ((3,), False), ((0, 1, 2), True), ((3,), True)]
 
 
 def test_a_model_whose_first_trials_all_fail_is_given_up(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ TRIAL = Trial(
     recipe=Recipe(), feature_scaling="none", fingerprint="f", split_sha256="s", model_version=1, source_sha256="x",
 )  # fmt: skip
 
-KEY = "3ae4f148e55967be5d358a1759e55106d1a80f90f5c9e7f1cd686189c5103d20"
+KEY = "f35fc578da0642d597b043b09dabaf628242fd88c005ba2a211bb3697fa3bc79"
 """If this changes, finished trials of every user are computed again: raise IDENTITY_FORMAT and say so in the CHANGELOG."""
 
 
@@ -57,7 +57,7 @@ def test_the_key_ignores_order_and_what_does_not_decide_the_result() -> None:
     "change",
     [
         {"tasks": ("b",)}, {"fold": 1}, {"seed": 43}, {"model": "other"}, {"model_version": 2}, {"fingerprint": "g"},
-        {"split_sha256": "t"}, {"feature_scaling": "l2"}, {"hyperparameters": {"hidden": 9, "dropout": 0.1}},
+        {"split_sha256": "t"}, {"precision": "bf16"}, {"feature_scaling": "l2"}, {"hyperparameters": {"hidden": 9, "dropout": 0.1}},
         *({"recipe": replace(Recipe(), **{name: value})} for name, value in {
             "lr": 2e-4, "betas": (0.5, 0.9), "weight_decay": 0.0, "decay_vectors": False, "schedule": "constant",
             "lr_floor": 0.2, "milestones": (3,), "gamma": 0.5, "epochs": 33, "bags_per_step": 2, "select_by": "val_loss",

@@ -9,9 +9,10 @@ import torch
 from conftest import WIDTH, write_h5
 from sklearn.preprocessing import MinMaxScaler, StandardScaler, normalize
 
-from milbench import worker
 from milbench.cohort import Cohort, folder_cohort
 from milbench.errors import DataError, UsageError
+from milbench.feature_store import FeatureStore
+from milbench.fold_data import fold_data
 from milbench.scaling import FeatureScaler
 from milbench.splits import make_split
 
@@ -72,8 +73,13 @@ def test_test_and_validation_slides_never_influence_the_scaling_of_a_trial(cohor
     trial = SimpleNamespace(fold=0, feature_scaling=mode, tasks=cohort.tasks)
 
     def scaled(cohort: Cohort) -> dict[str, list[torch.Tensor]]:
-        data = worker._fold_data(cohort, split, trial, worker.FeatureMemory(cohort, 0))
-        return {role: list(side.bags.features) for role, side in data.items()}
+        store = FeatureStore(
+            lambda slide: cohort.load(slide).features, device=torch.device("cpu"), device_bytes=0, host_bytes=0
+        )
+        data = fold_data(cohort.slides, split, [trial], store)  # type: ignore[list-item]
+        return {
+            role: [data.scaler(bag) for _, bag in store.in_order(side.slide_ids)] for role, side in data.sides.items()
+        }
 
     honest = scaled(cohort)
     for slide in set(cohort.slides["slide_id"]) - set(train):

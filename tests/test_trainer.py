@@ -9,8 +9,9 @@ import torch
 from models_for_tests import Explodes, Tiny, TinyMulti
 
 from milbench.errors import MilbenchError
+from milbench.optimizers import make_optimizer
 from milbench.recipe import Recipe
-from milbench.trainer import Bags, evaluate, fit, make_optimizer, predict
+from milbench.trainer import Bags, evaluate, fit, predict
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(lr=0.05, epochs=4, bags_per_step=3)
@@ -130,7 +131,7 @@ def test_float16_features_train_in_float32() -> None:
 
 
 def test_vectors_do_not_decay_where_the_recipe_spares_them() -> None:
-    groups = make_optimizer(tiny(), Recipe(weight_decay=0.5, decay_vectors=False)).param_groups
+    groups = make_optimizer(dict(tiny().named_parameters()), Recipe(weight_decay=0.5, decay_vectors=False)).param_groups
     assert {(group["weight_decay"], p.ndim) for group in groups for p in group["params"]} == {(0.5, 2), (0.0, 1)}
 
 
@@ -146,7 +147,7 @@ def test_clipping_bounds_each_part_of_the_model_separately() -> None:
     model = tiny(dropout=0.0)
     bags = make_bags(6, seed=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("milbench.trainer.make_optimizer", lambda m, r: Spy(m.parameters()))
+        patch.setattr("milbench.learner.make_optimizer", lambda named, *_, **__: Spy(named.values()))
         fit(model, Recipe(epochs=1, bags_per_step=6, clip_norm=0.01), bags, bags, seed=0, device=CPU)
     assert len(seen) == 2
     assert all(norm == pytest.approx(0.01, rel=1e-3) for norm in seen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.initialisation import xavier
 
@@ -35,7 +36,7 @@ class AttentionExpert(nn.Module):
         dead_layer: bool = False,
     ) -> None:
         super().__init__()
-        self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Dropout(dropout))
+        self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), Dropout(dropout))
         self.attention = GatedAttention(hidden, attention, dropout=attention_dropout)
         self.dead = nn.Linear(hidden, DEAD_CLASSES) if dead_layer else None
         xavier(self)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from milbench_baselines.layers.dropout import Dropout
+
 
 class GatedAttention(nn.Module):
     """Raw attention scores [N] of patches [N, D], before any softmax (Ilse et al., ICML 2018, eq. 9).
@@ -21,11 +23,12 @@ class GatedAttention(nn.Module):
         super().__init__()
         self.tanh_branch = nn.Linear(in_features, width)
         self.sigmoid_branch = nn.Linear(in_features, width)
-        self.dropout = nn.Dropout(dropout)
+        # an entry of the product stays where both branches' stay: one draw for the two has the same distribution
+        self.dropout = Dropout(1 - (1 - dropout) ** 2)
         self.score = nn.Linear(width, 1)
 
     def forward(self, h: Tensor) -> Tensor:
         """Scores [N]."""
-        a = self.dropout(self.tanh_branch(h).tanh())        # [N, width]
-        b = self.dropout(self.sigmoid_branch(h).sigmoid())  # [N, width]
-        return self.score(a * b)[:, 0]  # type: ignore[no-any-return]
+        a = self.tanh_branch(h).tanh()                 # [N, width]
+        b = self.sigmoid_branch(h).sigmoid()           # [N, width]
+        return self.score(self.dropout(a * b))[:, 0]  # type: ignore[no-any-return]

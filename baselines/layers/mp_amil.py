@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from milbench.errors import UsageError
 from milbench.models import AttentionMaps, BagOutput
 from milbench_baselines.layers.attention_expert import DEAD_CLASSES
+from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.initialisation import xavier
 
@@ -84,7 +85,7 @@ class MPAMIL(nn.Module):
         if hidden % SEGMENTS:
             raise UsageError(f"hidden is {hidden}; MP-AMIL needs a multiple of {SEGMENTS}, one quarter a branch.")
         self.mask_duplicates, self.residual = mask_duplicates, residual
-        self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Dropout(dropout))
+        self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), Dropout(dropout))
         self.position = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden) if position_encoding else None
         self.norm = nn.LayerNorm(hidden) if layer_norm else nn.Identity()
         self.aggregate = Aggregator(hidden, activate_identity=activate_identity)

@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from milbench.errors import UsageError
 
+from .dropout import Dropout
 from .options import one_of
 
 Crop = Literal["aligned", "legacy"]
@@ -63,7 +64,7 @@ class NystromAttention(nn.Module):
         self.crop = one_of(Crop, crop=crop)
         self.scale = (width // heads) ** -0.5
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(width, width), nn.Dropout(dropout))
+        self.to_out = nn.Sequential(nn.Linear(width, width), Dropout(dropout))
         self.reach = value_residual // 2
         self.res_conv = (
             nn.Conv2d(heads, heads, (value_residual, 1), groups=heads, bias=False) if value_residual else None

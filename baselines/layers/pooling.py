@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from milbench.models import AttentionMaps, BagOutput, MILModel
+from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.options import one_of
 
@@ -39,8 +40,8 @@ class PoolingModel(MILModel):
     ) -> None:
         super().__init__(in_features, n_tasks)
         self.level = one_of(Level, level=level)
-        layers = [nn.Linear(in_features, hidden), nn.ReLU(), nn.Dropout(dropout)] if embedding else []
-        self.embed = nn.Sequential(*layers)
+        self.embed = nn.Sequential(*([nn.Linear(in_features, hidden), nn.ReLU()] if embedding else []))
+        self.dropout = Dropout(dropout if embedding else 0)
         self.head = nn.Linear(hidden if embedding else in_features, n_tasks)
         xavier(self)
 
@@ -49,7 +50,7 @@ class PoolingModel(MILModel):
         """One row [F] of many, `rows` [N, F]."""
 
     def forward(self, features: Tensor) -> BagOutput:
-        h = self.embed(features)                                  # [N, hidden]
+        h = self.dropout(self.embed(features))                    # [N, hidden]
         scores = self.head(h)                                     # [N, T]
         logits = self.pool(scores) if self.level == "instance" else self.head(self.pool(h))  # [T]
         return BagOutput(logits, None, {"instance_logits": scores})

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.side_by_side import each_of_its_own
+
 
 class Tower(nn.Sequential):
     """Logit [1] of a mixture [hidden]: Linear, ReLU, Dropout, Linear (M4 paper, section 3.4)."""
 
     def __init__(self, hidden: int, width: int, dropout: float) -> None:
-        super().__init__(nn.Linear(hidden, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 1))
+        super().__init__(nn.Linear(hidden, width), nn.ReLU(), Dropout(dropout), nn.Linear(width, 1))
+
+
+def logits_of(towers: nn.ModuleList, mixtures: Tensor) -> Tensor:
+    """Logits [T] of mixtures [T, hidden], each through its own tower."""
+    first, second = [tower[0] for tower in towers], [tower[3] for tower in towers]  # type: ignore[index]
+    h = each_of_its_own(first, mixtures).relu()  # [T, width]
+    h = towers[0][2](h)  # type: ignore[index]   # [T, width]; all towers drop out alike, each entry by itself
+    return each_of_its_own(second, h)[:, 0]
+
 
 def official_names(n_tasks: int) -> dict[str, str]:
     """Official prefix -> ours, of all towers."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from milbench.errors import UsageError
 
+from .dropout import Dropout
 from .gated_attention import GatedAttention
 
 
@@ -18,7 +19,7 @@ class TwoClassHead(nn.Module):
 
     def __init__(self, in_features: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(in_features, 2)
 
     def forward(self, rows: Tensor) -> Tensor:

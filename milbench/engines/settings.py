@@ -52,6 +52,16 @@ class PoolSettings:
             self.kind, self.device
         )
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether other machines decide for themselves which device and how much memory they have."""
+        return self.kind == "slurm" or bool(self.address)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether trials will run on GPUs, as far as it can be known from here."""
+        return self.device.startswith("cuda") or bool(self.gpus) or "gpus" in self.slurm
+
     def settled(self) -> PoolSettings:
         """The same with device, GPU places and workers decided, as far as this machine can decide them.
 
@@ -65,7 +75,7 @@ class PoolSettings:
                 f"--engine {self.kind} needs the package '{package}', which is not installed. "
                 f"Install it with: python -m pip install 'milbench[{self.kind}]'."
             )
-        if self.kind == "slurm" or self.address:
+        if self.is_elsewhere:
             return self._elsewhere()
         device = resolve_device(self.device)
         gpus = places(self.gpus, self.per_gpu, _n_gpus()) if self.gpus else ()

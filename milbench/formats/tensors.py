@@ -7,6 +7,7 @@ NumPy types that an array consists of.
 from __future__ import annotations
 
 import pickle  # noqa: TID251 - for the name of the error that torch raises, nothing is unpickled
+import threading
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,12 @@ ARRAY_TYPES: list[Any] = [
     *(type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64")),
 ]
 """All that an array of numbers needs, and nothing that runs code; an array of objects is refused by its dtype."""
+
+ODD_PICKLE = "Detected pickle protocol"
+"""torch muses about odd pickles; the refusal says it better. `catch_warnings` would not do, since what it restores
+at its end is the whole process's, and a thread reads ahead of the training."""
+_LOADING = threading.Lock()
+"""Held while `ARRAY_TYPES` are allowed: the list is the process's, and the first thread to end would empty it."""
 
 
 class PtContent(NamedTuple):
@@ -78,8 +85,8 @@ def open_pt(path: Path, *, mapped: bool = False) -> PtContent:
 
 def _load(path: Path, *, mapped: bool) -> Any:
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(ARRAY_TYPES):
-            warnings.simplefilter("ignore")  # torch muses about odd pickles; the refusal below says it better
+        with _LOADING, torch.serialization.safe_globals(ARRAY_TYPES):
+            warnings.filterwarnings("ignore", ODD_PICKLE, UserWarning)
             mapped = mapped and _is_zip(path)  # torch's format before 2020 cannot be mapped
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)  # noqa: TID251 - the one place
     except pickle.UnpicklingError as error:

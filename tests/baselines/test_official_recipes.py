@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from milbench.optimizers import LookaheadRAdam
+from milbench.optimizers import LookaheadRAdam, make_optimizer
 from milbench.recipe import recipe_for
-from milbench.trainer import Bags, fit, make_optimizer
+from milbench.trainer import Bags, fit
 from milbench_baselines.dsmil import DSMIL
 from milbench_baselines.dtfd_mil import DTFDMIL
 from milbench_baselines.transmil import TransMIL
@@ -32,7 +32,7 @@ def test_the_official_recipe_lowers_the_training_loss(model):
 
 def test_transmil_decays_matrices_and_the_class_token_but_no_vector():
     model = TransMIL(6, 1, **SMALL[TransMIL])
-    optimizer = make_optimizer(model, recipe_for(TransMIL, "official", {}, {}))
+    optimizer = make_optimizer(dict(model.named_parameters()), recipe_for(TransMIL, "official", {}, {}))
     assert isinstance(optimizer, LookaheadRAdam)
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] > 0 for p in group["params"]}
     names = {name for name, p in model.named_parameters() if id(p) in decayed}

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
 
 from milbench.errors import UsageError
 from milbench_baselines.max_pooling import MaxPooling
@@ -45,3 +47,69 @@ def test_without_embedding_the_raw_features_are_classified() -> None:
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(UsageError, match="Did you mean 'instance'"):
         MeanPooling(6, 1, level="instances")
+
+
+def training(n_tasks: int = 3, **options: object) -> MaxPooling:
+    torch.manual_seed(1)
+    return MaxPooling(6, n_tasks, **{"hidden": 5, "dropout": 0.4, **options}).train().double()
+
+
+def plain_logits(model: MaxPooling, bag: Tensor, mask: Tensor) -> Tensor:
+    """Max pooling [T] with every patch in the graph, the embedding's factors [N, hidden] given."""
+    weights = dict(model.named_parameters())
+    h = (bag @ weights["embed.0.weight"].T + weights["embed.0.bias"]).relu() * mask
+    return (h @ weights["head.weight"].T + weights["head.bias"]).amax(dim=0)
+
+
+def mask_after(seed: int, model: MaxPooling, n: int) -> Tensor:
+    """The mask of a pass that starts at this state of the generator."""
+    torch.manual_seed(seed)
+    return model.dropout.mask((n, 5), like=torch.empty((), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_in_training_logits_and_gradients_are_those_of_the_whole_bag(dropout: float) -> None:
+    model, bag = training(dropout=dropout), torch.randn(50, 6, generator=torch.Generator().manual_seed(4)).double()
+    weight = torch.tensor([1.0, -2.0, 0.5]).double()  # so that every task's gradient shows
+    expected = plain_logits(model, bag, mask_after(7, model, 50))
+    torch.manual_seed(7)
+    logits = model(bag).logits
+    torch.testing.assert_close(logits, expected, atol=1e-13, rtol=0)
+    ours, theirs = (torch.autograd.grad((y**2 * weight).sum(), list(model.parameters())) for y in (logits, expected))
+    assert all(bool(gradient.any()) for gradient in theirs)
+    torch.testing.assert_close(ours, theirs, atol=1e-13, rtol=1e-13)
+
+
+def test_in_training_several_copies_on_several_bags_get_what_each_gets_alone() -> None:
+    copies = [training() for _ in range(2)]
+    with torch.no_grad():
+        copies[1].head.weight.neg_()  # another patch is the highest
+    bags = torch.randn(4, 9, 6, generator=torch.Generator().manual_seed(4)).double()
+    stacked = {name: torch.stack([dict(c.named_parameters())[name] for c in copies]) for name in copies[0].state_dict()}
+
+    def loss(weights: dict[str, Tensor], bag: Tensor) -> Tensor:
+        return functional_call(copies[0], weights, (bag,)).logits.square().sum()
+
+    def of_bags(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        return vmap(grad(loss), in_dims=(None, 0), randomness="different")(weights, bags)
+
+    torch.manual_seed(3)
+    together = vmap(of_bags, randomness="same")(stacked)
+    torch.manual_seed(3)
+    masks = vmap(lambda bag: copies[0].dropout.mask((9, 5), like=bag), randomness="different")(bags)
+    for c, model in enumerate(copies):
+        for b, (bag, mask) in enumerate(zip(bags, masks, strict=True)):
+            model.zero_grad()
+            plain_logits(model, bag, mask).square().sum().backward()
+            for name, parameter in model.named_parameters():
+                torch.testing.assert_close(together[name][c, b], parameter.grad, atol=1e-12, rtol=0)
+
+
+def test_what_training_keeps_for_the_gradient_does_not_grow_with_the_bag() -> None:
+    kept: dict[int, int] = {}
+    for n in (10, 1000):
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.nbytes) or t, lambda t: t):
+            training()(torch.randn(n, 6).double()).logits.sum().backward()
+        kept[n] = sum(sizes)
+    assert 0 < kept[1000] == kept[10]

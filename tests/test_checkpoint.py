@@ -1,0 +1,110 @@
+"""Checkpoints: a training that goes on from one ends with the same bits; any other file is as good as none."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Milbench
+from test_scale_out import n_done, results, run_words, start, study, wait_for  # noqa: F401 - a fixture
+from test_stack import (
+    N_MEMBERS,
+    SLIDES,
+    AsTheyAre,
+    InMemory,
+    learner,
+    model_of,
+    trained,
+)
+
+from milbench.checkpoint import load_checkpoint, save_checkpoint
+from milbench.learner import Learner
+from milbench.recipe import Recipe
+from milbench.trainer import Seat, train
+
+RECIPES = {
+    "adam": Recipe(lr=0.02, epochs=6, bags_per_step=2),
+    "out of patience": Recipe(lr=0.02, epochs=10, patience=1),
+    "lookahead": Recipe(lr=0.02, epochs=6, optimizer="lookahead_radam"),
+}
+
+
+def stopped_after(each: Learner, n_epochs: int, path: Path, identity: str) -> None:
+    """Train, and leave only the file behind."""
+
+    def save() -> None:
+        if each.epoch == n_epochs:
+            save_checkpoint(each, path, identity)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train([Seat(each, AsTheyAre())], SLIDES, InMemory(), seed=7, after_epoch=save)
+
+
+def bits(each: Learner) -> list[bytes]:
+    books = [repr(member.as_dict()).encode() for member in each.members]
+    return books + [values.numpy().tobytes() for values in each.best.values()]
+
+
+@pytest.mark.parametrize("name", ["amil", "dtfd_mil", "m4"])
+@pytest.mark.parametrize("members", [range(1), range(N_MEMBERS)], ids=["alone", "stacked"])
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, name: str, members: range, recipe: Recipe) -> None:
+    start_model, path = model_of(name), tmp_path / "checkpoint.safetensors"
+    whole = learner(members, start_model, recipe)
+    trained(whole)
+    stopped_after(learner(members, start_model, recipe), 3, path, "mine")
+    resumed = learner(members, start_model, recipe)
+    torch.randn(100)  # whatever else the process draws
+    assert load_checkpoint(resumed, path, "mine")
+    assert resumed.epoch == 3
+    trained(resumed)
+    assert bits(resumed) == bits(whole)
+
+
+def test_a_resumed_stack_reads_only_the_epochs_that_are_left(tmp_path: Path) -> None:
+    path, recipe = tmp_path / "checkpoint.safetensors", RECIPES["adam"]
+    stopped_after(learner([0, 1], model_of("amil"), recipe), 4, path, "mine")
+    resumed, features = learner([0, 1], model_of("amil"), recipe), InMemory()
+    load_checkpoint(resumed, path, "mine")
+    trained(resumed, features=features)
+    assert len(features.served) == 2 * len(SLIDES)
+
+
+@pytest.mark.parametrize("harm", ["another identity", "cut short", "no such file", "not a checkpoint"])
+def test_a_checkpoint_that_is_not_its_own_or_damaged_is_as_good_as_none(tmp_path: Path, harm: str) -> None:
+    path, recipe = tmp_path / "checkpoint.safetensors", RECIPES["adam"]
+    stopped_after(learner([0], model_of("amil"), recipe), 2, path, "mine")
+    if harm == "cut short":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif harm == "no such file":
+        path.unlink()
+    elif harm == "not a checkpoint":
+        path.write_bytes(b"nonsense")
+    fresh = learner([0], model_of("amil"), recipe)
+    before = bits(fresh)
+    assert not load_checkpoint(fresh, path, "yours" if harm == "another identity" else "mine")
+    assert (fresh.epoch, bits(fresh)) == (0, before)
+
+
+@pytest.mark.slow
+def test_a_run_killed_between_two_epochs_goes_on_from_there_to_the_same_bytes(
+    study: Path,  # noqa: F811
+    tmp_path: Path,
+    milbench_here: Milbench,
+) -> None:
+    words = run_words(study, "--workers", "1", "--set", "engine.checkpoint_seconds=0", "trainer.epochs=6")
+    assert milbench_here(*[word if word != "out" else "whole" for word in words]).returncode == 0
+    process = start(tmp_path, *words)
+    wait_for(lambda: list((tmp_path / "out").glob("checkpoints/*.safetensors")), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert list((tmp_path / "out").glob("checkpoints/*.safetensors")), "the kill came too late"
+    done = n_done(tmp_path / "out")
+    assert milbench_here(*words).returncode == 0
+    assert n_done(tmp_path / "out") > done
+    assert results(tmp_path / "out") == results(tmp_path / "whole")
+    assert not list((tmp_path / "out" / "checkpoints").iterdir()), "what is done needs no checkpoint"

@@ -1,0 +1,232 @@
+"""Stacks: trials trained together end where each would have ended alone, whatever happens to their neighbours."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from models_for_tests import Tiny
+from torch import Tensor
+
+from milbench.activations import ActivationCost
+from milbench.learner import Learner, Side
+from milbench.models import MILModel
+from milbench.recipe import Recipe
+from milbench.registry import load_models
+from milbench.scaling import FeatureScaler
+from milbench.trainer import Seat, predict_all, train
+
+CPU = torch.device("cpu")
+WIDTH, N_SLIDES, N_MEMBERS = 6, 14, 3
+SMALL = {"hidden": 16, "attention": 8, "landmarks": 4, "heads": 2, "tower": 16, "experts": 2}
+SLIDES = tuple(f"slide{i}" for i in range(N_SLIDES))
+TRAIN, VALIDATION = SLIDES[:9], SLIDES[9:]
+OURS = [name for name, cls in load_models().items() if cls.__module__.startswith("milbench_baselines")]
+
+
+class InMemory:
+    """Bags of three sizes, in float64, so that rounding stays far below what a wrong mask or label would do."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(3)
+        sizes = (9, 9, 13, 9)
+        self.bags = {
+            slide: torch.randn(sizes[i % 4], WIDTH, generator=generator).double() for i, slide in enumerate(SLIDES)
+        }
+        self.served: list[str] = []
+
+    def in_order(self, slide_ids: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+        for slide in slide_ids:
+            self.served.append(slide)
+            yield slide, self.bags[slide]
+
+
+class AsTheyAre(FeatureScaler):
+    def __init__(self) -> None:
+        super().__init__("none")
+
+    def __call__(self, features: Tensor) -> Tensor:
+        return features
+
+
+def labels(members: Sequence[int], slides: tuple[str, ...], n_tasks: int) -> Side:
+    """Random labels, a few unknown; a member's do not depend on which others are asked for."""
+    rng = np.random.default_rng(5)
+    targets = torch.from_numpy(rng.integers(0, 2, (N_MEMBERS, N_SLIDES, n_tasks)).astype(np.float64))
+    known = torch.from_numpy((rng.random((N_MEMBERS, N_SLIDES, n_tasks)) > 0.15).astype(np.float64))
+    places = [SLIDES.index(slide) for slide in slides]
+    return Side(slides, (targets * known)[list(members)][:, places], known[list(members)][:, places])
+
+
+def model_of(name: str) -> MILModel:
+    cls = load_models()[name]
+    known = cls.__init__.__kwdefaults__ or {}
+    torch.manual_seed(11)
+    n_tasks = 4 if cls.info.tasks == "multi" else 1
+    return cls(WIDTH, n_tasks, **{key: value for key, value in SMALL.items() if key in known}).double()
+
+
+def learner(members: Sequence[int], start: MILModel, recipe: Recipe, **more: object) -> Learner:
+    n_tasks = start.n_tasks
+    return Learner(
+        [copy.deepcopy(start) for _ in members], recipe, labels(members, TRAIN, n_tasks),
+        labels(members, VALIDATION, n_tasks), seed=7, device=CPU, **more,
+    )  # fmt: skip
+
+
+def trained(*learners: Learner, features: InMemory | None = None) -> list[Seat]:
+    seats = [Seat(each, AsTheyAre()) for each in learners]
+    train(seats, SLIDES, features or InMemory(), seed=7)
+    return seats
+
+
+def probabilities(seat: Seat, members: Sequence[int]) -> np.ndarray:
+    side = labels(members, VALIDATION, seat.learner.models[0].n_tasks)
+    (said,) = predict_all([seat], [side], InMemory())
+    assert said is not None
+    return said.probabilities
+
+
+RECIPES = {
+    "one bag a step": Recipe(lr=0.02, epochs=3),
+    "five bags a step": Recipe(lr=0.02, epochs=3, bags_per_step=5),
+    "clipped": Recipe(lr=0.02, epochs=2, bags_per_step=2, clip_norm=0.05),
+    "lookahead": Recipe(lr=0.02, epochs=3, optimizer="lookahead_radam", decay_vectors=False, select_by="val_loss"),
+}
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_a_stacked_trial_and_the_same_trial_alone_agree_dropout_included(name: str, recipe: Recipe) -> None:
+    start = model_of(name)
+    together, *_ = trained(learner(range(N_MEMBERS), start, recipe))
+    said = probabilities(together, range(N_MEMBERS))
+    for member in range(N_MEMBERS):
+        (alone,) = trained(learner([member], start, recipe))
+        ours, own = together.learner.members[member], alone.learner.members[0]
+        assert ours.epoch == own.epoch
+        np.testing.assert_allclose([row[2:4] for row in ours.history], [row[2:4] for row in own.history], rtol=1e-6)
+        np.testing.assert_allclose(said[member], probabilities(alone, [member])[0], atol=1e-6)
+    assert np.abs(said[0] - said[1]).max() > 1e-4, "the members learnt different labels"
+
+
+@pytest.mark.parametrize("name", ["amil", "transmil", "m4", "max_pooling"])
+@pytest.mark.parametrize("budget", [1, 2_000_000], ids=["recomputed one by one", "in parts"])
+def test_a_step_made_smaller_for_want_of_memory_learns_the_same(name: str, budget: int) -> None:
+    start, recipe = model_of(name), Recipe(lr=0.02, epochs=2)
+    plain, small = trained(
+        learner(range(N_MEMBERS), start, recipe),
+        learner(range(N_MEMBERS), start, recipe, cost=ActivationCost(0, 50_000), budget_bytes=budget),
+    )
+    assert plain.learner.shortage == ""
+    assert "for the memory budget" in small.learner.shortage
+    np.testing.assert_allclose(
+        probabilities(small, range(N_MEMBERS)), probabilities(plain, range(N_MEMBERS)), atol=1e-6
+    )
+
+
+def test_bags_that_do_not_fit_together_go_one_by_one() -> None:
+    """Without dropout, whose masks are drawn for all bags of a group at once."""
+    start, recipe = (
+        load_models()["amil"](WIDTH, 1, hidden=8, attention=4, dropout=0.0).double(),
+        Recipe(lr=0.02, epochs=2),
+    )
+    recipe = replace(recipe, bags_per_step=4)
+    plain, small = trained(
+        learner(range(N_MEMBERS), start, recipe),
+        learner(range(N_MEMBERS), start, recipe, cost=ActivationCost(0, 1000), budget_bytes=16_000),
+    )
+    np.testing.assert_allclose(
+        probabilities(small, range(N_MEMBERS)), probabilities(plain, range(N_MEMBERS)), atol=1e-6
+    )
+
+
+def test_a_step_that_runs_out_of_memory_is_tried_again_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, recipe = model_of("amil"), Recipe(lr=0.02, epochs=2)
+    (plain,) = trained(learner(range(N_MEMBERS), start, recipe))
+    tight = learner(range(N_MEMBERS), start, recipe)
+    real = type(tight.weights).backward
+
+    def full(self: object, bags: list[Tensor], *args: object, at_once: int, recompute: bool) -> Tensor:
+        losses = real(self, bags, *args, at_once=at_once, recompute=recompute)  # type: ignore[arg-type]
+        if at_once > 1 and len(bags[0]) > 9:  # after the gradients are there: what is left of them must not count
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+        return losses
+
+    monkeypatch.setattr(type(tight.weights), "backward", full)
+    (seat,) = trained(tight)
+    monkeypatch.undo()
+    assert seat.crash is None
+    assert seat.learner.shortage == "1 trials at once, after memory ran out at 13 patches"
+    np.testing.assert_allclose(probabilities(seat, range(N_MEMBERS)), probabilities(plain, range(N_MEMBERS)), atol=1e-6)
+
+
+def test_a_trial_that_diverges_leaves_the_stack_and_the_others_end_as_without_it() -> None:
+    start, recipe = model_of("amil"), Recipe(lr=0.02, epochs=3)
+    broken = learner(range(N_MEMBERS), start, recipe)
+    broken.train.targets[1] = torch.inf
+    together, plain = trained(broken, learner(range(N_MEMBERS), start, recipe))
+    assert [bool(member.failure) for member in together.learner.members] == [False, True, False]
+    assert (
+        "became inf in epoch 1" in together.learner.members[1].failure or "nan" in together.learner.members[1].failure
+    )
+    kept = probabilities(together, range(N_MEMBERS))[[0, 2]]
+    np.testing.assert_allclose(kept, probabilities(plain, range(N_MEMBERS))[[0, 2]], atol=1e-6)
+
+
+def test_a_trial_that_runs_out_of_patience_stops_alone() -> None:
+    recipe = Recipe(lr=0.02, epochs=12, patience=1)
+    start = model_of("amil")
+    together, *alone = trained(
+        learner(range(N_MEMBERS), start, recipe), *(learner([i], start, recipe) for i in range(N_MEMBERS))
+    )
+    lengths = [len(member.history) for member in together.learner.members]
+    assert lengths == [len(seat.learner.members[0].history) for seat in alone]
+    assert len(set(lengths)) > 1, "the case must show trials of different lengths"
+    for member, seat in enumerate(alone):
+        np.testing.assert_allclose(
+            probabilities(together, range(N_MEMBERS))[member], probabilities(seat, [member])[0], atol=1e-6
+        )
+
+
+def test_every_bag_is_served_once_an_epoch_however_many_learners_want_it() -> None:
+    features, recipe = InMemory(), Recipe(epochs=2)
+    start = model_of("mean_pooling")
+    trained(learner([0, 1], start, recipe), learner([2], start, recipe), features=features)
+    assert len(features.served) == 2 * N_SLIDES
+    assert sorted(features.served[: len(TRAIN)]) == sorted(TRAIN)
+    assert features.served[: len(TRAIN)] != features.served[N_SLIDES : N_SLIDES + len(TRAIN)], "a new order each epoch"
+
+
+def test_the_order_of_bags_does_not_depend_on_what_is_trained_beside() -> None:
+    class Remembers(Learner):
+        def take(self, slide_id: str, features: Tensor) -> None:
+            seen.append(slide_id)
+            super().take(slide_id, features)
+
+    def order(*others: Learner) -> list[str]:
+        seen.clear()
+        start = model_of("mean_pooling")
+        side = labels([0], TRAIN[2:7], 1)
+        mine = Remembers([start], Recipe(epochs=2), side, labels([0], VALIDATION, 1), seed=7, device=CPU)
+        trained(mine, *others)
+        return list(seen)
+
+    seen: list[str] = []
+    assert order() == order(learner([0, 1], model_of("amil"), Recipe(epochs=1)))
+
+
+def test_a_model_that_raises_takes_no_neighbour_with_it() -> None:
+    class Raises(Tiny):
+        def forward(self, features: Tensor) -> object:  # type: ignore[override]
+            raise ValueError("on purpose")
+
+    recipe = replace(RECIPES["one bag a step"], epochs=2)
+    bad, good = trained(learner([0, 1], Raises(WIDTH, 1).double(), recipe), learner([0], model_of("amil"), recipe))
+    assert isinstance(bad.crash, ValueError)
+    assert good.crash is None
+    assert len(good.learner.members[0].history) == 2
