@@ -183,11 +183,12 @@ class PPEG(nn.Module):
 
     def forward(self, tokens: Tensor, side: int) -> Tensor:
         """Tokens [1 + k k, H] with position."""
-        grid = tokens[1:].T.reshape(-1, side, side)                                             # [H, k, k]
+        grid = tokens[1:].reshape(side, side, -1).permute(2, 0, 1)[None]                        # [1, H, k, k], a view
         kernel = self.conv7.weight + pad(self.conv5.weight, (1,) * 4) + pad(self.conv3.weight, (2,) * 4)
         bias: Tensor = self.conv7.bias + self.conv5.bias + self.conv3.bias  # type: ignore[operator]
-        encoded = grid + conv2d(grid[None], kernel, bias, padding=3, groups=len(kernel))[0]     # [H, k, k]
-        return torch.cat((tokens[:1], encoded.flatten(1).T))                                    # [1 + k k, H]
+        encoded = conv2d(grid, kernel, bias, padding=3, groups=len(kernel))[0]                  # [H, k, k]
+        rows = encoded.permute(1, 2, 0).flatten(0, 1)                                           # [k k, H]
+        return tokens + pad(rows, (0, 0, 1, 0))                                                 # [1 + k k, H]
 
 
 def _folded(attention: Tensor, n: int) -> Tensor:

@@ -135,7 +135,12 @@ def make_plan(
         for name, model in models.items()
         for trial in _trials_of(name, model, cohort, split, request)
     ]
-    return sorted(trials, key=lambda trial: (trial.dataset, len(trial.tasks) == 1))
+    return sorted(trials, key=lambda trial: (trial.dataset, *_expected_order(models[trial.model], trial)))
+
+
+def _expected_order(model: type[MILModel], trial: Trial) -> tuple[bool, bool]:
+    """Mixtures of all tasks first; then models that lay patches out and compare neighbours, before mere poolings."""
+    return len(trial.tasks) == 1, not model.info.order_matters
 
 
 def together(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:

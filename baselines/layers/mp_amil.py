@@ -20,8 +20,18 @@ SEGMENTS = 4
 KERNELS = (3, 5, 7)
 
 
+def grid_of(rows: Tensor, side: int) -> Tensor:
+    """Grid [1, C, k, k] of rows [k*k, C], row-major: a view, "channels last", on which depthwise convolutions are fast."""
+    return rows.reshape(side, side, -1).permute(2, 0, 1)[None]
+
+
+def rows_of(grid: Tensor) -> Tensor:
+    """Rows [k*k, C] of a grid [1, C, k, k]."""
+    return grid[0].permute(1, 2, 0).flatten(0, 1)
+
+
 class Aggregator(nn.Module):
-    """Grid [hidden, k, k] -> the same: a quarter of the channels passes, three are convolved (M4 paper, Alg. 1).
+    """Grid [1, hidden, k, k] -> the same: a quarter of the channels passes, three are convolved (M4 paper, Alg. 1).
 
     Branch i = 1, 2, 3: depthwise convolution of kernel 3, 5, 7, then pointwise, no biases. Hardswish on all four
     branches, also on the one that the paper calls identity, unless `activate_identity` is False. The paper's
@@ -42,10 +52,10 @@ class Aggregator(nn.Module):
         self.identity = nn.Hardswish() if activate_identity else nn.Identity()
 
     def forward(self, grid: Tensor) -> Tensor:
-        """Aggregated grid [hidden, k, k]."""
-        first, *others = grid.chunk(SEGMENTS, dim=0)  # four of [hidden/4, k, k]
+        """Aggregated grid [1, hidden, k, k]."""
+        first, *others = grid.chunk(SEGMENTS, dim=1)  # four of [1, hidden/4, k, k]
         parts = [branch(part) for branch, part in zip(self.branches, others, strict=True)]
-        return torch.cat([self.identity(first), *parts], dim=0)
+        return torch.cat([self.identity(first), *parts], dim=1)
 
 
 class MPAMIL(nn.Module):
@@ -99,10 +109,8 @@ class MPAMIL(nn.Module):
         n, k = len(features), side_of(len(features))
         h = torch.cat([h, h[: k * k - n]])                                # [k*k, hidden]; copies share the dropout mask
         if self.position is not None:
-            grid = h.T.reshape(-1, k, k)                                  # [hidden, k, k], row-major
-            h = h + self.position(grid[None])[0].flatten(1).T             # [k*k, hidden]
-        grid = self.norm(h).T.reshape(-1, k, k)                           # [hidden, k, k]
-        aggregated = self.aggregate(grid).flatten(1).T                    # [k*k, hidden]
+            h = h + rows_of(self.position(grid_of(h, k)))                 # [k*k, hidden]
+        aggregated = rows_of(self.aggregate(grid_of(self.norm(h), k)))    # [k*k, hidden]
         r = h + aggregated if self.residual else aggregated               # [k*k, hidden]
         r = r[:n] if self.mask_duplicates else r
         scores = self.attention(r)                                        # [k*k] or [N]
