@@ -23,7 +23,7 @@ PRODUCTS = frozenset(
     {
         aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.mv, aten.addmv, aten.dot,
         aten.convolution, aten.convolution_backward,
-    }  # fmt: skip
+    }
 )
 """What `nn.Linear`, `@`, `einsum` and convolutions come down to, forward and backward."""
 

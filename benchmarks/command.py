@@ -27,8 +27,8 @@ class Finished(NamedTuple):
     Attributes
     ----------
     wall_seconds : of the whole command.
-    startup_seconds : of the same command once more, when nothing is left to do: imports, reading the labels, planning
-        and printing; a worker's own start is not in it. 0 where it was not asked for.
+    startup_seconds : of a command with next to nothing to compute, run right after: imports, planning, starting workers.
+        0 where none was given.
     trials : what every trial.json says.
     """
 
@@ -64,20 +64,30 @@ def add_run_flags(parser: argparse.ArgumentParser, *, repetitions: int) -> None:
 
 
 def run(
-    program: Path, words: Sequence[str], *, startup: bool = False, tracking: bool = False, watch: Watch | None = None
+    program: Path,
+    words: Sequence[str],
+    *,
+    startup: Sequence[str] = (),
+    tracking: bool = False,
+    watch: Watch | None = None,
 ) -> Finished:
     """`milbench run` in a fresh run folder, which is gone when this returns.
+
+    Parameters
+    ----------
+    startup : words of a run with next to nothing to compute, which tells the start-up.
+    tracking : log to an MLflow database of its own.
 
     Raises
     ------
     SystemExit : the command failed.
     """
     with tempfile.TemporaryDirectory(prefix="milbench-run-") as place:
-        folder = Path(place) / "run"
-        command = [str(program), "run", "--run", str(folder), *words, *([] if tracking else ["--no-tracking"])]
-        wall = _seconds(command, watch)
-        trials = [json.loads(path.read_text()) for path in sorted(folder.glob("trials/**/trial.json"))]
-        return Finished(wall, _seconds(command, None) if startup else 0.0, trials)
+        tracked = ["--tracking-uri", f"sqlite:///{place}/mlflow.db"] if tracking else ["--no-tracking"]
+        wall = _seconds([str(program), "run", "--run", f"{place}/run", *words, *tracked], watch)
+        tiny = [str(program), "run", "--run", f"{place}/tiny", *startup, *tracked]
+        trials = [json.loads(path.read_text()) for path in sorted(Path(place).glob("run/trials/**/trial.json"))]
+        return Finished(wall, _seconds(tiny, None) if startup else 0.0, trials)
 
 
 def _seconds(command: Sequence[str], watch: Watch | None) -> float:

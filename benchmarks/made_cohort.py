@@ -38,6 +38,22 @@ class Size(NamedTuple):
         return f"{self.slides:,} slides of {self.patches:,} × {self.width:,} ({self.n_bytes / 1e9:.2g} GB)"
 
 
+def tiny(size: Size) -> Size:
+    """A cohort of the same width and tasks with next to nothing to compute, whose run tells the start-up."""
+    return size._replace(slides=min(size.slides, 40), patches=min(size.patches, 4))
+
+
+def add_size_flags(parser: argparse.ArgumentParser, usual: Size) -> None:
+    """`--slides`, `--patches`, `--width`, `--tasks`."""
+    for name, value in usual._asdict().items():
+        parser.add_argument(f"--{name}", type=int, default=value, help=f"of the cohort (default {value})")
+
+
+def asked_size(options: argparse.Namespace) -> Size:
+    """What `add_size_flags` was told."""
+    return Size(options.slides, options.patches, options.width, options.tasks)
+
+
 def add_folder_flag(parser: argparse.ArgumentParser) -> None:
     """`--folder`."""
     parser.add_argument(

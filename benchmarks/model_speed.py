@@ -25,9 +25,9 @@ from timing import interleaved, ratio, seconds_of
 from torch import Tensor
 
 from milbench.models import MILModel
+from milbench.optimizers import make_optimizer
 from milbench.recipe import Recipe
 from milbench.registry import load_models, select
-from milbench.trainer import make_optimizer
 
 TASKS = 10
 MOST_REPETITIONS = 7
@@ -96,7 +96,7 @@ def measured(pair: Pair, seconds: float) -> dict[str, list[float]]:
     """Seconds of every contestant, repetition by repetition."""
     features, labels = torch.randn(pair.patches, pair.width), torch.ones(n_tasks(pair.model))
     ours, plain = make(pair.model, pair.width), reference.make_model(pair.model, pair.width, len(labels))
-    optimizers = {ours: make_optimizer(ours, Recipe()), plain: reference.make_adam(plain)}
+    optimizers = {ours: make_optimizer(dict(ours.named_parameters()), Recipe()), plain: reference.make_adam(plain)}
 
     def train(model: MILModel) -> None:
         reference.step(model.train(), optimizers[model], features, labels)
