@@ -21,8 +21,15 @@ aten = torch.ops.aten
 
 PRODUCTS = frozenset(
     {
-        aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.mv, aten.addmv, aten.dot,
-        aten.convolution, aten.convolution_backward,
+        aten.mm,
+        aten.addmm,
+        aten.bmm,
+        aten.baddbmm,
+        aten.mv,
+        aten.addmv,
+        aten.dot,
+        aten.convolution,
+        aten.convolution_backward,
     }
 )
 """What `nn.Linear`, `@`, `einsum` and convolutions come down to, forward and backward."""

@@ -6,7 +6,7 @@ Each model trains one trial with one worker. The bytes handed to it in train_sec
 every epoch, validation and test slides once at the end) are compared with a loop that reads the same files in the same
 order and does nothing with them. Before each, the system is asked to forget the files (`posix_fadvise`). Only
 the first reading of a file is cold where the machine's own memory could hold the cohort, so one epoch is the default.
-Memory is the resident size of the processes that the command started, sampled ten times a second.
+Memory is the resident size of the largest of the command's processes, sampled ten times a second.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -38,26 +39,15 @@ class Reading(NamedTuple):
 
 
 class Resident:
-    """The largest resident size of a command's processes; the command itself, which only waits for them, left out."""
+    """The largest resident size of one of a command's processes: of the worker, which a command with one may be itself."""
 
     def __init__(self) -> None:
         self.peak = 0
 
     def __call__(self, command: psutil.Process) -> None:
-        total = 0
-        for process in _children(command):
-            try:
-                total += process.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-        self.peak = max(self.peak, total)
-
-
-def _children(command: psutil.Process) -> list[psutil.Process]:
-    try:
-        return command.children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
+        with suppress(psutil.NoSuchProcess):  # whatever has ended by now was looked at before
+            for process in (command, *command.children(recursive=True)):
+                self.peak = max(self.peak, process.memory_info().rss)
 
 
 def forget(cohort: Path) -> None:
@@ -98,7 +88,12 @@ def rows(found: Mapping[str, Sequence[Reading]]) -> list[list[str]]:
     rates = {name: [each.rate for each in readings] for name, readings in found.items()}
     peaks = {name: median(each.peak_rss for each in readings) for name, readings in found.items()}
     return [
-        [name, f"{median(rate) / 1e9:.2f}", f"{ratio(rate, rates[BARE]):.2f}", f"{peaks[name] / 1e9:.2f}" if peaks[name] else ""]
+        [
+            name,
+            f"{median(rate) / 1e9:.2f}",
+            f"{ratio(rate, rates[BARE]):.2f}",
+            f"{peaks[name] / 1e9:.2f}" if peaks[name] else "",
+        ]
         for name, rate in rates.items()
     ]
 

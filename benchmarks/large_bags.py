@@ -69,8 +69,12 @@ def floor_rate(options: argparse.Namespace, sides: reference.Sides) -> Callable[
     inference = replay(recorded(infer))
     steps = options.epochs * len(sides.train)
     inferences = options.epochs * len(sides.val) + len(sides.test)
-    return lambda: steps / (
-        steps * median(seconds_of(step) for _ in range(5)) + inferences * median(seconds_of(inference) for _ in range(5))
+    return lambda: (
+        steps
+        / (
+            steps * median(seconds_of(step) for _ in range(5))
+            + inferences * median(seconds_of(inference) for _ in range(5))
+        )
     )
 
 

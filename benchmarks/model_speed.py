@@ -31,6 +31,7 @@ from milbench.registry import load_models, select
 
 TASKS = 10
 MOST_REPETITIONS = 7
+FEWEST_OF_SHORT = 3
 STEPS_A_ROUND = 4
 """A round of all contestants lasts about so many times as long as one step."""
 SHORT_SECONDS = 1.0
@@ -112,9 +113,10 @@ def measured(pair: Pair, seconds: float) -> dict[str, list[float]]:
 
 
 def timed(works: Mapping[str, Callable[[], None]], seconds: float) -> dict[str, list[float]]:
-    """As many rounds as fit into `seconds`, at least one."""
+    """As many rounds as fit into `seconds`, at least one, and more where a step is short."""
     one = seconds_of(works[STEP])
-    repetitions = min(max(int(seconds / (STEPS_A_ROUND * one)), 1), MOST_REPETITIONS)
+    least = FEWEST_OF_SHORT if one < SHORT_SECONDS else 1
+    repetitions = min(max(int(seconds / (STEPS_A_ROUND * one)), least), MOST_REPETITIONS)
     contestants = {name: lambda work=work: seconds_of(work) for name, work in works.items()}
     return interleaved(contestants, repetitions, warm_ups=int(one < SHORT_SECONDS))
 

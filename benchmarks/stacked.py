@@ -43,7 +43,9 @@ def busy(runs: Mapping[str, Sequence[Finished]]) -> str:
     """How trial.json's seconds relate to the clock: more than the workers can have means that trials share theirs."""
     shares = ", ".join(f"{middle(found, lambda f: work(f) / f.wall_seconds):.2f} ({stack})"
                        for stack, found in runs.items())  # fmt: skip
-    return f"Train seconds of all trials over the wall time: {shares}; at most the number of workers if trials take turns."
+    return (
+        f"Train seconds of all trials over the wall time: {shares}; at most the number of workers if trials take turns."
+    )
 
 
 def of_pairs(runs: Mapping[str, Sequence[Finished]], value: Callable[[Finished], float]) -> float:
