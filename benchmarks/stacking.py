@@ -4,15 +4,17 @@
 
 AMIL; forward, loss, backward and Adam for S models of one task each, on one bag: as one call under `vmap` of stacked
 parameters with one Adam for all, and as S calls in a loop with an Adam each. A step's size is the multiply-adds of one trial's
-forward through its first layer, N × D × hidden, on which the rule in milbench/stacking.py decides. The crossover is where the
-ratio, smoothed over neighbours in size, falls through 1 for good.
+forward through its first layer, N × D × hidden, on which the rule in milbench/stacking.py decides. The crossover is the limit
+that a rule of this kind would choose best: stack below it, loop above, and the product of all times is least.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import accumulate, product
+from math import floor, log, log10, sqrt
 from statistics import median
 from typing import NamedTuple
 
@@ -27,8 +29,6 @@ from milbench.models import MILModel
 from milbench.registry import load_models
 
 STACKED, LOOPED = "stacked", "looped"
-NEIGHBOURS = 3
-"""Sizes whose median ratio stands for the one in the middle."""
 
 
 class Cell(NamedTuple):
@@ -108,20 +108,24 @@ def measured(cell: Cell, options: argparse.Namespace) -> Measured:
     return Measured(cell, *(median(found[name]) for name in works), ratio(found[LOOPED], found[STACKED]))
 
 
-def crossover(found: Sequence[Measured]) -> float | None:
-    """Multiply-adds between the last size at which stacking pays and the next; None where it always or never does.
+def crossover(sizes: Sequence[float], ratios: Sequence[float]) -> float | None:
+    """The limit below which to stack that costs least over all of them; None where it is not within these sizes.
 
-    `found` is in order of size.
+    `sizes` ascend. Times are compared as factors, so that small steps count as much as large ones.
     """
-    reach = NEIGHBOURS // 2
-    smooth = [
-        median(each.ratio for each in found[max(place - reach, 0) : place + reach + 1]) for place in range(len(found))
-    ]
-    paying = [place for place, value in enumerate(smooth) if value > 1]
-    if not paying or paying[-1] == len(found) - 1:
+    gains = [0.0, *accumulate(log(each) for each in ratios)]  # gains[k]: the k smallest are stacked
+    n_stacked = gains.index(max(gains))
+    if n_stacked in {0, len(sizes)}:
         return None
-    sizes = [float(found[place].cell.multiply_adds) for place in (paying[-1], paying[-1] + 1)]
-    return (sizes[0] * sizes[1]) ** 0.5
+    return sqrt(sizes[n_stacked - 1] * sizes[n_stacked])
+
+
+def by_decade(found: Sequence[Measured]) -> list[list[str]]:
+    """Median ratio of all steps of about one size."""
+    decades: dict[int, list[float]] = defaultdict(list)
+    for each in found:
+        decades[floor(log10(each.cell.multiply_adds))].append(each.ratio)
+    return [[f"from 1e{decade}", str(len(all_)), f"{median(all_):.2f}"] for decade, all_ in sorted(decades.items())]
 
 
 def row(each: Measured) -> list[str]:
@@ -140,9 +144,9 @@ def row(each: Measured) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patches", type=int, nargs="+", default=[4, 16, 64, 256, 1024])
-    parser.add_argument("--widths", type=int, nargs="+", default=[16, 166, 1024])
+    parser.add_argument("--widths", type=int, nargs="+", default=[16, 166, 2048])
     parser.add_argument("--hidden", type=int, nargs="+", default=[8, 64, 512])
-    parser.add_argument("--most", type=float, default=2e8, help="multiply-adds; larger steps are left out (2e8)")
+    parser.add_argument("--most", type=float, default=2e9, help="multiply-adds; larger steps are left out (2e9)")
     parser.add_argument("--members", type=int, default=10, help="models of a stack (default 10)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=5)
@@ -154,13 +158,13 @@ def main() -> None:
     cells = [Cell(*each) for each in product(options.patches, options.widths, options.hidden)]
     kept = sorted((cell for cell in cells if cell.multiply_adds <= options.most), key=lambda cell: cell.multiply_adds)
     found = [measured(cell, options) for cell in kept]
-    limit = crossover(found)
+    limit = crossover([each.cell.multiply_adds for each in found], [each.ratio for each in found])
     said = f"about {limit:,.0f} multiply-adds" if limit else "not within these sizes"
     head = ["multiply-adds", "patches", "width", "hidden", "stacked ms", "looped ms", "looped / stacked"]
     publish(
         options,
         f"{options.members} models of AMIL; medians of {options.repetitions} interleaved repetitions. Crossover: {said}.\n\n"
-        f"{table(head, map(row, found))}",
+        f"{table(['multiply-adds', 'steps', 'median looped / stacked'], by_decade(found))}\n\n{table(head, map(row, found))}",
         threads=options.threads,
     )
 
