@@ -1,0 +1,160 @@
+"""The speed benchmarks: the reference trains, the floor counts what a layer multiplies, results keep to their section."""
+
+import os
+from math import prod
+from pathlib import Path
+
+import beyond_memory
+import gpu_speed
+import pytest
+import reference
+import stacking
+import torch
+from arithmetic_floor import Call, Operand, recorded, replay
+from made_cohort import Size, temporary_cohort, write_cohort
+from results_file import table, with_section
+from sklearn.metrics import roc_auc_score
+from timing import interleaved, ratio
+from torch import nn
+
+SIZE = Size(slides=40, patches=5, width=8, tasks=2)
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    """Slides whose features tell the label of task0."""
+    folder = write_cohort(tmp_path / "cohort", SIZE)
+    positive = reference.Slides(folder, [f"slide{number:05d}" for number in range(SIZE.slides)], ["task0"])
+    for path, label in zip(positive.paths, positive.labels, strict=True):
+        torch.save(torch.randn(SIZE.patches, SIZE.width) + label, path)
+    return folder
+
+
+def test_the_reference_learns_what_the_features_tell(cohort: Path) -> None:
+    sides = reference.sides_of(cohort, 0)
+    trained = reference.train("mean_pooling", cohort, ["task0"], sides, epochs=8)
+    labels = reference.Slides(cohort, sides.test, ["task0"]).labels
+    assert trained.losses[-1] < trained.losses[0]
+    assert roc_auc_score(labels, trained.probabilities) > 0.9
+
+
+def test_the_reference_trains_a_model_of_several_tasks(cohort: Path) -> None:
+    sides = reference.sides_of(cohort, 1)
+    trained = reference.train("mmoe_amil", cohort, ["task0", "task1"], sides, epochs=1)
+    assert trained.probabilities.shape == (len(sides.test), 2)
+    assert len(trained.losses) == 1
+
+
+def test_no_slide_of_the_reference_is_on_two_sides(cohort: Path) -> None:
+    sides = reference.sides_of(cohort, 0)
+    every = [slide for side in sides for slide in side]
+    assert len(every) == len(set(every)) == SIZE.slides
+
+
+def test_the_reference_drops_out_with_torchs_own_layer() -> None:
+    class Dropout(nn.Module):
+        def __init__(self, p: float) -> None:
+            super().__init__()
+            self.p = p
+
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(Dropout(0.3)))
+    reference.use_plain_dropout(model)
+    assert type(model[1][0]) is nn.Dropout
+    assert model[1][0].p == 0.3
+
+
+def n_multiply_adds(call: Call) -> int:
+    """Of one product of two matrices [n, k] and [k, m]."""
+    left, right = [each for each in call.args if isinstance(each, Operand) and len(each.shape) == 2][-2:]
+    assert left.shape[1] == right.shape[0]
+    return prod(left.shape) * right.shape[1]
+
+
+@pytest.mark.parametrize(("of_features", "n_products"), [(False, 2), (True, 3)])
+def test_the_floor_counts_a_linear_layer_forward_and_backward(*, of_features: bool, n_products: int) -> None:
+    features, layer = torch.randn(7, 5, requires_grad=of_features), nn.Linear(5, 3)
+    calls = recorded(lambda: torch.relu(layer(features)).sum().backward())
+    assert [n_multiply_adds(call) for call in calls] == [7 * 5 * 3] * n_products
+
+
+def test_the_floor_replays_exactly_what_was_recorded() -> None:
+    features, layer = torch.randn(7, 5), nn.Linear(5, 3)
+    calls = recorded(lambda: layer(features).sum().backward())
+    assert recorded(replay(calls)) == calls
+
+
+def test_an_operand_is_made_with_the_layout_of_the_recorded_one() -> None:
+    expanded = Operand((4, 3), (0, 1), torch.float32, torch.device("cpu")).made()
+    assert (expanded.shape, expanded.stride()) == ((4, 3), (0, 1))
+
+
+def test_results_replace_their_own_section_only() -> None:
+    text = "# Results\n"
+    for name, section in (("a.py", "first"), ("b.py", "second"), ("c.py", "third")):
+        text = with_section(text, name, section)
+    assert with_section(text, "b.py", "measured again\n") == text.replace("second", "measured again")
+
+
+def test_a_section_without_its_end_is_refused() -> None:
+    with pytest.raises(SystemExit, match="no line '<!-- end a.py -->'"):
+        with_section("<!-- begin a.py -->\nfirst\n", "a.py", "second")
+
+
+def test_a_table_aligns_numbers_right() -> None:
+    assert table(["name", "s"], [["a", "1"]]) == "| name | s |\n| --- | ---: |\n| a | 1 |"
+
+
+def test_contestants_take_turns_and_warm_up() -> None:
+    turns: list[str] = []
+    found = interleaved({name: lambda name=name: turns.append(name) or len(turns) for name in "ab"}, 2, warm_ups=1)
+    assert turns == ["a", "b"] * 3
+    assert found == {"a": [3, 5], "b": [4, 6]}
+
+
+def test_a_ratio_pairs_the_values_of_one_repetition() -> None:
+    assert ratio([2.0, 30.0, 4.0], [1.0, 10.0, 1.0]) == 3.0
+
+
+def test_a_made_cohort_is_gone_afterwards(tmp_path: Path) -> None:
+    with temporary_cohort(SIZE, tmp_path) as made:
+        files = list((made / "features").iterdir())
+        assert [path.stat().st_size >= SIZE.bag_bytes for path in files] == [True] * SIZE.slides
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stacking_ends_where_the_rule_loses_least() -> None:
+    assert stacking.crossover([1, 4, 16, 64], [3.0, 0.9, 2.0, 0.5]) == 32
+    assert stacking.crossover([1, 4], [2.0, 3.0]) is None
+    assert stacking.crossover([1, 4], [0.5, 0.9]) is None
+
+
+@pytest.mark.parametrize("how", [stacking.stacked_step, stacking.looped_step])
+def test_both_ways_of_stepping_run_twice(how) -> None:
+    cell = stacking.Cell(patches=3, width=4, hidden=8)
+    step = how(cell, 2, torch.randn(cell.patches, cell.width))
+    first = recorded(step)
+    assert recorded(step) == first != []
+
+
+def test_a_trial_asks_for_its_slides_in_order() -> None:
+    sides = reference.Sides(["a", "b"], ["c"], ["d"])
+    assert beyond_memory.order(sides, 2) == ["a", "b", "c", "a", "b", "c", "c", "d"]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system has no posix_fadvise")
+def test_forgetting_a_file_keeps_its_content(cohort: Path) -> None:
+    before = {path: path.read_bytes() for path in (cohort / "features").iterdir()}
+    beyond_memory.forget(cohort)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_one_sentence_is_said(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", ["gpu_speed.py"])
+    gpu_speed.main()
+    assert capsys.readouterr().out.strip() == gpu_speed.NO_GPU
+
+
+def test_the_study_has_1575_trainings() -> None:
+    models = gpu_speed.load_models()
+    assert len(gpu_speed.COHORTS) * sum(gpu_speed.trainings(name) for name in models) == 1575
