@@ -25,8 +25,9 @@ def cohort(tmp_path: Path) -> Path:
     """Slides whose features tell the label of task0."""
     folder = write_cohort(tmp_path / "cohort", SIZE)
     positive = reference.Slides(folder, [f"slide{number:05d}" for number in range(SIZE.slides)], ["task0"])
+    generator = torch.Generator().manual_seed(0)
     for path, label in zip(positive.paths, positive.labels, strict=True):
-        torch.save(torch.randn(SIZE.patches, SIZE.width) + label, path)
+        torch.save(torch.randn(SIZE.patches, SIZE.width, generator=generator) + 2 * label, path)
     return folder
 
 
@@ -96,7 +97,7 @@ def test_results_replace_their_own_section_only() -> None:
 
 
 def test_a_section_without_its_end_is_refused() -> None:
-    with pytest.raises(SystemExit, match="no line '<!-- end a.py -->'"):
+    with pytest.raises(SystemExit, match=r"no line '<!-- end a\.py -->'"):
         with_section("<!-- begin a.py -->\nfirst\n", "a.py", "second")
 
 
@@ -156,5 +157,6 @@ def test_without_a_gpu_one_sentence_is_said(capsys: pytest.CaptureFixture[str], 
 
 
 def test_the_study_has_1575_trainings() -> None:
-    models = gpu_speed.load_models()
-    assert len(gpu_speed.COHORTS) * sum(gpu_speed.trainings(name) for name in models) == 1575
+    models = gpu_speed.load_models().items()
+    ours = [name for name, model in models if model.__module__.startswith("milbench_baselines.")]  # tests register more
+    assert len(gpu_speed.COHORTS) * sum(gpu_speed.trainings(name) for name in ours) == 1575
