@@ -11,6 +11,7 @@ import reference
 import stacking
 import torch
 from arithmetic_floor import Call, Operand, recorded, replay
+from command import Finished
 from made_cohort import Size, temporary_cohort, write_cohort
 from results_file import table, with_section
 from sklearn.metrics import roc_auc_score
@@ -114,6 +115,12 @@ def test_contestants_take_turns_and_warm_up() -> None:
 
 def test_a_ratio_pairs_the_values_of_one_repetition() -> None:
     assert ratio([2.0, 30.0, 4.0], [1.0, 10.0, 1.0]) == 3.0
+
+
+def test_work_that_is_lost_in_the_start_up_is_no_number() -> None:
+    assert Finished(5.0, 2.0, []).working_seconds == 3.0
+    with pytest.raises(SystemExit, match="larger cohort"):
+        _ = Finished(2.0, 2.5, []).working_seconds
 
 
 def test_a_made_cohort_is_gone_afterwards(tmp_path: Path) -> None:
