@@ -38,7 +38,17 @@ class Finished(NamedTuple):
 
     @property
     def working_seconds(self) -> float:
-        """Wall time without the start-up."""
+        """Wall time without the start-up.
+
+        Raises
+        ------
+        SystemExit : the start-up took as long as the whole, so nothing can be said of the work.
+        """
+        if self.wall_seconds <= self.startup_seconds:
+            raise SystemExit(
+                f"the run took {self.wall_seconds:.1f} s and the start-up alone {self.startup_seconds:.1f} s: "
+                "the work is lost in the noise. Choose a larger cohort, more epochs or more tasks."
+            )
         return self.wall_seconds - self.startup_seconds
 
     def train_seconds(self, model: str | None = None) -> float:

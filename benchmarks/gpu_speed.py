@@ -28,6 +28,7 @@ from milbench.recipe import Recipe
 from milbench.registry import load_models, select
 
 USUAL = Size(60, 8000, 2048, GENES)
+DEVICE = "cuda"
 NO_GPU = "torch sees no GPU here: nothing was measured. Run it on a machine with one."
 
 
@@ -49,7 +50,7 @@ def milbench_rate(model: str, cohorts: Sequence[Path], options: argparse.Namespa
     """Bag-steps a second of the command on the first cohort; the second one tells the start-up."""
     words, startup = (
         ["--cohort", str(cohort), "--models", model, "--folds", f"0-{options.folds - 1}",
-         "--set", f"trainer.epochs={options.epochs}", "--device", "cuda", *options.more]
+         "--set", f"trainer.epochs={options.epochs}", "--device", DEVICE, *options.more]
         for cohort in cohorts
     )  # fmt: skip
     found = run(options.milbench, words, startup=startup)
@@ -59,7 +60,7 @@ def milbench_rate(model: str, cohorts: Sequence[Path], options: argparse.Namespa
 def plain_rate(model: str, cohort: Path, sides: reference.Sides, options: argparse.Namespace) -> float:
     tasks = [f"task{number}" for number in range(options.tasks if is_multi(model) else 1)]
     trained = reference.train(
-        model, cohort, tasks, sides, epochs=options.epochs, device="cuda", loaders=options.loaders
+        model, cohort, tasks, sides, epochs=options.epochs, device=DEVICE, loaders=options.loaders
     )
     return options.epochs * len(sides.train) / trained.seconds
 
