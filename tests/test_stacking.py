@@ -32,4 +32,4 @@ def test_a_single_trial_is_no_stack(on_gpu: bool) -> None:
 
 def test_a_model_without_an_argument_for_its_width_counts_as_wide() -> None:
     assert not pays({**FEW_PATCHES_WIDE, "hyperparameters": {}})
-    assert pays({**DIGITS, "hyperparameters": {"hidden": "auto"}})
+    assert not pays({**DIGITS, "hyperparameters": {"hidden": "auto"}})
