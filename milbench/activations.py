@@ -20,8 +20,12 @@ from torch.utils.checkpoint import checkpoint
 from milbench.models import MILModel
 from milbench.precision import softmax_as_here
 
-IN_FLIGHT = 1.0
-"""Gradients and temporary results, as a share of what autograd keeps."""
+IN_FLIGHT = 3.0
+"""Gradients and temporary results beside what autograd keeps, as so many times the largest tensor of it.
+
+Backward goes one operation at a time, so what it holds is the gradient of a result, those of its operands and a
+temporary: a few tensors, however many the model keeps. The number is the one that peaks of real steps ask for.
+"""
 
 MEASURED_AT = (225, 900)
 """Patches of the two bags that a cost is drawn through: full squares, for models that lay patches on one."""
@@ -57,7 +61,8 @@ def activation_cost(model: MILModel) -> ActivationCost:
 def saved_bytes(model: MILModel, in_features: int, n_patches: int, *, recomputed: bool = False) -> int:
     """Bytes that a training step of `model` needs for one bag [n_patches, in_features]; an estimate.
 
-    What autograd keeps after the forward, every storage once, weights and the bag left out, and `IN_FLIGHT` of it.
+    What autograd keeps after the forward, every storage once, weights and the bag left out, and `IN_FLIGHT` times
+    the largest of it.
     The model and torch's random state stay as they are.
 
     Parameters
@@ -68,11 +73,11 @@ def saved_bytes(model: MILModel, in_features: int, n_patches: int, *, recomputed
     twin = copy.deepcopy(model).cpu().train()
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), recomputing(twin) if recomputed else nullcontext():
         kept = _kept_for_backward(twin, torch.zeros(n_patches, in_features))
-    return ceil(kept * (1 + IN_FLIGHT))
+    return ceil(sum(kept) + IN_FLIGHT * max(kept, default=0))
 
 
-def _kept_for_backward(model: MILModel, bag: Tensor) -> int:
-    """Bytes of the storages that the backward of one bag's loss asks for, but for weights and the bag."""
+def _kept_for_backward(model: MILModel, bag: Tensor) -> list[int]:
+    """Bytes of each of the storages that the backward of one bag's loss asks for, but for weights and the bag."""
     known = {_address(tensor) for tensor in (bag, *model.parameters(), *model.buffers())}
     sizes: dict[int, int] = {}
 
@@ -84,9 +89,8 @@ def _kept_for_backward(model: MILModel, bag: Tensor) -> int:
     targets = torch.zeros(model.n_tasks)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = model.loss(model(bag), targets, torch.ones_like(targets))
-    total = sum(sizes.values())
     del loss  # its graph was what kept them
-    return total
+    return list(sizes.values())
 
 
 def _address(tensor: Tensor) -> int:
@@ -102,6 +106,8 @@ def recomputing(model: nn.Module) -> Iterator[None]:
 
     Parts are the sub-modules and, again inside of those, theirs; elements of a `ModuleList` count as one level with
     it. Results and gradients are the plain step's bit for bit, dropout included; forward parts run up to three times.
+    It pays where there are several parts, such as experts or layers: one that is nearly the whole model is
+    computed anew as a whole, and the peak stays.
     The backward may run inside or outside. Works with `functional_call`, but not under `vmap` or `torch.func.grad`,
     whose tensors can't be kept: give stacked members their step one after the other.
     """
@@ -207,8 +213,11 @@ def _set_forward(module: nn.Module, forward: Callable[..., Any] | None) -> None:
 # ---- limits --------------------------------------------------------------------------------------
 
 
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""How the CPU's allocator on Linux and on Windows, and cuBLAS, say it in a RuntimeError."""
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory",
+    "CUDA error: out of memory", "HIP error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+)  # fmt: skip
+"""How it is said in a RuntimeError: by the CPU's allocator on Linux and on Windows, GPU drivers and cuBLAS."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from milbench.cohort import Cohort
 from milbench.config import SAME_WITHIN_A_RUN, RunConfig, different_settings
 from milbench.datasets import all_datasets
@@ -16,9 +18,10 @@ from milbench.engines.pools import open_pool
 from milbench.engines.settings import PoolSettings
 from milbench.engines.shards import Shard, dealt, parse_shard, write_shard
 from milbench.environment import describe_environment
-from milbench.errors import StoreError, UsageError
+from milbench.errors import StoreError, UsageError, unknown_name
 from milbench.models import MILModel
 from milbench.plan import PlanRequest, Trial, canonical_json, make_plan, together
+from milbench.precision import PRECISIONS, check_precision
 from milbench.progress import Progress
 from milbench.registry import load_models, select
 from milbench.residency import mean_patches
@@ -89,6 +92,9 @@ def prepare(config: RunConfig) -> Benchmark:
     ------
     MilbenchError : unknown names, unusable data, a split that leaks.
     """
+    if config.precision not in PRECISIONS:
+        raise unknown_name("precision", config.precision, PRECISIONS)
+    _memory_bytes(config)  # a size that is none is refused before anything is read
     plugins = tuple(Path(plugin) for plugin in config.plugins)
     known = load_models(plugins)
     models = {name: known[name] for name in select("model", config.models, known)}
@@ -179,11 +185,12 @@ def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
     run, config = benchmark.run, benchmark.config
     _refuse_other_settings(run, config)
     settings = _pool_settings(benchmark)
+    slow = "" if settings.is_elsewhere else check_precision(config.precision, torch.device(settings.device))
     _write_header(benchmark)
     todo = [trial for trial in benchmark.trials if run.trial(trial.id) is None]
     _warn_of_changed_sources(benchmark, progress)
     passes = _passes(benchmark, todo, settings)
-    for sentence in _residencies(benchmark, settings) if todo else ():
+    for sentence in filter(None, [slow, *_residencies(benchmark, settings)] if todo else ()):
         progress.note(sentence)
     progress.begin(len(benchmark.trials), [(t.dataset, t.model) for t in todo], settings.width, settings.place)
     interrupts = Interrupts(progress.note)

@@ -41,13 +41,22 @@ class FoldData(NamedTuple):
     scaler: FeatureScaler
 
 
-def fold_data(slides: pd.DataFrame, split: Split, trials: Sequence[Trial], features: Features) -> FoldData:
-    """The fold of `trials`, with a row of labels for each of them."""
+Scalers = dict[tuple[str, tuple[str, ...]], FeatureScaler]
+"""By mode and training slides: with scaling, fitting costs a pass over them, which trials of a fold share."""
+
+
+def fold_data(
+    slides: pd.DataFrame, split: Split, trials: Sequence[Trial], features: Features, scalers: Scalers
+) -> FoldData:
+    """The fold of `trials`, with a row of labels for each of them; takes its scaler from `scalers`, or adds it."""
     first = trials[0]
     by_role = {role: split.slides(slides, first.fold, role) for role in ROLES}
     sides = {role: side_of(table, [trial.tasks for trial in trials]) for role, table in by_role.items()}
     needed = sides["train"].slide_ids if first.feature_scaling in FITTED_MODES else ()
-    return FoldData(by_role, sides, _scaler(features, first.feature_scaling, needed))
+    key = (first.feature_scaling, needed)
+    if key not in scalers:
+        scalers[key] = FeatureScaler(first.feature_scaling).fit(bag for _, bag in features.in_order(needed))
+    return FoldData(by_role, sides, scalers[key])
 
 
 def side_of(slides: pd.DataFrame, tasks: Sequence[Sequence[str]]) -> Side:
@@ -70,9 +79,3 @@ def load_split(path: Path, sha256: str) -> Split:
     if split.sha256 != sha256:
         raise DataError(CHANGED.format(path))
     return split
-
-
-@lru_cache(maxsize=16)
-def _scaler(features: Features, mode: str, slide_ids: tuple[str, ...]) -> FeatureScaler:
-    """Fitted once for all trials of a fold: with scaling it costs a pass over the training slides."""
-    return FeatureScaler(mode).fit(bag for _, bag in features.in_order(slide_ids))

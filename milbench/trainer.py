@@ -7,7 +7,7 @@ epoch, restricted to each learner's own: uniformly random for each, and the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
@@ -26,7 +26,7 @@ from milbench.selection import Epoch
 from milbench.weights import OneModel
 
 
-class Features(Hashable, Protocol):
+class Features(Protocol):
     """Where bags come from."""
 
     def in_order(self, slide_ids: Sequence[str]) -> Iterator[tuple[str, Tensor]]:

@@ -25,7 +25,7 @@ from milbench.cohort import Cohort
 from milbench.cost import energy_counter, energy_limit, energy_used
 from milbench.errors import DataError, MilbenchError, StoreError
 from milbench.feature_store import FeatureStore
-from milbench.fold_data import CHANGED, FoldData, fold_data, load_split
+from milbench.fold_data import CHANGED, FoldData, Scalers, fold_data, load_split
 from milbench.learner import Learner, Predictions
 from milbench.machine import resolve_device
 from milbench.models import MILModel
@@ -189,7 +189,7 @@ def compute(run: Run, groups: Sequence[Group]) -> Iterator[Status]:
     device = torch.device(first.device)
     _prepare(first, device)
     with float32_products(first.trial.precision):
-        store = _features(first.source, first.trial.fingerprint, first.device, first.workers, first.memory_bytes)
+        store = _features(first)
         stacks: list[Stacked] = []
         for group in groups:
             try:
@@ -228,7 +228,7 @@ def _set_up(run: Run, group: Group, store: CohortFeatures, device: torch.device)
     job = group[0]
     trials = tuple(sorted((*(job.trial for job in group), *(job.others if job.stacked else ())), key=lambda t: t.slot))
     split = load_split(run.split_file(job.trial.dataset), job.trial.split_sha256)
-    data = fold_data(store.cohort.slides, split, trials, store.features)
+    data = fold_data(store.cohort.slides, split, trials, store.features, store.scalers)
     models = [build(trial, store.cohort.in_features, job.plugins) for trial in trials]
     learner = Learner(
         models,
@@ -368,12 +368,14 @@ class CohortFeatures(NamedTuple):
 
     Attributes
     ----------
+    scalers : of folds, by mode and training slides.
     step_bytes : memory that a training step may use; 0 = no limit.
     """
 
     cohort: Cohort
     features: FeatureStore
     step_bytes: int
+    scalers: Scalers
 
 
 STEP_SHARE = 0.5
@@ -383,9 +385,20 @@ SMALL_BAG = 2000
 """Patches up to which a step's memory is not worth estimating, unless a budget was stated."""
 
 
-@lru_cache(maxsize=2)
-def _features(source: CohortSource, fingerprint: str, device: str, workers: int, memory_bytes: int) -> CohortFeatures:
-    """The cohort with a feature store that serves all passes of this process."""
+_held: dict[tuple[object, ...], CohortFeatures] = {}
+"""The cohort that this process works on; one, since its features may fill all memory that there is."""
+
+
+def _features(job: Job) -> CohortFeatures:
+    """The job's cohort with a feature store that serves all passes of this process."""
+    key = (job.source, job.trial.fingerprint, job.device, job.workers, job.memory_bytes)
+    if key not in _held:
+        _held.clear()  # first, so that its memory counts as free
+        _held[key] = _read(*key)
+    return _held[key]
+
+
+def _read(source: CohortSource, fingerprint: str, device: str, workers: int, memory_bytes: int) -> CohortFeatures:
     cohort = source.load()
     if cohort.fingerprint != fingerprint:
         raise DataError(CHANGED.format(f"cohort '{cohort.name}'"))
@@ -396,7 +409,7 @@ def _features(source: CohortSource, fingerprint: str, device: str, workers: int,
         device_bytes=residency.device_bytes,
         host_bytes=residency.host_bytes,
     )
-    return CohortFeatures(cohort, store, step_bytes)
+    return CohortFeatures(cohort, store, step_bytes, {})
 
 
 def residency_of(cohort: Cohort, device: str, workers: int, memory_bytes: int) -> tuple[Residency, int]:

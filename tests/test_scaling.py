@@ -76,7 +76,7 @@ def test_test_and_validation_slides_never_influence_the_scaling_of_a_trial(cohor
         store = FeatureStore(
             lambda slide: cohort.load(slide).features, device=torch.device("cpu"), device_bytes=0, host_bytes=0
         )
-        data = fold_data(cohort.slides, split, [trial], store)  # type: ignore[list-item]
+        data = fold_data(cohort.slides, split, [trial], store, {})  # type: ignore[list-item]
         return {
             role: [data.scaler(bag) for _, bag in store.in_order(side.slide_ids)] for role, side in data.sides.items()
         }
