@@ -19,11 +19,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import pad
 
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 
 from .layers.checkpoint import load_official, shape_of
+from .layers.depthwise import depthwise
 from .layers.nystrom_attention import Crop, NystromAttention
 from .layers.two_class import log_odds, refuse_several_tasks
 
@@ -183,11 +184,9 @@ class PPEG(nn.Module):
 
     def forward(self, tokens: Tensor, side: int) -> Tensor:
         """Tokens [1 + k k, H] with position."""
-        grid = tokens[1:].reshape(side, side, -1).permute(2, 0, 1)[None]                        # [1, H, k, k], a view
         kernel = self.conv7.weight + pad(self.conv5.weight, (1,) * 4) + pad(self.conv3.weight, (2,) * 4)
         bias: Tensor = self.conv7.bias + self.conv5.bias + self.conv3.bias  # type: ignore[operator]
-        encoded = conv2d(grid, kernel, bias, padding=3, groups=len(kernel))[0]                  # [H, k, k]
-        rows = encoded.permute(1, 2, 0).flatten(0, 1)                                           # [k k, H]
+        rows = depthwise(tokens[1:], kernel, side) + bias                                       # [k k, H]
         return tokens + pad(rows, (0, 0, 1, 0))                                                 # [1 + k k, H]
 
 

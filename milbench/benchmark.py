@@ -340,16 +340,17 @@ def _is_stacked(benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], set
 
 
 def _shared_reading(groups: Sequence[Pass], entry: Entry, settings: PoolSettings) -> list[Pass]:
-    """Groups joined into passes that read each bag once an epoch for all: where bags come from disk, or to a GPU."""
+    """Groups joined into passes that read each bag once an epoch for all: where bags come from disk, or to a GPU.
+
+    As few passes as keep every worker busy.
+    """
     by_seed: dict[tuple[int, str], list[Pass]] = {}
     for group in groups:
         first = group[0].trial
         by_seed.setdefault((first.seed, first.model if settings.on_gpu else ""), []).append(group)
-    if settings.on_gpu:
-        return [tuple(job for group in each for job in group) for each in by_seed.values()]
-    if settings.is_elsewhere or _is_resident(entry, groups, settings):
+    if not settings.on_gpu and (settings.is_elsewhere or _is_resident(entry, groups, settings)):
         return list(groups)
-    hands = max(1, settings.workers // len(by_seed))
+    hands = -(-settings.width // max(len(by_seed), 1))  # so that no worker is left without a pass
     dealt_out = [each[hand::hands] for each in by_seed.values() for hand in range(hands)]
     return [tuple(job for group in each for job in group) for each in dealt_out if each]
 

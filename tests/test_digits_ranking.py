@@ -11,6 +11,7 @@ PRESENCE = ["has_0", "has_2", "has_4", "has_6", "has_9"]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_default_run_separates_the_models_as_its_page_says(milbench: Milbench, tmp_path) -> None:
     result = milbench("run", "--no-tracking", timeout=900)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,15 @@ import pandas as pd
 import pytest
 from conftest import FAST, Milbench
 from scipy.stats import ttest_1samp
+from test_plan import TRIAL
 from test_scale_out import results
 
 from milbench import benchmark
+from milbench.engines.settings import PoolSettings
 from milbench.metrics import auroc
+from milbench.source import CohortSource
 from milbench.store import Run
+from milbench.worker import Job
 
 WORDS = ("run", "--models", "amil", "tiny", "tiny_multi", "--folds", "0", "1", "--workers", "1", *FAST)
 
@@ -46,6 +51,18 @@ def test_trials_that_share_their_reading_end_with_the_same_bytes(
     assert milbench_here(*words, "--run", "shared").returncode == 0
     assert passes == [1], "one worker reads once for all models and folds"
     assert results(tmp_path / "each") == results(tmp_path / "shared")
+
+
+@pytest.mark.parametrize(("workers", "made"), [(1, 1), (2, 2), (3, 3), (9, 4)])
+def test_on_gpus_a_model_is_divided_until_no_worker_is_left_without_a_pass(
+    tmp_path: Path, workers: int, made: int
+) -> None:
+    run = Run(tmp_path / "run")
+    groups = [(Job(run.path, replace(TRIAL, fold=fold), CohortSource()),) for fold in range(4)]
+    settings = PoolSettings(run=run.path, device="cuda", workers=workers)
+    passes = benchmark._shared_reading(groups, None, settings)  # type: ignore[arg-type]  # a GPU asks no cohort
+    assert len(passes) == made
+    assert sorted(job.trial.fold for pass_ in passes for job in pass_) == [0, 1, 2, 3]
 
 
 def test_stacked_and_looped_trials_agree_and_say_how_they_were_trained(

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from milbench.errors import UsageError
 
+from .depthwise import along
 from .dropout import Dropout
 from .options import one_of
+from .pseudo_inverse import pseudo_inverse
 
 Crop = Literal["aligned", "legacy"]
 
@@ -65,7 +66,6 @@ class NystromAttention(nn.Module):
         self.scale = (width // heads) ** -0.5
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
         self.to_out = nn.Sequential(nn.Linear(width, width), Dropout(dropout))
-        self.reach = value_residual // 2
         self.res_conv = (
             nn.Conv2d(heads, heads, (value_residual, 1), groups=heads, bias=False) if value_residual else None
         )
@@ -74,8 +74,8 @@ class NystromAttention(nn.Module):
         """Results [rows, H] of the first `rows` tokens (default all), and the first one's attention [heads, n]."""
         n = tokens.shape[0]
         padding = -n % self.landmarks
-        qkv = self.to_qkv(pad(tokens, (0, 0, padding, 0)))                        # [L, 3H]
-        q, k, v = qkv.reshape(len(qkv), 3, self.heads, -1).permute(1, 2, 0, 3)    # [heads, L, d] each
+        qkv = self.to_qkv(pad(tokens, (0, 0, padding, 0))).chunk(3, dim=-1)       # [L, H] each
+        q, k, v = (x.reshape(len(x), self.heads, -1).transpose(0, 1) for x in qkv)  # [heads, L, d] each
         q = q * self.scale
         q_mean, k_mean = self._landmarks(q), self._landmarks(k).mT                # [heads, m, d], [heads, d, m]
         first = padding if self.crop == "aligned" else 0
@@ -86,28 +86,11 @@ class NystromAttention(nn.Module):
         z = pseudo_inverse(a2, self.iterations)                                   # [heads, m, m]     (2)
         mixed = a1 @ (z @ (a3 @ v))                                               # [heads, rows, d]
         if self.res_conv is not None:
-            mixed = mixed + self.res_conv(self._neighbours(v, wanted)[None])[0]   # [heads, rows, d]
+            mixed = mixed + along(v, self.res_conv.weight[:, 0, :, 0], wanted)    # [heads, rows, d]
         out = self.to_out(mixed.transpose(0, 1).flatten(1))                       # [rows, H]         (3)
         attention = (a1[:, :1].detach() @ z.detach() @ a3.detach())[:, 0, padding:]  # [heads, n]
         return out, attention
 
-    def _neighbours(self, v: Tensor, wanted: slice) -> Tensor:
-        """Rows of v [heads, L, d] that the convolution needs for the wanted ones; zeros beyond the ends."""
-        return pad(v, (0, 0, self.reach, self.reach))[:, wanted.start : wanted.stop + 2 * self.reach]
-
     def _landmarks(self, x: Tensor) -> Tensor:
         """Means [heads, m, d] of consecutive rows of x [heads, L, d]."""
         return x.reshape(len(x), self.landmarks, -1, x.shape[-1]).mean(dim=2)
-
-
-def pseudo_inverse(a: Tensor, iterations: int) -> Tensor:
-    """Approximate Moore-Penrose inverse [heads, m, m] of `a` (Razavi et al., 2014).
-
-    The start is scaled by sums over ALL heads together, as in the official code.
-    """
-    identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
-    z = a.mT / (a.abs().sum(dim=-1).max() * a.abs().sum(dim=-2).max())
-    for _ in range(iterations):
-        az = a @ z
-        z = 0.25 * z @ (13 * identity - az @ (15 * identity - az @ (7 * identity - az)))
-    return z

@@ -211,7 +211,7 @@ def digits_cohort(data_root: Path | None = None, *, allow_missing: bool = False)
         load=load,
         n_folds=3,
         control_tasks=(CONTROL,),
-        model_defaults={"hidden": 64, "attention": 32, "landmarks": 8},
+        model_defaults={"hidden": 64, "attention": 32, "landmarks": 8, "heads": 1},
         trainer_defaults={"lr": 0.015, "weight_decay": 1e-4, "epochs": 8, "bags_per_step": 16},
     )
 

@@ -1,0 +1,101 @@
+"""Depthwise convolution of small grids by matrix products, against torch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import vmap
+from torch.nn.functional import conv2d
+
+from milbench_baselines.layers import depthwise as module
+from milbench_baselines.layers.depthwise import along, depthwise
+
+MEMBERS, BAGS = 3, 4
+
+
+def reference(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
+    grid = rows.T.reshape(1, -1, side, side)
+    return conv2d(grid, kernel, padding=kernel.shape[-1] // 2, groups=len(kernel))[0].flatten(1).T
+
+
+def made(side: int, size: int, channels: int, *, double: bool = True) -> tuple[Tensor, Tensor]:
+    """Rows [S, B, k k, C] and kernels [S, C, 1, s, s]."""
+    torch.manual_seed(0)
+    dtype = torch.float64 if double else torch.float32
+    rows = torch.randn(MEMBERS, BAGS, side * side, channels, dtype=dtype, requires_grad=True)
+    return rows, torch.randn(MEMBERS, channels, 1, size, size, dtype=dtype, requires_grad=True)
+
+
+@pytest.mark.parametrize(("side", "size", "channels"), [(1, 3, 2), (3, 7, 5), (6, 7, 64), (5, 5, 1)])
+def test_small_grids_give_the_values_and_gradients_of_a_convolution(side: int, size: int, channels: int) -> None:
+    rows, kernel = made(side, size, channels)
+    ours, theirs = depthwise(rows[0, 0], kernel[0], side), reference(rows[0, 0], kernel[0], side)
+    torch.testing.assert_close(ours, theirs)
+    weight = torch.randn_like(ours)
+    for found, expected in zip(
+        torch.autograd.grad((ours * weight).sum(), (rows, kernel)),
+        torch.autograd.grad((theirs * weight).sum(), (rows, kernel)),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("members_first", [True, False])
+def test_mapped_over_members_and_bags(members_first: bool) -> None:
+    rows, kernel = made(4, 3, 6)
+
+    def mapped(of_bag: object) -> Tensor:
+        def call(r: Tensor, w: Tensor) -> Tensor:
+            return of_bag(r, w, 4)  # type: ignore[operator, no-any-return]
+
+        if members_first:
+            return vmap(lambda r, w: vmap(call, (0, None))(r, w))(rows, kernel)  # type: ignore[no-any-return]
+        return vmap(lambda r: vmap(call)(r, kernel), 1, 1)(rows)  # type: ignore[no-any-return]
+
+    ours, theirs = mapped(depthwise), mapped(reference)
+    torch.testing.assert_close(ours, theirs)
+    weight = torch.randn_like(ours)
+    for found, expected in zip(
+        torch.autograd.grad((ours * weight).sum(), (rows, kernel)),
+        torch.autograd.grad((theirs * weight).sum(), (rows, kernel)),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected)
+
+
+def test_large_grids_are_convolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Tensor:
+        raise AssertionError("a matrix of a large grid")
+
+    monkeypatch.setattr(module, "reads", refuse)
+    rows, kernel = made(12, 7, 64)
+    torch.testing.assert_close(depthwise(rows[0, 0], kernel[0], 12), reference(rows[0, 0], kernel[0], 12))
+
+
+def test_under_autocast_the_product_is_float32_and_has_gradients() -> None:
+    rows, kernel = made(3, 3, 2, double=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = depthwise(rows[0, 0], kernel[0], 3)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, reference(rows[0, 0], kernel[0], 3), atol=0.05, rtol=0.02)
+    for gradient in torch.autograd.grad(out.sum(), (rows, kernel)):
+        assert gradient.dtype == torch.float32
+
+
+@pytest.mark.parametrize("length", [5, 400])
+def test_a_sequence_gives_the_wanted_rows_of_a_convolution(length: int) -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(2, length, 3, dtype=torch.float64, requires_grad=True)
+    kernel = torch.randn(2, 33, dtype=torch.float64, requires_grad=True)
+    expected = conv2d(rows[None], kernel[:, None, :, None], padding=(16, 0), groups=2)[0]
+    assert module._as_matrices(2 * 33, length) == (length == 5), "the two lengths are there to try both ways"
+    for wanted in (slice(0, length), slice(2, 4)):
+        found = along(rows, kernel, wanted)
+        torch.testing.assert_close(found, expected[:, wanted])
+        for ours, theirs in zip(
+            torch.autograd.grad(found.square().sum(), (rows, kernel)),
+            torch.autograd.grad(expected[:, wanted].square().sum(), (rows, kernel), retain_graph=True),
+            strict=True,
+        ):
+            torch.testing.assert_close(ours, theirs)
