@@ -106,7 +106,7 @@ class M4(MILModel):
         m, raw = torch.stack(slides), torch.stack(scores)         # [E, hidden], [E, k*k]
         g = self.gates(features.mean(dim=0))                      # [T, 4, E]; mean of the raw, unpadded patches
         segments = m.reshape(len(m), SEGMENTS, -1)                # [E, 4, hidden/4]
-        z = torch.einsum("tse,esc->tsc", g, segments).flatten(1)  # [T, hidden]          eq. 13
+        z = (g.transpose(0, 1) @ segments.transpose(0, 1)).transpose(0, 1).flatten(1)  # [T, hidden]  eq. 13
         logits = logits_of(self.towers, z)                        # [T]
         attention = folded(raw.softmax(dim=1), len(features))     # [E, N]
         return BagOutput(logits, attention, {"gates": g, "experts": m, "scores": raw})

@@ -19,7 +19,7 @@ import reference
 import torch
 from command import add_run_flags, run
 from made_cohort import Size, add_folder_flag, add_size_flags, asked_size, temporary_cohort, tiny
-from projection import FOLDS, GENES, TRAIN
+from projection import FOLDS, GENES, TRAIN, is_multi
 from results_file import add_save_flag, publish, table
 from timing import interleaved, ratio
 
@@ -35,10 +35,6 @@ NO_GPU = "torch sees no GPU here: nothing was measured. Run it on a machine with
 def trainings(model: str) -> int:
     """Of one cohort of the study."""
     return FOLDS * (1 if is_multi(model) else GENES)
-
-
-def is_multi(model: str) -> bool:
-    return load_models()[model].info.tasks == "multi"
 
 
 def study_steps(model: str) -> float:

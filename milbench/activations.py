@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from milbench.models import MILModel
-from milbench.precision import softmax_as_here
+from milbench.precision import bags_as_here
 
 IN_FLIGHT = 3.0
 """Gradients and temporary results beside what autograd keeps, as so many times the largest tensor of it.
@@ -179,7 +179,7 @@ class _AsNow(AbstractContextManager[None]):
     """
 
     def __init__(self, part: nn.Module) -> None:
-        self.now, self.softmax = _held(part.modules()), softmax_as_here()
+        self.now, self.softmax = _held(part.modules()), bags_as_here()
         self.undo = ExitStack()
 
     def __enter__(self) -> None:

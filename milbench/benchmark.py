@@ -184,7 +184,7 @@ def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
     """
     run, config = benchmark.run, benchmark.config
     _refuse_other_settings(run, config)
-    settings = _pool_settings(benchmark)
+    settings = pool_settings(benchmark)
     slow = "" if settings.is_elsewhere else check_precision(config.precision, torch.device(settings.device))
     _write_header(benchmark)
     todo = [trial for trial in benchmark.trials if run.trial(trial.id) is None]
@@ -268,7 +268,7 @@ def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _pool_settings(benchmark: Benchmark) -> PoolSettings:
+def pool_settings(benchmark: Benchmark) -> PoolSettings:
     engine = benchmark.config.engine
     return PoolSettings(
         kind=engine.kind,
@@ -304,7 +304,7 @@ def _groups(
     left = [trial for trial in trials if trial.key in missing]
     if not left:
         return []
-    config, stacked = benchmark.config, _is_stacked(benchmark, entry, trials, settings)
+    config, stacked = benchmark.config, is_stacked(benchmark, entry, trials, settings)
     retried = all(benchmark.run.has_failed(trial.key) for trial in left)  # failures have no digits to agree with
     others = tuple(trial for trial in trials if trial.key not in missing) if stacked and not retried else ()
     jobs = tuple(
@@ -326,7 +326,7 @@ def _groups(
     return [jobs] if stacked else [(job,) for job in jobs]
 
 
-def _is_stacked(benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], settings: PoolSettings) -> bool:
+def is_stacked(benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], settings: PoolSettings) -> bool:
     asked, first = benchmark.config.engine.stack, trials[0]
     if asked != "auto":
         return asked == "on" and len(trials) > 1

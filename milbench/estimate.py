@@ -1,17 +1,20 @@
-"""Estimate of a benchmark's time: finished trials where there are some, else a probe of the real loop."""
+"""Estimate of a benchmark's time: a probe of the real loop for every model, trained as it would be, stacked or alone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
 import torch
+from torch import Tensor
 
-from milbench.benchmark import Benchmark, Entry
-from milbench.machine import resolve_device, usable_cores
-from milbench.plan import Trial
+from milbench.benchmark import Benchmark, Entry, is_stacked, pool_settings
+from milbench.learner import Learner, Side
+from milbench.machine import resolve_device
+from milbench.plan import Trial, together
 from milbench.scaling import FeatureScaler
-from milbench.trainer import Bags, fit
+from milbench.trainer import Seat, train
 from milbench.worker import build
 
 PROBE_STEPS = 3
@@ -20,34 +23,58 @@ PROBE_STEPS = 3
 def estimated_seconds(benchmark: Benchmark) -> tuple[float, str]:
     """Wall seconds for what is left, and how they were found.
 
-    One probe a (dataset, model): `PROBE_STEPS` optimiser steps of the real training loop on the first
+    One probe a dataset, model and size of stack: `PROBE_STEPS` optimiser steps of the real training loop on the first
     slides, scaled by slides and epochs. Reading from a cold disk is not included.
     """
     todo = [trial for trial in benchmark.trials if benchmark.run.trial(trial.id) is None]
     entries = {entry.cohort.name: entry for entry in benchmark.entries}
-    device = resolve_device(benchmark.config.engine.device)
-    workers = benchmark.config.engine.workers or (1 if device.startswith("cuda") else usable_cores())
+    settings = pool_settings(benchmark)
+    device = torch.device(resolve_device(benchmark.config.engine.device))
+    groups = together(todo)
 
     @cache
-    def seconds_a_trial(dataset: str, model: str) -> float:
-        trial = next(t for t in todo if (t.dataset, t.model) == (dataset, model))
-        return _probe(entries[dataset], trial, torch.device(device))
+    def seconds_of(dataset: str, model: str, n: int) -> float:
+        group = next(g for g in groups if (g[0].dataset, g[0].model) == (dataset, model) and len(g) >= n)
+        return _probe(entries[dataset], group[:n], device)
 
-    total = sum(seconds_a_trial(trial.dataset, trial.model) for trial in todo)
-    return total / workers, f"{workers} workers, {PROBE_STEPS} training steps of each model timed here"
+    total = 0.0
+    for group in groups:
+        first, n = group[0], len(group)
+        stacked = is_stacked(benchmark, entries[first.dataset], group, settings)
+        total += seconds_of(first.dataset, first.model, n) if stacked else n * seconds_of(first.dataset, first.model, 1)
+    return total / settings.width, f"{settings.width} workers, {PROBE_STEPS} training steps of each model timed here"
 
 
-def _probe(entry: Entry, trial: Trial, device: torch.device) -> float:
-    """Seconds of one trial, from a few steps of it."""
-    n_probe = trial.recipe.bags_per_step * PROBE_STEPS
-    sides = {role: entry.split.slides(entry.cohort.slides, trial.fold, role) for role in ("train", "val")}
-    slides = sides["train"]["slide_id"].tolist()[:n_probe]
-    features = [FeatureScaler("none")(entry.cohort.load(slide).features) for slide in slides]
-    ones = torch.ones(len(slides), len(trial.tasks))
-    recipe = replace(trial.recipe, epochs=1)
-    model = build(trial, entry.cohort.in_features)
+def _probe(entry: Entry, trials: Sequence[Trial], device: torch.device) -> float:
+    """Seconds of trials that are trained together, from a few steps of them."""
+    first = trials[0]
+    train_side, val_side = (entry.split.slides(entry.cohort.slides, first.fold, role) for role in ("train", "val"))
+    slides = tuple(train_side["slide_id"].tolist()[: first.recipe.bags_per_step * PROBE_STEPS])
+    bags = _InMemory({slide: FeatureScaler("none")(entry.cohort.load(slide).features).to(device) for slide in slides})
+    ones = torch.ones(len(trials), len(slides), len(first.tasks))
     torch.set_num_threads(1)
-    bags = Bags(features, ones, ones)
-    fit(model, recipe, bags, bags, seed=0, device=device)  # the first pass also pays for warming up
-    result = fit(model, recipe, bags, bags, seed=0, device=device)
-    return result.seconds / len(slides) * len(sides["train"]) * trial.recipe.epochs
+
+    def seconds() -> tuple[float, float]:
+        models = [build(trial, entry.cohort.in_features) for trial in trials]
+        side = Side(slides, ones, ones)
+        learner = Learner(models, replace(first.recipe, epochs=1), side, side, seed=0, device=device)
+        seat = Seat(learner)
+        train([seat], slides, bags, seed=0)
+        if seat.crash is not None:
+            raise seat.crash
+        return learner.step_seconds, learner.seconds - learner.step_seconds
+
+    seconds()  # the first pass also pays for warming up
+    steps, look = seconds()
+    return first.recipe.epochs * (steps * len(train_side) + look * len(val_side)) / len(slides)
+
+
+class _InMemory:
+    """Bags by slide."""
+
+    def __init__(self, bags: dict[str, Tensor]) -> None:
+        self.bags = bags
+
+    def in_order(self, slide_ids: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+        for slide in slide_ids:
+            yield slide, self.bags[slide]
