@@ -269,6 +269,12 @@ def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:
 
 
 def pool_settings(benchmark: Benchmark) -> PoolSettings:
+    """Engine, workers and devices of the run, settled as far as this machine can.
+
+    Raises
+    ------
+    UsageError : a device, GPU or package that is not here; settings that do not go together.
+    """
     engine = benchmark.config.engine
     return PoolSettings(
         kind=engine.kind,
@@ -327,6 +333,7 @@ def _groups(
 
 
 def is_stacked(benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], settings: PoolSettings) -> bool:
+    """Whether trials that differ in their task only are trained as one stack: as `--stack` says, else if it pays."""
     asked, first = benchmark.config.engine.stack, trials[0]
     if asked != "auto":
         return asked == "on" and len(trials) > 1
