@@ -24,7 +24,7 @@ from milbench.plan import PlanRequest, Trial, canonical_json, make_plan, togethe
 from milbench.precision import PRECISIONS, check_precision
 from milbench.progress import Progress
 from milbench.registry import load_models, select
-from milbench.residency import mean_patches
+from milbench.residency import Residency, mean_patches
 from milbench.sizes import parse_bytes
 from milbench.source import CohortSource
 from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
@@ -367,11 +367,13 @@ def _residencies(benchmark: Benchmark, settings: PoolSettings) -> list[str]:
     if settings.is_elsewhere:
         return []
     memory = _memory_bytes(benchmark.config)
-    device, workers = settings.device, settings.workers
-    return [
-        f"{entry.cohort.name}: {residency_of(entry.cohort, device, workers, memory)[0].reason}"
-        for entry in benchmark.entries
-    ]
+    return [f"{entry.cohort.name}: {_residency(entry, settings, memory).reason}" for entry in benchmark.entries]
+
+
+def _residency(entry: Entry, settings: PoolSettings, memory_bytes: int) -> Residency:
+    return residency_of(
+        entry.cohort, settings.device, memory_bytes, workers=settings.workers, gpu_workers=settings.gpu_workers
+    )[0]
 
 
 def _memory_bytes(config: RunConfig) -> int:
@@ -379,8 +381,7 @@ def _memory_bytes(config: RunConfig) -> int:
 
 
 def _is_resident(entry: Entry, groups: Sequence[Pass], settings: PoolSettings) -> bool:
-    residency = residency_of(entry.cohort, settings.device, settings.workers, groups[0][0].memory_bytes)[0]
-    return residency.whole_cohort_fits
+    return _residency(entry, settings, groups[0][0].memory_bytes).whole_cohort_fits
 
 
 def _warn_of_changed_sources(benchmark: Benchmark, progress: Progress) -> None:

@@ -40,7 +40,7 @@ class Pool(Protocol):
     """Somewhere to run passes."""
 
     def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
-        """Each pass as it ends, drawing the next only when there is room; `alone` runs one at a time."""
+        """Each pass as it ends, drawing the next only when there is room; `alone` runs one at a time in a process tree."""
         ...
 
 
@@ -134,15 +134,15 @@ class _Ledger:
         self.learned: set[tuple[str, str]] = set()
 
     def next_round(self) -> tuple[list[Pass], bool]:
-        """Passes of unsuspected jobs; where none is left, one suspected pass, or one job of a divided one, alone."""
+        """Passes of unsuspected jobs; where none is left, those under suspicion one at a time, the divided ones by job."""
         left = [tuple(job for job in pass_ if job.trial.key in self.pending) for pass_ in self.passes]
         clean = [tuple(job for job in pass_ if not self.kills[job.trial.key]) for pass_ in left]
         clean = [pass_ for pass_ in clean if pass_]
         if clean:
             return clean, False
         suspects = [tuple(job for job in pass_ if self.kills[job.trial.key] < MAX_KILLS) for pass_ in left]
-        whole = next((pass_ for pass_ in suspects if pass_), None)
-        return [whole or (next(iter(self.pending.values())),)], True
+        divided = [(job,) for pass_ in left for job in pass_ if self.kills[job.trial.key] >= MAX_KILLS]
+        return [pass_ for pass_ in suspects if pass_] + divided, True
 
     def enter(self, statuses: Sequence[Status]) -> Iterator[Status]:
         """Book what ended; a busy trial stays pending, another process holds it."""

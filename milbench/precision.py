@@ -153,7 +153,7 @@ PRODUCTS = frozenset(
 
 THIN = 32
 """A product with fewer rows or columns scores patches, pools them or works on what was pooled. It takes as long as reading
-its operands, so bfloat16 gains little there; but a pooled bag rounded to three digits lost 0.2 of AUROC on digits."""
+its operands, so bfloat16 gains little there; but a pooled bag rounded to three digits looks like its neighbours."""
 
 _promoted: ContextVar[bool] = ContextVar("bags_in_float32", default=False)
 

@@ -52,6 +52,7 @@ class Job:
     others : finished trials that differ from this one in their task only; they are trained along where `stacked`, so
         that the last digits do not depend on which of them were done before.
     stacked : whether such trials take their steps together.
+    workers, gpu_workers : how many share this machine's memory, and how many this one's GPU (0 = all).
     memory_bytes : what all workers of a machine may use together; 0 = what is free.
     checkpoint_seconds : shortest time between two checkpoints.
     """
@@ -66,6 +67,7 @@ class Job:
     others: tuple[Trial, ...] = ()
     stacked: bool = True
     workers: int = 1
+    gpu_workers: int = 0
     memory_bytes: int = 0
     checkpoint_seconds: float = 60.0
 
@@ -94,10 +96,10 @@ class Status(NamedTuple):
     message: str = ""
 
 
-def at_home(pass_: Pass, device: str, workers: int) -> Pass:
+def at_home(pass_: Pass, device: str, workers: int, gpu_workers: int) -> Pass:
     """The pass with what only the machine that computes it can tell: its device, and how many share its memory."""
     device = resolve_device(device)
-    return tuple(replace(job, device=device, workers=workers) for job in pass_)
+    return tuple(replace(job, device=device, workers=workers, gpu_workers=gpu_workers) for job in pass_)
 
 
 def run_pass(pass_: Pass) -> list[Status]:
@@ -391,18 +393,20 @@ _held: dict[tuple[object, ...], CohortFeatures] = {}
 
 def _features(job: Job) -> CohortFeatures:
     """The job's cohort with a feature store that serves all passes of this process."""
-    key = (job.source, job.trial.fingerprint, job.device, job.workers, job.memory_bytes)
+    key = (job.source, job.trial.fingerprint, job.device, job.memory_bytes, job.workers, job.gpu_workers)
     if key not in _held:
         _held.clear()  # first, so that its memory counts as free
         _held[key] = _read(*key)
     return _held[key]
 
 
-def _read(source: CohortSource, fingerprint: str, device: str, workers: int, memory_bytes: int) -> CohortFeatures:
+def _read(
+    source: CohortSource, fingerprint: str, device: str, memory_bytes: int, workers: int, gpu_workers: int
+) -> CohortFeatures:
     cohort = source.load()
     if cohort.fingerprint != fingerprint:
         raise DataError(CHANGED.format(f"cohort '{cohort.name}'"))
-    residency, step_bytes = residency_of(cohort, device, workers, memory_bytes)
+    residency, step_bytes = residency_of(cohort, device, memory_bytes, workers=workers, gpu_workers=gpu_workers)
     store = FeatureStore(
         lambda slide: cohort.load(slide).features,
         device=torch.device(device),
@@ -412,24 +416,34 @@ def _read(source: CohortSource, fingerprint: str, device: str, workers: int, mem
     return CohortFeatures(cohort, store, step_bytes, {})
 
 
-def residency_of(cohort: Cohort, device: str, workers: int, memory_bytes: int) -> tuple[Residency, int]:
+def residency_of(
+    cohort: Cohort, device: str, memory_bytes: int, *, workers: int, gpu_workers: int
+) -> tuple[Residency, int]:
     """Where the cohort's features stay in each worker, and what a training step may use; 0 = no limit."""
     place = torch.device(device)
-    step_bytes = _step_bytes(cohort, place, workers, memory_bytes)
+    sharing = (gpu_workers or workers) if place.type == "cuda" else workers
+    step_bytes = _step_bytes(cohort, place, memory_bytes, sharing)
     reserved = step_bytes if memory_bytes or place.type == "cuda" else 0  # else the share for features is set apart
     return choose_residency(
-        feature_bytes(cohort), device=place, workers=workers, memory_bytes=memory_bytes, step_bytes=reserved
+        feature_bytes(cohort),
+        device=place,
+        workers=workers,
+        memory_bytes=memory_bytes,
+        step_bytes=reserved,
+        gpu_workers=gpu_workers,
     ), step_bytes
 
 
-def _step_bytes(cohort: Cohort, device: torch.device, workers: int, memory_bytes: int) -> int:
-    """Of the stated memory, else of the machine's or the GPU's; no limit where bags are small and nothing is stated."""
+def _step_bytes(cohort: Cohort, device: torch.device, memory_bytes: int, sharing: int) -> int:
+    """Of the GPU's memory, or the stated or the machine's, which so many workers share; no limit where bags are small and
+    nothing is stated.
+    """
     if not memory_bytes and largest_bag(cohort) <= SMALL_BAG:
         return 0
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] * STEP_SHARE / workers)
+        return int(torch.cuda.mem_get_info(device)[0] * STEP_SHARE / sharing)
     of_all = memory_bytes or psutil.virtual_memory().total
-    return max(1, int((of_all / workers - PROCESS_BYTES) * STEP_SHARE))
+    return max(1, int((of_all / sharing - PROCESS_BYTES) * STEP_SHARE))
 
 
 @lru_cache(maxsize=32)

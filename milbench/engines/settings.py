@@ -46,6 +46,11 @@ class PoolSettings:
         return jobs * max(self.workers, 1)
 
     @property
+    def gpu_workers(self) -> int:
+        """Workers that share one GPU; 0 = all of them."""
+        return self.per_gpu if self.gpu_places else 0
+
+    @property
     def place(self) -> str:
         """Where it runs, in words, for the first line of a run."""
         return {"slurm": "SLURM", "dask": self.address or f"a dask cluster here, {self.device}"}.get(
@@ -60,7 +65,7 @@ class PoolSettings:
     @property
     def on_gpu(self) -> bool:
         """Whether trials will run on GPUs, as far as it can be known from here."""
-        return self.device.startswith("cuda") or bool(self.gpus) or "gpus" in self.slurm
+        return self.device.startswith("cuda") or bool(self.gpus) or any("gpu" in key for key in self.slurm)
 
     def settled(self) -> PoolSettings:
         """The same with device, GPU places and workers decided, as far as this machine can decide them.

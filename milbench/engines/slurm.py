@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -65,11 +65,11 @@ class SlurmPool:
             time.sleep(POLL_SECONDS)
             return
         stop = StopFile(self.folder / f"stop-{uuid.uuid4().hex}")
-        n_jobs = 1 if alone else min(int(self.settings.slurm.get("jobs", 1)), len(free))
+        n_jobs = min(int(self.settings.slurm.get("jobs", 1)), len(free))
         work = partial(work_on, n_jobs=n_jobs, passes=free, settings=self.settings, stop=stop, alone=alone)
         jobs = self.executor.map_array(work, range(n_jobs))
         try:
-            yield from self._watch(jobs, _Watched([job for pass_ in free for job in pass_]), stop)
+            yield from self._watch(jobs, _Watched(free), stop)
         except KeyboardInterrupt:
             _cancel(jobs)
             raise
@@ -91,7 +91,7 @@ class SlurmPool:
             time.sleep(POLL_SECONDS)
         self._wait_for_silence(watched)
         dead = watched.dead()
-        yield from (((job,), None) for job in dead)
+        yield from ((pass_, None) for pass_ in dead)
         for message in filter(None, (_message(job) for job in jobs)):
             yield from watched.refused(message)
         if not ended and not dead and not self.interrupts.requested:
@@ -107,8 +107,9 @@ class SlurmPool:
 class _Watched:
     """Trials of one round, and what has become of them on disk."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self.left = {job.trial.key: job for job in jobs}
+    def __init__(self, passes: Sequence[Pass]) -> None:
+        self.passes = passes
+        self.left = {job.trial.key: job for pass_ in passes for job in pass_}
         self.failures = {key: _changed(job) for key, job in self.left.items()}
 
     def news(self) -> Iterator[Status]:
@@ -132,13 +133,14 @@ class _Watched:
         """Whether a trial is claimed by a living process, as far as its last heartbeat tells."""
         return any(not _is_unclaimed(job) and not _is_abandoned(job) for job in self.left.values())
 
-    def dead(self) -> list[Job]:
-        """Trials whose process is gone; their claims are cleared away, so that they can be tried again."""
-        dead = [job for job in self.left.values() if _is_abandoned(job)]
-        for job in dead:
-            (job.run / CLAIMS / f"{job.trial.key}.json").unlink(missing_ok=True)
-            del self.left[job.trial.key]
-        return dead
+    def dead(self) -> list[Pass]:
+        """Trials whose process is gone, by pass; their claims are cleared away, so that they can be tried again."""
+        dead = {job.trial.key for job in self.left.values() if _is_abandoned(job)}
+        for key in dead:
+            job = self.left.pop(key)
+            (job.run / CLAIMS / f"{key}.json").unlink(missing_ok=True)
+        of_passes = [tuple(job for job in pass_ if job.trial.key in dead) for pass_ in self.passes]
+        return [pass_ for pass_ in of_passes if pass_]
 
     def refused(self, message: str) -> Iterator[Ended]:
         """One of the trials left stands for what stopped the jobs."""
@@ -147,18 +149,18 @@ class _Watched:
 
 
 def work_on(index: int, n_jobs: int, passes: list[Pass], settings: PoolSettings, stop: StopFile, *, alone: bool) -> str:
-    """What a SLURM job does: all that nobody else has taken, from its own place in the list on.
+    """What a SLURM job does: all that nobody else has taken, from its own place in the list on; `alone` its own share only.
 
     Returns the message of the bad input that stopped it; "" for none.
     """
     start = index * len(passes) // n_jobs
     gpus = settings.gpus or ("all" if resolve_device(settings.device).startswith("cuda") else "")
     here = replace(settings, kind="loky", gpus=gpus).settled()
-    takes: Callable[[Job], bool] | None = None if alone else _is_unclaimed
+    if alone:
+        here = replace(here, workers=1)  # nothing beside what is under suspicion
+    mine = passes[index::n_jobs] if alone else passes[start:] + passes[:start]
     refused = ""
-    for status in execute(
-        passes[start:] + passes[:start], LokyPool(here), stop, max_failures=here.max_failures, takes=takes
-    ):
+    for status in execute(mine, LokyPool(here), stop, max_failures=here.max_failures, takes=_is_unclaimed):
         if status.state == "refused":
             refused = status.message
     return refused

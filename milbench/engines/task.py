@@ -16,4 +16,4 @@ def compute(pass_: Pass, settings: PoolSettings) -> list[Status]:
     from milbench.worker import at_home, run_pass
 
     with alarm(pass_, settings.trial_seconds):
-        return run_pass(at_home(pass_, settings.device, settings.workers))
+        return run_pass(at_home(pass_, settings.device, settings.workers, settings.gpu_workers))
