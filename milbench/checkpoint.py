@@ -94,6 +94,8 @@ def _restore(learner: Learner, state: Mapping[str, Any], tensors: Mapping[str, T
     for name, values in learner.best.items():
         values.copy_(tensors[f"best/{name}"])
     learner.random.states = [tensors[f"random/{i}"].cpu() for i in range(len(learner.random.states))]
+    if not learner.alive:  # done: what it last stepped with has other members and is not needed
+        return
     with torch.no_grad():
         for name, p in learner.weights.named_parameters().items():
             p.copy_(tensors[f"now/{name}"])

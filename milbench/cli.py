@@ -126,7 +126,9 @@ def _add_engine_flags(parser: argparse.ArgumentParser) -> None:
         help="trials that differ in their task only are trained as one: on, off, auto = where it pays (default)",
     )
     engine.add_argument(
-        "--memory", metavar="SIZE", help="what all workers here may use together, such as 16GB (default: a share of what is free)"
+        "--memory",
+        metavar="SIZE",
+        help="what all workers here may use together, such as 16GB (default: a share of what is free)",
     )
     engine.add_argument(
         "--trial-timeout", type=float, metavar="SECONDS", help="stop a trial that takes longer and record it as failed"

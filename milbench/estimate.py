@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from milbench.benchmark import Benchmark, Entry, is_stacked, pool_settings
+from milbench.errors import MilbenchError
 from milbench.learner import Learner, Side
 from milbench.machine import resolve_device
 from milbench.plan import Trial, together
@@ -24,25 +25,35 @@ def estimated_seconds(benchmark: Benchmark) -> tuple[float, str]:
     """Wall seconds for what is left, and how they were found.
 
     One probe a dataset, model and size of stack: `PROBE_STEPS` optimiser steps of the real training loop on the first
-    slides, scaled by slides and epochs. Reading from a cold disk is not included.
+    slides, scaled by slides and epochs. Reading from a cold disk is not included, nor is a model that raises.
     """
     todo = [trial for trial in benchmark.trials if benchmark.run.trial(trial.id) is None]
     entries = {entry.cohort.name: entry for entry in benchmark.entries}
     settings = pool_settings(benchmark)
     device = torch.device(resolve_device(benchmark.config.engine.device))
     groups = together(todo)
+    failed: dict[str, str] = {}
 
     @cache
     def seconds_of(dataset: str, model: str, n: int) -> float:
         group = next(g for g in groups if (g[0].dataset, g[0].model) == (dataset, model) and len(g) >= n)
-        return _probe(entries[dataset], group[:n], device)
+        try:
+            return _probe(entries[dataset], group[:n], device)
+        except MilbenchError:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a model's own code; the run records it
+            failed[model] = f"{type(error).__name__}: {error}"
+            return 0.0
 
     total = 0.0
     for group in groups:
         first, n = group[0], len(group)
         stacked = is_stacked(benchmark, entries[first.dataset], group, settings)
         total += seconds_of(first.dataset, first.model, n) if stacked else n * seconds_of(first.dataset, first.model, 1)
-    return total / settings.width, f"{settings.width} workers, {PROBE_STEPS} training steps of each model timed here"
+    how = f"{settings.width} workers, {PROBE_STEPS} training steps of each model timed here"
+    return total / settings.width, "; ".join(
+        [how, *(f"without {model}, which failed: {failed[model]}" for model in failed)]
+    )
 
 
 def _probe(entry: Entry, trials: Sequence[Trial], device: torch.device) -> float:
@@ -60,6 +71,8 @@ def _probe(entry: Entry, trials: Sequence[Trial], device: torch.device) -> float
         learner = Learner(models, replace(first.recipe, epochs=1), side, side, seed=0, device=device)
         seat = Seat(learner)
         train([seat], slides, bags, seed=0)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         if seat.crash is not None:
             raise seat.crash
         return learner.step_seconds, learner.seconds - learner.step_seconds

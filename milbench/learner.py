@@ -31,6 +31,10 @@ BAGS_AT_ONCE = 64
 PATCHES_AT_ONCE = 16_384
 """Patches that go through a model together at most, unless one bag alone has more."""
 
+PATCHES_OF_A_GROUP = 2000
+"""The same in a training step. So few never exceed a step's memory: bags that are divided for want of it draw other dropout
+masks, and results would depend on how much memory there was."""
+
 Placed = tuple[int, Tensor]
 """A slide's position in its side, and its features [N, D] on the device."""
 
@@ -250,7 +254,9 @@ class Learner:
         places = [place for place, _ in group]
         bags = [features for _, features in group]
         at_once, recompute = self._affordable(sum(map(len, bags)))
-        if recompute and len(group) > 1:  # alone they may need no recomputation, which knows no vmap
+        if (
+            recompute and len(group) > 1
+        ):  # the last resort: recomputation knows no vmap, and bags alone draw other masks
             return torch.stack([self._backward([placed], divisor) for placed in group]).sum(dim=0)
         return self.weights.backward(
             bags, self.train.targets[:, places], self.train.known[:, places], divisor,
@@ -354,7 +360,7 @@ def _by_size(bags: Iterable[Placed]) -> list[list[Placed]]:
     for placed in bags:
         size = len(placed[1])
         group = open_group.get(size)
-        if group is None or len(group) == BAGS_AT_ONCE or (len(group) + 1) * size > PATCHES_AT_ONCE:
+        if group is None or len(group) == BAGS_AT_ONCE or (len(group) + 1) * size > PATCHES_OF_A_GROUP:
             group = open_group[size] = []
             groups.append(group)
         group.append(placed)

@@ -62,7 +62,7 @@ class LookaheadRAdam(RAdam):
         """Loss of `closure` if there is one; the weights have moved."""
         loss: float | None = super().step(closure)
         for parameter, state in self.state.items():
-            if int(state["step"]) % self.sync_period == 0:
+            if state and int(state["step"]) % self.sync_period == 0:  # none where no gradient ever came
                 self._synchronise(parameter, state)
         return loss
 
@@ -95,7 +95,7 @@ def clip_each_part(parameters: Mapping[str, Tensor], max_norm: float, *, stacked
         if p.grad is not None and "." in name:  # parameters of the model itself belong to no part
             parts[name.split(".")[0]].append(p.grad if stacked else p.grad[None])
     for gradients in parts.values():
-        squares = torch.stack([g.flatten(1).square().sum(dim=1) for g in gradients]).sum(dim=0)  # [S]
+        squares = torch.stack([g.reshape(len(g), -1).square().sum(dim=1) for g in gradients]).sum(dim=0)  # [S]
         factor = (max_norm / (squares.sqrt() + 1e-6)).clamp(max=1)
         for gradient in gradients:
             gradient.mul_(factor.reshape(-1, *[1] * (gradient.ndim - 1)))

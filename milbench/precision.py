@@ -147,9 +147,11 @@ SUMS = frozenset(
 PRODUCTS = frozenset(
     {
         torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, functional.linear,
-        torch.mm, torch.Tensor.mm, torch.bmm, torch.Tensor.bmm,
+        torch.mm, torch.Tensor.mm, torch.bmm, torch.Tensor.bmm, torch.conv1d, functional.conv1d,
     }
 )  # fmt: skip
+
+CONVOLUTIONS = frozenset({torch.conv1d, functional.conv1d})
 
 THIN = 32
 """A product with fewer rows or columns scores patches, pools them or works on what was pooled. It takes as long as reading
@@ -180,6 +182,8 @@ class _BagsInFloat32(TorchFunctionMode):
 def _is_thin(func: Callable[..., Any], left: Tensor, right: Tensor, *_: Tensor) -> bool:
     if func is functional.linear:
         return min(left.shape[:-1].numel(), len(right)) < THIN
+    if func in CONVOLUTIONS:  # DSMIL's head is one
+        return min(left.shape[-1] - right.shape[-1] + 1, len(right)) < THIN
     rows, columns = (left.shape[-2] if left.dim() > 1 else 1), (right.shape[-1] if right.dim() > 1 else 1)
     return min(rows, columns) < THIN
 

@@ -7,6 +7,7 @@ epoch, restricted to each learner's own: uniformly random for each, and the same
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -94,13 +95,17 @@ def train(
         after_epoch()
 
 
-def predict_all(seats: Sequence[Seat], sides: Sequence[Side], features: Features) -> list[Predictions | None]:
-    """What every learner says of its side with the chosen weights, every bag read once; None where a model raised."""
+def predict_all(
+    seats: Sequence[Seat], sides: Sequence[Side], slide_ids: Sequence[str], features: Features
+) -> list[Predictions | None]:
+    """What every learner says of its side with the chosen weights, every bag read once; None where a model raised.
+
+    `slide_ids` are all slides of the cohort, in its order: bags come in one order whoever else looks at them.
+    """
     for seat, side in zip(seats, sides, strict=True):
         _guarded(seat, Learner.begin_prediction, side)
-    every = list(dict.fromkeys(slide for side in sides for slide in side.slide_ids))
     active = [seat for seat in seats if seat.crash is None]
-    for seat, slide, bag in _served(active, every, features, lambda learner: learner.look.place):
+    for seat, slide, bag in _served(active, slide_ids, features, lambda learner: learner.look.place):
         _guarded(seat, Learner.look_at, slide, bag)
     said: list[Predictions | None] = []
     for seat in seats:
@@ -143,6 +148,7 @@ def _guarded(seat: Seat, act: Callable[..., None], *arguments: Any) -> None:
     except DataError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model does is a result, not a crash
+        traceback.clear_frames(error.__traceback__)  # they hold the activations, for as long as the pass takes
         seat.crash = error
     seat.learner.seconds += perf_counter() - begun
 

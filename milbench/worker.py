@@ -5,12 +5,14 @@ The few lines that join trainer and store.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Literal, NamedTuple
@@ -140,14 +142,34 @@ def _claimed(run: Run, group: Group, held: ExitStack) -> bool:
 
 
 def _computed(run: Run, groups: Sequence[Group]) -> Iterator[Status]:
-    """Statuses of all jobs of the groups; what bad data or a full disk leave undone is refused."""
+    """Statuses of all jobs of the groups; what bad data or a full disk leave undone is refused, whatever else fails it."""
     left = {job.trial.key: job for group in groups for job in group}
     try:
-        for status in compute(run, groups):
-            del left[status.job.trial.key]
-            yield status
+        for affordable in _in_memory_together(groups):
+            for status in compute(run, affordable):
+                del left[status.job.trial.key]
+                yield status
     except (DataError, StoreError) as error:
         yield from (Status(job, "refused", 0.0, str(error)) for job in left.values())
+    except Exception as error:  # noqa: BLE001 - memory that runs out between two models' work, for instance
+        yield from (_failed(run, job, error) for job in left.values())
+
+
+def _in_memory_together(groups: Sequence[Group]) -> Iterator[list[Group]]:
+    """Groups whose weights, gradients, moments and best weights fit into memory at once: each such list reads every bag."""
+    first = groups[0][0]
+    _prepare(first, torch.device(first.device))
+    store = _features(first)
+    room = left = store.learner_bytes
+    taken: list[Group] = []
+    for group in groups:
+        needed = _learner_bytes(group, store.cohort.in_features)
+        if taken and needed > left:
+            yield taken
+            taken, left = [], room
+        taken.append(group)
+        left -= needed
+    yield taken
 
 
 # ---- training ------------------------------------------------------------------------------------
@@ -241,7 +263,7 @@ def _set_up(run: Run, group: Group, store: CohortFeatures, device: torch.device)
         device=device,
         precision=job.trial.precision,
         cost=_cost(job, store.cohort.in_features) if store.step_bytes else None,
-        budget_bytes=store.step_bytes,
+        budget_bytes=ceil(store.step_bytes * (1 - LEARNERS_SHARE)),  # never rounded to 0, which is no limit
     )
     stacked = Stacked(group, trials, data, Seat(learner, data.scaler), 0.0)
     load_checkpoint(learner, stacked.checkpoint, stacked.identity)
@@ -280,7 +302,8 @@ def _predict(stacks: Sequence[Stacked], store: CohortFeatures) -> dict[str, dict
     """What the chosen weights say, by role and stack; only now are test slides read."""
     said: dict[str, dict[int, Predictions]] = {}
     for role in ("val", "test"):
-        each = predict_all([s.seat for s in stacks], [s.data.sides[role] for s in stacks], store.features)
+        sides, slides = [s.data.sides[role] for s in stacks], store.cohort.slides["slide_id"].tolist()
+        each = predict_all([s.seat for s in stacks], sides, slides, store.features)
         said[role] = {id(s): seen for s, seen in zip(stacks, each, strict=True) if seen is not None}
     return said
 
@@ -371,17 +394,25 @@ class CohortFeatures(NamedTuple):
     Attributes
     ----------
     scalers : of folds, by mode and training slides.
-    step_bytes : memory that a training step may use; 0 = no limit.
+    step_bytes : memory that training may use beside features; 0 = no limit for its steps.
+    learner_bytes : the part of it that weights and optimisers of all trials of a pass may use.
     """
 
     cohort: Cohort
     features: FeatureStore
     step_bytes: int
+    learner_bytes: int
     scalers: Scalers
 
 
 STEP_SHARE = 0.5
 """Share of a worker's memory that training steps may use; the rest is for features."""
+
+LEARNERS_SHARE = 0.3
+"""Share of that for weights and what the optimiser keeps, of all trials of a pass; the rest is for what a step keeps."""
+
+COPIES_OF_WEIGHTS = 5
+"""Weights, gradients, two moments, the best epoch's weights."""
 
 SMALL_BAG = 2000
 """Patches up to which a step's memory is not worth estimating, unless a budget was stated."""
@@ -396,6 +427,9 @@ def _features(job: Job) -> CohortFeatures:
     key = (job.source, job.trial.fingerprint, job.device, job.memory_bytes, job.workers, job.gpu_workers)
     if key not in _held:
         _held.clear()  # first, so that its memory counts as free
+        gc.collect()
+        if torch.device(job.device).type == "cuda":
+            torch.cuda.empty_cache()  # what torch keeps for itself does not count as free
         _held[key] = _read(*key)
     return _held[key]
 
@@ -413,7 +447,9 @@ def _read(
         device_bytes=residency.device_bytes,
         host_bytes=residency.host_bytes,
     )
-    return CohortFeatures(cohort, store, step_bytes, {})
+    place = torch.device(device)
+    room = step_bytes or _training_bytes(place, memory_bytes, _sharing(place, workers, gpu_workers))
+    return CohortFeatures(cohort, store, step_bytes, int(room * LEARNERS_SHARE), {})
 
 
 def residency_of(
@@ -421,8 +457,7 @@ def residency_of(
 ) -> tuple[Residency, int]:
     """Where the cohort's features stay in each worker, and what a training step may use; 0 = no limit."""
     place = torch.device(device)
-    sharing = (gpu_workers or workers) if place.type == "cuda" else workers
-    step_bytes = _step_bytes(cohort, place, memory_bytes, sharing)
+    step_bytes = _step_bytes(cohort, place, memory_bytes, _sharing(place, workers, gpu_workers))
     reserved = step_bytes if memory_bytes or place.type == "cuda" else 0  # else the share for features is set apart
     return choose_residency(
         feature_bytes(cohort),
@@ -434,16 +469,42 @@ def residency_of(
     ), step_bytes
 
 
+def _sharing(device: torch.device, workers: int, gpu_workers: int) -> int:
+    """How many workers share the device's memory."""
+    return (gpu_workers or workers) if device.type == "cuda" else workers
+
+
 def _step_bytes(cohort: Cohort, device: torch.device, memory_bytes: int, sharing: int) -> int:
-    """Of the GPU's memory, or the stated or the machine's, which so many workers share; no limit where bags are small and
-    nothing is stated.
-    """
+    """Memory of a worker for training beside features; 0 = no limit, where bags are small and nothing is stated."""
     if not memory_bytes and largest_bag(cohort) <= SMALL_BAG:
         return 0
+    return _training_bytes(device, memory_bytes, sharing)
+
+
+def _training_bytes(device: torch.device, memory_bytes: int, sharing: int) -> int:
+    """Of the GPU's memory, or the stated or the machine's, which so many workers share."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] * STEP_SHARE / sharing)
     of_all = memory_bytes or psutil.virtual_memory().total
     return max(1, int((of_all / sharing - PROCESS_BYTES) * STEP_SHARE))
+
+
+def _learner_bytes(group: Group, in_features: int) -> int:
+    """Of all members of a stack; 0 where the model cannot be made, which will fail where it is recorded."""
+    job = group[0]
+    n, arguments = len(group) + len(job.others if job.stacked else ()), canonical_json(dict(job.trial.hyperparameters))
+    try:
+        with torch.random.fork_rng(devices=[]):
+            one = _weight_bytes(job.trial.model, in_features, len(job.trial.tasks), arguments, job.plugins)
+    except (Exception, SystemExit):  # noqa: BLE001 - a model's own code
+        return 0
+    return n * COPIES_OF_WEIGHTS * one
+
+
+@lru_cache(maxsize=32)
+def _weight_bytes(model: str, in_features: int, n_tasks: int, hyperparameters: str, plugins: tuple[Path, ...]) -> int:
+    built = load_models(plugins)[model](in_features, n_tasks, **json.loads(hyperparameters))
+    return sum(p.nbytes for p in built.parameters())
 
 
 @lru_cache(maxsize=32)

@@ -108,3 +108,21 @@ def test_a_run_killed_between_two_epochs_goes_on_from_there_to_the_same_bytes(
     assert n_done(tmp_path / "out") > done
     assert results(tmp_path / "out") == results(tmp_path / "whole")
     assert not list((tmp_path / "out" / "checkpoints").iterdir()), "what is done needs no checkpoint"
+
+
+def test_a_finished_stack_that_had_lost_members_is_restored(tmp_path: Path) -> None:
+    """Killed while its predictions are made: what it last stepped with is smaller than what it started with."""
+    whole, path = learner(range(N_MEMBERS), model_of("amil"), RECIPES["adam"]), tmp_path / "checkpoint.safetensors"
+    losing = iter([lambda: whole.shrink_to([0, 2])])
+
+    def lose_one() -> None:
+        next(losing, lambda: None)()
+
+    train([Seat(whole, AsTheyAre())], SLIDES, InMemory(), seed=7, after_epoch=lose_one)
+    assert whole.alive == []
+    assert whole.weights.n == N_MEMBERS - 1
+    save_checkpoint(whole, path, "mine")
+    resumed = learner(range(N_MEMBERS), model_of("amil"), RECIPES["adam"])
+    assert load_checkpoint(resumed, path, "mine")
+    assert resumed.is_done
+    assert bits(resumed) == bits(whole)

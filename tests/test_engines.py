@@ -318,3 +318,26 @@ def test_a_claim_of_another_host_lives_by_its_heartbeat(tmp_path: Path, monkeypa
     (tmp_path / "k.json").write_text(content)
     time.sleep(0.7)
     assert not claims.is_alive(tmp_path, elsewhere)
+
+
+def test_a_stack_of_which_something_was_stored_is_tried_again_whole(tmp_path: Path) -> None:
+    """Its last digits are those of all its members together; what is stored is trained along and not counted twice."""
+    run = Run(tmp_path / "run")
+    run.write_header({}, {}, {}, {})
+    jobs = tuple(Job(run.path, replace(TRIAL, tasks=(task,)), CohortSource()) for task in ("A", "B", "C"))
+
+    class KilledAfterOne(FakePool):
+        def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
+            for pass_ in passes:
+                self.ran.append((tuple(job.trial.tasks[0] for job in pass_), alone))  # type: ignore[arg-type]
+                yield pass_, [Status(job, "done", 0) for job in pass_] if alone else None
+
+    def stored(self: Run, trial_id: str) -> object:
+        return object() if trial_id == jobs[0].trial.id else None
+
+    pool = KilledAfterOne()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "trial", stored)
+        ended = [status.job.trial.tasks[0] for status in execute([jobs], pool, Halt())]
+    assert pool.ran == [(("A", "B", "C"), False), (("A", "B", "C"), True)]
+    assert ended == ["A", "B", "C"]

@@ -43,3 +43,19 @@ def test_a_probe_trains_the_stack(cohort_folder: Path, tmp_path: Path, monkeypat
     seconds, _ = estimated_seconds(prepare(config(cohort_folder, "on")))
     assert set(sizes) == {2, 1}, "two tasks of amil together, mmoe_amil alone"
     assert seconds > 0
+
+
+def test_a_model_that_raises_is_left_out_and_named(
+    cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def probe(entry: object, trials: list, device: object) -> float:
+        if trials[0].model == "amil":
+            raise TypeError("hidden is a word")
+        return 1.0
+
+    monkeypatch.setattr(estimate, "_probe", probe)
+    seconds, how = estimated_seconds(prepare(config(cohort_folder, "on")))
+    assert seconds == 2 / 2
+    assert how.endswith("without amil, which failed: TypeError: hidden is a word")

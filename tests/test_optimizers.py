@@ -9,7 +9,8 @@ import torch
 from golden_rules import FOLDER
 
 from milbench.errors import UsageError
-from milbench.optimizers import LookaheadRAdam
+from milbench.optimizers import LookaheadRAdam, clip_each_part, make_optimizer
+from milbench.recipe import Recipe
 
 
 @pytest.mark.parametrize(("lr", "decay"), [("0.0002", "1e-05"), ("0.01", "0.1")])
@@ -81,3 +82,21 @@ def _official_start():
     w, b, gw, gb = (rng.standard_normal(s).astype(np.float32) for s in ((4, 3), (3,), (20, 4, 3), (20, 3)))
     gradients = [(torch.from_numpy(0.1 * x), torch.from_numpy(0.1 * y)) for x, y in zip(gw, gb, strict=True)]
     return torch.nn.Parameter(torch.from_numpy(w)), torch.nn.Parameter(torch.from_numpy(b)), gradients
+
+
+def test_a_scalar_of_a_part_is_clipped_with_it() -> None:
+    scalar, matrix = torch.zeros((), requires_grad=True), torch.zeros(2, 2, requires_grad=True)
+    scalar.grad, matrix.grad = torch.tensor(3.0), torch.full((2, 2), 2.0)
+    clip_each_part({"part.temperature": scalar, "part.weight": matrix}, 1.0)
+    assert scalar.grad.item() ** 2 + matrix.grad.square().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_lookahead_leaves_alone_what_never_had_a_gradient() -> None:
+    used, unused = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    optimizer = make_optimizer({"used": used, "unused": unused}, Recipe(optimizer="lookahead_radam", lr=0.1))
+    optimizer.state[unused] = {}  # as after a checkpoint
+    for _ in range(7):
+        used.grad = torch.ones(2)
+        optimizer.step()
+    assert torch.equal(unused, torch.ones(2))
+    assert used[0].item() < 1

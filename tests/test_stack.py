@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from models_for_tests import Tiny
 from torch import Tensor
 
 from milbench.activations import ActivationCost
-from milbench.learner import Learner, Side
+from milbench.learner import PATCHES_OF_A_GROUP, Learner, Side, _by_size
 from milbench.models import MILModel
 from milbench.recipe import Recipe
 from milbench.registry import load_models
@@ -86,7 +87,7 @@ def trained(*learners: Learner, features: InMemory | None = None) -> list[Seat]:
 
 def probabilities(seat: Seat, members: Sequence[int]) -> np.ndarray:
     side = labels(members, VALIDATION, seat.learner.models[0].n_tasks)
-    (said,) = predict_all([seat], [side], InMemory())
+    (said,) = predict_all([seat], [side], side.slide_ids, InMemory())
     assert said is not None
     return said.probabilities
 
@@ -230,3 +231,41 @@ def test_a_model_that_raises_takes_no_neighbour_with_it() -> None:
     assert isinstance(bad.crash, ValueError)
     assert good.crash is None
     assert len(good.learner.members[0].history) == 2
+
+
+def test_predictions_do_not_depend_on_who_else_looks() -> None:
+    """Two learners whose sides overlap in another order: each sees its bags in the cohort's, next to the same ones."""
+    first, second = (Seat(learner([0], model_of("amil"), RECIPES["one bag a step"]), AsTheyAre()) for _ in range(2))
+    train([first, second], SLIDES, InMemory(), seed=7)
+    n_tasks = first.learner.models[0].n_tasks
+    sides = [
+        labels([0], tuple(SLIDES[i] for i in places), n_tasks) for places in ((7, 8, 9, 12), (0, 1, 3, 4, 7, 8, 9))
+    ]
+    alone = [
+        predict_all([seat], [side], SLIDES, InMemory())[0] for seat, side in zip((first, second), sides, strict=True)
+    ]
+    together = predict_all([first, second], sides, SLIDES, InMemory())
+    for one, other in zip(alone, together, strict=True):
+        assert one is not None
+        assert other is not None
+        assert one.probabilities.tobytes() == other.probabilities.tobytes()
+
+
+def test_what_a_model_held_when_it_raised_is_let_go() -> None:
+    class Raises(Tiny):
+        def forward(self, features: Tensor) -> object:  # type: ignore[override]
+            activations = features.clone()
+            kept.append(weakref.ref(activations))
+            raise RuntimeError("no")
+
+    kept: list[weakref.ref] = []
+    (seat,) = trained(learner([0], Raises(WIDTH, 1).double(), RECIPES["one bag a step"]))
+    assert isinstance(seat.crash, RuntimeError)
+    assert kept[0]() is None
+
+
+def test_bags_of_a_step_are_put_together_by_their_sizes_whatever_the_memory() -> None:
+    """Bags that are divided draw other dropout masks than together."""
+    sizes = [PATCHES_OF_A_GROUP // 2] * 4 + [PATCHES_OF_A_GROUP + 1] * 2
+    groups = _by_size([(i, torch.empty(n, 1)) for i, n in enumerate(sizes)])
+    assert [[place for place, _ in group] for group in groups] == [[0, 1], [2, 3], [4], [5]]

@@ -6,7 +6,6 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
 
 from milbench.errors import UsageError
 
@@ -21,8 +20,9 @@ class Dropout(nn.Module):
 
     As `torch.nn.Dropout`, whose CPU kernel draws one random number an entry and so costs as much as a matrix product.
     Here one word serves four entries: an entry stays where its 16 bits are at least round(65536 p). So `p` is met to
-    8e-6, and the expectation exactly, as what stays is scaled by the probability that was met. Other devices use
-    torch's kernel. Randomness comes from torch's global generator only.
+    8e-6, and the expectation exactly, as what stays is scaled by the probability that was met. Other devices draw one
+    number an entry, by a factory: torch's fused dropout draws others inside vmap than outside, and a member of a stack
+    would get masks that it would not get alone. Randomness comes from torch's global generator only.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Dropout(nn.Module):
         """`x` [...] with the mask of this pass, same shape and dtype."""
         if not self.training or self.p == 0:
             return x
-        return x * self._drawn(x.shape, x) if x.device.type == "cpu" else dropout(x, self.p, training=True)
+        return x * self._drawn(x.shape, x)
 
     def mask(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Factors [*shape] that a pass applies, 0 or 1 / probability of staying, in dtype and device of `like`.
@@ -53,10 +53,16 @@ class Dropout(nn.Module):
         ones = like.new_ones(()).expand(shape)
         if not self.training or self.p == 0:
             return ones
-        return self._drawn(shape, like) if like.device.type == "cpu" else dropout(ones, self.p, training=True)
+        return self._drawn(shape, like)
 
     def _drawn(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """`mask` on a CPU."""
+        """`mask` in training."""
+        return self._four_a_word(shape, like) if like.device.type == "cpu" else self._one_each(shape, like)
+
+    def _one_each(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        return (torch.rand(shape, device=like.device) >= self.p).to(like.dtype).div_(1 - self.p)
+
+    def _four_a_word(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         zeros = min(round(self.p * STEPS), STEPS - 1)  # of 65,536 values of a lane
         n = prod(shape)
         words = torch.randint(-(2**63), 2**63 - 1, (-(-n // LANES),))

@@ -122,3 +122,18 @@ def test_no_model_uses_torchs_slow_layer() -> None:
     made = [model(12, 1) for model in models]
     assert any(isinstance(part, Dropout) for model in made for part in model.modules())
     assert not any(isinstance(part, nn.Dropout) for model in made for part in model.modules())
+
+
+@pytest.mark.parametrize("draw", ["_one_each", "_four_a_word"])
+def test_a_member_of_a_stack_gets_the_masks_that_it_would_get_alone(draw: str) -> None:
+    """Both ways of drawing, of which the first is for GPUs."""
+    layer, x = Dropout(0.4), torch.ones(3, 5, 7)
+    torch.manual_seed(0)
+    alone = [getattr(layer, draw)((5, 7), x), getattr(layer, draw)((5, 7), x)]
+    torch.manual_seed(0)
+    stacked = torch.func.vmap(
+        lambda row: torch.stack([row * getattr(layer, draw)((5, 7), row) for _ in range(2)]), randomness="same"
+    )(x)
+    for member in stacked:
+        assert torch.equal(member, torch.stack(alone))
+    assert alone[0].unique().tolist() == pytest.approx([0, 1 / 0.6], abs=1e-4)
