@@ -34,7 +34,7 @@ FOLDS, GENES = 5, 10
 TRAIN, VALIDATION, TEST = 0.64, 0.16, 0.20
 """Shares of the slides in the official splits: a fifth for the test, a fifth of the rest for validation."""
 
-ASSUMED_FLOPS = 20e12
+ASSUMED_TFLOPS = 20.0
 """Float32 products that an H100 is assumed to sustain on bags this size: a third of its nominal 67 TFLOP/s."""
 ASSUMED_BYTES = 20e9
 """Bytes a second from host to GPU (PCIe 5 in practice); bags are sent as float16."""
@@ -82,7 +82,7 @@ def assumed(name: str, options: argparse.Namespace) -> Timing:
     counter = FlopCounterMode(display=False)
     with counter:
         step_seconds(model, features)
-    step = counter.get_total_flops() / ASSUMED_FLOPS
+    step = counter.get_total_flops() / (options.assumed_tflops * 1e12)
     stack = 1 if is_multi(name) else GENES
     shared = ASSUMED_OVERHEAD / stack + features.numel() * 2 / ASSUMED_BYTES / (stack * FOLDS * TRAIN)
     return Timing(step + shared, step / 3 + shared)  # a backward costs two forwards
@@ -142,6 +142,12 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--timings", type=Path, help="this machine's timings, measured before")
     parser.add_argument("--gpu-timings", type=Path, help="a GPU's timings, measured there with --device cuda --save")
+    parser.add_argument(
+        "--assumed-tflops",
+        type=float,
+        default=ASSUMED_TFLOPS,
+        help=f"of a GPU that was not measured (default {ASSUMED_TFLOPS:g}: float32; TF32 and bf16 have more)",
+    )
     parser.add_argument("--save", type=Path, help="keep what was measured")
     options = parser.parse_args()
     torch.set_num_threads(1)
