@@ -44,7 +44,7 @@ ENGINE_FLAGS = (
 )  # fmt: skip
 
 EXAMPLES = """examples:
-  milbench run                                         nine models on the embedded digits, about 3 minutes
+  milbench run                                         nine models on the embedded digits, about 2.5 minutes
   milbench run --models amil m4 --cohort my-cohort/    your own features and labels
   milbench run --datasets 'tcga-*' --data-root /data   the five cohorts of the M4 study
   milbench plan --datasets 'tcga-*' --data-root /data  what that would run

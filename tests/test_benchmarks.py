@@ -6,6 +6,7 @@ from pathlib import Path
 
 import beyond_memory
 import gpu_speed
+import model_speed
 import pytest
 import reference
 import stacking
@@ -17,6 +18,8 @@ from results_file import table, with_section
 from sklearn.metrics import roc_auc_score
 from timing import interleaved, ratio
 from torch import nn
+
+from milbench.registry import load_models
 
 SIZE = Size(slides=40, patches=5, width=8, tasks=2)
 
@@ -30,6 +33,14 @@ def cohort(tmp_path: Path) -> Path:
     for path, label in zip(positive.paths, positive.labels, strict=True):
         torch.save(torch.randn(SIZE.patches, SIZE.width, generator=generator) + 2 * label, path)
     return folder
+
+
+@pytest.mark.parametrize("name", [name for name, m in load_models().items() if m.__module__.startswith("milbench_")])
+def test_a_steps_memory_is_told_without_computing_it(name: str) -> None:
+    """On tensors without values; a larger bag needs more, except where one patch alone is trained through."""
+    small, large = (model_speed.step_bytes(model_speed.Pair(name, n, 64)) for n in (30, 3000))
+    assert small > 0
+    assert (small < large) == (name != "max_pooling")
 
 
 def test_the_reference_learns_what_the_features_tell(cohort: Path) -> None:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
+from .precision import without_autocast
+
 CELLS_OF_A_MATRIX = 64
 """A matrix has the square of its cells as entries: more, and it takes memory that a convolution does not."""
 
@@ -70,7 +72,7 @@ class _EveryChannel(torch.autograd.Function):
 
     @staticmethod
     def forward(rows: Tensor, matrices: Tensor) -> Tensor:
-        with torch.autocast(rows.device.type, enabled=False):  # the backward runs outside of it too
+        with without_autocast(rows.device):  # the backward runs outside of it too
             return _product(matrices, rows)
 
     @staticmethod

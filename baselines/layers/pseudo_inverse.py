@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .precision import without_autocast
+
 
 def pseudo_inverse(a: Tensor, iterations: int) -> Tensor:
     """Approximate inverses Z [heads, m, m] of A [heads, m, m].
@@ -38,7 +40,7 @@ class _Step(torch.autograd.Function):
     def forward(a: Tensor, z: Tensor) -> tuple[Tensor, ...]:
         shape, a, z = a.shape, _flat(a), _flat(z)
         eye = torch.eye(shape[-1], dtype=a.dtype, device=a.device)
-        with torch.autocast(a.device.type, enabled=False):  # the backward runs outside of it too
+        with without_autocast(a.device):  # the backward runs outside of it too
             az = a @ z
             u = torch.baddbmm(15 * eye, az, 7 * eye - az, alpha=-1)                     # (1)
             v = torch.baddbmm(13 * eye, az, u, alpha=-1)                                # (2)
