@@ -116,11 +116,18 @@ def make_model(name: str, in_features: int, n_tasks: int) -> MILModel:
     return model.train()
 
 
+class PlainDropout(nn.Dropout):
+    """torch's own, for models that ask for the mask alone as well."""
+
+    def mask(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        return nn.functional.dropout(like.new_ones(()).expand(shape), self.p, self.training)
+
+
 def use_plain_dropout(module: nn.Module) -> None:
-    """Replace every layer whose class is called something with Dropout, and that has a `p`, by `nn.Dropout(p)`."""
+    """Replace every layer whose class is called something with Dropout, and that has a `p`, by `PlainDropout(p)`."""
     for name, child in module.named_children():
         if "Dropout" in type(child).__name__ and hasattr(child, "p"):
-            setattr(module, name, nn.Dropout(child.p))
+            setattr(module, name, PlainDropout(child.p))
         else:
             use_plain_dropout(child)
 

@@ -51,6 +51,11 @@ def test_the_reference_learns_what_the_features_tell(cohort: Path) -> None:
     assert roc_auc_score(labels, trained.probabilities) > 0.9
 
 
+def test_the_reference_trains_max_pooling_which_asks_for_the_mask_alone(cohort: Path) -> None:
+    sides = reference.sides_of(cohort, 0)
+    assert reference.train("max_pooling", cohort, ["task0"], sides, epochs=1).losses[0] > 0
+
+
 def test_the_reference_trains_a_model_of_several_tasks(cohort: Path) -> None:
     sides = reference.sides_of(cohort, 1)
     trained = reference.train("mmoe_amil", cohort, ["task0", "task1"], sides, epochs=1)
