@@ -77,7 +77,7 @@ def test_the_reference_drops_out_with_torchs_own_layer() -> None:
 
     model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(Dropout(0.3)))
     reference.use_plain_dropout(model)
-    assert type(model[1][0]) is nn.Dropout
+    assert isinstance(model[1][0], nn.Dropout)
     assert model[1][0].p == 0.3
 
 
