@@ -27,18 +27,23 @@ def made(side: int, size: int, channels: int, *, double: bool = True) -> tuple[T
     return rows, torch.randn(MEMBERS, channels, 1, size, size, dtype=dtype, requires_grad=True)
 
 
+def assert_same(ours: Tensor, theirs: Tensor, *inputs: Tensor) -> None:
+    """Values, and the gradients of a weighted sum of them."""
+    torch.testing.assert_close(ours, theirs)
+    weight = torch.randn_like(ours)
+    for found, expected in zip(
+        torch.autograd.grad((ours * weight).sum(), inputs),
+        torch.autograd.grad((theirs * weight).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize(("side", "size", "channels"), [(1, 3, 2), (3, 7, 5), (6, 7, 64), (5, 5, 1)])
 def test_small_grids_give_the_values_and_gradients_of_a_convolution(side: int, size: int, channels: int) -> None:
     rows, kernel = made(side, size, channels)
     ours, theirs = depthwise(rows[0, 0], kernel[0], side), reference(rows[0, 0], kernel[0], side)
-    torch.testing.assert_close(ours, theirs)
-    weight = torch.randn_like(ours)
-    for found, expected in zip(
-        torch.autograd.grad((ours * weight).sum(), (rows, kernel)),
-        torch.autograd.grad((theirs * weight).sum(), (rows, kernel)),
-        strict=True,
-    ):
-        torch.testing.assert_close(found, expected)
+    assert_same(ours, theirs, rows, kernel)
 
 
 @pytest.mark.parametrize("members_first", [True, False])
@@ -54,14 +59,7 @@ def test_mapped_over_members_and_bags(members_first: bool) -> None:
         return vmap(lambda r: vmap(call)(r, kernel), 1, 1)(rows)  # type: ignore[no-any-return]
 
     ours, theirs = mapped(depthwise), mapped(reference)
-    torch.testing.assert_close(ours, theirs)
-    weight = torch.randn_like(ours)
-    for found, expected in zip(
-        torch.autograd.grad((ours * weight).sum(), (rows, kernel)),
-        torch.autograd.grad((theirs * weight).sum(), (rows, kernel)),
-        strict=True,
-    ):
-        torch.testing.assert_close(found, expected)
+    assert_same(ours, theirs, rows, kernel)
 
 
 def test_large_grids_are_convolved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,14 +86,10 @@ def test_a_sequence_gives_the_wanted_rows_of_a_convolution(length: int) -> None:
     torch.manual_seed(0)
     rows = torch.randn(2, length, 3, dtype=torch.float64, requires_grad=True)
     kernel = torch.randn(2, 33, dtype=torch.float64, requires_grad=True)
-    expected = conv2d(rows[None], kernel[:, None, :, None], padding=(16, 0), groups=2)[0]
+
+    def reference_of(wanted: slice) -> Tensor:
+        return conv2d(rows[None], kernel[:, None, :, None], padding=(16, 0), groups=2)[0][:, wanted]
+
     assert module._as_matrices(2 * 33, length) == (length == 5), "the two lengths are there to try both ways"
     for wanted in (slice(0, length), slice(2, 4)):
-        found = along(rows, kernel, wanted)
-        torch.testing.assert_close(found, expected[:, wanted])
-        for ours, theirs in zip(
-            torch.autograd.grad(found.square().sum(), (rows, kernel)),
-            torch.autograd.grad(expected[:, wanted].square().sum(), (rows, kernel), retain_graph=True),
-            strict=True,
-        ):
-            torch.testing.assert_close(ours, theirs)
+        assert_same(along(rows, kernel, wanted), reference_of(wanted), rows, kernel)
