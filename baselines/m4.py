@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 from milbench_baselines.layers import mp_amil, tower
 from milbench_baselines.layers.checkpoint import load_official, shape_of
+from milbench_baselines.layers.experts import of_experts
 from milbench_baselines.layers.mp_amil import MPAMIL, SEGMENTS, folded, mixed_maps
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.side_by_side import each_of_one, stacked
@@ -102,8 +102,7 @@ class M4(MILModel):
         self.towers = nn.ModuleList(Tower(hidden, tower, tower_dropout) for _ in range(n_tasks))
 
     def forward(self, features: Tensor) -> BagOutput:
-        slides, scores = zip(*(expert(features) for expert in self.experts), strict=True)  # Alg. 1
-        m, raw = torch.stack(slides), torch.stack(scores)         # [E, hidden], [E, k*k]
+        m, raw = of_experts(self.experts, features)               # [E, hidden], [E, k*k]           Alg. 1
         g = self.gates(features.mean(dim=0))                      # [T, 4, E]; mean of the raw, unpadded patches
         segments = m.reshape(len(m), SEGMENTS, -1)                # [E, 4, hidden/4]
         z = (g.transpose(0, 1) @ segments.transpose(0, 1)).transpose(0, 1).flatten(1)  # [T, hidden]  eq. 13

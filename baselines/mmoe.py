@@ -15,13 +15,13 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 from milbench_baselines.layers import attention_expert, mp_amil, tower
 from milbench_baselines.layers.attention_expert import AttentionExpert
 from milbench_baselines.layers.checkpoint import load_official, shape_of
+from milbench_baselines.layers.experts import of_experts
 from milbench_baselines.layers.mp_amil import MPAMIL, folded, mixed_maps
 from milbench_baselines.layers.side_by_side import each_of_one
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
@@ -53,8 +53,7 @@ class MMoE(MILModel):
         self.towers = nn.ModuleList(Tower(hidden, tower, tower_dropout) for _ in range(n_tasks))
 
     def forward(self, features: Tensor) -> BagOutput:
-        slides, scores = zip(*(expert(features) for expert in self.experts), strict=True)
-        m, raw = torch.stack(slides), torch.stack(scores)                 # [E, hidden], [E, N]
+        m, raw = of_experts(self.experts, features)                       # [E, hidden], [E, N]
         mean = features.mean(dim=0)                                       # [D]; of the raw, unpadded patches
         g = each_of_one(self.gates, mean).softmax(-1)                     # [T, E]
         z = g @ m                                                         # [T, hidden]

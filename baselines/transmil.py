@@ -186,7 +186,7 @@ class PPEG(nn.Module):
         """Tokens [1 + k k, H] with position."""
         kernel = self.conv7.weight + pad(self.conv5.weight, (1,) * 4) + pad(self.conv3.weight, (2,) * 4)
         bias: Tensor = self.conv7.bias + self.conv5.bias + self.conv3.bias  # type: ignore[operator]
-        rows = depthwise(tokens[1:], kernel, side) + bias                                       # [k k, H]
+        rows = depthwise([tokens[1:]], [kernel], side)[0] + bias                                    # [k k, H]
         return tokens + pad(rows, (0, 0, 1, 0))                                                 # [1 + k k, H]
 
 

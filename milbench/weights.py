@@ -94,7 +94,7 @@ class OneModel:
         recompute: bool,
     ) -> Tensor:
         with recomputing(self.model) if recompute else nullcontext():
-            loss = _of_bags(self.with_loss, bags, targets[0], known[0])[0].sum()
+            loss = _of_bags(self.with_loss.forward, bags, targets[0], known[0])[0].sum()
             (loss / divisor).backward()  # type: ignore[no-untyped-call]
         return loss.detach()[None]
 
@@ -106,7 +106,7 @@ class OneModel:
         *,
         at_once: int,
     ) -> tuple[Tensor, Tensor]:
-        losses, logits = _of_bags(self.with_loss, bags, targets[0], known[0])
+        losses, logits = _of_bags(self.with_loss.forward, bags, targets[0], known[0])
         return losses[None], logits[None]
 
 

@@ -22,6 +22,7 @@ import psutil
 import torch
 
 from milbench.activations import ActivationCost, activation_cost
+from milbench.allocator import tune_allocator
 from milbench.checkpoint import load_checkpoint, save_checkpoint
 from milbench.cohort import Cohort
 from milbench.cost import energy_counter, energy_limit, energy_used
@@ -441,6 +442,7 @@ def _read(
     if cohort.fingerprint != fingerprint:
         raise DataError(CHANGED.format(f"cohort '{cohort.name}'"))
     residency, step_bytes = residency_of(cohort, device, memory_bytes, workers=workers, gpu_workers=gpu_workers)
+    tune_allocator(from_disk=not residency.whole_cohort_fits)
     store = FeatureStore(
         lambda slide: cohort.load(slide).features,
         device=torch.device(device),

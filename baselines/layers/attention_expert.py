@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
-from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.embedding import Embedding
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.initialisation import xavier
+from milbench_baselines.layers.side_by_side import of_each
 
 DEAD_CLASSES = 4
 
@@ -36,16 +38,22 @@ class AttentionExpert(nn.Module):
         dead_layer: bool = False,
     ) -> None:
         super().__init__()
-        self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), Dropout(dropout))
+        self.embed = Embedding(in_features, hidden, dropout)
         self.attention = GatedAttention(hidden, attention, dropout=attention_dropout)
         self.dead = nn.Linear(hidden, DEAD_CLASSES) if dead_layer else None
         xavier(self)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [N]."""
-        h = self.embed(features)                  # [N, hidden]; the same dropout mask is scored and pooled
-        scores = self.attention(h)                # [N]
-        return torch.softmax(scores, dim=0) @ h, scores
+        (slide,), (scores,) = self.of_all([self], features)
+        return slide, scores
+
+    @staticmethod
+    def of_all(experts: Sequence[AttentionExpert], features: Tensor) -> tuple[Tensor, Tensor]:
+        """Slide features [E, hidden] and scores [E, N] of E experts side by side."""
+        h = Embedding.of_all([expert.embed for expert in experts], features).transpose(0, 1)  # [E, N, hidden]
+        scores = of_each([expert.attention for expert in experts], h)                         # [E, N]
+        return (scores.softmax(dim=1)[:, None] @ h)[:, 0], scores
 
 
 def official_names(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:

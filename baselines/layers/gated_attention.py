@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.side_by_side import each_of_its_own
 
 
 class GatedAttention(nn.Module):
@@ -29,6 +32,11 @@ class GatedAttention(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Scores [N]."""
-        a = self.tanh_branch(h).tanh()                 # [N, width]
-        b = self.sigmoid_branch(h).sigmoid()           # [N, width]
-        return self.score(self.dropout(a * b))[:, 0]  # type: ignore[no-any-return]
+        return self.of_all([self], h[None])[0]
+
+    @staticmethod
+    def of_all(attentions: Sequence[GatedAttention], h: Tensor) -> Tensor:
+        """Scores [K, N] that K of them give, each to its own patches of `h` [K, N, D]."""
+        a = each_of_its_own([each.tanh_branch for each in attentions], h).tanh()           # [K, N, width]
+        b = each_of_its_own([each.sigmoid_branch for each in attentions], h).sigmoid()     # [K, N, width]
+        return each_of_its_own([each.score for each in attentions], attentions[0].dropout(a * b))[..., 0]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isqrt
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import hardswish
 
 from milbench.errors import UsageError
 from milbench.models import AttentionMaps, BagOutput
 from milbench_baselines.layers.attention_expert import DEAD_CLASSES
-from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.depthwise import depthwise
+from milbench_baselines.layers.embedding import Embedding
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.initialisation import xavier
+from milbench_baselines.layers.side_by_side import by_its_own, normalised_each, of_each
 
 SEGMENTS = 4
 """Consecutive quarters of the channels: one a branch of the aggregator, and one a proxy of M4's gate."""
@@ -20,18 +24,8 @@ SEGMENTS = 4
 KERNELS = (3, 5, 7)
 
 
-def grid_of(rows: Tensor, side: int) -> Tensor:
-    """Grid [1, C, k, k] of rows [k*k, C], row-major: a view, "channels last", on which depthwise convolutions are fast."""
-    return rows.reshape(side, side, -1).permute(2, 0, 1)[None]
-
-
-def rows_of(grid: Tensor) -> Tensor:
-    """Rows [k*k, C] of a grid [1, C, k, k]."""
-    return grid[0].permute(1, 2, 0).flatten(0, 1)
-
-
 class Aggregator(nn.Module):
-    """Grid [1, hidden, k, k] -> the same: a quarter of the channels passes, three are convolved (M4 paper, Alg. 1).
+    """Rows [k*k, hidden] of a grid -> the same: a quarter of the channels passes, three are convolved (M4 paper, Alg. 1).
 
     Branch i = 1, 2, 3: depthwise convolution of kernel 3, 5, 7, then pointwise, no biases. Hardswish on all four
     branches, also on the one that the paper calls identity, unless `activate_identity` is False. The paper's
@@ -45,17 +39,44 @@ class Aggregator(nn.Module):
             nn.Sequential(
                 nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width, bias=False),
                 nn.Conv2d(width, width, 1, bias=False),
-                nn.Hardswish(),
             )
             for kernel in KERNELS
         )
-        self.identity = nn.Hardswish() if activate_identity else nn.Identity()
+        self.activate_identity = activate_identity
 
-    def forward(self, grid: Tensor) -> Tensor:
-        """Aggregated grid [1, hidden, k, k]."""
-        first, *others = grid.chunk(SEGMENTS, dim=1)  # four of [1, hidden/4, k, k]
-        parts = [branch(part) for branch, part in zip(self.branches, others, strict=True)]
-        return torch.cat([self.identity(first), *parts], dim=1)
+    def forward(self, rows: Tensor, side: int) -> Tensor:
+        """Aggregated rows [k*k, hidden] of a grid of `side` k."""
+        return self.of_all([self], rows[:, None], side)[:, 0]
+
+    @staticmethod
+    def of_all(aggregators: Sequence[Aggregator], rows: Tensor, side: int) -> Tensor:
+        """The same of E aggregators, each of its own rows: [k*k, E, hidden]."""
+        first, *others = rows.chunk(SEGMENTS, dim=2)                      # four of [k*k, E, hidden/4]
+        spatial, pointwise = zip(*([_each(aggregators, i, j) for j in (0, 1)] for i in range(len(KERNELS))), strict=True)
+        parts = _each_mixed(_each_convolved(others, spatial, side), pointwise)
+        if aggregators[0].activate_identity:
+            return hardswish(torch.cat([first, *parts], dim=2))
+        return torch.cat([first, hardswish(torch.cat(parts, dim=2))], dim=2)
+
+
+def _each(aggregators: Sequence[Aggregator], branch: int, layer: int) -> list[nn.Conv2d]:
+    return [each.branches[branch][layer] for each in aggregators]  # type: ignore[index, misc]
+
+
+def _each_convolved(rows: Sequence[Tensor], layers: Sequence[Sequence[nn.Conv2d]], side: int) -> list[Tensor]:
+    """[k*k, E, C], several times: by several sizes of kernels of E experts each, without their biases."""
+    kernels = [each[0].weight if len(each) == 1 else torch.cat([layer.weight for layer in each]) for each in layers]
+    convolved = depthwise([each.flatten(1) for each in rows], kernels, side)
+    return [each.reshape(before.shape) for each, before in zip(convolved, rows, strict=True)]
+
+
+def _each_mixed(rows: Sequence[Tensor], layers: Sequence[Sequence[nn.Conv2d]]) -> list[Tensor]:
+    """[k*k, E, C], several times: every row through the pointwise convolution of its branch and expert."""
+    weights = [[layer.weight.flatten(1) for layer in each] for each in layers]
+    if len(weights[0]) == 1:
+        return [each @ weight.mT for each, (weight,) in zip(rows, weights, strict=True)]
+    mixed = by_its_own(torch.cat(list(rows), dim=1).transpose(0, 1), torch.stack([w for each in weights for w in each]))
+    return list(mixed.transpose(0, 1).chunk(len(rows), dim=1))
 
 
 class MPAMIL(nn.Module):
@@ -95,9 +116,9 @@ class MPAMIL(nn.Module):
         if hidden % SEGMENTS:
             raise UsageError(f"hidden is {hidden}; MP-AMIL needs a multiple of {SEGMENTS}, one quarter a branch.")
         self.mask_duplicates, self.residual = mask_duplicates, residual
-        self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), Dropout(dropout))
+        self.embed = Embedding(in_features, hidden, dropout)
         self.position = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden) if position_encoding else None
-        self.norm = nn.LayerNorm(hidden) if layer_norm else nn.Identity()
+        self.norm = nn.LayerNorm(hidden) if layer_norm else None
         self.aggregate = Aggregator(hidden, activate_identity=activate_identity)
         self.attention = GatedAttention(hidden, attention, dropout=attention_dropout)
         self.dead = nn.Linear(hidden, DEAD_CLASSES) if dead_layer else None
@@ -105,16 +126,25 @@ class MPAMIL(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [k*k], or [N] where duplicates are masked."""
-        h = self.embed(features)                                          # [N, hidden]
-        n, k = len(features), side_of(len(features))
-        h = torch.cat([h, h[: k * k - n]])                                # [k*k, hidden]; copies share the dropout mask
-        if self.position is not None:
-            h = h + rows_of(self.position(grid_of(h, k)))                 # [k*k, hidden]
-        aggregated = rows_of(self.aggregate(grid_of(self.norm(h), k)))    # [k*k, hidden]
-        r = h + aggregated if self.residual else aggregated               # [k*k, hidden]
-        r = r[:n] if self.mask_duplicates else r
-        scores = self.attention(r)                                        # [k*k] or [N]
-        return torch.softmax(scores, dim=0) @ r, scores
+        (slide,), (scores,) = self.of_all([self], features)
+        return slide, scores
+
+    @staticmethod
+    def of_all(experts: Sequence[MPAMIL], features: Tensor) -> tuple[Tensor, Tensor]:
+        """Slide features [E, hidden] and scores [E, k*k] or [E, N] of E experts side by side."""
+        one, n, k = experts[0], len(features), side_of(len(features))
+        h = Embedding.of_all([expert.embed for expert in experts], features)  # [N, E, hidden]
+        h = torch.cat([h, h[: k * k - n]])                         # [k*k, E, hidden]; copies share the dropout mask
+        if one.position is not None:
+            positions = [expert.position for expert in experts if expert.position is not None]
+            (around,) = _each_convolved([h], [positions], k)
+            h = h + around + torch.stack([each.bias for each in positions if each.bias is not None])
+        normalised = h if one.norm is None else normalised_each([expert.norm for expert in experts if expert.norm is not None], h)
+        aggregated = of_each([expert.aggregate for expert in experts], normalised, k, dim=1)
+        r = h + aggregated if one.residual else aggregated         # [k*k, E, hidden]
+        r = (r[:n] if one.mask_duplicates else r).transpose(0, 1)  # [E, k*k, hidden], or [E, N, hidden]
+        scores = of_each([expert.attention for expert in experts], r)
+        return (scores.softmax(dim=1)[:, None] @ r)[:, 0], scores
 
 
 def side_of(n_patches: int) -> int:

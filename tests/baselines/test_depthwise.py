@@ -14,6 +14,11 @@ from milbench_baselines.layers.depthwise import along, depthwise
 MEMBERS, BAGS = 3, 4
 
 
+def alone(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
+    (out,) = depthwise([rows], [kernel], side)
+    return out
+
+
 def reference(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
     grid = rows.T.reshape(1, -1, side, side)
     return conv2d(grid, kernel, padding=kernel.shape[-1] // 2, groups=len(kernel))[0].flatten(1).T
@@ -42,7 +47,7 @@ def assert_same(ours: Tensor, theirs: Tensor, *inputs: Tensor) -> None:
 @pytest.mark.parametrize(("side", "size", "channels"), [(1, 3, 2), (3, 7, 5), (6, 7, 64), (5, 5, 1)])
 def test_small_grids_give_the_values_and_gradients_of_a_convolution(side: int, size: int, channels: int) -> None:
     rows, kernel = made(side, size, channels)
-    ours, theirs = depthwise(rows[0, 0], kernel[0], side), reference(rows[0, 0], kernel[0], side)
+    ours, theirs = alone(rows[0, 0], kernel[0], side), reference(rows[0, 0], kernel[0], side)
     assert_same(ours, theirs, rows, kernel)
 
 
@@ -58,7 +63,7 @@ def test_mapped_over_members_and_bags(members_first: bool) -> None:
             return vmap(lambda r, w: vmap(call, (0, None))(r, w))(rows, kernel)  # type: ignore[no-any-return]
         return vmap(lambda r: vmap(call)(r, kernel), 1, 1)(rows)  # type: ignore[no-any-return]
 
-    ours, theirs = mapped(depthwise), mapped(reference)
+    ours, theirs = mapped(alone), mapped(reference)
     assert_same(ours, theirs, rows, kernel)
 
 
@@ -68,13 +73,13 @@ def test_large_grids_are_convolved(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module, "reads", refuse)
     rows, kernel = made(12, 7, 64)
-    torch.testing.assert_close(depthwise(rows[0, 0], kernel[0], 12), reference(rows[0, 0], kernel[0], 12))
+    torch.testing.assert_close(alone(rows[0, 0], kernel[0], 12), reference(rows[0, 0], kernel[0], 12))
 
 
 def test_under_autocast_the_product_is_float32_and_has_gradients() -> None:
     rows, kernel = made(3, 3, 2, double=False)
     with torch.autocast("cpu", torch.bfloat16):
-        out = depthwise(rows[0, 0], kernel[0], 3)
+        out = alone(rows[0, 0], kernel[0], 3)
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, reference(rows[0, 0], kernel[0], 3), atol=0.05, rtol=0.02)
     for gradient in torch.autograd.grad(out.sum(), (rows, kernel)):
