@@ -45,15 +45,15 @@ class AttentionExpert(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [N]."""
-        (slide,), (scores,) = self.of_all([self], features)
-        return slide, scores
+        slide, scores = self.of_all([self], features)
+        return slide.squeeze(0), scores.squeeze(0)
 
     @staticmethod
     def of_all(experts: Sequence[AttentionExpert], features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide features [E, hidden] and scores [E, N] of E experts side by side."""
         h = Embedding.of_all([expert.embed for expert in experts], features).transpose(0, 1)  # [E, N, hidden]
         scores = of_each([expert.attention for expert in experts], h)                         # [E, N]
-        return (scores.softmax(dim=1)[:, None] @ h)[:, 0], scores
+        return (scores.softmax(dim=1)[:, None] @ h).squeeze(1), scores
 
 
 def official_names(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:

@@ -32,11 +32,11 @@ class GatedAttention(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Scores [N]."""
-        return self.of_all([self], h[None])[0]
+        return self.of_all([self], h[None]).squeeze(0)
 
     @staticmethod
     def of_all(attentions: Sequence[GatedAttention], h: Tensor) -> Tensor:
         """Scores [K, N] that K of them give, each to its own patches of `h` [K, N, D]."""
         a = each_of_its_own([each.tanh_branch for each in attentions], h).tanh()           # [K, N, width]
         b = each_of_its_own([each.sigmoid_branch for each in attentions], h).sigmoid()     # [K, N, width]
-        return each_of_its_own([each.score for each in attentions], attentions[0].dropout(a * b))[..., 0]
+        return each_of_its_own([each.score for each in attentions], attentions[0].dropout(a * b)).squeeze(-1)

@@ -46,7 +46,7 @@ class Aggregator(nn.Module):
 
     def forward(self, rows: Tensor, side: int) -> Tensor:
         """Aggregated rows [k*k, hidden] of a grid of `side` k."""
-        return self.of_all([self], rows[:, None], side)[:, 0]
+        return self.of_all([self], rows[:, None], side).squeeze(1)
 
     @staticmethod
     def of_all(aggregators: Sequence[Aggregator], rows: Tensor, side: int) -> Tensor:
@@ -126,8 +126,8 @@ class MPAMIL(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [k*k], or [N] where duplicates are masked."""
-        (slide,), (scores,) = self.of_all([self], features)
-        return slide, scores
+        slide, scores = self.of_all([self], features)
+        return slide.squeeze(0), scores.squeeze(0)
 
     @staticmethod
     def of_all(experts: Sequence[MPAMIL], features: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,7 +144,7 @@ class MPAMIL(nn.Module):
         r = h + aggregated if one.residual else aggregated         # [k*k, E, hidden]
         r = (r[:n] if one.mask_duplicates else r).transpose(0, 1)  # [E, k*k, hidden], or [E, N, hidden]
         scores = of_each([expert.attention for expert in experts], r)
-        return (scores.softmax(dim=1)[:, None] @ r)[:, 0], scores
+        return (scores.softmax(dim=1)[:, None] @ r).squeeze(1), scores
 
 
 def side_of(n_patches: int) -> int:

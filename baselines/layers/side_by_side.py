@@ -35,7 +35,7 @@ def each_of_one_bag(layers: Layers, x: Tensor) -> Tensor:
 def each_of_its_own(layers: Layers, x: Tensor) -> Tensor:
     """[K, N, O]: what every layer makes of its rows of `x` [K, N, I]."""
     if len(layers) == 1:
-        return cast(Tensor, layers[0](x[0]))[None]
+        return cast(Tensor, layers[0](x.squeeze(0))).unsqueeze(0)
     weight, bias = stacked(layers)
     return by_its_own(x, weight) + bias[:, None]
 
@@ -46,7 +46,7 @@ def of_each(modules: Sequence[Any], rows: Tensor, *arguments: Any, dim: int = 0)
     A single one is called as the module that it is: whoever watches modules, such as `recomputing`, then sees it.
     """
     if len(modules) == 1:
-        return modules[0](rows.select(dim, 0), *arguments).unsqueeze(dim)  # type: ignore[no-any-return]
+        return modules[0](rows.squeeze(dim), *arguments).unsqueeze(dim)  # type: ignore[no-any-return]
     return type(modules[0]).of_all(modules, rows, *arguments)  # type: ignore[no-any-return]
 
 

@@ -20,7 +20,7 @@ def logits_of(towers: nn.ModuleList, mixtures: Tensor) -> Tensor:
     first, second = [tower[0] for tower in towers], [tower[3] for tower in towers]  # type: ignore[index]
     h = each_of_its_own(first, mixtures[:, None]).relu()  # [T, 1, width]
     h = towers[0][2](h)  # type: ignore[index]            # [T, 1, width]; all towers drop out alike, each entry by itself
-    return each_of_its_own(second, h)[:, 0, 0]
+    return each_of_its_own(second, h).flatten()
 
 
 def official_names(n_tasks: int) -> dict[str, str]:

@@ -11,7 +11,7 @@ from torch.func import vmap
 
 from milbench_baselines.layers import experts as module
 from milbench_baselines.layers.attention_expert import AttentionExpert
-from milbench_baselines.layers.experts import ENTRIES_SIDE_BY_SIDE, of_experts
+from milbench_baselines.layers.experts import PATCHES_SIDE_BY_SIDE, of_experts
 from milbench_baselines.layers.mp_amil import MPAMIL
 from milbench_baselines.layers.side_by_side import by_its_own
 
@@ -42,7 +42,7 @@ def one_by_one(experts: nn.ModuleList, features: Tensor) -> tuple[Tensor, Tensor
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("n", [1, 5, 9, 100])
+@pytest.mark.parametrize("n", [1, 5, 9, 100])  # a full square, and others
 def test_side_by_side_gives_the_values_and_gradients_of_one_by_one(kind: str, n: int) -> None:
     experts = made(kind)
     features = torch.randn(n, D, dtype=torch.float64)
@@ -72,7 +72,7 @@ def test_only_small_bags_go_side_by_side(monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(*_: object) -> None:
         raise AssertionError("side by side")
 
-    limit = ENTRIES_SIDE_BY_SIDE // HIDDEN
+    limit = PATCHES_SIDE_BY_SIDE
     experts = made("amil")
     monkeypatch.setattr(AttentionExpert, "of_all", refuse)
     monkeypatch.setattr(AttentionExpert, "forward", lambda self, x: (x.new_zeros(HIDDEN), x.new_zeros(len(x))))
@@ -91,8 +91,8 @@ def test_every_expert_drops_out_by_itself_and_both_ways_at_the_same_rate(monkeyp
         1, D, dtype=torch.float64
     )  # one patch: its slide feature is its embedding, linear in the mask
     means = []
-    for limit in (ENTRIES_SIDE_BY_SIDE, 0):
-        monkeypatch.setattr(module, "ENTRIES_SIDE_BY_SIDE", limit)
+    for limit in (PATCHES_SIDE_BY_SIDE, 0):
+        monkeypatch.setattr(module, "PATCHES_SIDE_BY_SIDE", limit)
         torch.manual_seed(1)
         with torch.no_grad():
             drawn = torch.stack([of_experts(experts, features)[0] for _ in range(2000)])
