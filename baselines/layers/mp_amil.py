@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isqrt
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,15 +53,12 @@ class Aggregator(nn.Module):
     def of_all(aggregators: Sequence[Aggregator], rows: Tensor, side: int) -> Tensor:
         """The same of E aggregators, each of its own rows: [k*k, E, hidden]."""
         first, *others = rows.chunk(SEGMENTS, dim=2)                      # four of [k*k, E, hidden/4]
-        spatial, pointwise = zip(*([_each(aggregators, i, j) for j in (0, 1)] for i in range(len(KERNELS))), strict=True)
-        parts = _each_mixed(_each_convolved(others, spatial, side), pointwise)
+        branches: list[Any] = list(zip(*(each.branches for each in aggregators), strict=True))  # three of E
+        convolved = _each_convolved(others, [[each[0] for each in branch] for branch in branches], side)
+        parts = _each_mixed(convolved, [[each[1] for each in branch] for branch in branches])
         if aggregators[0].activate_identity:
             return hardswish(torch.cat([first, *parts], dim=2))
         return torch.cat([first, hardswish(torch.cat(parts, dim=2))], dim=2)
-
-
-def _each(aggregators: Sequence[Aggregator], branch: int, layer: int) -> list[nn.Conv2d]:
-    return [each.branches[branch][layer] for each in aggregators]  # type: ignore[index, misc]
 
 
 def _each_convolved(rows: Sequence[Tensor], layers: Sequence[Sequence[nn.Conv2d]], side: int) -> list[Tensor]:
