@@ -7,7 +7,8 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def load_models(plugins: Iterable[Path] = ()) -> Mapping[str, type[MILModel]]:
     """
     from milbench.models import REGISTERED
 
-    packages = entry_points(group=ENTRY_POINTS)
+    packages = _installed()
     for entry in sorted(packages, key=lambda entry: (not _is_ours(entry), entry.name)):
         _import_package(entry)
     for path in plugins:
@@ -64,6 +65,12 @@ def load_models(plugins: Iterable[Path] = ()) -> Mapping[str, type[MILModel]]:
     ours = {entry.module.partition(".")[0] for entry in packages if _is_ours(entry)}
     leading = [name for name, model in REGISTERED.items() if model.__module__.partition(".")[0] in ours]
     return {name: REGISTERED[name] for name in (*leading, *sorted(REGISTERED.keys() - set(leading)))}
+
+
+@cache
+def _installed() -> EntryPoints:
+    """Model packages; looked up once, since that takes as long as writing a trial and every model that is made asks."""
+    return entry_points(group=ENTRY_POINTS)
 
 
 def _is_ours(entry: EntryPoint) -> bool:

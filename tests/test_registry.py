@@ -69,7 +69,7 @@ def test_a_broken_plug_in_is_named_with_its_reason(tmp_path: Path) -> None:
 
 def test_a_broken_package_is_named_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = EntryPoint("theirs", "a_package_that_is_not_there", "milbench.models")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [broken])
+    monkeypatch.setattr(registry, "_installed", lambda: [broken])
     with pytest.raises(UsageError, match="package 'a_package_that_is_not_there' cannot be imported: ModuleNotFound"):
         load_models()
 
