@@ -26,7 +26,7 @@ def depthwise(rows: Sequence[Tensor], kernels: Sequence[Tensor], side: int) -> l
     """Grids convolved, zeros around: each of rows [k k, C], row-major, by its kernels [C, 1, s, s], s odd; the same shapes."""
     if all(_as_matrices(len(kernel) * kernel.shape[-1] ** 2, side**2) for kernel in kernels):
         written = [kernel.flatten(1) @ reads(side, kernel.shape[-1], kernel.dtype, kernel.device) for kernel in kernels]
-        matrices, cells = _joined(written, 0).to(rows[0].dtype), side**2                        # [C, k k k k]
+        matrices, cells = _joined(written, 0).to(kernels[0].dtype), side**2                      # [C, k k k k]
         out = by_its_own(_joined(rows, 1).mT[:, None], matrices.reshape(-1, cells, cells))      # [C, 1, k k]
         return list(torch.split(out.squeeze(1).mT, [len(kernel) for kernel in kernels], dim=1))
     return [_convolved(*each, side) for each in zip(rows, kernels, strict=True)]

@@ -63,7 +63,7 @@ def by_its_own(rows: Tensor, matrices: Tensor) -> Tensor:
     """[K, N, P]: out[k, n] = matrices[k] rows[k, n], of rows [K, N, Q] and matrices [K, P, Q].
 
     For small bags that are mapped over: vmap's own rule for such products would copy the matrices for every bag, while here
-    the rows of all bags go through one product a matrix. In the operands' dtype, whatever autocast would have it be.
+    the rows of all bags go through one product a matrix. In the matrices' dtype, whatever autocast would have it be.
     """
     return _ByItsOwn.apply(rows.to(matrices.dtype), matrices)  # type: ignore[no-any-return, no-untyped-call]
 
