@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import milbench
+from milbench import flags
 from milbench.errors import MilbenchError, UsageError
 
 if TYPE_CHECKING:
-    from milbench.config import RunConfig
     from milbench.reproduce import Request
     from milbench.store import Run
 
@@ -38,13 +38,8 @@ COMMANDS = {
     "data": "inspect, check, pack, fetch, label, simulate and split cohorts",
 }
 
-ENGINE_FLAGS = (
-    "kind", "workers", "threads", "device", "gpus", "per_gpu", "address", "shard", "trial_timeout", "max_failures", "stack",
-    "memory",
-)  # fmt: skip
-
 EXAMPLES = """examples:
-  milbench run                                         nine models on the embedded digits, about 2.5 minutes
+  milbench run                                         nine models on the embedded digits, about 2 minutes
   milbench run --models amil m4 --cohort my-cohort/    your own features and labels
   milbench run --datasets 'tcga-*' --data-root /data   the five cohorts of the M4 study
   milbench plan --datasets 'tcga-*' --data-root /data  what that would run
@@ -87,166 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.set_defaults(function=globals().get(f"_{name}"))
-        globals()[f"_add_{name}_flags"](command)
+        getattr(flags, f"add_{name}_flags")(command)
     return parser
-
-
-# ---- flags ---------------------------------------------------------------------------------------
-
-
-def _add_run_flags(parser: argparse.ArgumentParser) -> None:
-    _add_plan_flags(parser)
-    running = parser.add_argument_group("running")
-    running.add_argument(
-        "--run", metavar="FOLDER", help="run folder (default: runs/ and a name made from what is compared)"
-    )
-    _add_engine_flags(parser)
-    running.add_argument("--no-weights", action="store_true", help="do not keep the best weights")
-    running.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
-    running.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: runs/mlflow.db)")
-    running.add_argument(
-        "--resume", action="store_true", help="go on where the run stopped (always so; finished trials are kept)"
-    )
-
-
-def _add_engine_flags(parser: argparse.ArgumentParser) -> None:
-    engine = parser.add_argument_group("where it runs (docs/scaling.md)")
-    engine.add_argument("--engine", metavar="NAME", dest="kind", help="loky = processes here (default), dask, slurm")
-    engine.add_argument("--workers", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
-    engine.add_argument(
-        "--threads", type=int, help="threads in each process (default 1; changes the last digits on a CPU)"
-    )
-    engine.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default auto)")
-    engine.add_argument("--gpus", metavar="WHICH", help="all, how many (2) or which (0,1): one worker a GPU")
-    engine.add_argument("--per-gpu", type=int, metavar="N", help="workers on each of --gpus (default 1)")
-    engine.add_argument("--address", metavar="URL", help="dask scheduler (default: a cluster of processes here)")
-    engine.add_argument("--shard", metavar="I/N", help="only this part of the plan, such as 2/4; see `milbench merge`")
-    engine.add_argument(
-        "--stack",
-        help="trials that differ in their task only are trained as one: on, off, auto = where it pays (default)",
-    )
-    engine.add_argument(
-        "--memory",
-        metavar="SIZE",
-        help="what all workers here may use together, such as 16GB (default: a share of what is free)",
-    )
-    engine.add_argument(
-        "--trial-timeout", type=float, metavar="SECONDS", help="stop a trial that takes longer and record it as failed"
-    )
-    engine.add_argument(
-        "--max-failures", type=int, metavar="N", help="give a model up when its first N trials on a dataset fail"
-    )
-
-
-def _add_plan_flags(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what to compare")
-    what.add_argument("--models", nargs="+", metavar="NAME", help="names, patterns or `all` (default all)")
-    what.add_argument(
-        "--datasets", nargs="+", metavar="NAME", help="names or patterns such as 'tcga-*' (default digits)"
-    )
-    what.add_argument(
-        "--cohort", nargs="+", metavar="PATH", dest="cohorts", help="your own cohorts: folders or YAML files"
-    )
-    what.add_argument("--data-root", metavar="FOLDER", help="where the datasets' data lie (default: $MILBENCH_DATA)")
-    what.add_argument("--protocol", help="m4 = one recipe for all models (default), official = each model's own")
-    what.add_argument("--splits", metavar="NAME|PATH", help="kfold, m4, site or a path (default: the cohort's)")
-    what.add_argument(
-        "--tasks", nargs="+", metavar="NAME", help="names or patterns of tasks (default: all that each cohort has)"
-    )
-    what.add_argument("--folds", nargs="+", metavar="N", help="folds such as 0 1 or 0-4 (default: the cohort's)")
-    what.add_argument("--seeds", nargs="+", metavar="N", help="one trial a seed (default 42)")
-    what.add_argument(
-        "--precision",
-        help="float32 (default), tf32 (NVIDIA GPUs) or bf16: of matrix products; softmax, loss stay float32",
-    )
-    what.add_argument("--plugin", nargs="+", metavar="FILE", dest="plugins", help="Python files that register models")
-    what.add_argument(
-        "--allow-missing", action="store_true", help="skip slides without features or label, and count them"
-    )
-    what.add_argument("--config", type=Path, metavar="FILE", help="YAML with the same settings; flags win over it")
-    what.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="assignments",
-                      help="any setting, such as trainer.epochs=2 or model.m4.experts=3")  # fmt: skip
-
-
-def _add_reproduce_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "parts", nargs="+", metavar="PART", help="m4 (all), table1, table2, table3, fig3, fig4a, fig4b, fig5"
-    )
-    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="names or patterns (default: the five tcga-*)")
-    parser.add_argument("--data-root", metavar="FOLDER", help="where the datasets' data lie (default: $MILBENCH_DATA)")
-    parser.add_argument("--epochs", type=int, metavar="N", help="epochs of every training (default: the recipe's)")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what each part needs and what is done; train nothing"
-    )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to write (default: reports/m4)")
-    parser.add_argument("--workers", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
-    parser.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
-    parser.add_argument(
-        "--allow-missing", action="store_true", help="skip slides without features or label, and count them"
-    )
-
-
-def _add_status_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run folder (default: the newest in runs/)")
-    parser.add_argument(
-        "--watch", action="store_true", help="look again every few seconds, until Ctrl-C or all is done"
-    )
-
-
-def _add_merge_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder for the whole; may hold a part of it already")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders of the same study")
-    parser.add_argument("--allow-missing-shards", action="store_true", help="merge what there is")
-
-
-def _add_report_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders (default: the newest in runs/)")
-    parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="where to write (default: reports/<name of the run>)"
-    )
-    parser.add_argument(
-        "--reference", metavar="MODEL", help="the model that the others are compared with (default amil)"
-    )
-    parser.add_argument("--draws", type=int, metavar="N", help="bootstrap draws of an interval (default 10000)")
-    parser.add_argument(
-        "--complete-cases", action="store_true", help="leave tasks that not all models finished out of means"
-    )
-    parser.add_argument("--no-tracking", action="store_true", help="do not put the report's files into MLflow")
-
-
-def _add_heatmap_flags(parser: argparse.ArgumentParser) -> None:
-    from milbench.heatmap_cli import add_flags
-
-    add_flags(parser)
-
-
-def _add_ui_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--uri", help="MLflow database or server (default: sqlite database in runs/)")
-    parser.add_argument("--port", type=int, default=5000, help="port on the loopback address (default 5000)")
-
-
-def _add_track_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
-    parser.add_argument("--uri", help="MLflow server or database (default: sqlite database in runs/)")
-    parser.add_argument(
-        "--report", type=Path, metavar="FOLDER", help="a report of the runs: its files become artifacts"
-    )
-
-
-def _add_models_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--plugin", nargs="+", default=[], metavar="FILE", dest="plugins", help="Python files that register models"
-    )
-
-
-def _add_datasets_flags(parser: argparse.ArgumentParser) -> None:
-    """`datasets` takes no flags."""
-
-
-def _add_data_flags(parser: argparse.ArgumentParser) -> None:
-    from milbench.data_cli import add_commands
-
-    add_commands(parser)
 
 
 # ---- commands ------------------------------------------------------------------------------------
@@ -256,11 +93,12 @@ def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from milbench import show
-    from milbench.benchmark import prepare, run_benchmark
+    from milbench.benchmark import run_benchmark
+    from milbench.preparation import prepare
     from milbench.progress import Progress
 
     console = Console(highlight=False)
-    benchmark = prepare(_config(options))
+    benchmark = prepare(flags.config_of(options))
     show.benchmark_header(console, benchmark)
     outcome = run_benchmark(benchmark, Progress(console))
     show.outcome(console, outcome)
@@ -275,9 +113,9 @@ def _plan(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from milbench import show
-    from milbench.benchmark import prepare
+    from milbench.preparation import prepare
 
-    show.plan(Console(highlight=False), prepare(_config(options)))
+    show.plan(Console(highlight=False), prepare(flags.config_of(options)))
     return EXIT_OK
 
 
@@ -380,7 +218,8 @@ def _report(options: argparse.Namespace) -> int:
 def _track_report(runs: Sequence[Run], out: Path) -> None:
     """Put the report's files where the runs are tracked; a server that is away is a warning, for the files are there."""
     from milbench.errors import TrackingError
-    from milbench.tracking import publish_report, tracked_at, without_password
+    from milbench.tracking import publish_report, tracked_at
+    from milbench.tracking_client import without_password
 
     for run in runs:
         uri = tracked_at(run)
@@ -401,7 +240,7 @@ def _heatmap(options: argparse.Namespace) -> int:
 def _ui(options: argparse.Namespace) -> int:
     import subprocess
 
-    from milbench.tracking import default_uri
+    from milbench.tracking_client import default_uri
     from milbench.tracking_ui import ui_command, ui_links
 
     uri = options.uri or default_uri(Path("runs"))
@@ -411,7 +250,8 @@ def _ui(options: argparse.Namespace) -> int:
 
 
 def _track(options: argparse.Namespace) -> int:
-    from milbench.tracking import default_uri, publish, publish_report, without_password
+    from milbench.tracking import publish, publish_report
+    from milbench.tracking_client import default_uri, without_password
 
     if options.report and not options.report.is_dir():
         raise UsageError(f"{options.report} is no folder. Write a report first: milbench report RUN --out FOLDER.")
@@ -442,46 +282,6 @@ def _datasets(options: argparse.Namespace) -> int:
 
     show.datasets(Console(highlight=False), all_datasets().values())
     return EXIT_OK
-
-
-def _config(options: argparse.Namespace) -> RunConfig:
-    from milbench.config import make_config
-
-    flags: dict[str, Any] = {
-        key: value
-        for key in (
-            "models",
-            "datasets",
-            "cohorts",
-            "data_root",
-            "protocol",
-            "splits",
-            "plugins",
-            "run",
-            "tasks",
-            "precision",
-        )
-        if (value := getattr(options, key, None)) is not None
-    }
-    flags |= {key: _numbers(key, words) for key in ("folds", "seeds") if (words := getattr(options, key)) is not None}
-    flags |= {"allow_missing": True} if options.allow_missing else {}
-    flags |= {"keep_weights": False} if getattr(options, "no_weights", False) else {}
-    flags["engine"] = {key: value for key in ENGINE_FLAGS if (value := getattr(options, key, None)) is not None}
-    flags["tracking"] = {"enabled": False} if getattr(options, "no_tracking", False) else {}
-    if getattr(options, "tracking_uri", None):
-        flags["tracking"]["uri"] = options.tracking_uri
-    return make_config(options.config, options.assignments, flags)
-
-
-def _numbers(key: str, words: Sequence[str]) -> list[int]:
-    """Numbers from words such as "0", "0,2" or "0-4"."""
-    numbers: list[int] = []
-    for word in ",".join(words).split(","):
-        first, dash, last = word.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise UsageError(f"--{key} takes numbers or ranges such as 0 2 or 0-4; got '{word}'.")
-        numbers += range(int(first), int(last or first) + 1)
-    return numbers
 
 
 def _open(path: Path) -> Run:

@@ -19,9 +19,9 @@ from typing import Protocol
 
 from milbench.engines.alarm import hang_trace
 from milbench.errors import MilbenchError
+from milbench.job import Job, Pass, Status, groups_of
 from milbench.record import failure_record
 from milbench.store import Run
-from milbench.worker import Job, Pass, Status, groups_of
 
 MAX_KILLS = 2
 """Kills of its worker after which a pass is divided, and a job that was alone in it counts as failed."""

@@ -9,11 +9,12 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from milbench.benchmark import Benchmark, Entry, is_stacked, pool_settings
 from milbench.errors import MilbenchError
 from milbench.learner import Learner, Side
 from milbench.machine import resolve_device
+from milbench.passes import is_stacked, pool_settings
 from milbench.plan import Trial, together
+from milbench.preparation import Benchmark, Entry
 from milbench.scaling import FeatureScaler
 from milbench.trainer import Seat, train
 from milbench.worker import build

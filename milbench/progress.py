@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from milbench.worker import Status
+from milbench.job import Status
 
 LINE_EVERY_SECONDS = 15.0
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from milbench.benchmark import RUNS, Benchmark, Outcome, prepare, run_benchmark
+from milbench.benchmark import Outcome, run_benchmark
 from milbench.config import make_config
 from milbench.datasets import all_datasets
 from milbench.plan import Trial
+from milbench.preparation import RUNS, Benchmark, prepare
 from milbench.progress import Progress
 from milbench.registry import select
 from milbench.report.study import StudyRuns

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from milbench.benchmark import Benchmark, Outcome
+    from milbench.benchmark import Outcome
     from milbench.datasets import Dataset
     from milbench.merge import Merged
     from milbench.models import MILModel
+    from milbench.preparation import Benchmark
     from milbench.status import RunStatus
     from milbench.store import Run
 

@@ -7,15 +7,11 @@ Runs form a tree: one parent for every dataset × model with summary metrics, on
 from __future__ import annotations
 
 import json
-import logging
-import math
 import os
 import queue
-import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -23,28 +19,28 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from milbench.errors import MilbenchError, TrackingError
-from milbench.metrics import auroc, mean_of_defined
 from milbench.store import Run, StoredTrial
+from milbench.tracking_client import all_runs, client_of, default_uri, experiment_of, without_password
+from milbench.tracking_values import (
+    as_text,
+    as_they_ran,
+    facts_of,
+    metrics_of,
+    milliseconds,
+    parameters_of,
+    started,
+    summary_of,
+    task_of,
+)  # fmt: skip
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-DATABASE = "mlflow.db"
-ARTIFACTS = "mlartifacts"
 METRICS_A_CALL = 1000
 """MLflow's limit for one `log_batch`."""
 
 CLOSE_SECONDS = 120.0
 """How long the end of a run waits for tracking to catch up."""
-
-HTTP_SETTINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
-}
 
 TRIAL_KEY, KIND = "milbench.trial_key", "milbench.kind"
 
@@ -62,11 +58,6 @@ SAVED_VIEW = {
     "selectedColumns": ["metrics.`test/auroc`", "params.`dataset`", "params.`model`"],
 }
 """What the UI reads from an experiment's tag for a link with `viewStateShareKey`; its own addresses carry no columns."""
-
-
-def default_uri(runs: Path) -> str:
-    """The SQLite store beside the run folders; absolute, since MLflow resolves it from wherever it is read."""
-    return f"sqlite:///{(runs.absolute() / DATABASE).as_posix()}"
 
 
 def tracked_at(run: Run) -> str:
@@ -101,7 +92,7 @@ class Tracker:
 
     def log_stored(self, trials: Iterable[StoredTrial]) -> None:
         """Publish trials that earlier commands left; those already there are left alone."""
-        for trial in _as_they_ran(trials):
+        for trial in as_they_ran(trials):
             self.log_trial(trial)
 
     def _work(self) -> None:
@@ -140,7 +131,7 @@ def publish(run: Run, uri: str) -> int:
     """
     try:
         publisher = _Publisher(uri, run)
-        trials = _as_they_ran(run.trials())
+        trials = as_they_ran(run.trials())
         for trial in trials:
             publisher.publish(trial)
         publisher.summarise()
@@ -200,11 +191,6 @@ def _unreachable(uri: str, run: Run, error: Exception) -> str:
     )
 
 
-def without_password(uri: str) -> str:
-    """`uri` with its password, if it holds one, as ***: messages end up in logs and issues."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", uri)
-
-
 class _Publisher:
     """Writes one run's trials; looks up what is there already, so that nothing is doubled."""
 
@@ -212,7 +198,7 @@ class _Publisher:
         self.run = run
         self.client = client_of(uri)
         with _one_at_a_time(run):
-            self.experiment = _experiment(self.client, uri, run.name)
+            self.experiment = experiment_of(self.client, uri, run.name)
             self.client.set_experiment_tag(
                 self.experiment, f"mlflow.sharedViewState.{BEST_FIRST}", json.dumps(SAVED_VIEW)
             )
@@ -244,11 +230,11 @@ class _Publisher:
     def _write(self, trial: StoredTrial) -> None:
         info = trial.info
         parent = self._parent(info)
-        name = f"{info['model']} {_task(info)} fold{info['fold']} seed{info['seed']}"
-        tags = {**_facts(info), TRIAL_KEY: info["key"], KIND: "trial", "mlflow.parentRunId": parent}
-        child = self.client.create_run(self.experiment, start_time=_started(info), tags=_text(tags), run_name=name)
-        self._log(child.info.run_id, _metrics(trial), _parameters(info))
-        self.client.set_terminated(child.info.run_id, "FINISHED", _milliseconds(info["finished_at"]))
+        name = f"{info['model']} {task_of(info)} fold{info['fold']} seed{info['seed']}"
+        tags = {**facts_of(info), TRIAL_KEY: info["key"], KIND: "trial", "mlflow.parentRunId": parent}
+        child = self.client.create_run(self.experiment, start_time=started(info), tags=as_text(tags), run_name=name)
+        self._log(child.info.run_id, metrics_of(trial), parameters_of(info))
+        self.client.set_terminated(child.info.run_id, "FINISHED", milliseconds(info["finished_at"]))
 
     def _find(self, tags: Mapping[str, str]) -> list[Any]:
         text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
@@ -265,8 +251,8 @@ class _Publisher:
             with _one_at_a_time(self.run):  # its trials may all be another process's
                 parent = self._parent(trials[0].info)
             controls = set(self.run.datasets[dataset].get("control_tasks", []))
-            finished = max(_milliseconds(trial.info["finished_at"]) for trial in trials)
-            values = _summary(trials, controls)
+            finished = max(milliseconds(trial.info["finished_at"]) for trial in trials)
+            values = summary_of(trials, controls)
             self._log(parent, [Metric(name, value, finished, 0) for name, value in values.items()], {})
             self.client.set_terminated(parent, "FINISHED", finished)
 
@@ -279,10 +265,10 @@ class _Publisher:
         return self.parents[pair]
 
     def _new_parent(self, info: Mapping[str, Any]) -> str:
-        tags = _text({key: info[key] for key in ("dataset", "model", "protocol")})
+        tags = as_text({key: info[key] for key in ("dataset", "model", "protocol")})
         parent = self.client.create_run(
             self.experiment,
-            start_time=_started(info),
+            start_time=started(info),
             tags={**tags, KIND: "parent"},
             run_name=f"{info['dataset']} {info['model_title']}",
         )
@@ -292,7 +278,7 @@ class _Publisher:
     def _log(self, run_id: str, metrics: Sequence[Metric], parameters: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        given = [Param(key, value[:500]) for key, value in _text(parameters).items()]
+        given = [Param(key, value[:500]) for key, value in as_text(parameters).items()]
         for start in range(0, max(len(metrics), 1), METRICS_A_CALL):
             self.client.log_batch(
                 run_id, metrics=metrics[start : start + METRICS_A_CALL], params=given if start == 0 else []
@@ -306,138 +292,3 @@ def _one_at_a_time(run: Run) -> AbstractContextManager[Any]:
     """
     folder = run.path / "locks"
     return FileLock(folder / "mlflow.lock") if os.access(folder, os.W_OK) else nullcontext()
-
-
-def client_of(uri: str) -> MlflowClient:
-    """A client of `uri`; a SQLite database is created first, by one process at a time."""
-    for name, value in HTTP_SETTINGS.items():
-        os.environ.setdefault(name, value)
-    from mlflow import MlflowClient
-
-    for name in (
-        "mlflow",
-        "alembic",
-    ):  # after the import, which sets them up: their chatter would tear the progress bar
-        logging.getLogger(name).setLevel(logging.ERROR)
-    if not uri.startswith("sqlite:///"):
-        return MlflowClient(tracking_uri=uri)
-    path = Path(uri.removeprefix("sqlite:///"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)  # makes the tables
-    return client
-
-
-def _experiment(client: MlflowClient, uri: str, run_name: str) -> str:
-    """Id of the run's experiment; one that was deleted comes back, since MLflow keeps its name taken."""
-    name = f"milbench {run_name}".replace("/", "-")
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        if found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
-    place = None
-    if uri.startswith("sqlite:///"):
-        place = (Path(uri.removeprefix("sqlite:///")).parent / ARTIFACTS).as_uri()
-    return str(client.create_experiment(name, artifact_location=place))
-
-
-def all_runs(client: MlflowClient, experiment: str) -> Iterator[Any]:
-    """Every run of an experiment, page by page."""
-    token = None
-    while True:
-        page = client.search_runs([experiment], max_results=1000, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _metrics(trial: StoredTrial) -> list[Metric]:
-    """Epoch metrics, and the test AUROC of every task; the prefix before the slash makes the chart's section."""
-    from mlflow.entities import Metric
-
-    now = _milliseconds(trial.info["finished_at"])
-    history = trial.history()
-    rows = [
-        Metric(f"{name.split('_')[0]}/{name.split('_')[1]}", value, now, int(epoch))
-        for name in ("train_loss", "val_loss", "val_auroc")
-        for epoch, value in zip(history["epoch"], history[name], strict=True)
-    ]
-    scores = _test_scores(trial)
-    if len(scores) > 1:
-        rows += [Metric(f"test/auroc {task}", value, now, 0) for task, value in scores.items()]
-    rows.append(Metric("test/auroc", mean_of_defined(_values(scores)), now, 0))
-    rows += [
-        Metric(f"cost/{name}", float(trial.info[name]), now, 0)
-        for name in ("wall_seconds", "peak_bytes", "n_parameters")
-    ]
-    return [row for row in rows if math.isfinite(row.value)]
-
-
-def _test_scores(trial: StoredTrial) -> dict[str, float]:
-    table = trial.predictions()
-    return {
-        str(task): auroc(rows["target"].to_numpy(dtype=float), rows["probability"].to_numpy(dtype=float))
-        for task, rows in table[table["role"] == "test"].groupby("task", sort=False)
-    }
-
-
-def _summary(trials: Sequence[StoredTrial], controls: set[str]) -> dict[str, float]:
-    """Mean test AUROC by task, and over the tasks that are no controls; cost of all trials together."""
-    by_task: dict[str, list[float]] = {}
-    for trial in trials:
-        for task, value in _test_scores(trial).items():
-            by_task.setdefault(task, []).append(value)
-    means = {task: mean_of_defined(_values(dict(enumerate(scores)))) for task, scores in by_task.items()}
-    signal = {task: mean for task, mean in means.items() if task not in controls}
-    values = {"test/auroc": mean_of_defined(_values(signal))}  # first: the compare view plots the first metric
-    values |= {f"test/auroc {task}": value for task, value in means.items()}
-    values["cost/train_seconds"] = sum(trial.info["train_seconds"] for trial in trials)
-    values["cost/n_parameters"] = float(trials[0].info["n_parameters"])
-    return {name: value for name, value in values.items() if math.isfinite(value)}
-
-
-def _values(scores: Mapping[Any, float]) -> Any:
-    import numpy as np
-
-    return np.array(list(scores.values()), dtype=float)
-
-
-def _facts(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What one filters and groups by, as tags and as parameters: the compare view plots parameters only."""
-    return {
-        "model": info["model"],
-        "dataset": info["dataset"],
-        "task": _task(info),
-        "fold": info["fold"],
-        "seed": info["seed"],
-    }
-
-
-def _task(info: Mapping[str, Any]) -> str:
-    return "all" if len(info["tasks"]) > 1 else str(info["tasks"][0])
-
-
-def _parameters(info: Mapping[str, Any]) -> dict[str, Any]:
-    recipe = {f"trainer.{key}": value for key, value in info["recipe"].items() if key not in ("name", "model")}
-    model = {f"model.{key}": value for key, value in info["hyperparameters"].items()}
-    return {**_facts(info), "protocol": info["protocol"], "split": info["split_sha256"][:8], **model, **recipe}
-
-
-def _text(values: Mapping[str, Any]) -> dict[str, str]:
-    return {key: str(value) for key, value in values.items()}
-
-
-def _as_they_ran(trials: Iterable[StoredTrial]) -> list[StoredTrial]:
-    """The trials in order of their start: a parent starts with the first that is published."""
-    return sorted(trials, key=lambda trial: _started(trial.info))
-
-
-def _started(info: Mapping[str, Any]) -> int:
-    return _milliseconds(info["finished_at"]) - round(float(info["wall_seconds"]) * 1000)
-
-
-def _milliseconds(text: str) -> int:
-    return int(datetime.fromisoformat(text).timestamp() * 1000)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from milbench.errors import TrackingError
-from milbench.tracking import BEST_FIRST, KIND, all_runs, client_of
+from milbench.tracking import BEST_FIRST, KIND
+from milbench.tracking_client import all_runs, client_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -23,10 +23,10 @@ from milbench.engines.shards import Shard, dealt, parse_shard
 from milbench.engines.slurm import SlurmPool
 from milbench.engines.slurm_settings import minutes
 from milbench.errors import MilbenchError, UsageError
+from milbench.job import Job, Pass, Status
 from milbench.plan import Trial
 from milbench.source import CohortSource
 from milbench.store import Run
-from milbench.worker import Job, Pass, Status
 
 
 class Halt:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from milbench import estimate
-from milbench.benchmark import prepare
 from milbench.config import RunConfig
 from milbench.estimate import estimated_seconds
+from milbench.preparation import prepare
 
 
 def config(cohort: Path, stack: str) -> RunConfig:

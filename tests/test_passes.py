@@ -14,12 +14,12 @@ from scipy.stats import ttest_1samp
 from test_plan import TRIAL
 from test_scale_out import results
 
-from milbench import benchmark
+from milbench import passes as module
 from milbench.engines.settings import PoolSettings
+from milbench.job import Job
 from milbench.metrics import auroc
 from milbench.source import CohortSource
 from milbench.store import Run
-from milbench.worker import Job
 
 WORDS = ("run", "--models", "amil", "tiny", "tiny_multi", "--folds", "0", "1", "--workers", "1", *FAST)
 
@@ -39,15 +39,15 @@ def test_trials_that_share_their_reading_end_with_the_same_bytes(
     words = (*WORDS, "--cohort", str(cohort_folder))
     assert milbench_here(*words, "--run", "each").returncode == 0
     passes: list[int] = []
-    shared = benchmark._shared_reading
+    shared = module._shared_reading
 
     def counted(*arguments: object) -> list:
         made = shared(*arguments)  # type: ignore[arg-type]
         passes.append(len(made))
         return made
 
-    monkeypatch.setattr(benchmark, "_is_resident", lambda *_: False)
-    monkeypatch.setattr(benchmark, "_shared_reading", counted)
+    monkeypatch.setattr(module, "_is_resident", lambda *_: False)
+    monkeypatch.setattr(module, "_shared_reading", counted)
     assert milbench_here(*words, "--run", "shared").returncode == 0
     assert passes == [1], "one worker reads once for all models and folds"
     assert results(tmp_path / "each") == results(tmp_path / "shared")
@@ -60,7 +60,7 @@ def test_on_gpus_a_model_is_divided_until_no_worker_is_left_without_a_pass(
     run = Run(tmp_path / "run")
     groups = [(Job(run.path, replace(TRIAL, fold=fold), CohortSource()),) for fold in range(4)]
     settings = PoolSettings(run=run.path, device="cuda", workers=workers)
-    passes = benchmark._shared_reading(groups, None, settings)  # type: ignore[arg-type]  # a GPU asks no cohort
+    passes = module._shared_reading(groups, None, settings)  # type: ignore[arg-type]  # a GPU asks no cohort
     assert len(passes) == made
     assert sorted(job.trial.fold for pass_ in passes for job in pass_) == [0, 1, 2, 3]
 

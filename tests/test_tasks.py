@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from conftest import PLUGIN, Milbench, make_folder_cohort
 
-from milbench.benchmark import Benchmark, prepare
 from milbench.config import make_config
 from milbench.errors import UsageError
+from milbench.preparation import Benchmark, prepare
 from milbench.store import open_run
 
 

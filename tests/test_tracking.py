@@ -24,13 +24,12 @@ from milbench.tracking import (
     TRIAL_KEY,
     Tracker,
     _Publisher,
-    default_uri,
     publish,
     publish_report,
     report_files,
     tracked_at,
-    without_password,
 )
+from milbench.tracking_client import client_of, default_uri, without_password
 from milbench.tracking_ui import ui_command, ui_links
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, on import and on use
@@ -39,8 +38,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, on import and
 @pytest.fixture(scope="module")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with tables and nothing in them: making one takes seconds, copying it none."""
-    from milbench.tracking import client_of
-
     folder = tmp_path_factory.mktemp("database")
     client_of(default_uri(folder))
     return folder / "mlflow.db"
@@ -200,7 +197,7 @@ def test_a_tracker_that_is_switched_off_does_nothing(run: Run) -> None:
 @pytest.mark.slow
 def test_two_processes_may_create_the_database_at_once(tmp_path: Path) -> None:
     run = make_run(tmp_path / "toy", models=("m4",), folds=(0,))
-    code = f"from milbench.tracking import client_of; client_of({default_uri(tmp_path)!r})"
+    code = f"from milbench.tracking_client import client_of; client_of({default_uri(tmp_path)!r})"
     processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(3)]
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], errors

@@ -21,7 +21,7 @@ from milbench.claims import read_claim
 from milbench.store import CLAIMS
 
 if TYPE_CHECKING:
-    from milbench.worker import Pass
+    from milbench.job import Pass
 
 RANG = "Timeout"
 """First word of what `faulthandler` writes when the time is over."""

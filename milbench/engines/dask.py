@@ -21,7 +21,7 @@ from milbench.errors import MilbenchError, UsageError
 
 if TYPE_CHECKING:
     from milbench.engine import Ended
-    from milbench.worker import Pass, Status
+    from milbench.job import Pass, Status
 
 TICK_SECONDS = 0.5
 CONNECT_SECONDS = 30

@@ -22,7 +22,7 @@ from milbench.engines.task import compute
 if TYPE_CHECKING:
     from milbench.engine import Ended
     from milbench.engines.settings import PoolSettings
-    from milbench.worker import Pass
+    from milbench.job import Pass
 
 TICK_SECONDS = 0.5
 IDLE_SECONDS = 300

@@ -21,9 +21,9 @@ from milbench.engines.loky import LokyPool
 from milbench.engines.settings import PoolSettings
 from milbench.engines.slurm_settings import make_executor
 from milbench.errors import MilbenchError
+from milbench.job import Job, Pass, Status
 from milbench.machine import resolve_device
 from milbench.store import CLAIMS, Run
-from milbench.worker import Job, Pass, Status
 
 if TYPE_CHECKING:
     from milbench.engine import Ended, Interrupts
