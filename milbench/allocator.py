@@ -18,8 +18,8 @@ MAPPED_IN_MEMORY = 32 * MEBIBYTE
 """The most that glibc allows on 64-bit systems: blocks from here on are mapped, each by itself, and unmapped when freed."""
 
 MAPPED_FROM_DISK = 8 * MEBIBYTE
-"""The same where bags come and go. Training DSMIL on 2,000 x 2,048 under `--memory 2GB` then peaks a quarter lower
-(`benchmarks/beyond_memory.py`); mapped anew for every bag, pages cost about a tenth of its step."""
+"""The same where bags come and go: in a heap they leave holes between what outlives them, and the process grows beyond its share
+(`benchmarks/beyond_memory.py` shows how far). Pages that are mapped anew for every bag cost time, so it is not the usual."""
 
 KEPT = 512 * MEBIBYTE
 KEPT_FROM_DISK = 64 * MEBIBYTE

@@ -30,7 +30,7 @@ BAGS_AT_ONCE = 64
 
 NUMBERS_AT_ONCE = 2**20
 """Numbers, patches times width, of bags that are looked at together, unless one bag alone has more. Beyond, laying them side
-by side costs more than it saves: with bags of 2,000 x 2,048 in eights a look takes 1.4 (AMIL) to 1.5 (DSMIL) times as long."""
+by side costs more than it saves (`benchmarks/together.py`)."""
 
 PATCHES_OF_A_GROUP = 2000
 """Patches that go through a model together in a training step. So few never exceed a step's memory: bags that are divided for

@@ -58,24 +58,28 @@ class Progress:
         self.bar.update(self.task, completed=self.done, description=self._tail())
         if not self.console.is_terminal and monotonic() - self.last_line > LINE_EVERY_SECONDS:
             self.last_line = monotonic()
-            self.console.print(f"{self.done}/{self.total} trials, {self._tail()}")
+            self.console.print(", ".join(filter(None, (f"{self.done}/{self.total} trials", self._tail()))))
 
     def note(self, text: str) -> None:
         """Print a line above the bar."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def seconds_left(self) -> float | None:
-        """Estimate; None before anything has finished."""
-        every = [s for durations in self.seconds.values() for s in durations]
-        if not every:
-            return None
+        """Estimate; None while most of what is left is of datasets and models of which nothing has finished.
+
+        The slowest finish first, and would stand for all.
+        """
         mean = {pair: fmean(durations) for pair, durations in self.seconds.items()}
-        return sum(count * mean.get(pair, fmean(every)) for pair, count in self.left.items()) / self.workers
+        known = sum(count for pair, count in self.left.items() if pair in mean)
+        if not mean or 2 * known < sum(self.left.values()):
+            return None
+        others = fmean(s for durations in self.seconds.values() for s in durations)
+        return sum(count * mean.get(pair, others) for pair, count in self.left.items()) / self.workers
 
     def _tail(self) -> str:
         left = self.seconds_left()
-        failed = f"{self.failed} failed, " if self.failed else ""
-        return failed + ("" if left is None else f"about {duration(left)} left")
+        failed = f"{self.failed} failed" if self.failed else ""
+        return ", ".join(filter(None, (failed, "" if left is None else f"about {duration(left)} left")))
 
     def __enter__(self) -> Progress:
         self.bar.start()

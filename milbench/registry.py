@@ -69,7 +69,7 @@ def load_models(plugins: Iterable[Path] = ()) -> Mapping[str, type[MILModel]]:
 
 @cache
 def _installed() -> EntryPoints:
-    """Model packages; looked up once, since that takes as long as writing a trial and every model that is made asks."""
+    """Model packages. Every model that is made asks, and looking them up reads what all installed packages say of themselves."""
     return entry_points(group=ENTRY_POINTS)
 
 

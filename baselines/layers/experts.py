@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 PATCHES_SIDE_BY_SIDE = 128
-"""Up to about here starting an operation costs as much as computing it, and five experts side by side take a step of M4 1.1
-to 1.7 times as fast on a CPU; with thousands of patches 0.75 times, as what they keep leaves the processor's cache."""
+"""Up to about here starting an operation costs as much as computing it; with a thousand patches experts side by side are slower
+on a CPU, as what they keep leaves the processor's cache (`benchmarks/together.py`)."""
 
 
 def of_experts(experts: nn.ModuleList, features: Tensor) -> tuple[Tensor, Tensor]:

@@ -109,7 +109,7 @@ def _plain(matrices: Tensor) -> Tensor:
 
 
 def _together(rows: Tensor, matrices: Tensor) -> Tensor:
-    """[*S, K, B N, Q], laid out anew: of a view torch would copy every matrix by itself, three times as slowly."""
+    """[*S, K, B N, Q], laid out anew: of a view torch would copy every matrix by itself."""
     s, (k, n, q) = _own(matrices), rows.shape[-3:]
     return rows.reshape(*s, -1, k, n, q).transpose(len(s), len(s) + 1).reshape(*s, k, -1, q).contiguous()
 
