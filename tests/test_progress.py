@@ -13,7 +13,7 @@ from milbench import progress as module
 from milbench.job import Status
 from milbench.progress import Progress, duration
 
-TODO = [("digits", "m4")] * 2 + [("digits", "amil")] * 6
+PLANNED = [("digits", "m4")] * 2 + [("digits", "amil")] * 6
 
 
 def ended(model: str, seconds: float, state: Any = "done") -> Status:
@@ -24,7 +24,7 @@ def ended(model: str, seconds: float, state: Any = "done") -> Status:
 def begun(workers: int = 1) -> tuple[Progress, StringIO]:
     text = StringIO()
     progress = Progress(Console(file=text, width=200))
-    progress.begin(len(TODO), TODO, workers, "cpu")
+    progress.begin(len(PLANNED), PLANNED, workers, "cpu")
     return progress, text
 
 
