@@ -255,9 +255,8 @@ class Learner:
         places = [place for place, _ in group]
         bags = [features for _, features in group]
         at_once, recompute = self._affordable(sum(map(len, bags)))
-        if (
-            recompute and len(group) > 1
-        ):  # the last resort: recomputation knows no vmap, and bags alone draw other masks
+        # the last resort: recomputation knows no vmap, and bags alone draw other masks
+        if recompute and len(group) > 1:
             return torch.stack([self._backward([placed], divisor) for placed in group]).sum(dim=0)
         return self.weights.backward(
             bags, self.train.targets[:, places], self.train.known[:, places], divisor,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from milbench.activations import ActivationCost, activation_cost
 from milbench.job import Group, Job
+from milbench.models import MILModel
 from milbench.plan import canonical_json
 from milbench.registry import load_models
 
@@ -18,38 +21,46 @@ COPIES_OF_WEIGHTS = 5
 
 
 def learner_bytes(group: Group, in_features: int) -> int:
-    """Of all members of a stack; 0 where the model cannot be made, which will fail where it is recorded."""
+    """Of all members of a stack; 0 where the model cannot be made."""
     job = group[0]
-    n, arguments = len(group) + len(job.others if job.stacked else ()), canonical_json(dict(job.trial.hyperparameters))
-    try:
-        with torch.random.fork_rng(devices=[]):
-            one = _weight_bytes(job.trial.model, in_features, len(job.trial.tasks), arguments, job.plugins)
-    except (Exception, SystemExit):  # noqa: BLE001 - a model's own code
-        return 0
-    return n * COPIES_OF_WEIGHTS * one
-
-
-@lru_cache(maxsize=32)
-def _weight_bytes(model: str, in_features: int, n_tasks: int, hyperparameters: str, plugins: tuple[Path, ...]) -> int:
-    built = load_models(plugins)[model](in_features, n_tasks, **json.loads(hyperparameters))
-    return sum(p.nbytes for p in built.parameters())
-
-
-@lru_cache(maxsize=32)
-def _activation_cost(
-    model: str, in_features: int, n_tasks: int, hyperparameters: str, plugins: tuple[Path, ...]
-) -> ActivationCost:
-    built = load_models(plugins)[model](in_features, n_tasks, **json.loads(hyperparameters))
-    return activation_cost(built)
+    n = len(group) + len(job.others if job.stacked else ())
+    return n * COPIES_OF_WEIGHTS * (_of_model(_weight_bytes, job, in_features) or 0)
 
 
 def step_cost(job: Job, in_features: int) -> ActivationCost | None:
     """Memory of a step of the job's model; None where it can't be told, and then no limit holds."""
+    cost: ActivationCost | None = _of_model(activation_cost, job, in_features)
+    return cost
+
+
+def _of_model(tell: Callable[[MILModel], Any], job: Job, in_features: int) -> Any:
+    """What `tell` says of the job's model; None where the model's own code raises: it will in training, where it is recorded."""
     trial = job.trial
-    arguments = canonical_json(dict(trial.hyperparameters))
     try:
         with torch.random.fork_rng(devices=[]):
-            cost: ActivationCost = _activation_cost(trial.model, in_features, len(trial.tasks), arguments, job.plugins)
-            return cost
-    except Exception:  # noqa: BLE001 - a model that raises will do so in training, where it is recorded
+            return _told(
+                tell,
+                trial.model,
+                in_features,
+                len(trial.tasks),
+                canonical_json(dict(trial.hyperparameters)),
+                job.plugins,
+            )
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever a model does
         return None
+
+
+@lru_cache(maxsize=64)
+def _told(
+    tell: Callable[[MILModel], Any],
+    model: str,
+    in_features: int,
+    n_tasks: int,
+    hyperparameters: str,
+    plugins: tuple[Path, ...],
+) -> Any:
+    return tell(load_models(plugins)[model](in_features, n_tasks, **json.loads(hyperparameters)))
+
+
+def _weight_bytes(model: MILModel) -> int:
+    return sum(p.nbytes for p in model.parameters())

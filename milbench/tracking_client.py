@@ -42,10 +42,8 @@ def client_of(uri: str) -> MlflowClient:
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
-    for name in (
-        "mlflow",
-        "alembic",
-    ):  # after the import, which sets them up: their chatter would tear the progress bar
+    # after the import, which sets them up: their chatter would tear the progress bar
+    for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if not uri.startswith("sqlite:///"):
         return MlflowClient(tracking_uri=uri)

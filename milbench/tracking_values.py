@@ -30,7 +30,7 @@ def metrics_of(trial: StoredTrial) -> list[Metric]:
     scores = _test_scores(trial)
     if len(scores) > 1:
         rows += [Metric(f"test/auroc {task}", value, now, 0) for task, value in scores.items()]
-    rows.append(Metric("test/auroc", mean_of_defined(_values(scores)), now, 0))
+    rows.append(Metric("test/auroc", mean_of_defined(np.array(list(scores.values()))), now, 0))
     rows += [
         Metric(f"cost/{name}", float(trial.info[name]), now, 0)
         for name in ("wall_seconds", "peak_bytes", "n_parameters")
@@ -52,17 +52,15 @@ def summary_of(trials: Sequence[StoredTrial], controls: set[str]) -> dict[str, f
     for trial in trials:
         for task, value in _test_scores(trial).items():
             by_task.setdefault(task, []).append(value)
-    means = {task: mean_of_defined(_values(dict(enumerate(scores)))) for task, scores in by_task.items()}
+    means = {task: mean_of_defined(np.array(scores)) for task, scores in by_task.items()}
     signal = {task: mean for task, mean in means.items() if task not in controls}
-    values = {"test/auroc": mean_of_defined(_values(signal))}  # first: the compare view plots the first metric
+    values = {
+        "test/auroc": mean_of_defined(np.array(list(signal.values())))
+    }  # first: the compare view plots the first metric
     values |= {f"test/auroc {task}": value for task, value in means.items()}
     values["cost/train_seconds"] = sum(trial.info["train_seconds"] for trial in trials)
     values["cost/n_parameters"] = float(trials[0].info["n_parameters"])
     return {name: value for name, value in values.items() if math.isfinite(value)}
-
-
-def _values(scores: Mapping[Any, float]) -> Any:
-    return np.array(list(scores.values()), dtype=float)
 
 
 def facts_of(info: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,10 +78,9 @@ def train(
     shuffler = torch.Generator().manual_seed(seed)
     n_epochs = max(seat.learner.recipe.epochs for seat in seats)
     for epoch in range(n_epochs):
-        order = torch.randperm(len(slide_ids), generator=shuffler).tolist()  # drawn also where it is not needed:
-        active = [
-            seat for seat in seats if seat.is_at_work and seat.learner.epoch == epoch
-        ]  # a resumed pass is none else
+        # drawn also for epochs that a checkpoint holds: a resumed pass goes on with the same orders
+        order = torch.randperm(len(slide_ids), generator=shuffler).tolist()
+        active = [seat for seat in seats if seat.is_at_work and seat.learner.epoch == epoch]
         if not active:
             continue
         shuffled = [slide_ids[i] for i in order]
