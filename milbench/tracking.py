@@ -10,8 +10,9 @@ import json
 import os
 import queue
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -202,12 +203,17 @@ class _Publisher:
             self.client.set_experiment_tag(
                 self.experiment, f"mlflow.sharedViewState.{BEST_FIRST}", json.dumps(SAVED_VIEW)
             )
+            self.company = _Company(run)  # with nobody writing, and before looking: all that comes later is noticed
         self.parents: dict[tuple[str, str], str] = {}
-        self.published = {
-            known.data.tags[TRIAL_KEY]
-            for known in all_runs(self.client, self.experiment)
-            if TRIAL_KEY in known.data.tags and known.info.status == "FINISHED"
-        }
+        self.published: set[str] = set()
+        self.halves: dict[str, str] = {}
+        for known in all_runs(self.client, self.experiment):
+            if (key := known.data.tags.get(TRIAL_KEY)) is None:
+                continue
+            if known.info.status == "FINISHED":
+                self.published.add(key)
+            else:
+                self.halves[key] = known.info.run_id
 
     def publish(self, trial: StoredTrial) -> None:
         """Write one child run, unless it is there or another process has just written it."""
@@ -221,11 +227,14 @@ class _Publisher:
 
     def _already_there(self, key: str) -> bool:
         """Whether the trial is there as a whole; what a killed process left of it is deleted."""
-        found = self._find({TRIAL_KEY: key})
-        whole = [run for run in found if run.info.status == "FINISHED"]
-        for half in (run for run in found if run not in whole):
-            self.client.delete_run(half.info.run_id)
-        return bool(whole)
+        if self.company.none_came():
+            found, halves = [], [self.halves.pop(key)] if key in self.halves else []
+        else:
+            found = self._find({TRIAL_KEY: key})
+            halves = [run.info.run_id for run in found if run.info.status != "FINISHED"]
+        for half in halves:
+            self.client.delete_run(half)
+        return len(found) > len(halves)
 
     def _write(self, trial: StoredTrial) -> None:
         info = trial.info
@@ -283,6 +292,32 @@ class _Publisher:
             self.client.log_batch(
                 run_id, metrics=metrics[start : start + METRICS_A_CALL], params=given if start == 0 else []
             )
+
+
+class _Company:
+    """Whether other processes track the same run folder: while none does, nobody's writing has to be looked for.
+
+    Whoever tracks leaves its mark in one file: it reads there, while it holds the lock, whether another came after it.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.path, self.mark = run.path / "locks" / "mlflow.last", uuid.uuid4().hex
+        self.alone = self._left_mark()
+
+    def none_came(self) -> bool:
+        """Whether nobody else has tracked the run since this was made; call it with the lock held."""
+        with suppress(OSError):
+            if self.alone and self.path.read_text() == self.mark:
+                return True
+        self.alone = False
+        self._left_mark()  # the others learn of this one
+        return False
+
+    def _left_mark(self) -> bool:
+        with suppress(OSError):
+            self.path.write_text(self.mark)
+            return True
+        return False
 
 
 def _one_at_a_time(run: Run) -> AbstractContextManager[Any]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from milbench.metrics import auroc, mean_of_defined
+from milbench.metrics import mean_of_defined
+from milbench.stats.scores import aurocs_on_test
 from milbench.store import StoredTrial
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def metrics_of(trial: StoredTrial) -> list[Metric]:
         for name in ("train_loss", "val_loss", "val_auroc")
         for epoch, value in zip(history["epoch"], history[name], strict=True)
     ]
-    scores = _test_scores(trial)
+    scores = aurocs_on_test(trial)
     if len(scores) > 1:
         rows += [Metric(f"test/auroc {task}", value, now, 0) for task, value in scores.items()]
     rows.append(Metric("test/auroc", mean_of_defined(np.array(list(scores.values()))), now, 0))
@@ -38,19 +39,11 @@ def metrics_of(trial: StoredTrial) -> list[Metric]:
     return [row for row in rows if math.isfinite(row.value)]
 
 
-def _test_scores(trial: StoredTrial) -> dict[str, float]:
-    table = trial.predictions()
-    return {
-        str(task): auroc(rows["target"].to_numpy(dtype=float), rows["probability"].to_numpy(dtype=float))
-        for task, rows in table[table["role"] == "test"].groupby("task", sort=False)
-    }
-
-
 def summary_of(trials: Sequence[StoredTrial], controls: set[str]) -> dict[str, float]:
     """Mean test AUROC by task, and over the tasks that are no controls; cost of all trials together."""
     by_task: dict[str, list[float]] = {}
     for trial in trials:
-        for task, value in _test_scores(trial).items():
+        for task, value in aurocs_on_test(trial).items():
             by_task.setdefault(task, []).append(value)
     means = {task: mean_of_defined(np.array(scores)) for task, scores in by_task.items()}
     signal = {task: mean for task, mean in means.items() if task not in controls}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,47 @@ def test_what_a_killed_command_left_half_written_is_replaced(run: Run, monkeypat
     publish(run, uri)
     assert len(stored(run)) == 2 + len(run.trials())
     assert {entry.info.status for entry in stored(run)} == {"FINISHED"}
+
+
+def test_what_another_command_left_half_written_meanwhile_is_replaced(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = default_uri(run.path.parent)
+    mine, theirs = _Publisher(uri, run), _Publisher(uri, Run(run.path))
+    first, second = run.trials()[:2]
+    mine.publish(first)
+    monkeypatch.setattr(theirs.client, "set_terminated", killing)
+    with pytest.raises(KeyboardInterrupt):
+        theirs.publish(second)
+    mine.publish(second)
+    children = [entry for entry in stored(run) if entry.data.tags[KIND] == "trial"]
+    assert sorted(entry.data.tags[TRIAL_KEY] for entry in children) == sorted(t.info["key"] for t in (first, second))
+    assert {entry.info.status for entry in children} == {"FINISHED"}
+
+
+def test_trials_are_searched_for_only_where_another_command_tracks_the_run_too(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[str] = []
+    find = _Publisher._find
+
+    def listened(self: _Publisher, tags: Mapping[str, str]) -> list[Any]:
+        searched.extend(tags.get(TRIAL_KEY, ""))
+        return find(self, tags)
+
+    monkeypatch.setattr(_Publisher, "_find", listened)
+    first, second, third = run.trials()[:3]
+    mine = _Publisher(default_uri(run.path.parent), run)
+    mine.publish(first)
+    assert not searched
+    theirs = _Publisher(default_uri(run.path.parent), run)
+    for trial in (second, third):
+        mine.publish(trial)
+        assert searched, "the other may have written it"
+        searched.clear()
+        theirs.publish(trial)
+        assert searched
+        searched.clear()
 
 
 def killing(*_: Any) -> None:

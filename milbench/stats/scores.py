@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from pyarrow.parquet import read_table
 
 from milbench.metrics import auroc
 from milbench.store import Run, StoredTrial
@@ -43,16 +47,30 @@ def _index(names: Sequence[object], name: object) -> int:
 
 
 def _trial_rows(run: Run, trial: StoredTrial) -> list[tuple[object, ...]]:
-    info, table = trial.info, trial.predictions()
-    test = table[table["role"] == "test"]
+    info = trial.info
     controls = set(run.datasets[info["dataset"]].get("control_tasks", []))
     return [
-        (
-            info["dataset"], info["model"], info["model_title"], task, task in controls, info["fold"], info["seed"],
-            auroc(rows["target"].to_numpy(dtype=float), rows["probability"].to_numpy(dtype=float)),
-        )
-        for task, rows in test.groupby("task", sort=False)
-    ]  # fmt: skip
+        (info["dataset"], info["model"], info["model_title"], task, task in controls, info["fold"], info["seed"], value)
+        for task, value in aurocs_on_test(trial).items()
+    ]
+
+
+def aurocs_on_test(trial: StoredTrial) -> Mapping[str, float]:
+    """Slide-level test AUROC by task; NaN where the test side holds one class. Predictions are read once a process."""
+    predictions = "predictions.parquet"
+    return _aurocs_in(trial.path / predictions, trial.info["payload_sha256"][predictions])
+
+
+@cache
+def _aurocs_in(predictions: Path, sha256: str) -> Mapping[str, float]:
+    """AUROC by task of the test rows of a file whose content has the checksum `sha256`."""
+    # columns as they lie in the file: a data frame of them takes three times as long, and a study has thousands of files
+    table = read_table(predictions, columns=["role", "task", "target", "probability"], use_threads=False)
+    role, task, target, probability = (column.to_numpy() for column in table.columns)
+    test = role == "test"
+    task, target, probability = task[test], target[test].astype(float), probability[test]
+    values = {name: auroc(target[task == name], probability[task == name]) for name in dict.fromkeys(task)}
+    return MappingProxyType(values)
 
 
 def summary(scores: pd.DataFrame) -> pd.DataFrame:
