@@ -6,7 +6,7 @@ Warm reads (the file is in the page cache), one process. Every layout is read in
 values in the same dtype, so that a busy moment hits both; the ratio is the median over those pairs. TRIDENT's files
 are also read as its own code does, with plain h5py. Every read gets fresh memory (glibc would hand the last
 bag's pages to some reads and not to others, a factor of two by chance; a run reads bags of all sizes), and one value
-of every page is looked at, since a pack is mapped and its pages arrive only then.
+of every page is looked at, since packs and `.pt` files are mapped and their pages arrive only then.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""FeatureStore: bags for the trainer, kept where they fit and else read ahead of it by a thread."""
+"""FeatureStore: bags for the trainer, kept where they fit and else read ahead of it by threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 AHEAD = 2
-"""Bags that are read before they are asked for: one to hide a read behind a step, one more for a bag that is larger."""
+"""Bags that are read before they are asked for, each by a thread of its own: one to hide a read behind a step, one more for a
+bag that is larger. Two reads side by side reach the disk's bandwidth, one does not: half of its time the disk waits for it."""
 
 THREAD = "milbench-read-ahead"
 
@@ -54,9 +55,9 @@ class FeatureStore:
         return self.at_hand[slide_id] if slide_id in self.at_hand else self._handed_out(slide_id, self._fetch(slide_id))
 
     def in_order(self, slide_ids: Iterable[str]) -> Generator[tuple[str, Tensor], None, None]:
-        """Each slide's id and features, in order; a thread has up to `AHEAD` more of them ready meanwhile.
+        """Each slide's id and features, in order; threads have up to `AHEAD` more of them ready meanwhile.
 
-        The thread ends with the last slide, or when the iterator is closed, dropped or left by `break`. What `load`
+        They end with the last slide, or when the iterator is closed, dropped or left by `break`. What `load`
         raises is raised here, at its slide. No more than `AHEAD` + 1 bags that do not stay are in memory at a time.
         """
         wanted = list(slide_ids)
@@ -72,7 +73,7 @@ class FeatureStore:
             ahead.close()
 
     def _fetch(self, slide_id: str) -> _Fetched:
-        """One slide's features, read and on the way to the device; changes nothing, since the thread runs it."""
+        """One slide's features, read and on the way to the device; changes nothing, since threads run it."""
         host = self.host.kept.get(slide_id)
         if host is None:
             host = self.load(slide_id)
@@ -128,11 +129,11 @@ class _Memory:
 
 
 class _ReadAhead:
-    """What `fetch` makes of `slide_ids`, in order: one thread, up to `AHEAD` results before they are taken."""
+    """What `fetch` makes of `slide_ids`, in order: `AHEAD` threads, as many results before they are taken."""
 
     def __init__(self, fetch: Callable[[str], _Fetched], slide_ids: list[str]) -> None:
         self.fetch, self.left = fetch, iter(slide_ids)
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix=THREAD)  # its thread starts with the first slide
+        self.pool = ThreadPoolExecutor(AHEAD, thread_name_prefix=THREAD)  # they start with their first slides
         self.ready: deque[Future[_Fetched]] = deque()
         for _ in range(AHEAD):
             self._ask()
@@ -143,7 +144,7 @@ class _ReadAhead:
         return fetched
 
     def close(self) -> None:
-        """End the thread after the slide that it reads; the garbage collector may run in that very thread."""
+        """End the threads after the slides that they read; the garbage collector may run in one of them."""
         itself = threading.current_thread().name.startswith(THREAD)
         self.pool.shutdown(wait=not itself, cancel_futures=True)
         self.ready.clear()

@@ -44,6 +44,17 @@ def test_a_slow_read_goes_on_while_the_consumer_works() -> None:
         assert features[0, 0].item() == float(slide[1:])
 
 
+def test_reads_go_side_by_side() -> None:
+    both = threading.Barrier(AHEAD)
+
+    def load(slide_id: str) -> Tensor:
+        if slide_id in SLIDES[1 : 1 + AHEAD]:
+            both.wait(WAIT)  # none of these reads ends before all of them have begun
+        return bag(slide_id)
+
+    assert [slide for slide, _ in store_of(load).in_order(SLIDES)] == SLIDES
+
+
 def test_no_more_bags_are_read_ahead_than_allowed() -> None:
     load = Loads()
     for n_given, _ in enumerate(store_of(load).in_order(SLIDES), start=1):
@@ -121,14 +132,14 @@ def test_a_store_is_of_use_after_an_error() -> None:
     assert [slide for slide, _ in store.in_order(SLIDES)] == SLIDES
 
 
-def test_break_ends_the_thread() -> None:
+def test_break_ends_the_threads() -> None:
     for slide, _ in store_of(Loads()).in_order(SLIDES):
         if slide == "s1":
             break
     assert threads() == []
 
 
-def test_an_exception_of_the_consumer_ends_the_thread() -> None:
+def test_an_exception_of_the_consumer_ends_the_threads() -> None:
     def consume() -> None:
         for slide, _ in store_of(Loads()).in_order(SLIDES):
             if slide == "s1":
@@ -139,10 +150,10 @@ def test_an_exception_of_the_consumer_ends_the_thread() -> None:
     assert until(lambda: not threads())
 
 
-def test_an_iterator_that_is_dropped_ends_the_thread() -> None:
+def test_an_iterator_that_is_dropped_ends_the_threads() -> None:
     passing = store_of(Loads()).in_order(SLIDES)
     next(passing)
-    assert len(threads()) == 1
+    assert threads()
     del passing
     assert threads() == []
 
@@ -168,23 +179,24 @@ def test_an_iterator_in_a_cycle_is_collected_wherever_the_collector_runs() -> No
 
 
 def test_after_an_early_end_nothing_more_is_read() -> None:
-    inside, go_on = threading.Event(), threading.Event()
+    inside, go_on = threading.Semaphore(0), threading.Event()
     seen = []
 
     def load(slide_id: str) -> Tensor:
         seen.append(slide_id)
-        if slide_id == "s1":
-            inside.set()
+        if slide_id != "s0":
+            inside.release()
             assert go_on.wait(WAIT)
         return bag(slide_id)
 
     passing = store_of(load).in_order(SLIDES)
     next(passing)
-    assert inside.wait(WAIT)  # s1 is being read, s2 is waiting
+    for _ in range(AHEAD):
+        assert inside.acquire(timeout=WAIT)
     threading.Timer(0.05, go_on.set).start()
     passing.close()
     assert threads() == []
-    assert seen == ["s0", "s1"]
+    assert sorted(seen) == SLIDES[: 1 + AHEAD]
 
 
 def test_two_passes_at_once_do_not_mix() -> None:

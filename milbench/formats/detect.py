@@ -127,7 +127,7 @@ def _pt_layout(place: Place) -> Layout:
     kind = ""
     for path in _sample(place):
         try:
-            kind = tensors.open_pt(path, mapped=True).kind
+            kind = tensors.open_pt(path).kind
             break
         except FeatureFileError:
             continue

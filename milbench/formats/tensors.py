@@ -57,21 +57,21 @@ def read(path: Path) -> SlideFeatures:
 
 
 def head(path: Path) -> SlideHeader:
-    """Sizes of one file; mapped into memory, so that only its pickle is read."""
-    content = open_pt(path, mapped=True)
+    """Sizes of one file, whose numbers are not read."""
+    content = open_pt(path)
     n_patches, width = bag_shape(content.features.shape)
     dtype = str(content.features.dtype).removeprefix("torch.")
     return SlideHeader(n_patches, width, dtype, "" if content.coords is None else UNKNOWN)
 
 
-def open_pt(path: Path, *, mapped: bool = False) -> PtContent:
-    """The float tensor that `path` holds, as it is or below a known key.
+def open_pt(path: Path) -> PtContent:
+    """The float tensor that `path` holds, as it is or below a known key; mapped into memory, a tensor is read where it is used.
 
     Raises
     ------
     FeatureFileError : unreadable, a pickled object, or something else than floats.
     """
-    content = _load(path, mapped=mapped)
+    content = _load(path)
     if isinstance(content, dict):
         key = next((key for key in KEYS if key in content), None)
         if key is None:
@@ -83,12 +83,12 @@ def open_pt(path: Path, *, mapped: bool = False) -> PtContent:
     return PtContent(_floats(path, content), None, "array" if isinstance(content, np.ndarray) else "tensor")
 
 
-def _load(path: Path, *, mapped: bool) -> Any:
+def _load(path: Path) -> Any:
     try:
         with _LOADING, torch.serialization.safe_globals(ARRAY_TYPES):
             warnings.filterwarnings("ignore", ODD_PICKLE, UserWarning)
-            mapped = mapped and _is_zip(path)  # torch's format before 2020 cannot be mapped
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)  # noqa: TID251 - the one place
+            # a file of torch's format before 2020 cannot be mapped
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))  # noqa: TID251 - the one place
     except pickle.UnpicklingError as error:
         raise FeatureFileError(
             f"{path} holds a pickled Python object, which could run any code when opened, and was not opened. "
