@@ -14,7 +14,7 @@ from torch import Tensor
 
 AHEAD = 2
 """Bags that are read before they are asked for, each by a thread of its own: one to hide a read behind a step, one more for a
-bag that is larger. Two reads side by side reach the disk's bandwidth, one does not: half of its time the disk waits for it."""
+bag that is larger. One read at a time would not reach the disk's bandwidth."""
 
 THREAD = "milbench-read-ahead"
 
