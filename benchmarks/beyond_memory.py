@@ -25,7 +25,6 @@ from typing import NamedTuple
 
 import psutil
 import reference
-import torch
 from command import add_run_flags, run
 from made_cohort import Size, add_folder_flag, add_size_flags, asked_size, temporary_cohort
 from results_file import add_save_flag, publish, table
@@ -126,7 +125,6 @@ def main() -> None:
     add_save_flag(parser)
     options = parser.parse_args()
     size = asked_size(options)._replace(tasks=1)
-    torch.set_num_threads(options.threads)
     with temporary_cohort(size, options.folder) as cohort:
         slides = order(reference.sides_of(cohort, 0), options.epochs)
         n_bytes = len(slides) * size.bag_bytes

@@ -18,8 +18,8 @@ MAPPED_IN_MEMORY = 32 * MEBIBYTE
 """The most that glibc allows on 64-bit systems: blocks from here on are mapped, each by itself, and unmapped when freed."""
 
 MAPPED_FROM_DISK = 8 * MEBIBYTE
-"""The same where bags come and go: in a heap they leave holes between what outlives them, and the process grows beyond its share
-(`benchmarks/beyond_memory.py` shows how far). Pages that are mapped anew for every bag cost time, so it is not the usual."""
+"""The same where bags come and go: those of HDF5, which cannot be mapped from their files, would leave holes in a heap between what
+outlives them. Pages that are mapped anew for every bag cost time, so it is not the usual."""
 
 KEPT = 512 * MEBIBYTE
 KEPT_FROM_DISK = 64 * MEBIBYTE

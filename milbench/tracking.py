@@ -226,15 +226,16 @@ class _Publisher:
         self.published.add(key)
 
     def _already_there(self, key: str) -> bool:
-        """Whether the trial is there as a whole; what a killed process left of it is deleted."""
+        """Whether another process wrote the trial as a whole; what a killed one left of it is deleted."""
         if self.company.none_came():
-            found, halves = [], [self.halves.pop(key)] if key in self.halves else []
+            is_whole, halves = False, [self.halves.pop(key)] if key in self.halves else []
         else:
             found = self._find({TRIAL_KEY: key})
             halves = [run.info.run_id for run in found if run.info.status != "FINISHED"]
+            is_whole = len(halves) < len(found)
         for half in halves:
             self.client.delete_run(half)
-        return len(found) > len(halves)
+        return is_whole
 
     def _write(self, trial: StoredTrial) -> None:
         info = trial.info

@@ -47,9 +47,8 @@ def summary_of(trials: Sequence[StoredTrial], controls: set[str]) -> dict[str, f
             by_task.setdefault(task, []).append(value)
     means = {task: mean_of_defined(np.array(scores)) for task, scores in by_task.items()}
     signal = {task: mean for task, mean in means.items() if task not in controls}
-    values = {
-        "test/auroc": mean_of_defined(np.array(list(signal.values())))
-    }  # first: the compare view plots the first metric
+    # first, since the compare view plots the first metric
+    values = {"test/auroc": mean_of_defined(np.array(list(signal.values())))}
     values |= {f"test/auroc {task}": value for task, value in means.items()}
     values["cost/train_seconds"] = sum(trial.info["train_seconds"] for trial in trials)
     values["cost/n_parameters"] = float(trials[0].info["n_parameters"])

@@ -143,7 +143,7 @@ def test_trials_are_searched_for_only_where_another_command_tracks_the_run_too(
     find = _Publisher._find
 
     def listened(self: _Publisher, tags: Mapping[str, str]) -> list[Any]:
-        searched.extend(tags.get(TRIAL_KEY, ""))
+        searched.extend(value for name, value in tags.items() if name == TRIAL_KEY)
         return find(self, tags)
 
     monkeypatch.setattr(_Publisher, "_find", listened)
