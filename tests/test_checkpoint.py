@@ -41,12 +41,12 @@ def stopped_after(each: Learner, n_epochs: int, path: Path, identity: str) -> No
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train([Seat(each, AsTheyAre())], SLIDES, InMemory(), seed=7, after_epoch=save)
+        train([Seat(each, AsTheyAre())], SLIDES, InMemory(each.device), seed=7, after_epoch=save)
 
 
 def bits(each: Learner) -> list[bytes]:
     books = [repr(member.as_dict()).encode() for member in each.members]
-    return books + [values.numpy().tobytes() for values in each.best.values()]
+    return books + [values.cpu().numpy().tobytes() for values in each.best.values()]
 
 
 @pytest.mark.parametrize("name", ["amil", "dtfd_mil", "m4"])

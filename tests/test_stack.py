@@ -32,11 +32,12 @@ OURS = [name for name, cls in load_models().items() if cls.__module__.startswith
 class InMemory:
     """Bags of three sizes, in float64, so that rounding stays far below what a wrong mask or label would do."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device = CPU) -> None:
         generator = torch.Generator().manual_seed(3)
         sizes = (9, 9, 13, 9)
         self.bags = {
-            slide: torch.randn(sizes[i % 4], WIDTH, generator=generator).double() for i, slide in enumerate(SLIDES)
+            slide: torch.randn(sizes[i % 4], WIDTH, generator=generator).double().to(device)
+            for i, slide in enumerate(SLIDES)
         }
         self.served: list[str] = []
 
@@ -63,31 +64,34 @@ def labels(members: Sequence[int], slides: tuple[str, ...], n_tasks: int) -> Sid
     return Side(slides, (targets * known)[list(members)][:, places], known[list(members)][:, places])
 
 
-def model_of(name: str) -> MILModel:
+def model_of(name: str, **more: object) -> MILModel:
     cls = load_models()[name]
     known = cls.__init__.__kwdefaults__ or {}
     torch.manual_seed(11)
     n_tasks = 4 if cls.info.tasks == "multi" else 1
-    return cls(WIDTH, n_tasks, **{key: value for key, value in SMALL.items() if key in known}).double()
+    return cls(WIDTH, n_tasks, **{key: value for key, value in {**SMALL, **more}.items() if key in known}).double()
 
 
-def learner(members: Sequence[int], start: MILModel, recipe: Recipe, **more: object) -> Learner:
+def learner(
+    members: Sequence[int], start: MILModel, recipe: Recipe, *, device: torch.device = CPU, **more: object
+) -> Learner:
     n_tasks = start.n_tasks
     return Learner(
         [copy.deepcopy(start) for _ in members], recipe, labels(members, TRAIN, n_tasks),
-        labels(members, VALIDATION, n_tasks), seed=7, device=CPU, **more,
+        labels(members, VALIDATION, n_tasks), seed=7, device=device, **more,
     )  # fmt: skip
 
 
 def trained(*learners: Learner, features: InMemory | None = None) -> list[Seat]:
     seats = [Seat(each, AsTheyAre()) for each in learners]
-    train(seats, SLIDES, features or InMemory(), seed=7)
+    train(seats, SLIDES, features or InMemory(learners[0].device), seed=7)
     return seats
 
 
 def probabilities(seat: Seat, members: Sequence[int]) -> np.ndarray:
+    assert seat.crash is None, seat.crash
     side = labels(members, VALIDATION, seat.learner.models[0].n_tasks)
-    (said,) = predict_all([seat], [side], side.slide_ids, InMemory())
+    (said,) = predict_all([seat], [side], side.slide_ids, InMemory(seat.learner.device))
     assert said is not None
     return said.probabilities
 
@@ -113,6 +117,33 @@ def test_a_stacked_trial_and_the_same_trial_alone_agree_dropout_included(name: s
         np.testing.assert_allclose([row[2:4] for row in ours.history], [row[2:4] for row in own.history], rtol=1e-6)
         np.testing.assert_allclose(said[member], probabilities(alone, [member])[0], atol=1e-6)
     assert np.abs(said[0] - said[1]).max() > 1e-4, "the members learnt different labels"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_stack_in_bf16_ends_near_where_each_trial_ends_alone(name: str) -> None:
+    """On bags beyond the sizes whose convolutions are written as products."""
+    cls = load_models()[name]
+    torch.manual_seed(2)
+    small = {"hidden": 64} if "hidden" in (cls.__init__.__kwdefaults__ or {}) else {}
+    start = cls(WIDTH, 4 if cls.info.tasks == "multi" else 1, **small)
+    features = InMemory()
+    features.bags = {slide: torch.randn(100, WIDTH) for slide in SLIDES}
+    recipe = Recipe(lr=1e-3, epochs=1)
+
+    def end(members: Sequence[int]) -> Seat:
+        each = learner(members, start, recipe, precision="bf16")
+        for name_of_side in ("train", "validation"):
+            side = getattr(each, name_of_side)
+            setattr(each, name_of_side, side._replace(targets=side.targets.float(), known=side.known.float()))
+        (seat,) = trained(each, features=features)
+        assert seat.crash is None, seat.crash
+        return seat
+
+    together = end(range(2))
+    for member in range(2):
+        alone = end([member])
+        losses = [each.learner.members[i].history[0][2:4] for each, i in ((together, member), (alone, 0))]
+        np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)
 
 
 @pytest.mark.parametrize("name", ["amil", "transmil", "m4", "max_pooling"])

@@ -38,7 +38,7 @@ def _joined(tensors: Sequence[Tensor], dim: int) -> Tensor:
 
 def _convolved(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
     grid = rows.reshape(side, side, -1).permute(2, 0, 1)[None]                                 # [1, C, k, k], a view
-    return conv2d(grid, kernel, padding=kernel.shape[-1] // 2, groups=len(kernel))[0].permute(1, 2, 0).flatten(0, 1)
+    return _conv2d(grid, kernel, padding=kernel.shape[-1] // 2)[0].permute(1, 2, 0).flatten(0, 1)
 
 
 def along(rows: Tensor, kernel: Tensor, wanted: slice) -> Tensor:
@@ -49,7 +49,14 @@ def along(rows: Tensor, kernel: Tensor, wanted: slice) -> Tensor:
         matrices = kernel @ _reads_along(length, size, kernel.dtype, kernel.device).flatten(1)  # [H, L L]
         return matrices.reshape(heads, length, length)[:, wanted] @ rows
     needed = pad(rows, (0, 0, size // 2, size // 2))[:, wanted.start : wanted.stop + size - 1]
-    return conv2d(needed[None], kernel[:, None, :, None], groups=heads)[0]
+    return _conv2d(needed[None], kernel[:, None, :, None])[0]
+
+
+def _conv2d(rows: Tensor, kernel: Tensor, padding: int = 0) -> Tensor:
+    """Every channel by its own kernel, in autocast's type where it is on: inside vmap it forgets a CPU's convolutions."""
+    kind = rows.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else rows.dtype
+    return conv2d(rows.to(dtype), kernel.to(dtype), padding=padding, groups=len(kernel))
 
 
 def _as_matrices(entries: int, cells: int) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 
 from milbench.errors import UsageError
 
@@ -66,7 +68,18 @@ class Dropout(nn.Module):
         zeros = min(round(self.p * STEPS), STEPS - 1)  # of 65,536 values of a lane
         n = prod(shape)
         words = torch.randint(-(2**63), 2**63 - 1, (-(-n // LANES),))
-        lanes = words.view(torch.int16)[:n].reshape(shape)  # -32,768 to 32,767
+        as_lanes = torch.Tensor.view if _views_inside_vmap() else torch.view_copy
+        lanes = as_lanes(words, torch.int16)[:n].reshape(shape)  # -32,768 to 32,767
         # arithmetic instead of a comparison: booleans, and their products with floats, are slow on a CPU
         kept = (lanes - float(zeros - STEPS // 2 - 1)).clamp(0, 1)  # whole float32 numbers, so 0 or 1
         return kept.to(like.dtype).mul_(STEPS / (STEPS - zeros))
+
+
+@cache
+def _views_inside_vmap() -> bool:
+    """Whether this torch reinterprets words inside vmap; those before 2.12 only copy them, with a warning."""
+    try:
+        vmap(lambda words: words.view(torch.int16))(torch.zeros(1, 1, dtype=torch.int64))
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,198 @@
+"""What only a GPU can show: the same results as elsewhere, repeatable to the bit, in the memory that there is."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import FAST, Milbench
+from test_checkpoint import RECIPES as RESUMED
+from test_checkpoint import bits, stopped_after
+from test_passes import predictions
+from test_scale_out import results
+from test_stack import N_MEMBERS, OURS, RECIPES, TRAIN, VALIDATION, labels, learner, model_of, probabilities, trained
+
+from milbench.checkpoint import load_checkpoint
+from milbench.feature_store import FeatureStore
+from milbench.learner import Learner
+from milbench.precision import float32_products
+from milbench.recipe import Recipe
+from milbench.registry import load_models
+from milbench.trainer import Seat, train
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+
+GPU = torch.device("cuda")
+DETERMINISTIC = Recipe(lr=0.01, epochs=2)
+
+
+@pytest.fixture(autouse=True)
+def _as_workers_do() -> Iterator[None]:
+    former = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    yield
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = former
+    torch.cuda.empty_cache()
+
+
+# ---- results -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("recipe", ["one bag a step", "five bags a step"])
+def test_a_stacked_trial_ends_where_it_would_alone_dropout_included(name: str, recipe: str) -> None:
+    start = model_of(name)
+    (together,) = trained(learner(range(N_MEMBERS), start, RECIPES[recipe], device=GPU))
+    said = probabilities(together, range(N_MEMBERS))
+    for member in range(N_MEMBERS):
+        (alone,) = trained(learner([member], start, RECIPES[recipe], device=GPU))
+        np.testing.assert_allclose(said[member], probabilities(alone, [member])[0], atol=1e-6)
+    assert np.abs(said[0] - said[1]).max() > 1e-4, "the members learnt different labels"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_gpu_learns_what_a_cpu_learns(name: str) -> None:
+    """Without what is drawn on the device: dropout, and DTFD-MIL's pseudo-bags."""
+    rates = dict.fromkeys(("dropout", "attention_dropout", "tower_dropout"), 0.0)
+    start = model_of(name, **rates, pseudo_bags=1, total_instances=1)
+    said = [
+        probabilities(trained(learner(range(N_MEMBERS), start, DETERMINISTIC, device=device))[0], range(N_MEMBERS))
+        for device in (GPU, torch.device("cpu"))
+    ]
+    np.testing.assert_allclose(said[0], said[1], atol=1e-6)
+
+
+class Bags:
+    """Float32 bags of several hundred patches, so that kernels work in many blocks."""
+
+    def __init__(self, width: int = 128, n_patches: int = 900) -> None:
+        generator = torch.Generator().manual_seed(3)
+        self.bags = {
+            slide: torch.randn(n_patches + 50 * (i % 3), width, generator=generator).to(GPU)
+            for i, slide in enumerate((*TRAIN, *VALIDATION))
+        }
+
+    def in_order(self, slide_ids: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor]]:
+        yield from ((slide, self.bags[slide]) for slide in slide_ids)
+
+
+def learnt(name: str, bags: Bags, *, members: int = N_MEMBERS, precision: str = "float32", **more: object) -> Seat:
+    """A stack of the model at half its usual width, trained on `bags`."""
+    cls = load_models()[name]
+    torch.manual_seed(1)
+    known = cls.__init__.__kwdefaults__ or {}
+    width = next(iter(bags.bags.values())).shape[1]
+    start = cls(width, 4 if cls.info.tasks == "multi" else 1, **({"hidden": 256} if "hidden" in known else {}))
+    sides = [
+        side._replace(targets=side.targets.float(), known=side.known.float())
+        for side in (labels(range(members), slides, start.n_tasks) for slides in (TRAIN, VALIDATION))
+    ]
+    models = [copy.deepcopy(start) for _ in range(members)]
+    seat = Seat(Learner(models, DETERMINISTIC, *sides, seed=7, device=GPU, precision=precision, **more))
+    with float32_products(precision):
+        train([seat], (*TRAIN, *VALIDATION), bags, seed=7)
+    return seat
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+def test_the_same_seed_gives_the_same_bits(name: str, precision: str) -> None:
+    bags = Bags()
+    first, second = (learnt(name, bags, precision=precision) for _ in range(2))
+    assert first.crash is None, first.crash
+    assert bits(first.learner) == bits(second.learner)
+
+
+@pytest.mark.parametrize("name", ["amil", "dtfd_mil", "m4", "transmil"])
+@pytest.mark.parametrize("recipe", RESUMED.values(), ids=list(RESUMED))
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, name: str, recipe: Recipe) -> None:
+    start, path, members = model_of(name), tmp_path / "checkpoint.safetensors", range(N_MEMBERS)
+    whole = learner(members, start, recipe, device=GPU)
+    trained(whole)
+    stopped_after(learner(members, start, recipe, device=GPU), 3, path, "mine")
+    resumed = learner(members, start, recipe, device=GPU)
+    torch.randn(100, device=GPU)  # whatever else the process draws
+    assert load_checkpoint(resumed, path, "mine")
+    trained(resumed)
+    assert bits(resumed) == bits(whole)
+
+
+# ---- memory --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", ["on the GPU", "in memory", "nowhere"])
+def test_features_come_as_they_were_loaded_wherever_they_stay(kept: str) -> None:
+    slides = [f"s{i}" for i in range(12)]
+    bags = {slide: torch.randn(3000 + 100 * i, 256).half() for i, slide in enumerate(slides)}
+    some = sum(bag.nbytes for bag in bags.values()) // 3
+    store = FeatureStore(
+        lambda slide: bags[slide].clone(),
+        device=GPU,
+        device_bytes=some if kept == "on the GPU" else 0,
+        host_bytes=some if kept != "nowhere" else 0,
+    )
+    for _ in range(3):
+        for slide, features in store.in_order(slides):
+            assert features.device.type == "cuda"
+            noise = torch.randn(2000, 2000, device=GPU) @ torch.randn(2000, 2000, device=GPU)  # keeps the GPU behind
+            assert torch.equal(features.cpu(), bags[slide]), "overtaken by the next bag"
+            del noise
+    assert bool(store.near.kept) == (kept == "on the GPU")
+    assert bool(store.host.kept) == (kept != "nowhere")
+
+
+def test_a_step_that_the_gpu_has_no_room_for_is_tried_again_smaller() -> None:
+    bags = Bags(width=256, n_patches=20_000)
+    plain = learnt("amil", bags, members=8)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    resident = torch.cuda.memory_allocated()
+    learnt("amil", bags, members=8)
+    needed = torch.cuda.max_memory_allocated() - resident
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(GPU).total_memory
+    try:
+        torch.cuda.set_per_process_memory_fraction((resident + 0.6 * needed) / total)
+        tight = learnt("amil", bags, members=8)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert tight.crash is None, tight.crash
+    assert "after memory ran out" in tight.learner.shortage
+    for name, values in plain.learner.best.items():
+        torch.testing.assert_close(tight.learner.best[name], values, atol=1e-3, rtol=1e-2)
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def test_the_command_on_a_gpu_twice_gives_the_same_bytes_and_says_where(
+    milbench: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
+    words = ("run", "--models", "amil", "m4", "--folds", "0", "1", "--cohort", str(cohort_folder), *FAST)
+    for name, more in (("first", ()), ("second", ()), ("placed", ("--gpus", "all", "--per-gpu", "2"))):
+        result = milbench(*words, "--run", name, *more)
+        assert result.returncode == 0, result.stderr
+        assert "kept on the GPU" in result.stdout
+    assert results(tmp_path / "first") == results(tmp_path / "second") == results(tmp_path / "placed")
+    infos = [json.loads(path.read_text()) for path in (tmp_path / "first").glob("trials/**/trial.json")]
+    assert {info["device"] for info in infos} == {torch.cuda.get_device_name()}
+    assert {info["stack"] for info in infos if info["model"] == "amil"} == {2}
+    assert all(0 < info["peak_bytes"] < 10**9 for info in infos)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_precisions_of_a_gpu_are_close_to_float32(
+    milbench: Milbench, cohort_folder: Path, tmp_path: Path, precision: str
+) -> None:
+    words = ("run", "--models", "amil", "m4", "--folds", "0", "--cohort", str(cohort_folder), *FAST)
+    for name in ("float32", precision):
+        result = milbench(*words, "--run", name, "--precision", name)
+        assert result.returncode == 0, result.stderr
+    rounded, exact = (predictions(tmp_path / name)["probability"] for name in (precision, "float32"))
+    np.testing.assert_allclose(rounded, exact, atol=0.02)
+    assert not np.array_equal(rounded, exact), "the products were not rounded"
