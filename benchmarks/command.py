@@ -53,11 +53,14 @@ class Finished(NamedTuple):
 
     def train_seconds(self, model: str | None = None) -> float:
         """Sum over the trials, of one model or of all."""
-        return sum(trial["train_seconds"] for trial in self.trials if model in {None, trial["model"]})
+        return sum(trial["train_seconds"] for trial in self._of(model))
 
-    def bag_steps(self) -> int:
-        """Training bags that the trials saw, over all their epochs."""
-        return sum(trial["n_slides"]["train"] * trial["n_epochs"] for trial in self.trials)
+    def bag_steps(self, model: str | None = None) -> int:
+        """Training bags that the trials saw, of one model or of all, over all their epochs."""
+        return sum(trial["n_slides"]["train"] * trial["n_epochs"] for trial in self._of(model))
+
+    def _of(self, model: str | None) -> list[dict[str, Any]]:
+        return [trial for trial in self.trials if model in {None, trial["model"]}]
 
 
 def add_run_flags(parser: argparse.ArgumentParser, *, repetitions: int) -> None:

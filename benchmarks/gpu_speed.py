@@ -1,11 +1,13 @@
 """The study on a GPU: bag-steps a second of every model on large bags, beside the plain loop, and the hours of the whole.
 
-    python benchmarks/gpu_speed.py [--slides 60] [--patches 8000] [--width 2048] [--save]
+    python benchmarks/gpu_speed.py [--slides 60] [--patches 8000] [--width 2048] [--precisions float32 tf32] [--save]
 
-Ten tasks × five folds on a made cohort, one `milbench run` a model, beside one trial of `reference.py` on the same GPU with
-`--loaders` processes that read ahead. Bag-steps a second are training bags over everything that happened, less the start-up
-(the same command on a cohort of nearly nothing). The hours are those of the 1,575 trainings of the study on its real
-numbers of slides, at these rates. Without a GPU it says so and measures nothing.
+Ten tasks × five folds on a made cohort, all models in one `milbench run` for each precision, beside one trial of every
+model in `reference.py` on the same GPU, float32, with `--loaders` processes that read ahead. A rate is training bags over
+seconds of training, validation and the final predictions, waiting for features included, as trial.json says; the loop is
+timed over the same. The hours are those of the study's 1,575 trainings on its real numbers of slides, all of this size: a
+command's wall seconds less the start-up (the same command on a cohort of nearly nothing), times the slides and epochs of the
+study over those of the cohort. `--per-gpu N` adds the command with N workers on the GPU. Without a GPU it measures nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import reference
 import torch
-from command import add_run_flags, run
+from command import Finished, add_run_flags, middle, run
 from made_cohort import Size, add_folder_flag, add_size_flags, asked_size, temporary_cohort, tiny
-from projection import FOLDS, GENES, TRAIN, is_multi
+from projection import FOLDS, GENES, is_multi
 from results_file import add_save_flag, publish, table
 from timing import interleaved, ratio
 
@@ -32,28 +35,13 @@ DEVICE = "cuda"
 NO_GPU = "torch sees no GPU here: nothing was measured. Run it on a machine with one."
 
 
-def trainings(model: str) -> int:
-    """Of one cohort of the study."""
-    return FOLDS * (1 if is_multi(model) else GENES)
-
-
-def study_steps(model: str) -> float:
-    """Training bags that the study shows to the model, over all cohorts, epochs and trainings."""
-    return sum(TRAIN * cohort.n_slides for cohort in COHORTS) * Recipe().epochs * trainings(model)
-
-
-def milbench_rate(model: str, cohorts: Sequence[Path], options: argparse.Namespace) -> float:
-    """Bag-steps a second of the command on the first cohort; the second one tells the start-up."""
-    words, startup = (
-        ["--cohort", str(cohort), "--models", model, "--folds", f"0-{options.folds - 1}",
-         "--set", f"trainer.epochs={options.epochs}", "--device", DEVICE, *options.more]
-        for cohort in cohorts
-    )  # fmt: skip
-    found = run(options.milbench, words, startup=startup)
-    return found.bag_steps() / found.working_seconds
+def command_words(cohort: Path, options: argparse.Namespace, more: Sequence[str]) -> list[str]:
+    return ["--cohort", str(cohort), "--models", *options.models, "--folds", f"0-{options.folds - 1}",
+            "--set", f"trainer.epochs={options.epochs}", "--device", DEVICE, *more]  # fmt: skip
 
 
 def plain_rate(model: str, cohort: Path, sides: reference.Sides, options: argparse.Namespace) -> float:
+    """Bag-steps a second of the loop."""
     tasks = [f"task{number}" for number in range(options.tasks if is_multi(model) else 1)]
     trained = reference.train(
         model, cohort, tasks, sides, epochs=options.epochs, device=DEVICE, loaders=options.loaders
@@ -61,13 +49,24 @@ def plain_rate(model: str, cohort: Path, sides: reference.Sides, options: argpar
     return options.epochs * len(sides.train) / trained.seconds
 
 
-def measured(models: Sequence[str], cohorts: Sequence[Path], options: argparse.Namespace) -> dict[str, list[float]]:
-    """Rates by contestant, in turn."""
-    sides = reference.sides_of(cohorts[0], 0)
-    contestants: dict[str, Callable[[], float]] = {}
+def variants(options: argparse.Namespace) -> dict[str, list[str]]:
+    """Flags of each command, by its name."""
+    each = {name: ["--precision", name] for name in options.precisions}
+    if options.per_gpu > 1:
+        name = options.precisions[-1]
+        each[f"{name}, {options.per_gpu} workers"] = [*each[name], "--gpus", "all", "--per-gpu", str(options.per_gpu)]
+    return each
+
+
+def measured(models: Sequence[str], cohorts: Sequence[Path], options: argparse.Namespace) -> dict[str, list[Any]]:
+    """What every command and every plain loop gave, in turn: `Finished`, or a rate."""
+    large, small = cohorts
+    sides, contestants = reference.sides_of(large, 0), dict[str, Callable[[], Any]]()
+    for name, flags in variants(options).items():
+        words, startup = (command_words(cohort, options, flags) for cohort in (large, small))
+        contestants[name] = lambda words=words, startup=startup: run(options.milbench, words, startup=startup)
     for model in models:
-        contestants[model] = lambda model=model: milbench_rate(model, cohorts, options)
-        contestants[plain(model)] = lambda model=model: plain_rate(model, cohorts[0], sides, options)
+        contestants[plain(model)] = lambda model=model: plain_rate(model, large, sides, options)
     return interleaved(contestants, options.repetitions, warm_ups=options.warm_ups)
 
 
@@ -75,24 +74,36 @@ def plain(model: str) -> str:
     return f"plain {model}"
 
 
-def hours(model: str, rates: Sequence[float]) -> float:
-    return study_steps(model) / median(rates) / 3600
+def rate(found: Finished, model: str) -> float:
+    return found.bag_steps(model) / found.train_seconds(model)
 
 
-def rows(models: Sequence[str], rates: Mapping[str, Sequence[float]]) -> list[list[str]]:
-    each = [
-        [
-            model,
-            f"{median(rates[model]):.1f}",
-            f"{median(rates[plain(model)]):.1f}",
-            f"{ratio(rates[model], rates[plain(model)]):.2f}",
-            f"{hours(model, rates[model]):.1f}",
-            f"{hours(model, rates[plain(model)]):.1f}",
-        ]
-        for model in models
-    ]
-    sums = [sum(hours(model, rates[name(model)]) for model in models) for name in (str, plain)]
-    return [*each, ["all of these", "", "", f"{sums[1] / sums[0]:.2f}", *(f"{total:.1f}" for total in sums)]]
+def of_models(models: Sequence[str], found: Mapping[str, list[Any]], precisions: Sequence[str]) -> str:
+    rows = []
+    for model in models:
+        loop, row = found[plain(model)], [model, f"{median(found[plain(model)]):.1f}"]
+        for name in precisions:
+            rates = [rate(each, model) for each in found[name]]
+            row += [f"{median(rates):.1f}", f"{ratio(rates, loop):.2f}"]
+        rows.append(row)
+    head = ["model", "plain loop", *(each for name in precisions for each in (name, f"{name} / loop"))]
+    return table(head, rows)
+
+
+def of_commands(models: Sequence[str], found: Mapping[str, list[Any]], size: Size, options: argparse.Namespace) -> str:
+    """Seconds of whole commands, and hours of the study by them and by the plain loop, one trial after the other."""
+    slides = sum(cohort.n_slides for cohort in COHORTS)
+    share = slides * Recipe().epochs / (size.slides * options.epochs)
+    rows = []
+    for name in variants(options):
+        work = middle(found[name], lambda each: each.working_seconds)
+        wall = middle(found[name], lambda each: each.wall_seconds)
+        rows.append([name, f"{wall:.0f}", f"{work:.0f}", f"{work * share / 3600:.1f}"])
+    first = found[next(iter(variants(options)))][0]
+    loop = sum(first.bag_steps(model) / median(found[plain(model)]) for model in models)
+    rows.append(["plain loop, from its rates", "", f"{loop:.0f}", f"{loop * share / 3600:.1f}"])
+    head = ["all of these models", "wall s", "less start-up s", f"hours of the study ({slides:,} slides)"]
+    return table(head, rows)
 
 
 def main() -> None:
@@ -102,7 +113,8 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=FOLDS, help=f"how many folds (default {FOLDS})")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--loaders", type=int, default=4, help="processes that read for the plain loop (default 4)")
-    parser.add_argument("--precision", choices=["float32", "tf32", "bf16"], help="of milbench (default: its own)")
+    parser.add_argument("--precisions", nargs="+", default=["float32", "tf32"], choices=["float32", "tf32", "bf16"])
+    parser.add_argument("--per-gpu", type=int, default=1, help="also with so many workers, in the last precision")
     add_run_flags(parser, repetitions=3)
     add_folder_flag(parser)
     add_save_flag(parser)
@@ -110,15 +122,14 @@ def main() -> None:
     if not torch.cuda.is_available():
         print(NO_GPU)
         return
-    options.more = ["--precision", options.precision] if options.precision else []
     size, models = asked_size(options), select("model", options.models, load_models())
     with temporary_cohort(size, options.folder) as large, temporary_cohort(tiny(size), options.folder) as small:
-        rates = measured(models, (large, small), options)
-    head = ["model", "bag-steps/s", "plain loop", "ratio", "hours of the study", "plain loop's hours"]
+        found = measured(models, (large, small), options)
     publish(
         options,
         f"{size}, {size.tasks} tasks × {options.folds} folds, {options.epochs} epochs; medians of {options.repetitions} "
-        f"interleaved repetitions. Hours: one GPU, bags of {size.patches:,} patches.\n\n{table(head, rows(models, rates))}",
+        f"interleaved repetitions. Bag-steps a second:\n\n{of_models(models, found, options.precisions)}\n\n"
+        f"{of_commands(models, found, size, options)}",
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
+from .precision import as_in_products
 from .side_by_side import by_its_own
 
 CELLS_OF_A_MATRIX = 64
@@ -53,10 +54,8 @@ def along(rows: Tensor, kernel: Tensor, wanted: slice) -> Tensor:
 
 
 def _conv2d(rows: Tensor, kernel: Tensor, padding: int = 0) -> Tensor:
-    """Every channel by its own kernel, in autocast's type where it is on: inside vmap it forgets a CPU's convolutions."""
-    kind = rows.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else rows.dtype
-    return conv2d(rows.to(dtype), kernel.to(dtype), padding=padding, groups=len(kernel))
+    """Every channel by its own kernel; inside vmap autocast forgets a CPU's convolutions."""
+    return conv2d(as_in_products(rows), as_in_products(kernel), padding=padding, groups=len(kernel))
 
 
 def _as_matrices(entries: int, cells: int) -> bool:

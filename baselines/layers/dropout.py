@@ -62,7 +62,7 @@ class Dropout(nn.Module):
         return self._four_a_word(shape, like) if like.device.type == "cpu" else self._one_each(shape, like)
 
     def _one_each(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        return (torch.rand(shape, device=like.device) >= self.p).to(like.dtype).div_(1 - self.p)
+        return torch.rand(shape, device=like.device).ge_(self.p).mul_(1 / (1 - self.p)).to(like.dtype)
 
     def _four_a_word(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         zeros = min(round(self.p * STEPS), STEPS - 1)  # of 65,536 values of a lane

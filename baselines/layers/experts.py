@@ -1,4 +1,4 @@
-"""Experts of a mixture: one after the other, or all of them in the same few products where bags are small."""
+"""Experts of a mixture: one after the other, or all of them in the same few products where that is faster."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import torch
 from torch import Tensor, nn
 
 PATCHES_SIDE_BY_SIDE = 128
-"""Up to about here starting an operation costs as much as computing it; with a thousand patches experts side by side are slower
-on a CPU, as what they keep leaves the processor's cache (`benchmarks/together.py`)."""
+"""Up to about here starting an operation costs a CPU as much as computing it; with a thousand patches experts side by side are
+slower, as what they keep leaves the processor's cache (`benchmarks/together.py`)."""
+
+PATCHES_ON_A_GPU = 12_000
+"""A GPU waits for its operations to be started up to some ten thousand patches. Those that M4's five experts keep are 0.1 MB a
+patch, which a GPU has room for: steps on such bags are never divided for want of memory, which would draw other masks."""
 
 
 def of_experts(experts: nn.ModuleList, features: Tensor) -> tuple[Tensor, Tensor]:
     """Slide features [E, hidden] and raw scores [E, N] or [E, k*k] that E experts of one class make of patches [N, D]."""
-    if len(features) <= PATCHES_SIDE_BY_SIDE:
+    most = PATCHES_SIDE_BY_SIDE if features.device.type == "cpu" else PATCHES_ON_A_GPU
+    if len(features) <= most:
         of_all: tuple[Tensor, Tensor] = type(experts[0]).of_all(list(experts), features)  # type: ignore[attr-defined]
         return of_all
     slides, scores = zip(*(expert(features) for expert in experts), strict=True)

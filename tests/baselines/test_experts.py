@@ -11,7 +11,7 @@ from torch.func import vmap
 
 from milbench_baselines.layers import experts as module
 from milbench_baselines.layers.attention_expert import AttentionExpert
-from milbench_baselines.layers.experts import PATCHES_SIDE_BY_SIDE, of_experts
+from milbench_baselines.layers.experts import PATCHES_ON_A_GPU, PATCHES_SIDE_BY_SIDE, of_experts
 from milbench_baselines.layers.mp_amil import MPAMIL
 from milbench_baselines.layers.side_by_side import by_its_own
 
@@ -68,17 +68,19 @@ def test_many_bags_side_by_side(kind: str) -> None:
             torch.testing.assert_close(found[i], expected)
 
 
-def test_only_small_bags_go_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("device", "limit"), [("cpu", PATCHES_SIDE_BY_SIDE), ("meta", PATCHES_ON_A_GPU)])
+def test_only_small_bags_go_side_by_side(monkeypatch: pytest.MonkeyPatch, device: str, limit: int) -> None:
+    """Larger ones on a device that waits for its operations to be started."""
+
     def refuse(*_: object) -> None:
         raise AssertionError("side by side")
 
-    limit = PATCHES_SIDE_BY_SIDE
     experts = made("amil")
     monkeypatch.setattr(AttentionExpert, "of_all", refuse)
     monkeypatch.setattr(AttentionExpert, "forward", lambda self, x: (x.new_zeros(HIDDEN), x.new_zeros(len(x))))
-    assert of_experts(experts, torch.zeros(limit + 1, D))[1].shape == (3, limit + 1)
+    assert of_experts(experts, torch.zeros(limit + 1, D, device=device))[1].shape == (3, limit + 1)
     with pytest.raises(AssertionError, match="side by side"):
-        of_experts(experts, torch.zeros(limit, D))
+        of_experts(experts, torch.zeros(limit, D, device=device))
 
 
 def test_every_expert_drops_out_by_itself_and_both_ways_at_the_same_rate(monkeypatch: pytest.MonkeyPatch) -> None:
