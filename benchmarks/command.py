@@ -51,6 +51,10 @@ class Finished(NamedTuple):
             )
         return self.wall_seconds - self.startup_seconds
 
+    def models(self) -> list[str]:
+        """Of the trials, each once."""
+        return list(dict.fromkeys(trial["model"] for trial in self.trials))
+
     def train_seconds(self, model: str | None = None) -> float:
         """Sum over the trials, of one model or of all."""
         return sum(trial["train_seconds"] for trial in self._of(model))

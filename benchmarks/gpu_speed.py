@@ -6,13 +6,15 @@ Ten tasks × five folds on a made cohort, all models in one `milbench run` for e
 model in `reference.py` on the same GPU, float32, with `--loaders` processes that read ahead. A rate is training bags over
 seconds of training, validation and the final predictions, waiting for features included, as trial.json says; the loop is
 timed over the same. The hours are those of the study's 1,575 trainings on its real numbers of slides, all of this size: a
-command's wall seconds less the start-up (the same command on a cohort of nearly nothing), times the slides and epochs of the
-study over those of the cohort. `--per-gpu N` adds the command with N workers on the GPU. Without a GPU it measures nothing.
+command's wall seconds less the start-up (one fold of mean pooling on a cohort of nearly nothing), times the slides and epochs
+of the study over those of the cohort. `--per-gpu N` adds the command with N workers on the GPU. Without a GPU it measures
+nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -35,18 +37,25 @@ DEVICE = "cuda"
 NO_GPU = "torch sees no GPU here: nothing was measured. Run it on a machine with one."
 
 
-def command_words(cohort: Path, options: argparse.Namespace, more: Sequence[str]) -> list[str]:
-    return ["--cohort", str(cohort), "--models", *options.models, "--folds", f"0-{options.folds - 1}",
-            "--set", f"trainer.epochs={options.epochs}", "--device", DEVICE, *more]  # fmt: skip
+def command_rate(cohorts: Sequence[Path], options: argparse.Namespace, flags: Sequence[str]) -> Finished:
+    """The command on the first cohort; its start-up on the second."""
+
+    def words(cohort: Path, models: Sequence[str], folds: str) -> list[str]:
+        return ["--cohort", str(cohort), "--models", *models, "--folds", folds,
+                "--set", f"trainer.epochs={options.epochs}", "--device", DEVICE, *flags]  # fmt: skip
+
+    large, small = cohorts
+    usual = words(large, options.models, f"0-{options.folds - 1}")
+    return run(options.milbench, usual, startup=words(small, ["mean_pooling"], "0"))
 
 
 def plain_rate(model: str, cohort: Path, sides: reference.Sides, options: argparse.Namespace) -> float:
     """Bag-steps a second of the loop."""
     tasks = [f"task{number}" for number in range(options.tasks if is_multi(model) else 1)]
     trained = reference.train(
-        model, cohort, tasks, sides, epochs=options.epochs, device=DEVICE, loaders=options.loaders
+        model, cohort, tasks, sides, epochs=options.loop_epochs, device=DEVICE, loaders=options.loaders
     )
-    return options.epochs * len(sides.train) / trained.seconds
+    return options.loop_epochs * len(sides.train) / trained.seconds
 
 
 def variants(options: argparse.Namespace) -> dict[str, list[str]]:
@@ -60,14 +69,26 @@ def variants(options: argparse.Namespace) -> dict[str, list[str]]:
 
 def measured(models: Sequence[str], cohorts: Sequence[Path], options: argparse.Namespace) -> dict[str, list[Any]]:
     """What every command and every plain loop gave, in turn: `Finished`, or a rate."""
-    large, small = cohorts
-    sides, contestants = reference.sides_of(large, 0), dict[str, Callable[[], Any]]()
+    sides, contestants = reference.sides_of(cohorts[0], 0), dict[str, Callable[[], Any]]()
     for name, flags in variants(options).items():
-        words, startup = (command_words(cohort, options, flags) for cohort in (large, small))
-        contestants[name] = lambda words=words, startup=startup: run(options.milbench, words, startup=startup)
+        contestants[name] = lambda flags=flags: command_rate(cohorts, options, flags)
     for model in models:
-        contestants[plain(model)] = lambda model=model: plain_rate(model, large, sides, options)
-    return interleaved(contestants, options.repetitions, warm_ups=options.warm_ups)
+        contestants[plain(model)] = lambda model=model: plain_rate(model, cohorts[0], sides, options)
+    told = {name: lambda name=name, work=work: _told(name, work) for name, work in contestants.items()}
+    return interleaved(told, options.repetitions, warm_ups=options.warm_ups)
+
+
+def _told(name: str, work: Callable[[], Any]) -> Any:
+    """What the work gives, told on the screen too: a benchmark of minutes may be cut short."""
+    found = work()
+    rates = {model: rate(found, model) for model in found.models()} if isinstance(found, Finished) else {"": found}
+    seconds = (
+        f"{found.wall_seconds:.1f} s, start-up {found.startup_seconds:.1f} s; " if isinstance(found, Finished) else ""
+    )
+    print(
+        f"{name}: {seconds}{', '.join(f'{model} {each:.1f}' for model, each in rates.items())} bags/s", file=sys.stderr
+    )
+    return found
 
 
 def plain(model: str) -> str:
@@ -112,6 +133,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["all"])
     parser.add_argument("--folds", type=int, default=FOLDS, help=f"how many folds (default {FOLDS})")
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--loop-epochs", type=int, default=6, help="of the plain loop, so that its start counts little")
     parser.add_argument("--loaders", type=int, default=4, help="processes that read for the plain loop (default 4)")
     parser.add_argument("--precisions", nargs="+", default=["float32", "tf32"], choices=["float32", "tf32", "bf16"])
     parser.add_argument("--per-gpu", type=int, default=1, help="also with so many workers, in the last precision")

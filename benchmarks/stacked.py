@@ -30,9 +30,8 @@ def walls(runs: Mapping[str, Sequence[Finished]]) -> str:
 
 
 def by_model(runs: Mapping[str, Sequence[Finished]]) -> str:
-    models = dict.fromkeys(trial["model"] for trial in runs[OFF][0].trials)
     rows = []
-    for model in sorted(models, key=lambda name: -runs[OFF][0].train_seconds(name)):
+    for model in sorted(runs[OFF][0].models(), key=lambda name: -runs[OFF][0].train_seconds(name)):
         seconds = [middle(runs[stack], lambda found, m=model: found.train_seconds(m)) for stack in (AUTO, OFF)]
         quotient = of_pairs(runs, lambda found, m=model: found.train_seconds(m))
         rows.append([model, *(f"{each:.2f}" for each in seconds), f"{quotient:.2f}"])

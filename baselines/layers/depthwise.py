@@ -19,6 +19,9 @@ from .side_by_side import by_its_own
 CELLS_OF_A_MATRIX = 64
 """A matrix has the square of its cells as entries: more, and it takes memory that a convolution does not."""
 
+BLOCK = 32
+"""Rows of a sequence that a GPU convolves in one product."""
+
 MULTIPLY_ADDS_OF_A_MATRIX = 6e6
 """Up to this cost of writing the kernels as matrices, products are not slower than conv2d, even for one bag."""
 
@@ -50,7 +53,22 @@ def along(rows: Tensor, kernel: Tensor, wanted: slice) -> Tensor:
         matrices = kernel @ _reads_along(length, size, kernel.dtype, kernel.device).flatten(1)  # [H, L L]
         return matrices.reshape(heads, length, length)[:, wanted] @ rows
     needed = pad(rows, (0, 0, size // 2, size // 2))[:, wanted.start : wanted.stop + size - 1]
-    return _conv2d(needed[None], kernel[:, None, :, None])[0]
+    return _in_blocks(needed, kernel) if rows.is_cuda else _conv2d(needed[None], kernel[:, None, :, None])[0]
+
+
+def _in_blocks(rows: Tensor, kernel: Tensor) -> Tensor:
+    """Rows [H, L + s - 1, d] by kernels [H, s]: [H, L, d], a block of rows with its neighbours in one product.
+
+    For GPUs, whose convolution of a long sequence took three and a half times as long (L = 8,192, H = 80, d = 64, s = 33).
+    """
+    heads, size = kernel.shape
+    length, window = rows.shape[1] - size + 1, BLOCK + size - 1
+    n_blocks = -(-length // BLOCK)
+    starts = range(0, window, BLOCK)
+    rows = pad(rows, (0, 0, 0, (n_blocks - 1) * BLOCK + len(starts) * BLOCK - rows.shape[1]))
+    pieces = [rows[:, i : i + n_blocks * BLOCK].reshape(heads, n_blocks, BLOCK, -1)[:, :, : window - i] for i in starts]
+    matrices = (kernel @ _reads_in_window(size, kernel.dtype, kernel.device)).reshape(heads, 1, BLOCK, window)
+    return (matrices @ torch.cat(pieces, dim=2)).reshape(heads, n_blocks * BLOCK, -1)[:, :length]
 
 
 def _conv2d(rows: Tensor, kernel: Tensor, padding: int = 0) -> Tensor:
@@ -76,3 +94,10 @@ def _reads_along(length: int, size: int, dtype: torch.dtype, device: torch.devic
     places = torch.arange(length)
     entry = places[None] - places[:, None] + size // 2                                          # [out, in]
     return torch.stack([entry == e for e in range(size)]).to(device, dtype)
+
+
+@cache
+def _reads_in_window(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[s, B (B + s - 1)], 1 where a row of a block reads a row of its window through that entry of the kernel, else 0."""
+    ahead = torch.arange(BLOCK + size - 1)[None] - torch.arange(BLOCK)[:, None]                 # [out, in]
+    return torch.stack([ahead == e for e in range(size)]).flatten(1).to(device, dtype)

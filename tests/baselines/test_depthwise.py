@@ -9,7 +9,7 @@ from torch.func import vmap
 from torch.nn.functional import conv2d
 
 from milbench_baselines.layers import depthwise as module
-from milbench_baselines.layers.depthwise import along, depthwise
+from milbench_baselines.layers.depthwise import _in_blocks, along, depthwise
 
 MEMBERS, BAGS = 3, 4
 
@@ -98,3 +98,16 @@ def test_a_sequence_gives_the_wanted_rows_of_a_convolution(length: int) -> None:
     assert module._as_matrices(2 * 33, length) == (length == 5), "the two lengths are there to try both ways"
     for wanted in (slice(0, length), slice(2, 4)):
         assert_same(along(rows, kernel, wanted), reference_of(wanted), rows, kernel)
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 100])
+@pytest.mark.parametrize("size", [1, 3, 33, 67])
+def test_a_sequence_in_blocks_gives_the_values_and_gradients_of_a_convolution(length: int, size: int) -> None:
+    """What GPUs compute, here on a CPU, mapped over members as in a stack."""
+    torch.manual_seed(0)
+    rows = torch.randn(MEMBERS, 2, length + size - 1, 5, dtype=torch.float64, requires_grad=True)
+    kernel = torch.randn(MEMBERS, 2, size, dtype=torch.float64, requires_grad=True)
+    expected = torch.stack(
+        [conv2d(r[None], k[:, None, :, None], groups=2)[0] for r, k in zip(rows, kernel, strict=True)]
+    )
+    assert_same(vmap(_in_blocks)(rows, kernel), expected, rows, kernel)
