@@ -5,10 +5,10 @@
 Ten tasks × five folds on a made cohort, all models in one `milbench run` for each precision, beside one trial of every
 model in `reference.py` on the same GPU, float32, with `--loaders` processes that read ahead. A rate is training bags over
 seconds of training, validation and the final predictions, waiting for features included, as trial.json says; the loop is
-timed over the same. The hours are those of the study's 1,575 trainings on its real numbers of slides, all of this size: a
-command's wall seconds less the start-up (one fold of mean pooling on a cohort of nearly nothing), times the slides and epochs
-of the study over those of the cohort. `--per-gpu N` adds the command with N workers on the GPU. Without a GPU it measures
-nothing.
+timed over the same. The hours are those of the study's 1,575 trainings on its real numbers of slides, all of this size:
+training bags over the models' rates, and what the command took beside training, less its start-up (one fold of mean pooling
+on a cohort of nearly nothing), for each of the trials. `--per-gpu N` adds the command with N workers on the GPU, whose
+hours are those of one worker times the ratio of both commands' seconds. Without a GPU it measures nothing.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import reference
 import torch
-from command import Finished, add_run_flags, middle, run
+from command import add_run_flags, run
 from made_cohort import Size, add_folder_flag, add_size_flags, asked_size, temporary_cohort, tiny
-from projection import FOLDS, GENES, is_multi
+from projection import FOLDS, GENES, TRAIN, is_multi
 from results_file import add_save_flag, publish, table
 from timing import interleaved, ratio
 
@@ -37,7 +37,32 @@ DEVICE = "cuda"
 NO_GPU = "torch sees no GPU here: nothing was measured. Run it on a machine with one."
 
 
-def command_rate(cohorts: Sequence[Path], options: argparse.Namespace, flags: Sequence[str]) -> Finished:
+class Command(NamedTuple):
+    """One run of the command.
+
+    Attributes
+    ----------
+    wall, startup : seconds of the whole, and of a command with next to nothing to compute.
+    beside : seconds a trial, of neither start-up nor training.
+    rates : bag-steps a second of training, by model.
+    """
+
+    wall: float
+    startup: float
+    beside: float
+    rates: dict[str, float]
+
+    @property
+    def work(self) -> float:
+        """Seconds without the start-up."""
+        return self.wall - self.startup
+
+    def __str__(self) -> str:
+        rates = ", ".join(f"{model} {rate:.1f}" for model, rate in self.rates.items())
+        return f"{self.wall:.1f} s, start-up {self.startup:.1f} s, {self.beside * 1e3:.0f} ms a trial; {rates} bags/s"
+
+
+def command_rate(cohorts: Sequence[Path], options: argparse.Namespace, flags: Sequence[str]) -> Command:
     """The command on the first cohort; its start-up on the second."""
 
     def words(cohort: Path, models: Sequence[str], folds: str) -> list[str]:
@@ -46,7 +71,10 @@ def command_rate(cohorts: Sequence[Path], options: argparse.Namespace, flags: Se
 
     large, small = cohorts
     usual = words(large, options.models, f"0-{options.folds - 1}")
-    return run(options.milbench, usual, startup=words(small, ["mean_pooling"], "0"))
+    found = run(options.milbench, usual, startup=words(small, ["mean_pooling"], "0"))
+    beside = max(0.0, found.working_seconds - found.train_seconds()) / len(found.trials)
+    rates = {model: found.bag_steps(model) / found.train_seconds(model) for model in found.models()}
+    return Command(found.wall_seconds, found.startup_seconds, beside, rates)
 
 
 def plain_rate(model: str, cohort: Path, sides: reference.Sides, options: argparse.Namespace) -> float:
@@ -68,7 +96,7 @@ def variants(options: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def measured(models: Sequence[str], cohorts: Sequence[Path], options: argparse.Namespace) -> dict[str, list[Any]]:
-    """What every command and every plain loop gave, in turn: `Finished`, or a rate."""
+    """What every command gave, and the rate of every plain loop, in turn."""
     sides, contestants = reference.sides_of(cohorts[0], 0), dict[str, Callable[[], Any]]()
     for name, flags in variants(options).items():
         contestants[name] = lambda flags=flags: command_rate(cohorts, options, flags)
@@ -81,13 +109,7 @@ def measured(models: Sequence[str], cohorts: Sequence[Path], options: argparse.N
 def _told(name: str, work: Callable[[], Any]) -> Any:
     """What the work gives, told on the screen too: a benchmark of minutes may be cut short."""
     found = work()
-    rates = {model: rate(found, model) for model in found.models()} if isinstance(found, Finished) else {"": found}
-    seconds = (
-        f"{found.wall_seconds:.1f} s, start-up {found.startup_seconds:.1f} s; " if isinstance(found, Finished) else ""
-    )
-    print(
-        f"{name}: {seconds}{', '.join(f'{model} {each:.1f}' for model, each in rates.items())} bags/s", file=sys.stderr
-    )
+    print(f"{name}: {found if isinstance(found, Command) else f'{found:.1f} bags/s'}", file=sys.stderr)
     return found
 
 
@@ -95,36 +117,42 @@ def plain(model: str) -> str:
     return f"plain {model}"
 
 
-def rate(found: Finished, model: str) -> float:
-    return found.bag_steps(model) / found.train_seconds(model)
-
-
 def of_models(models: Sequence[str], found: Mapping[str, list[Any]], precisions: Sequence[str]) -> str:
     rows = []
     for model in models:
         loop, row = found[plain(model)], [model, f"{median(found[plain(model)]):.1f}"]
         for name in precisions:
-            rates = [rate(each, model) for each in found[name]]
-            row += [f"{median(rates):.1f}", f"{ratio(rates, loop):.2f}"]
+            rates = [each.rates[model] for each in found[name]]
+            row += [f"{median(rates):.1f}", f"{ratio(rates, loop):.1f}"]
         rows.append(row)
     head = ["model", "plain loop", *(each for name in precisions for each in (name, f"{name} / loop"))]
     return table(head, rows)
 
 
-def of_commands(models: Sequence[str], found: Mapping[str, list[Any]], size: Size, options: argparse.Namespace) -> str:
+def study_steps(model: str) -> float:
+    """Training bags that the study shows to the model, over all cohorts, epochs and trainings."""
+    trainings = FOLDS * (1 if is_multi(model) else GENES)
+    return sum(TRAIN * cohort.n_slides for cohort in COHORTS) * Recipe().epochs * trainings
+
+
+def study_hours(models: Sequence[str], rates: Mapping[str, float], beside: float = 0.0) -> float:
+    """Hours of the study's trainings of the models at these rates; `beside` : seconds a trial takes beside training."""
+    trials = sum(len(COHORTS) * FOLDS * (1 if is_multi(model) else GENES) for model in models)
+    return (sum(study_steps(model) / rates[model] for model in models) + beside * trials) / 3600
+
+
+def of_commands(models: Sequence[str], found: Mapping[str, list[Any]], options: argparse.Namespace) -> str:
     """Seconds of whole commands, and hours of the study by them and by the plain loop, one trial after the other."""
-    slides = sum(cohort.n_slides for cohort in COHORTS)
-    share = slides * Recipe().epochs / (size.slides * options.epochs)
     rows = []
     for name in variants(options):
-        work = middle(found[name], lambda each: each.working_seconds)
-        wall = middle(found[name], lambda each: each.wall_seconds)
-        rows.append([name, f"{wall:.0f}", f"{work:.0f}", f"{work * share / 3600:.1f}"])
-    first = found[next(iter(variants(options)))][0]
-    loop = sum(first.bag_steps(model) / median(found[plain(model)]) for model in models)
-    rows.append(["plain loop, from its rates", "", f"{loop:.0f}", f"{loop * share / 3600:.1f}"])
-    head = ["all of these models", "wall s", "less start-up s", f"hours of the study ({slides:,} slides)"]
-    return table(head, rows)
+        wall, work = (median(getattr(each, value) for each in found[name]) for value in ("wall", "work"))
+        alone = found[name.split(",")[0]]
+        hours = median(study_hours(models, each.rates, each.beside) for each in alone)
+        hours *= work / median(each.work for each in alone)
+        rows.append([name, f"{wall:.0f}", f"{work:.0f}", f"{hours:.1f}"])
+    loop = study_hours(models, {model: median(found[plain(model)]) for model in models})
+    rows.append(["plain loop, trial after trial", "", "", f"{loop:.0f}"])
+    return table(["all of these models", "wall s", "less start-up s", "hours of the study"], rows)
 
 
 def main() -> None:
@@ -151,7 +179,7 @@ def main() -> None:
         options,
         f"{size}, {size.tasks} tasks × {options.folds} folds, {options.epochs} epochs; medians of {options.repetitions} "
         f"interleaved repetitions. Bag-steps a second:\n\n{of_models(models, found, options.precisions)}\n\n"
-        f"{of_commands(models, found, size, options)}",
+        f"{of_commands(models, found, options)}",
     )
 
 

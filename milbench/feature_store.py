@@ -47,7 +47,7 @@ class FeatureStore:
         self.near = _Memory(device_bytes if has_own_memory else 0)
         self.host = _Memory(host_bytes if has_own_memory else host_bytes + device_bytes)
         self.at_hand = (self.near if has_own_memory else self.host).kept
-        # untested: a GPU is needed. Copies go beside the training, on a stream of their own
+        # copies go beside the training, on a stream of their own
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def __getitem__(self, slide_id: str) -> Tensor:
@@ -85,7 +85,7 @@ class FeatureStore:
         """The features on the device, kept if there is room: decided here, where the order is the consumer's."""
         if slide_id not in self.near.kept and slide_id not in self.host.kept:
             _ = self.near.keep(slide_id, fetched.features) or self.host.keep(slide_id, fetched.host)
-        if fetched.arrival is not None:  # untested: a GPU is needed
+        if fetched.arrival is not None:
             stream = torch.cuda.current_stream(self.device)
             stream.wait_event(fetched.arrival)
             fetched.features.record_stream(stream)  # its memory came from the other stream
@@ -104,7 +104,7 @@ def _sent(host: Tensor, device: torch.device, stream: Any) -> tuple[Tensor, Any]
     """Features on the device, and the event after which they are there; None = they are."""
     if stream is None:
         return host.to(device), None
-    with torch.cuda.stream(stream):  # untested: a GPU is needed
+    with torch.cuda.stream(stream):
         features = host.pin_memory().to(device, non_blocking=True)  # torch keeps pinned memory until it is copied
         return features, stream.record_event()
 

@@ -69,7 +69,7 @@ def choose_residency(
     """
     host_bytes = (memory_bytes or available_bytes()) / workers - PROCESS_BYTES
     device_bytes = 0.0
-    if device.type == "cuda":  # untested: a GPU is needed
+    if device.type == "cuda":
         device_bytes = torch.cuda.mem_get_info(device)[0] * GPU_SHARE / (gpu_workers or workers) - step_bytes
     else:
         host_bytes -= step_bytes
