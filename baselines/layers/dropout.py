@@ -77,7 +77,7 @@ class Dropout(nn.Module):
 
 @cache
 def _views_inside_vmap() -> bool:
-    """Whether this torch reinterprets words inside vmap; those before 2.12 only copy them, with a warning."""
+    """Whether this torch reinterprets words inside vmap; 2.11 only copies them there, with a warning."""
     try:
         vmap(lambda words: words.view(torch.int16))(torch.zeros(1, 1, dtype=torch.int64))
     except RuntimeError:

@@ -10,8 +10,8 @@ PATCHES_SIDE_BY_SIDE = 128
 slower, as what they keep leaves the processor's cache (`benchmarks/together.py`)."""
 
 PATCHES_ON_A_GPU = 12_000
-"""A GPU waits for its operations to be started up to some ten thousand patches. Those that M4's five experts keep are 0.1 MB a
-patch, which a GPU has room for: steps on such bags are never divided for want of memory, which would draw other masks."""
+"""A GPU waits for its operations to be started up to some ten thousand patches. What M4's five experts keep for the backward is
+0.1 MB a patch, so that such a bag fits; it is never taken expert by expert for want of memory, which would draw other masks."""
 
 
 def of_experts(experts: nn.ModuleList, features: Tensor) -> tuple[Tensor, Tensor]:

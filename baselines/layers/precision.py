@@ -16,8 +16,8 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
 
 
 def as_in_products(x: Tensor) -> Tensor:
-    """`x` in the dtype that products on its device have here: autocast's where it is on, else its own."""
+    """`x` in the dtype that products on its device have here: autocast's where it is on, but for float64, else its own."""
     kind = x.device.type
-    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+    if x.dtype == torch.float64 or not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
         return x
     return x.to(torch.get_autocast_dtype(kind))
