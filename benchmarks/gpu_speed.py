@@ -129,15 +129,19 @@ def of_models(models: Sequence[str], found: Mapping[str, list[Any]], precisions:
     return table(head, rows)
 
 
+def trainings(model: str) -> int:
+    """Of one cohort of the study."""
+    return FOLDS * (1 if is_multi(model) else GENES)
+
+
 def study_steps(model: str) -> float:
     """Training bags that the study shows to the model, over all cohorts, epochs and trainings."""
-    trainings = FOLDS * (1 if is_multi(model) else GENES)
-    return sum(TRAIN * cohort.n_slides for cohort in COHORTS) * Recipe().epochs * trainings
+    return sum(TRAIN * cohort.n_slides for cohort in COHORTS) * Recipe().epochs * trainings(model)
 
 
 def study_hours(models: Sequence[str], rates: Mapping[str, float], beside: float = 0.0) -> float:
     """Hours of the study's trainings of the models at these rates; `beside` : seconds a trial takes beside training."""
-    trials = sum(len(COHORTS) * FOLDS * (1 if is_multi(model) else GENES) for model in models)
+    trials = len(COHORTS) * sum(map(trainings, models))
     return (sum(study_steps(model) / rates[model] for model in models) + beside * trials) / 3600
 
 
@@ -146,7 +150,7 @@ def of_commands(models: Sequence[str], found: Mapping[str, list[Any]], options: 
     rows = []
     for name in variants(options):
         wall, work = (median(getattr(each, value) for each in found[name]) for value in ("wall", "work"))
-        alone = found[name.split(",")[0]]
+        alone = found[name if name in options.precisions else options.precisions[-1]]
         hours = median(study_hours(models, each.rates, each.beside) for each in alone)
         hours *= work / median(each.work for each in alone)
         rows.append([name, f"{wall:.0f}", f"{work:.0f}", f"{hours:.1f}"])

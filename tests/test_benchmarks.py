@@ -184,3 +184,4 @@ def test_the_study_has_1575_trainings() -> None:
     models = load_models().items()
     ours = [name for name, model in models if model.__module__.startswith("milbench_baselines.")]  # tests register more
     assert len(projection.study(dict.fromkeys(ours, projection.Timing(1, 1)))) == 1575
+    assert len(gpu_speed.COHORTS) * sum(gpu_speed.trainings(name) for name in ours) == 1575

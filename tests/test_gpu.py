@@ -22,6 +22,7 @@ from test_stack import (
     TRAIN,
     VALIDATION,
     InMemory,
+    in_float32,
     labels,
     learner,
     model_of,
@@ -40,7 +41,7 @@ from milbench.trainer import Seat, train
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
 
 GPU = torch.device("cuda")
-DETERMINISTIC = Recipe(lr=0.01, epochs=2)
+BRIEF = Recipe(lr=0.01, epochs=2)
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +74,7 @@ def test_a_gpu_learns_what_a_cpu_learns(name: str) -> None:
     rates = dict.fromkeys(("dropout", "attention_dropout", "tower_dropout"), 0.0)
     start = model_of(name, **rates, pseudo_bags=1, total_instances=1)
     said = [
-        probabilities(trained(learner(range(N_MEMBERS), start, DETERMINISTIC, device=device))[0], range(N_MEMBERS))
+        probabilities(trained(learner(range(N_MEMBERS), start, BRIEF, device=device))[0], range(N_MEMBERS))
         for device in (GPU, torch.device("cpu"))
     ]
     np.testing.assert_allclose(said[0], said[1], atol=1e-6)
@@ -89,7 +90,7 @@ def test_experts_side_by_side_on_a_gpu_learn_what_they_learn_one_by_one_on_a_cpu
         generator = torch.Generator().manual_seed(4)
         for slide, bag in features.bags.items():
             features.bags[slide] = torch.randn(300, bag.shape[1], generator=generator).double().to(device)
-        (seat,) = trained(learner([0], start, DETERMINISTIC, device=device), features=features)
+        (seat,) = trained(learner([0], start, BRIEF, device=device), features=features)
         assert seat.crash is None, seat.crash
         ends.append([row[2:4] for row in seat.learner.members[0].history])
     np.testing.assert_allclose(ends[0], ends[1], rtol=1e-9)
@@ -109,19 +110,16 @@ class Bags:
         yield from ((slide, self.bags[slide]) for slide in slide_ids)
 
 
-def learnt(name: str, bags: Bags, *, precision: str = "float32", **more: object) -> Seat:
+def learnt(name: str, bags: Bags, *, precision: str = "float32") -> Seat:
     """A stack of the model at half its usual width, trained on `bags`."""
     cls = load_models()[name]
     torch.manual_seed(1)
     known = cls.__init__.__kwdefaults__ or {}
     width = next(iter(bags.bags.values())).shape[1]
     start = cls(width, 4 if cls.info.tasks == "multi" else 1, **({"hidden": 256} if "hidden" in known else {}))
-    sides = [
-        side._replace(targets=side.targets.float(), known=side.known.float())
-        for side in (labels(range(N_MEMBERS), slides, start.n_tasks) for slides in (TRAIN, VALIDATION))
-    ]
+    sides = [in_float32(labels(range(N_MEMBERS), slides, start.n_tasks)) for slides in (TRAIN, VALIDATION)]
     models = [copy.deepcopy(start) for _ in range(N_MEMBERS)]
-    seat = Seat(Learner(models, DETERMINISTIC, *sides, seed=7, device=GPU, precision=precision, **more))
+    seat = Seat(Learner(models, BRIEF, *sides, seed=7, device=GPU, precision=precision))
     with float32_products(precision):
         train([seat], (*TRAIN, *VALIDATION), bags, seed=7)
     return seat

@@ -64,6 +64,10 @@ def labels(members: Sequence[int], slides: tuple[str, ...], n_tasks: int) -> Sid
     return Side(slides, (targets * known)[list(members)][:, places], known[list(members)][:, places])
 
 
+def in_float32(side: Side) -> Side:
+    return side._replace(targets=side.targets.float(), known=side.known.float())
+
+
 def model_of(name: str, **more: object) -> MILModel:
     cls = load_models()[name]
     known = cls.__init__.__kwdefaults__ or {}
@@ -132,9 +136,7 @@ def test_a_stack_in_bf16_ends_near_where_each_trial_ends_alone(name: str) -> Non
 
     def end(members: Sequence[int]) -> Seat:
         each = learner(members, start, recipe, precision="bf16")
-        for name_of_side in ("train", "validation"):
-            side = getattr(each, name_of_side)
-            setattr(each, name_of_side, side._replace(targets=side.targets.float(), known=side.known.float()))
+        each.train, each.validation = in_float32(each.train), in_float32(each.validation)
         (seat,) = trained(each, features=features)
         assert seat.crash is None, seat.crash
         return seat

@@ -10,8 +10,8 @@ PATCHES_SIDE_BY_SIDE = 128
 slower, as what they keep leaves the processor's cache (`benchmarks/together.py`)."""
 
 PATCHES_ON_A_GPU = 12_000
-"""A GPU waits for its operations to be started up to some ten thousand patches. What M4's five experts keep for the backward is
-0.1 MB a patch, so that such a bag fits; it is never taken expert by expert for want of memory, which would draw other masks."""
+"""A GPU waits for its operations to be started also on large bags. Not on the largest: a bag that goes side by side is never
+taken expert by expert for want of memory, which would draw other masks, so all that the experts keep must fit."""
 
 
 def of_experts(experts: nn.ModuleList, features: Tensor) -> tuple[Tensor, Tensor]:
