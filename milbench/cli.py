@@ -94,6 +94,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from milbench import show
     from milbench.benchmark import run_benchmark
+    from milbench.engines.loky import end_workers
     from milbench.preparation import prepare
     from milbench.progress import Progress
 
@@ -101,6 +102,7 @@ def _run(options: argparse.Namespace) -> int:
     benchmark = prepare(flags.config_of(options))
     show.benchmark_header(console, benchmark)
     outcome = run_benchmark(benchmark, Progress(console))
+    end_workers()
     show.outcome(console, outcome)
     if outcome.refused:
         raise MilbenchError(outcome.refused)
@@ -123,6 +125,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from milbench import show_study
+    from milbench.engines.loky import end_workers
     from milbench.progress import Progress
     from milbench.report.study import write_study
     from milbench.reproduce import plan_study, run_study, study_runs
@@ -133,6 +136,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     if options.dry_run:
         return EXIT_OK
     outcomes = run_study(study, lambda name: Progress(show_study.announced(console, name)))
+    end_workers()
     for refused in filter(None, (outcome.refused for outcome in outcomes)):
         raise MilbenchError(refused)
     if any(outcome.left for outcome in outcomes):

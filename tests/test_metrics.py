@@ -45,6 +45,10 @@ def test_unknown_labels_are_left_out() -> None:
     assert auroc(targets, scores) == roc_auc_score([0, 1, 1], [0.1, 0.9, 0.05])
 
 
+def test_a_score_that_is_nan_gives_nan_and_no_rank() -> None:
+    assert np.isnan(auroc(np.array([0.0, 1.0, 1.0]), np.array([0.1, np.nan, 0.9])))
+
+
 @pytest.mark.parametrize("targets", [[1, 1], [0, 0], [np.nan, np.nan], [1, np.nan]])
 def test_one_class_gives_nan_and_not_one_half(targets: list[float]) -> None:
     assert np.isnan(auroc(np.array(targets, dtype=float), np.array([0.2, 0.7])))

@@ -227,6 +227,23 @@ def test_a_trial_that_hangs_is_stopped_and_recorded_and_the_run_goes_on(
     assert left == [], "no process of the run may outlive it"
 
 
+@pytest.mark.parametrize("engine", ["loky", pytest.param("dask", marks=pytest.mark.slow)])
+def test_a_second_ctrl_c_stops_at_once_whatever_trials_are_at(tmp_path: Path, study: Path, engine: str) -> None:
+    words = ("--models", "hangs", "--cohort", str(study / "toy"), "--folds", "0", *FAST, "--workers", "2")
+    process = start(tmp_path, "run", "--run", "out", *words, "--engine", engine, "--stack", "off")
+    wait_for(lambda: len(claiming(tmp_path / "out")) == 2, process)
+    time.sleep(2)  # from the claim on, a trial needs a moment to come to its model
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=60)[0]  # a trial takes an hour
+    assert process.returncode == 130, output
+    assert "finished trials are kept" in output
+    assert "Traceback" not in output
+    left = [p for p in psutil.process_iter(["cmdline", "cwd"]) if p.info["cwd"] == str(tmp_path)]
+    assert left == [], "no process of the run may outlive it"
+
+
 def test_a_model_that_always_fails_is_given_up(tmp_path: Path, study: Path, milbench_here: Milbench) -> None:
     words = ("--models", "raises", "tiny_multi", "--cohort", str(study / "toy"), *FAST, "--workers", "1")
     result = milbench_here("run", "--run", "out", *words, "--max-failures", "2")

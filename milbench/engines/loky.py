@@ -32,7 +32,14 @@ THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class LokyPool:
-    """Processes on this machine; one worker that needs neither alarm nor GPU place computes in this process."""
+    """Processes on this machine; one worker that needs neither alarm nor GPU place computes in this process.
+
+    Attributes
+    ----------
+    has_workers : whether any pool of this process has started some.
+    """
+
+    has_workers = False
 
     def __init__(self, settings: PoolSettings) -> None:
         self.settings = settings
@@ -49,12 +56,12 @@ class LokyPool:
         except BrokenProcessPool:
             yield from ((pass_, None) for pass_ in flying.values())
         except KeyboardInterrupt:
-            get_reusable_executor().shutdown(wait=False, kill_workers=True)
+            end_workers()
             raise
 
     def _fly(self, passes: Iterator[Pass], flying: dict[Future[Any], Pass], width: int) -> Iterator[Ended]:
         """Keep `width` passes in flight, no more: what is in flight is finished before a Ctrl-C is answered."""
-        here = self.settings
+        here, LokyPool.has_workers = self.settings, True
         executor = get_reusable_executor(
             max_workers=width,
             timeout=IDLE_SECONDS,
@@ -78,6 +85,14 @@ class LokyPool:
             if here.trial_seconds:
                 for pass_ in flying.values():
                     end_overdue(pass_, here.trial_seconds)
+
+
+def end_workers() -> None:
+    """Kill the workers of this process: on a second Ctrl-C, and when all is done, where goodbye takes them seconds."""
+    if LokyPool.has_workers:
+        # "reuse": with other arguments than theirs, loky would wait for what they are at, and start new ones
+        get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
+        LokyPool.has_workers = False
 
 
 def _start_worker(gpus: tuple[str, ...]) -> None:

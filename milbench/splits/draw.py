@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from milbench.splits.table import TEST_SEED, TEST_SHARE, role_table
 
@@ -19,6 +18,8 @@ def patients_of(slides: pd.DataFrame) -> NDArray[np.object_]:
 
 def m4(patients: NDArray[np.object_], n_folds: int) -> pd.DataFrame:
     """Roles of the official code: one test side, validation sides that overlap."""
+    from sklearn.model_selection import train_test_split  # not at the top: workers read splits and draw none
+
     rest, test = train_test_split(patients, test_size=TEST_SHARE, random_state=TEST_SEED)
     table = {"patient_id": patients}
     for fold in range(n_folds):
