@@ -35,6 +35,7 @@ class Outcome:
     done, already, failed : numbers of trials; `already` were finished before.
     skipped : trials of models that were given up (`engine.max_failures`).
     left : trials that an interrupt left undone.
+    interrupted : whether someone asked to stop.
     refused : message of the bad input that stopped the run; empty if none did.
     """
 
@@ -44,6 +45,7 @@ class Outcome:
     failed: int
     skipped: int
     left: int
+    interrupted: bool
     refused: str
 
 
@@ -84,7 +86,7 @@ def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
             counts[status.state] += 1
             _track(tracker, run, status)
     left = len(benchmark.trials) - sum(counts.values())
-    return Outcome(run, **counts, left=left, refused=refused)
+    return Outcome(run, **counts, left=left, interrupted=interrupts.requested and not refused, refused=refused)
 
 
 def _refuse_other_settings(run: Run, config: RunConfig) -> None:

@@ -6,6 +6,7 @@ appears by one rename; a damaged one, or one of another stack or machine setting
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
@@ -50,7 +51,10 @@ def save_checkpoint(learner: Learner, path: Path, identity: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        save_file(_tensors(learner), temporary, metadata={"state": json.dumps(state)})
+        try:
+            save_file(_tensors(learner), temporary, metadata={"state": json.dumps(state)})
+        except SafetensorError as error:  # also of a full disk
+            raise OSError(errno.EIO, str(error)) from error
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -68,8 +72,16 @@ def load_checkpoint(learner: Learner, path: Path, identity: str) -> bool:
         return False
     if (state.get("format"), state.get("identity")) != (FORMAT, identity):
         return False
+    if not _fits(learner, tensors):
+        return False
     _restore(learner, state, tensors)
     return True
+
+
+def _fits(learner: Learner, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether it holds weights of the learner's names and shapes: a model may be built from other files than its own."""
+    best = {name.removeprefix("best/"): t.shape for name, t in tensors.items() if name.startswith("best/")}
+    return best == {name: values.shape for name, values in learner.best.items()}
 
 
 def _tensors(learner: Learner) -> dict[str, Tensor]:

@@ -101,8 +101,10 @@ def _run(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
     benchmark = prepare(flags.config_of(options))
     show.benchmark_header(console, benchmark)
-    outcome = run_benchmark(benchmark, Progress(console))
-    end_workers()
+    try:
+        outcome = run_benchmark(benchmark, Progress(console))
+    finally:
+        end_workers()
     show.outcome(console, outcome)
     if outcome.refused:
         raise MilbenchError(outcome.refused)
@@ -135,11 +137,13 @@ def _reproduce(options: argparse.Namespace) -> int:
     show_study.plan(console, study)
     if options.dry_run:
         return EXIT_OK
-    outcomes = run_study(study, lambda name: Progress(show_study.announced(console, name)))
-    end_workers()
+    try:
+        outcomes = run_study(study, lambda name: Progress(show_study.announced(console, name)))
+    finally:
+        end_workers()
     for refused in filter(None, (outcome.refused for outcome in outcomes)):
         raise MilbenchError(refused)
-    if any(outcome.left for outcome in outcomes):
+    if any(outcome.interrupted for outcome in outcomes):
         raise KeyboardInterrupt  # `main` says that the same command goes on
     if any(outcome.failed for outcome in outcomes):
         show_study.failures(console, outcomes)
@@ -185,7 +189,10 @@ def _status(options: argparse.Namespace) -> int:
         show.status(Console(highlight=False), run, found)
         if not options.watch or not any(count.left or count.running for count in found.counts.values()):
             return EXIT_OK
-        time.sleep(WATCH_SECONDS)
+        try:
+            time.sleep(WATCH_SECONDS)
+        except KeyboardInterrupt:  # the end of watching, not of the run
+            return EXIT_OK
 
 
 def _merge(options: argparse.Namespace) -> int:

@@ -60,6 +60,11 @@ def features_of(job: Job) -> CohortFeatures:
     return _held[key]
 
 
+def forget_features() -> None:
+    """Read the cohort anew where it is next asked for."""
+    _held.clear()
+
+
 def _read(
     source: CohortSource, fingerprint: str, device: str, memory_bytes: int, workers: int, gpu_workers: int
 ) -> CohortFeatures:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Protocol
 
@@ -55,7 +55,8 @@ class Interrupts:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        self.announce("stopping: the trials in flight are finished first; press Ctrl-C again to stop at once.")
+        with suppress(Exception, SystemExit):  # the reader of a pipe may have died of the same Ctrl-C
+            self.announce("stopping: the trials in flight are finished first; press Ctrl-C again to stop at once.")
 
     @contextmanager
     def installed(self) -> Iterator[Interrupts]:

@@ -17,12 +17,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from milbench.activations import ActivationCost, is_out_of_memory, members_at_once
+from milbench.errors import MilbenchError
 from milbench.metrics import auroc_per_task, mean_of_defined
 from milbench.models import MILModel
 from milbench.optimizers import clip_each_part, make_optimizer
 from milbench.randomness import Randomness
 from milbench.recipe import Recipe
 from milbench.selection import Epoch, Member
+from milbench.untouched import Untouched
 from milbench.weights import OneModel, Stack, weights_of
 
 BAGS_AT_ONCE = 64
@@ -126,6 +128,7 @@ class Learner:
         self.members = [Member() for _ in models]
         self.alive = list(range(len(models)))
         self.best = {name: torch.zeros_like(p) for name, p in self.weights.stacked().items()}
+        self.untouched = Untouched(type(models[0]).__name__)
         self.cost, self.budget_bytes = cost, budget_bytes
         self.at_once, self.must_recompute, self.shortage = len(models), False, ""
         self.epoch, self.seconds, self.step_seconds = 0, 0.0, 0.0
@@ -147,6 +150,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * self.recipe.lr_factor(self.epoch)
         self.weights.model.train()
+        self.buffers = [(name, buffer, buffer._version) for name, buffer in self.weights.model.named_buffers()]
         self.waiting: list[Placed] = []
         self.total = torch.zeros(len(self.alive), dtype=torch.float64, device=self.device)
 
@@ -234,7 +238,17 @@ class Learner:
         if self.recipe.clip_norm is not None:
             clip_each_part(self.weights.named_parameters(), self.recipe.clip_norm, stacked=self.is_stack)
         self.optimizer.step()
+        self._refuse_state()
         self.step_seconds += perf_counter() - begun
+
+    def _refuse_state(self) -> None:
+        """Raise where a step changed a buffer: neither checkpoints nor the weights of the kept epoch would hold it."""
+        for name, buffer, version in self.buffers:
+            if buffer._version != version:
+                raise MilbenchError(
+                    f"{type(self.weights.model).__name__} changes its buffer '{name}' as it trains, and a model keeps no "
+                    "state between bags. Use LayerNorm, or a BatchNorm with track_running_stats=False."
+                )
 
     def _gradients(self, bags: Sequence[Placed]) -> Tensor:
         """Losses [S] of a step, whose gradients are in place; where memory runs out it is tried again, smaller."""
@@ -258,10 +272,11 @@ class Learner:
         # the last resort: recomputation knows no vmap, and bags alone draw other masks
         if recompute and len(group) > 1:
             return torch.stack([self._backward([placed], divisor) for placed in group]).sum(dim=0)
-        return self.weights.backward(
-            bags, self.train.targets[:, places], self.train.known[:, places], divisor,
-            at_once=at_once, recompute=recompute,
-        ).double()  # fmt: skip
+        with self.untouched.lent(bags):
+            return self.weights.backward(
+                bags, self.train.targets[:, places], self.train.known[:, places], divisor,
+                at_once=at_once, recompute=recompute,
+            ).double()  # fmt: skip
 
     def _affordable(self, n_patches: int) -> tuple[int, bool]:
         """Members that may go through together with a bag of this size, and whether to recompute."""
@@ -306,6 +321,7 @@ class Look:
 
     def __init__(self, weights: OneModel | Stack, side: Side, at_once: Callable[[int], int]) -> None:
         self.weights, self.side, self.at_once = weights, side, at_once
+        self.untouched = Untouched(type(weights.model).__name__)
         self.place = {slide: i for i, slide in enumerate(side.slide_ids)}
         n_members, n_slides, n_tasks = side.targets.shape
         self.losses = side.targets.new_empty(n_members, n_slides)
@@ -332,7 +348,7 @@ class Look:
         begun = perf_counter()
         places, bags = [place for place, _ in self.group], [features for _, features in self.group]
         self.group = []
-        with torch.no_grad():
+        with torch.no_grad(), self.untouched.lent(bags):
             losses, logits = self.weights.losses_and_logits(
                 bags,
                 self.side.targets[:, places],

@@ -159,13 +159,19 @@ def _adopt(merged: Run, runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[str
             damaged.add(trial_id)
         elif ours is None:
             merged.adopt(theirs)
-        elif ours.info["payload_sha256"] != theirs.info["payload_sha256"]:
+            merged.clear_failure(theirs.info["key"])
+        elif not _agree(ours.info["payload_sha256"], theirs.info["payload_sha256"]):
             conflicts.add(trial_id)
     for run in runs:
         for failure in run.failures():
             if merged.trial(failure["id"]) is None:
                 merged.write_failure(failure_key(run, failure), failure)
     return tuple(sorted(i for i in damaged if merged.trial(i) is None)), tuple(sorted(conflicts))
+
+
+def _agree(ours: dict[str, str], theirs: dict[str, str]) -> bool:
+    """Whether files that both have are the same; weights may be kept in one folder only."""
+    return all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
 
 
 def _found(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:

@@ -124,7 +124,7 @@ def run_study(study: Study, progress: Callable[[str], Progress]) -> list[Outcome
     outcomes: list[Outcome] = []
     for name, benchmark in study.variants.items():
         outcomes.append(run_benchmark(benchmark, progress(name)))
-        if outcomes[-1].refused or outcomes[-1].left:
+        if outcomes[-1].refused or outcomes[-1].interrupted:
             break
     return outcomes
 

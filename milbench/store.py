@@ -18,6 +18,7 @@ A trial's folder appears by one atomic rename. This module knows no training and
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -128,7 +129,13 @@ class Run:
     def failures(self) -> list[dict[str, Any]]:
         """Recorded failures of planned trials, sorted by trial id."""
         planned = set(self.planned().values())
-        rows = [_read(path, json.loads) for path in (self.path / "failures").glob("*.json")]
+        rows: list[dict[str, Any]] = []
+        for path in (self.path / "failures").glob("*.json"):
+            try:
+                rows.append(_read(path, json.loads))
+            except StoreError:
+                if path.exists():  # else another process has tried the trial again meanwhile, with success
+                    raise
         return sorted((row for row in rows if row["id"] in planned), key=lambda row: str(row["id"]))
 
     def failure(self, key: str) -> dict[str, Any]:
@@ -218,9 +225,7 @@ class Run:
                 predictions.to_parquet(folder / "predictions.parquet", index=False)
                 history.to_parquet(folder / "history.parquet", index=False)
                 if weights is not None:
-                    from safetensors.numpy import save_file
-
-                    save_file(dict(weights), folder / "model.safetensors")
+                    _save_weights(weights, folder / "model.safetensors")
                 digests = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
                 for name in digests:
                     _sync(folder / name)
@@ -332,6 +337,16 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _save_weights(weights: Mapping[str, np.ndarray[Any, Any]], path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file(dict(weights), path)
+    except SafetensorError as error:  # also of a full disk
+        raise OSError(errno.EIO, str(error)) from error
 
 
 def _replace_folder(new: Path, final: Path) -> None:

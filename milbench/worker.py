@@ -16,8 +16,9 @@ from time import perf_counter
 import pandas as pd
 import torch
 
+import milbench
 from milbench.checkpoint import load_checkpoint, save_checkpoint
-from milbench.cohort_features import LEARNERS_SHARE, CohortFeatures, features_of
+from milbench.cohort_features import LEARNERS_SHARE, CohortFeatures, features_of, forget_features
 from milbench.cost import energy_counter, energy_limit, energy_used
 from milbench.errors import DataError, MilbenchError, StoreError
 from milbench.fold_data import FoldData, fold_data, load_split
@@ -75,6 +76,7 @@ def _computed(run: Run, groups: Sequence[Group]) -> Iterator[Status]:
                 del left[status.job.trial.key]
                 yield status
     except (DataError, StoreError) as error:
+        forget_features()  # files may be mended and models, which may have written into what is held
         yield from (Status(job, "refused", 0.0, str(error)) for job in left.values())
     except Exception as error:  # noqa: BLE001 - memory that runs out between two models' work, for instance
         yield from (_failed(run, job, error) for job in left.values())
@@ -123,9 +125,10 @@ class Stacked:
 
     @property
     def identity(self) -> str:
-        """Of the trials, and of the machine's settings that decide the last digits."""
+        """Of the trials, of the code as far as it is known, and of the machine's settings that decide the last digits."""
         job = self.group[0]
-        decides = [torch.__version__, torch.device(job.device).type, job.threads]
+        decides = [torch.__version__, milbench.__version__, torch.device(job.device).type, job.threads]
+        decides += [trial.source_sha256 for trial in self.trials]
         return hashlib.sha256(canonical_json([*(trial.key for trial in self.trials), decides]).encode()).hexdigest()
 
 

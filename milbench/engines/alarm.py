@@ -2,7 +2,7 @@
 
 The alarm rings in the process that computes, in a C thread that needs no cooperation from Python: it works the same
 on a loky worker, a dask worker and a SLURM node, even where native code never gives the interpreter back. A process
-that is past its own alarm (stopped, or swapped out) is ended from outside, by SIGTERM and then SIGKILL.
+that is past its own alarm (stopped, or swapped out) is killed from outside.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RANG = "Timeout"
 """First word of what `faulthandler` writes when the time is over."""
 
 GRACE_SECONDS = 5.0
-"""How long a process may be past its alarm, and how long it may take to die of SIGTERM."""
+"""How long a process may be past its alarm."""
 
 
 @contextmanager
@@ -66,27 +66,32 @@ def has_hung(pass_: Pass) -> bool:
         return False
 
 
-def end_overdue(pass_: Pass, trial_seconds: float) -> None:
-    """End a child process that should have been ended by its own alarm."""
-    for job in pass_:
-        claim = read_claim(job.run / CLAIMS, job.trial.key)
-        if claim is None or time.time() - claim.since < trial_seconds * len(pass_) + GRACE_SECONDS:
-            continue
-        with suppress(psutil.Error):
-            process = psutil.Process(claim.pid)
-            if process.ppid() == os.getpid() and process.create_time() == claim.born:
-                _trace_file(pass_).write_text(
-                    f"{RANG}: the process no longer answered, so it cannot say where it hung."
-                )
-                _end(process)
+class Overdue:
+    """Ends child processes that should have been ended by their own alarm.
 
+    Time is this process's own: a clock that is set, or a laptop that slept, makes no trial late.
+    """
 
-def _end(process: psutil.Process) -> None:
-    process.terminate()
-    try:
-        process.wait(GRACE_SECONDS)
-    except psutil.TimeoutExpired:
-        process.kill()
+    def __init__(self, trial_seconds: float) -> None:
+        self.trial_seconds = trial_seconds
+        self.seen: dict[tuple[str, float], float] = {}
+
+    def end(self, pass_: Pass) -> None:
+        """End the process at work on the pass if it is past its time."""
+        for job in pass_:
+            claim = read_claim(job.run / CLAIMS, job.trial.key)
+            if claim is None:
+                continue
+            since = self.seen.setdefault((claim.key, claim.since), time.monotonic())
+            if time.monotonic() - since < self.trial_seconds * len(pass_) + GRACE_SECONDS:
+                continue
+            with suppress(psutil.Error):
+                process = psutil.Process(claim.pid)
+                if process.ppid() == os.getpid() and process.create_time() == claim.born:
+                    _trace_file(pass_).write_text(
+                        f"{RANG}: the process no longer answered, so it cannot say where it hung."
+                    )
+                    process.kill()
 
 
 def _trace_file(pass_: Pass) -> Path:

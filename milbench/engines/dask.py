@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
@@ -16,11 +17,12 @@ from urllib.parse import urlparse
 from milbench.engines.alarm import has_hung
 from milbench.engines.gpus import take_place
 from milbench.engines.settings import PoolSettings
+from milbench.engines.signals import deaf_children
 from milbench.engines.task import compute
 from milbench.errors import MilbenchError, UsageError
 
 if TYPE_CHECKING:
-    from milbench.engine import Ended
+    from milbench.engine import Ended, Interrupts
     from milbench.job import Pass, Status
 
 TICK_SECONDS = 0.5
@@ -33,16 +35,41 @@ _one_at_a_time = threading.Lock()
 class DaskPool:
     """Workers of a dask cluster."""
 
-    def __init__(self, client: Any, settings: PoolSettings) -> None:
-        self.client, self.settings = client, settings
+    def __init__(self, client: Any, settings: PoolSettings, interrupts: Interrupts) -> None:
+        self.client, self.settings, self.interrupts = client, settings, interrupts
 
     def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
-        """Each pass as it ends; dask gives up a pass that kills its workers, and starts them again."""
+        """Each pass as it ends; dask gives up a pass that kills its workers, and starts them again.
+
+        Raises
+        ------
+        MilbenchError : the scheduler is gone, or cannot run a pass.
+        """
+        try:
+            yield from self._run(passes, alone=alone)
+        except (OSError, CancelledError) as error:
+            raise MilbenchError(
+                f"the dask scheduler is gone ({type(error).__name__}: {error}). "
+                "Finished trials are kept; with a scheduler that answers the same command goes on."
+            ) from error
+
+    def _run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
         from distributed import wait
 
         flying: dict[Any, Pass] = {}
+        was_told = False
         while True:
             workers = list(self.client.nthreads())
+            if not workers and self.interrupts.requested:
+                return  # nobody is there to finish anything
+            if not workers and not flying:
+                if not was_told:
+                    self.interrupts.announce(
+                        f"waiting: {self.settings.address or 'the dask cluster'} has no workers yet."
+                    )
+                was_told = True
+                time.sleep(TICK_SECONDS)
+                continue
             here = replace(self.settings, workers=_most_on_one_host(workers))
             for pass_ in islice(passes, max((1 if alone else len(workers)) - len(flying), 0 if flying else 1)):
                 flying[self.client.submit(_task, pass_, here, pure=False)] = pass_
@@ -82,7 +109,7 @@ def _most_on_one_host(workers: list[str]) -> int:
 
 
 @contextmanager
-def open_dask(settings: PoolSettings) -> Iterator[DaskPool]:
+def open_dask(settings: PoolSettings, interrupts: Interrupts) -> Iterator[DaskPool]:
     """A pool on the cluster at `settings.address`, or on one of `settings.workers` processes here.
 
     Raises
@@ -93,11 +120,13 @@ def open_dask(settings: PoolSettings) -> Iterator[DaskPool]:
 
     if settings.address:
         with _connected(distributed, settings.address) as client:
-            yield DaskPool(client, settings)
+            yield DaskPool(client, settings, interrupts)
         return
-    with _local_cluster(distributed, settings.workers) as cluster, distributed.Client(cluster) as client:
+    with deaf_children():
+        made = _local_cluster(distributed, settings.workers)
+    with made as cluster, distributed.Client(cluster) as client:
         client.register_plugin(_worker_start(distributed, settings.gpu_places))
-        yield DaskPool(client, settings)
+        yield DaskPool(client, settings, interrupts)
 
 
 def _local_cluster(distributed: Any, workers: int) -> Any:
@@ -132,8 +161,6 @@ def _worker_start(distributed: Any, gpus: tuple[str, ...]) -> Any:
 
     class WorkerStart(distributed.WorkerPlugin):  # type: ignore[misc]
         def setup(self, worker: Any) -> None:
-            with suppress(ValueError):  # not in a main thread
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
             if gpus:
                 take_place(gpus)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -12,11 +11,12 @@ from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import get_reusable_executor, process_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
-from milbench.engines.alarm import end_overdue
+from milbench.engines.alarm import Overdue
 from milbench.engines.gpus import take_place
+from milbench.engines.signals import deaf_children
 from milbench.engines.task import compute
 
 if TYPE_CHECKING:
@@ -32,7 +32,11 @@ THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class LokyPool:
-    """Processes on this machine; one worker that needs neither alarm nor GPU place computes in this process.
+    """Processes on this machine.
+
+    Parameters
+    ----------
+    may_compute_here : one worker that needs neither alarm nor GPU place is this process itself.
 
     Attributes
     ----------
@@ -41,13 +45,14 @@ class LokyPool:
 
     has_workers = False
 
-    def __init__(self, settings: PoolSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: PoolSettings, *, may_compute_here: bool = True) -> None:
+        self.settings, self.may_compute_here = settings, may_compute_here
 
     def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
         """Each pass as it ends; a killed worker takes the pool with it, and with it all passes in flight."""
         here = self.settings
-        if here.workers == 1 and not alone and not here.trial_seconds and not here.gpu_places:
+        needs_own_process = alone or here.trial_seconds or here.gpu_places or not self.may_compute_here
+        if here.workers == 1 and not needs_own_process:
             yield from ((pass_, compute(pass_, here)) for pass_ in passes)
             return
         flying: dict[Future[Any], Pass] = {}
@@ -72,8 +77,10 @@ class LokyPool:
 
         def fill() -> None:
             for pass_ in islice(passes, width - len(flying)):
-                flying[executor.submit(compute, pass_, here)] = pass_
+                with deaf_children():
+                    flying[executor.submit(compute, pass_, here)] = pass_
 
+        overdue = Overdue(here.trial_seconds)
         fill()
         while flying:
             ended, _ = wait(flying, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
@@ -84,7 +91,7 @@ class LokyPool:
                 yield pass_, statuses
             if here.trial_seconds:
                 for pass_ in flying.values():
-                    end_overdue(pass_, here.trial_seconds)
+                    overdue.end(pass_)
 
 
 def end_workers() -> None:
@@ -96,8 +103,8 @@ def end_workers() -> None:
 
 
 def _start_worker(gpus: tuple[str, ...]) -> None:
-    """Before anything heavy is imported: the worker's GPU, deafness to Ctrl-C, and an eye on the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the whole process group; the parent decides
+    """Before anything heavy is imported: the worker's GPU, and an eye on the parent."""
+    process_executor._USE_PSUTIL = False  # loky would take features that stay in memory for a leak, and end the worker
     _die_with_parent(os.getppid())
     if gpus:
         take_place(gpus)

@@ -24,7 +24,7 @@ def open_pool(settings: PoolSettings, interrupts: Interrupts) -> Iterator[Pool]:
     if settings.kind == "dask":
         from milbench.engines.dask import open_dask
 
-        with open_dask(settings) as pool:
+        with open_dask(settings, interrupts) as pool:
             yield pool
     elif settings.kind == "slurm":
         from milbench.engines.slurm import SlurmPool

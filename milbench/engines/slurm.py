@@ -61,6 +61,10 @@ class SlurmPool:
     def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
         """Each job's trial as it appears in the folder; None for those whose SLURM job died with them."""
         free = [pass_ for pass_ in passes if _is_free(pass_)]
+        watched = _Watched(free)
+        for status in watched.news():  # done by jobs of an earlier command that was killed
+            yield (status.job,), [status._replace(state="already")]
+        free = [pass_ for pass_ in free if any(job.trial.key in watched.left for job in pass_)]
         if not free:  # another milbench on this folder holds them
             time.sleep(POLL_SECONDS)
             return
@@ -69,8 +73,8 @@ class SlurmPool:
         work = partial(work_on, n_jobs=n_jobs, passes=free, settings=self.settings, stop=stop, alone=alone)
         jobs = self.executor.map_array(work, range(n_jobs))
         try:
-            yield from self._watch(jobs, _Watched(free), stop)
-        except KeyboardInterrupt:
+            yield from self._watch(jobs, watched, stop)
+        except (KeyboardInterrupt, GeneratorExit):  # the latter where who asks for results is interrupted
             _cancel(jobs)
             raise
         finally:
@@ -159,8 +163,10 @@ def work_on(index: int, n_jobs: int, passes: list[Pass], settings: PoolSettings,
     if alone:
         here = replace(here, workers=1)  # nothing beside what is under suspicion
     mine = passes[index::n_jobs] if alone else passes[start:] + passes[:start]
+    # submitit answers a time limit by raising in this process, where a trial would be blamed for it
+    pool = LokyPool(here, may_compute_here=False)
     refused = ""
-    for status in execute(mine, LokyPool(here), stop, max_failures=here.max_failures, takes=_is_unclaimed):
+    for status in execute(mine, pool, stop, max_failures=here.max_failures, takes=_is_unclaimed):
         if status.state == "refused":
             refused = status.message
     return refused
