@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import milbench
 from milbench import flags
-from milbench.errors import MilbenchError, UsageError
+from milbench.errors import MilbenchError, UsageError, unknown_name
 
 if TYPE_CHECKING:
     from milbench.reproduce import Request
@@ -53,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of one invocation: 0 done, 2 bad input, 3 some trials failed, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = _parser().parse_args(words)
+        parser = _parser()
+        options, unknown = parser.parse_known_args(words)
+        if unknown:
+            raise _unknown_option(options.command, unknown[0], parser.options_of[options.command])
         return int(options.function(options))
     except MilbenchError as error:
         print(f"milbench: {error}", file=sys.stderr)  # noqa: T201
@@ -64,13 +67,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse that answers a mistyped command or flag with the nearest known one."""
+    """argparse whose errors are milbench's.
+
+    Attributes
+    ----------
+    options_of : options by command.
+    """
+
+    options_of: dict[str, list[str]]
 
     def error(self, message: str) -> Any:
         raise UsageError(f"{message}. `{self.prog} --help` lists what there is.")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _unknown_option(command: str, word: str, known: Sequence[str]) -> UsageError:
+    """Error that names the nearest option, or the setting that is meant."""
+    from milbench.recipe import SETTINGS
+
+    name, _, value = word.partition("=")
+    if not word.startswith("-"):
+        return UsageError(
+            f"milbench {command} does not know what to do with '{word}'. See `milbench {command} --help`."
+        )
+    if command == "run" and name not in known and (setting := name.strip("-").replace("-", "_")) in SETTINGS:
+        return UsageError(f"milbench run has no {name}. It is a setting: --set trainer.{setting}={value or '...'}")
+    return unknown_name(f"option of milbench {command}", name, known)
+
+
+def _parser() -> _Parser:
     parser = _Parser(
         prog="milbench",
         description="Fair, leak-free, resumable benchmarks of multiple-instance-learning models.",
@@ -78,11 +102,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"milbench {milbench.__version__}")
+    parser.options_of = {}
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.set_defaults(function=globals().get(f"_{name}"))
         getattr(flags, f"add_{name}_flags")(command)
+        parser.options_of[name] = [word for action in command._actions for word in action.option_strings]
     return parser
 
 
@@ -207,6 +233,7 @@ def _merge(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from milbench import show
     from milbench.report import DRAWS, REFERENCE, write_report
 
     if options.draws is not None and options.draws < FEWEST_DRAWS:
@@ -221,6 +248,9 @@ def _report(options: argparse.Namespace) -> int:
         complete_cases=options.complete_cases,
     )
     _say(f"report: {index}")
+    for run in runs:
+        if missing := show.unfinished(run):
+            print(f"milbench: warning: {missing}", file=sys.stderr)  # noqa: T201
     if not options.no_tracking:
         _track_report(runs, out)
     return EXIT_OK

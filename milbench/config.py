@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,8 @@ def _in_section(name: str, key: str, value: Any, default: Any) -> Any:
         value = expected(value)
     if type(value) is not expected:
         raise UsageError(f"{name}.{key} is {value!r}; expected a value of type {expected.__name__}.")
+    if isinstance(value, float) and not isfinite(value):
+        raise UsageError(f"{name}.{key} is {value}; expected a finite number (0 = no limit).")
     if key in LOWEST and value < LOWEST[key]:
         raise UsageError(f"{name}.{key} is {value}; the least is {LOWEST[key]}.")
     if key == "kind" and value not in ENGINES:
@@ -245,7 +248,7 @@ def _value(key: str, value: Any) -> Any:
         wanted = int if key in {"folds", "seeds"} else str
         if not all(type(item) is wanted for item in items):
             raise UsageError(f"{key} is {value!r}; expected {wanted.__name__} values.")
-        return tuple(items)
+        return tuple(dict.fromkeys(items))  # a trial that is planned twice would wait for itself
     if isinstance(default, dict):
         if not isinstance(value, Mapping):
             raise UsageError(f"{key} is {value!r}; expected a section of `key: value` lines.")

@@ -41,26 +41,34 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 def _add_engine_flags(parser: argparse.ArgumentParser) -> None:
     engine = parser.add_argument_group("where it runs (docs/scaling.md)")
     engine.add_argument("--engine", metavar="NAME", dest="kind", help="loky = processes here (default), dask, slurm")
-    engine.add_argument("--workers", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
+    engine.add_argument(
+        "--workers", type=int, help="processes, with slurm of each job (default 0: one a core on a CPU, one on a GPU)"
+    )
     engine.add_argument(
         "--threads", type=int, help="threads in each process (default 1; changes the last digits on a CPU)"
     )
-    engine.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default auto)")
-    engine.add_argument("--gpus", metavar="WHICH", help="all, how many (2) or which (0,1): one worker a GPU")
+    engine.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 (default auto)")
+    engine.add_argument(
+        "--gpus", metavar="WHICH", help="all, how many (2) or which (0,1; the first alone: '0,'): one worker a GPU"
+    )
     engine.add_argument("--per-gpu", type=int, metavar="N", help="workers on each of --gpus (default 1)")
     engine.add_argument("--address", metavar="URL", help="dask scheduler (default: a cluster of processes here)")
     engine.add_argument("--shard", metavar="I/N", help="only this part of the plan, such as 2/4; see `milbench merge`")
     engine.add_argument(
         "--stack",
+        metavar="{auto,on,off}",
         help="trials that differ in their task only are trained as one: on, off, auto = where it pays (default)",
     )
     engine.add_argument(
         "--memory",
         metavar="SIZE",
-        help="what all workers here may use together, such as 16GB (default: a share of what is free)",
+        help="what all workers of a machine (slurm: of a job) may use together, such as 16GB (default: 40 %% of what is free)",
     )
     engine.add_argument(
-        "--trial-timeout", type=float, metavar="SECONDS", help="stop a trial that takes longer and record it as failed"
+        "--trial-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="stop a trial that takes longer and record it as failed; n trials that run together have n times as long",
     )
     engine.add_argument(
         "--max-failures", type=int, metavar="N", help="give a model up when its first N trials on a dataset fail"
@@ -78,7 +86,11 @@ def add_plan_flags(parser: argparse.ArgumentParser) -> None:
         "--cohort", nargs="+", metavar="PATH", dest="cohorts", help="your own cohorts: folders or YAML files"
     )
     what.add_argument("--data-root", metavar="FOLDER", help="where the datasets' data lie (default: $MILBENCH_DATA)")
-    what.add_argument("--protocol", help="m4 = one recipe for all models (default), official = each model's own")
+    what.add_argument(
+        "--protocol",
+        metavar="{m4,official}",
+        help="m4 = one recipe for all models (default), official = each model's own",
+    )
     what.add_argument("--splits", metavar="NAME|PATH", help="kfold, m4, site or a path (default: the cohort's)")
     what.add_argument(
         "--tasks", nargs="+", metavar="NAME", help="names or patterns of tasks (default: all that each cohort has)"
@@ -87,6 +99,7 @@ def add_plan_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--seeds", nargs="+", metavar="N", help="one trial a seed (default 42)")
     what.add_argument(
         "--precision",
+        metavar="{float32,tf32,bf16}",
         help="float32 (default), tf32 (NVIDIA GPUs) or bf16: of matrix products; softmax, loss stay float32",
     )
     what.add_argument("--plugin", nargs="+", metavar="FILE", dest="plugins", help="Python files that register models")
@@ -220,7 +233,7 @@ def _numbers(key: str, words: Sequence[str]) -> list[int]:
     numbers: list[int] = []
     for word in ",".join(words).split(","):
         first, dash, last = word.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not first.isdigit() or (dash and not last.isdigit()) or int(last or first) < int(first):
             raise UsageError(f"--{key} takes numbers or ranges such as 0 2 or 0-4; got '{word}'.")
         numbers += range(int(first), int(last or first) + 1)
     return numbers

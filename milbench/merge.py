@@ -50,6 +50,7 @@ def merge(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = Fals
     StoreError : a folder that is no run; other settings, data or splits; a missing shard. Nothing was written then.
     """
     runs = [open_run(path) for path in paths]
+    _refuse_a_shard_as_the_whole(out)
     every = [open_run(out), *runs] if (out / "run.yaml").exists() else runs
     for run in every[1:]:
         _refuse_another_study(every[0], run)
@@ -63,6 +64,14 @@ def merge(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = Fals
     n_trials = len(merged.trials())
     notes = ([missing] if missing else []) + _machines(every)
     return Merged(merged, n_trials, damaged, conflicts, len(merged.planned()) - n_trials, tuple(notes))
+
+
+def _refuse_a_shard_as_the_whole(out: Path) -> None:
+    if (out / "run.yaml").exists() and (shard := open_run(out).config.get("engine", {}).get("shard")):
+        raise StoreError(
+            f"{out} is shard {shard} itself, and the first folder named is where the whole goes. "
+            f"Name another for it: milbench merge {out.parent / 'whole'} {out} ..."
+        )
 
 
 def _refuse_another_study(first: Run, other: Run) -> None:
@@ -136,6 +145,8 @@ def _config(every: Sequence[Run], out: Path) -> dict[str, Any]:
     """The first run's configuration as one of the whole study: all models and datasets, no shard."""
     lists = ("models", "datasets", "cohorts", "seeds", "plugins")
     union = {key: list(dict.fromkeys(x for run in every for x in run.config.get(key, []))) for key in lists}
+    folds = [run.config.get("folds", []) for run in every]  # none named = all
+    union["folds"] = sorted({fold for some in folds for fold in some}) if all(folds) else []
     engine = {**every[0].config.get("engine", {}), "shard": ""}
     return {**every[0].config, **union, "engine": engine, "run": str(out)}
 

@@ -16,12 +16,15 @@ from milbench.models import MILModel
 from milbench.plan import PlanRequest, Trial, canonical_json, make_plan, together
 from milbench.precision import PRECISIONS
 from milbench.registry import load_models, select
-from milbench.sizes import parse_bytes
+from milbench.sizes import bytes_text, parse_bytes
 from milbench.source import CohortSource
 from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
 from milbench.store import Run
 
 RUNS = Path("runs")
+
+LEAST_MEMORY = 100_000_000
+"""What `--memory` must name at least: less is a unit forgotten."""
 
 
 @dataclass(frozen=True)
@@ -141,5 +144,18 @@ def run_folder(config: RunConfig, cohorts: Sequence[str]) -> Path:
 
 
 def memory_bytes(config: RunConfig) -> int:
-    """What `--memory` says; 0 where it says nothing."""
-    return parse_bytes(config.engine.memory) if config.engine.memory else 0
+    """What `--memory` says; 0 where it says nothing.
+
+    Raises
+    ------
+    UsageError : no size, or less than any run can do with.
+    """
+    if not config.engine.memory:
+        return 0
+    stated = parse_bytes(config.engine.memory)
+    if 0 < stated < LEAST_MEMORY:
+        raise UsageError(
+            f"--memory {config.engine.memory} is {bytes_text(stated)}, and a worker takes 0.5 GB before it has read a bag. "
+            "Write a unit behind the number, such as 16GB."
+        )
+    return stated

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from math import cos, pi
+from math import cos, isfinite, pi
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from milbench.errors import UsageError, unknown_name
@@ -121,6 +121,8 @@ def _checked(key: str, value: Any) -> Any:
     if key not in SETTINGS:
         raise unknown_name("trainer setting", key, SETTINGS)
     value = _as_type(key, value)
+    if isinstance(value, float) and not isfinite(value):
+        raise UsageError(f"trainer.{key} is {value}; expected a finite number.")
     if value is not None and ((key in _POSITIVE and value <= 0) or (key in _NOT_NEGATIVE and value < 0)):
         raise UsageError(f"trainer.{key} is {value}; it must be {'above' if key in _POSITIVE else 'at least'} 0.")
     return value

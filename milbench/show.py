@@ -58,7 +58,31 @@ def outcome(console: Console, result: Outcome) -> None:
     for failure in run.failures()[:MAX_WARNINGS]:
         _line(console, f"  failed: {failure['id']}: {failure['type']}: {failure['message']}")
     _line(console, f"run: {run.path}")
-    _line(console, f"next: milbench report {run.path}\n      milbench ui")
+    for number, step in enumerate(_next_steps(result, has_trials=bool(trials))):
+        _line(console, f"{'      ' if number else 'next: '}{step}")
+
+
+def _next_steps(result: Outcome, *, has_trials: bool) -> list[str]:
+    """Commands that make sense after a run that ended so."""
+    run, engine = result.run, result.run.config.get("engine", {})
+    if result.left:
+        return ["the same command again; it goes on from here"]
+    if shard := engine.get("shard"):
+        name = run.path.name.replace(f"-shard-{shard.replace('/', '-of-')}", "")
+        shards = run.path.with_name(run.path.name.replace(f"shard-{shard.split('/')[0]}-of", "shard-*-of"))
+        return [f"milbench merge {run.path.with_name(name)} {shards}, when all shards are here"]
+    steps = [f"milbench report {run.path}"] if has_trials else []
+    return [*steps, "milbench ui"] if run.config.get("tracking", {}).get("enabled", True) else steps
+
+
+def unfinished(run: Run) -> str:
+    """A sentence on planned trials that are not done; "" if all are."""
+    planned, done = run.planned(), {trial.id for trial in run.trials()}
+    left = [slot for slot, trial_id in planned.items() if trial_id not in done]
+    models = {slot.split("/")[1] for slot in planned}
+    absent = models - {slot.split("/")[1] for slot, trial_id in planned.items() if trial_id in done}
+    none = f"; none of {', '.join(sorted(absent))}" if absent else ""
+    return f"{len(planned) - len(left)} of {len(planned)} planned trials of {run.path} are done{none}." if left else ""
 
 
 def result_table(summary: Any, datasets: Mapping[str, Any]) -> Table:

@@ -94,7 +94,7 @@ def test_predictions_cover_validation_and_test_slides_once_per_task(
         (("track", "nowhere"), "nowhere holds no run"),
         (("ui",), "nothing has been tracked"),
         (("rnu",), "invalid choice: 'rnu'"),
-        (("run", "--wrokers", "2"), "unrecognized arguments: --wrokers"),
+        (("run", "--wrokers", "2"), "unknown option of milbench run '--wrokers'. Did you mean '--workers'?"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_two(

@@ -138,7 +138,7 @@ def _local_cluster(distributed: Any, workers: int) -> Any:
         n_workers=workers,
         threads_per_worker=1,
         memory_limit=0,
-        dashboard_address=None,
+        dashboard_address=":0",  # a port that is free: others have clusters here too
         silence_logs=logging.CRITICAL,
     )
 

@@ -52,7 +52,10 @@ def _chosen(asked: str, visible: list[str]) -> list[str]:
             raise UsageError(f"--gpus takes all, a number of GPUs (2) or their numbers (0,1); got '{asked}'.")
         numbers = [int(word) for word in words]
     if not numbers or max(numbers) >= len(visible):
-        raise UsageError(f"--gpus {asked}: this process sees {len(visible)} GPUs. Ask for fewer, or leave --gpus out.")
+        raise UsageError(
+            f"--gpus {asked}: this process sees {len(visible)} GPUs. A number alone counts GPUs (--gpus 2); "
+            "with a comma it names them ('0,' is the first). Ask for what is there, or leave --gpus out."
+        )
     return [visible[number] for number in numbers]
 
 

@@ -41,9 +41,16 @@ class PoolSettings:
 
     @property
     def width(self) -> int:
-        """Passes that run at once, to estimate the time left."""
-        jobs = int(self.slurm.get("jobs", 1)) if self.kind == "slurm" else 1
-        return jobs * max(self.workers, 1)
+        """Passes that run at once, as far as it can be known from here."""
+        if self.kind != "slurm":
+            return max(self.workers, 1)
+        gpus = str(self.slurm.get("gpus", "")).rpartition(":")[2]  # "2" or "a100:2"
+        return self.n_jobs * max(self.workers, int(gpus) if gpus.isdigit() else 1)
+
+    @property
+    def n_jobs(self) -> int:
+        """SLURM jobs to submit."""
+        return int(self.slurm.get("jobs", 1))
 
     @property
     def gpu_workers(self) -> int:
@@ -65,7 +72,8 @@ class PoolSettings:
     @property
     def on_gpu(self) -> bool:
         """Whether trials will run on GPUs, as far as it can be known from here."""
-        return self.device.startswith("cuda") or bool(self.gpus) or any("gpu" in key for key in self.slurm)
+        asked = any("gpu" in f"{key}={value}" for key, value in self.slurm.items())  # gpus=1, gres=gpu:1
+        return self.device.startswith("cuda") or bool(self.gpus) or asked
 
     def settled(self) -> PoolSettings:
         """The same with device, GPU places and workers decided, as far as this machine can decide them.
@@ -80,8 +88,15 @@ class PoolSettings:
                 f"--engine {self.kind} needs the package '{package}', which is not installed. "
                 f"Install it with: python -m pip install 'milbench[{self.kind}]'."
             )
+        if self.address and self.kind != "dask":
+            raise UsageError(f"--address {self.address} is a dask scheduler's. Say --engine dask too.")
+        jobs = str(self.slurm.get("jobs", 1))
+        if not jobs.isdigit() or int(jobs) < 1:
+            raise UsageError(f"engine.slurm.jobs is '{jobs}'; expected a number of jobs, at least 1.")
         if self.is_elsewhere:
             return self._elsewhere()
+        if self.per_gpu > 1 and not self.gpus:
+            raise UsageError(f"--per-gpu {self.per_gpu} shares out the GPUs of --gpus. Say which: --gpus all.")
         device = resolve_device(self.device)
         gpus = places(self.gpus, self.per_gpu, _n_gpus()) if self.gpus else ()
         workers = self.workers or len(gpus) or (1 if device.startswith("cuda") else usable_cores())

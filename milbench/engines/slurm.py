@@ -69,7 +69,7 @@ class SlurmPool:
             time.sleep(POLL_SECONDS)
             return
         stop = StopFile(self.folder / f"stop-{uuid.uuid4().hex}")
-        n_jobs = min(int(self.settings.slurm.get("jobs", 1)), len(free))
+        n_jobs = min(self.settings.n_jobs, len(free))
         work = partial(work_on, n_jobs=n_jobs, passes=free, settings=self.settings, stop=stop, alone=alone)
         jobs = self.executor.map_array(work, range(n_jobs))
         try:

@@ -35,12 +35,12 @@ def make_executor(folder: Path, settings: Mapping[str, Any]) -> Any:
             "elsewhere use --engine loky, --engine dask or --shard."
         )
     wanted = {NAMES.get(key, key): value for key, value in settings.items() if key not in OWN}
-    values = {key: int(value) if key in NUMBERS else value for key, value in wanted.items()}
+    values = {key: int(value) if key in NUMBERS and str(value).isdigit() else value for key, value in wanted.items()}
     values["time"] = minutes(str(values.get("time", DEFAULT_TIME)))
-    executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
     try:
+        executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(name="milbench", **_for(cluster, values))
-    except (NameError, ValueError) as error:
+    except (NameError, TypeError, ValueError) as error:
         raise UsageError(f"engine.slurm: {str(error).splitlines()[0]}") from error
     return executor
 
@@ -50,6 +50,8 @@ def _for(cluster: str, values: Mapping[str, Any]) -> dict[str, Any]:
     if cluster == "slurm":
         return {f"slurm_{key}": value for key, value in values.items()}
     known = {**values, "timeout_min": values["time"]}
+    if "gpus_per_node" in known:  # "a100:1" names a kind, which only SLURM knows
+        known["gpus_per_node"] = int(str(known["gpus_per_node"]).rpartition(":")[2])
     return {key: value for key, value in known.items() if key in LOCAL_NAMES}
 
 
