@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import Milbench
+from safetensors import SafetensorError
+from test_plan import TRIAL
 from test_scale_out import n_done, results, run_words, start, study, wait_for  # noqa: F401 - a fixture
 from test_stack import (
     N_MEMBERS,
@@ -21,9 +24,13 @@ from test_stack import (
 )
 
 from milbench.checkpoint import load_checkpoint, save_checkpoint
+from milbench.job import Job
 from milbench.learner import Learner
+from milbench.plan import Trial
 from milbench.recipe import Recipe
+from milbench.source import CohortSource
 from milbench.trainer import Seat, train
+from milbench.worker import Stacked
 
 RECIPES = {
     "adam": Recipe(lr=0.02, epochs=6, bags_per_step=2),
@@ -126,3 +133,34 @@ def test_a_finished_stack_that_had_lost_members_is_restored(tmp_path: Path) -> N
     assert load_checkpoint(resumed, path, "mine")
     assert resumed.is_done
     assert bits(resumed) == bits(whole)
+
+
+def test_a_checkpoint_of_another_architecture_is_as_good_as_none(tmp_path: Path) -> None:
+    """The same names may be built from other files than a model's own, whose hash nobody takes."""
+    path, recipe = tmp_path / "checkpoint.safetensors", RECIPES["adam"]
+    stopped_after(learner([0], model_of("amil"), recipe), 2, path, "mine")
+    assert load_checkpoint(learner([0], model_of("amil"), recipe), path, "mine")
+    for other in (model_of("amil", hidden=8), model_of("max_pooling")):
+        fresh = learner([0], other, recipe)
+        assert not load_checkpoint(fresh, path, "mine")
+        assert fresh.epoch == 0
+
+
+def test_a_checkpoint_knows_the_code_that_wrote_it(tmp_path: Path) -> None:
+    def identity(trial: Trial) -> str:
+        job = Job(tmp_path, trial, CohortSource(), device="cpu")
+        return Stacked((job,), (trial,), None, None, 0.0).identity  # type: ignore[arg-type]  # neither is asked
+
+    assert identity(TRIAL) == identity(replace(TRIAL))
+    assert identity(TRIAL) != identity(replace(TRIAL, source_sha256="another"))
+    assert TRIAL.key == replace(TRIAL, source_sha256="another").key, "what is finished stays"
+
+
+def test_a_full_disk_is_an_oserror_whatever_library_meets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("milbench.checkpoint.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(learner([0], model_of("amil"), RECIPES["adam"]), tmp_path / "c.safetensors", "mine")
+    assert not list(tmp_path.iterdir())

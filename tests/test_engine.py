@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import FAST, Milbench, command, environment
 
@@ -138,20 +140,34 @@ def test_two_runs_in_one_folder_share_the_work(tmp_path: Path, cohort_folder: Pa
     assert sum(computed) == 10, outputs
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(("workers", "number"), [("1", signal.SIGINT), ("2", signal.SIGINT), ("2", signal.SIGTERM)])
 def test_ctrl_c_finishes_what_is_in_flight_and_leaves_a_clean_run(
-    tmp_path: Path, cohort_folder: Path, workers: str
+    tmp_path: Path, cohort_folder: Path, workers: str, number: int
 ) -> None:
+    """The signal goes to every process of the group, as a terminal, `timeout` and batch systems send it."""
     process = start(tmp_path, *RUN, "--models", "slow", "--cohort", str(cohort_folder), "--workers", workers)
     wait_for(lambda: n_done(tmp_path / "out") >= 1)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, number)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 130, output
+    assert "the same command again; it goes on from here" in output
     assert "the trials in flight are finished first" in output
     assert "Traceback" not in output
     assert "trials left" in output
     assert 1 <= n_done(tmp_path / "out") < 10
     assert not list((tmp_path / "out" / "partial").iterdir())
+    assert not list((tmp_path / "out" / "failures").iterdir())
+
+
+def test_ctrl_c_while_workers_start_is_no_crash(tmp_path: Path, cohort_folder: Path) -> None:
+    process = start(tmp_path, *RUN, "--models", "slow", "--cohort", str(cohort_folder), "--workers", "2")
+    started = psutil.Process(process.pid)
+    wait_for(lambda: len(started.children(recursive=True)) >= 2)  # loky's tracker and the first worker
+    os.killpg(process.pid, signal.SIGINT)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert "Fatal Python error" not in output
     assert not list((tmp_path / "out" / "failures").iterdir())
 
 

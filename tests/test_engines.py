@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -10,14 +11,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from conftest import Milbench
 from test_plan import TRIAL
 
 from milbench import claims
 from milbench.engine import Ended, Interrupts, execute
-from milbench.engines import gpus, slurm
+from milbench.engines import alarm, gpus, loky, slurm
+from milbench.engines.dask import DaskPool
 from milbench.engines.settings import PoolSettings
 from milbench.engines.shards import Shard, dealt, parse_shard
 from milbench.engines.slurm import SlurmPool
@@ -290,6 +294,106 @@ def test_slurm_jobs_that_end_without_a_trial_show_their_log(tmp_path: Path, monk
     (only,) = passes(tmp_path, 1)
     with pytest.raises(MilbenchError, match="without a single trial: slurmstepd: error"):
         list(slurm_pool(monkeypatch, tmp_path / "run", None).run(iter([only]), alone=False))
+
+
+def test_slurm_jobs_are_not_submitted_for_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (only,) = passes(tmp_path, 1)
+    pool = slurm_pool(monkeypatch, tmp_path / "run", None)
+    pool.executor = None  # nothing to submit with
+    monkeypatch.setattr(slurm._Watched, "_ended", lambda _, job: Status(job, "done", 1.0))
+    assert list(pool.run(iter([only]), alone=False)) == [(only, [Status(only[0], "already", 1.0)])]
+
+
+def test_a_slurm_job_computes_no_trial_in_its_own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (only,) = passes(tmp_path, 1)
+    settings = PoolSettings(tmp_path / "run", workers=1)
+    flown: list[int] = []
+    monkeypatch.setattr(loky.LokyPool, "_fly", lambda _, passes, flying, width: flown.append(width) or iter(()))
+    monkeypatch.setattr(loky, "compute", lambda pass_, _: [Status(job, "done", 0.0) for job in pass_])
+    assert len(list(loky.LokyPool(settings).run(iter([only]), alone=False))) == 1
+    assert flown == []
+    assert list(loky.LokyPool(settings, may_compute_here=False).run(iter([only]), alone=False)) == []
+    assert flown == [1]
+
+
+@pytest.mark.parametrize(
+    ("slurm_settings", "width", "on_gpu"),
+    [
+        ({"jobs": "8"}, 8, False),
+        ({"jobs": "8", "gpus": "1"}, 8, True),
+        ({"gpus": "8"}, 8, True),
+        ({"jobs": "2", "gpus": "a100:4"}, 8, True),
+        ({"gres": "gpu:a100:1"}, 1, True),
+        ({"additional_parameters": {"gres": "gpu:1"}}, 1, True),
+        ({"partition": "cpu"}, 1, False),
+    ],
+)
+def test_gpus_that_slurm_is_asked_for_are_counted(slurm_settings: dict[str, Any], width: int, on_gpu: bool) -> None:
+    settings = PoolSettings(Path("run"), kind="slurm", slurm=slurm_settings)
+    assert (settings.width, settings.on_gpu) == (width, on_gpu)
+
+
+# ---- signals, clocks, and a cluster without workers ----------------------------------------------
+
+
+def test_a_message_that_nobody_reads_any_more_hinders_no_stop() -> None:
+    def broken_pipe(_: str) -> None:
+        raise SystemExit(1)  # as rich does
+
+    interrupts = Interrupts(broken_pipe)
+    interrupts(2, None)
+    assert interrupts.requested
+
+
+def test_a_clock_that_jumps_ends_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (only,) = passes(tmp_path, 1)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    path = only[0].run / "claims" / f"{only[0].trial.key}.json"
+    with claims.claimed(path.parent, only[0].trial.key):
+        text = json.loads(path.read_text())
+    born = psutil.Process(child.pid).create_time()
+    path.write_text(json.dumps({**text, "pid": child.pid, "born": born, "since": time.time() - 8 * 3600}))
+    overdue, now = alarm.Overdue(600), time.monotonic()
+    overdue.end(only)
+    assert child.poll() is None
+    monkeypatch.setattr(alarm.time, "monotonic", lambda: now + 700)
+    overdue.end(only)
+    assert child.wait(timeout=30) == -signal.SIGKILL
+    assert alarm.hang_trace(only).startswith("Timeout")
+
+
+def test_loky_still_has_the_switch_that_keeps_workers_with_features_alive() -> None:
+    assert isinstance(loky.process_executor._USE_PSUTIL, bool)
+
+
+class NoWorkers:
+    def nthreads(self) -> dict[str, int]:
+        return {}
+
+
+class GoneScheduler:
+    def nthreads(self) -> dict[str, int]:
+        raise OSError("Timed out")
+
+
+def test_a_dask_cluster_without_workers_is_waited_for_until_ctrl_c(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def told_and_stopped(text: str) -> None:
+        told.append(text)
+        interrupts.requested = True
+
+    interrupts = Interrupts(told_and_stopped)
+    settings = PoolSettings(tmp_path / "run", kind="dask", address="tcp://h:1")
+    pool = DaskPool(NoWorkers(), settings, interrupts)
+    assert list(pool.run(iter(passes(tmp_path, 1)), alone=False)) == []
+    assert told == ["waiting: tcp://h:1 has no workers yet."]
+
+
+def test_a_dask_scheduler_that_is_gone_is_one_message(tmp_path: Path) -> None:
+    pool = DaskPool(GoneScheduler(), PoolSettings(tmp_path / "run", kind="dask"), Interrupts(print))
+    with pytest.raises(MilbenchError, match="the dask scheduler is gone"):
+        list(pool.run(iter(passes(tmp_path, 1)), alone=False))
 
 
 # ---- claims --------------------------------------------------------------------------------------

@@ -96,6 +96,57 @@ def test_the_command_line_exits_with_2_where_a_shard_is_missing(
     assert milbench_here(*words, str(shards[2])).returncode == 0
 
 
+def test_a_shards_own_folder_is_no_place_for_the_whole(shards: list[Path]) -> None:
+    config = yaml.safe_load((shards[0] / "run.yaml").read_text())
+    (shards[0] / "run.yaml").write_text(yaml.safe_dump({**config, "engine": {"shard": "1/3"}}))
+    before = (shards[0] / "plan.json").read_bytes()
+    with pytest.raises(StoreError, match=r"shard1 is shard 1/3 itself"):
+        merge(shards[0], shards[1:])
+    assert (shards[0] / "plan.json").read_bytes() == before
+
+
+def test_a_failure_is_forgotten_when_its_trial_arrives(whole: Run, shards: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    trial = open_run(shards[0]).trials()[0]
+    kept = tmp_path / "kept"
+    shutil.move(trial.path, kept)
+    open_run(shards[0]).write_failure(
+        trial.info["key"], {"id": trial.id, "type": "ValueError", "message": "m", "traceback": ""}
+    )
+    merge(out, shards)
+    assert [row["id"] for row in open_run(out).failures()] == [trial.id]
+    shutil.move(kept, trial.path)
+    open_run(shards[0]).clear_failure(trial.info["key"])
+    merge(out, shards)
+    assert open_run(out).failures() == []
+    assert files(out) == files(whole.path)
+
+
+def test_weights_that_only_one_folder_keeps_are_no_conflict(whole: Run, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(whole.path, other)
+    info_file = next(other.glob("trials/*/*/*/*/trial.json"))
+    info = json.loads(info_file.read_text())
+    weights = info_file.with_name("model.safetensors")
+    weights.write_bytes(b"weights")
+    info["payload_sha256"][weights.name] = hashlib.sha256(b"weights").hexdigest()
+    info_file.write_text(json.dumps(info))
+    assert merge(tmp_path / "out", [whole.path, other]).conflicts == ()
+
+
+@pytest.mark.parametrize(("folds", "union"), [(([0], [1, 2]), [0, 1, 2]), (([0], []), [])])
+def test_the_merged_configuration_repeats_all_folds(
+    whole: Run, tmp_path: Path, folds: tuple[list[int], list[int]], union: list[int]
+) -> None:
+    others = [tmp_path / name for name in ("a", "b")]
+    for other, own in zip(others, folds, strict=True):
+        shutil.copytree(whole.path, other)
+        config = yaml.safe_load((other / "run.yaml").read_text())
+        (other / "run.yaml").write_text(yaml.safe_dump({**config, "folds": own}))
+    merge(tmp_path / "out", others)
+    assert open_run(tmp_path / "out").config["folds"] == union
+
+
 def test_other_settings_are_refused_by_name(shards: list[Path], tmp_path: Path) -> None:
     config = yaml.safe_load((shards[1] / "run.yaml").read_text())
     (shards[1] / "run.yaml").write_text(yaml.safe_dump({**config, "trainer": {"epochs": 3}}))

@@ -210,17 +210,19 @@ def test_a_failure_ends_with_code_three_and_no_report(
     assert not (tmp_path / "reports").exists()
 
 
-def test_an_interrupt_stops_before_the_next_run_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("left", [1, 0])
+def test_an_interrupt_stops_before_the_next_run_folder(monkeypatch: pytest.MonkeyPatch, left: int) -> None:
+    """Also where the trials in flight were the folder's last."""
     begun = []
 
     def stopped(benchmark: reproduce.Benchmark, _: object) -> reproduce.Outcome:
         begun.append(benchmark.run.name)
-        return reproduce.Outcome(benchmark.run, 0, 0, 0, left=1, skipped=0, refused="")
+        return reproduce.Outcome(benchmark.run, 0, 0, 0, left=left, skipped=0, interrupted=True, refused="")
 
     monkeypatch.setattr(reproduce, "run_benchmark", stopped)
     outcomes = reproduce.run_study(planned("fig4a"), lambda _: None)  # type: ignore[arg-type,return-value]
     assert begun == ["main"]
-    assert outcomes[-1].left == 1
+    assert outcomes[-1].left == left
 
 
 @pytest.mark.slow
