@@ -140,13 +140,24 @@ def test_two_runs_in_one_folder_share_the_work(tmp_path: Path, cohort_folder: Pa
     assert sum(computed) == 10, outputs
 
 
-@pytest.mark.parametrize(("workers", "number"), [("1", signal.SIGINT), ("2", signal.SIGINT), ("2", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("workers", "number", "engine"),
+    [
+        ("1", signal.SIGINT, "loky"),
+        ("2", signal.SIGINT, "loky"),
+        ("2", signal.SIGTERM, "loky"),
+        pytest.param("2", signal.SIGINT, "dask", marks=pytest.mark.slow),
+        pytest.param("2", signal.SIGTERM, "dask", marks=pytest.mark.slow),
+    ],
+)
 def test_ctrl_c_finishes_what_is_in_flight_and_leaves_a_clean_run(
-    tmp_path: Path, cohort_folder: Path, workers: str, number: int
+    tmp_path: Path, cohort_folder: Path, workers: str, number: int, engine: str
 ) -> None:
     """The signal goes to every process of the group, as a terminal, `timeout` and batch systems send it."""
-    process = start(tmp_path, *RUN, "--models", "slow", "--cohort", str(cohort_folder), "--workers", workers)
+    words = ("--models", "slow", "--cohort", str(cohort_folder), "--workers", workers, "--engine", engine)
+    process = start(tmp_path, *RUN, *words)
     wait_for(lambda: n_done(tmp_path / "out") >= 1)
+    in_flight = {path.stem for path in (tmp_path / "out" / "claims").glob("*.json")}
     os.killpg(process.pid, number)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 130, output
@@ -155,6 +166,8 @@ def test_ctrl_c_finishes_what_is_in_flight_and_leaves_a_clean_run(
     assert "Traceback" not in output
     assert "trials left" in output
     assert 1 <= n_done(tmp_path / "out") < 10
+    done = {json.loads(path.read_text())["key"] for path in (tmp_path / "out").glob("trials/*/*/*/*/trial.json")}
+    assert in_flight <= done
     assert not list((tmp_path / "out" / "partial").iterdir())
     assert not list((tmp_path / "out" / "failures").iterdir())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -15,6 +16,7 @@ def deaf_children() -> Iterator[None]:
 
     A blocked signal stays blocked from a process's first instruction on, where a handler would be set seconds too late.
     """
+    resource_tracker.ensure_running()  # else it starts with the first child, and unblocks both signals when it has
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
