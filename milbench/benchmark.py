@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,8 @@ def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
     todo = [trial for trial in benchmark.trials if run.trial(trial.id) is None]
     _warn_of_changed_sources(benchmark, progress)
     passes = passes_of(benchmark, todo, settings)
+    if passes and not settings.is_elsewhere:  # two at least: a lone worker would be this process, which a trial may kill
+        settings = replace(settings, workers=min(settings.workers, max(len(passes), 2)))
     for sentence in filter(None, [slow, *residencies(benchmark, settings)] if todo else ()):
         progress.note(sentence)
     progress.begin(len(benchmark.trials), [(t.dataset, t.model) for t in todo], settings.width, settings.place)

@@ -86,7 +86,7 @@ class ModelInfo:
 class MILModel(nn.Module, ABC):
     """A model of one bag.
 
-    A forward takes ONE bag [N, D], never branches on tensor values, draws randomness only
+    A forward takes ONE bag [N, D] and writes into a copy only, never branches on tensor values, draws randomness only
     through torch and keeps no state, so `torch.func.vmap` can run many bags or many copies at once.
     """
 
