@@ -190,12 +190,19 @@ def _study_request(options: argparse.Namespace) -> Request:
 
     if options.epochs is not None and options.epochs < 1:
         raise UsageError(f"--epochs is {options.epochs}; the least is 1.")
+    for assignment in options.assignments:
+        if not assignment.startswith("engine."):
+            raise UsageError(
+                f"--set {assignment}: the study's settings are the paper's; only those of engine may change."
+            )
     return Request(
         parts=parts_of(options.parts),
         datasets=tuple(options.datasets or ()),
         data_root=options.data_root or "",
         epochs=options.epochs,
-        workers=options.workers,
+        precision=options.precision or "float32",
+        engine=flags.engine_of(options),
+        assignments=tuple(options.assignments),
         tracking=not options.no_tracking,
         allow_missing=options.allow_missing,
     )

@@ -65,7 +65,7 @@ def _inspect(options: argparse.Namespace) -> int:
     for message in found.broken.values():
         show_data.line(console, f"unreadable: {message}")
     out = options.out or Path("cohort.yaml")
-    inspection.write_draft(inspection.draft(found, labels, options.path.resolve().name, out), out)
+    inspection.write_draft(inspection.draft(found, labels, _cohort_name(options.path.resolve()), out), out)
     show_data.line(console, f"draft: {out}\nnext: milbench data check {out}\n      milbench run --cohort {out}")
     return EXIT_OK
 
@@ -132,6 +132,12 @@ def _cohort_file(options: argparse.Namespace) -> CohortFile:
     if entry.file is None:
         raise UsageError(f"{entry.name} is made on the fly: it has no files.")
     return entry.file(_data_root(options))
+
+
+def _cohort_name(folder: Path) -> str:
+    """Of the folder, or of the one above where it is named after what extracted the features: tables are headed by it."""
+    generic = folder.name.lower().startswith(("features", "feats", "h5_files", "pt_files"))
+    return folder.parent.name if generic and folder.parent.name else folder.name
 
 
 def _data_root(options: argparse.Namespace) -> Path | None:

@@ -24,7 +24,7 @@ ENGINE_FLAGS = (
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     """`run`: what to compare, where and how."""
-    add_plan_flags(parser)
+    _add_what_flags(parser)
     running = parser.add_argument_group("running")
     running.add_argument(
         "--run", metavar="FOLDER", help="run folder (default: runs/ and a name made from what is compared)"
@@ -38,7 +38,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_engine_flags(parser: argparse.ArgumentParser) -> None:
+def _add_engine_flags(parser: argparse.ArgumentParser, *, shard: bool = True) -> None:
     engine = parser.add_argument_group("where it runs (docs/scaling.md)")
     engine.add_argument("--engine", metavar="NAME", dest="kind", help="loky = processes here (default), dask, slurm")
     engine.add_argument(
@@ -53,7 +53,10 @@ def _add_engine_flags(parser: argparse.ArgumentParser) -> None:
     )
     engine.add_argument("--per-gpu", type=int, metavar="N", help="workers on each of --gpus (default 1)")
     engine.add_argument("--address", metavar="URL", help="dask scheduler (default: a cluster of processes here)")
-    engine.add_argument("--shard", metavar="I/N", help="only this part of the plan, such as 2/4; see `milbench merge`")
+    if shard:
+        engine.add_argument(
+            "--shard", metavar="I/N", help="only this part of the plan, such as 2/4; see `milbench merge`"
+        )
     engine.add_argument(
         "--stack",
         metavar="{auto,on,off}",
@@ -76,7 +79,11 @@ def _add_engine_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_plan_flags(parser: argparse.ArgumentParser) -> None:
-    """`plan`: what to compare."""
+    """`plan`: those of `run`, whose command line it explains."""
+    add_run_flags(parser)
+
+
+def _add_what_flags(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to compare")
     what.add_argument("--models", nargs="+", metavar="NAME", help="names, patterns or `all` (default all)")
     what.add_argument(
@@ -97,11 +104,7 @@ def add_plan_flags(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--folds", nargs="+", metavar="N", help="folds such as 0 1 or 0-4 (default: the cohort's)")
     what.add_argument("--seeds", nargs="+", metavar="N", help="one trial a seed (default 42)")
-    what.add_argument(
-        "--precision",
-        metavar="{float32,tf32,bf16}",
-        help="float32 (default), tf32 (NVIDIA GPUs) or bf16: of matrix products; softmax, loss stay float32",
-    )
+    _add_precision_flag(what)
     what.add_argument("--plugin", nargs="+", metavar="FILE", dest="plugins", help="Python files that register models")
     what.add_argument(
         "--allow-missing", action="store_true", help="skip slides without features or label, and count them"
@@ -123,10 +126,21 @@ def add_reproduce_flags(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="say what each part needs and what is done; train nothing"
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to write (default: reports/m4)")
-    parser.add_argument("--workers", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
+    _add_precision_flag(parser)
     parser.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
     parser.add_argument(
         "--allow-missing", action="store_true", help="skip slides without features or label, and count them"
+    )
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="assignments",
+                        help="settings of the engine, such as engine.slurm.jobs=16")  # fmt: skip
+    _add_engine_flags(parser, shard=False)
+
+
+def _add_precision_flag(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--precision",
+        metavar="{float32,tf32,bf16}",
+        help="float32 (default), tf32 (NVIDIA GPUs) or bf16: of matrix products; softmax, loss stay float32",
     )
 
 
@@ -217,11 +231,16 @@ def config_of(options: argparse.Namespace) -> RunConfig:
     flags |= {key: _numbers(key, words) for key in ("folds", "seeds") if (words := getattr(options, key)) is not None}
     flags |= {"allow_missing": True} if options.allow_missing else {}
     flags |= {"keep_weights": False} if getattr(options, "no_weights", False) else {}
-    flags["engine"] = _given(options, ENGINE_FLAGS)
+    flags["engine"] = engine_of(options)
     flags["tracking"] = {"enabled": False} if getattr(options, "no_tracking", False) else {}
     if getattr(options, "tracking_uri", None):
         flags["tracking"]["uri"] = options.tracking_uri
     return make_config(options.config, options.assignments, flags)
+
+
+def engine_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Settings of the section `engine` that flags give."""
+    return _given(options, ENGINE_FLAGS)
 
 
 def _given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from milbench.cohort import Cohort
 from milbench.errors import unknown_name
-from milbench.models import MILModel
+from milbench.models import REGISTERED, MILModel
 from milbench.recipe import Recipe, recipe_for
 from milbench.splits import Split
 
@@ -198,11 +198,13 @@ def _hyperparameters(
 
 
 def _check_model_settings(models: Mapping[str, type[MILModel]], user: Mapping[str, Mapping[str, Any]]) -> None:
+    """One file of settings may serve runs of different models: those that are not run are checked too."""
     known_by_any = {argument for model in models.values() for argument in constructor_arguments(model)}
+    every = {**REGISTERED, **models}
     for name, settings in user.items():
-        if name != "*" and name not in models:
-            raise unknown_name("model in model settings", name, models)
-        known = known_by_any if name == "*" else constructor_arguments(models[name])
+        if name != "*" and name not in every:
+            raise unknown_name("model in model settings", name, every)
+        known = known_by_any if name == "*" else constructor_arguments(every[name])
         for argument in settings:
             if argument not in known:
                 raise unknown_name(f"argument of model '{name}'", argument, known)

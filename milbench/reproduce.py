@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +27,36 @@ class Request:
     ----------
     parts : of `milbench.study.NEEDS`.
     datasets : names or patterns; empty = the study's five cohorts.
-    epochs : None = the recipe's; another number has run folders of its own, since tables compare like with like.
+    epochs, precision : None and "float32" = the recipe's; others have run folders of their own, since tables compare
+        like with like.
+    engine, assignments : where it runs, as flags of `run` and as "engine.slurm.jobs=16".
     """
 
     parts: tuple[str, ...]
     datasets: tuple[str, ...] = ()
     data_root: str = ""
     epochs: int | None = None
-    workers: int | None = None
+    precision: str = "float32"
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    assignments: tuple[str, ...] = ()
     tracking: bool = True
     allow_missing: bool = False
 
     @property
     def folder(self) -> Path:
         """Where the run folders lie."""
-        return RUNS / STUDY / (f"epochs-{self.epochs}" if self.epochs else "")
+        return RUNS / STUDY / self._differences
 
     @property
     def report_folder(self) -> Path:
         """Where the report goes unless another place is asked for."""
-        return Path("reports") / (f"{STUDY}-epochs-{self.epochs}" if self.epochs else STUDY)
+        return Path("reports") / "-".join(filter(None, (STUDY, self._differences)))
+
+    @property
+    def _differences(self) -> str:
+        """From the study's recipe, as part of a folder's name."""
+        epochs = f"epochs-{self.epochs}" if self.epochs else ""
+        return "-".join(filter(None, (epochs, self.precision if self.precision != "float32" else "")))
 
 
 @dataclass(frozen=True)
@@ -108,10 +118,11 @@ def _config(variant: Variant, request: Request) -> Any:
         "run": str(request.folder / variant.name),
         "trainer": {"epochs": request.epochs} if request.epochs else {},
         "model": {STUDY: {"experts": variant.experts}} if variant.experts else {},
-        "engine": {"workers": request.workers} if request.workers is not None else {},
+        "precision": request.precision,
+        "engine": dict(request.engine),
         "tracking": {"enabled": request.tracking},
     }
-    return make_config(None, [], flags)
+    return make_config(None, list(request.assignments), flags)
 
 
 def run_study(study: Study, progress: Callable[[str], Progress]) -> list[Outcome]:

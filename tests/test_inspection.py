@@ -45,6 +45,14 @@ def test_from_a_folder_to_a_finished_run_in_two_commands(
     assert "1 trials done" in ran.stdout
 
 
+def test_a_cohort_is_not_named_after_its_encoder(tmp_path: Path, milbench_here: Milbench) -> None:
+    folder, _ = folder_of(trident_h5, tmp_path)
+    named = folder.rename(tmp_path / "features_uni_v1")
+    for path, name in ((named, tmp_path.name), (named.rename(tmp_path / "brca"), "brca")):
+        assert milbench_here("data", "inspect", str(path), "--out", f"{name}.yaml").returncode == 0
+        assert yaml.safe_load((tmp_path / f"{name}.yaml").read_text())["name"] == name
+
+
 def test_every_fact_is_said(tmp_path: Path, milbench_here: Milbench) -> None:
     folder, _ = folder_of(trident_h5, tmp_path)
     said = " ".join(milbench_here("data", "inspect", str(folder)).stdout.split())

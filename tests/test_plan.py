@@ -97,13 +97,22 @@ def test_a_models_own_setting_wins_over_the_one_for_all() -> None:
     assert {t.model: t.hyperparameters["hidden"] for t in trials} == {"tiny": 6, "tiny_multi": 5}
 
 
+def test_settings_of_models_that_are_not_run_change_nothing_and_are_checked() -> None:
+    own, other = {"tiny": {"hidden": 6}}, {"tiny_multi": {"hidden": 5}}
+    assert [t.key for t in plan(PlanRequest(models={**own, **other}), tiny=Tiny)] == [
+        t.key for t in plan(PlanRequest(models=own), tiny=Tiny)
+    ]
+    with pytest.raises(UsageError, match="Did you mean 'hidden'"):
+        plan(PlanRequest(models={"tiny_multi": {"hiden": 5}}), tiny=Tiny)
+
+
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
         (PlanRequest(folds=(0, 7)), "unknown fold"),
         (PlanRequest(models={"tiny": {"hiden": 3}}), "Did you mean 'hidden'"),
         (PlanRequest(models={"*": {"hiden": 3}}), "Did you mean 'hidden'"),
-        (PlanRequest(models={"tyni": {"hidden": 3}}), "Did you mean 'tiny'"),
+        (PlanRequest(models={"tinny": {"hidden": 3}}), "Did you mean 'tiny'"),
         (PlanRequest(trainer={"lrr": 1.0}), "Did you mean 'lr'"),
         (PlanRequest(protocol="m5"), "Did you mean 'm4'"),
     ],

@@ -210,6 +210,23 @@ def test_a_failure_ends_with_code_three_and_no_report(
     assert not (tmp_path / "reports").exists()
 
 
+def test_the_study_runs_where_it_is_told_to(toy_folder: Path) -> None:
+    request = Request(
+        ("fig4a",), ("toy",), precision="bf16", engine={"kind": "slurm"}, assignments=("engine.slurm.jobs=4",)
+    )
+    configs = [benchmark.config for benchmark in plan_study(request).variants.values()]
+    assert {(c.precision, c.engine.kind, c.engine.slurm["jobs"]) for c in configs} == {("bf16", "slurm", "4")}
+    assert {Path(c.run).parent for c in configs} == {Path("runs/m4/bf16")}
+    assert request.report_folder == Path("reports/m4-bf16")
+    assert replace(request, precision="float32").folder == Path("runs/m4")
+
+
+def test_the_studys_settings_are_the_papers(milbench_here: Milbench) -> None:
+    refused = milbench_here("reproduce", "fig4a", "--set", "trainer.lr=1", "--dry-run")
+    assert refused.returncode == 2
+    assert "only those of engine may change" in refused.stderr
+
+
 @pytest.mark.parametrize("left", [1, 0])
 def test_an_interrupt_stops_before_the_next_run_folder(monkeypatch: pytest.MonkeyPatch, left: int) -> None:
     """Also where the trials in flight were the folder's last."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from milbench.engines.gpus import places
@@ -93,6 +94,11 @@ class PoolSettings:
         jobs = str(self.slurm.get("jobs", 1))
         if not jobs.isdigit() or int(jobs) < 1:
             raise UsageError(f"engine.slurm.jobs is '{jobs}'; expected a number of jobs, at least 1.")
+        if self.kind == "slurm" and self.slurm.get("cluster", "slurm") == "slurm" and which("sbatch") is None:
+            raise UsageError(
+                "--engine slurm found no `sbatch` on this machine. Start it where jobs are submitted; "
+                "elsewhere use --engine loky, --engine dask or --shard."
+            )
         if self.is_elsewhere:
             return self._elsewhere()
         if self.per_gpu > 1 and not self.gpus:

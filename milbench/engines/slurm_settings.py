@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,16 +23,11 @@ def make_executor(folder: Path, settings: Mapping[str, Any]) -> Any:
 
     Raises
     ------
-    UsageError : there is no SLURM here, or it has no such setting.
+    UsageError : SLURM has no such setting.
     """
     import submitit
 
     cluster = str(settings.get("cluster", "slurm"))
-    if cluster == "slurm" and shutil.which("sbatch") is None:
-        raise UsageError(
-            "--engine slurm found no `sbatch` on this machine. Start it where jobs are submitted; "
-            "elsewhere use --engine loky, --engine dask or --shard."
-        )
     wanted = {NAMES.get(key, key): value for key, value in settings.items() if key not in OWN}
     values = {key: int(value) if key in NUMBERS and str(value).isdigit() else value for key, value in wanted.items()}
     values["time"] = minutes(str(values.get("time", DEFAULT_TIME)))
