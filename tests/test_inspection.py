@@ -47,9 +47,9 @@ def test_from_a_folder_to_a_finished_run_in_two_commands(
 
 def test_a_cohort_is_not_named_after_its_encoder(tmp_path: Path, milbench_here: Milbench) -> None:
     folder, _ = folder_of(trident_h5, tmp_path)
-    named = folder.rename(tmp_path / "features_uni_v1")
-    for path, name in ((named, tmp_path.name), (named.rename(tmp_path / "brca"), "brca")):
-        assert milbench_here("data", "inspect", str(path), "--out", f"{name}.yaml").returncode == 0
+    for called, name in (("features_uni_v1", tmp_path.name), ("brca", "brca")):
+        folder = folder.rename(tmp_path / called)
+        assert milbench_here("data", "inspect", str(folder), "--out", f"{name}.yaml").returncode == 0
         assert yaml.safe_load((tmp_path / f"{name}.yaml").read_text())["name"] == name
 
 
