@@ -65,9 +65,8 @@ def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
     todo = [trial for trial in benchmark.trials if run.trial(trial.id) is None]
     _warn_of_changed_sources(benchmark, progress)
     passes = passes_of(benchmark, todo, settings)
-    if (
-        passes and not settings.is_elsewhere
-    ):  # two at least: a lone worker would be this process, which a trial may kill
+    # two at least: a lone worker would be this process, which a trial may kill
+    if passes and not settings.is_elsewhere:
         settings = replace(settings, workers=min(settings.workers, max(len(passes), 2)))
     for sentence in filter(None, [slow, *residencies(benchmark, settings)] if todo else ()):
         progress.note(sentence)
