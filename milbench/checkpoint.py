@@ -6,7 +6,6 @@ appears by one rename; a damaged one, or one of another stack or machine setting
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import uuid
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from milbench.learner import Learner
 from milbench.selection import Member
+from milbench.store import as_os_error
 
 FORMAT = 1
 
@@ -51,10 +51,8 @@ def save_checkpoint(learner: Learner, path: Path, identity: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        try:
+        with as_os_error():
             save_file(_tensors(learner), temporary, metadata={"state": json.dumps(state)})
-        except SafetensorError as error:  # also of a full disk
-            raise OSError(errno.EIO, str(error)) from error
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

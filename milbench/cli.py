@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,10 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of one invocation: 0 done, 2 bad input, 3 some trials failed, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        parser = _parser()
-        options, unknown = parser.parse_known_args(words)
-        if unknown:
-            raise _unknown_option(options.command, unknown[0], parser.options_of[options.command])
+        options = _parser().parse_args(words)
         return int(options.function(options))
     except MilbenchError as error:
         print(f"milbench: {error}", file=sys.stderr)  # noqa: T201
@@ -67,34 +65,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse whose errors are milbench's.
-
-    Attributes
-    ----------
-    options_of : options by command.
-    """
-
-    options_of: dict[str, list[str]]
+    """argparse that answers a mistyped command or flag with the nearest known one."""
 
     def error(self, message: str) -> Any:
         raise UsageError(f"{message}. `{self.prog} --help` lists what there is.")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuses what it does not know here, where a command's parser, and not only the first, can name its own options."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            raise self._unknown(unknown[0])
+        return options, unknown
 
-def _unknown_option(command: str, word: str, known: Sequence[str]) -> UsageError:
-    """Error that names the nearest option, or the setting that is meant."""
-    from milbench.recipe import SETTINGS
+    def _unknown(self, word: str) -> UsageError:
+        from milbench.recipe import SETTINGS
 
-    name, _, value = word.partition("=")
-    if not word.startswith("-"):
-        return UsageError(
-            f"milbench {command} does not know what to do with '{word}'. See `milbench {command} --help`."
-        )
-    if command == "run" and name not in known and (setting := name.strip("-").replace("-", "_")) in SETTINGS:
-        return UsageError(f"milbench run has no {name}. It is a setting: --set trainer.{setting}={value or '...'}")
-    return unknown_name(f"option of milbench {command}", name, known)
+        name, _, value = word.partition("=")
+        setting = name.strip("-").replace("-", "_")
+        if not word.startswith("-"):
+            return UsageError(f"{self.prog} does not know what to do with '{word}'. See `{self.prog} --help`.")
+        if self.prog in {"milbench run", "milbench plan"} and setting in SETTINGS:
+            return UsageError(f"{self.prog} has no {name}. It is a setting: --set trainer.{setting}={value or '...'}")
+        return unknown_name(f"option of {self.prog}", name, self._option_string_actions)
 
 
-def _parser() -> _Parser:
+def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="milbench",
         description="Fair, leak-free, resumable benchmarks of multiple-instance-learning models.",
@@ -102,13 +97,11 @@ def _parser() -> _Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"milbench {milbench.__version__}")
-    parser.options_of = {}
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.set_defaults(function=globals().get(f"_{name}"))
         getattr(flags, f"add_{name}_flags")(command)
-        parser.options_of[name] = [word for action in command._actions for word in action.option_strings]
     return parser
 
 
@@ -217,15 +210,14 @@ def _status(options: argparse.Namespace) -> int:
     from milbench.status import survey
 
     run = _open(options.run) if options.run else _newest_run()
-    while True:
-        found = survey(run)
-        show.status(Console(highlight=False), run, found)
-        if not options.watch or not any(count.left or count.running for count in found.counts.values()):
-            return EXIT_OK
-        try:
+    with suppress(KeyboardInterrupt):  # the end of watching, not of the run
+        while True:
+            found = survey(run)
+            show.status(Console(highlight=False), run, found)
+            if not options.watch or not any(count.left or count.running for count in found.counts.values()):
+                break
             time.sleep(WATCH_SECONDS)
-        except KeyboardInterrupt:  # the end of watching, not of the run
-            return EXIT_OK
+    return EXIT_OK
 
 
 def _merge(options: argparse.Namespace) -> int:
@@ -245,7 +237,8 @@ def _report(options: argparse.Namespace) -> int:
 
     if options.draws is not None and options.draws < FEWEST_DRAWS:
         raise UsageError(f"--draws is {options.draws}; an interval needs at least {FEWEST_DRAWS}.")
-    runs = [_open(path) for path in options.runs] or [_newest_run()]
+    # as they are now: checksums of all trials are verified once, for tables and warnings
+    runs = [run.snapshot() for run in [_open(path) for path in options.runs] or [_newest_run()]]
     out = options.out or Path("reports") / "+".join(run.name for run in runs)
     index = write_report(
         runs,

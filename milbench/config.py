@@ -228,7 +228,7 @@ def _in_section(name: str, key: str, value: Any, default: Any) -> Any:
     if type(value) is not expected:
         raise UsageError(f"{name}.{key} is {value!r}; expected a value of type {expected.__name__}.")
     if isinstance(value, float) and not isfinite(value):
-        raise UsageError(f"{name}.{key} is {value}; expected a finite number (0 = no limit).")
+        raise UsageError(f"{name}.{key} is {value}; expected a finite number.")
     if key in LOWEST and value < LOWEST[key]:
         raise UsageError(f"{name}.{key} is {value}; the least is {LOWEST[key]}.")
     if key == "kind" and value not in ENGINES:

@@ -164,7 +164,7 @@ class Learner:
         """Take the epoch's last step, and get ready for validation bags."""
         if self.waiting:
             self._step()
-        self.look = Look(self.weights, self.validation, self.at_once_to_look)
+        self.look = Look(self.weights, self.validation, self.at_once_to_look, self.untouched)
 
     def look_at(self, slide_id: str, features: Tensor) -> None:
         """Look at a bag [N, D] of the side that was begun with."""
@@ -172,7 +172,7 @@ class Learner:
 
     def begin_prediction(self, side: Side) -> None:
         """Get ready to look at any side with the weights of the kept epochs, for good: training is over."""
-        self.look = Look(self.chosen(), side.to(self.device), self.at_once_to_look)
+        self.look = Look(self.chosen(), side.to(self.device), self.at_once_to_look, self.untouched)
 
     def end_epoch(self) -> None:
         """Book the epoch for every trial; those that failed or ran out of patience leave."""
@@ -319,9 +319,10 @@ class Learner:
 class Look:
     """Losses and probabilities of a side, gathered while its bags come by in any order."""
 
-    def __init__(self, weights: OneModel | Stack, side: Side, at_once: Callable[[int], int]) -> None:
-        self.weights, self.side, self.at_once = weights, side, at_once
-        self.untouched = Untouched(type(weights.model).__name__)
+    def __init__(
+        self, weights: OneModel | Stack, side: Side, at_once: Callable[[int], int], untouched: Untouched
+    ) -> None:
+        self.weights, self.side, self.at_once, self.untouched = weights, side, at_once, untouched
         self.place = {slide: i for i, slide in enumerate(side.slide_ids)}
         n_members, n_slides, n_tasks = side.targets.shape
         self.losses = side.targets.new_empty(n_members, n_slides)

@@ -50,8 +50,10 @@ def merge(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = Fals
     StoreError : a folder that is no run; other settings, data or splits; a missing shard. Nothing was written then.
     """
     runs = [open_run(path) for path in paths]
-    _refuse_a_shard_as_the_whole(out)
-    every = [open_run(out), *runs] if (out / "run.yaml").exists() else runs
+    whole = [open_run(out)] if (out / "run.yaml").exists() else []
+    for run in whole:
+        _refuse_a_shard_as_the_whole(run)
+    every = [*whole, *runs]
     for run in every[1:]:
         _refuse_another_study(every[0], run)
     records = _one_plan([(run, record) for run in every for record in shard_records(run)])
@@ -66,11 +68,11 @@ def merge(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = Fals
     return Merged(merged, n_trials, damaged, conflicts, len(merged.planned()) - n_trials, tuple(notes))
 
 
-def _refuse_a_shard_as_the_whole(out: Path) -> None:
-    if (out / "run.yaml").exists() and (shard := open_run(out).config.get("engine", {}).get("shard")):
+def _refuse_a_shard_as_the_whole(run: Run) -> None:
+    if shard := run.config.get("engine", {}).get("shard"):
         raise StoreError(
-            f"{out} is shard {shard} itself, and the first folder named is where the whole goes. "
-            f"Name another for it: milbench merge {out.parent / 'whole'} {out} ..."
+            f"{run.path} is shard {shard} itself, and the first folder named is where the whole goes. "
+            f"Name another for it: milbench merge {run.path.with_name('whole')} {run.path} ..."
         )
 
 

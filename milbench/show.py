@@ -64,25 +64,29 @@ def outcome(console: Console, result: Outcome) -> None:
 
 def _next_steps(result: Outcome, *, has_trials: bool) -> list[str]:
     """Commands that make sense after a run that ended so."""
+    from milbench.engines.shards import parse_shard
+
     run, engine = result.run, result.run.config.get("engine", {})
     if result.left:
         return ["the same command again; it goes on from here"]
-    if shard := engine.get("shard"):
-        name = run.path.name.replace(f"-shard-{shard.replace('/', '-of-')}", "")
-        shards = run.path.with_name(run.path.name.replace(f"shard-{shard.split('/')[0]}-of", "shard-*-of"))
-        return [f"milbench merge {run.path.with_name(name)} {shards}, when all shards are here"]
+    if shard := parse_shard(engine.get("shard", "")):
+        whole = run.path.name.removesuffix(f"-shard-{shard.file_name}")
+        if whole == run.path.name:  # a folder of the user's naming
+            return [f"milbench merge WHOLE {run.path} and the folders of the other shards, when all are here"]
+        every = run.path.with_name(f"{whole}-shard-*-of-{shard.count}")
+        return [f"milbench merge {run.path.with_name(whole)} {every}, when all are here"]
     steps = [f"milbench report {run.path}"] if has_trials else []
     return [*steps, "milbench ui"] if run.config.get("tracking", {}).get("enabled", True) else steps
 
 
 def unfinished(run: Run) -> str:
     """A sentence on planned trials that are not done; "" if all are."""
-    planned, done = run.planned(), {trial.id for trial in run.trials()}
-    left = [slot for slot, trial_id in planned.items() if trial_id not in done]
-    models = {slot.split("/")[1] for slot in planned}
-    absent = models - {slot.split("/")[1] for slot, trial_id in planned.items() if trial_id in done}
+    planned, trials = run.planned(), run.trials()
+    if len(trials) == len(planned):
+        return ""
+    absent = {slot.split("/")[1] for slot in planned} - {trial.info["model"] for trial in trials}
     none = f"; none of {', '.join(sorted(absent))}" if absent else ""
-    return f"{len(planned) - len(left)} of {len(planned)} planned trials of {run.path} are done{none}." if left else ""
+    return f"{len(trials)} of {len(planned)} planned trials of {run.path} are done{none}."
 
 
 def result_table(summary: Any, datasets: Mapping[str, Any]) -> Table:

@@ -225,7 +225,10 @@ class Run:
                 predictions.to_parquet(folder / "predictions.parquet", index=False)
                 history.to_parquet(folder / "history.parquet", index=False)
                 if weights is not None:
-                    _save_weights(weights, folder / "model.safetensors")
+                    from safetensors.numpy import save_file
+
+                    with as_os_error():
+                        save_file(dict(weights), folder / "model.safetensors")
                 digests = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
                 for name in digests:
                     _sync(folder / name)
@@ -328,6 +331,17 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def as_os_error() -> Iterator[None]:
+    """Turn what safetensors raises where the disk is full into what everything else raises there."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(errno.EIO, str(error)) from error
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` with `content`, on disk before the rename, so that no reader sees half of it."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -337,16 +351,6 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _save_weights(weights: Mapping[str, np.ndarray[Any, Any]], path: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    try:
-        save_file(dict(weights), path)
-    except SafetensorError as error:  # also of a full disk
-        raise OSError(errno.EIO, str(error)) from error
 
 
 def _replace_folder(new: Path, final: Path) -> None:

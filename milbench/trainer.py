@@ -24,6 +24,7 @@ from milbench.models import MILModel
 from milbench.recipe import Recipe
 from milbench.scaling import FeatureScaler
 from milbench.selection import Epoch
+from milbench.untouched import Untouched
 from milbench.weights import OneModel
 
 
@@ -239,7 +240,7 @@ def evaluate(model: MILModel, bags: Bags, device: torch.device) -> tuple[float, 
 def predict(model: MILModel, bags: Bags, *, device: torch.device) -> Prediction:
     """What `model` says of `bags`, in eval mode."""
     side = _side("all", bags).to(device)
-    look = Look(OneModel(model, "float32", device), side, lambda _: 1)
+    look = Look(OneModel(model, "float32", device), side, lambda _: 1, Untouched(type(model).__name__))
     for slide, features in _Listed({"all": bags.features}, device).in_order(side.slide_ids):
         look.at(slide, features.float())
     seen = look.ended()

@@ -13,8 +13,8 @@ from milbench.errors import DataError, MilbenchError
 class Untouched:
     """Lends bags, which belong to all models of a pass and to all its epochs, to one of them.
 
-    The first that it gets are kept as copies beside, and put right again if it writes into them; so most such models
-    fail alone. One that does so only later has spoilt what others share, and nothing that is left of the pass is kept.
+    The first is kept as a copy beside, and put right again if the model writes into it; so most such models fail alone.
+    One that does so only later has spoilt what others share, and nothing that is left of the pass is kept.
 
     Parameters
     ----------
@@ -26,26 +26,31 @@ class Untouched:
 
     @contextmanager
     def lent(self, bags: Sequence[Tensor]) -> Iterator[None]:
-        """The model may read `bags` in the block.
+        """The model may read `bags` in the block; several bags go through it stacked, and that is a copy.
 
         Raises
         ------
-        MilbenchError : it wrote into the first ones; they are as before.
-        DataError : it wrote into later ones.
+        MilbenchError : it wrote into the first one; that is as before.
+        DataError : it wrote into a later one.
         """
-        copies = [] if self.is_trusted else [bag.clone() for bag in bags]
-        before = [bag._version for bag in bags]
-        yield
-        changed = [bag for bag, version in zip(bags, before, strict=True) if bag._version != version]
-        if not changed:
-            self.is_trusted = True
+        if len(bags) > 1:
+            yield
             return
+        (bag,) = bags
+        copy, version = None if self.is_trusted else bag.clone(), bag._version
+        try:
+            yield
+        finally:  # a model may write first and raise then
+            if bag._version != version:
+                self._refuse(bag, copy)
+        self.is_trusted = True
+
+    def _refuse(self, bag: Tensor, copy: Tensor | None) -> None:
         message = (
             f"{self.model} writes into its bag, which all models share. "
             "Let its forward write into a copy (features = features.clone())."
         )
-        if self.is_trusted:
+        if copy is None:
             raise DataError(f"{message} Nothing of what was trained beside it is kept; finished trials are.")
-        for bag, copy in zip(bags, copies, strict=True):
-            bag.copy_(copy)
+        bag.copy_(copy)
         raise MilbenchError(message)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 import sys
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import FAST, PLUGIN, WIDTH, Milbench, write_h5
+from runs_for_tests import make_run
 
 from milbench.cli import COMMANDS
 
@@ -87,7 +89,11 @@ def test_predictions_cover_validation_and_test_slides_once_per_task(
         (("run", "--folds", "9"), "unknown fold of digits '9'"),
         (("run", "--folds", "4-0"), "--folds takes numbers or ranges"),
         (("run", "--epochs=2"), "milbench run has no --epochs. It is a setting: --set trainer.epochs=2"),
-        (("run", "digits"), "does not know what to do with 'digits'"),
+        (("run", "digits"), "milbench run does not know what to do with 'digits'"),
+        (
+            ("data", "inspect", ".", "--lables", "x"),
+            "unknown option of milbench data inspect '--lables'. Did you mean '--labels'?",
+        ),
         (("run", "--memory", "16"), "--memory 16 is 16 B"),
         (("run", "--trial-timeout", "nan"), "engine.trial_timeout is nan; expected a finite number"),
         (("run", "--set", "trainer.lr=nan"), "trainer.lr is nan; expected a finite number"),
@@ -297,3 +303,53 @@ def test_a_changed_model_file_with_the_same_version_is_noticed(
 def test_the_launcher_is_installed_and_executable() -> None:
     launcher = Path(sys.executable).parent / "milbench"
     assert launcher.stat().st_mode & stat.S_IXUSR
+
+
+def test_a_run_that_is_stopped_or_a_shard_says_what_comes_next(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
+    words = ("run", "--models", "tiny", "--cohort", str(cohort_folder), "--folds", "0", "1", *FAST, "--workers", "1")
+    own = milbench_here(*words, "--shard", "1/2", "--run", "mine")
+    assert "next: milbench merge WHOLE mine and the folders of the other shards" in own.stdout
+    shard = milbench_here(*words, "--shard", "2/2")
+    assert shard.returncode == 0, shard.stderr
+    assert re.search(r"next: milbench merge (runs/toy\S*) \1-shard-\*-of-2, when all are here", shard.stdout)
+
+
+def test_a_report_of_half_a_run_warns_and_names_who_is_missing(milbench_here: Milbench, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "half", models=("amil", "dsmil"))
+    for trial in run.trials():
+        if trial.info["model"] == "dsmil":
+            shutil.rmtree(trial.path)
+    reported = milbench_here("report", str(run.path), "--out", "out", "--draws", "100", "--no-tracking")
+    assert reported.returncode == 0, reported.stderr
+    n = len(run.planned())
+    assert f"warning: {n // 2} of {n} planned trials of {run.path} are done; none of dsmil." in reported.stderr
+
+
+def test_the_end_of_watching_is_not_the_end_of_the_run(
+    milbench_here: Milbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "half", models=("amil",))
+    shutil.rmtree(run.trials()[0].path)
+
+    def ctrl_c(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", ctrl_c)
+    watched = milbench_here("status", str(run.path), "--watch")
+    assert (watched.returncode, watched.stderr) == (0, "")
+
+
+def test_folds_and_seeds_named_twice_are_one(milbench_here: Milbench, cohort_folder: Path) -> None:
+    words = ("--models", "tiny", "--cohort", str(cohort_folder), *FAST, "--workers", "1", "--run", "out")
+    ran = milbench_here("run", *words, "--folds", "0-1", "1-1", "--seeds", "1", "1")
+    assert ran.returncode == 0, ran.stderr
+    assert "4 trials done" in ran.stdout
+
+
+def test_no_more_workers_start_than_there_is_work(milbench_here: Milbench, cohort_folder: Path) -> None:
+    words = ("--models", "tiny_multi", "--cohort", str(cohort_folder), *FAST, "--run", "out")
+    ran = milbench_here("run", *words, "--folds", "0-2", "--workers", "9")
+    assert ran.returncode == 0, ran.stderr
+    assert "3 trials, 3 workers" in ran.stdout

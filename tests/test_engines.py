@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import subprocess
 import sys
 import tempfile
@@ -11,24 +9,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
-from conftest import Milbench
+from passes_for_tests import passes, trials
 from test_plan import TRIAL
 
 from milbench import claims
-from milbench.engine import Ended, Interrupts, execute
-from milbench.engines import alarm, gpus, loky, slurm
-from milbench.engines.dask import DaskPool
-from milbench.engines.settings import PoolSettings
+from milbench.engine import Ended, execute
+from milbench.engines import gpus
 from milbench.engines.shards import Shard, dealt, parse_shard
-from milbench.engines.slurm import SlurmPool
-from milbench.engines.slurm_settings import minutes
-from milbench.errors import MilbenchError, UsageError
+from milbench.errors import UsageError
 from milbench.job import Job, Pass, Status
-from milbench.plan import Trial
 from milbench.source import CohortSource
 from milbench.store import Run
 
@@ -52,19 +43,6 @@ class FakePool:
                 yield pass_, None
             else:
                 yield pass_, [Status(job, "failed" if job.trial.fold in self.failing else "done", 0) for job in pass_]
-
-
-def trials(n: int, model: str = "m") -> list[Trial]:
-    return [replace(TRIAL, fold=fold, model=model) for fold in range(n)]
-
-
-def passes(tmp_path: Path, *sizes: int) -> list[Pass]:
-    """Passes of so many jobs each, their folds counted on."""
-    run = Run(tmp_path / "run")
-    run.write_header({}, {}, {}, {})
-    jobs = [Job(run.path, trial, CohortSource()) for trial in trials(sum(sizes))]
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    return [tuple(jobs[start : start + size]) for start, size in zip(starts, sizes, strict=True)]
 
 
 def states(statuses: Iterator[Status]) -> dict[int, str]:
@@ -187,213 +165,6 @@ def test_a_worker_imports_nothing_that_training_does_not_need() -> None:
     unneeded = "{'scipy', 'sklearn', 'mlflow', 'matplotlib'} & set(sys.modules)"
     code = f"import sys, milbench.worker; print(sorted({unneeded}))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-# ---- SLURM and missing packages ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("90", 90),
-        ("90:00", 90),
-        ("24:00:00", 1440),
-        ("2-0", 2880),
-        ("2-12:30", 3630),
-        ("0:00:30", 1),
-        ("1-0:0:0", 1440),
-    ],
-)
-def test_times_are_read_as_slurm_reads_them(text: str, expected: int) -> None:
-    assert minutes(text) == expected
-
-
-def test_a_time_that_slurm_cannot_read_is_refused() -> None:
-    with pytest.raises(UsageError, match="SLURM's notation"):
-        minutes("1 day")
-
-
-@pytest.mark.parametrize(("engine", "package"), [("dask", "distributed"), ("slurm", "submitit")])
-def test_a_missing_extra_names_the_command_that_installs_it(
-    milbench_here: Milbench, cohort_folder: Path, monkeypatch: pytest.MonkeyPatch, engine: str, package: str
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    result = milbench_here(
-        "run", "--cohort", str(cohort_folder), "--engine", engine, "--models", "amil", "--no-tracking"
-    )
-    assert result.returncode == 2
-    assert f"pip install 'milbench[{engine}]'" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--engine", "slurm"), "found no `sbatch`"),
-        (("--engine", "slrum"), "Did you mean 'slurm'"),
-        (("--gpus", "9"), "this process sees 0 GPUs"),
-        (("--shard", "5/4"), "such as 2/4"),
-        (("--engine", "dask", "--address", "tcp://127.0.0.1:1", "--gpus", "1"), "one a GPU instead"),
-        (("--per-gpu", "0"), "the least is 1"),
-    ],
-)
-def test_what_cannot_run_is_one_message(
-    milbench_here: Milbench, cohort_folder: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
-) -> None:
-    monkeypatch.delenv(gpus.VISIBLE, raising=False)
-    monkeypatch.setenv("PATH", "/nowhere")
-    result = milbench_here("run", "--cohort", str(cohort_folder), "--models", "amil", "--no-tracking", *words)
-    assert result.returncode == 2, result.stdout + result.stderr
-    assert message in result.stderr
-
-
-class EndedJob:
-    """A SLURM job that is over and left nothing behind but its log."""
-
-    state = "FAILED"
-
-    def done(self) -> bool:
-        return True
-
-    def exception(self) -> Exception:
-        return RuntimeError("the node is gone")
-
-    def stderr(self) -> str:
-        return "first line\nslurmstepd: error"
-
-
-class Submits:
-    """Stands for submitit: its one job claims `job` on another host, if there is one, and dies."""
-
-    def __init__(self, job: Job | None) -> None:
-        self.job = job
-
-    def map_array(self, *_: object) -> list[EndedJob]:
-        if self.job:
-            with claims.claimed(self.job.run / "claims", self.job.trial.key):
-                path = self.job.run / "claims" / f"{self.job.trial.key}.json"
-                text = path.read_text()
-            path.write_text(json.dumps({**json.loads(text), "host": "node7"}))
-        return [EndedJob()]
-
-
-def slurm_pool(monkeypatch: pytest.MonkeyPatch, run: Path, job: Job | None) -> SlurmPool:
-    monkeypatch.setattr(slurm, "make_executor", lambda *_: Submits(job))
-    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(claims, "SILENT_SECONDS", 0.2)
-    return SlurmPool(PoolSettings(run, kind="slurm"), Interrupts(print))
-
-
-def test_a_trial_whose_slurm_node_died_comes_under_suspicion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = passes(tmp_path, 1, 1)
-    pool = slurm_pool(monkeypatch, tmp_path / "run", first[0])
-    assert list(pool.run(iter([first, second]), alone=False)) == [(first, None)]
-    assert not list((tmp_path / "run" / "claims").iterdir())
-
-
-def test_slurm_jobs_that_end_without_a_trial_show_their_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (only,) = passes(tmp_path, 1)
-    with pytest.raises(MilbenchError, match="without a single trial: slurmstepd: error"):
-        list(slurm_pool(monkeypatch, tmp_path / "run", None).run(iter([only]), alone=False))
-
-
-def test_slurm_jobs_are_not_submitted_for_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (only,) = passes(tmp_path, 1)
-    pool = slurm_pool(monkeypatch, tmp_path / "run", None)
-    pool.executor = None  # nothing to submit with
-    monkeypatch.setattr(slurm._Watched, "_ended", lambda _, job: Status(job, "done", 1.0))
-    assert list(pool.run(iter([only]), alone=False)) == [(only, [Status(only[0], "already", 1.0)])]
-
-
-def test_a_slurm_job_computes_no_trial_in_its_own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (only,) = passes(tmp_path, 1)
-    settings = PoolSettings(tmp_path / "run", workers=1)
-    flown: list[int] = []
-    monkeypatch.setattr(loky.LokyPool, "_fly", lambda _, passes, flying, width: flown.append(width) or iter(()))
-    monkeypatch.setattr(loky, "compute", lambda pass_, _: [Status(job, "done", 0.0) for job in pass_])
-    assert len(list(loky.LokyPool(settings).run(iter([only]), alone=False))) == 1
-    assert flown == []
-    assert list(loky.LokyPool(settings, may_compute_here=False).run(iter([only]), alone=False)) == []
-    assert flown == [1]
-
-
-@pytest.mark.parametrize(
-    ("slurm_settings", "width", "on_gpu"),
-    [
-        ({"jobs": "8"}, 8, False),
-        ({"jobs": "8", "gpus": "1"}, 8, True),
-        ({"gpus": "8"}, 8, True),
-        ({"jobs": "2", "gpus": "a100:4"}, 8, True),
-        ({"gres": "gpu:a100:1"}, 1, True),
-        ({"additional_parameters": {"gres": "gpu:1"}}, 1, True),
-        ({"partition": "cpu"}, 1, False),
-    ],
-)
-def test_gpus_that_slurm_is_asked_for_are_counted(slurm_settings: dict[str, Any], width: int, on_gpu: bool) -> None:
-    settings = PoolSettings(Path("run"), kind="slurm", slurm=slurm_settings)
-    assert (settings.width, settings.on_gpu) == (width, on_gpu)
-
-
-# ---- signals, clocks, and a cluster without workers ----------------------------------------------
-
-
-def test_a_message_that_nobody_reads_any_more_hinders_no_stop() -> None:
-    def broken_pipe(_: str) -> None:
-        raise SystemExit(1)  # as rich does
-
-    interrupts = Interrupts(broken_pipe)
-    interrupts(2, None)
-    assert interrupts.requested
-
-
-def test_a_clock_that_jumps_ends_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (only,) = passes(tmp_path, 1)
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    path = only[0].run / "claims" / f"{only[0].trial.key}.json"
-    with claims.claimed(path.parent, only[0].trial.key):
-        text = json.loads(path.read_text())
-    born = psutil.Process(child.pid).create_time()
-    path.write_text(json.dumps({**text, "pid": child.pid, "born": born, "since": time.time() - 8 * 3600}))
-    overdue, now = alarm.Overdue(600), time.monotonic()
-    overdue.end(only)
-    assert child.poll() is None
-    monkeypatch.setattr(alarm.time, "monotonic", lambda: now + 700)
-    overdue.end(only)
-    assert child.wait(timeout=30) == -signal.SIGKILL
-    assert alarm.hang_trace(only).startswith("Timeout")
-
-
-def test_loky_still_has_the_switch_that_keeps_workers_with_features_alive() -> None:
-    assert isinstance(loky.process_executor._USE_PSUTIL, bool)
-
-
-class NoWorkers:
-    def nthreads(self) -> dict[str, int]:
-        return {}
-
-
-class GoneScheduler:
-    def nthreads(self) -> dict[str, int]:
-        raise OSError("Timed out")
-
-
-def test_a_dask_cluster_without_workers_is_waited_for_until_ctrl_c(tmp_path: Path) -> None:
-    told: list[str] = []
-
-    def told_and_stopped(text: str) -> None:
-        told.append(text)
-        interrupts.requested = True
-
-    interrupts = Interrupts(told_and_stopped)
-    settings = PoolSettings(tmp_path / "run", kind="dask", address="tcp://h:1")
-    pool = DaskPool(NoWorkers(), settings, interrupts)
-    assert list(pool.run(iter(passes(tmp_path, 1)), alone=False)) == []
-    assert told == ["waiting: tcp://h:1 has no workers yet."]
-
-
-def test_a_dask_scheduler_that_is_gone_is_one_message(tmp_path: Path) -> None:
-    pool = DaskPool(GoneScheduler(), PoolSettings(tmp_path / "run", kind="dask"), Interrupts(print))
-    with pytest.raises(MilbenchError, match="the dask scheduler is gone"):
-        list(pool.run(iter(passes(tmp_path, 1)), alone=False))
 
 
 # ---- claims --------------------------------------------------------------------------------------

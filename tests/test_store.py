@@ -105,6 +105,19 @@ def test_a_replanned_slot_hides_the_older_trial(run: Run) -> None:
     assert run.trial(ID) is not None
 
 
+def test_a_failure_that_another_process_forgets_meanwhile_is_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.write_failure("k" * 64, {"id": ID, "type": "ValueError", "message": "", "traceback": ""})
+    read = Path.read_text
+
+    def too_late(path: Path) -> str:
+        if path.parent.name == "failures":
+            path.unlink()
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_text", too_late)
+    assert run.failures() == []
+
+
 def test_failures_are_listed_until_cleared(run: Run) -> None:
     run.write_failure("k", {"id": ID, "type": "ValueError", "message": "on purpose"})
     assert [failure["type"] for failure in run.failures()] == ["ValueError"]

@@ -33,6 +33,12 @@ class Centres(Tiny):
         return super().forward(features)
 
 
+class CentresAndRaises(Centres):
+    def forward(self, features: Tensor) -> BagOutput:
+        super().forward(features)
+        raise ValueError("after the harm was done")
+
+
 class CentresLater(Centres):
     from_call = 3
 
@@ -55,6 +61,13 @@ def test_a_model_that_writes_into_its_bag_fails_alone(recipe: object) -> None:
     assert "Centres writes into its bag" in str(writer.crash)
     assert all(torch.equal(features.bags[slide], bag) for slide, bag in untouched.items())
     assert (probabilities(beside, [0]) == probabilities(alone, [0])).all()
+
+
+def test_a_model_that_writes_and_then_raises_leaves_the_bag_as_it_was() -> None:
+    features, untouched = InMemory(), InMemory().bags
+    (seat,) = trained(learner([0], CentresAndRaises(WIDTH, 1).double(), RECIPE), features=features)
+    assert isinstance(seat.crash, MilbenchError)
+    assert all(torch.equal(features.bags[slide], bag) for slide, bag in untouched.items())
 
 
 def test_a_model_that_writes_only_later_stops_the_pass() -> None:
