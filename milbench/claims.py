@@ -74,7 +74,9 @@ def is_alive(folder: Path, claim: Claim) -> bool:
     """Whether the claim's process is still at work: asked of the system here, judged by heartbeats elsewhere."""
     if claim.host == socket.gethostname():
         with suppress(psutil.Error):
-            return bool(psutil.Process(claim.pid).create_time() == claim.born)
+            process = psutil.Process(claim.pid)
+            # a zombie computes nothing; it stays for ever where a killed parent has left it to a container's first process
+            return bool(process.create_time() == claim.born and process.status() != psutil.STATUS_ZOMBIE)
         return False
     with suppress(OSError):
         return time.time() - (folder / f"{claim.key}.json").stat().st_mtime < SILENT_SECONDS

@@ -137,13 +137,18 @@ class _Ledger:
     def next_round(self) -> tuple[list[Pass], bool]:
         """Passes of unsuspected jobs; where none is left, those under suspicion one at a time, the divided ones by job."""
         left = [self._unfinished(pass_) for pass_ in self.passes]
-        clean = [tuple(job for job in pass_ if not self.kills[job.trial.key]) for pass_ in left]
+        clean = [self._unsuspected(pass_) for pass_ in left]
         clean = [pass_ for pass_ in clean if pass_]
         if clean:
             return clean, False
         suspects = [tuple(job for job in pass_ if self.kills[job.trial.key] < MAX_KILLS) for pass_ in left]
         dangerous = [job for job in self.pending.values() if self.kills[job.trial.key] >= MAX_KILLS]
         return [pass_ for pass_ in suspects if pass_] + [(job,) for job in dangerous], True
+
+    def _unsuspected(self, pass_: Pass) -> Pass:
+        """Stacks without a suspect: one that was killed in part is tried again whole, and alone."""
+        groups = [group for group in groups_of(pass_) if not any(self.kills[job.trial.key] for job in group)]
+        return tuple(job for group in groups for job in group)
 
     def _unfinished(self, pass_: Pass) -> Pass:
         """Stacks of which something is left, whole: what is done of them is trained along."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from passes_for_tests import passes, trials
 from test_plan import TRIAL
@@ -186,6 +189,18 @@ def test_a_claim_of_a_dead_or_reborn_process_is_dead(tmp_path: Path) -> None:
     assert not claims.is_alive(tmp_path, replace(claim, born=claim.born - 1)), "the system uses pids again"
 
 
+def test_a_claim_of_a_zombie_is_dead(tmp_path: Path) -> None:
+    """A killed process that nobody has asked about stays in the system's list, with its time of birth."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    claim = claims.Claim("k", socket.gethostname(), process.pid, psutil.Process(process.pid).create_time(), 0.0)
+    assert claims.is_alive(tmp_path, claim)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert psutil.Process(process.pid).create_time() == claim.born
+    assert not claims.is_alive(tmp_path, claim)
+    process.wait()
+
+
 def test_a_claim_of_another_host_lives_by_its_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "HEARTBEAT_SECONDS", 0.01)
     monkeypatch.setattr(claims, "SILENT_SECONDS", 0.5)
@@ -221,5 +236,25 @@ def test_a_stack_of_which_something_was_stored_is_tried_again_whole(tmp_path: Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "trial", stored)
         ended = [status.job.trial.tasks[0] for status in execute([jobs], pool, Halt())]
+    assert pool.ran == [(("A", "B", "C"), False), (("A", "B", "C"), True)]
+    assert ended == ["A", "B", "C"]
+
+
+def test_a_stack_of_which_only_the_unfinished_part_is_reported_dead_is_tried_again_whole(tmp_path: Path) -> None:
+    """SLURM's pool hears of each stored trial, and then that the process of the others is gone."""
+    run = Run(tmp_path / "run")
+    run.write_header({}, {}, {}, {})
+    jobs = tuple(Job(run.path, replace(TRIAL, tasks=(task,)), CohortSource()) for task in ("A", "B", "C"))
+
+    class KilledAfterOne(FakePool):
+        def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
+            for pass_ in passes:
+                assert len(self.ran) < 2, "what is done is not asked for again and again"
+                self.ran.append((tuple(job.trial.tasks[0] for job in pass_), alone))  # type: ignore[arg-type]
+                yield pass_[:1], [Status(pass_[0], "done", 0)]
+                yield pass_[1:], [Status(job, "done", 0) for job in pass_[1:]] if alone else None
+
+    pool = KilledAfterOne()
+    ended = [status.job.trial.tasks[0] for status in execute([jobs], pool, Halt())]
     assert pool.ran == [(("A", "B", "C"), False), (("A", "B", "C"), True)]
     assert ended == ["A", "B", "C"]
