@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from milbench.stats import score_table
+from milbench.scores import score_table
 from milbench.stats.crossed import draw_counts, generator, interval
 from milbench.store import open_run
 

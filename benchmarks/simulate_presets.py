@@ -27,9 +27,9 @@ from milbench.config import make_config
 from milbench.metrics import auroc, mean_of_defined
 from milbench.preparation import Benchmark, prepare
 from milbench.progress import Progress
+from milbench.scores import score_table
 from milbench.simulate.design import make_design
 from milbench.simulate.write import Simulation, simulate, write_cohort
-from milbench.stats import score_table
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -52,6 +54,9 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of one invocation: 0 done, 2 bad input, 3 some trials failed, 130 interrupted."""
+    atexit.register(
+        gc.freeze
+    )  # else Python ends by looking for garbage among all that torch has imported: half a second
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parser().parse_args(words)

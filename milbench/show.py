@@ -44,7 +44,7 @@ def benchmark_header(console: Console, benchmark: Benchmark) -> None:
 
 def outcome(console: Console, result: Outcome) -> None:
     """Print the result table, where the run lies, and what to do next."""
-    from milbench.stats import score_table, summary
+    from milbench.scores import score_table, summary
 
     run = result.run
     trials = run.trials()
@@ -90,7 +90,7 @@ def unfinished(run: Run) -> str:
 
 
 def result_table(summary: Any, datasets: Mapping[str, Any]) -> Table:
-    """Models × cohorts, from the rows of `milbench.stats.summary`."""
+    """Models × cohorts, from the rows of `milbench.scores.summary`."""
     names = list(dict.fromkeys(summary["dataset"]))
     table = Table(title=None)
     table.add_column("model")

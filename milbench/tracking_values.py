@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from milbench.metrics import mean_of_defined
-from milbench.stats.scores import aurocs_on_test
+from milbench.scores import aurocs_on_test
 from milbench.store import StoredTrial
 
 if TYPE_CHECKING:

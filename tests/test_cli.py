@@ -189,7 +189,7 @@ def test_a_task_with_one_class_in_the_test_set_warns_and_gets_no_auroc(
     assert "RARE has" in result.stdout
     notes = json.loads((tmp_path / "out" / "datasets.json").read_text())["toy"]["notes"]
     assert any("gets no test AUROC" in note or "cannot learn" in note for note in notes)
-    from milbench.stats import score_table, summary
+    from milbench.scores import score_table, summary
     from milbench.store import open_run
 
     run = open_run(tmp_path / "out")

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from conftest import Milbench
 
-from milbench.stats import score_table, summary
+from milbench.scores import score_table, summary
 from milbench.store import open_run
 
 PRESENCE = ["has_0", "has_2", "has_4", "has_6", "has_9"]

@@ -48,7 +48,7 @@ def test_a_clock_that_jumps_ends_no_trial(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_loky_still_has_the_switch_that_keeps_workers_with_features_alive() -> None:
-    assert isinstance(loky.process_executor._USE_PSUTIL, bool)
+    assert isinstance(loky.process_executor._MEMORY_LEAK_CHECK_DELAY, float)
 
 
 class NoWorkers:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import Milbench
 
-from milbench.stats import score_table, summary
+from milbench.scores import score_table, summary
 from milbench.store import open_run
 
 DATA = Path(os.environ.get("MILBENCH_SHARED", Path(__file__).parents[2] / "shared")) / "data"

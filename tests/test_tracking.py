@@ -72,7 +72,7 @@ def test_published_runs_form_a_tree_of_parents_and_trials(run: Run) -> None:
 
 
 def test_metrics_are_those_of_the_store(run: Run) -> None:
-    from milbench.stats import score_table, summary
+    from milbench.scores import score_table, summary
 
     publish(run, default_uri(run.path.parent))
     scores = score_table([run])

@@ -23,6 +23,7 @@ meet a test patch's pixels in training.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,11 +101,22 @@ def make_digits(seed: int = SEED) -> DigitBags:
 
 
 def _images_by_digit() -> list[NDArray[np.float32]]:
-    from sklearn.datasets import load_digits
+    data, target = _optdigits()
+    pixels = (data / 16).astype(np.float32)
+    return [pixels[target == digit] for digit in range(10)]
+
+
+def _optdigits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Pixels [1797, 64] from 0 to 16, and the digits; every worker needs them, and importing scikit-learn takes it a second."""
+    found = importlib.util.find_spec("sklearn")  # finds the package without importing it
+    file = Path(*(found.submodule_search_locations or ()), "datasets", "data", "digits.csv.gz") if found else Path()
+    if file.is_file():
+        table = np.loadtxt(file, delimiter=",")
+        return table[:, :-1], table[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits  # a release that keeps the file elsewhere
 
     source = load_digits()
-    pixels = (source.data / 16).astype(np.float32)
-    return [pixels[source.target == digit] for digit in range(10)]
+    return source.data, source.target
 
 
 def _patient_labels(rng: Generator) -> pd.DataFrame:

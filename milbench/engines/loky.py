@@ -104,7 +104,8 @@ def end_workers() -> None:
 
 def _start_worker(gpus: tuple[str, ...]) -> None:
     """Before anything heavy is imported: the worker's GPU, and an eye on the parent."""
-    process_executor._USE_PSUTIL = False  # loky would take features that stay in memory for a leak, and end the worker
+    # loky would take features that stay in memory for a leak and end the worker, or look for garbage after every pass
+    process_executor._MEMORY_LEAK_CHECK_DELAY = float("inf")
     _die_with_parent(os.getppid())
     if gpus:
         take_place(gpus)

@@ -15,7 +15,8 @@ from milbench.report.baselines import no_image_baselines
 from milbench.report.costs import cost_frame
 from milbench.report.figures import EMPHASISED
 from milbench.report.gain import Gain, prevalence_and_gain
-from milbench.stats import Analysis, analyse, score_table
+from milbench.scores import score_table
+from milbench.stats import Analysis, analyse
 from milbench.store import Run
 
 REFERENCE = "amil"
@@ -29,7 +30,7 @@ class Contents:
     Attributes
     ----------
     runs : the stores.
-    scores : rows of `milbench.stats.score_table`.
+    scores : rows of `milbench.scores.score_table`.
     analysis : intervals and comparisons.
     datasets : facts by name, of cohorts with finished trials, in the order of the columns.
     baselines : dataset, task, name, auroc: the rows that need no image.

@@ -14,7 +14,7 @@ from milbench.report.fig4 import experts_figure, tasks_figure
 from milbench.report.figures import EMPHASISED, save
 from milbench.report.table1 import table1
 from milbench.report.tables import to_csv, to_latex, to_markdown
-from milbench.stats import score_table
+from milbench.scores import score_table
 from milbench.store import Run, write_atomically, writing
 
 REFERENCE = "amil"
@@ -97,7 +97,7 @@ def experts_table(study: StudyRuns) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame : rows of `milbench.stats.score_table` with a defined AUROC and without control tasks, for AMIL and for
+    DataFrame : rows of `milbench.scores.score_table` with a defined AUROC and without control tasks, for AMIL and for
         M4 at every number of experts; `experts` is that number, empty for AMIL.
     """
     main = _signal(study.main)

@@ -32,6 +32,11 @@ def test_every_patch_is_a_real_image_of_the_digit_it_shows() -> None:
         assert all(patch.tobytes() in known[digit] for patch, digit in zip(bag, digits, strict=True))
 
 
+def test_a_scikit_learn_that_keeps_its_file_elsewhere_gives_the_same_cohort(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert make_digits().features.tobytes() == BAGS.features.tobytes()
+
+
 def test_the_same_seed_gives_the_same_cohort_and_another_seed_another() -> None:
     assert make_digits().features.tobytes() == BAGS.features.tobytes()
     assert make_digits(1).features.tobytes() != BAGS.features.tobytes()

@@ -17,7 +17,7 @@ from milbench.report.figures import polygon_area, radar, styles
 from milbench.report.published import PAPERS_COHORTS, beside_ours
 from milbench.report.score_tables import leads, model_table
 from milbench.report.tables import to_latex
-from milbench.stats import coverage, score_table, summary
+from milbench.scores import coverage, score_table, summary
 from milbench.store import Run
 
 DRAWS = 200

@@ -9,7 +9,8 @@ import pytest
 from runs_for_tests import MODELS, TASKS, make_run
 
 from milbench.errors import StoreError
-from milbench.stats import Analysis, analyse, score_table, summary
+from milbench.scores import score_table, summary
+from milbench.stats import Analysis, analyse
 from milbench.stats.crossed import crossed_draws, generator, interval
 from milbench.stats.grid import grids
 from milbench.store import Run

@@ -8,7 +8,7 @@ import pytest
 from runs_for_tests import MODELS, TASKS, make_run
 from sklearn.metrics import roc_auc_score
 
-from milbench.stats import score_table, summary
+from milbench.scores import score_table, summary
 from milbench.store import Run
 
 
