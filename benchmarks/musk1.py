@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 from command import add_run_flags
 from results_file import add_save_flag, publish
-from stacked import compare
+from stacked import compared, report
 
 FOLDS = 10
 
@@ -46,7 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         cohort = write_cohort_file(Path(place), options.data, options.folds)
         words = ["--cohort", str(cohort), "--models", *options.models, "--set", f"trainer.epochs={options.epochs}"]
-        publish(options, compare(words, options))
+        publish(options, report(compared(words, options)))
 
 
 if __name__ == "__main__":

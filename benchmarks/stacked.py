@@ -12,13 +12,17 @@ from timing import interleaved, ratio
 AUTO, OFF = "auto", "off"
 
 
-def compare(words: Sequence[str], options: argparse.Namespace) -> str:
-    """Markdown: wall time of both ways, and train seconds by model; `options` are those of `add_run_flags`."""
+def compared(words: Sequence[str], options: argparse.Namespace) -> dict[str, list[Finished]]:
+    """The runs of both ways; `options` are those of `add_run_flags`."""
     contestants = {
         stack: lambda stack=stack: run(options.milbench, [*words, "--stack", stack]) for stack in (AUTO, OFF)
     }
-    runs = interleaved(contestants, options.repetitions, warm_ups=options.warm_ups)
-    counts = f"{len(runs[OFF][0].trials):,} trials; medians of {options.repetitions} interleaved repetitions."
+    return interleaved(contestants, options.repetitions, warm_ups=options.warm_ups)
+
+
+def report(runs: Mapping[str, Sequence[Finished]]) -> str:
+    """Markdown: wall time of both ways, and train seconds by model."""
+    counts = f"{len(runs[OFF][0].trials):,} trials; medians of {len(runs[OFF])} interleaved repetitions."
     return f"{counts}\n\n{walls(runs)}\n\n{by_model(runs)}\n\n{busy(runs)}"
 
 

@@ -9,6 +9,7 @@ import gpu_speed
 import model_speed
 import projection
 import pytest
+import quickstart
 import reference
 import stacking
 import torch
@@ -145,6 +146,29 @@ def test_a_made_cohort_is_gone_afterwards(tmp_path: Path) -> None:
         files = list((made / "features").iterdir())
         assert [path.stat().st_size >= SIZE.bag_bytes for path in files] == [True] * SIZE.slides
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plain_loop_of_the_quickstart_takes_a_steps_bags_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = [load_models()["mean_pooling"](4, 1).eval() for _ in range(2)]  # no dropout
+    models[1].load_state_dict(models[0].state_dict())
+    bags, labels = torch.randn(3, 5, 4), torch.tensor([[0.0], [1.0], [1.0]])
+    optimizer = reference.make_adam(models[0])
+    loss = sum(models[0].loss(models[0](bag), label, torch.ones(1)) for bag, label in zip(bags, labels, strict=True))
+    (loss / 3).backward()
+    optimizer.step()
+    seen = []
+    monkeypatch.setattr(models[1], "forward", lambda bag, forward=models[1].forward: seen.append(bag) or forward(bag))
+    quickstart.train_epoch(models[1], reference.make_adam(models[1]), bags, labels, at_once=3)
+    assert [bag.shape for bag in seen] == [bags[0].shape] * 3
+    for stepped, expected in zip(models[1].parameters(), models[0].parameters(), strict=True):
+        torch.testing.assert_close(stepped, expected)
+
+
+def test_the_plain_loops_time_is_that_of_all_trials_and_all_their_bags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quickstart, "time_plain_loop", lambda trial, seed: quickstart.PerBag(step=1.0, look=0.01))
+    counts = {"train": 60, "val": 20, "test": 20}
+    trials = [{"model": name, "n_slides": counts, "n_epochs": 2} for name in ("a", "a", "b")]
+    assert quickstart.plain_seconds(trials) == pytest.approx({"a": 2 * 120.8, "b": 120.8})
 
 
 def test_stacking_ends_where_the_rule_loses_least() -> None:
