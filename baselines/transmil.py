@@ -124,7 +124,8 @@ class TransMIL(MILModel):
         n = features.shape[0]
         side = isqrt(n - 1) + 1                                           # k = ceil(sqrt N)
         h = self.embed(features)                                          # [N, H]
-        h = torch.cat((self.class_token[0], h, h[: side * side - n]))     # [1 + k k, H]  (1)
+        repeated = [h[: side * side - n]] if side * side > n else []      # an empty slice still costs a gradient of h's size
+        h = torch.cat((self.class_token[0], h, *repeated))                # [1 + k k, H]  (1)
         first = h = h + self.layer1(h)[0]                                 # [1 + k k, H]  (2)
         h = self.position(h, side)                                        # [1 + k k, H]  (3)
         update, attention = self.layer2(h, rows=1)                        # [1, H], [heads, 1 + k k]

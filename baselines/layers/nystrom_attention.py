@@ -2,8 +2,9 @@
 
 paper   : Xiong et al., "Nyströmformer", AAAI 2021.
 code    : nystrom-attention 0.0.9 and 0.0.14 (the crops "legacy" and "aligned"), as TransMIL calls it.
-differs : the products are taken from the right, A1 (Z (A3 v)), which never makes a tokens × landmarks
-          × landmarks product; equal up to rounding.
+differs : the products are taken from the right, A1 (Z (A3 v)), which never makes a tokens × landmarks × landmarks
+          product; landmarks are projections of mean tokens, not means of projections, and only the wanted rows are
+          projected to queries; all equal up to rounding.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import linear, pad
 
 from milbench.errors import UsageError
 
@@ -74,23 +75,25 @@ class NystromAttention(nn.Module):
         """Results [rows, H] of the first `rows` tokens (default all), and the first one's attention [heads, n]."""
         n = tokens.shape[0]
         padding = -n % self.landmarks
-        qkv = self.to_qkv(pad(tokens, (0, 0, padding, 0))).chunk(3, dim=-1)       # [L, H] each
-        q, k, v = (x.reshape(len(x), self.heads, -1).transpose(0, 1) for x in qkv)  # [heads, L, d] each
-        q = q * self.scale
-        q_mean, k_mean = self._landmarks(q), self._landmarks(k).mT                # [heads, m, d], [heads, d, m]
         first = padding if self.crop == "aligned" else 0
         wanted = slice(first, first + (n if rows is None else rows))
-        a1 = (q[:, wanted] @ k_mean).softmax(dim=-1)                              # [heads, rows, m]  (1)
-        a2 = (q_mean @ k_mean).softmax(dim=-1)                                    # [heads, m, m]
-        a3 = (q_mean @ k.mT).softmax(dim=-1)                                      # [heads, m, L]
-        z = pseudo_inverse(a2, self.iterations)                                   # [heads, m, m]     (2)
-        mixed = a1 @ (z @ (a3 @ v))                                               # [heads, rows, d]
+        padded = pad(tokens, (0, 0, padding, 0))                                   # [L, H]
+        means = padded.reshape(self.landmarks, -1, padded.shape[1]).sum(dim=1) / (len(padded) // self.landmarks)
+        asking = padded[wanted] if first != padding else tokens[:rows]             # [rows, H]
+        to_q, to_k, to_v = self.to_qkv.weight.chunk(3)                             # [H, H] each
+        q, k, v = self._heads(asking, to_q), self._heads(padded, to_k), self._heads(padded, to_v)
+        q_mean, k_mean = self._heads(means, to_q) * self.scale, self._heads(means, to_k).mT  # [heads, m, d], [heads, d, m]
+        a1 = (q @ (k_mean * self.scale)).softmax(dim=-1)                           # [heads, rows, m]  (1)
+        a2 = (q_mean @ k_mean).softmax(dim=-1)                                     # [heads, m, m]
+        a3 = (q_mean @ k.mT).softmax(dim=-1)                                       # [heads, m, L]
+        z = pseudo_inverse(a2, self.iterations)                                    # [heads, m, m]     (2)
+        mixed = a1 @ (z @ (a3 @ v))                                                # [heads, rows, d]
         if self.res_conv is not None:
-            mixed = mixed + along(v, self.res_conv.weight[:, 0, :, 0], wanted)    # [heads, rows, d]
-        out = self.to_out(mixed.transpose(0, 1).flatten(1))                       # [rows, H]         (3)
+            mixed = mixed + along(v, self.res_conv.weight[:, 0, :, 0], wanted)     # [heads, rows, d]
+        out = self.to_out(mixed.transpose(0, 1).flatten(1))                        # [rows, H]         (3)
         attention = (a1[:, :1].detach() @ z.detach() @ a3.detach())[:, 0, padding:]  # [heads, n]
         return out, attention
 
-    def _landmarks(self, x: Tensor) -> Tensor:
-        """Means [heads, m, d] of consecutive rows of x [heads, L, d]."""
-        return x.reshape(len(x), self.landmarks, -1, x.shape[-1]).mean(dim=2)
+    def _heads(self, tokens: Tensor, weight: Tensor) -> Tensor:
+        """Projections [heads, rows, d] of tokens [rows, H]."""
+        return linear(tokens, weight).reshape(len(tokens), self.heads, -1).transpose(0, 1)
