@@ -339,9 +339,12 @@ class Look:
         self.group.append((self.place[slide_id], features))
 
     def ended(self) -> Predictions:
-        """What was seen."""
+        """What was seen; the look is over."""
         if self.group:
             self._look()
+        del (
+            self.at_once
+        )  # it leads back to a learner that holds this look: neither would go before garbage is collected
         probabilities = torch.sigmoid(self.logits).cpu().double().numpy()
         return Predictions(self.losses.cpu(), probabilities, self.seconds)
 

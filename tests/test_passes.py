@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +17,10 @@ from test_plan import TRIAL
 from test_scale_out import results
 
 from milbench import passes as module
+from milbench import worker
 from milbench.engines.settings import PoolSettings
-from milbench.job import Job
+from milbench.job import Job, Pass, Status
+from milbench.learner import Learner
 from milbench.metrics import auroc
 from milbench.source import CohortSource
 from milbench.store import Run
@@ -51,6 +55,34 @@ def test_trials_that_share_their_reading_end_with_the_same_bytes(
     assert milbench_here(*words, "--run", "shared").returncode == 0
     assert passes == [1], "one worker reads once for all models and folds"
     assert results(tmp_path / "each") == results(tmp_path / "shared")
+
+
+def test_a_pass_leaves_nothing_of_its_learners_behind(
+    milbench_here: Milbench, cohort_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights and moments go with the last reference to them: the next pass needs the memory before Python looks for garbage."""
+    alive: weakref.WeakSet[Learner] = weakref.WeakSet()
+    left: list[int] = []
+    begin, run_pass = Learner.__init__, worker.run_pass
+
+    def seen(self: Learner, *arguments: object, **options: object) -> None:
+        alive.add(self)
+        begin(self, *arguments, **options)  # type: ignore[arg-type]
+
+    def counted(pass_: Pass) -> list[Status]:
+        gc.disable()
+        try:
+            statuses = run_pass(pass_)
+            left.append(len(alive))
+        finally:
+            gc.enable()
+        return statuses
+
+    monkeypatch.setattr(Learner, "__init__", seen)
+    monkeypatch.setattr(worker, "run_pass", counted)
+    assert milbench_here(*WORDS, "--cohort", str(cohort_folder)).returncode == 0
+    assert left
+    assert set(left) == {0}
 
 
 @pytest.mark.parametrize(("workers", "made"), [(1, 1), (2, 2), (3, 3), (9, 4)])
