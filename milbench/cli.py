@@ -54,9 +54,8 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of one invocation: 0 done, 2 bad input, 3 some trials failed, 130 interrupted."""
-    atexit.register(
-        gc.freeze
-    )  # else Python ends by looking for garbage among all that torch has imported: half a second
+    # else Python ends by looking for garbage among all that torch has imported, for half a second
+    atexit.register(gc.freeze)
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parser().parse_args(words)

@@ -342,9 +342,8 @@ class Look:
         """What was seen; the look is over."""
         if self.group:
             self._look()
-        del (
-            self.at_once
-        )  # it leads back to a learner that holds this look: neither would go before garbage is collected
+        # it leads back to a learner that holds this look: neither would go before garbage is collected
+        del self.at_once
         probabilities = torch.sigmoid(self.logits).cpu().double().numpy()
         return Predictions(self.losses.cpu(), probabilities, self.seconds)
 
