@@ -218,44 +218,39 @@ def test_a_claim_of_another_host_lives_by_its_heartbeat(tmp_path: Path, monkeypa
     assert not claims.is_alive(tmp_path, elsewhere)
 
 
-def test_a_stack_of_which_something_was_stored_is_tried_again_whole(tmp_path: Path) -> None:
+# ---- stacks killed in part -----------------------------------------------------------------------
+
+
+def stack(tmp_path: Path) -> Pass:
+    """Jobs of one stack, for the tasks A, B and C."""
+    run = Run(tmp_path / "run")
+    run.write_header({}, {}, {}, {})
+    return tuple(Job(run.path, replace(TRIAL, tasks=(task,)), CohortSource()) for task in ("A", "B", "C"))
+
+
+class KilledAfterOne(FakePool):
+    """Kills the process of a stack unless it is alone; one that `tells_of_each` has told of the first trial by then."""
+
+    def __init__(self, *, tells_of_each: bool) -> None:
+        super().__init__()
+        self.tells_of_each = tells_of_each
+
+    def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
+        for pass_ in passes:
+            assert len(self.ran) < 2, "what is done is not asked for again and again"
+            self.ran.append((tuple(job.trial.tasks[0] for job in pass_), alone))  # type: ignore[arg-type]
+            told = 1 if self.tells_of_each else 0
+            yield from ((pass_[i : i + 1], [Status(pass_[i], "done", 0)]) for i in range(told))
+            yield pass_[told:], [Status(job, "done", 0) for job in pass_[told:]] if alone else None
+
+
+@pytest.mark.parametrize("tells_of_each", [False, True], ids=["as loky", "as SLURM"])
+def test_a_stack_of_which_something_was_stored_is_tried_again_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, tells_of_each: bool
+) -> None:
     """Its last digits are those of all its members together; what is stored is trained along and not counted twice."""
-    run = Run(tmp_path / "run")
-    run.write_header({}, {}, {}, {})
-    jobs = tuple(Job(run.path, replace(TRIAL, tasks=(task,)), CohortSource()) for task in ("A", "B", "C"))
-
-    class KilledAfterOne(FakePool):
-        def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
-            for pass_ in passes:
-                self.ran.append((tuple(job.trial.tasks[0] for job in pass_), alone))  # type: ignore[arg-type]
-                yield pass_, [Status(job, "done", 0) for job in pass_] if alone else None
-
-    def stored(self: Run, trial_id: str) -> object:
-        return object() if trial_id == jobs[0].trial.id else None
-
-    pool = KilledAfterOne()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "trial", stored)
-        ended = [status.job.trial.tasks[0] for status in execute([jobs], pool, Halt())]
-    assert pool.ran == [(("A", "B", "C"), False), (("A", "B", "C"), True)]
-    assert ended == ["A", "B", "C"]
-
-
-def test_a_stack_of_which_only_the_unfinished_part_is_reported_dead_is_tried_again_whole(tmp_path: Path) -> None:
-    """SLURM's pool hears of each stored trial, and then that the process of the others is gone."""
-    run = Run(tmp_path / "run")
-    run.write_header({}, {}, {}, {})
-    jobs = tuple(Job(run.path, replace(TRIAL, tasks=(task,)), CohortSource()) for task in ("A", "B", "C"))
-
-    class KilledAfterOne(FakePool):
-        def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
-            for pass_ in passes:
-                assert len(self.ran) < 2, "what is done is not asked for again and again"
-                self.ran.append((tuple(job.trial.tasks[0] for job in pass_), alone))  # type: ignore[arg-type]
-                yield pass_[:1], [Status(pass_[0], "done", 0)]
-                yield pass_[1:], [Status(job, "done", 0) for job in pass_[1:]] if alone else None
-
-    pool = KilledAfterOne()
+    jobs, pool = stack(tmp_path), KilledAfterOne(tells_of_each=tells_of_each)
+    monkeypatch.setattr(Run, "trial", lambda _, trial_id: object() if trial_id == jobs[0].trial.id else None)
     ended = [status.job.trial.tasks[0] for status in execute([jobs], pool, Halt())]
     assert pool.ran == [(("A", "B", "C"), False), (("A", "B", "C"), True)]
     assert ended == ["A", "B", "C"]
