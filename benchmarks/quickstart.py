@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from command import Finished, add_run_flags, middle
-from reference import make_adam, use_plain_dropout
+from reference import make_adam, make_model
 from results_file import add_save_flag, publish, table
 from stacked import AUTO, OFF, compared, report
 from torch import Tensor
@@ -27,7 +27,6 @@ from torch import Tensor
 from milbench.datasets.digits import make_digits
 from milbench.machine import usable_cores
 from milbench.models import MILModel
-from milbench.registry import load_models
 
 N_WORKERS = usable_cores()
 """What the command takes when it is not told, and the processes that the plain loop is shared out among."""
@@ -43,7 +42,7 @@ class PerBag(NamedTuple):
     look: float
 
 
-def plain_seconds(trials: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, float]:
+def plain_seconds(trials: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Seconds that all trials would take in the plain loop, by model, one after the other on one thread."""
     torch.set_num_threads(1)
     per_bag: dict[str, PerBag] = {}
@@ -51,7 +50,7 @@ def plain_seconds(trials: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[st
     for trial in trials:
         name = trial["model"]
         if name not in per_bag:
-            per_bag[name] = time_plain_loop(trial, seed)
+            per_bag[name] = time_plain_loop(trial)
         counts, epochs = trial["n_slides"], trial["n_epochs"]
         looks = epochs * counts["val"] + counts["val"] + counts["test"]
         seconds = epochs * counts["train"] * per_bag[name].step + looks * per_bag[name].look
@@ -59,17 +58,16 @@ def plain_seconds(trials: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[st
     return total
 
 
-def time_plain_loop(trial: Mapping[str, Any], seed: int) -> PerBag:
+def time_plain_loop(trial: Mapping[str, Any]) -> PerBag:
     """One epoch of a trial's model over as many bags as it has, and a look at those of its validation side."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     made = make_digits()
     bags = torch.from_numpy(made.features)
     labels = torch.tensor(made.slides[trial["tasks"]].to_numpy(dtype=np.float32))
-    model = load_models()[trial["model"]](bags.shape[2], labels.shape[1], **trial["hyperparameters"])
-    use_plain_dropout(model)
+    model = make_model(trial["model"], bags.shape[2], labels.shape[1], **trial["hyperparameters"])
     optimizer, at_once = make_adam(model), trial["recipe"]["bags_per_step"]
     train, val = trial["n_slides"]["train"], trial["n_slides"]["val"]
-    train_epoch(model.train(), optimizer, bags[:WARM_UP], labels, at_once)
+    train_epoch(model, optimizer, bags[:WARM_UP], labels, at_once)
     started = perf_counter()
     train_epoch(model, optimizer, bags[:train], labels, at_once)
     trained = perf_counter()

@@ -19,7 +19,7 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -109,9 +109,9 @@ def train(
     return Trained(model, losses, best_epoch, probabilities, perf_counter() - started)
 
 
-def make_model(name: str, in_features: int, n_tasks: int) -> MILModel:
-    """The model at its published size with torch's own Dropout, in training mode."""
-    model = load_models()[name](in_features, n_tasks)
+def make_model(name: str, in_features: int, n_tasks: int, **sizes: Any) -> MILModel:
+    """The model with torch's own Dropout, in training mode, at its published size where no other is given."""
+    model = load_models()[name](in_features, n_tasks, **sizes)
     use_plain_dropout(model)
     return model.train()
 

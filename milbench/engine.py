@@ -19,7 +19,7 @@ from typing import Protocol
 
 from milbench.engines.alarm import hang_trace
 from milbench.errors import MilbenchError
-from milbench.job import Job, Pass, Status, groups_of
+from milbench.job import Job, Pass, Status, groups_where
 from milbench.record import failure_record
 from milbench.store import Run
 
@@ -119,7 +119,7 @@ def _fed(batch: Sequence[Pass], ledger: _Ledger, halt: Halt, takes: Callable[[Jo
         if halt.requested:
             return
         jobs = tuple(job for job in pass_ if not ledger.is_hopeless(job))
-        jobs = tuple(job for group in groups_of(jobs) if takes is None or all(map(takes, group)) for job in group)
+        jobs = groups_where(jobs, lambda group: takes is None or all(map(takes, group)))
         if jobs:
             yield jobs
 
@@ -147,13 +147,11 @@ class _Ledger:
 
     def _unsuspected(self, pass_: Pass) -> Pass:
         """Stacks without a suspect: one that was killed in part is tried again whole, and alone."""
-        groups = [group for group in groups_of(pass_) if not any(self.kills[job.trial.key] for job in group)]
-        return tuple(job for group in groups for job in group)
+        return groups_where(pass_, lambda group: not any(self.kills[job.trial.key] for job in group))
 
     def _unfinished(self, pass_: Pass) -> Pass:
         """Stacks of which something is left, whole: what is done of them is trained along."""
-        groups = [group for group in groups_of(pass_) if any(job.trial.key in self.pending for job in group)]
-        return tuple(job for group in groups for job in group)
+        return groups_where(pass_, lambda group: any(job.trial.key in self.pending for job in group))
 
     def enter(self, statuses: Sequence[Status]) -> Iterator[Status]:
         """Book what ended; a busy trial stays pending, another process holds it."""

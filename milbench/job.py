@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -68,6 +69,11 @@ def at_home(pass_: Pass, device: str, workers: int, gpu_workers: int) -> Pass:
     """The pass with what only the machine that computes it can tell: its device, and how many share its memory."""
     device = resolve_device(device)
     return tuple(replace(job, device=device, workers=workers, gpu_workers=gpu_workers) for job in pass_)
+
+
+def groups_where(pass_: Pass, wanted: Callable[[Group], bool]) -> Pass:
+    """The jobs of those stacks, whole, that are wanted."""
+    return tuple(job for group in groups_of(pass_) if wanted(group) for job in group)
 
 
 def groups_of(pass_: Pass) -> list[Group]:

@@ -165,7 +165,7 @@ def test_the_plain_loop_of_the_quickstart_takes_a_steps_bags_one_by_one(monkeypa
 
 
 def test_the_plain_loops_time_is_that_of_all_trials_and_all_their_bags(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quickstart, "time_plain_loop", lambda trial, seed: quickstart.PerBag(step=1.0, look=0.01))
+    monkeypatch.setattr(quickstart, "time_plain_loop", lambda _: quickstart.PerBag(step=1.0, look=0.01))
     counts = {"train": 60, "val": 20, "test": 20}
     trials = [{"model": name, "n_slides": counts, "n_epochs": 2} for name in ("a", "a", "b")]
     assert quickstart.plain_seconds(trials) == pytest.approx({"a": 2 * 120.8, "b": 120.8})

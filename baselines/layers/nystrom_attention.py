@@ -79,7 +79,7 @@ class NystromAttention(nn.Module):
         wanted = slice(first, first + (n if rows is None else rows))
         padded = pad(tokens, (0, 0, padding, 0))                                   # [L, H]
         means = padded.reshape(self.landmarks, -1, padded.shape[1]).sum(dim=1) / (len(padded) // self.landmarks)
-        asking = padded[wanted] if first != padding else tokens[:rows]             # [rows, H]
+        asking = tokens[:rows] if self.crop == "aligned" else padded[wanted]       # [rows, H]; a slice costs a gradient of L rows
         to_q, to_k, to_v = self.to_qkv.weight.chunk(3)                             # [H, H] each
         q, k, v = self._heads(asking, to_q), self._heads(padded, to_k), self._heads(padded, to_v)
         q_mean, k_mean = self._heads(means, to_q) * self.scale, self._heads(means, to_k).mT  # [heads, m, d], [heads, d, m]
