@@ -29,8 +29,8 @@ from results_file import add_save_flag, publish, table
 from timing import interleaved, ratio
 
 from milbench.datasets.tcga import COHORTS
-from milbench.recipe import Recipe
 from milbench.registry import load_models, select
+from milbench.trials.recipe import Recipe
 
 USUAL = Size(60, 8000, 2048, GENES)
 DEVICE = "cuda"

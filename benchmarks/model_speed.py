@@ -25,9 +25,9 @@ from timing import interleaved, ratio, seconds_of
 from torch import Tensor
 
 from milbench.models import MILModel
-from milbench.optimizers import make_optimizer
-from milbench.recipe import Recipe
 from milbench.registry import load_models, select
+from milbench.training.optimizers import make_optimizer
+from milbench.trials.recipe import Recipe
 
 TASKS = 10
 MOST_REPETITIONS = 7

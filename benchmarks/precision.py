@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from milbench.scores import score_table
 from milbench.stats.crossed import draw_counts, generator, interval
-from milbench.store import open_run
+from milbench.stats.scores import score_table
+from milbench.store.run import open_run
 
 RESULTS = Path(__file__).parent / "results" / "precision.csv"
 BASE, OTHER = "float32", "bf16"

@@ -26,9 +26,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from milbench.datasets.tcga import COHORTS
 from milbench.models import MILModel
-from milbench.progress import duration
-from milbench.recipe import Recipe
 from milbench.registry import load_models
+from milbench.runs.progress import duration
+from milbench.trials.recipe import Recipe
 
 FOLDS, GENES = 5, 10
 TRAIN, VALIDATION, TEST = 0.64, 0.16, 0.20

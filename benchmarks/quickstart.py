@@ -25,7 +25,7 @@ from stacked import AUTO, OFF, compared, report
 from torch import Tensor
 
 from milbench.datasets.digits import make_digits
-from milbench.machine import usable_cores
+from milbench.machine.hardware import usable_cores
 from milbench.models import MILModel
 
 N_WORKERS = usable_cores()

@@ -24,9 +24,9 @@ import h5py
 import numpy as np
 import torch
 
-from milbench.cohort import CohortFile
+from milbench.cohorts.cohort import CohortFile
 from milbench.formats import open_features
-from milbench.pack import pack
+from milbench.intake.pack import pack
 
 Read = Callable[[], np.ndarray]
 Layouts = dict[str, tuple[Read, str]]

@@ -28,9 +28,9 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from milbench.datasets.source import CohortSource
 from milbench.models import MILModel
 from milbench.registry import load_models
-from milbench.source import CohortSource
 from milbench.splits import N_FOLDS, make_split
 
 LR, WEIGHT_DECAY = 1e-4, 4e-5

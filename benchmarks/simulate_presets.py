@@ -22,14 +22,14 @@ import pandas as pd
 from rich.console import Console
 from scipy.stats import t as student
 
-from milbench.benchmark import run_benchmark
-from milbench.config import make_config
 from milbench.metrics import auroc, mean_of_defined
-from milbench.preparation import Benchmark, prepare
-from milbench.progress import Progress
-from milbench.scores import score_table
+from milbench.runs.benchmark import run_benchmark
+from milbench.runs.config import make_config
+from milbench.runs.preparation import Benchmark, prepare
+from milbench.runs.progress import Progress
 from milbench.simulate.design import make_design
 from milbench.simulate.write import Simulation, simulate, write_cohort
+from milbench.stats.scores import score_table
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -4,7 +4,7 @@
 
 AMIL; forward, loss, backward and Adam for S models of one task each, on one bag: as one call under `vmap` of stacked
 parameters with one Adam for all, and as S calls in a loop with an Adam each. A step's size is the multiply-adds of one trial's
-forward through its first layer, N × D × hidden, on which the rule in milbench/stacking.py decides. The crossover is the limit
+forward through its first layer, N × D × hidden, on which the rule in milbench/training/stacking.py decides. The crossover is the limit
 that a rule of this kind would choose best: stack below it, loop above, and the product of all times is least.
 """
 

@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from milbench.stats import analyse
+from milbench.stats.analysis import analyse
 from milbench.stats.crossed import draw_within_classes, fold_aurocs, generator
 from milbench.stats.grid import TaskScores, grids
-from milbench.store import Run
+from milbench.store.run import Run
 
 STATED = {"brca": 188, "crc": 113, "gbmlgg": 160, "luad": 93, "ucec": 100}  # test patients
 PREVALENCES = np.linspace(0.4, 0.08, 10)

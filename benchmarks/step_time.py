@@ -13,11 +13,11 @@ from time import perf_counter
 import torch
 from torch import nn
 
+from milbench.machine.peak_memory import forget_peak, peak_bytes
 from milbench.models import MILModel
-from milbench.optimizers import make_optimizer
-from milbench.peak import forget_peak, peak_bytes
-from milbench.recipe import Recipe
 from milbench.registry import load_models
+from milbench.training.optimizers import make_optimizer
+from milbench.trials.recipe import Recipe
 
 TASKS = 10
 

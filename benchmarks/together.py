@@ -5,7 +5,7 @@
 Experts: forward and backward of a step of M4 and MMoE+AMIL (ten tasks, five experts) with the experts in the same few products,
 and one after the other, by patches of a bag; the limit is `PATCHES_SIDE_BY_SIDE` in baselines/layers/experts.py.
 Looks: a forward without gradients over eight bags laid side by side, and one by one, by numbers (patches times width) of a bag;
-the limit is `NUMBERS_AT_ONCE` in milbench/learner.py, for all bags of a look.
+the limit is `NUMBERS_AT_ONCE` in milbench/training/learner.py, for all bags of a look.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from results_file import add_save_flag, publish, table
 from timing import interleaved, ratio, seconds_of
 from torch import Tensor
 
-from milbench.allocator import tune_allocator
+from milbench.machine.allocator import tune_allocator
 from milbench.registry import load_models
-from milbench.weights import OneModel
+from milbench.training.weights import OneModel
 from milbench_baselines.layers import experts
 
 MIXTURES, SINGLE = ("mmoe_amil", "m4"), ("amil", "dsmil")

@@ -70,7 +70,7 @@ class ModelInfo:
     paper, official : where it comes from: citation and official repository at a commit.
     order_matters : whether the order of the patches changes the answer.
     version : bumped whenever the model's results change; part of every trial's identity.
-    official_recipe : training recipe of the official code, as data (see :mod:`milbench.recipe`).
+    official_recipe : training recipe of the official code, as data (see :mod:`milbench.trials.recipe`).
     """
 
     name: str

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import FAST, Milbench
-from test_checkpoint import RECIPES as RESUMED
-from test_checkpoint import bits, stopped_after
-from test_passes import predictions
-from test_scale_out import results
-from test_stack import (
+from checkpoints_for_tests import RECIPES as RESUMED
+from checkpoints_for_tests import bits, stopped_after
+from commands_for_tests import FAST, Milbench
+from predictions_for_tests import predictions
+from stacks_for_tests import (
     N_MEMBERS,
     OURS,
     RECIPES,
@@ -29,14 +28,15 @@ from test_stack import (
     probabilities,
     trained,
 )
+from studies_for_tests import results
 
-from milbench.checkpoint import load_checkpoint
-from milbench.feature_store import FeatureStore
-from milbench.learner import Learner
-from milbench.precision import float32_products
-from milbench.recipe import Recipe
+from milbench.engines.checkpoint import load_checkpoint
 from milbench.registry import load_models
-from milbench.trainer import Seat, train
+from milbench.serving.feature_store import FeatureStore
+from milbench.training.learner import Learner
+from milbench.training.precision import float32_products
+from milbench.training.trainer import Seat, train
+from milbench.trials.recipe import Recipe
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
 

@@ -4,9 +4,9 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import distribution
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from places import ROOT
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 

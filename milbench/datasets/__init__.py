@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from milbench.cohort import Cohort, CohortFile
+from milbench.cohorts.cohort import Cohort, CohortFile
 from milbench.errors import UsageError, unknown_name
 
 

@@ -34,7 +34,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from milbench.bag import Bag
-from milbench.cohort import Cohort
+from milbench.cohorts.cohort import Cohort
 from milbench.datasets import Dataset, register_dataset
 
 GRID = 6

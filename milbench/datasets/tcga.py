@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from milbench.cohort import Cohort, CohortFile, read_cohort
+from milbench.cohorts.cohort import Cohort, CohortFile, read_cohort
 from milbench.datasets import Dataset, register_dataset
 from milbench.errors import DataError
 

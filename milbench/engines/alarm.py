@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from milbench.claims import read_claim
-from milbench.store import CLAIMS
+from milbench.store.claims import read_claim
+from milbench.store.run import CLAIMS
 
 if TYPE_CHECKING:
-    from milbench.job import Pass
+    from milbench.trials.job import Pass
 
 RANG = "Timeout"
 """First word of what `faulthandler` writes when the time is over."""

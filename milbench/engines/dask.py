@@ -22,8 +22,8 @@ from milbench.engines.task import compute
 from milbench.errors import MilbenchError, UsageError
 
 if TYPE_CHECKING:
-    from milbench.engine import Ended, Interrupts
-    from milbench.job import Pass, Status
+    from milbench.engines.supervisor import Ended, Interrupts
+    from milbench.trials.job import Pass, Status
 
 TICK_SECONDS = 0.5
 CONNECT_SECONDS = 30

@@ -20,9 +20,9 @@ from milbench.engines.signals import deaf_children
 from milbench.engines.task import compute
 
 if TYPE_CHECKING:
-    from milbench.engine import Ended
     from milbench.engines.settings import PoolSettings
-    from milbench.job import Pass
+    from milbench.engines.supervisor import Ended
+    from milbench.trials.job import Pass
 
 TICK_SECONDS = 0.5
 IDLE_SECONDS = 300

@@ -10,7 +10,7 @@ from milbench.engines.loky import LokyPool
 from milbench.engines.settings import PoolSettings
 
 if TYPE_CHECKING:
-    from milbench.engine import Interrupts, Pool
+    from milbench.engines.supervisor import Interrupts, Pool
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 from milbench.engines.gpus import places
 from milbench.errors import UsageError
-from milbench.machine import resolve_device, usable_cores
+from milbench.machine.hardware import resolve_device, usable_cores
 
 EXTRAS = {"dask": "distributed", "slurm": "submitit"}
 """Package that an engine needs, installed by the extra of the engine's name."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from milbench.errors import StoreError, UsageError
-from milbench.plan import Trial
-from milbench.store import Run, write_atomically, writing
+from milbench.store.run import Run, write_atomically, writing
+from milbench.trials.plan import Trial
 
 SHARDS = "shards"
 

@@ -14,19 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from milbench import claims
-from milbench.claims import is_alive, read_claim
-from milbench.engine import execute
 from milbench.engines.loky import LokyPool
 from milbench.engines.settings import PoolSettings
 from milbench.engines.slurm_settings import make_executor
+from milbench.engines.supervisor import execute
 from milbench.errors import MilbenchError
-from milbench.job import Job, Pass, Status
-from milbench.machine import resolve_device
-from milbench.store import CLAIMS, Run
+from milbench.machine.hardware import resolve_device
+from milbench.store import claims
+from milbench.store.claims import is_alive, read_claim
+from milbench.store.run import CLAIMS, Run
+from milbench.trials.job import Job, Pass, Status
 
 if TYPE_CHECKING:
-    from milbench.engine import Ended, Interrupts
+    from milbench.engines.supervisor import Ended, Interrupts
 
 POLL_SECONDS = 1.0
 FOLDER = "slurm"

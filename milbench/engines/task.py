@@ -8,13 +8,13 @@ from milbench.engines.alarm import alarm
 
 if TYPE_CHECKING:
     from milbench.engines.settings import PoolSettings
-    from milbench.job import Pass, Status
+    from milbench.trials.job import Pass, Status
 
 
 def compute(pass_: Pass, settings: PoolSettings) -> list[Status]:
     """Status of every job of the pass, computed in this process and on this machine's device."""
-    from milbench.job import at_home
-    from milbench.worker import run_pass
+    from milbench.engines.worker import run_pass
+    from milbench.trials.job import at_home
 
     with alarm(pass_, settings.trial_seconds):
         return run_pass(at_home(pass_, settings.device, settings.workers, settings.gpu_workers))

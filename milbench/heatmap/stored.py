@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from milbench.cohort import Cohort, cohort_file
+from milbench.cohorts.cohort import Cohort, cohort_file
+from milbench.cohorts.scaling import FeatureScaler
 from milbench.datasets import all_datasets
+from milbench.datasets.source import CohortSource
 from milbench.errors import DataError, MilbenchError, StoreError, UsageError, unknown_name
 from milbench.models import AttentionMaps, MILModel
 from milbench.registry import load_models
-from milbench.scaling import FeatureScaler
-from milbench.source import CohortSource
 from milbench.splits import ROLES, Split
-from milbench.store import Run, StoredTrial
+from milbench.store.run import Run, StoredTrial
 
 WEIGHTS = "model.safetensors"
 ALL_TASKS = "all"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from milbench.scores import SPREAD, SPREAD_OF_SIDES
-from milbench.store import Run
+from milbench.stats.scores import SPREAD, SPREAD_OF_SIDES
+from milbench.store.run import Run
 
 
 def how(runs: Sequence[Run], scores: pd.DataFrame, datasets: Mapping[str, Any]) -> str:
@@ -16,7 +16,7 @@ def how(runs: Sequence[Run], scores: pd.DataFrame, datasets: Mapping[str, Any]) 
 
     Parameters
     ----------
-    scores : rows of `milbench.scores.score_table` for `datasets`.
+    scores : rows of `milbench.stats.scores.score_table` for `datasets`.
     datasets : facts by name, as the runs hold them; trials of others are left out.
     """
     infos = [trial.info for run in runs for trial in run.trials() if trial.info["dataset"] in datasets]

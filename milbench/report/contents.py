@@ -15,9 +15,9 @@ from milbench.report.baselines import no_image_baselines
 from milbench.report.costs import cost_frame
 from milbench.report.figures import EMPHASISED
 from milbench.report.gain import Gain, prevalence_and_gain
-from milbench.scores import score_table
-from milbench.stats import Analysis, analyse
-from milbench.store import Run
+from milbench.stats.analysis import Analysis, analyse
+from milbench.stats.scores import score_table
+from milbench.store.run import Run
 
 REFERENCE = "amil"
 """Model that the others are compared with unless another is declared."""
@@ -30,7 +30,7 @@ class Contents:
     Attributes
     ----------
     runs : the stores.
-    scores : rows of `milbench.scores.score_table`.
+    scores : rows of `milbench.stats.scores.score_table`.
     analysis : intervals and comparisons.
     datasets : facts by name, of cohorts with finished trials, in the order of the columns.
     baselines : dataset, task, name, auroc: the rows that need no image.

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from milbench.report.tables import Cell, Row, Table
-from milbench.store import Run, StoredTrial
+from milbench.store.run import Run, StoredTrial
 
 COST_FIELDS = (
     "multiply_adds",

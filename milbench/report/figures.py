@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from milbench.scores import coverage
+from milbench.stats.scores import coverage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

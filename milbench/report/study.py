@@ -14,8 +14,8 @@ from milbench.report.fig4 import experts_figure, tasks_figure
 from milbench.report.figures import EMPHASISED, save
 from milbench.report.table1 import table1
 from milbench.report.tables import to_csv, to_latex, to_markdown
-from milbench.scores import score_table
-from milbench.store import Run, write_atomically, writing
+from milbench.stats.scores import score_table
+from milbench.store.run import Run, write_atomically, writing
 
 REFERENCE = "amil"
 """The single-task model that M4 is built on, beside which the paper's Fig. 4 shows it."""
@@ -97,7 +97,7 @@ def experts_table(study: StudyRuns) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame : rows of `milbench.scores.score_table` with a defined AUROC and without control tasks, for AMIL and for
+    DataFrame : rows of `milbench.stats.scores.score_table` with a defined AUROC and without control tasks, for AMIL and for
         M4 at every number of experts; `experts` is that number, empty for AMIL.
     """
     main = _signal(study.main)

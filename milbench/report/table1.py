@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from milbench.report.tables import Cell, Row, Table
-from milbench.store import Run
+from milbench.store.run import Run
 
 COLUMNS = ("slides", "mutated", "wild type", "unknown", "patients", "mutated", "wild type", "unknown")
 UNITS = ("slides", "patients")
@@ -22,7 +22,7 @@ def label_counts(labels: pd.DataFrame) -> pd.DataFrame:
 
     Parameters
     ----------
-    labels : of `milbench.store.Run.labels`.
+    labels : of `milbench.store.run.Run.labels`.
 
     Returns
     -------

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from milbench.errors import SplitError
-from milbench.splits.foreign import ForeignSplit
+from milbench.splits.other_tools import ForeignSplit
 from milbench.splits.table import ROLES, Split
 
 FILE = re.compile(r"splits_(\d+)\.csv")  # not splits_0_bool.csv nor splits_0_descriptor.csv, which CLAM writes beside

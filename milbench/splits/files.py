@@ -9,7 +9,7 @@ import pandas as pd
 
 from milbench.errors import SplitError, StoreError, unknown_name
 from milbench.splits import clam, pathobench, stamp
-from milbench.splits.foreign import ForeignSplit, to_split
+from milbench.splits.other_tools import ForeignSplit, to_split
 from milbench.splits.table import Split
 
 WRITERS: dict[str, Callable[[Split, pd.DataFrame, Path], list[str]]] = {

@@ -13,7 +13,7 @@ from milbench.errors import LabelTableError, SplitError
 from milbench.labels import PATIENT, SLIDE
 from milbench.labels.cells import read_table
 from milbench.labels.pathobench import fold_columns, recognises
-from milbench.splits.foreign import ForeignSplit
+from milbench.splits.other_tools import ForeignSplit
 from milbench.splits.table import ROLES, Split
 
 FILE = "k=all.tsv"

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from milbench.errors import SplitError
-from milbench.splits.foreign import ForeignSplit
+from milbench.splits.other_tools import ForeignSplit
 from milbench.splits.table import Split
 
 FILE = "splits.json"

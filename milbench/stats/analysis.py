@@ -9,13 +9,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from milbench.errors import StoreError
-from milbench.scores import coverage
 from milbench.stats.by_cohort import Cohort, cohort, overall, pair_table
 from milbench.stats.by_task import against_table, cell_table, resample, task_table, unfinished
 from milbench.stats.grid import Grid, grids
 from milbench.stats.levels import metric_table
 from milbench.stats.ranks import Ranks, rank_models
-from milbench.store import Run
+from milbench.stats.scores import coverage
+from milbench.store.run import Run
 
 
 @dataclass(frozen=True, eq=False)

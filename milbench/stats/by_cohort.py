@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from milbench.scores import summary
 from milbench.stats.across import cohort_draws, overall_draws, sign_flip_p
 from milbench.stats.by_task import Resampled
 from milbench.stats.crossed import generator, interval, p_value, superiority
 from milbench.stats.grid import Grid
 from milbench.stats.multiplicity import holm
+from milbench.stats.scores import summary
 
 Floats = NDArray[np.float64]
 

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from milbench.scores import coverage
 from milbench.stats.crossed import Interval, crossed_draws, generator, interval, p_value
 from milbench.stats.delong import Delong, delong, delong_interval, delong_p
 from milbench.stats.ensemble import ensemble
 from milbench.stats.grid import Grid, TaskScores
 from milbench.stats.multiplicity import benjamini_hochberg, holm
+from milbench.stats.scores import coverage
 
 Floats = NDArray[np.float64]
 

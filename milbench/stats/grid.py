@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from milbench.errors import StoreError
-from milbench.store import Run, StoredTrial
+from milbench.store.run import Run, StoredTrial
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

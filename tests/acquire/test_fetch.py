@@ -2,20 +2,19 @@
 
 import hashlib
 import io
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import Milbench
+from commands_for_tests import Milbench
 from fake_server import FakeServer
+from places import SHARED
 
 from milbench.acquire import hipt, released
-from milbench.cohort import CohortFile, read_cohort
+from milbench.cohorts.cohort import CohortFile, read_cohort
 
 TABLE = b"case_id,slide_id,TP53\r\n" + b"".join(b"P%d,P%d.S,%d\r\n" % (n, n, n % 2) for n in range(8))
-SHARED = Path(os.environ.get("MILBENCH_SHARED", Path(__file__).parents[3] / "shared"))
 
 
 def tensor_file(n_regions: int) -> bytes:

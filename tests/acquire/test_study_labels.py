@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import Milbench
+from commands_for_tests import Milbench
 from fake_server import STUDY, FakeServer, gdc_slide, mutation
 
 from milbench.acquire import cbioportal, gdc, released

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from baselines_for_tests import MODELS, bag, make
 from models_for_tests import Tiny
-from test_contract import MODELS, bag, make
 
 from milbench.errors import UsageError
 from milbench.models import AttentionMaps, BagOutput, MILModel

@@ -4,31 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from baselines_for_tests import MODELS, bag, make
 from vmap_rules import assert_stacked_copies_equal_each_alone, assert_training_works_together
 
 import milbench_baselines
 from milbench.errors import BagError
-from milbench.models import BagOutput, MILModel
-from milbench.plan import constructor_arguments
-from milbench.recipe import recipe_for
-from milbench.registry import load_models
+from milbench.models import BagOutput
+from milbench.trials.plan import constructor_arguments
+from milbench.trials.recipe import recipe_for
 
-MODELS = {name: model for name, model in load_models().items() if model.__module__.startswith("milbench_baselines")}
-SMALL = {"hidden": 16, "attention": 4, "landmarks": 4, "heads": 2}
 INVARIANT = [name for name, model in MODELS.items() if not model.info.order_matters]
 ORDERED = [name for name, model in MODELS.items() if model.info.order_matters]
-
-
-def make(name: str, n_tasks: int | None = None) -> MILModel:
-    """A small copy in eval mode, its weights drawn from the generator as it stands."""
-    model = MODELS[name]
-    known = constructor_arguments(model)
-    n_tasks = n_tasks or (3 if model.info.tasks == "multi" else 1)
-    return model(12, n_tasks, **{key: value for key, value in SMALL.items() if key in known}).eval()
-
-
-def bag(n: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(n, 12, generator=torch.Generator().manual_seed(seed))
 
 
 def test_no_model_file_escapes_this_suite() -> None:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from milbench.optimizers import LookaheadRAdam, make_optimizer
-from milbench.recipe import recipe_for
-from milbench.trainer import Bags, fit
+from milbench.training.optimizers import LookaheadRAdam, make_optimizer
+from milbench.training.trainer import Bags, fit
+from milbench.trials.recipe import recipe_for
 from milbench_baselines.dsmil import DSMIL
 from milbench_baselines.dtfd_mil import DTFDMIL
 from milbench_baselines.transmil import TransMIL

@@ -1,6 +1,5 @@
 """The catalogue's TCGA entries: what they expect, and what they say when it is not there."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -8,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import write_h5
+from folders_for_tests import write_h5
+from places import SHARED
 
 from milbench.datasets import all_datasets, dataset, register_dataset
 from milbench.datasets.tcga import COHORTS
 from milbench.errors import DataError, UsageError
 
-SHARED = Path(os.environ.get("MILBENCH_SHARED", Path(__file__).parents[3] / "shared"))
 TABLES = SHARED / "data" / "tcga_labels"
 
 

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import write_h5
+from folders_for_tests import write_h5
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

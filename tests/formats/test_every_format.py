@@ -81,7 +81,7 @@ def test_a_broken_file_is_one_error_that_names_it_and_hides_no_other_slide(write
 
 
 def test_every_module_of_a_format_is_in_this_contract() -> None:
-    shared = {"detect", "hdf5", "shapes", "packed", "tensors", "arrays"}  # packed: tests/test_pack.py
+    shared = {"detect", "hdf5", "shapes", "packed", "tensors", "arrays"}  # packed: tests/intake/test_pack.py
     folder = Path(milbench.formats.__file__).parent
     formats = {path.stem for path in folder.glob("[a-z]*.py")} - shared
     tested = {writer.__name__.split("_")[0] for writer in WRITERS}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import Workbook
 
-from milbench.cohort import folder_cohort
+from milbench.cohorts.cohort import folder_cohort
 from milbench.errors import DataError, LabelTableError
 from milbench.labels import LabelTable, read_labels
 

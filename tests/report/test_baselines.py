@@ -1,16 +1,13 @@
 """Rows that need no image: what the tissue source site alone tells."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from places import SHARED
 
 from milbench.labels.barcode import tissue_source_site
 from milbench.report.baselines import no_image_baselines
 
-SHARED = Path(os.environ.get("MILBENCH_SHARED", Path(__file__).parents[3] / "shared"))
 TABLE = SHARED / "data" / "tcga_labels" / "all_gbmlgg.csv"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from milbench.report.comparisons import comparison_matrix, critical_difference, pareto
 from milbench.report.costs import cost_frame, cost_table
-from milbench.stats import rank_models
+from milbench.stats.ranks import rank_models
 
 from runs_for_tests import make_run  # isort: skip
 

@@ -12,7 +12,7 @@ from milbench.errors import StoreError
 from milbench.report.fig4 import experts_figure, tasks_figure
 from milbench.report.figures import save
 from milbench.report.study import StudyRuns, experts_table, tasks_table, write_study
-from milbench.store import Run
+from milbench.store.run import Run
 
 GENES = ("TP53", "PIK3CA")
 """What M4 learns in the run of two tasks."""

@@ -15,7 +15,7 @@ from milbench.report.html import PageData, write_page
 from milbench.report.html.page import SCRIPTS, _asset, render
 from milbench.report.html.payload import blocks, to_json
 from milbench.report.html.summary import sentences
-from milbench.stats import Analysis
+from milbench.stats.analysis import Analysis
 
 EVIL = "</script><!--<b>&amp;_50%\u2028Ω基因"
 

@@ -11,8 +11,8 @@ from milbench.report import published
 from milbench.report.costs import cost_frame
 from milbench.report.html import PageData, page_data, write_page
 from milbench.report.published import PAPERS_COHORTS
-from milbench.stats import analyse
-from milbench.store import Run
+from milbench.stats.analysis import analyse
+from milbench.store.run import Run
 
 
 def data_of(run: Run) -> PageData:

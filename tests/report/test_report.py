@@ -17,8 +17,8 @@ from milbench.report.figures import polygon_area, radar, styles
 from milbench.report.published import PAPERS_COHORTS, beside_ours
 from milbench.report.score_tables import leads, model_table
 from milbench.report.tables import to_latex
-from milbench.scores import coverage, score_table, summary
-from milbench.store import Run
+from milbench.stats.scores import coverage, score_table, summary
+from milbench.store.run import Run
 
 DRAWS = 200
 """Enough to test what is done with the draws; what they are worth is tested in tests/stats."""

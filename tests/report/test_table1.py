@@ -7,7 +7,7 @@ from runs_for_tests import make_run
 
 from milbench.report.table1 import label_counts, table1
 from milbench.report.tables import to_latex, to_markdown
-from milbench.store import Run
+from milbench.store.run import Run
 
 LABELS = "slide_id,patient_id,TP53,A_B\ns1,p1,1.0,0.0\ns2,p1,0.0,\ns3,p2,0.0,\ns4,p3,,1.0\n"
 

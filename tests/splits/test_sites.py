@@ -1,19 +1,17 @@
 """Site-preserved folds: no tissue source site on two sides."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import SHARED
 
 from milbench.errors import SplitError
 from milbench.labels import read_labels
 from milbench.splits import Split, audit, make_split
 
-TABLES = Path(os.environ.get("MILBENCH_SHARED", Path(__file__).parents[3] / "shared")) / "data" / "tcga_labels"
+TABLES = SHARED / "data" / "tcga_labels"
 TASKS = ("a", "b")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import FAST, Milbench
+from commands_for_tests import FAST, Milbench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -9,11 +9,11 @@ import pytest
 from runs_for_tests import MODELS, TASKS, make_run
 
 from milbench.errors import StoreError
-from milbench.scores import score_table, summary
-from milbench.stats import Analysis, analyse
+from milbench.stats.analysis import Analysis, analyse
 from milbench.stats.crossed import crossed_draws, generator, interval
 from milbench.stats.grid import grids
-from milbench.store import Run
+from milbench.stats.scores import score_table, summary
+from milbench.store.run import Run
 
 SIGNAL = TASKS[:3]
 DRAWS = 300

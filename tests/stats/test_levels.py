@@ -12,7 +12,7 @@ from milbench.errors import StoreError
 from milbench.metrics import expected_calibration_error, youden_threshold
 from milbench.stats.grid import grids
 from milbench.stats.levels import COLUMNS, metric_table
-from milbench.store import Run
+from milbench.store.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from scikit_posthocs import posthoc_wilcoxon
 from scipy.stats import friedmanchisquare, wilcoxon
 from statsmodels.stats.multitest import multipletests
 
-from milbench.stats import rank_models
 from milbench.stats.multiplicity import benjamini_hochberg, holm
+from milbench.stats.ranks import rank_models
 
 
 def table(values: object) -> pd.DataFrame:

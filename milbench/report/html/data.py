@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from milbench.stats import Analysis
+from milbench.stats.analysis import Analysis
 
 CURVES = ("dataset", "model", "task_label", "fold", "seed", "epoch", "train_loss", "val_loss", "val_auroc")
 COSTS = (

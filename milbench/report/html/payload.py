@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from milbench.report.html.data import PageData, RocCurve
-from milbench.stats import Ranks
+from milbench.stats.ranks import Ranks
 
 DIGITS = 6
 """Significant digits on the page: more than any interval supports, and half the bytes of full precision."""

@@ -1,0 +1,120 @@
+"""Checkpoint: all that a learner needs to go on after an epoch as if nothing had happened, in one safetensors file.
+
+Tensors are stored as they are; histories and the books of each trial stand as JSON in the file's header. A file
+appears by one rename; a damaged one, or one of another stack or machine setting, is as good as none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from milbench.store.run import as_os_error
+from milbench.training.learner import Learner
+from milbench.training.selection import Member
+
+FORMAT = 1
+
+
+def save_checkpoint(learner: Learner, path: Path, identity: str) -> None:
+    """Write the learner's state after an epoch.
+
+    Parameters
+    ----------
+    identity : of trials, machine and settings; only a learner of the same identity may go on from it.
+
+    Raises
+    ------
+    OSError : the disk is full or the folder cannot be written.
+    """
+    state = {
+        "format": FORMAT,
+        "identity": identity,
+        "epoch": learner.epoch,
+        "alive": learner.alive,
+        "members": [member.as_dict() for member in learner.members],
+        "seconds": learner.seconds,
+        "step_seconds": learner.step_seconds,
+        "at_once": learner.at_once,
+        "must_recompute": learner.must_recompute,
+        "shortage": learner.shortage,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with as_os_error():
+            save_file(_tensors(learner), temporary, metadata={"state": json.dumps(state)})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(learner: Learner, path: Path, identity: str) -> bool:
+    """Whether `learner`, as it starts, now stands where the checkpoint was written."""
+    try:
+        with safe_open(path, framework="pt", device=str(learner.device)) as file:
+            state: dict[str, Any] = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return False
+    if (state.get("format"), state.get("identity")) != (FORMAT, identity):
+        return False
+    if not _fits(learner, tensors):
+        return False
+    _restore(learner, state, tensors)
+    return True
+
+
+def _fits(learner: Learner, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether it holds weights of the learner's names and shapes: a model may be built from other files than its own."""
+    best = {name.removeprefix("best/"): t.shape for name, t in tensors.items() if name.startswith("best/")}
+    return best == {name: values.shape for name, values in learner.best.items()}
+
+
+def _tensors(learner: Learner) -> dict[str, Tensor]:
+    """Weights, best weights, optimiser and generators, by a name that says which."""
+    named = learner.weights.named_parameters()
+    tensors = {f"now/{name}": p.detach() for name, p in named.items()}
+    tensors |= {f"best/{name}": values for name, values in learner.best.items()}
+    tensors |= {f"random/{i}": state for i, state in enumerate(learner.random.states)}
+    for name, p in named.items():
+        for key, value in learner.optimizer.state.get(p, {}).items():
+            tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(value)
+    return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}  # safetensors refuses shared memory
+
+
+def _restore(learner: Learner, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    if state["alive"] and len(state["alive"]) < len(learner.alive):
+        learner.shrink_to(state["alive"])  # numbers are places in a learner that has just started
+    learner.alive = list(state["alive"])
+    learner.members = [Member.from_dict(values) for values in state["members"]]
+    for name in ("epoch", "seconds", "step_seconds", "at_once", "must_recompute", "shortage"):
+        setattr(learner, name, state[name])
+    for name, values in learner.best.items():
+        values.copy_(tensors[f"best/{name}"])
+    learner.random.states = [tensors[f"random/{i}"].cpu() for i in range(len(learner.random.states))]
+    if not learner.alive:  # done: what it last stepped with has other members and is not needed
+        return
+    with torch.no_grad():
+        for name, p in learner.weights.named_parameters().items():
+            p.copy_(tensors[f"now/{name}"])
+            learner.optimizer.state[p] = _optimizer_state(learner, name, tensors)
+
+
+def _optimizer_state(learner: Learner, name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    split = {key: key.split("/", 2) for key in tensors if key.startswith("optimizer/")}
+    state = {parts[1]: tensors[key] for key, parts in split.items() if parts[2] == name}
+    if "step" in state and not learner.optimizer.defaults.get("fused"):  # only a fused step counts on the GPU
+        state["step"] = state["step"].cpu()
+    return state

@@ -1,0 +1,126 @@
+"""Cost: what one trained model takes, as counted and measured beside the training, for trial.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+from milbench.models import MILModel
+from milbench.trials.plan import canonical_json
+
+AT_PATCHES = 1000
+"""Patches of the bag that multiply-adds are counted for: every cohort and every model alike."""
+
+RAPL = Path("/sys/class/powercap/intel-rapl:0")
+"""Linux's energy counter of the first processor package; many systems let only root read it."""
+
+
+def multiply_adds(
+    model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any]
+) -> int | None:
+    """Multiply-adds of one forward pass of a bag of `AT_PATCHES` patches; None where the model can't take such a bag.
+
+    Matrix products, convolutions and attention, as torch counts them; sums, activations and norms are left out.
+    Counted once a process for each set of arguments. The random state stays as it was.
+    """
+    return _counted(model, in_features, n_tasks, canonical_json(dict(hyperparameters)))
+
+
+@cache
+def _counted(model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: str) -> int | None:
+    arguments = json.loads(hyperparameters)
+    for device in ("meta", "cpu"):  # meta tensors hold no numbers: nothing is computed and no memory peaks
+        try:
+            return _count(model, in_features, n_tasks, arguments, device)
+        except Exception:  # noqa: BLE001, S112 - a trained trial must not fail for want of a count
+            continue
+    return None
+
+
+def _count(
+    model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any], device: str
+) -> int:
+    """Half of the floating-point operations that torch counts, which are two a multiply-add."""
+    # only the CPU's generator is drawn from: building and counting touch no GPU
+    with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
+        built = model(in_features, n_tasks, **hyperparameters).eval()
+        with FlopCounterMode(display=False) as counter:
+            built(torch.zeros(AT_PATCHES, in_features))
+    return int(counter.get_total_flops()) // 2
+
+
+def energy_counter(device: torch.device) -> float | None:
+    """Joules that the device has used since some moment in the past; None where it doesn't tell.
+
+    A GPU's counter if `pynvml` is installed, a processor's through RAPL. Either counts for the whole device, so
+    that trials which run beside each other on one device are each charged for all of them.
+    """
+    return _nvidia_joules(device) if device.type == "cuda" else _rapl_joules("energy_uj")
+
+
+def energy_used(before: float | None, after: float | None, *, wraps_at: float | None = None) -> float | None:
+    """Joules between two readings; a counter that went back has started again at `wraps_at`."""
+    if before is None or after is None:
+        return None
+    if after >= before:
+        return after - before
+    return None if wraps_at is None else after + wraps_at - before
+
+
+def energy_limit(device: torch.device) -> float | None:
+    """Joules at which the device's counter starts again; None where it never does or doesn't tell."""
+    return None if device.type == "cuda" else _rapl_joules("max_energy_range_uj")
+
+
+def _rapl_joules(name: str) -> float | None:
+    try:
+        return int((RAPL / name).read_text()) / 1e6
+    except (OSError, ValueError):
+        return None
+
+
+def _nvidia_joules(device: torch.device) -> float | None:
+    try:
+        nvml = import_module("pynvml")
+        nvml.nvmlInit()
+        # by its name, since CUDA_VISIBLE_DEVICES renumbers torch's devices and not NVIDIA's
+        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
+    except Exception:  # noqa: BLE001 - no package, no driver, an old card: the energy is unknown
+        return None
+
+
+def cost_record(
+    *,
+    multiply_adds: int | None,
+    inference_seconds: NDArray[np.float64],
+    n_training_bags: int,
+    n_epochs: int,
+    step_seconds: float,
+    train_seconds: float,
+    energy_joules: float | None,
+) -> dict[str, Any]:
+    """What trial.json says below `cost`.
+
+    Parameters
+    ----------
+    inference_seconds : [S] one a test slide; the median is kept.
+    step_seconds, train_seconds : in optimiser steps alone, and with the validation passes.
+    """
+    return {
+        "multiply_adds": multiply_adds,
+        "at_patches": AT_PATCHES,
+        "inference_seconds": float(np.median(inference_seconds)),
+        "bags_per_second": n_training_bags * n_epochs / step_seconds,
+        "seconds_per_epoch": train_seconds / n_epochs,
+        "energy_joules": energy_joules,
+    }

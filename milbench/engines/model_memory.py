@@ -1,0 +1,66 @@
+"""What memory a job's model takes in training: weights with all that goes with them, and a step by its patches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from milbench.models import MILModel
+from milbench.registry import load_models
+from milbench.training.activations import ActivationCost, activation_cost
+from milbench.trials.job import Group, Job
+from milbench.trials.plan import canonical_json
+
+COPIES_OF_WEIGHTS = 5
+"""Weights, gradients, two moments, the best epoch's weights."""
+
+
+def learner_bytes(group: Group, in_features: int) -> int:
+    """Of all members of a stack; 0 where the model cannot be made."""
+    job = group[0]
+    n = len(group) + len(job.others if job.stacked else ())
+    return n * COPIES_OF_WEIGHTS * (_of_model(_weight_bytes, job, in_features) or 0)
+
+
+def step_cost(job: Job, in_features: int) -> ActivationCost | None:
+    """Memory of a step of the job's model; None where it can't be told, and then no limit holds."""
+    cost: ActivationCost | None = _of_model(activation_cost, job, in_features)
+    return cost
+
+
+def _of_model(tell: Callable[[MILModel], Any], job: Job, in_features: int) -> Any:
+    """What `tell` says of the job's model; None where the model's own code raises: it will in training, where it is recorded."""
+    trial = job.trial
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return _told(
+                tell,
+                trial.model,
+                in_features,
+                len(trial.tasks),
+                canonical_json(dict(trial.hyperparameters)),
+                job.plugins,
+            )
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever a model does
+        return None
+
+
+@lru_cache(maxsize=64)
+def _told(
+    tell: Callable[[MILModel], Any],
+    model: str,
+    in_features: int,
+    n_tasks: int,
+    hyperparameters: str,
+    plugins: tuple[Path, ...],
+) -> Any:
+    return tell(load_models(plugins)[model](in_features, n_tasks, **json.loads(hyperparameters)))
+
+
+def _weight_bytes(model: MILModel) -> int:
+    return sum(p.nbytes for p in model.parameters())

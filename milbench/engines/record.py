@@ -1,0 +1,129 @@
+"""Record: what is kept of a trial that has ended; its predictions, its trial.json, or how it failed."""
+
+from __future__ import annotations
+
+import socket
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from milbench.engines.cost import cost_record, multiply_adds
+from milbench.machine.peak_memory import peak_bytes
+from milbench.models import MILModel
+from milbench.training.selection import Member
+from milbench.trials.plan import Trial
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a trial's share of a pass took.
+
+    Attributes
+    ----------
+    load_seconds, train_seconds, wall_seconds, step_seconds : of the one trial; what trials do together is shared evenly.
+    inference_seconds : [n] one a test slide.
+    energy_joules : its share of what the device used; None where it doesn't tell.
+    stack : trials that took their steps together.
+    shortage : how steps shrank for want of memory; "" if they did not.
+    """
+
+    load_seconds: float
+    train_seconds: float
+    wall_seconds: float
+    step_seconds: float
+    inference_seconds: NDArray[np.float64]
+    energy_joules: float | None
+    stack: int
+    shortage: str
+
+
+def predictions_table(
+    role: str,
+    slides: pd.DataFrame,
+    tasks: tuple[str, ...],
+    labels: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
+) -> pd.DataFrame:
+    """Predictions in long form, slide by slide; `labels` and `probabilities` are [n, T]."""
+    n_slides, n_tasks = probabilities.shape
+    return pd.DataFrame(
+        {
+            "slide_id": np.repeat(slides["slide_id"].to_numpy(dtype=object), n_tasks),
+            "patient_id": np.repeat(slides["patient_id"].to_numpy(dtype=object), n_tasks),
+            "role": role,
+            "task": np.tile(np.array(tasks, dtype=object), n_slides),
+            "target": labels.ravel(),
+            "probability": probabilities.ravel(),
+        }
+    )
+
+
+def trial_record(
+    trial: Trial,
+    model: MILModel,
+    member: Member,
+    measured: Measured,
+    *,
+    n_slides: Mapping[str, int],
+    device: torch.device,
+    threads: int,
+) -> dict[str, Any]:
+    """What trial.json says beside the checksums."""
+    return {
+        "key": trial.key,
+        "status": "done",
+        **trial.identity(),
+        "dataset": trial.dataset,
+        "model_title": model.info.title,
+        "model_tasks": model.info.tasks,
+        "protocol": trial.recipe.name,
+        "source_sha256": trial.source_sha256,
+        "chosen_epoch": member.epoch,
+        "selected_by": member.rule(trial.recipe),
+        "n_epochs": len(member.history),
+        "n_parameters": sum(p.numel() for p in model.parameters()),
+        "n_slides": dict(n_slides),
+        "stack": measured.stack,
+        "memory": measured.shortage,
+        "load_seconds": measured.load_seconds,
+        "train_seconds": measured.train_seconds,
+        "wall_seconds": measured.wall_seconds,
+        "peak_bytes": peak_bytes(device),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": threads,
+        "torch": torch.__version__,
+        "host": socket.gethostname(),
+        "finished_at": _now(),
+        "cost": cost_record(
+            multiply_adds=multiply_adds(type(model), model.in_features, model.n_tasks, trial.hyperparameters),
+            inference_seconds=measured.inference_seconds,
+            n_training_bags=n_slides["train"],
+            n_epochs=len(member.history),
+            step_seconds=measured.step_seconds,
+            train_seconds=measured.train_seconds,
+            energy_joules=measured.energy_joules,
+        ),
+    }
+
+
+def failure_record(trial: Trial, error: BaseException) -> dict[str, Any]:
+    """What is kept of a failed trial."""
+    return {
+        "id": trial.id,
+        "type": type(error).__name__,
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+        "peak_bytes": peak_bytes(torch.device("cpu")),
+        "finished_at": _now(),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,150 @@
+"""Inspection: what a folder of features holds, from headers alone, and a cohort.yaml to start from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import yaml
+
+from milbench.errors import DataError, FeatureFileError, MilbenchError
+from milbench.formats import FeatureFolder, SlideHeader, open_features
+from milbench.labels import SUFFIXES, read_labels
+from milbench.machine.sizes import bytes_text
+
+Watch = Callable[[Iterable[str], str], Iterable[str]]
+"""Shows progress over slides: takes them and a word for what is done, gives them back one by one."""
+
+TABLES = ("labels.csv", "labels", *(f"*{suffix}" for suffix in SUFFIXES))
+"""Names by which a label table is looked for beside features."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What lies in a folder.
+
+    Attributes
+    ----------
+    folder : reader of its files.
+    headers : by slide id, for every file that can be opened.
+    broken : message by slide id, for the others.
+    n_bytes : size of all files on disk.
+    """
+
+    folder: FeatureFolder
+    headers: dict[str, SlideHeader]
+    broken: dict[str, str]
+    n_bytes: int
+
+
+def inspect_folder(path: Path, watch: Watch) -> Inspection:
+    """Headers of every slide in `path`.
+
+    Raises
+    ------
+    FeatureFileError : nothing that a reader knows, or not one readable file.
+    """
+    place = path / "features" if (path / "features").is_dir() else path
+    inspection = read_headers(open_features(place), watch)
+    if not inspection.headers:
+        raise FeatureFileError(
+            f"none of {len(inspection.broken)} files can be read. {next(iter(inspection.broken.values()))}"
+        )
+    return inspection
+
+
+def read_headers(folder: FeatureFolder, watch: Watch, slides: Iterable[str] | None = None) -> Inspection:
+    """Headers of `slides` (default: all); a broken file is recorded, not raised."""
+    headers: dict[str, SlideHeader] = {}
+    broken: dict[str, str] = {}
+    n_bytes = 0
+    for slide in watch(list(folder.paths if slides is None else slides), "reading headers"):
+        try:
+            headers[slide] = folder.header(slide)
+            n_bytes += folder.paths[slide].stat().st_size
+        except (FeatureFileError, OSError) as error:
+            broken[slide] = str(error)
+    return Inspection(folder, headers, broken, n_bytes)
+
+
+def facts(inspection: Inspection) -> list[tuple[str, str]]:
+    """Name and value of everything worth knowing, for a table."""
+    headers = list(inspection.headers.values())
+    patches = [header.n_patches for header in headers]
+    return [
+        ("format", inspection.folder.layout),
+        ("slides", f"{len(headers)}" + (f", and {len(inspection.broken)} unreadable" if inspection.broken else "")),
+        ("patches", f"{min(patches):,} to {max(patches):,}, median {median(patches):,.0f}, {sum(patches):,} in all"),
+        ("width", counted(header.width for header in headers)),
+        ("dtype", counted(header.dtype for header in headers)),
+        ("on disk", bytes_text(inspection.n_bytes)),
+        ("encoder", counted(header.encoder or "not stored" for header in headers)),
+        ("magnification", counted(f"{h.magnification:g}×" if h.magnification else "not stored" for h in headers)),
+        ("coordinates", counted(header.unit or "none" for header in headers)),
+        ("patch size", counted(f"{h.patch_size:g} {h.unit}" if h.patch_size else "not stored" for h in headers)),
+    ]
+
+
+def counted(values: Iterable[object]) -> str:
+    """The value, or every value with its number of slides, most frequent first."""
+    counts = Counter(map(str, values)).most_common()
+    return counts[0][0] if len(counts) == 1 else ", ".join(f"{value} ({n} slides)" for value, n in counts)
+
+
+def find_labels(path: Path, slides: Iterable[str]) -> tuple[Path | None, int]:
+    """The label table in or beside `path` that knows most of `slides`, and how many; (None, 0) if there is none."""
+    wanted = set(slides)
+    best: tuple[Path | None, int] = (None, 0)
+    places = [path, path.parent, path.parent.parent]
+    for table in (table for place in places for name in TABLES for table in sorted(place.glob(name))):
+        try:
+            known = n_labelled(table, wanted)
+        except MilbenchError:
+            continue
+        best = (table, known) if known > best[1] else best
+    return best
+
+
+def n_labelled(table: Path, slides: Iterable[str]) -> int:
+    """How many of `slides` a label table knows; raises `LabelTableError`."""
+    return len(set(slides) & set(read_labels(table).slides["slide_id"]))
+
+
+def draft(inspection: Inspection, labels: Path | None, name: str, out: Path) -> str:
+    """A cohort.yaml to be written to `out`; paths relative to it where they can be."""
+    features = next(iter(inspection.folder.paths.values())).parent
+    lines = [
+        yaml.safe_dump({"name": name}).strip(),
+        yaml.safe_dump({"labels": _relative(labels, out) if labels else "labels.csv"}).strip()
+        + ("" if labels else "   # not found: a CSV with case_id, slide_id and one column a task"),
+        yaml.safe_dump({"features": _relative(features, out)}).strip()
+        + f"   # {inspection.folder.layout.split(' in ')[0]}",
+        "feature_scaling: none   # none | standard | minmax (to [-1, 1]) | l2; fitted on training slides only",
+        "splits: kfold           # kfold | m4 | site | a file",
+        "n_folds: 5",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_draft(text: str, out: Path) -> None:
+    """Write a draft where there is none yet.
+
+    Raises
+    ------
+    DataError : `out` exists, or its folder does not.
+    """
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise DataError(f"{out} exists and was left as it is. Name another file with --out.") from None
+    except OSError as error:
+        raise DataError(f"{out} cannot be written: {error.strerror}. Name another file with --out.") from error
+
+
+def _relative(path: Path, out: Path) -> str:
+    path, base = path.resolve(), out.resolve().parent
+    return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)

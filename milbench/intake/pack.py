@@ -1,0 +1,156 @@
+"""Pack: a cohort's features once more, in the layout that reads fastest; the source stays as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import Tensor
+
+from milbench.bag import all_finite, check_features
+from milbench.cohorts.cohort import PROTOCOLS, CohortFile, file_ends
+from milbench.errors import DataError, FeatureFileError, UsageError, unknown_name
+from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader, open_features
+from milbench.formats.packed import MARK, SUFFIX, facts, head, opened, sha256
+from milbench.intake.inspection import Watch
+from milbench.labels import PATIENT, SLIDE, read_labels
+
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What packing did.
+
+    Attributes
+    ----------
+    cohort : the cohort.yaml of the packed cohort.
+    written, kept : slides written now, and those that were there from an earlier call.
+    bytes_before, bytes_after : sizes of all files.
+    largest_rounding : the largest change of a value, relative to its slide's largest one.
+    """
+
+    cohort: Path
+    written: int
+    kept: int
+    bytes_before: int
+    bytes_after: int
+    largest_rounding: float
+
+
+def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
+    """Write `out/features/{slide}.safetensors`, `out/labels.csv` and `out/cohort.yaml`; goes on where it was stopped.
+
+    Raises
+    ------
+    FeatureFileError : a slide is unusable, or too large for float16.
+    UsageError : unknown dtype, or `out` is where the source lies.
+    """
+    if dtype not in DTYPES:
+        raise unknown_name("dtype", dtype, DTYPES)
+    slides = read_labels(file.labels, file.tasks or None, slides=file.slides).slides
+    source = open_features(file.features)
+    _refuse_source(out, source)
+    target = out / "features"
+    _make(target)
+    wanted = [slide for slide in slides["slide_id"] if slide in source.paths]
+    there = {slide for slide in wanted if (target / f"{slide}{SUFFIX}").exists()}
+    roundings = [_pack_slide(source, slide, target / f"{slide}{SUFFIX}", dtype) for slide in watch(wanted, "packing")]
+    cohort = _write_cohort(file, slides, out)
+    before = sum(source.paths[slide].stat().st_size for slide in wanted)
+    after = sum((target / f"{slide}{SUFFIX}").stat().st_size for slide in wanted)
+    return Packed(cohort, len(wanted) - len(there), len(there), before, after, max(roundings, default=0.0))
+
+
+def _refuse_source(out: Path, source: FeatureFolder) -> None:
+    target = (out / "features").resolve()
+    for path in source.paths.values():
+        if path.resolve().parent == target:
+            raise UsageError(f"{out} holds the source itself. Name another folder with --out; nothing is overwritten.")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be made: {error.strerror}. Name another folder with --out.") from error
+
+
+def _pack_slide(source: FeatureFolder, slide: str, target: Path, dtype: str) -> float:
+    """Largest relative rounding of one slide, written now or there already.
+
+    Raises
+    ------
+    FeatureFileError : see `pack`.
+    UsageError : `target` was made from another file or with another dtype.
+    """
+    identity = hashlib.sha256(file_ends(source.paths[slide])).hexdigest()
+    if target.exists():
+        return _earlier(target, identity, dtype)
+    content, header = source.load(slide), source.header(slide)
+    features = check_features(content.features, str(source.paths[slide]))
+    stored = features.to(DTYPES[dtype])
+    if not all_finite(stored):
+        raise FeatureFileError(
+            f"{source.paths[slide]}: values up to {features.abs().max():.3g} do not fit float16 (65504). "
+            "Pack with --dtype float32."
+        )
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    rounding = _rounding(features, stored)
+    _write(temporary, stored, content, header, {"source": identity, "largest_rounding": rounding})
+    temporary.replace(target)
+    return rounding
+
+
+def _earlier(target: Path, identity: str, dtype: str) -> float:
+    """Rounding of a slide that an earlier call packed from the same file; another file is refused."""
+    stored = head(target).dtype
+    with opened(target) as file:
+        told = facts(file)
+    if (told.get("version"), told.get("source"), stored) != (VERSION, identity, dtype):
+        raise UsageError(
+            f"{target} was made from another file or as {stored}. Name another folder with --out; nothing is overwritten."
+        )
+    return float(told["largest_rounding"])
+
+
+def _write(path: Path, features: Tensor, content: SlideFeatures, header: SlideHeader, made: Mapping[str, Any]) -> None:
+    told = {
+        "version": VERSION, "sha256": sha256(features), **made, "unit": header.unit, "patch_size": header.patch_size,
+        "encoder": header.encoder, "magnification": header.magnification, "source_dtype": header.dtype,
+    }  # fmt: skip
+    tensors = {"features": features, "coords": content.coords, "instance_labels": content.instance_labels}
+    # one text, since safetensors keeps several entries in no fixed order and files should come out the same
+    metadata = {MARK: json.dumps({name: value for name, value in told.items() if value not in ("", None)})}
+    save_file({name: t.contiguous() for name, t in tensors.items() if t is not None}, path, metadata)
+
+
+def _rounding(features: Tensor, stored: Tensor) -> float:
+    """Largest change relative to the largest value."""
+    largest = features.abs().max().double()
+    return float((features.double() - stored.double()).abs().max() / largest) if largest else 0.0
+
+
+def _write_cohort(file: CohortFile, slides: pd.DataFrame, out: Path) -> Path:
+    tasks = [column for column in slides if column not in ("slide_id", "patient_id")]
+    table = slides.rename(columns={"patient_id": PATIENT, "slide_id": SLIDE})[[PATIENT, SLIDE, *tasks]]
+    table.astype(dict.fromkeys(tasks, "Int64")).to_csv(out / "labels.csv", index=False)
+    splits = file.splits if file.splits in PROTOCOLS else str(Path(file.splits).resolve())
+    values = {
+        "name": file.name, "labels": "labels.csv", "features": "features", "tasks": tasks, "splits": splits,
+        "feature_scaling": file.feature_scaling, "n_folds": file.n_folds, "title": file.title,
+        "model": dict(file.model), "trainer": dict(file.trainer),
+    }  # fmt: skip
+    path = out / "cohort.yaml"
+    path.write_text(yaml.safe_dump({key: value for key, value in values.items() if value}, sort_keys=False))
+    return path

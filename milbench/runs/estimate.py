@@ -1,0 +1,94 @@
+"""Estimate of a benchmark's time: a probe of the real loop for every model, trained as it would be, stacked or alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from milbench.cohorts.scaling import FeatureScaler
+from milbench.engines.worker import build
+from milbench.errors import MilbenchError
+from milbench.machine.hardware import resolve_device
+from milbench.runs.passes import is_stacked, pool_settings
+from milbench.runs.preparation import Benchmark, Entry
+from milbench.training.learner import Learner, Side
+from milbench.training.trainer import Seat, train
+from milbench.trials.plan import Trial, together
+
+PROBE_STEPS = 3
+
+
+def estimated_seconds(benchmark: Benchmark) -> tuple[float, str]:
+    """Wall seconds for what is left, and how they were found.
+
+    One probe a dataset, model and size of stack: `PROBE_STEPS` optimiser steps of the real training loop on the first
+    slides, scaled by slides and epochs. Reading from a cold disk is not included, nor is a model that raises.
+    """
+    todo = [trial for trial in benchmark.trials if benchmark.run.trial(trial.id) is None]
+    entries = {entry.cohort.name: entry for entry in benchmark.entries}
+    settings = pool_settings(benchmark)
+    device = torch.device(resolve_device(benchmark.config.engine.device))
+    groups = together(todo)
+    failed: dict[str, str] = {}
+
+    @cache
+    def seconds_of(dataset: str, model: str, n: int) -> float:
+        group = next(g for g in groups if (g[0].dataset, g[0].model) == (dataset, model) and len(g) >= n)
+        try:
+            return _probe(entries[dataset], group[:n], device)
+        except MilbenchError:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a model's own code; the run records it
+            failed[model] = f"{type(error).__name__}: {error}"
+            return 0.0
+
+    total = 0.0
+    for group in groups:
+        first, n = group[0], len(group)
+        stacked = is_stacked(benchmark, entries[first.dataset], group, settings)
+        total += seconds_of(first.dataset, first.model, n) if stacked else n * seconds_of(first.dataset, first.model, 1)
+    how = f"{settings.width} workers, {PROBE_STEPS} training steps of each model timed here"
+    return total / settings.width, "; ".join(
+        [how, *(f"without {model}, which failed: {failed[model]}" for model in failed)]
+    )
+
+
+def _probe(entry: Entry, trials: Sequence[Trial], device: torch.device) -> float:
+    """Seconds of trials that are trained together, from a few steps of them."""
+    first = trials[0]
+    train_side, val_side = (entry.split.slides(entry.cohort.slides, first.fold, role) for role in ("train", "val"))
+    slides = tuple(train_side["slide_id"].tolist()[: first.recipe.bags_per_step * PROBE_STEPS])
+    bags = _InMemory({slide: FeatureScaler("none")(entry.cohort.load(slide).features).to(device) for slide in slides})
+    ones = torch.ones(len(trials), len(slides), len(first.tasks))
+    torch.set_num_threads(1)
+
+    def seconds() -> tuple[float, float]:
+        models = [build(trial, entry.cohort.in_features) for trial in trials]
+        side = Side(slides, ones, ones)
+        learner = Learner(models, replace(first.recipe, epochs=1), side, side, seed=0, device=device)
+        seat = Seat(learner)
+        train([seat], slides, bags, seed=0)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if seat.crash is not None:
+            raise seat.crash
+        return learner.step_seconds, learner.seconds - learner.step_seconds
+
+    seconds()  # the first pass also pays for warming up
+    steps, look = seconds()
+    return first.recipe.epochs * (steps * len(train_side) + look * len(val_side)) / len(slides)
+
+
+class _InMemory:
+    """Bags by slide."""
+
+    def __init__(self, bags: dict[str, Tensor]) -> None:
+        self.bags = bags
+
+    def in_order(self, slide_ids: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+        for slide in slide_ids:
+            yield slide, self.bags[slide]

@@ -1,0 +1,212 @@
+"""Merge: run folders of shards, or of the same study on several machines -> one run folder.
+
+Trials are named by the content of all that decides their result, so a merge is a union of folders. What makes it
+safe is what it refuses: other settings, other data, other splits, and shards that never arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from milbench.engines.shards import ShardRecord, shard_records, write_record
+from milbench.errors import StoreError
+from milbench.runs.config import different_settings
+from milbench.store.run import Run, open_run, write_atomically, writing
+
+SAME_OF_A_DATASET = {"fingerprint": "labels or features", "split_sha256": "split table", "scaling": "feature scaling"}
+SAME_OF_A_MACHINE = ("milbench", "python", "packages")
+"""What should agree for results to agree to the last digit; a difference is told, not refused."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge found.
+
+    Attributes
+    ----------
+    run : the run folder that holds all of it.
+    n_trials : intact trials in it.
+    damaged, conflicts : ids of trials left out; conflicts have the same name and other bytes than the one kept.
+    left : planned trials that no folder holds.
+    notes : what else should be known.
+    """
+
+    run: Run
+    n_trials: int
+    damaged: tuple[str, ...]
+    conflicts: tuple[str, ...]
+    left: int
+    notes: tuple[str, ...]
+
+
+def merge(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = False) -> Merged:
+    """Union of the runs at `paths` in `out`, which may hold a part of it already; nothing there is overwritten.
+
+    Raises
+    ------
+    StoreError : a folder that is no run; other settings, data or splits; a missing shard. Nothing was written then.
+    """
+    runs = [open_run(path) for path in paths]
+    whole = [open_run(out)] if (out / "run.yaml").exists() else []
+    for run in whole:
+        _refuse_a_shard_as_the_whole(run)
+    every = [*whole, *runs]
+    for run in every[1:]:
+        _refuse_another_study(every[0], run)
+    records = _one_plan([(run, record) for run in every for record in shard_records(run)])
+    missing = _missing(records)
+    if missing and not allow_missing_shards:
+        raise StoreError(f"{missing} Name its folder too, or merge without it: --allow-missing-shards.")
+    merged = Run(out)
+    _write_header(merged, every, records)
+    damaged, conflicts = _adopt(merged, runs)
+    n_trials = len(merged.trials())
+    notes = ([missing] if missing else []) + _machines(every)
+    return Merged(merged, n_trials, damaged, conflicts, len(merged.planned()) - n_trials, tuple(notes))
+
+
+def _refuse_a_shard_as_the_whole(run: Run) -> None:
+    if shard := run.config.get("engine", {}).get("shard"):
+        raise StoreError(
+            f"{run.path} is shard {shard} itself, and the first folder named is where the whole goes. "
+            f"Name another for it: milbench merge {run.path.with_name('whole')} {run.path} ..."
+        )
+
+
+def _refuse_another_study(first: Run, other: Run) -> None:
+    if different := different_settings(first.config, other.config):
+        lines = "; ".join(
+            f"{key}: {first.config.get(key)!r} there, {other.config.get(key)!r} here" for key in different
+        )
+        raise StoreError(f"{other.path} was run with other settings than {first.path} ({lines}). They are two studies.")
+    for name in sorted(first.datasets.keys() & other.datasets.keys()):
+        for key, what in SAME_OF_A_DATASET.items():
+            if first.datasets[name].get(key) != other.datasets[name].get(key):
+                raise StoreError(
+                    f"{other.path} has another {what} of '{name}' than {first.path}. "
+                    "Their numbers cannot stand in one table: run one of them again on the other's data."
+                )
+    theirs = other.planned()
+    for slot, trial_id in first.planned().items():
+        if theirs.get(slot, trial_id) != trial_id:
+            raise StoreError(
+                f"{other.path} and {first.path} planned two different trials for {slot} ({theirs[slot][-8:]} and "
+                f"{trial_id[-8:]}): another version of the model or of milbench. Run one of them again with the other's."
+            )
+
+
+def _one_plan(records: Sequence[tuple[Run, ShardRecord]]) -> list[ShardRecord]:
+    """The records, all of the same plan dealt to the same number."""
+    for run, record in records[1:]:
+        first_run, first = records[0]
+        if record.count != first.count:
+            raise StoreError(
+                f"{first_run.path} is shard {first.shard} and {run.path} is shard {record.shard}: "
+                "shards of one plan have one number of parts. Merge the shards of each by themselves."
+            )
+        if record.plan != first.plan:
+            odd = sorted(record.plan.items() ^ first.plan.items())[0][0]
+            raise StoreError(
+                f"{run.path} is a shard of another plan than {first_run.path}: they differ in {odd}, among others. "
+                "Models, folds and seeds must be the same in every shard's command."
+            )
+    return [record for _, record in records]
+
+
+def _missing(records: Sequence[ShardRecord]) -> str:
+    """A sentence on the shards that are not there; "" if all are, or if there are no shards."""
+    if not records:
+        return ""
+    count = records[0].count
+    absent = sorted(set(range(1, count + 1)) - {record.number for record in records})
+    n_trials = len(records[0].plan) - len({slot for record in records for slot in record.mine})
+    names = ", ".join(f"{number}/{count}" for number in absent)
+    return f"shard {names} is missing, with {n_trials} of {len(records[0].plan)} trials." if absent else ""
+
+
+def _write_header(merged: Run, every: Sequence[Run], records: Sequence[ShardRecord]) -> None:
+    plan = {slot: trial_id for run in every for slot, trial_id in run.planned().items()}
+    plan |= records[0].plan if records else {}
+    datasets = {name: facts for run in reversed(every) for name, facts in run.datasets.items()}
+    splits = {name: _split_bytes(every, name) for name in datasets}
+    merged.write_header(_config(every, merged.path), every[0].environment, datasets, plan)
+    for record in records:
+        write_record(merged, record)
+    with writing(merged.path):
+        for name, content in splits.items():
+            write_atomically(merged.split_file(name), content)
+        for labels in (run.label_file(name) for name in datasets for run in reversed(every)):
+            if labels.exists():  # folders of an older version have none; equal fingerprints are equal labels
+                write_atomically(merged.label_file(labels.stem), labels.read_bytes())
+
+
+def _config(every: Sequence[Run], out: Path) -> dict[str, Any]:
+    """The first run's configuration as one of the whole study: all models and datasets, no shard."""
+    lists = ("models", "datasets", "cohorts", "seeds", "plugins")
+    union = {key: list(dict.fromkeys(x for run in every for x in run.config.get(key, []))) for key in lists}
+    folds = [run.config.get("folds", []) for run in every]  # none named = all
+    union["folds"] = sorted({fold for some in folds for fold in some}) if all(folds) else []
+    engine = {**every[0].config.get("engine", {}), "shard": ""}
+    return {**every[0].config, **union, "engine": engine, "run": str(out)}
+
+
+def _split_bytes(every: Sequence[Run], dataset: str) -> bytes:
+    """The split table, from the first run that has it; equal hashes are equal tables."""
+    files = [run.split_file(dataset) for run in every]
+    try:
+        return next(path for path in files if path.exists()).read_bytes()
+    except (StopIteration, OSError) as error:
+        raise StoreError(f"no folder holds the split table of '{dataset}' (splits/{dataset}.csv).") from error
+
+
+def _adopt(merged: Run, runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Copy what is intact; ids of the damaged that no folder has intact, and of those that contradict each other."""
+    damaged: set[str] = set()
+    conflicts: set[str] = set()
+    for run, trial_id in _found(runs):
+        theirs, ours = run.trial(trial_id), merged.trial(trial_id)
+        if theirs is None:
+            damaged.add(trial_id)
+        elif ours is None:
+            merged.adopt(theirs)
+            merged.clear_failure(theirs.info["key"])
+        elif not _agree(ours.info["payload_sha256"], theirs.info["payload_sha256"]):
+            conflicts.add(trial_id)
+    for run in runs:
+        for failure in run.failures():
+            if merged.trial(failure["id"]) is None:
+                merged.write_failure(failure_key(run, failure), failure)
+    return tuple(sorted(i for i in damaged if merged.trial(i) is None)), tuple(sorted(conflicts))
+
+
+def _agree(ours: dict[str, str], theirs: dict[str, str]) -> bool:
+    """Whether files that both have are the same; weights may be kept in one folder only."""
+    return all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
+
+
+def _found(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
+    """Every planned trial with a folder, damaged or not."""
+    for run in runs:
+        for trial_id in sorted(run.planned().values()):
+            if (run.path / "trials" / trial_id).exists():
+                yield run, trial_id
+
+
+def failure_key(run: Run, failure: dict[str, Any]) -> str:
+    """Key of the trial whose failure it is; its id holds the first eight digits."""
+    digits = str(failure["id"]).rsplit("-", 1)[1]
+    return next(path.stem for path in (run.path / "failures").glob(f"{digits}*.json"))
+
+
+def _machines(every: Sequence[Run]) -> list[str]:
+    """Where folders were computed with other versions, so that equal trials may differ in their last digits."""
+    first = every[0]
+    notes = []
+    for run in every[1:]:
+        different = [key for key in SAME_OF_A_MACHINE if run.environment.get(key) != first.environment.get(key)]
+        if different:
+            notes.append(f"{run.path} was computed with other {' and '.join(different)} than {first.path}.")
+    return notes

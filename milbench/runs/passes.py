@@ -1,0 +1,126 @@
+"""Passes: which trials are trained together, by which workers, with features where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from milbench.engines.settings import PoolSettings
+from milbench.runs.preparation import Benchmark, Entry, memory_bytes
+from milbench.serving.cohort_features import residency_of
+from milbench.serving.residency import Residency, mean_patches
+from milbench.training.stacking import stacking_pays
+from milbench.trials.job import Job, Pass
+from milbench.trials.plan import Trial, together
+
+
+def pool_settings(benchmark: Benchmark) -> PoolSettings:
+    """Engine, workers and devices of the run, settled as far as this machine can.
+
+    Raises
+    ------
+    UsageError : a device, GPU or package that is not here; settings that do not go together.
+    """
+    engine = benchmark.config.engine
+    return PoolSettings(
+        kind=engine.kind,
+        workers=engine.workers,
+        threads=engine.threads,
+        device=engine.device,
+        gpus=engine.gpus,
+        per_gpu=engine.per_gpu,
+        address=engine.address,
+        slurm=engine.slurm,
+        trial_seconds=engine.trial_timeout,
+        max_failures=engine.max_failures,
+        run=benchmark.run.path.absolute(),
+    ).settled()
+
+
+def passes_of(benchmark: Benchmark, todo: Sequence[Trial], settings: PoolSettings) -> list[Pass]:
+    """The trials that are left, as passes over the data; how they are grouped into passes changes no result."""
+    missing = {trial.key for trial in todo}
+    passes: list[Pass] = []
+    for name in dict.fromkeys(trial.dataset for trial in todo):
+        entry = next(entry for entry in benchmark.entries if entry.cohort.name == name)
+        trials = [trial for trial in benchmark.trials if trial.dataset == name]
+        groups = [group for each in together(trials) for group in _groups(benchmark, entry, each, missing, settings)]
+        passes += _shared_reading(groups, entry, settings)
+    return passes
+
+
+def _groups(
+    benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], missing: set[str], settings: PoolSettings
+) -> list[Pass]:
+    """Jobs for what is missing of trials that differ in their task only: one stack, or each by itself."""
+    left = [trial for trial in trials if trial.key in missing]
+    if not left:
+        return []
+    config, stacked = benchmark.config, is_stacked(benchmark, entry, trials, settings)
+    retried = all(benchmark.run.has_failed(trial.key) for trial in left)  # failures have no digits to agree with
+    others = tuple(trial for trial in trials if trial.key not in missing) if stacked and not retried else ()
+    jobs = tuple(
+        Job(
+            run=settings.run,
+            trial=trial,
+            source=entry.source,
+            plugins=tuple(Path(plugin).absolute() for plugin in config.plugins),
+            threads=config.engine.threads,
+            device=settings.device,
+            keep_weights=config.keep_weights,
+            others=others,
+            stacked=stacked,
+            memory_bytes=memory_bytes(config),
+            checkpoint_seconds=config.engine.checkpoint_seconds,
+        )
+        for trial in left
+    )
+    return [jobs] if stacked else [(job,) for job in jobs]
+
+
+def is_stacked(benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], settings: PoolSettings) -> bool:
+    """Whether trials that differ in their task only are trained as one stack: as `--stack` says, else if it pays."""
+    asked, first = benchmark.config.engine.stack, trials[0]
+    if asked != "auto":
+        return asked == "on" and len(trials) > 1
+    return stacking_pays(
+        entry.cohort.in_features,
+        first.hyperparameters,
+        n_members=len(trials),
+        patches_of_a_step=mean_patches(entry.cohort) * first.recipe.bags_per_step,
+        on_gpu=settings.on_gpu,
+    )
+
+
+def _shared_reading(groups: Sequence[Pass], entry: Entry, settings: PoolSettings) -> list[Pass]:
+    """Groups joined into passes that read each bag once an epoch for all: where bags come from disk, or to a GPU.
+
+    As few passes as keep every worker busy.
+    """
+    by_seed: dict[tuple[int, str], list[Pass]] = {}
+    for group in groups:
+        first = group[0].trial
+        by_seed.setdefault((first.seed, first.model if settings.on_gpu else ""), []).append(group)
+    if not settings.on_gpu and (settings.is_elsewhere or _is_resident(entry, groups, settings)):
+        return list(groups)
+    hands = -(-settings.width // max(len(by_seed), 1))  # so that no worker is left without a pass
+    dealt_out = [each[hand::hands] for each in by_seed.values() for hand in range(hands)]
+    return [tuple(job for group in each for job in group) for each in dealt_out if each]
+
+
+def residencies(benchmark: Benchmark, settings: PoolSettings) -> list[str]:
+    """Where each cohort's features will be, and why; other machines decide for themselves."""
+    if settings.is_elsewhere:
+        return []
+    room = memory_bytes(benchmark.config)
+    return [f"{entry.cohort.name}: {_residency(entry, settings, room).reason}" for entry in benchmark.entries]
+
+
+def _residency(entry: Entry, settings: PoolSettings, room: int) -> Residency:
+    return residency_of(
+        entry.cohort, settings.device, room, workers=settings.workers, gpu_workers=settings.gpu_workers
+    )[0]
+
+
+def _is_resident(entry: Entry, groups: Sequence[Pass], settings: PoolSettings) -> bool:
+    return _residency(entry, settings, groups[0][0].memory_bytes).whole_cohort_fits

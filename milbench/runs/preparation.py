@@ -1,0 +1,161 @@
+"""Preparation: configuration -> models, cohorts, audited splits, trials. Nothing is trained or written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from milbench.cohorts.cohort import Cohort
+from milbench.datasets import all_datasets
+from milbench.datasets.source import CohortSource
+from milbench.engines.shards import Shard, dealt, parse_shard
+from milbench.errors import UsageError, unknown_name
+from milbench.machine.sizes import bytes_text, parse_bytes
+from milbench.models import MILModel
+from milbench.registry import load_models, select
+from milbench.runs.config import SAME_WITHIN_A_RUN, RunConfig
+from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
+from milbench.store.run import Run
+from milbench.training.precision import PRECISIONS
+from milbench.trials.plan import PlanRequest, Trial, canonical_json, make_plan, together
+
+RUNS = Path("runs")
+
+LEAST_MEMORY = 100_000_000
+"""What `--memory` must name at least: less is a unit forgotten."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cohort of the benchmark with its split."""
+
+    source: CohortSource
+    cohort: Cohort
+    split: Split
+    audit: Audit
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """All that is decided before anything trains.
+
+    `trials` are those of `shard` where there is one, out of `whole_plan`.
+    """
+
+    config: RunConfig
+    models: Mapping[str, type[MILModel]]
+    known_models: Sequence[str]
+    entries: Sequence[Entry]
+    trials: Sequence[Trial]
+    run: Run
+    shard: Shard | None = None
+    whole_plan: Sequence[Trial] = ()
+
+
+def prepare(config: RunConfig) -> Benchmark:
+    """Models, cohorts, audited splits and trials of `config`; nothing is written.
+
+    Raises
+    ------
+    MilbenchError : unknown names, unusable data, a split that leaks.
+    """
+    if config.precision not in PRECISIONS:
+        raise unknown_name("precision", config.precision, PRECISIONS)
+    memory_bytes(config)  # a size that is none is refused before anything is read
+    plugins = tuple(Path(plugin) for plugin in config.plugins)
+    known = load_models(plugins)
+    models = {name: known[name] for name in select("model", config.models, known)}
+    entries = _of_tasks([_entry(source, config) for source in _sources(config)], config.tasks)
+    _refuse_two_of_one_name(entries)
+    request = PlanRequest(
+        config.protocol, config.folds or None, config.seeds, config.precision, config.trainer, config.model
+    )
+    plan = make_plan(models, [(entry.cohort, entry.split) for entry in entries], request)
+    shard = parse_shard(config.engine.shard)
+    trials = [trial for pass_ in dealt(together(plan), shard) for trial in pass_] if shard else plan
+    run = Run(run_folder(config, [entry.cohort.name for entry in entries]))
+    return Benchmark(config, models, list(known), entries, trials, run, shard, plan)
+
+
+def _sources(config: RunConfig) -> list[CohortSource]:
+    root = Path(config.data_root) if config.data_root else None
+    named = [
+        CohortSource(name=name, data_root=root, allow_missing=config.allow_missing)
+        for name in (select("dataset", config.datasets, all_datasets()) if config.datasets else [])
+    ]
+    own = [CohortSource(path=Path(path).absolute(), allow_missing=config.allow_missing) for path in config.cohorts]
+    return named + own
+
+
+def _entry(source: CohortSource, config: RunConfig) -> Entry:
+    cohort = source.load()
+    protocol = config.splits or cohort.splits
+    split = make_split(cohort.patients_from, cohort.tasks, protocol, n_folds=max(N_FOLDS, cohort.n_folds))
+    return Entry(source, cohort, split, audit(split, cohort.slides, cohort.tasks))
+
+
+def _of_tasks(entries: Sequence[Entry], asked: Sequence[str]) -> list[Entry]:
+    """The entries with the tasks that were asked for; splits and fingerprints stay those of all tasks.
+
+    So a single-task trial is the same trial, and a test patient the same patient, whatever is trained beside it.
+    """
+    if not asked:
+        return list(entries)
+    chosen = select("task", asked, dict.fromkeys(task for entry in entries for task in entry.cohort.tasks))
+    return [_restricted(entry, chosen) for entry in entries]
+
+
+def _restricted(entry: Entry, chosen: Sequence[str]) -> Entry:
+    cohort = entry.cohort
+    tasks = tuple(task for task in cohort.tasks if task in chosen)
+    if not tasks:
+        raise UsageError(
+            f"cohort '{cohort.name}' has none of the tasks {', '.join(chosen)}. Its own: {', '.join(cohort.tasks)}."
+        )
+    controls = tuple(task for task in cohort.control_tasks if task in tasks)
+    restricted = replace(cohort, tasks=tasks, control_tasks=controls)
+    return Entry(entry.source, restricted, entry.split, audit(entry.split, cohort.slides, tasks))
+
+
+def _refuse_two_of_one_name(entries: Sequence[Entry]) -> None:
+    names = [entry.cohort.name for entry in entries]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two cohorts are called '{name}'. Give one another `name:` in its cohort.yaml.")
+
+
+def run_folder(config: RunConfig, cohorts: Sequence[str]) -> Path:
+    """The run's folder: as asked for, or named after what is compared.
+
+    The same command always finds its folder again. Settings that change every number go into the
+    name as a hash, so that a table never mixes them; models, folds and seeds may be added later.
+    """
+    if config.run:
+        return Path(config.run)
+    defaults = RunConfig()
+    changed = {key: getattr(config, key) for key in SAME_WITHIN_A_RUN if getattr(config, key) != getattr(defaults, key)}
+    name = "+".join(cohorts) if len(cohorts) <= 3 else f"{cohorts[0]}+{len(cohorts) - 1}-more"
+    if changed or len(cohorts) > 3:
+        name += "-" + hashlib.sha256(canonical_json([changed, list(cohorts)]).encode()).hexdigest()[:6]
+    shard = parse_shard(config.engine.shard)
+    return RUNS / (f"{name}-shard-{shard.file_name}" if shard else name)
+
+
+def memory_bytes(config: RunConfig) -> int:
+    """What `--memory` says; 0 where it says nothing.
+
+    Raises
+    ------
+    UsageError : no size, or less than any run can do with.
+    """
+    if not config.engine.memory:
+        return 0
+    stated = parse_bytes(config.engine.memory)
+    if 0 < stated < LEAST_MEMORY:
+        raise UsageError(
+            f"--memory {config.engine.memory} is {bytes_text(stated)}, and a worker takes 0.5 GB before it has read a bag. "
+            "Write a unit behind the number, such as 16GB."
+        )
+    return stated

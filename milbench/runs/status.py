@@ -1,0 +1,66 @@
+"""Status: what is done, running, failed and left in a run folder. Reads only; any process may ask at any time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from milbench.engines.shards import shard_records
+from milbench.store.claims import Claim, is_alive, read_claim
+from milbench.store.run import CLAIMS, TRIAL, Run
+
+
+@dataclass
+class Count:
+    """Trials of one model on one dataset by what has become of them."""
+
+    done: int = 0
+    running: int = 0
+    failed: int = 0
+    left: int = 0
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """What a run folder tells.
+
+    Attributes
+    ----------
+    counts : by (dataset, model), in the order of the plan.
+    running : trial id and claim of what is computed right now.
+    shards : which parts of a divided plan the folder holds, such as "2/4".
+    """
+
+    counts: Mapping[tuple[str, str], Count]
+    running: tuple[tuple[str, Claim], ...]
+    shards: tuple[str, ...]
+
+
+def survey(run: Run) -> RunStatus:
+    """The state of every planned trial; checksums are left to `run` and `report`, which would read every weight."""
+    failed = {failure["id"] for failure in run.failures()}
+    at_work = _at_work(run)
+    counts: dict[tuple[str, str], Count] = defaultdict(Count)
+    for slot, trial_id in run.planned().items():
+        dataset, model = slot.split("/")[:2]
+        count = counts[dataset, model]
+        if (run.path / "trials" / trial_id / TRIAL).exists():
+            count.done += 1
+        elif trial_id in at_work:
+            count.running += 1
+        elif trial_id in failed:
+            count.failed += 1
+        else:
+            count.left += 1
+    return RunStatus(counts, tuple(sorted(at_work.items())), tuple(str(r.shard) for r in shard_records(run)))
+
+
+def _at_work(run: Run) -> dict[str, Claim]:
+    """Claims of living processes by trial id, whose last eight digits begin the claim's key."""
+    folder = run.path / CLAIMS
+    id_of = {trial_id[-8:]: trial_id for trial_id in run.planned().values()}
+    claims = [read_claim(folder, path.stem) for path in folder.glob("*.json")]
+    return {
+        id_of[claim.key[:8]]: claim for claim in claims if claim and claim.key[:8] in id_of and is_alive(folder, claim)
+    }

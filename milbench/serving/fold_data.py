@@ -1,0 +1,81 @@
+"""Fold data: what the trainer sees of a cohort in one fold; sides, labels and the scaler of its training slides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from milbench.cohorts.scaling import FITTED_MODES, FeatureScaler
+from milbench.errors import DataError
+from milbench.splits import Split
+from milbench.training.learner import Side
+from milbench.training.trainer import Features
+from milbench.trials.plan import Trial
+
+ROLES = ("train", "val", "test")
+
+CHANGED = (
+    "{} changed while the run was going on. Start the command again; "
+    "trials of the former data stay in the folder but leave the tables."
+)
+
+
+class FoldData(NamedTuple):
+    """One fold for trials that differ in their tasks only.
+
+    Attributes
+    ----------
+    slides : by role, in the cohort's order.
+    sides : by role, what the trainer sees of them.
+    scaler : fitted on the training slides.
+    """
+
+    slides: Mapping[str, pd.DataFrame]
+    sides: Mapping[str, Side]
+    scaler: FeatureScaler
+
+
+Scalers = dict[tuple[str, tuple[str, ...]], FeatureScaler]
+"""By mode and training slides: with scaling, fitting costs a pass over them, which trials of a fold share."""
+
+
+def fold_data(
+    slides: pd.DataFrame, split: Split, trials: Sequence[Trial], features: Features, scalers: Scalers
+) -> FoldData:
+    """The fold of `trials`, with a row of labels for each of them; takes its scaler from `scalers`, or adds it."""
+    first = trials[0]
+    by_role = {role: split.slides(slides, first.fold, role) for role in ROLES}
+    sides = {role: side_of(table, [trial.tasks for trial in trials]) for role, table in by_role.items()}
+    needed = sides["train"].slide_ids if first.feature_scaling in FITTED_MODES else ()
+    key = (first.feature_scaling, needed)
+    if key not in scalers:
+        scalers[key] = FeatureScaler(first.feature_scaling).fit(bag for _, bag in features.in_order(needed))
+    return FoldData(by_role, sides, scalers[key])
+
+
+def side_of(slides: pd.DataFrame, tasks: Sequence[Sequence[str]]) -> Side:
+    """Slides with labels [S, n, T]: one row of S for each group of T tasks."""
+    labels = np.stack([slides[list(group)].to_numpy(dtype=np.float32) for group in tasks])
+    known = ~np.isnan(labels)
+    targets = torch.from_numpy(np.where(known, labels, 0).astype(np.float32))
+    return Side(tuple(slides["slide_id"]), targets, torch.from_numpy(known.astype(np.float32)))
+
+
+@lru_cache(maxsize=16)
+def load_split(path: Path, sha256: str) -> Split:
+    """The split table in `path`.
+
+    Raises
+    ------
+    DataError : it is not the one that was planned with.
+    """
+    split = Split.from_csv(path)
+    if split.sha256 != sha256:
+        raise DataError(CHANGED.format(path))
+    return split

@@ -1,0 +1,136 @@
+"""Scores: stored predictions -> AUROC of every trial and task, and their means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from pyarrow.parquet import read_table
+
+from milbench.metrics import auroc
+from milbench.store.run import Run, StoredTrial
+
+SPREAD = "standard deviation over folds and seeds: training variability on one test set, not a confidence interval"
+SPREAD_OF_SIDES = (
+    "standard deviation over folds and seeds: variability of training and of the test patients, which differ between "
+    "folds, not a confidence interval"
+)
+
+
+def score_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """Test AUROC of every trial and task.
+
+    Returns
+    -------
+    DataFrame : dataset, model, title, task, is_control, fold, seed, auroc (slide level; NaN where the test
+        side holds one class), in the order of the models' registration and of the cohorts' tasks.
+    """
+    rows = [(*_place(run, row), row) for run in runs for trial in run.trials() for row in _trial_rows(run, trial)]
+    columns = ["dataset", "model", "title", "task", "is_control", "fold", "seed", "auroc"]
+    return pd.DataFrame([row for *_, row in sorted(rows, key=lambda entry: entry[:-1])], columns=columns)
+
+
+def _place(run: Run, row: tuple[object, ...]) -> tuple[object, ...]:
+    """Where a row stands: cohorts by name, models as registered, tasks as in their own cohort, then fold and seed."""
+    dataset, model, _, task, _, fold, seed, _ = row
+    facts = run.datasets[str(dataset)]
+    return dataset, _index(facts["models"], model), model, _index(facts["tasks"], task), fold, seed
+
+
+def _index(names: Sequence[object], name: object) -> int:
+    return names.index(name) if name in names else len(names)
+
+
+def _trial_rows(run: Run, trial: StoredTrial) -> list[tuple[object, ...]]:
+    info = trial.info
+    controls = set(run.datasets[info["dataset"]].get("control_tasks", []))
+    return [
+        (info["dataset"], info["model"], info["model_title"], task, task in controls, info["fold"], info["seed"], value)
+        for task, value in aurocs_on_test(trial).items()
+    ]
+
+
+def aurocs_on_test(trial: StoredTrial) -> Mapping[str, float]:
+    """Slide-level test AUROC by task; NaN where the test side holds one class. Predictions are read once a process."""
+    predictions = "predictions.parquet"
+    return _aurocs_in(trial.path / predictions, trial.info["payload_sha256"][predictions])
+
+
+@cache
+def _aurocs_in(predictions: Path, sha256: str) -> Mapping[str, float]:
+    """AUROC by task of the test rows of a file whose content has the checksum `sha256`."""
+    # columns as they lie in the file: a data frame of them takes three times as long, and a study has thousands of files
+    table = read_table(predictions, columns=["role", "task", "target", "probability"], use_threads=False)
+    role, task, target, probability = (column.to_numpy() for column in table.columns)
+    test = role == "test"
+    task, target, probability = task[test], target[test].astype(float), probability[test]
+    values = {name: auroc(target[task == name], probability[task == name]) for name in dict.fromkeys(task)}
+    return MappingProxyType(values)
+
+
+def summary(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean over tasks within each fold and seed, then mean and spread over those.
+
+    Parameters
+    ----------
+    scores : rows of `score_table`.
+
+    Returns
+    -------
+    DataFrame : dataset, model, title, mean, sd (NaN for a single fold), n_runs (folds × seeds), n_tasks,
+        n_undefined ((task, fold, seed) cells without AUROC, left out), n_missing and n_cells (see `coverage`).
+        Control tasks are left out. A mean with missing cells is not comparable, and whoever prints it must say so.
+    """
+    signal = scores[~scores["is_control"].astype(bool)]
+    covered = {dataset: coverage(group) for dataset, group in signal.groupby("dataset")}
+    rows = []
+    for (dataset, model), group in signal.groupby(["dataset", "model"], sort=False):
+        per_run = group.groupby(["fold", "seed"])["auroc"].mean()  # pandas leaves NaN out
+        rows.append(
+            {
+                "dataset": dataset,
+                "model": model,
+                "title": group["title"].iloc[0],
+                "mean": per_run.mean(),
+                "sd": per_run.std(ddof=1) if len(per_run) > 1 else np.nan,
+                "n_runs": len(per_run),
+                "n_tasks": group["task"].nunique(),
+                "n_undefined": int(group["auroc"].isna().sum()),
+                **covered[dataset][model]._asdict(),
+            }
+        )
+    columns = ["dataset", "model", "title", "mean", "sd", "n_runs", "n_tasks", "n_undefined", "n_missing", "n_cells"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+class Coverage(NamedTuple):
+    """How much of a grid one model fills.
+
+    Attributes
+    ----------
+    n_missing : cells that another model has and this one lacks.
+    n_cells : cells that some model has.
+    """
+
+    n_missing: int
+    n_cells: int
+
+
+def coverage(scores: pd.DataFrame) -> dict[str, Coverage]:
+    """How much of the (task, fold, seed) grid each model fills; `scores` are rows of one dataset.
+
+    A cell counts where its AUROC is defined. One that no model can have, since its test side holds one class,
+    is missing from none.
+    """
+    defined = scores.dropna(subset=["auroc"])
+    cells = {
+        model: set(zip(rows["task"], rows["fold"], rows["seed"], strict=True))
+        for model, rows in defined.groupby("model")
+    }
+    whole = set().union(*cells.values())
+    return {model: Coverage(len(whole - cells.get(model, set())), len(whole)) for model in scores["model"].unique()}

@@ -1,0 +1,98 @@
+"""What MLflow is told of a trial and of a model: metrics, parameters, times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from milbench.metrics import mean_of_defined
+from milbench.stats.scores import aurocs_on_test
+from milbench.store.run import StoredTrial
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+
+def metrics_of(trial: StoredTrial) -> list[Metric]:
+    """Epoch metrics, and the test AUROC of every task; the prefix before the slash makes the chart's section."""
+    from mlflow.entities import Metric
+
+    now = milliseconds(trial.info["finished_at"])
+    history = trial.history()
+    rows = [
+        Metric(f"{name.split('_')[0]}/{name.split('_')[1]}", value, now, int(epoch))
+        for name in ("train_loss", "val_loss", "val_auroc")
+        for epoch, value in zip(history["epoch"], history[name], strict=True)
+    ]
+    scores = aurocs_on_test(trial)
+    if len(scores) > 1:
+        rows += [Metric(f"test/auroc {task}", value, now, 0) for task, value in scores.items()]
+    rows.append(Metric("test/auroc", mean_of_defined(np.array(list(scores.values()))), now, 0))
+    rows += [
+        Metric(f"cost/{name}", float(trial.info[name]), now, 0)
+        for name in ("wall_seconds", "peak_bytes", "n_parameters")
+    ]
+    return [row for row in rows if math.isfinite(row.value)]
+
+
+def summary_of(trials: Sequence[StoredTrial], controls: set[str]) -> dict[str, float]:
+    """Mean test AUROC by task, and over the tasks that are no controls; cost of all trials together."""
+    by_task: dict[str, list[float]] = {}
+    for trial in trials:
+        for task, value in aurocs_on_test(trial).items():
+            by_task.setdefault(task, []).append(value)
+    means = {task: mean_of_defined(np.array(scores)) for task, scores in by_task.items()}
+    signal = {task: mean for task, mean in means.items() if task not in controls}
+    # first, since the compare view plots the first metric
+    values = {"test/auroc": mean_of_defined(np.array(list(signal.values())))}
+    values |= {f"test/auroc {task}": value for task, value in means.items()}
+    values["cost/train_seconds"] = sum(trial.info["train_seconds"] for trial in trials)
+    values["cost/n_parameters"] = float(trials[0].info["n_parameters"])
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def facts_of(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What one filters and groups by, as tags and as parameters: the compare view plots parameters only."""
+    return {
+        "model": info["model"],
+        "dataset": info["dataset"],
+        "task": task_of(info),
+        "fold": info["fold"],
+        "seed": info["seed"],
+    }
+
+
+def task_of(info: Mapping[str, Any]) -> str:
+    """The trial's task; "all" where it has several."""
+    return "all" if len(info["tasks"]) > 1 else str(info["tasks"][0])
+
+
+def parameters_of(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts and settings of a trial, by which runs are compared."""
+    recipe = {f"trainer.{key}": value for key, value in info["recipe"].items() if key not in ("name", "model")}
+    model = {f"model.{key}": value for key, value in info["hyperparameters"].items()}
+    return {**facts_of(info), "protocol": info["protocol"], "split": info["split_sha256"][:8], **model, **recipe}
+
+
+def as_text(values: Mapping[str, Any]) -> dict[str, str]:
+    """The same with every value as text, which is all that tags and parameters are."""
+    return {key: str(value) for key, value in values.items()}
+
+
+def as_they_ran(trials: Iterable[StoredTrial]) -> list[StoredTrial]:
+    """The trials in order of their start: a parent starts with the first that is published."""
+    return sorted(trials, key=lambda trial: started(trial.info))
+
+
+def started(info: Mapping[str, Any]) -> int:
+    """Start of a trial, in milliseconds since 1970."""
+    return milliseconds(info["finished_at"]) - round(float(info["wall_seconds"]) * 1000)
+
+
+def milliseconds(text: str) -> int:
+    """An ISO time in milliseconds since 1970."""
+    return int(datetime.fromisoformat(text).timestamp() * 1000)

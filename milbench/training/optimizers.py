@@ -1,0 +1,101 @@
+"""Optimisers of recipes, for one model or a stack; among them one that torch does not have, TransMIL's choice."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer, RAdam
+
+from milbench.errors import UsageError
+from milbench.trials.recipe import Recipe
+
+
+class LookaheadRAdam(RAdam):
+    """RAdam whose weights are pulled back, every few steps, to a slower copy of themselves.
+
+    RAdam's step (Liu et al., ICLR 2020, decoupled weight decay) is torch's own. After every
+    `sync_period` steps the slow weights move `slow_share` of the way to the fast ones, which
+    restart from there (Zhang et al., NeurIPS 2019)::
+
+        slow <- slow + slow_share * (fast - slow);  fast <- slow
+
+    As in szc19990412/TransMIL@9d6aee5 the slow copy is first taken AT the first synchronisation,
+    which therefore changes nothing; the paper takes it before the first step. The copy and the
+    step count live in `state`, so `state_dict` holds all that a resumed training needs.
+
+    Parameters
+    ----------
+    params : parameters or groups, as for every torch optimiser.
+    lr, betas, eps, weight_decay : of RAdam.
+    sync_period : steps between two synchronisations.
+    slow_share : fraction of the way that the slow weights go, in (0, 1].
+
+    Raises
+    ------
+    UsageError : `sync_period` below 1 or `slow_share` outside (0, 1].
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        sync_period: int = 6,
+        slow_share: float = 0.5,
+    ) -> None:
+        if sync_period < 1:
+            raise UsageError(f"sync_period is {sync_period}; expected at least one step.")
+        if not 0 < slow_share <= 1:
+            raise UsageError(f"slow_share is {slow_share}; expected a fraction above 0 and at most 1.")
+        super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True)
+        self.sync_period = sync_period
+        self.slow_share = slow_share
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Loss of `closure` if there is one; the weights have moved."""
+        loss: float | None = super().step(closure)
+        for parameter, state in self.state.items():
+            if state and int(state["step"]) % self.sync_period == 0:  # none where no gradient ever came
+                self._synchronise(parameter, state)
+        return loss
+
+    @torch.no_grad()
+    def _synchronise(self, parameter: Tensor, state: dict[str, Any]) -> None:
+        if "slow" not in state:
+            state["slow"] = parameter.detach().clone()
+            return
+        state["slow"].lerp_(parameter, self.slow_share)
+        parameter.copy_(state["slow"])
+
+
+def make_optimizer(parameters: Mapping[str, Tensor], recipe: Recipe, *, stacked: bool = False) -> Optimizer:
+    """The recipe's optimiser over all parameters; where `stacked` they are [S, ...], and one step moves every member."""
+    is_matrix = {name: p.ndim - stacked >= 2 for name, p in parameters.items()}
+    matrices = [p for name, p in parameters.items() if recipe.decay_vectors or is_matrix[name]]
+    vectors = [p for name, p in parameters.items() if not recipe.decay_vectors and not is_matrix[name]]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "lookahead_radam":
+        return LookaheadRAdam(groups, lr=recipe.lr, betas=recipe.betas)
+    # `fused` does the same arithmetic in one pass over all tensors: it matters for models of many small ones
+    return torch.optim.Adam(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
+
+
+def clip_each_part(parameters: Mapping[str, Tensor], max_norm: float, *, stacked: bool = False) -> None:
+    """Bound the gradient norm of every top-level part of every member by itself, as `clip_grad_norm_` would."""
+    parts: dict[str, list[Tensor]] = defaultdict(list)
+    for name, p in parameters.items():
+        if p.grad is not None and "." in name:  # parameters of the model itself belong to no part
+            parts[name.split(".")[0]].append(p.grad if stacked else p.grad[None])
+    for gradients in parts.values():
+        squares = torch.stack([g.reshape(len(g), -1).square().sum(dim=1) for g in gradients]).sum(dim=0)  # [S]
+        factor = (max_norm / (squares.sqrt() + 1e-6)).clamp(max=1)
+        for gradient in gradients:
+            gradient.mul_(factor.reshape(-1, *[1] * (gradient.ndim - 1)))

@@ -1,0 +1,76 @@
+"""Selection: the history of one trial and the strictly best epoch so far; what the trainer keeps of each member of a stack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from milbench.trials.recipe import Recipe
+
+
+class Epoch(NamedTuple):
+    """One row of the history."""
+
+    epoch: int
+    lr: float
+    train_loss: float
+    val_loss: float
+    val_auroc: float
+
+
+@dataclass
+class Member:
+    """One trial of a stack, as far as it has got.
+
+    As in the official code the best AUROC starts at 0, so the first epoch wins ties and an undefined one never
+    wins. If none wins (a validation side with one class), the last epoch stays.
+
+    Attributes
+    ----------
+    history : one row an epoch.
+    score : of the epoch that is kept; None while none has won.
+    epoch, since : the epoch that is kept, and the one since which nothing has improved.
+    failure : why it was given up; empty while it was not.
+    """
+
+    history: list[Epoch] = field(default_factory=list)
+    score: float | None = None
+    epoch: int = 0
+    since: int = 0
+    failure: str = ""
+
+    def consider(self, row: Epoch, recipe: Recipe) -> bool:
+        """Book an epoch; whether its weights are the best so far."""
+        self.history.append(row)
+        if self.score is None:
+            self.epoch = row.epoch
+        if not recipe.can_select(row.epoch):
+            self.since = row.epoch
+            return False
+        score = row.val_auroc if recipe.select_by == "val_auroc" else -row.val_loss
+        lowest = 0.0 if recipe.select_by == "val_auroc" else -np.inf
+        if not score > (lowest if self.score is None else self.score):
+            return False
+        self.score, self.epoch, self.since = score, row.epoch, row.epoch
+        return True
+
+    def is_out_of_patience(self, recipe: Recipe) -> bool:
+        """Whether training ends here, ahead of the recipe's last epoch."""
+        last = self.history[-1].epoch
+        return recipe.patience is not None and last - self.since > recipe.patience
+
+    def rule(self, recipe: Recipe) -> str:
+        """What chose the epoch, or why nothing could."""
+        return recipe.select_by if self.score is not None else f"last epoch ({recipe.select_by} undefined)"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        return {**asdict(self), "history": [list(row) for row in self.history]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Member:
+        """The member that `as_dict` wrote down."""
+        return cls(**{**values, "history": [Epoch(*row) for row in values["history"]]})

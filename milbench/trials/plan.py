@@ -1,0 +1,225 @@
+"""Plan: models × datasets × tasks × folds × seeds -> the list of trials, each with a hashed identity."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from milbench.cohorts.cohort import Cohort
+from milbench.errors import unknown_name
+from milbench.models import REGISTERED, MILModel
+from milbench.splits import Split
+from milbench.trials.recipe import Recipe, recipe_for
+
+IDENTITY_FORMAT = 2
+"""Bumped when the trainer or splitter changes results, so that no older trial passes for a new one."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training, described by plain values only, so that it can travel to any process.
+
+    Attributes
+    ----------
+    dataset, model : registry names.
+    tasks : the tasks it learns: one for a single-task model, all for a multi-task one.
+    fold, seed : which partition, and what torch's generator starts from.
+    hyperparameters : every constructor argument of the model, defaults included.
+    recipe : how it is trained.
+    feature_scaling : fitted on this fold's training slides.
+    fingerprint, split_sha256 : identity of the cohort and of the split.
+    model_version : number that the model declares.
+    source_sha256 : hash of the model's source file; recorded, not part of the identity.
+    precision : of the matrix products: "float32", "tf32" or "bf16".
+    """
+
+    dataset: str
+    model: str
+    tasks: tuple[str, ...]
+    fold: int
+    seed: int
+    hyperparameters: Mapping[str, Any]
+    recipe: Recipe
+    feature_scaling: str
+    fingerprint: str
+    split_sha256: str
+    model_version: int
+    source_sha256: str
+    precision: str = "float32"
+
+    @property
+    def slot(self) -> str:
+        """Readable place in the grid, e.g. "digits/amil/has0/fold0-seed42"."""
+        return f"{self.dataset}/{self.model}/{'all' if len(self.tasks) > 1 else self.tasks[0]}/fold{self.fold}-seed{self.seed}"
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of all that decides the result."""
+        return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()
+
+    @property
+    def id(self) -> str:
+        """`slot` and the first eight digits of `key`: the trial's folder below ``trials/``."""
+        return f"{self.slot}-{self.key[:8]}"
+
+    @cached_property
+    def stack_key(self) -> str:
+        """SHA-256 of all but the task: trials that share it are one architecture, trained alike on the same bags."""
+        alike = {**self.identity(), "tasks": len(self.tasks), "dataset": self.dataset}
+        return hashlib.sha256(canonical_json(alike).encode()).hexdigest()
+
+    def identity(self) -> dict[str, Any]:
+        """What the key covers: no paths, hosts, times, workers or logging."""
+        return {
+            "format": IDENTITY_FORMAT,
+            "fingerprint": self.fingerprint,
+            "split_sha256": self.split_sha256,
+            "feature_scaling": self.feature_scaling,
+            "model": self.model,
+            "model_version": self.model_version,
+            "hyperparameters": dict(self.hyperparameters),
+            "recipe": self.recipe.as_dict(),
+            "tasks": list(self.tasks),
+            "fold": self.fold,
+            "seed": self.seed,
+            "precision": self.precision,
+        }
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, tuples as lists, 1.0 and 1 kept apart."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What the user asked for, beyond models and cohorts.
+
+    Attributes
+    ----------
+    protocol : "m4" or "official".
+    folds : fold numbers to run; None = those that each cohort runs by default.
+    seeds : one trial a seed.
+    precision : "float32", "tf32" or "bf16".
+    trainer : settings that override every recipe.
+    models : constructor arguments by model name; "*" holds those for every model that knows them.
+    """
+
+    protocol: str = "m4"
+    folds: tuple[int, ...] | None = None
+    seeds: tuple[int, ...] = (42,)
+    precision: str = "float32"
+    trainer: Mapping[str, Any] | None = None
+    models: Mapping[str, Mapping[str, Any]] | None = None
+
+
+def make_plan(
+    models: Mapping[str, type[MILModel]], cohorts: Sequence[tuple[Cohort, Split]], request: PlanRequest
+) -> list[Trial]:
+    """Every trial of the grid, cohort by cohort, slowest models first so that no worker idles at the end.
+
+    Raises
+    ------
+    UsageError : unknown fold, model argument or trainer setting.
+    """
+    _check_model_settings(models, request.models or {})
+    trials = [
+        trial
+        for cohort, split in cohorts
+        for name, model in models.items()
+        for trial in _trials_of(name, model, cohort, split, request)
+    ]
+    return sorted(trials, key=lambda trial: (trial.dataset, *_expected_order(models[trial.model], trial)))
+
+
+def _expected_order(model: type[MILModel], trial: Trial) -> tuple[bool, bool]:
+    """Mixtures of all tasks first; then models that lay patches out and compare neighbours, before mere poolings."""
+    return len(trial.tasks) == 1, not model.info.order_matters
+
+
+def together(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
+    """Trials that differ in their task only, in the order of the first of each: never divided between machines."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(trial.stack_key, []).append(trial)
+    return [tuple(group) for group in groups.values()]
+
+
+def _trials_of(name: str, model: type[MILModel], cohort: Cohort, split: Split, request: PlanRequest) -> Iterable[Trial]:
+    recipe = recipe_for(model, request.protocol, cohort.trainer_defaults, request.trainer or {})
+    hyperparameters = _hyperparameters(name, model, recipe, cohort.model_defaults, request.models or {})
+    source = source_sha256(model)
+    groups = [cohort.tasks] if model.info.tasks == "multi" else [(task,) for task in cohort.tasks]
+    for fold in _folds(cohort, split, request.folds):
+        for seed in request.seeds:
+            for tasks in groups:
+                yield Trial(
+                    dataset=cohort.name,
+                    model=name,
+                    tasks=tuple(tasks),
+                    fold=fold,
+                    seed=seed,
+                    hyperparameters=hyperparameters,
+                    recipe=recipe,
+                    feature_scaling=cohort.feature_scaling,
+                    fingerprint=cohort.fingerprint,
+                    split_sha256=split.sha256,
+                    model_version=model.info.version,
+                    source_sha256=source,
+                    precision=request.precision,
+                )
+
+
+def _folds(cohort: Cohort, split: Split, wanted: tuple[int, ...] | None) -> tuple[int, ...]:
+    folds = tuple(range(min(cohort.n_folds, split.n_folds))) if wanted is None else wanted
+    for fold in folds:
+        if not 0 <= fold < split.n_folds:
+            raise unknown_name(f"fold of {cohort.name}", str(fold), map(str, range(split.n_folds)))
+    return folds
+
+
+def _hyperparameters(
+    name: str,
+    model: type[MILModel],
+    recipe: Recipe,
+    cohort_defaults: Mapping[str, Any],
+    user: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Every constructor argument, resolved: model's default < recipe < cohort < user."""
+    defaults = constructor_arguments(model)
+    shared = {**recipe.model, **cohort_defaults, **user.get("*", {})}
+    return {**defaults, **{key: value for key, value in shared.items() if key in defaults}, **user.get(name, {})}
+
+
+def _check_model_settings(models: Mapping[str, type[MILModel]], user: Mapping[str, Mapping[str, Any]]) -> None:
+    """One file of settings may serve runs of different models: those that are not run are checked too."""
+    known_by_any = {argument for model in models.values() for argument in constructor_arguments(model)}
+    every = {**REGISTERED, **models}
+    for name, settings in user.items():
+        if name != "*" and name not in every:
+            raise unknown_name("model in model settings", name, every)
+        known = known_by_any if name == "*" else constructor_arguments(every[name])
+        for argument in settings:
+            if argument not in known:
+                raise unknown_name(f"argument of model '{name}'", argument, known)
+
+
+def constructor_arguments(model: type[MILModel]) -> dict[str, Any]:
+    """The model's keyword-only constructor arguments with their defaults."""
+    parameters = inspect.signature(model.__init__).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def source_sha256(model: type[MILModel]) -> str:
+    """SHA-256 of the file that defines `model`; empty where there is no file (an interactive session)."""
+    try:
+        path = inspect.getsourcefile(model)
+    except TypeError:
+        return ""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""

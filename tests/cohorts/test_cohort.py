@@ -1,0 +1,218 @@
+"""User cohorts: a folder or a YAML file, complete or honestly incomplete."""
+
+import re
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from folders_for_tests import WIDTH, make_folder_cohort, write_h5
+from places import SHARED
+
+from milbench.cohorts.cohort import folder_cohort
+from milbench.errors import DataError, FeatureFileError, LabelTableError, UsageError
+from milbench.splits import make_split
+
+
+def first_slide(folder: Path) -> Path:
+    return sorted((folder / "features").iterdir())[0]
+
+
+def test_a_folder_is_a_cohort(cohort_folder: Path) -> None:
+    cohort = folder_cohort(cohort_folder)
+    assert (cohort.name, cohort.tasks, cohort.in_features, len(cohort.slides)) == ("toy", ("A", "B"), WIDTH, 48)
+    bag = cohort.load(cohort.slides["slide_id"][0])
+    assert bag.features.shape[1] == WIDTH
+    assert bag.patient_id == cohort.slides["patient_id"][0]
+    assert bag.coords is not None
+    assert len(bag.coords) == len(bag)
+
+
+def test_a_yaml_file_says_what_the_folder_cannot(cohort_folder: Path) -> None:
+    path = cohort_folder / "mine.yaml"
+    path.write_text(
+        "name: mine\nlabels: labels.csv\nfeatures: features\nfeature_scaling: l2\ntasks: [B]\nsplits: m4\nn_folds: 2\n"
+        "model: {hidden: 16}\ntrainer: {epochs: 3}\n"
+    )
+    cohort = folder_cohort(path)
+    assert (cohort.name, cohort.tasks, cohort.feature_scaling, cohort.splits, cohort.n_folds) == (
+        "mine",
+        ("B",),
+        "l2",
+        "m4",
+        2,
+    )
+    assert (cohort.model_defaults, cohort.trainer_defaults) == ({"hidden": 16}, {"epochs": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nlabels: l\nfeature: f\n", "Did you mean 'features'"),
+        ("name: a\nlabels: labels.csv\n", "key 'features' is missing"),
+        ("name: 3\nlabels: labels.csv\nfeatures: features\n", "name is 3; expected text"),
+        ("name: a\nlabels: labels.csv\nfeatures: features\ntasks: A\n", "tasks is 'A'; expected a list"),
+        ("name: a\nlabels: labels.csv\nfeatures: features\nfeature_scaling: std\n", "unknown feature_scaling"),
+        ("name: a/b\nlabels: labels.csv\nfeatures: features\n", "cohort's name is 'a/b', which cannot name a folder"),
+        ("name: a\nlabels: labels.csv\nfeatures: features\nn_folds: 0\n", "n_folds is 0; expected 1 or more"),
+        ("- a\n", "must hold `key: value` lines"),
+        ("a: [\n", "cannot be read as YAML"),
+    ],
+)
+def test_a_mistake_in_the_yaml_file_is_named(cohort_folder: Path, text: str, message: str) -> None:
+    path = cohort_folder / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises((DataError, UsageError), match=message):
+        folder_cohort(path)
+
+
+def test_a_labelled_slide_without_features_is_refused_or_counted(cohort_folder: Path) -> None:
+    first_slide(cohort_folder).unlink()
+    with pytest.raises(LabelTableError, match=r"1 labelled slides have no features \(TCGA-00.*--allow-missing"):
+        folder_cohort(cohort_folder)
+    cohort = folder_cohort(cohort_folder, allow_missing=True)
+    assert len(cohort.slides) == 47
+    assert any("skipped: 1 labelled slides have no features" in note for note in cohort.notes)
+
+
+def test_features_without_a_label_are_refused_or_counted(cohort_folder: Path) -> None:
+    shutil.copy(first_slide(cohort_folder), cohort_folder / "features" / "stray.h5")
+    with pytest.raises(LabelTableError, match=r"1 feature files have no label \(stray\)"):
+        folder_cohort(cohort_folder)
+    cohort = folder_cohort(cohort_folder, allow_missing=True)
+    assert len(cohort.slides) == 48
+    assert any("skipped: 1 feature files have no label" in note for note in cohort.notes)
+
+
+def test_ids_that_match_nothing_show_an_example_of_each(cohort_folder: Path) -> None:
+    table = pd.read_csv(cohort_folder / "labels.csv")
+    table.assign(slide_id=table["slide_id"] + ".svs").to_csv(cohort_folder / "labels.csv", index=False)
+    with pytest.raises(LabelTableError, match=r"no slide id .* matches.*says 'TCGA-00.*\.svs', a file 'TCGA-00"):
+        folder_cohort(cohort_folder, allow_missing=True)
+
+
+def test_another_width_in_one_slide_names_the_slide(cohort_folder: Path) -> None:
+    path = sorted((cohort_folder / "features").iterdir())[3]
+    write_h5(path, np.zeros((4, WIDTH + 1), dtype=np.float32))
+    with pytest.raises(FeatureFileError, match=f"{path.name}: features are {WIDTH + 1} wide"):
+        folder_cohort(cohort_folder).load(path.name.removesuffix(".h5"))
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.full((3, WIDTH), np.nan, dtype=np.float32), "3 of 3 patches hold NaN or infinite"),
+        (np.array([[np.inf] + [0] * (WIDTH - 1), [0] * WIDTH], dtype=np.float16), "1 of 2 patches"),
+        (np.zeros((0, WIDTH), dtype=np.float32), r"the bag is empty \(0 patches\)"),
+        (np.zeros((2, 3, WIDTH), dtype=np.float32), r"shape \(2, 3, 6\), expected \(patches, width\)"),
+        (np.zeros(0, dtype=np.float32), r"the bag is empty \(0 patches\)"),
+    ],
+)
+def test_unusable_features_name_the_file_and_the_mend(cohort_folder: Path, features: np.ndarray, message: str) -> None:
+    path = sorted((cohort_folder / "features").iterdir())[3]
+    path.unlink()
+    write_h5(path, features)
+    with pytest.raises(FeatureFileError, match=f"{path.name}.*{message}"):
+        folder_cohort(cohort_folder).load(path.name.removesuffix(".h5"))
+
+
+def test_a_task_that_cannot_name_a_folder_is_refused(cohort_folder: Path) -> None:
+    table = pd.read_csv(cohort_folder / "labels.csv").rename(columns={"B": "HER2/neu"})
+    table.to_csv(cohort_folder / "labels.csv", index=False)
+    with pytest.raises(DataError, match=r"task column .* is 'HER2/neu'.*no slash"):
+        folder_cohort(cohort_folder)
+
+
+def test_a_feature_file_that_cannot_be_read_is_named_before_anything_trains(cohort_folder: Path) -> None:
+    path = sorted((cohort_folder / "features").iterdir())[3]
+    path.unlink()
+    path.symlink_to(cohort_folder / "moved away")
+    with pytest.raises(FeatureFileError, match=f"{path.name} cannot be read: No such file"):
+        folder_cohort(cohort_folder)
+
+
+def test_a_broken_first_slide_is_named_since_it_defines_the_width(cohort_folder: Path) -> None:
+    first = pd.read_csv(cohort_folder / "labels.csv")["slide_id"][0]
+    (cohort_folder / "features" / f"{first}.h5").write_bytes(b"not HDF5")
+    with pytest.raises(FeatureFileError, match=re.escape(f"{first}.h5 is no readable HDF5 file")):
+        folder_cohort(cohort_folder)
+
+
+def test_a_task_with_one_class_is_noted(cohort_folder: Path) -> None:
+    table = pd.read_csv(cohort_folder / "labels.csv")
+    table.assign(B=0).to_csv(cohort_folder / "labels.csv", index=False)
+    assert any(note.startswith("B: only one class") for note in folder_cohort(cohort_folder).notes)
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not (SHARED / "data" / "musk1").exists(), reason="the data are not beside the checkout")
+@pytest.mark.parametrize(
+    ("name", "n_slides", "n_positive", "n_patches", "width"),
+    [("musk1", 92, 47, 476, 166), ("ucsb_breast", 58, 26, 2002, 708)],
+)
+def test_real_cohorts_load_with_their_known_sizes(
+    name: str, n_slides: int, n_positive: int, n_patches: int, width: int
+) -> None:
+    cohort = folder_cohort(SHARED / "data" / name)
+    bags = [cohort.load(slide) for slide in cohort.slides["slide_id"]]
+    assert (len(bags), int(cohort.slides["label"].sum())) == (n_slides, n_positive)
+    assert (sum(len(bag) for bag in bags), cohort.in_features) == (n_patches, width)
+    assert all(bag.coords.shape == (len(bag), 2) for bag in bags)
+
+
+def test_contradictory_patients_are_noted_and_counted(cohort_folder: Path) -> None:
+    table = pd.read_csv(cohort_folder / "labels.csv")
+    table.loc[0, "A"] = 1 - table.loc[0, "A"]
+    table.to_csv(cohort_folder / "labels.csv", index=False)
+    assert "A: 1 patients have contradictory labels on their slides" in folder_cohort(cohort_folder).notes
+
+
+def test_the_fingerprint_ignores_where_the_cohort_lies(tmp_path: Path, cohort_folder: Path) -> None:
+    shutil.copytree(cohort_folder, tmp_path / "elsewhere" / "toy")
+    assert folder_cohort(tmp_path / "elsewhere" / "toy").fingerprint == folder_cohort(cohort_folder).fingerprint
+
+
+@pytest.mark.parametrize("change", ["label", "value", "length"])
+def test_the_fingerprint_notices_labels_and_features(cohort_folder: Path, change: str) -> None:
+    before = folder_cohort(cohort_folder).fingerprint
+    path = first_slide(cohort_folder)
+    if change == "label":
+        table = pd.read_csv(cohort_folder / "labels.csv")
+        table.loc[0, "B"] = 1 - table.loc[0, "B"]
+        table.to_csv(cohort_folder / "labels.csv", index=False)
+    elif change == "value":
+        with h5py.File(path, "a") as file:
+            file["features"][0, 0] += 1
+    else:
+        write_h5(path, np.zeros((9, WIDTH), dtype=np.float32))
+    assert folder_cohort(cohort_folder).fingerprint != before
+
+
+def test_pt_files_make_the_same_bags(tmp_path: Path) -> None:
+    folder = make_folder_cohort(tmp_path / "toy", n_patients=3)
+    reference = folder_cohort(folder)
+    bags = {slide: reference.load(slide).features for slide in reference.slides["slide_id"]}
+    for slide, features in bags.items():
+        torch.save(features, folder / "features" / f"{slide}.pt")
+        (folder / "features" / f"{slide}.h5").unlink()
+    as_pt = folder_cohort(folder)
+    assert as_pt.in_features == WIDTH
+    assert all(torch.equal(as_pt.load(slide).features, features) for slide, features in bags.items())
+
+
+def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere does not exist"):
+        folder_cohort(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("protocol", ["m4", "kfold"])
+def test_skipping_a_slide_leaves_every_other_patient_where_it_was(cohort_folder: Path, protocol: str) -> None:
+    whole = folder_cohort(cohort_folder)
+    first_slide(cohort_folder).unlink()
+    less = folder_cohort(cohort_folder, allow_missing=True)
+    assert len(less.slides) == len(whole.slides) - 1
+    tables = [make_split(cohort.patients_from, cohort.tasks, protocol).table for cohort in (whole, less)]
+    assert tables[0].equals(tables[1])

@@ -1,0 +1,143 @@
+"""Checkpoints: a training that goes on from one ends with the same bits; any other file is as good as none."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints_for_tests import RECIPES, bits, stopped_after
+from commands_for_tests import Milbench
+from safetensors import SafetensorError
+from stacks_for_tests import (
+    N_MEMBERS,
+    SLIDES,
+    AsTheyAre,
+    InMemory,
+    learner,
+    model_of,
+    trained,
+)
+from studies_for_tests import n_done, results, run_words, start, study, wait_for  # noqa: F401 - a fixture
+from trial_for_tests import TRIAL
+
+from milbench.datasets.source import CohortSource
+from milbench.engines.checkpoint import load_checkpoint, save_checkpoint
+from milbench.engines.worker import Stacked
+from milbench.training.trainer import Seat, train
+from milbench.trials.job import Job
+from milbench.trials.plan import Trial
+from milbench.trials.recipe import Recipe
+
+
+@pytest.mark.parametrize("name", ["amil", "dtfd_mil", "m4"])
+@pytest.mark.parametrize("members", [range(1), range(N_MEMBERS)], ids=["alone", "stacked"])
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, name: str, members: range, recipe: Recipe) -> None:
+    start_model, path = model_of(name), tmp_path / "checkpoint.safetensors"
+    whole = learner(members, start_model, recipe)
+    trained(whole)
+    stopped_after(learner(members, start_model, recipe), 3, path, "mine")
+    resumed = learner(members, start_model, recipe)
+    torch.randn(100)  # whatever else the process draws
+    assert load_checkpoint(resumed, path, "mine")
+    assert resumed.epoch == 3
+    trained(resumed)
+    assert bits(resumed) == bits(whole)
+
+
+def test_a_resumed_stack_reads_only_the_epochs_that_are_left(tmp_path: Path) -> None:
+    path, recipe = tmp_path / "checkpoint.safetensors", RECIPES["adam"]
+    stopped_after(learner([0, 1], model_of("amil"), recipe), 4, path, "mine")
+    resumed, features = learner([0, 1], model_of("amil"), recipe), InMemory()
+    load_checkpoint(resumed, path, "mine")
+    trained(resumed, features=features)
+    assert len(features.served) == 2 * len(SLIDES)
+
+
+@pytest.mark.parametrize("harm", ["another identity", "cut short", "no such file", "not a checkpoint"])
+def test_a_checkpoint_that_is_not_its_own_or_damaged_is_as_good_as_none(tmp_path: Path, harm: str) -> None:
+    path, recipe = tmp_path / "checkpoint.safetensors", RECIPES["adam"]
+    stopped_after(learner([0], model_of("amil"), recipe), 2, path, "mine")
+    if harm == "cut short":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif harm == "no such file":
+        path.unlink()
+    elif harm == "not a checkpoint":
+        path.write_bytes(b"nonsense")
+    fresh = learner([0], model_of("amil"), recipe)
+    before = bits(fresh)
+    assert not load_checkpoint(fresh, path, "yours" if harm == "another identity" else "mine")
+    assert (fresh.epoch, bits(fresh)) == (0, before)
+
+
+@pytest.mark.slow
+def test_a_run_killed_between_two_epochs_goes_on_from_there_to_the_same_bytes(
+    study: Path,  # noqa: F811
+    tmp_path: Path,
+    milbench_here: Milbench,
+) -> None:
+    words = run_words(study, "--workers", "1", "--set", "engine.checkpoint_seconds=0", "trainer.epochs=6")
+    assert milbench_here(*[word if word != "out" else "whole" for word in words]).returncode == 0
+    process = start(tmp_path, *words)
+    wait_for(lambda: list((tmp_path / "out").glob("checkpoints/*.safetensors")), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert list((tmp_path / "out").glob("checkpoints/*.safetensors")), "the kill came too late"
+    done = n_done(tmp_path / "out")
+    assert milbench_here(*words).returncode == 0
+    assert n_done(tmp_path / "out") > done
+    assert results(tmp_path / "out") == results(tmp_path / "whole")
+    assert not list((tmp_path / "out" / "checkpoints").iterdir()), "what is done needs no checkpoint"
+
+
+def test_a_finished_stack_that_had_lost_members_is_restored(tmp_path: Path) -> None:
+    """Killed while its predictions are made: what it last stepped with is smaller than what it started with."""
+    whole, path = learner(range(N_MEMBERS), model_of("amil"), RECIPES["adam"]), tmp_path / "checkpoint.safetensors"
+    losing = iter([lambda: whole.shrink_to([0, 2])])
+
+    def lose_one() -> None:
+        next(losing, lambda: None)()
+
+    train([Seat(whole, AsTheyAre())], SLIDES, InMemory(), seed=7, after_epoch=lose_one)
+    assert whole.alive == []
+    assert whole.weights.n == N_MEMBERS - 1
+    save_checkpoint(whole, path, "mine")
+    resumed = learner(range(N_MEMBERS), model_of("amil"), RECIPES["adam"])
+    assert load_checkpoint(resumed, path, "mine")
+    assert resumed.is_done
+    assert bits(resumed) == bits(whole)
+
+
+def test_a_checkpoint_of_another_architecture_is_as_good_as_none(tmp_path: Path) -> None:
+    """The same names may be built from other files than a model's own, whose hash nobody takes."""
+    path, recipe = tmp_path / "checkpoint.safetensors", RECIPES["adam"]
+    stopped_after(learner([0], model_of("amil"), recipe), 2, path, "mine")
+    assert load_checkpoint(learner([0], model_of("amil"), recipe), path, "mine")
+    for other in (model_of("amil", hidden=8), model_of("max_pooling")):
+        fresh = learner([0], other, recipe)
+        assert not load_checkpoint(fresh, path, "mine")
+        assert fresh.epoch == 0
+
+
+def test_a_checkpoint_knows_the_code_that_wrote_it(tmp_path: Path) -> None:
+    def identity(trial: Trial) -> str:
+        job = Job(tmp_path, trial, CohortSource(), device="cpu")
+        return Stacked((job,), (trial,), None, None, 0.0).identity  # type: ignore[arg-type]  # neither is asked
+
+    assert identity(TRIAL) == identity(replace(TRIAL))
+    assert identity(TRIAL) != identity(replace(TRIAL, source_sha256="another"))
+    assert TRIAL.key == replace(TRIAL, source_sha256="another").key, "what is finished stays"
+
+
+def test_a_full_disk_is_an_oserror_whatever_library_meets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("milbench.engines.checkpoint.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(learner([0], model_of("amil"), RECIPES["adam"]), tmp_path / "c.safetensors", "mine")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,81 @@
+"""Pools: signals, clocks, and clusters without workers or scheduler."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from passes_for_tests import passes
+
+from milbench.engines import alarm, loky
+from milbench.engines.dask import DaskPool
+from milbench.engines.settings import PoolSettings
+from milbench.engines.supervisor import Interrupts
+from milbench.errors import MilbenchError
+from milbench.store import claims
+
+
+def test_a_message_that_nobody_reads_any_more_hinders_no_stop() -> None:
+    def broken_pipe(_: str) -> None:
+        raise SystemExit(1)  # as rich does
+
+    interrupts = Interrupts(broken_pipe)
+    interrupts(2, None)
+    assert interrupts.requested
+
+
+def test_a_clock_that_jumps_ends_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (only,) = passes(tmp_path, 1)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    path = only[0].run / "claims" / f"{only[0].trial.key}.json"
+    with claims.claimed(path.parent, only[0].trial.key):
+        text = json.loads(path.read_text())
+    born = psutil.Process(child.pid).create_time()
+    path.write_text(json.dumps({**text, "pid": child.pid, "born": born, "since": time.time() - 8 * 3600}))
+    overdue, now = alarm.Overdue(600), time.monotonic()
+    overdue.end(only)
+    assert child.poll() is None
+    monkeypatch.setattr(alarm.time, "monotonic", lambda: now + 700)
+    overdue.end(only)
+    assert child.wait(timeout=30) == -signal.SIGKILL
+    assert alarm.hang_trace(only).startswith("Timeout")
+
+
+def test_loky_still_has_the_switch_that_keeps_workers_with_features_alive() -> None:
+    assert isinstance(loky.process_executor._MEMORY_LEAK_CHECK_DELAY, float)
+
+
+class NoWorkers:
+    def nthreads(self) -> dict[str, int]:
+        return {}
+
+
+class GoneScheduler:
+    def nthreads(self) -> dict[str, int]:
+        raise OSError("Timed out")
+
+
+def test_a_dask_cluster_without_workers_is_waited_for_until_ctrl_c(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def told_and_stopped(text: str) -> None:
+        told.append(text)
+        interrupts.requested = True
+
+    interrupts = Interrupts(told_and_stopped)
+    settings = PoolSettings(tmp_path / "run", kind="dask", address="tcp://h:1")
+    pool = DaskPool(NoWorkers(), settings, interrupts)
+    assert list(pool.run(iter(passes(tmp_path, 1)), alone=False)) == []
+    assert told == ["waiting: tcp://h:1 has no workers yet."]
+
+
+def test_a_dask_scheduler_that_is_gone_is_one_message(tmp_path: Path) -> None:
+    pool = DaskPool(GoneScheduler(), PoolSettings(tmp_path / "run", kind="dask"), Interrupts(print))
+    with pytest.raises(MilbenchError, match="the dask scheduler is gone"):
+        list(pool.run(iter(passes(tmp_path, 1)), alone=False))

@@ -1,0 +1,163 @@
+"""`milbench data check`: every kind of trouble is found at once, with its mend, and healthy data pass."""
+
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from commands_for_tests import Milbench
+from folders_for_tests import WIDTH, make_folder_cohort, write_h5
+
+from milbench.cohorts.cohort import cohort_file, folder_cohort
+from milbench.intake.check import Check, check_cohort
+
+
+def check(folder: Path, *, deep: bool = False, splits: str = "") -> Check:
+    return check_cohort(cohort_file(folder), lambda slides, _: slides, deep=deep, splits=splits)
+
+
+def slides_of(folder: Path) -> list[Path]:
+    return sorted((folder / "features").iterdir())
+
+
+def relabel(folder: Path, **columns: object) -> None:
+    table = pd.read_csv(folder / "labels.csv").assign(**columns)
+    table.to_csv(folder / "labels.csv", index=False)
+
+
+def found(result: Check) -> str:
+    return "\n".join(f"{p.severity}: {p.what} | {p.mend}" for p in result.problems)
+
+
+def test_healthy_data_pass_with_the_fingerprint_of_the_run(tmp_path: Path) -> None:
+    folder = make_folder_cohort(tmp_path / "toy", n_patients=150)
+    result = check(folder, deep=True)
+    assert result.problems == ()
+    assert result.passed
+    assert dict(result.facts)["fingerprint"] == folder_cohort(folder).fingerprint
+    assert set(result.folds["role"]) == {"train", "val", "test"}
+
+
+def features(value: float = 1.0, n: int = 4, width: int = WIDTH, dtype: str = "float32") -> np.ndarray:
+    rng = np.random.default_rng(int(value))
+    return (rng.standard_normal((n, width)) + value).astype(dtype)
+
+
+BREAK = {
+    "error: 1 slide (.*): labelled, but no feature file": lambda path: path.unlink(),
+    "error: 1 slide (stray): feature file, but no label": lambda path: write_h5(path.with_name("stray.h5"), features()),
+    "is no readable HDF5 file": lambda path: path.write_bytes(b"no HDF5"),
+    "error: 1 slide (.*): no patches": lambda path: write_h5(path, np.zeros((0, WIDTH), np.float32)),
+    "error: mixed width: 6 (47), 7 (1)": lambda path: write_h5(path, features(width=7)),
+    "warning: mixed dtype: float32 (47), float16 (1)": lambda path: write_h5(path, features(dtype="float16")),
+}
+DEEP = {
+    "error: 1 slide (.*): NaN or infinite values": lambda path: write_h5(path, features() * np.nan),
+    "warning: 1 slide (.*): all values are zero": lambda path: write_h5(path, features() * 0),
+    "warning: 1 slide (.*): all patches are equal": lambda path: write_h5(path, features()[:1].repeat(5, axis=0)),
+}
+
+
+def matches(text: str, pattern: str) -> bool:
+    head, _, tail = pattern.partition(".*")
+    return any(head in line and tail in line for line in text.splitlines())
+
+
+@pytest.mark.parametrize("trouble", [*BREAK, *DEEP])
+def test_every_kind_of_broken_file_is_found_and_fails_the_check(cohort_folder: Path, trouble: str) -> None:
+    {**BREAK, **DEEP}[trouble](slides_of(cohort_folder)[4])
+    result = check(cohort_folder, deep=trouble in DEEP)
+    assert matches(found(result), trouble), found(result)
+    assert not result.passed
+
+
+def test_values_are_read_only_when_asked(cohort_folder: Path) -> None:
+    for wreck in DEEP.values():
+        wreck(slides_of(cohort_folder)[4])
+        assert check(cohort_folder).passed
+
+
+def test_everything_wrong_is_listed_at_once_and_worst_first(cohort_folder: Path) -> None:
+    for path, wreck in zip(slides_of(cohort_folder)[5:], [*BREAK.values(), *DEEP.values()], strict=False):
+        wreck(path)
+    relabel(cohort_folder, B=0)
+    result = check(cohort_folder, deep=True)
+    for trouble in (*BREAK, *DEEP):
+        assert matches(found(result), trouble.split(" (47")[0]), trouble
+    severities = [problem.severity for problem in result.problems]
+    assert severities == sorted(severities, key=["error", "warning", "note"].index)
+    assert len(set(result.problems)) == len(result.problems)
+
+
+def test_copies_are_found_by_their_bytes_and_by_their_values(cohort_folder: Path) -> None:
+    first, second, third = slides_of(cohort_folder)[:3]
+    shutil.copy(first, second)
+    assert matches(found(check(cohort_folder)), "hold the same file: .*TCGA-00")
+    with h5py.File(first) as source:
+        values = source["features"][()]
+    write_h5(third, values)
+    assert matches(found(check(cohort_folder, deep=True)), "hold the same features: .*TCGA-00")
+
+
+def test_mixed_encoders_and_magnifications_are_found(tmp_path: Path) -> None:
+    folder = make_folder_cohort(tmp_path / "toy")
+    for i, path in enumerate(slides_of(folder)):
+        with h5py.File(path, "a") as file:
+            file["features"].attrs["encoder"] = "uni_v1" if i else "resnet50"
+            file["coords"].attrs["target_magnification"] = 20 if i != 1 else 10
+    text = found(check(folder))
+    assert "mixed encoder: uni_v1 (47), resnet50 (1)" in text
+    assert "mixed magnification: 20.0 (47), 10.0 (1)" in text
+
+
+def test_contradictory_patients_and_one_class_tasks_are_found(cohort_folder: Path) -> None:
+    table = pd.read_csv(cohort_folder / "labels.csv")
+    table.loc[0, "A"] = 1 - table.loc[0, "A"]
+    table.assign(B=1).to_csv(cohort_folder / "labels.csv", index=False)
+    text = found(check(cohort_folder))
+    assert "warning: A: 1 patients have contradictory labels" in text
+    assert "warning: B: only one class" in text
+
+
+@pytest.mark.parametrize(
+    ("ending", "mend"), [(".svs", "write 'TCGA-00-A00.X.000', not 'TCGA-00-A00.X.000.svs'"), ("", "Extract them")]
+)
+def test_ids_that_nearly_match_say_how(cohort_folder: Path, ending: str, mend: str) -> None:
+    table = pd.read_csv(cohort_folder / "labels.csv")
+    table["slide_id"] += ending
+    table.to_csv(cohort_folder / "labels.csv", index=False)
+    if not ending:
+        slides_of(cohort_folder)[0].unlink()
+    assert mend in found(check(cohort_folder))
+
+
+def test_tissue_source_sites_are_counted_where_ids_are_barcodes(cohort_folder: Path) -> None:
+    assert "tissue source sites" not in dict(check(cohort_folder).facts)
+    table = pd.read_csv(cohort_folder / "labels.csv")
+    site = np.where(np.arange(len(table)) < 30, "3C", "A2")
+    table["case_id"] = [f"TCGA-{code}-{i:04d}" for i, code in enumerate(site)]
+    table.to_csv(cohort_folder / "labels.csv", index=False)
+    assert dict(check(cohort_folder).facts)["tissue source sites"] == "2, the largest 3C with 30 of 48 patients"
+
+
+def test_the_exit_code_and_the_lines_say_it(cohort_folder: Path, milbench_here: Milbench) -> None:
+    passed = milbench_here("data", "check", "toy")
+    assert passed.returncode == 0, passed.stdout
+    assert "passed: " in passed.stdout
+    slides_of(cohort_folder)[4].write_bytes(b"")
+    failed = milbench_here("data", "check", "toy", "--deep")
+    assert failed.returncode == 1
+    assert "NOT passed: 1 error" in failed.stdout
+    (cohort_folder / "labels.csv").write_text("no,labels\n1,2\n")
+    unlabelled = milbench_here("data", "check", "toy")
+    assert unlabelled.returncode == 1
+    assert "error: toy/labels.csv: column 'case_id' is missing" in unlabelled.stdout.replace("\n", " ")
+
+
+@pytest.mark.parametrize("cohort", ["nowhere", "tcga-brca", "digits"])
+def test_a_cohort_that_is_not_there_is_named(cohort: str, milbench_here: Milbench) -> None:
+    refused = milbench_here("data", "check", cohort)
+    assert refused.returncode == 2
+    assert cohort in refused.stderr

@@ -1,0 +1,144 @@
+"""`milbench data pack`: the same values, contiguous; nothing overwritten, nothing done twice."""
+
+import hashlib
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from commands_for_tests import FAST, Milbench
+from folders_for_tests import make_folder_cohort, write_h5
+from safetensors.torch import save_file
+
+from milbench.cohorts.cohort import cohort_file, folder_cohort
+from milbench.errors import FeatureFileError, MilbenchError, UsageError
+from milbench.formats import open_features
+from milbench.intake.check import check_cohort
+from milbench.intake.pack import Packed, pack
+
+
+def packed(folder: Path, out: Path, dtype: str = "float16") -> Packed:
+    return pack(cohort_file(folder), out, dtype, lambda slides, _: slides)
+
+
+def sums(folder: Path) -> dict[str, str]:
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_pack_holds_the_same_slides(cohort_folder: Path, tmp_path: Path, dtype: str) -> None:
+    before = sums(cohort_folder)
+    done = packed(cohort_folder, tmp_path / "out", dtype)
+    source, copy = folder_cohort(cohort_folder), folder_cohort(done.cohort)
+    assert (done.written, done.kept) == (48, 0)
+    assert sums(cohort_folder) == before
+    for slide in source.slides["slide_id"]:
+        a, b = source.load(slide), copy.load(slide)
+        assert torch.equal(a.features.to(getattr(torch, dtype)), b.features)
+        assert torch.equal(a.coords, b.coords)
+        assert b.features.is_contiguous()
+    assert (done.largest_rounding > 0) == (dtype == "float16")
+    assert done.largest_rounding < 2**-11
+    assert copy.fingerprint != source.fingerprint
+    assert copy.slides.equals(source.slides)
+
+
+def test_a_pack_goes_on_where_it_was_stopped_and_comes_out_the_same(cohort_folder: Path, tmp_path: Path) -> None:
+    done = packed(cohort_folder, tmp_path / "whole")
+    packed(cohort_folder, tmp_path / "stopped")
+    files = sorted((tmp_path / "stopped" / "features").iterdir())
+    for path in files[::3]:
+        path.unlink()
+    kept = files[1].stat().st_mtime_ns
+    again = packed(cohort_folder, tmp_path / "stopped")
+    assert (again.written, again.kept) == (len(files[::3]), 48 - len(files[::3]))
+    assert files[1].stat().st_mtime_ns == kept
+    assert again.largest_rounding == done.largest_rounding
+    assert [*sums(tmp_path / "whole").values()] == [*sums(tmp_path / "stopped").values()]
+
+
+def test_nothing_is_overwritten(cohort_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds the source itself"):
+        packed(cohort_folder, cohort_folder)
+    packed(cohort_folder, tmp_path / "out")
+    before = sums(tmp_path / "out")
+    with pytest.raises(UsageError, match="was made from another file or as float16"):
+        packed(cohort_folder, tmp_path / "out", "float32")
+    first = sorted((cohort_folder / "features").iterdir())[0]
+    write_h5(first, np.ones((3, 6), dtype=np.float32))
+    with pytest.raises(UsageError, match="was made from another file"):
+        packed(cohort_folder, tmp_path / "out")
+    assert sums(tmp_path / "out") == before
+
+
+def test_values_beyond_float16_are_refused_by_name(cohort_folder: Path, tmp_path: Path) -> None:
+    first = sorted((cohort_folder / "features").iterdir())[0]
+    write_h5(first, np.full((3, 6), 1e5, dtype=np.float32))
+    with pytest.raises(
+        FeatureFileError, match=rf"{first.name}: values up to 1e\+05 do not fit float16.*--dtype float32"
+    ):
+        packed(cohort_folder, tmp_path / "out")
+    assert packed(cohort_folder, tmp_path / "wide", "float32").written == 48
+
+
+def test_damage_is_found_by_the_checksum(cohort_folder: Path, tmp_path: Path) -> None:
+    done = packed(cohort_folder, tmp_path / "out", "float32")
+    path = sorted((tmp_path / "out" / "features").iterdir())[0]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    result = check_cohort(cohort_file(done.cohort), lambda slides, _: slides, deep=True)
+    assert any("checksum is wrong" in problem.what and path.name in problem.what for problem in result.problems)
+
+
+def test_what_the_source_knew_is_kept(tmp_path: Path) -> None:
+    folder = make_folder_cohort(tmp_path / "toy", n_patients=3)
+    for path in (folder / "features").iterdir():
+        with h5py.File(path, "a") as file:
+            file["features"].attrs["encoder"] = "uni_v1"
+            file["coords"].attrs.update({"patch_size_level0": 512, "target_magnification": 20})
+            file["instance_labels"] = np.ones((len(file["features"]), 2), np.uint8)
+    packed(folder, tmp_path / "out")
+    reader, source = open_features(tmp_path / "out" / "features"), open_features(folder / "features")
+    assert reader.layout.startswith("milbench pack")
+    for slide in source.paths:
+        assert reader.header(slide) == source.header(slide)._replace(dtype="float16")
+        assert torch.equal(reader.load(slide).instance_labels, source.load(slide).instance_labels)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float64"])
+def test_an_unknown_dtype_is_refused(cohort_folder: Path, tmp_path: Path, dtype: str) -> None:
+    with pytest.raises(MilbenchError, match="unknown dtype"):
+        packed(cohort_folder, tmp_path / "out", dtype)
+
+
+def test_a_packed_cohort_runs(cohort_folder: Path, milbench_here: Milbench) -> None:
+    said = milbench_here("data", "pack", "toy", "--out", "out", "--dtype", "float16")
+    assert said.returncode == 0, said.stderr
+    assert "packed 48 slides (0 were there already)" in said.stdout
+    flags = ("--models", "mean_pooling", "--folds", "0", "--workers", "1", *FAST)
+    assert milbench_here("run", "--cohort", "out/cohort.yaml", *flags).returncode == 0
+
+
+@pytest.mark.parametrize("share", [0, 0.02, 0.5, 0.99])
+def test_a_pack_that_was_cut_is_refused_by_name(cohort_folder: Path, tmp_path: Path, share: float) -> None:
+    done = packed(cohort_folder, tmp_path / "out")
+    path = sorted((tmp_path / "out" / "features").iterdir())[1]
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    reader = open_features(done.cohort.parent / "features")
+    for use in (reader.load, reader.header):
+        with pytest.raises(FeatureFileError, match=rf"{path.name} is no readable safetensors file"):
+            use(path.name.removesuffix(".safetensors"))
+
+
+def test_other_safetensors_files_are_read_too(tmp_path: Path) -> None:
+    save_file({"features": torch.ones(3, 4)}, tmp_path / "a.safetensors")
+    save_file({"x": torch.ones(3, 4)}, tmp_path / "b.safetensors")
+    save_file({"features": torch.ones(3, 4, dtype=torch.int32)}, tmp_path / "c.safetensors")
+    reader = open_features(tmp_path)
+    assert reader.layout.startswith("safetensors: 3 ")
+    assert torch.equal(reader.load("a").features, torch.ones(3, 4))
+    with pytest.raises(FeatureFileError, match=r"b\.safetensors has no tensor 'features'"):
+        reader.header("b")
+    with pytest.raises(FeatureFileError, match=r"c\.safetensors: 'features' is torch\.int32"):
+        reader.load("c")

@@ -1,0 +1,172 @@
+"""Passes through the command line: how trials are put together changes no result, whatever befalls them."""
+
+from __future__ import annotations
+
+import gc
+import json
+import weakref
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from commands_for_tests import FAST, Milbench
+from predictions_for_tests import predictions
+from scipy.stats import ttest_1samp
+from studies_for_tests import results
+from trial_for_tests import TRIAL
+
+from milbench.datasets.source import CohortSource
+from milbench.engines import worker
+from milbench.engines.settings import PoolSettings
+from milbench.metrics import auroc
+from milbench.runs import passes as module
+from milbench.store.run import Run
+from milbench.training.learner import Learner
+from milbench.trials.job import Job, Pass, Status
+
+WORDS = ("run", "--models", "amil", "tiny", "tiny_multi", "--folds", "0", "1", "--workers", "1", *FAST)
+
+
+def infos(run: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(run.glob("trials/**/trial.json"))]
+
+
+def test_trials_that_share_their_reading_end_with_the_same_bytes(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*WORDS, "--cohort", str(cohort_folder))
+    assert milbench_here(*words, "--run", "each").returncode == 0
+    passes: list[int] = []
+    shared = module._shared_reading
+
+    def counted(*arguments: object) -> list:
+        made = shared(*arguments)  # type: ignore[arg-type]
+        passes.append(len(made))
+        return made
+
+    monkeypatch.setattr(module, "_is_resident", lambda *_: False)
+    monkeypatch.setattr(module, "_shared_reading", counted)
+    assert milbench_here(*words, "--run", "shared").returncode == 0
+    assert passes == [1], "one worker reads once for all models and folds"
+    assert results(tmp_path / "each") == results(tmp_path / "shared")
+
+
+def test_a_pass_leaves_nothing_of_its_learners_behind(
+    milbench_here: Milbench, cohort_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights and moments go with the last reference to them: the next pass needs the memory before Python looks for garbage."""
+    alive: weakref.WeakSet[Learner] = weakref.WeakSet()
+    left: list[int] = []
+    begin, run_pass = Learner.__init__, worker.run_pass
+
+    def seen(self: Learner, *arguments: object, **options: object) -> None:
+        alive.add(self)
+        begin(self, *arguments, **options)  # type: ignore[arg-type]
+
+    def counted(pass_: Pass) -> list[Status]:
+        gc.disable()
+        try:
+            statuses = run_pass(pass_)
+            left.append(len(alive))
+        finally:
+            gc.enable()
+        return statuses
+
+    monkeypatch.setattr(Learner, "__init__", seen)
+    monkeypatch.setattr(worker, "run_pass", counted)
+    assert milbench_here(*WORDS, "--cohort", str(cohort_folder)).returncode == 0
+    assert left
+    assert set(left) == {0}
+
+
+@pytest.mark.parametrize(("workers", "made"), [(1, 1), (2, 2), (3, 3), (9, 4)])
+def test_on_gpus_a_model_is_divided_until_no_worker_is_left_without_a_pass(
+    tmp_path: Path, workers: int, made: int
+) -> None:
+    run = Run(tmp_path / "run")
+    groups = [(Job(run.path, replace(TRIAL, fold=fold), CohortSource()),) for fold in range(4)]
+    settings = PoolSettings(run=run.path, device="cuda", workers=workers)
+    passes = module._shared_reading(groups, None, settings)  # type: ignore[arg-type]  # a GPU asks no cohort
+    assert len(passes) == made
+    assert sorted(job.trial.fold for pass_ in passes for job in pass_) == [0, 1, 2, 3]
+
+
+def test_stacked_and_looped_trials_agree_and_say_how_they_were_trained(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
+    for stack in ("on", "off"):
+        assert milbench_here(*WORDS, "--cohort", str(cohort_folder), "--stack", stack, "--run", stack).returncode == 0
+    assert {info["stack"] for info in infos(tmp_path / "on") if info["model"] == "amil"} == {2}
+    assert {info["stack"] for info in infos(tmp_path / "off")} == {1}
+    on, off = predictions(tmp_path / "on"), predictions(tmp_path / "off")
+    pd.testing.assert_frame_equal(on.drop(columns="probability"), off.drop(columns="probability"))
+    np.testing.assert_allclose(on["probability"], off["probability"], atol=1e-3)
+
+
+def test_steps_shrink_to_a_stated_memory_and_the_trial_says_so(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
+    words = (*WORDS, "--cohort", str(cohort_folder), "--stack", "on")
+    result = milbench_here(*words, "--memory", "500MB", "--run", "small")  # no more than the process itself takes
+    assert result.returncode == 0, result.stderr
+    assert "read from disk, 2 bags ahead" in result.stdout
+    assert "under --memory 500.0 MB" in result.stdout
+    assert all("for the memory budget" in info["memory"] for info in infos(tmp_path / "small"))
+    assert milbench_here(*words, "--run", "free").returncode == 0
+    assert {info["memory"] for info in infos(tmp_path / "free")} == {""}
+    small, free = predictions(tmp_path / "small"), predictions(tmp_path / "free")
+    np.testing.assert_allclose(small["probability"], free["probability"], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--memory", "plenty"), "'plenty' is no size"),
+        (("--stack", "maybe"), "unknown value of engine.stack 'maybe'"),
+        (("--precision", "bf61"), "Did you mean 'bf16'"),
+        (("--precision", "tf32", "--device", "cpu"), "TF32 exists on NVIDIA GPUs"),
+        (("--set", "engine.checkpoint_seconds=-1"), "the least is 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_one_message(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    result = milbench_here("run", "--cohort", str(cohort_folder), "--run", "out", "--no-tracking", *words)
+    assert result.returncode == 2, result.stdout
+    assert message in result.stderr
+    assert not list((tmp_path / "out").glob("trials/**/trial.json"))
+
+
+def test_a_precision_is_another_trial_and_another_run_folder(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
+    words = ("run", "--models", "tiny", "--folds", "0", "--workers", "1", *FAST, "--cohort", str(cohort_folder))
+    assert milbench_here(*words, "--run", "out").returncode == 0
+    refused = milbench_here(*words, "--run", "out", "--precision", "bf16")
+    assert refused.returncode == 2
+    assert "precision: 'float32' there, 'bf16' now" in refused.stderr
+    assert milbench_here(*words, "--run", "other", "--precision", "bf16").returncode == 0
+    ours, other = infos(tmp_path / "out"), infos(tmp_path / "other")
+    assert {info["precision"] for info in other} == {"bf16"}
+    assert not {info["key"] for info in ours} & {info["key"] for info in other}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_stacked_digits_are_statistically_those_of_trials_alone(milbench: Milbench, tmp_path: Path) -> None:
+    """Twenty seeds, dropout on: rounding alone separates the two, and training may amplify it either way."""
+    words = ("--models", "amil", "--tasks", "has_0", "many_3", "--folds", "0", "--seeds", "0-19", "--no-tracking")
+    scores = {}
+    for stack in ("on", "off"):
+        result = milbench("run", *words, "--stack", stack, "--run", stack, "--set", "trainer.epochs=4", timeout=420)
+        assert result.returncode == 0, result.stdout + result.stderr
+        rows = predictions(tmp_path / stack).query("role == 'test'")
+        scores[stack] = np.array(
+            [auroc(each["target"].to_numpy(), each["probability"].to_numpy()) for _, each in rows.groupby("trial")]
+        )
+    difference = scores["on"] - scores["off"]
+    assert len(difference) == 40
+    assert np.abs(difference).max() < 0.05
+    assert np.ptp(difference) == 0 or ttest_1samp(difference, 0).pvalue > 0.01

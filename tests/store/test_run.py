@@ -1,0 +1,152 @@
+"""The store: atomic, checked, and honest about what is damaged."""
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from milbench.errors import StoreError
+from milbench.store.run import Run, open_run, write_atomically, writing
+
+ID = "toy/tiny/a/fold0-seed1-00000000"
+PREDICTIONS = pd.DataFrame(
+    {"slide_id": ["s1"], "patient_id": ["p1"], "role": ["test"], "task": ["a"], "target": [1.0], "probability": [0.25]}
+)
+HISTORY = pd.DataFrame({"epoch": [0], "train_loss": [0.5]})
+INFO: dict[str, Any] = {"key": "k" * 64, "dataset": "toy"}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    run = Run(tmp_path / "run")
+    run.write_header({"models": ["tiny"]}, {"git": "abc"}, {"toy": {"title": "Toy"}}, {"toy/tiny/a/fold0-seed1": ID})
+    return run
+
+
+def write(run: Run) -> None:
+    run.write_trial(ID, INFO, PREDICTIONS, HISTORY, {"w": np.arange(3, dtype=np.float32)})
+
+
+def test_a_trial_reads_back_as_it_was_written(run: Run) -> None:
+    write(run)
+    (trial,) = open_run(run.path).trials()
+    assert trial.info["dataset"] == "toy"
+    pd.testing.assert_frame_equal(trial.predictions(), PREDICTIONS)
+    pd.testing.assert_frame_equal(trial.history(), HISTORY)
+
+
+def test_the_same_results_make_the_same_bytes(run: Run) -> None:
+    write(run)
+    first = {path.name: path.read_bytes() for path in (run.path / "trials" / ID).iterdir()}
+    write(run)
+    assert {path.name: path.read_bytes() for path in (run.path / "trials" / ID).iterdir()} == first
+
+
+@pytest.mark.parametrize("name", ["predictions.parquet", "history.parquet", "model.safetensors"])
+def test_a_damaged_payload_means_not_done_and_is_replaced(run: Run, name: str) -> None:
+    write(run)
+    (run.path / "trials" / ID / name).write_bytes(b"garbage")
+    assert run.trial(ID) is None
+    assert run.trials() == []
+    write(run)
+    assert run.trial(ID) is not None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_truncated_trial_file_means_not_done(run: Run, content: str) -> None:
+    write(run)
+    (run.path / "trials" / ID / "trial.json").write_text(content)
+    assert run.trial(ID) is None
+
+
+def test_a_failed_write_leaves_nothing_behind(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full_disk)
+    with pytest.raises(StoreError, match="No space left on device"):
+        write(run)
+    assert list((run.path / "trials").iterdir()) == list((run.path / "partial").iterdir()) == []
+
+
+def test_an_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StoreError, match="choose another place"):
+        Run(tmp_path / "file" / "run").write_header({}, {}, {}, {})
+
+
+def test_what_a_killed_writer_left_is_swept_by_the_next_claim(run: Run) -> None:
+    leftover = run.path / "partial" / f"{INFO['key']}-dead"
+    leftover.mkdir()
+    other = run.path / "partial" / "other-alive"
+    other.mkdir()
+    with run.claim(INFO["key"]) as mine:
+        assert mine
+    assert not leftover.exists()
+    assert other.exists()
+
+
+def test_a_held_trial_cannot_be_claimed_twice(run: Run) -> None:
+    with run.claim("k") as first, Run(run.path).claim("k") as second:
+        assert first
+        assert not second
+    with run.claim("k") as again:
+        assert again
+
+
+def test_a_replanned_slot_hides_the_older_trial(run: Run) -> None:
+    write(run)
+    run.write_header({}, {}, {}, {"toy/tiny/a/fold0-seed1": ID[:-8] + "11111111"})
+    assert run.trials() == []
+    assert run.trial(ID) is not None
+
+
+def test_a_failure_that_another_process_forgets_meanwhile_is_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.write_failure("k" * 64, {"id": ID, "type": "ValueError", "message": "", "traceback": ""})
+    read = Path.read_text
+
+    def too_late(path: Path) -> str:
+        if path.parent.name == "failures":
+            path.unlink()
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_text", too_late)
+    assert run.failures() == []
+
+
+def test_failures_are_listed_until_cleared(run: Run) -> None:
+    run.write_failure("k", {"id": ID, "type": "ValueError", "message": "on purpose"})
+    assert [failure["type"] for failure in run.failures()] == ["ValueError"]
+    run.clear_failure("k")
+    assert run.failures() == []
+
+
+def test_opening_what_is_no_run_names_the_runs_there_are(run: Run) -> None:
+    with pytest.raises(StoreError, match=r"holds no run.*Runs in .*: run"):
+        open_run(run.path.parent / "other")
+
+
+def test_a_damaged_header_is_named(run: Run) -> None:
+    (run.path / "datasets.json").write_text("{")
+    with pytest.raises(StoreError, match=r"datasets\.json is damaged"):
+        _ = run.datasets
+
+
+def test_an_interrupted_atomic_write_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.json"
+    write_atomically(path, b"old")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(StoreError), writing(tmp_path):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_the_header_keeps_what_earlier_calls_planned(run: Run) -> None:
+    run.write_header({}, {}, {"other": {}}, {"other/slot": "other/slot-1"})
+    assert set(Run(run.path).datasets) == {"toy", "other"}
+    assert set(json.loads((run.path / "plan.json").read_text())) == {"toy/tiny/a/fold0-seed1", "other/slot"}

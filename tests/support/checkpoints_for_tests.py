@@ -1,0 +1,41 @@
+"""A training that stops after an epoch, and its bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stacks_for_tests import (
+    SLIDES,
+    AsTheyAre,
+    InMemory,
+)
+from studies_for_tests import n_done, results, run_words, start, study, wait_for  # noqa: F401 - a fixture
+
+from milbench.engines.checkpoint import save_checkpoint
+from milbench.training.learner import Learner
+from milbench.training.trainer import Seat, train
+from milbench.trials.recipe import Recipe
+
+RECIPES = {
+    "adam": Recipe(lr=0.02, epochs=6, bags_per_step=2),
+    "out of patience": Recipe(lr=0.02, epochs=10, patience=1),
+    "lookahead": Recipe(lr=0.02, epochs=6, optimizer="lookahead_radam"),
+}
+
+
+def stopped_after(each: Learner, n_epochs: int, path: Path, identity: str) -> None:
+    """Train, and leave only the file behind."""
+
+    def save() -> None:
+        if each.epoch == n_epochs:
+            save_checkpoint(each, path, identity)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train([Seat(each, AsTheyAre())], SLIDES, InMemory(each.device), seed=7, after_epoch=save)
+
+
+def bits(each: Learner) -> list[bytes]:
+    books = [repr(member.as_dict()).encode() for member in each.members]
+    return books + [values.cpu().numpy().tobytes() for values in each.best.values()]

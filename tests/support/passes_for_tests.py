@@ -1,0 +1,26 @@
+"""Passes of trials that nobody trains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from trial_for_tests import TRIAL
+
+from milbench.datasets.source import CohortSource
+from milbench.store.run import Run
+from milbench.trials.job import Job, Pass
+from milbench.trials.plan import Trial
+
+
+def trials(n: int, model: str = "m") -> list[Trial]:
+    return [replace(TRIAL, fold=fold, model=model) for fold in range(n)]
+
+
+def passes(tmp_path: Path, *sizes: int) -> list[Pass]:
+    """Passes of so many jobs each, their folds counted on."""
+    run = Run(tmp_path / "run")
+    run.write_header({}, {}, {}, {})
+    jobs = [Job(run.path, trial, CohortSource()) for trial in trials(sum(sizes))]
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return [tuple(jobs[start : start + size]) for start, size in zip(starts, sizes, strict=True)]

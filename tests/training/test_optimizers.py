@@ -1,0 +1,102 @@
+"""Lookahead around RAdam: the official trajectory, its two halves, and resuming."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from places import GOLDEN
+
+from milbench.errors import UsageError
+from milbench.training.optimizers import LookaheadRAdam, clip_each_part, make_optimizer
+from milbench.trials.recipe import Recipe
+
+
+@pytest.mark.parametrize(("lr", "decay"), [("0.0002", "1e-05"), ("0.01", "0.1")])
+def test_the_trajectory_is_the_official_one(lr, decay):
+    with np.load(GOLDEN / "opt_lookahead_radam.npz") as golden:
+        meta = json.loads(str(golden["meta"]))
+        expected = {name: torch.from_numpy(golden[f"{name}/{lr}_{decay}"]) for name in "wb"}
+    w, b, gradients = _official_start()
+    groups = [{"params": [b], "weight_decay": 0.0}, {"params": [w], "weight_decay": float(decay)}]
+    optimizer = LookaheadRAdam(
+        groups, lr=float(lr), betas=tuple(meta["betas"]), eps=meta["eps"],
+        sync_period=meta["k"], slow_share=meta["alpha"],
+    )  # fmt: skip
+    for step, (w.grad, b.grad) in enumerate(gradients):
+        optimizer.step()
+        torch.testing.assert_close(w.detach(), expected["w"][step], atol=1e-6, rtol=0)
+        torch.testing.assert_close(b.detach(), expected["b"][step], atol=1e-6, rtol=0)
+
+
+def test_the_first_pull_is_at_the_twelfth_step():
+    plain, pulled = ([torch.nn.Parameter(torch.ones(3))] for _ in range(2))
+    optimizers = torch.optim.RAdam(plain, lr=0.1), LookaheadRAdam(pulled, lr=0.1)
+    for step in range(1, 13):
+        for (parameter,), optimizer in zip((plain, pulled), optimizers, strict=True):
+            parameter.grad = torch.tensor([1.0, -1.0, 0.5])
+            optimizer.step()
+        if step == 6:
+            slow = plain[0].detach().clone()
+        if step < 12:
+            assert torch.equal(plain[0], pulled[0])
+    torch.testing.assert_close(pulled[0].detach(), (slow + plain[0].detach()) / 2)
+
+
+@pytest.mark.parametrize("interrupted_after", [3, 8, 12])
+def test_a_resumed_optimiser_goes_on_as_if_never_stopped(interrupted_after):
+    w, b, gradients = _official_start()
+    through = LookaheadRAdam([w, b], lr=0.01, weight_decay=0.1)
+    for step, (w.grad, b.grad) in enumerate(gradients):
+        through.step()
+        if step + 1 == interrupted_after:
+            w2, b2 = (torch.nn.Parameter(p.detach().clone()) for p in (w, b))
+            resumed = LookaheadRAdam([w2, b2], lr=0.01, weight_decay=0.1)
+            resumed.load_state_dict(copy.deepcopy(through.state_dict()))  # torch shares the tensors
+    for w2.grad, b2.grad in gradients[interrupted_after:]:
+        resumed.step()
+    assert torch.equal(w, w2)
+    assert torch.equal(b, b2)
+
+
+def test_a_parameter_without_gradient_stays():
+    used, unused = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = LookaheadRAdam([used, unused], lr=0.1, weight_decay=0.1)
+    for _ in range(12):
+        used.grad = torch.ones(2)
+        optimizer.step()
+    assert torch.equal(unused, torch.ones(2))
+    assert not torch.equal(used, torch.ones(2))
+
+
+@pytest.mark.parametrize("options", [{"sync_period": 0}, {"slow_share": 0.0}, {"slow_share": 1.5}])
+def test_settings_that_make_no_sense_are_refused(options):
+    with pytest.raises(UsageError, match=next(iter(options))):
+        LookaheadRAdam([torch.nn.Parameter(torch.ones(1))], **options)
+
+
+def _official_start():
+    """w [4, 3], b [3] and twenty steps' gradients, by the rule in the golden file's meta."""
+    rng = np.random.default_rng([0, 424242])
+    w, b, gw, gb = (rng.standard_normal(s).astype(np.float32) for s in ((4, 3), (3,), (20, 4, 3), (20, 3)))
+    gradients = [(torch.from_numpy(0.1 * x), torch.from_numpy(0.1 * y)) for x, y in zip(gw, gb, strict=True)]
+    return torch.nn.Parameter(torch.from_numpy(w)), torch.nn.Parameter(torch.from_numpy(b)), gradients
+
+
+def test_a_scalar_of_a_part_is_clipped_with_it() -> None:
+    scalar, matrix = torch.zeros((), requires_grad=True), torch.zeros(2, 2, requires_grad=True)
+    scalar.grad, matrix.grad = torch.tensor(3.0), torch.full((2, 2), 2.0)
+    clip_each_part({"part.temperature": scalar, "part.weight": matrix}, 1.0)
+    assert scalar.grad.item() ** 2 + matrix.grad.square().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_lookahead_leaves_alone_what_never_had_a_gradient() -> None:
+    used, unused = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    optimizer = make_optimizer({"used": used, "unused": unused}, Recipe(optimizer="lookahead_radam", lr=0.1))
+    optimizer.state[unused] = {}  # as after a checkpoint
+    for _ in range(7):
+        used.grad = torch.ones(2)
+        optimizer.step()
+    assert torch.equal(unused, torch.ones(2))
+    assert used[0].item() < 1

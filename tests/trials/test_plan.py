@@ -1,0 +1,122 @@
+"""The plan: one grid, stable keys that cover all that decides a result and nothing else."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from models_for_tests import Tiny, TinyMulti
+from trial_for_tests import TRIAL
+
+from milbench.cohorts.cohort import Cohort
+from milbench.errors import UsageError
+from milbench.splits import make_split
+from milbench.trials.plan import PlanRequest, Trial, constructor_arguments, make_plan
+from milbench.trials.recipe import Recipe
+
+KEY = "f35fc578da0642d597b043b09dabaf628242fd88c005ba2a211bb3697fa3bc79"
+"""If this changes, finished trials of every user are computed again: raise IDENTITY_FORMAT and say so in the CHANGELOG."""
+
+
+def make_cohort() -> Cohort:
+    labels = {"a": [0.0, 1.0] * 20, "b": [0.0, 0.0, 1.0, 1.0] * 10}
+    slides = pd.DataFrame(
+        {"slide_id": [f"s{i}" for i in range(40)], "patient_id": [f"p{i}" for i in range(40)], **labels}
+    )
+    return Cohort("toy", slides, ("a", "b"), 5, "f", lambda _: None, n_folds=3, trainer_defaults={"epochs": 2})
+
+
+def plan(request: PlanRequest, **models: type) -> list[Trial]:
+    cohort = make_cohort()
+    return make_plan(models, [(cohort, make_split(cohort.slides, cohort.tasks, "kfold"))], request)
+
+
+def test_the_key_is_the_same_in_every_version_and_process() -> None:
+    assert TRIAL.key == KEY
+    code = "from trial_for_tests import TRIAL; print(TRIAL.key)"
+    command = [sys.executable, "-c", code]
+    path = ":".join(sys.path)
+    for seed in ("1", "2"):
+        environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": path}
+        assert (
+            subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip() == KEY
+        )
+
+
+def test_the_key_ignores_order_and_what_does_not_decide_the_result() -> None:
+    assert replace(TRIAL, hyperparameters={"dropout": 0.1, "hidden": 8}).key == TRIAL.key
+    assert replace(TRIAL, source_sha256="y").key == TRIAL.key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tasks": ("b",)}, {"fold": 1}, {"seed": 43}, {"model": "other"}, {"model_version": 2}, {"fingerprint": "g"},
+        {"split_sha256": "t"}, {"precision": "bf16"}, {"feature_scaling": "l2"}, {"hyperparameters": {"hidden": 9, "dropout": 0.1}},
+        *({"recipe": replace(Recipe(), **{name: value})} for name, value in {
+            "lr": 2e-4, "betas": (0.5, 0.9), "weight_decay": 0.0, "decay_vectors": False, "schedule": "constant",
+            "lr_floor": 0.2, "milestones": (3,), "gamma": 0.5, "epochs": 33, "bags_per_step": 2, "select_by": "val_loss",
+            "select_after": 0.5, "patience": 3, "clip_norm": 5.0, "optimizer": "lookahead_radam", "name": "official",
+        }.items()),
+    ],
+)  # fmt: skip
+def test_the_key_changes_with_all_that_decides_the_result(change: dict[str, object]) -> None:
+    assert replace(TRIAL, **change).key != TRIAL.key
+
+
+def test_every_setting_of_a_recipe_is_in_the_identity() -> None:
+    assert set(TRIAL.identity()["recipe"]) == set(Recipe().as_dict())
+
+
+def test_single_task_models_get_a_trial_a_task_and_multi_task_models_one() -> None:
+    trials = plan(PlanRequest(seeds=(1, 2)), tiny=Tiny, tiny_multi=TinyMulti)
+    count = {name: sum(trial.model == name for trial in trials) for name in ("tiny", "tiny_multi")}
+    assert count == {"tiny": 2 * 3 * 2, "tiny_multi": 3 * 2}
+    assert len({trial.id for trial in trials}) == len(trials)
+    assert trials[0].model == "tiny_multi"
+
+
+def test_a_default_and_the_same_value_given_explicitly_are_one_trial() -> None:
+    explicit = PlanRequest(models={"tiny": {"hidden": 8}}, trainer={"epochs": 2})
+    assert [t.key for t in plan(PlanRequest(), tiny=Tiny)] == [t.key for t in plan(explicit, tiny=Tiny)]
+
+
+def test_the_keys_do_not_depend_on_the_order_of_models() -> None:
+    forward = {t.id for t in plan(PlanRequest(), tiny=Tiny, tiny_multi=TinyMulti)}
+    assert forward == {t.id for t in plan(PlanRequest(), tiny_multi=TinyMulti, tiny=Tiny)}
+
+
+def test_a_models_own_setting_wins_over_the_one_for_all() -> None:
+    request = PlanRequest(models={"*": {"hidden": 5}, "tiny": {"hidden": 6}})
+    trials = plan(request, tiny=Tiny, tiny_multi=TinyMulti)
+    assert {t.model: t.hyperparameters["hidden"] for t in trials} == {"tiny": 6, "tiny_multi": 5}
+
+
+def test_settings_of_models_that_are_not_run_change_nothing_and_are_checked() -> None:
+    own, other = {"tiny": {"hidden": 6}}, {"tiny_multi": {"hidden": 5}}
+    assert [t.key for t in plan(PlanRequest(models={**own, **other}), tiny=Tiny)] == [
+        t.key for t in plan(PlanRequest(models=own), tiny=Tiny)
+    ]
+    with pytest.raises(UsageError, match="Did you mean 'hidden'"):
+        plan(PlanRequest(models={"tiny_multi": {"hiden": 5}}), tiny=Tiny)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (PlanRequest(folds=(0, 7)), "unknown fold"),
+        (PlanRequest(models={"tiny": {"hiden": 3}}), "Did you mean 'hidden'"),
+        (PlanRequest(models={"*": {"hiden": 3}}), "Did you mean 'hidden'"),
+        (PlanRequest(models={"tinny": {"hidden": 3}}), "Did you mean 'tiny'"),
+        (PlanRequest(trainer={"lrr": 1.0}), "Did you mean 'lr'"),
+        (PlanRequest(protocol="m5"), "Did you mean 'm4'"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_with_the_nearest_name(request_: PlanRequest, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan(request_, tiny=Tiny)
+
+
+def test_constructor_arguments_are_the_keyword_only_ones() -> None:
+    assert constructor_arguments(Tiny) == {"hidden": 8, "dropout": 0.1}
