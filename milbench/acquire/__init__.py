@@ -1,5 +1,7 @@
 """Label tables and features from public servers: fetched, verified, resumable. Reaches no torch.
 
+In: names of cohorts, studies and genes. Out: verified files in the data folder. Open `download.py` first.
+
 ::
 
     http ── download ── released     the study's label tables (GitHub)

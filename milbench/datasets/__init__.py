@@ -1,4 +1,8 @@
-"""Datasets: the catalogue of named cohorts. One small file each; this package imports them all."""
+"""Datasets: the catalogue of named cohorts. One small file each; this package imports them all.
+
+In: a name such as "digits" or "tcga-brca", and where its data lie. Out: a `Cohort`. Open `digits.py` first, as an example
+of an entry; `source.py` names a cohort, of the catalogue or a user's, in plain values that travel to any process.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Feature files: one small reader per on-disk layout, detected and reported, never guessed silently."""
+"""Feature files: one small reader per on-disk layout, detected and reported, never guessed silently.
+
+In: a folder as another tool left it. Out: the layout's name, and per slide its header (sizes, from the file's head alone) or
+its features and coordinates. Open `clam.py` first, as an example of a reader; `detect.py` recognises the layout.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Label tables: one small reader per convention, recognised by columns and reported, never guessed silently.
 
+In: a table or folder as another tool left it. Out: one checked table (slide_id, patient_id, one column per task), and notes
+on what was noticed. Open `clam.py` first, as an example of a convention; `values.py` says what a cell means.
 Ids are text. A label is 0, 1 or unknown; a column of two words becomes 0 and 1 in sorted order.
 """
 

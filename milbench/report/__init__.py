@@ -5,6 +5,9 @@
     runs ── gather (statistics, baselines, costs) ── Contents ─┬─ sheets ─── tables ─── .tex .csv .md
                                                               ├─ drawings ─ figures ── .png .pdf
                                                               └─ html ──────────────── index.html
+
+Open `contents.py` first: everything that is drawn or printed is in it. A table is a function in a module of its own, listed
+in `sheets.py`; a figure likewise, listed in `drawings.py`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,6 @@
-"""store."""
+"""Store: the run folder on disk.
+
+In: finished trials, failures and a run's description. Out: the same, verified by checksum, however often a process was
+killed in between. It knows no training and reaches no torch. Open `run.py` first: its docstring draws the folder.
+`claims.py` says who computes which trial right now.
+"""
