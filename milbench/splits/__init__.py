@@ -3,7 +3,6 @@
 In: slides with patients and labels. Out: a `Split`, one hashed table of roles per patient and fold, and its audit.
 Open `draw.py` first (drawn splits), then `files.py` (splits from disk).
 
-
 ``m4``
     Exactly the official code's partition (Bigyehahaha/M4@192a77b): one random fifth of the patients is the
     test set, then fold i draws a random fifth of the rest for validation with seed i. The paper calls it
