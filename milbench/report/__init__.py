@@ -6,8 +6,9 @@
                                                               ├─ drawings ─ figures ── .png .pdf
                                                               └─ html ──────────────── index.html
 
-In: run folders. Out: a folder of LaTeX, CSV, Markdown, figures and one page. Open `contents.py` first: everything that is drawn or printed is in it. A table is a function in a module of its own, listed
-in `sheets.py`; a figure likewise, listed in `drawings.py`.
+In: run folders. Out: a folder of LaTeX, CSV, Markdown, figures and one page. Open `contents.py` first: everything that is
+drawn or printed is in it. A table is a function in a module of its own, listed in `sheets.py`; a figure likewise, listed
+in `drawings.py`.
 """
 
 from __future__ import annotations
