@@ -21,7 +21,7 @@ from stacks_for_tests import (
     model_of,
     trained,
 )
-from studies_for_tests import n_done, results, run_words, start, study, wait_for  # noqa: F401 - a fixture
+from studies_for_tests import n_done, results, run_words, start, wait_for
 from trial_for_tests import TRIAL
 
 from milbench.datasets.source import CohortSource
@@ -76,7 +76,7 @@ def test_a_checkpoint_that_is_not_its_own_or_damaged_is_as_good_as_none(tmp_path
 
 @pytest.mark.slow
 def test_a_run_killed_between_two_epochs_goes_on_from_there_to_the_same_bytes(
-    study: Path,  # noqa: F811
+    study: Path,
     tmp_path: Path,
     milbench_here: Milbench,
 ) -> None:

@@ -9,11 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from commands_for_tests import FAST, command, environment
-from folders_for_tests import make_folder_cohort
-
-from milbench.commands.cli import main
 
 OF_THE_MACHINE = {"load_seconds", "train_seconds", "wall_seconds", "peak_bytes", "cost", "host", "finished_at"}
 """What trial.json holds beside the result: it may differ between two computations of one trial."""
@@ -52,17 +48,6 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command(*words), cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cohort and what a single process makes of it."""
-    folder = tmp_path_factory.mktemp("study")
-    make_folder_cohort(folder / "toy")
-    (folder / "one_task.yaml").write_text("name: toy\nlabels: toy/labels.csv\nfeatures: toy/features\ntasks: [A]\n")
-    words = ("--cohort", str(folder / "toy"), "--run", str(folder / "single"), "--workers", "1")
-    assert main(["run", *WORDS, *words]) == 0
-    return folder
 
 
 def run_words(study: Path, *more: str) -> tuple[str, ...]:
