@@ -10,7 +10,6 @@ from stacks_for_tests import (
     AsTheyAre,
     InMemory,
 )
-from studies_for_tests import n_done, results, run_words, start, study, wait_for  # noqa: F401 - a fixture
 
 from milbench.engines.checkpoint import save_checkpoint
 from milbench.training.learner import Learner
