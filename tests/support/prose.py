@@ -15,13 +15,13 @@ CODE = re.compile(r"`[^`]+`")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*)\]\(([^()\s]+)\)")
 NO_PROSE = re.compile(r"#|\||!\[|---+$| {4}")  # headings, tables, pictures, rules and indented code
 ITEM = re.compile(r"^\s*(?:[-*]|\d+\.)\s+")
-STOP = re.compile(r"(?<!\bal)(?<!\beq)(?<!\bFig)(?<!\bAlg)[.!?][\"”)*_]*\s+(?=[^a-z])")
+STOP = re.compile(r"(?<!\bal)(?<!\beq)(?<!\bFig)(?<!\bAlg)(?<!e\.g)(?<!i\.e)(?<!\.\.)[.!?][\"”)*_]*\s+")  # not "et al."
 
 PER = (
     r"task|trial|epoch|slide|fold|cohort|second|patient|worker|GPU|gene|model|step|patch|core|place|seed|side|expert|"
     r"channel|bag|file|folder|column|row|run|job|node|site|class|parameter|minute|month|process"
 )
-LINKING = r"for|of|in|on|by|to|with|from|at|than|and|or"
+LINKING = r"for|of|in|on|by|to|with|from|at|than|and|or|after"
 COUNTED = r"bags|bag-steps|bytes|[GM]B|numbers|values|patches|slides|rows|trials|hours|milliseconds|ms|workers|once"
 BANNED = {
     rf"\b(?:one(?:\s+[\w-]+)?\s+(?!(?:{LINKING})\b)[\w-]*[^\Ws]|\d[\d,.]*\s+(?:[\w-]+\s+)?[\w-]+s|{COUNTED})\s+an?\s+(?:{PER})\b": "per",
