@@ -182,7 +182,7 @@ def main() -> None:
     publish(
         options,
         f"{size}, {size.tasks} tasks × {options.folds} folds, {options.epochs} epochs; medians of {options.repetitions} "
-        f"interleaved repetitions. Bag-steps a second:\n\n{of_models(models, found, options.precisions)}\n\n"
+        f"interleaved repetitions. Bag-steps per second:\n\n{of_models(models, found, options.precisions)}\n\n"
         f"{of_commands(models, found, options)}",
     )
 

@@ -100,7 +100,8 @@ def against_plain(runs: Mapping[str, Sequence[Finished]], plain: Mapping[str, fl
     ]
     by_model = ", ".join(f"{name} {seconds:.0f}" for name, seconds in sorted(plain.items(), key=lambda item: -item[1]))
     said = (
-        "Every trial and every bag by itself, projected from one epoch of one trial of each model; seconds by model: "
+        "The plain loop trains every trial and every bag by itself. Its seconds are projected from one epoch of one "
+        "trial of each model: "
     )
     return f"{said}{by_model}.\n\n{table(['', 'wall s', 'times as fast as the plain loop'], rows)}"
 

@@ -22,8 +22,8 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 TITLE = """# Results
 
-Written by the scripts of this folder with `--save`; each section is one run. Compare the ratios: seconds depend on the
-machine, and machines with other guests are noisy.
+The scripts of this folder write this page with `--save`. Each section is one run. Compare the ratios, because seconds depend
+on the machine. Machines with other guests are noisy.
 """
 
 

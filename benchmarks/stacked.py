@@ -47,7 +47,8 @@ def busy(runs: Mapping[str, Sequence[Finished]]) -> str:
     shares = ", ".join(f"{middle(found, lambda f: work(f) / f.wall_seconds):.2f} ({stack})"
                        for stack, found in runs.items())  # fmt: skip
     return (
-        f"Train seconds of all trials over the wall time: {shares}; at most the number of workers if trials take turns."
+        f"Train seconds of all trials, divided by the wall time: {shares}. If trials take turns, this is at most the "
+        "number of workers."
     )
 
 

@@ -119,7 +119,7 @@ def main() -> None:
         options,
         f"Medians of {options.repetitions} interleaved repetitions.\n\nFive experts, forward and backward of a step:\n\n"
         f"{table(['model', 'bags', 'patches', 'width', 'hidden', *ways], steps)}\n\n"
-        f"A look at {BAGS_OF_A_LOOK} bags:\n\n{table(['model', 'patches', 'width', 'numbers of all', *ways], looks)}",
+        f"Evaluation of {BAGS_OF_A_LOOK} bags:\n\n{table(['model', 'patches', 'width', 'numbers of all', *ways], looks)}",
         threads=options.threads,
     )
 

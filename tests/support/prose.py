@@ -39,6 +39,14 @@ class Length(NamedTuple):
     ninety: int  # nine sentences in ten have at most so many
 
 
+class Sentence(NamedTuple):
+    """A sentence, the line on which its paragraph starts, and its number of words."""
+
+    line: int
+    text: str
+    words: int
+
+
 class Phrase(NamedTuple):
     """A banned phrase, the line it starts on, and the word to take in its place."""
 
@@ -47,41 +55,39 @@ class Phrase(NamedTuple):
     instead: str
 
 
-def blanked(pattern: re.Pattern[str], text: str) -> str:
-    """`text` without what `pattern` finds; line numbers stay."""
-    return pattern.sub(lambda found: "\n" * found[0].count("\n"), text)
-
-
 def prose(page: str) -> str:
-    """`page` without code blocks and comments; a line keeps its number."""
-    return blanked(COMMENT, blanked(FENCE, page))
+    """`page` with code blocks and comments empty; a line keeps its number."""
+    for pattern in (FENCE, COMMENT):
+        page = pattern.sub(lambda found: "\n" * found[0].count("\n"), page)
+    return page
 
 
-def blocks(page: str) -> Iterator[str]:
-    """Paragraphs and list items, one line each: a heading, a table or an empty line ends them."""
+def blocks(page: str) -> Iterator[tuple[int, str]]:
+    """Paragraphs and list items with the line they start on: a heading, a table or an empty line ends them."""
     lines: list[str] = []
-    for line in [*prose(page).splitlines(), ""]:
-        inside = bool(lines) and line.startswith(" ")  # a list item that runs on
-        ends = not line.strip() or (NO_PROSE.match(line) and not inside) or ITEM.match(line)
-        if ends and lines:
-            yield " ".join(lines)
+    for number, line in enumerate([*prose(page).splitlines(), ""], start=1):
+        is_prose = bool(line.strip()) and ((bool(lines) and line.startswith(" ")) or not NO_PROSE.match(line))
+        if lines and (ITEM.match(line) or not is_prose):
+            yield number - len(lines), " ".join(lines)
             lines = []
-        if line.strip() and (inside or not NO_PROSE.match(line)):
+        if is_prose:
             lines.append(ITEM.sub("", line, count=1).strip())
 
 
-def sentences(page: str) -> list[str]:
-    """The sentences of a page's prose; a list item is at least one, a word in backticks counts as one word."""
-    plain = [LINK.sub(lambda link: link[2], CODE.sub("Code", block)) for block in blocks(page)]
-    return [sentence for block in plain for sentence in STOP.split(block) if words(sentence)]
+def sentences(page: str) -> list[Sentence]:
+    """The sentences of a page's prose; a list item is at least one, what stands in backticks counts as one word."""
+    plain = [(line, LINK.sub(lambda link: link[2], CODE.sub("Code", block))) for line, block in blocks(page)]
+    found = [Sentence(line, text, words(text)) for line, block in plain for text in STOP.split(block)]
+    return [sentence for sentence in found if sentence.words]
 
 
-def words(sentence: str) -> int:
-    return sum(any(letter.isalnum() for letter in word) for word in sentence.split())
+def words(text: str) -> int:
+    return sum(any(letter.isalnum() for letter in word) for word in text.split())
 
 
 def length(page: str) -> Length:
-    counts = sorted(words(sentence) for sentence in sentences(page))
+    """Words per sentence; zeros for a page without a sentence."""
+    counts = sorted(sentence.words for sentence in sentences(page))
     return Length(median(counts), counts[ceil(0.9 * len(counts)) - 1]) if counts else Length(0, 0)
 
 

@@ -1,0 +1,113 @@
+"""Pages stay readable: short sentences, everyday words, links that lead somewhere."""
+
+from pathlib import Path
+
+import pytest
+from places import ROOT
+from prose import Length, Phrase, banned, broken, length, links, sentences
+
+PAGES = sorted(
+    [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md"), ROOT / "benchmarks" / "RESULTS.md"]
+)
+LINKED = sorted({*PAGES, *ROOT.glob("*.md")})
+
+MOST = Length(median=16, ninety=28)
+
+SAMPLE = """# One row a task is a heading
+
+Ends here. milbench starts
+a second [line](other.md) with `--a --b` and one row
+a trial.
+
+| a table | has no sentence |
+|---|---|
+
+- An item without a stop
+- Another one, see Rendle et al. 2010:
+  ```bash
+  one row a task in a code block
+  ```
+"""
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_sentences_are_short(page: Path) -> None:
+    text = page.read_text()
+    found = length(text)
+    longest = sorted(sentences(text), key=lambda sentence: -sentence.words)[:5]
+    listed = "\n".join(f"{name(page)}:{line}: {n} words: {sentence}" for line, sentence, n in longest)
+    assert found.median <= MOST.median, f"median of {found.median} words per sentence. Divide some of:\n{listed}"
+    assert found.ninety <= MOST.ninety, f"one sentence in ten has over {found.ninety - 1} words. Divide:\n{listed}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_words_are_of_today(page: Path) -> None:
+    found = [f"{name(page)}:{line}: '{phrase}'; write '{word}'" for line, phrase, word in banned(page.read_text())]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("page", LINKED, ids=name)
+def test_every_link_leads_to_a_file_and_a_heading_of_it(page: Path) -> None:
+    found = [f"{name(page)}: [...]({link}) leads nowhere" for link in broken(page)]
+    assert not found, "\n".join(found)
+
+
+def test_a_sentence_is_measured_over_lines_and_without_code_tables_and_links() -> None:
+    assert [(sentence.line, sentence.words) for sentence in sentences(SAMPLE)] == [
+        (3, 2),
+        (3, 12),
+        (10, 5),
+        (11, 7),
+    ]
+    assert length(SAMPLE) == Length(median=6, ninety=12)
+
+
+def test_a_banned_phrase_is_found_over_two_lines_in_a_heading_and_not_in_code() -> None:
+    assert banned(SAMPLE) == [Phrase(1, "One row a task", "per"), Phrase(4, "one row a trial", "per")]
+
+
+@pytest.mark.parametrize(
+    ("phrase", "instead"),
+    [
+        ("bags a second", "per"),
+        ("2,048 numbers a patch", "per"),
+        ("one small map an expert", "per"),
+        ("8,000 new patches a slide", "per"),
+        ("once an epoch", "per"),
+        ("for want\nof memory", "because"),
+        ("all but for one", "except"),
+        ("is thrown away", "delete"),
+        ("worst first, with its mend", "fix"),
+    ],
+)
+def test_phrases_that_are_banned(phrase: str, instead: str) -> None:
+    assert [found.instead for found in banned(phrase)] == [instead]
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        "one worker takes a GPU",
+        "one class for a task",
+        "a pass trains a model",
+        "workers of a machine",
+        "it recommends",
+    ],
+)
+def test_phrases_that_only_look_like_them(phrase: str) -> None:
+    assert banned(phrase) == []
+
+
+def test_a_link_is_broken_without_its_file_or_its_heading(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    (tmp_path / "other.md").write_text("# A title, with `code`\n")
+    page.write_text(
+        "# Here\n[a](other.md#a-title-with-code) [b](#here) [c](https://example.org/#x) `[d](none.md)`\n"
+        "[e](other.md#gone) [f](none.md) [![picture](none.png)](#there)\n"
+    )
+    assert broken(page) == ["other.md#gone", "none.md", "none.png", "#there"]
+    assert len(list(links(page.read_text()))) == 6
