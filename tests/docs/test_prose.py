@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from places import ROOT
-from prose import Length, Phrase, banned, broken, length, links, sentences
+from prose import Length, Phrase, banned, broken, length, links, sentences, sources
 
 PAGES = sorted(
     [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md"), ROOT / "benchmarks" / "RESULTS.md"]
@@ -56,6 +56,11 @@ def test_every_link_leads_to_a_file_and_a_heading_of_it(page: Path) -> None:
     assert not found, "\n".join(found)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    assert not [path for path in sources(page.read_text()) if not (ROOT / path).exists()]
+
+
 def test_a_sentence_is_measured_over_lines_and_without_code_tables_and_links() -> None:
     assert [(sentence.line, sentence.words) for sentence in sentences(SAMPLE)] == [
         (3, 2),
@@ -100,6 +105,11 @@ def test_phrases_that_are_banned(phrase: str, instead: str) -> None:
 )
 def test_phrases_that_only_look_like_them(phrase: str) -> None:
     assert banned(phrase) == []
+
+
+def test_files_are_named_in_code_and_in_sentences_and_not_inside_other_paths() -> None:
+    page = "See `milbench/bag.py`; `python benchmarks/a_b.py --x`, not `../benchmarks/c.py`, RUN/x.py or tests/NAME.py."
+    assert sources(page) == {"milbench/bag.py", "benchmarks/a_b.py"}
 
 
 def test_a_link_is_broken_without_its_file_or_its_heading(tmp_path: Path) -> None:

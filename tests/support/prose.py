@@ -14,6 +14,7 @@ COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 CODE = re.compile(r"`[^`]+`")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*)\]\(([^()\s]+)\)")
 NO_PROSE = re.compile(r"#|\||!\[|---+$| {4}")  # headings, tables, pictures, rules and indented code
+SOURCE = re.compile(r"(?<![\w/.])(?:milbench|baselines|benchmarks|tests)/[\w/]+\.(?:py|csv|md|json)\b")
 ITEM = re.compile(r"^\s*(?:[-*]|\d+\.)\s+")
 STOP = re.compile(r"(?<!\bal)(?<!\beq)(?<!\bFig)(?<!\bAlg)(?<!e\.g)(?<!i\.e)(?<!\.\.)[.!?][\"”)*_]*\s+")  # not "et al."
 
@@ -124,3 +125,8 @@ def broken(page: Path) -> list[str]:
 def _leads_somewhere(page: Path, path: str, anchor: str) -> bool:
     file = page.parent / path if path else page
     return file.exists() and (not anchor or anchor in anchors(file.read_text()))
+
+
+def sources(page: str) -> set[str]:
+    """The repository's own files that a page names by their path, in code too; NAME stands for a file to come."""
+    return {path for path in SOURCE.findall(page) if not Path(path).stem.isupper() or path.endswith(".md")}
