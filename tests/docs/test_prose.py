@@ -7,7 +7,13 @@ from places import ROOT
 from prose import Length, Phrase, banned, broken, length, links, sentences, sources
 
 PAGES = sorted(
-    [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md"), ROOT / "benchmarks" / "RESULTS.md"]
+    [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *ROOT.glob("*/README.md"),
+        ROOT / "benchmarks" / "RESULTS.md",
+    ]
 )
 LINKED = sorted({*PAGES, *ROOT.glob("*.md")})
 
