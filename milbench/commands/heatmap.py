@@ -188,7 +188,7 @@ def _kinds(slide: SlideMaps) -> dict[str, list[str]]:
 def _write(slides: Sequence[SlideMaps], chosen: Sequence[Chosen], out: Path, options: argparse.Namespace) -> None:
     from milbench.heatmap.geojson import write_geojson
     from milbench.heatmap.render import panel, save_panel
-    from milbench.store.run import writing
+    from milbench.store.files import writing
 
     drawings = [_drawing(slide, options.wsi) for slide in slides]
     scale: Scale = options.scale

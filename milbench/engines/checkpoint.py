@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from milbench.store.run import as_os_error
+from milbench.store.files import as_os_error
 from milbench.training.learner import Learner
 from milbench.training.selection import Member
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from milbench.errors import StoreError, UsageError
-from milbench.store.run import Run, write_atomically, writing
+from milbench.store.files import write_atomically, writing
+from milbench.store.run import Run
 from milbench.trials.plan import Trial
 
 SHARDS = "shards"

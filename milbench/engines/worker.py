@@ -27,7 +27,8 @@ from milbench.models import MILModel
 from milbench.registry import load_models
 from milbench.serving.cohort_features import LEARNERS_SHARE, CohortFeatures, features_of, forget_features
 from milbench.serving.fold_data import FoldData, fold_data, load_split
-from milbench.store.run import Run, writing
+from milbench.store.files import writing
+from milbench.store.run import Run
 from milbench.training.learner import Learner, Predictions
 from milbench.training.precision import check_precision, float32_products
 from milbench.training.selection import Epoch

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from milbench.heatmap.maps import Map, SlideMaps, scaled
 from milbench.heatmap.places import PIXELS, Places
-from milbench.store.run import writing
+from milbench.store.files import writing
 
 DIGITS = 6
 """Significant digits of a measurement."""

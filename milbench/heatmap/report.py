@@ -14,7 +14,7 @@ from milbench.heatmap.faithfulness import agreement_table, curve_points, curve_t
 from milbench.heatmap.plots import curve_figure, usage_figure
 from milbench.heatmap.render import save_panel
 from milbench.heatmap.stored import RunCohort
-from milbench.store.run import writing
+from milbench.store.files import writing
 
 
 @dataclass(frozen=True, eq=False)

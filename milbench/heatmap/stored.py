@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,21 +20,9 @@ from milbench.errors import DataError, MilbenchError, StoreError, UsageError, un
 from milbench.models import AttentionMaps, MILModel
 from milbench.registry import load_models
 from milbench.splits import ROLES, Split
-from milbench.store.run import Run, StoredTrial
-
-WEIGHTS = "model.safetensors"
-ALL_TASKS = "all"
-
-
-class Slot(NamedTuple):
-    """A place in the run's grid; `group` is the task, or "all" for a model of all tasks."""
-
-    dataset: str
-    model: str
-    group: str
-    fold: int
-    seed: int
-    trial_id: str
+from milbench.store.run import Run
+from milbench.store.slot import ALL_TASKS, Slot
+from milbench.store.trial import WEIGHTS, StoredTrial
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +73,7 @@ class RunCohort:
     @cached_property
     def slots(self) -> list[Slot]:
         """Planned trials of this cohort."""
-        return [slot for slot in planned_slots(self.run) if slot.dataset == self.name]
+        return [slot for slot in self.run.slots() if slot.dataset == self.name]
 
     @property
     def models(self) -> list[str]:
@@ -168,17 +156,6 @@ class RunCohort:
             training = (self.cohort.load(slide).features for slide in self.slides(fold, "train"))
             self._scalers[fold, mode] = FeatureScaler(mode).fit(training)
         return self._scalers[fold, mode]
-
-
-def planned_slots(run: Run) -> list[Slot]:
-    """The run's grid, read from the names of its trials."""
-    return [_slot(name, trial_id) for name, trial_id in run.planned().items()]
-
-
-def _slot(name: str, trial_id: str) -> Slot:
-    dataset, model, group, last = name.split("/")
-    fold, _, seed = last.partition("-")
-    return Slot(dataset, model, group, int(fold.removeprefix("fold")), int(seed.removeprefix("seed")), trial_id)
 
 
 def _known_model(run: Run, name: str) -> type[MILModel]:

@@ -23,7 +23,8 @@ from milbench.report.html import PageData, page_data, write_page
 from milbench.report.published import NOT_LIKE_FOR_LIKE, published
 from milbench.report.sheets import make_tables
 from milbench.report.tables import Table, to_csv, to_latex, to_markdown
-from milbench.store.run import Run, write_atomically, writing
+from milbench.store.files import write_atomically, writing
+from milbench.store.run import Run
 
 __all__ = ["DRAWS", "REFERENCE", "published", "write_report"]
 

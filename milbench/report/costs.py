@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from milbench.report.tables import Cell, Row, Table
-from milbench.store.run import Run, StoredTrial
+from milbench.store.run import Run
+from milbench.store.trial import StoredTrial
 
 COST_FIELDS = (
     "multiply_adds",

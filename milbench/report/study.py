@@ -15,7 +15,8 @@ from milbench.report.figures import EMPHASISED, save
 from milbench.report.table1 import table1
 from milbench.report.tables import to_csv, to_latex, to_markdown
 from milbench.stats.scores import score_table
-from milbench.store.run import Run, write_atomically, writing
+from milbench.store.files import write_atomically, writing
+from milbench.store.run import Run
 
 REFERENCE = "amil"
 """The single-task model that M4 is built on, beside which the paper's Fig. 4 shows it."""

@@ -18,7 +18,9 @@ from milbench.runs.environment import describe_environment
 from milbench.runs.passes import passes_of, pool_settings, residencies
 from milbench.runs.preparation import Benchmark, Entry
 from milbench.runs.progress import Progress
-from milbench.store.run import Run, StoredTrial, open_run, write_atomically, writing
+from milbench.store.files import write_atomically, writing
+from milbench.store.run import Run, open_run
+from milbench.store.trial import StoredTrial
 from milbench.tracking.client import default_uri
 from milbench.tracking.publish import Tracker
 from milbench.training.precision import check_precision

@@ -14,7 +14,8 @@ from typing import Any
 from milbench.engines.shards import ShardRecord, shard_records, write_record
 from milbench.errors import StoreError
 from milbench.runs.config import different_settings
-from milbench.store.run import Run, open_run, write_atomically, writing
+from milbench.store.files import write_atomically, writing
+from milbench.store.run import Run, open_run
 
 SAME_OF_A_DATASET = {"fingerprint": "labels or features", "split_sha256": "split table", "scaling": "feature scaling"}
 SAME_OF_A_MACHINE = ("milbench", "python", "packages")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from milbench.engines.shards import shard_records
 from milbench.store.claims import Claim, is_alive, read_claim
-from milbench.store.run import CLAIMS, TRIAL, Run
+from milbench.store.run import CLAIMS, Run
+from milbench.store.trial import TRIAL
 
 
 @dataclass

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from milbench.errors import StoreError
-from milbench.store.run import Run, StoredTrial
+from milbench.store.run import Run
+from milbench.store.trial import StoredTrial
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

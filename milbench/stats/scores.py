@@ -13,7 +13,8 @@ import pandas as pd
 from pyarrow.parquet import read_table
 
 from milbench.metrics import auroc
-from milbench.store.run import Run, StoredTrial
+from milbench.store.run import Run
+from milbench.store.trial import PREDICTIONS, StoredTrial
 
 SPREAD = "standard deviation over folds and seeds: training variability on one test set, not a confidence interval"
 SPREAD_OF_SIDES = (
@@ -57,8 +58,7 @@ def _trial_rows(run: Run, trial: StoredTrial) -> list[tuple[object, ...]]:
 
 def aurocs_on_test(trial: StoredTrial) -> Mapping[str, float]:
     """Slide-level test AUROC by task; NaN where the test side holds one class. Predictions are read once a process."""
-    predictions = "predictions.parquet"
-    return _aurocs_in(trial.path / predictions, trial.info["payload_sha256"][predictions])
+    return _aurocs_in(trial.path / PREDICTIONS, trial.info["payload_sha256"][PREDICTIONS])
 
 
 @cache

@@ -5,29 +5,24 @@
     runs/digits/
       run.yaml  environment.json  datasets.json  plan.json
       splits/digits.csv  labels/digits.csv
-      trials/digits/amil/has0/fold0-seed42-1f3a9c02/
+      trials/digits/amil/has_0/fold0-seed42-1f3a9c02/
         predictions.parquet  history.parquet  model.safetensors  trial.json (last, with checksums)
       failures/<key>.json        what went wrong, until the trial succeeds
       locks/<key>.lock           held by the process that computes the trial
       claims/<key>.json          says which process that is
       checkpoints/               where trainings that are not done have got to
-  partial/                   trials being written; a killed process leaves them to the next claim
+      partial/                   trials being written; a killed process leaves them to the next claim
 
 A trial's folder appears by one atomic rename. This module knows no training and reaches no torch.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import io
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +32,9 @@ from filelock import FileLock, Timeout
 
 from milbench.errors import StoreError
 from milbench.store.claims import claimed
+from milbench.store.files import json_bytes, read, replacing_folder, text_table, write_atomically, writing
+from milbench.store.slot import Slot, slot_of
+from milbench.store.trial import TRIAL, StoredTrial, fill_trial_folder, read_trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,39 +43,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PLAN, CONFIG, ENVIRONMENT, DATASETS = "plan.json", "run.yaml", "environment.json", "datasets.json"
-TRIAL = "trial.json"
 RUN_FORMAT = 1
 """Raised when an older milbench could misread the folder; 0 = before folders said so, which reads the same."""
 
 PARTIAL, CLAIMS = "partial", "claims"
 
-
-@dataclass(frozen=True)
-class StoredTrial:
-    """One finished trial on disk.
-
-    Attributes
-    ----------
-    path : its folder.
-    id : "digits/amil/has0/fold0-seed42-1f3a9c02".
-    info : what `trial.json` holds: identity, chosen epoch, timings, memory, parameter count.
-    """
-
-    path: Path
-    id: str
-    info: Mapping[str, Any]
-
-    def predictions(self) -> pd.DataFrame:
-        """Rows (slide_id, patient_id, role val/test, task, target, probability)."""
-        import pandas as pd
-
-        return pd.read_parquet(self.path / "predictions.parquet")
-
-    def history(self) -> pd.DataFrame:
-        """One row an epoch (epoch, lr, train_loss, val_loss, val_auroc)."""
-        import pandas as pd
-
-        return pd.read_parquet(self.path / "history.parquet")
+PREDICTION_COLUMNS = (
+    "dataset", "model", "task", "fold", "seed", "slide_id", "patient_id", "role", "target", "probability",
+)  # fmt: skip
+"""What `Run.predictions` has, one row per trial, slide and task."""
 
 
 class Run:
@@ -94,22 +68,36 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved configuration (run.yaml)."""
-        return dict(_read(self.path / CONFIG, yaml.safe_load))
+        return dict(read(self.path / CONFIG, yaml.safe_load))
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Versions, commit and hardware (environment.json)."""
-        return dict(_read(self.path / ENVIRONMENT, json.loads))
+        return dict(read(self.path / ENVIRONMENT, json.loads))
 
     @cached_property
     def datasets(self) -> dict[str, Any]:
         """What the report needs of every cohort (datasets.json)."""
-        return dict(_read(self.path / DATASETS, json.loads))
+        return dict(read(self.path / DATASETS, json.loads))
+
+    def __repr__(self) -> str:
+        try:
+            slots = self.slots()
+        except (StoreError, ValueError):
+            return f"Run({self.path}: {PLAN} is damaged)"
+        # files are counted and not read: a line must not take the time that checksums take
+        done = sum((self._folder(slot.trial_id) / TRIAL).exists() for slot in slots)
+        models, datasets = {slot.model for slot in slots}, dict.fromkeys(slot.dataset for slot in slots)
+        return f"Run({self.path}: {done} of {len(slots)} trials done, {len(models)} models on {', '.join(datasets)})"
 
     def planned(self) -> dict[str, str]:
         """Trial id by slot: what the newest plan asks for; older trials of a slot are stale."""
         path = self.path / PLAN
-        return dict(_read(path, json.loads)) if path.exists() else {}
+        return dict(read(path, json.loads)) if path.exists() else {}
+
+    def slots(self) -> list[Slot]:
+        """The grid of the newest plan, in its order."""
+        return [slot_of(name, trial_id) for name, trial_id in self.planned().items()]
 
     def trials(self) -> list[StoredTrial]:
         """Finished, intact trials of the plan, sorted by id."""
@@ -118,13 +106,18 @@ class Run:
 
     def trial(self, trial_id: str) -> StoredTrial | None:
         """The finished trial, or None where it is absent, half-written or damaged."""
-        path = self.path / "trials" / trial_id
-        try:
-            info = json.loads((path / TRIAL).read_text())
-            intact = all(_sha256(path / name) == digest for name, digest in info["payload_sha256"].items())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
-        return StoredTrial(path, trial_id, info) if intact else None
+        return read_trial(self._folder(trial_id), trial_id)
+
+    def predictions(self) -> pd.DataFrame:
+        """One table of every finished trial's predictions, in the order of trial ids, with `PREDICTION_COLUMNS`."""
+        import pandas as pd
+
+        tables = [
+            trial.predictions().assign(**{name: trial.info[name] for name in ("dataset", "model", "fold", "seed")})
+            for trial in self.trials()
+        ]
+        every = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=PREDICTION_COLUMNS)
+        return every[list(PREDICTION_COLUMNS)]
 
     def failures(self) -> list[dict[str, Any]]:
         """Recorded failures of planned trials, sorted by trial id."""
@@ -132,7 +125,7 @@ class Run:
         rows: list[dict[str, Any]] = []
         for path in (self.path / "failures").glob("*.json"):
             try:
-                rows.append(_read(path, json.loads))
+                rows.append(read(path, json.loads))
             except StoreError:
                 if path.exists():  # else another process has tried the trial again meanwhile, with success
                     raise
@@ -140,7 +133,7 @@ class Run:
 
     def failure(self, key: str) -> dict[str, Any]:
         """The recorded failure of one trial."""
-        return dict(_read(self.path / "failures" / f"{key}.json", json.loads))
+        return dict(read(self.path / "failures" / f"{key}.json", json.loads))
 
     def has_failed(self, key: str) -> bool:
         """Whether a failure of the trial is on record."""
@@ -161,7 +154,7 @@ class Run:
         ------
         StoreError : there are none, or they can't be read.
         """
-        table = _read(self.label_file(dataset), _text_table)
+        table = read(self.label_file(dataset), text_table)
         tasks = [column for column in table.columns if column not in ("slide_id", "patient_id")]
         return table.assign(**{task: table[task].replace("", "nan").astype(float) for task in tasks})
 
@@ -172,7 +165,7 @@ class Run:
         ------
         StoreError : there is none, or it can't be read.
         """
-        table: pd.DataFrame = _read(self.split_file(dataset), _text_table)
+        table: pd.DataFrame = read(self.split_file(dataset), text_table)
         return table
 
     def snapshot(self) -> Run:
@@ -199,10 +192,10 @@ class Run:
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
             with FileLock(self.path / "locks" / "header.lock"):
                 write_atomically(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False).encode())
-                write_atomically(self.path / ENVIRONMENT, _json({**environment, "run_format": RUN_FORMAT}))
+                write_atomically(self.path / ENVIRONMENT, json_bytes({**environment, "run_format": RUN_FORMAT}))
                 known = json.loads((self.path / DATASETS).read_text()) if (self.path / DATASETS).exists() else {}
-                write_atomically(self.path / DATASETS, _json({**known, **datasets}))
-                write_atomically(self.path / PLAN, _json({**self.planned(), **plan}))
+                write_atomically(self.path / DATASETS, json_bytes({**known, **datasets}))
+                write_atomically(self.path / PLAN, json_bytes({**self.planned(), **plan}))
 
     def write_trial(
         self,
@@ -218,25 +211,8 @@ class Run:
         ------
         StoreError : the disk is full or the folder cannot be written.
         """
-        with writing(self.path):
-            folder = self.path / PARTIAL / f"{info['key']}-{uuid.uuid4().hex}"
-            folder.mkdir(parents=True)
-            try:
-                predictions.to_parquet(folder / "predictions.parquet", index=False)
-                history.to_parquet(folder / "history.parquet", index=False)
-                if weights is not None:
-                    from safetensors.numpy import save_file
-
-                    with as_os_error():
-                        save_file(dict(weights), folder / "model.safetensors")
-                digests = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
-                for name in digests:
-                    _sync(folder / name)
-                write_atomically(folder / TRIAL, _json({**info, "id": trial_id, "payload_sha256": digests}))
-                _replace_folder(folder, self.path / "trials" / trial_id)
-            except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
+        with writing(self.path), replacing_folder(self._folder(trial_id), self._partial(info["key"])) as folder:
+            fill_trial_folder(folder, {**info, "id": trial_id}, predictions, history, weights)
 
     def adopt(self, trial: StoredTrial) -> None:
         """Put another run's finished trial in place, byte for byte, by one rename; an intact one here stays.
@@ -247,26 +223,26 @@ class Run:
         """
         if self.trial(trial.id) is not None:
             return
-        with writing(self.path):
-            folder = self.path / PARTIAL / f"{trial.info['key']}-{uuid.uuid4().hex}"
-            try:
-                shutil.copytree(trial.path, folder)
-                for path in folder.iterdir():
-                    _sync(path)
-                _replace_folder(folder, self.path / "trials" / trial.id)
-            except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
+        key = trial.info["key"]
+        with writing(self.path), replacing_folder(self._folder(trial.id), self._partial(key)) as folder:
+            shutil.copytree(trial.path, folder, dirs_exist_ok=True)
 
     def write_failure(self, key: str, record: Mapping[str, Any]) -> None:
         """Record why a trial failed; a failure never counts as done."""
         with writing(self.path):
-            write_atomically(self.path / "failures" / f"{key}.json", _json(record))
+            write_atomically(self.path / "failures" / f"{key}.json", json_bytes(record))
 
     def clear_failure(self, key: str) -> None:
         """Forget a failure, because the trial is tried again or has succeeded."""
         with writing(self.path):
             (self.path / "failures" / f"{key}.json").unlink(missing_ok=True)
+
+    def _folder(self, trial_id: str) -> Path:
+        return self.path / "trials" / trial_id
+
+    def _partial(self, key: str) -> Path:
+        """Where a trial is written until it is whole; `claim` sweeps those that a killed process left."""
+        return self.path / PARTIAL / f"{key}-{uuid.uuid4().hex}"
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
@@ -317,77 +293,3 @@ def open_run(path: Path) -> Run:
             "cannot read. Update milbench, or choose another folder with --run."
         )
     return run
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn the system's refusals to write into one clear message."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            f"cannot write to {folder}: {error.strerror or error}. "
-            "Free space or choose another place (--run, --out); finished trials are kept, the same command goes on."
-        ) from error
-
-
-@contextmanager
-def as_os_error() -> Iterator[None]:
-    """Turn what safetensors raises where the disk is full into what everything else raises there."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except SafetensorError as error:
-        raise OSError(errno.EIO, str(error)) from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` with `content`, on disk before the rename, so that no reader sees half of it."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(content)
-        _sync(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _replace_folder(new: Path, final: Path) -> None:
-    final.parent.mkdir(parents=True, exist_ok=True)
-    if final.exists():  # damaged: `trial` found no intact one, or it would not be computed again
-        shutil.rmtree(final)
-    new.replace(final)
-    _sync(final.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read(path: Path, parse: Any) -> Any:
-    try:
-        return parse(path.read_text())
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror or error}.") from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise StoreError(f"{path} is damaged ({error}). Delete it and start the same command again.") from error
-
-
-def _text_table(text: str) -> pd.DataFrame:
-    """A CSV with every cell as text: ids keep their zeros and are never taken for numbers."""
-    import pandas as pd
-
-    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

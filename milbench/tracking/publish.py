@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from milbench.errors import MilbenchError, TrackingError
-from milbench.store.run import Run, StoredTrial
+from milbench.store.run import Run
+from milbench.store.trial import StoredTrial
 from milbench.tracking.client import all_runs, client_of, default_uri, experiment_of, without_password
 from milbench.tracking.values import (
     as_text,

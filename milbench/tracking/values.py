@@ -11,7 +11,7 @@ import numpy as np
 
 from milbench.metrics import mean_of_defined
 from milbench.stats.scores import aurocs_on_test
-from milbench.store.run import StoredTrial
+from milbench.store.trial import StoredTrial
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric

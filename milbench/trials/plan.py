@@ -15,6 +15,7 @@ from milbench.cohorts.cohort import Cohort
 from milbench.errors import unknown_name
 from milbench.models import REGISTERED, MILModel
 from milbench.splits import Split
+from milbench.store.slot import slot_name
 from milbench.trials.recipe import Recipe, recipe_for
 
 IDENTITY_FORMAT = 2
@@ -55,8 +56,8 @@ class Trial:
 
     @property
     def slot(self) -> str:
-        """Readable place in the grid, e.g. "digits/amil/has0/fold0-seed42"."""
-        return f"{self.dataset}/{self.model}/{'all' if len(self.tasks) > 1 else self.tasks[0]}/fold{self.fold}-seed{self.seed}"
+        """Readable place in the grid, e.g. "digits/amil/has_0/fold0-seed42"."""
+        return slot_name(self.dataset, self.model, self.tasks, self.fold, self.seed)
 
     @cached_property
     def key(self) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from runs_for_tests import make_run
 
 from milbench.errors import StoreError
-from milbench.store.run import Run, open_run, write_atomically, writing
+from milbench.store.run import PREDICTION_COLUMNS, Run, open_run
 
 ID = "toy/tiny/a/fold0-seed1-00000000"
 PREDICTIONS = pd.DataFrame(
@@ -136,17 +137,37 @@ def test_a_damaged_header_is_named(run: Run) -> None:
         _ = run.datasets
 
 
-def test_an_interrupted_atomic_write_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file.json"
-    write_atomically(path, b"old")
-    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
-    with pytest.raises(StoreError), writing(tmp_path):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
-
-
 def test_the_header_keeps_what_earlier_calls_planned(run: Run) -> None:
     run.write_header({}, {}, {"other": {}}, {"other/slot": "other/slot-1"})
     assert set(Run(run.path).datasets) == {"toy", "other"}
     assert set(json.loads((run.path / "plan.json").read_text())) == {"toy/tiny/a/fold0-seed1", "other/slot"}
+
+
+def test_predictions_of_all_trials_are_one_table(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "toy", models=("amil", "m4"), folds=(0, 1))
+    table = run.predictions()
+    assert tuple(table) == PREDICTION_COLUMNS
+    assert len(table) == sum(len(trial.predictions()) for trial in run.trials())
+    for trial in run.trials():
+        info = trial.info
+        one = (table["model"] == info["model"]) & (table["fold"] == info["fold"]) & table["task"].isin(info["tasks"])
+        kept = table[one][list(PREDICTIONS)].reset_index(drop=True)
+        pd.testing.assert_frame_equal(kept, trial.predictions())
+
+
+def test_a_run_without_finished_trials_has_an_empty_table_of_predictions(run: Run) -> None:
+    assert tuple(run.predictions()) == PREDICTION_COLUMNS
+    assert run.predictions().empty
+
+
+def test_a_run_shows_itself_in_one_line(run: Run) -> None:
+    assert repr(run) == f"Run({run.path}: 0 of 1 trials done, 1 models on toy)"
+    write(run)
+    assert repr(run) == f"Run({run.path}: 1 of 1 trials done, 1 models on toy)"
+    assert repr(run.trial(ID)) == f"StoredTrial({ID})"
+
+
+@pytest.mark.parametrize("content", ["{", '{"a": "b"}'])
+def test_a_run_with_a_damaged_plan_still_shows_itself(run: Run, content: str) -> None:
+    (run.path / "plan.json").write_text(content)
+    assert repr(run) == f"Run({run.path}: plan.json is damaged)"

@@ -50,10 +50,11 @@ def make_run(
                     if slot in leave_out:
                         continue
                     key = hashlib.sha256(slot.encode()).hexdigest()
-                    plan[slot] = f"{slot}-seed42-{key[:8]}"
+                    trial_id = f"{slot}-seed42-{key[:8]}"
+                    plan[f"{slot}-seed42"] = trial_id
                     table = predictions(dataset, group, fold, rank)
                     table.loc[table["task"].isin(one_class), "target"] = 0.0
-                    written.append((plan[slot], info(dataset, model, group, fold, key), table))
+                    written.append((trial_id, info(dataset, model, group, fold, key), table))
     facts = {name: describe(name, models, tasks) for name in datasets}
     run.write_header({"models": list(models)}, {"git": "0123abc", "milbench": "0.1.0"}, facts, plan)
     history = pd.DataFrame(

@@ -12,7 +12,8 @@ import pandas as pd
 from milbench.report.html.data import CURVES, FAILURES, UNDEFINED, PageData, RocCurve, RunFacts
 from milbench.report.published import PAPERS_COHORTS
 from milbench.stats.analysis import Analysis
-from milbench.store.run import Run, StoredTrial
+from milbench.store.run import Run
+from milbench.store.trial import StoredTrial
 
 
 def page_data(

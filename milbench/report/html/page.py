@@ -9,7 +9,7 @@ from pathlib import Path
 from milbench.report.html.data import PageData, RunFacts
 from milbench.report.html.payload import blocks, to_json
 from milbench.report.html.summary import sentences
-from milbench.store.run import write_atomically, writing
+from milbench.store.files import write_atomically, writing
 
 PLOTLY = "plotly.min.js"
 SCRIPTS = (
