@@ -24,7 +24,7 @@ import h5py
 import numpy as np
 import torch
 
-from milbench.cohorts.cohort import CohortFile
+from milbench.cohorts.cohort_file import CohortFile
 from milbench.formats import open_features
 from milbench.intake.pack import pack
 

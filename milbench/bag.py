@@ -10,7 +10,7 @@ from torch import Tensor
 from milbench.errors import FeatureFileError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Bag:
     """One slide as a bag of patch features.
 
@@ -31,6 +31,9 @@ class Bag:
     coords_unit: str = "level-0 px"
     patch_size: float | None = None
     instance_labels: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return f"Bag({self.slide_id}: {' × '.join(map(str, self.features.shape))} {self.features.dtype})"
 
     def __len__(self) -> int:
         return self.features.shape[0]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from milbench.bag import all_finite, check_features
+from milbench.bag import Bag, all_finite, check_features
 from milbench.errors import FeatureFileError
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -36,3 +36,7 @@ def test_infinities_of_both_signs_and_nan_do_not_cancel() -> None:
 
 def test_no_values_are_all_finite() -> None:
     assert all_finite(torch.zeros(3, 0))
+
+
+def test_a_bag_shows_itself_in_one_line() -> None:
+    assert repr(Bag(torch.zeros(25, 6), "s0")) == "Bag(s0: 25 × 6 torch.float32)"

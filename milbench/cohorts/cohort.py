@@ -1,38 +1,24 @@
-"""Cohort: slides × tasks, and a way to load each slide as a `Bag`. A user's own is a folder or a YAML file."""
+"""Cohort: slides × tasks, and a way to load each slide as a `Bag`. `cohort_file` says where a user's own lies."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from milbench.bag import Bag, check_features
+from milbench.cohorts.cohort_file import CohortFile, cohort_file
+from milbench.cohorts.fingerprint import fingerprint
 from milbench.cohorts.scaling import MODES
-from milbench.errors import DataError, FeatureFileError, LabelTableError, UsageError, unknown_name
+from milbench.errors import DataError, LabelTableError, unknown_name
 from milbench.formats import FeatureFolder, SlideHeader, open_features
-from milbench.labels import SUFFIXES, contradictions, one_class_tasks, read_labels
-
-FINGERPRINT_BYTES = 65_536
-"""Bytes read from either end of a feature file: enough to notice another extraction without reading terabytes."""
-
-LABELS = "labels.csv"
-PATHO_BENCH = "k=all.tsv"
-LABEL_PLACES = (*(f"{name}{suffix}" for name in ("labels", "clini") for suffix in SUFFIXES), PATHO_BENCH, "labels")
-"""What a cohort folder may keep its labels in; `clini` is STAMP's, a folder `labels` torchmil's."""
-SLIDE_PLACES = tuple(f"slide{suffix}" for suffix in SUFFIXES)
-FEATURE_PLACES = ("features", ".")
+from milbench.labels import contradictions, one_class_tasks, read_labels
 
 
-PROTOCOLS = ("kfold", "m4", "site")
-"""Splits that are made; whatever else a cohort asks for is a file or a folder."""
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Cohort:
     """Slides with labels, and their features on demand.
 
@@ -73,44 +59,17 @@ class Cohort:
     labelled: pd.DataFrame | None = None
     header: Callable[[str], SlideHeader] | None = None
 
+    def __repr__(self) -> str:
+        patients = self.slides["patient_id"].nunique()
+        return (
+            f"Cohort({self.name}: {len(self.slides)} slides of {patients} patients, "
+            f"{len(self.tasks)} tasks, {self.in_features} features per patch)"
+        )
+
     @property
     def patients_from(self) -> pd.DataFrame:
         """The slides whose patients a split is drawn from: skipping a slide must not reshuffle all the others."""
         return self.slides if self.labelled is None else self.labelled
-
-
-@dataclass(frozen=True)
-class CohortFile:
-    """A user's cohort.yaml, paths resolved; the keys are the user's.
-
-    Attributes
-    ----------
-    labels, features : label table and feature folder; relative to the file.
-    slides : STAMP's slide table, where `labels` is its clini table.
-    tasks : columns of the label table; empty = every column but the ids.
-    splits : "kfold", "m4", "site", a saved split table, or splits of CLAM, Patho-Bench or STAMP.
-    model, trainer : settings fit for the cohort's size, the same for every model.
-    """
-
-    name: str
-    labels: Path
-    features: Path
-    slides: Path | None = None
-    feature_scaling: str = "none"
-    tasks: tuple[str, ...] = ()
-    splits: str = "kfold"
-    n_folds: int = 5
-    title: str = ""
-    model: Mapping[str, Any] = field(default_factory=dict)
-    trainer: Mapping[str, Any] = field(default_factory=dict)
-
-
-TYPES: Mapping[str, tuple[type, str]] = {
-    "name": (str, "text"), "labels": (str, "a path"), "features": (str, "a path"), "slides": (str, "a path"),
-    "feature_scaling": (str, "text"), "tasks": (list, "a list"), "splits": (str, "text"), "n_folds": (int, "a number"), "title": (str, "text"),
-    "model": (dict, "a section"), "trainer": (dict, "a section"),
-}  # fmt: skip
-"""What each key of a cohort.yaml must be."""
 
 
 def folder_cohort(path: Path, *, allow_missing: bool = False) -> Cohort:
@@ -127,13 +86,6 @@ def folder_cohort(path: Path, *, allow_missing: bool = False) -> Cohort:
     UsageError : an unknown key or a value of the wrong type in the YAML file.
     """
     return read_cohort(cohort_file(path), allow_missing=allow_missing)
-
-
-def cohort_file(path: Path) -> CohortFile:
-    """What a folder or a YAML file says of its cohort; nothing else is opened. Raises as `folder_cohort`."""
-    if not path.exists():
-        raise DataError(f"cohort {path} does not exist. Expected a folder with {LABELS} and features, or a YAML file.")
-    return _from_folder(path) if path.is_dir() else _from_yaml(path)
 
 
 def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequence[str] = ()) -> Cohort:
@@ -183,60 +135,6 @@ def _refuse_names_that_are_no_folder_names(file: CohortFile, tasks: Sequence[str
                 )
 
 
-def _from_folder(path: Path) -> CohortFile:
-    for name in ("cohort.yaml", "cohort.yml"):
-        if (path / name).is_file():
-            return _from_yaml(path / name)
-    features = next((path / place for place in FEATURE_PLACES if (path / place).is_dir()), path)
-    labels = _only(path, LABEL_PLACES) or path / LABELS
-    return CohortFile(
-        name=path.resolve().name,
-        labels=labels,
-        features=features,
-        slides=_only(path, SLIDE_PLACES) if labels.stem == "clini" else None,
-        splits=str(labels) if labels.name == PATHO_BENCH else "kfold",
-    )
-
-
-def _only(folder: Path, names: Sequence[str]) -> Path | None:
-    """The one of `names` that exists in `folder`; two would have to be chosen from."""
-    found = [name for name in names if (folder / name).exists()]
-    if len(found) > 1:
-        raise DataError(
-            f"{folder} holds {' and '.join(found)}; which is meant? Say so in a cohort.yaml, or move the others away."
-        )
-    return folder / found[0] if found else None
-
-
-def _from_yaml(path: Path) -> CohortFile:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path} cannot be read as YAML: {error}.") from error
-    if not isinstance(values, dict):
-        raise DataError(f"{path} must hold `key: value` lines with at least name, labels and features.")
-    for key, value in values.items():
-        _check_key(path, str(key), value)
-    for key in ("name", "labels", "features"):
-        if key not in values:
-            raise DataError(f"{path}: the key '{key}' is missing. A cohort needs name, labels and features.")
-    if values.get("n_folds", 1) < 1:
-        raise UsageError(f"{path}: n_folds is {values['n_folds']}; expected 1 or more.")
-    base = path.parent
-    paths = {key: base / values[key] for key in ("labels", "features", "slides") if key in values}
-    file = CohortFile(**{**values, **paths})
-    is_path = file.splits not in PROTOCOLS and (base / file.splits).exists()
-    return replace(file, tasks=tuple(map(str, file.tasks)), splits=str(base / file.splits) if is_path else file.splits)
-
-
-def _check_key(path: Path, key: str, value: Any) -> None:
-    if key not in TYPES:
-        raise UsageError(f"{path}: {unknown_name('key', key, TYPES)}")
-    expected, text = TYPES[key]
-    if not isinstance(value, expected) or isinstance(value, bool):
-        raise UsageError(f"{path}: {key} is {value!r}; expected {text}.")
-
-
 def _matched(
     slides: pd.DataFrame, folder: FeatureFolder, file: CohortFile, *, allow_missing: bool
 ) -> tuple[pd.DataFrame, list[str]]:
@@ -265,29 +163,6 @@ def _matched(
             f"A label says '{slides['slide_id'].iloc[0]}', a file '{next(iter(files))}'."
         )
     return kept, notes
-
-
-def fingerprint(slides: pd.DataFrame, folder: FeatureFolder) -> str:
-    """SHA-256 of labels, and of every feature file's size, first and last bytes; paths do not enter."""
-    digest = hashlib.sha256(slides.to_csv(index=False, lineterminator="\n").encode())
-    files = folder.paths
-    for slide in slides["slide_id"]:
-        try:
-            digest.update(f"{slide}\0".encode() + file_ends(files[slide]))
-        except OSError as error:
-            raise FeatureFileError(
-                f"{files[slide]} cannot be read: {error.strerror}. Check the file and its rights."
-            ) from error
-    return digest.hexdigest()
-
-
-def file_ends(path: Path) -> bytes:
-    """Size, first and last bytes of a file."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        first = file.read(FINGERPRINT_BYTES)
-        file.seek(max(size - FINGERPRINT_BYTES, 0))
-        return f"{size}\0".encode() + first + file.read(FINGERPRINT_BYTES)
 
 
 def _loader(slides: pd.DataFrame, folder: FeatureFolder, width: int) -> Callable[[str], Bag]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from milbench.cohorts.cohort import Cohort, CohortFile
+from milbench.cohorts.cohort import Cohort
+from milbench.cohorts.cohort_file import CohortFile
 from milbench.errors import UsageError, unknown_name
 
 

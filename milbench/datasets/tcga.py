@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from milbench.cohorts.cohort import Cohort, CohortFile, read_cohort
+from milbench.cohorts.cohort import Cohort, read_cohort
+from milbench.cohorts.cohort_file import CohortFile
 from milbench.datasets import Dataset, register_dataset
 from milbench.errors import DataError
 

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from milbench.cohorts.cohort import Cohort, cohort_file
+from milbench.cohorts.cohort import Cohort
+from milbench.cohorts.cohort_file import cohort_file
 from milbench.cohorts.scaling import FeatureScaler
 from milbench.datasets import all_datasets
 from milbench.datasets.source import CohortSource

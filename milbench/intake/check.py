@@ -13,7 +13,8 @@ import pandas as pd
 from torch import Tensor
 
 from milbench.bag import all_finite
-from milbench.cohorts.cohort import CohortFile, file_ends, fingerprint
+from milbench.cohorts.cohort_file import CohortFile
+from milbench.cohorts.fingerprint import file_ends, fingerprint
 from milbench.errors import FeatureFileError, MilbenchError
 from milbench.formats import FeatureFolder, SlideHeader, open_features
 from milbench.formats.packed import checksum_problem

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from milbench.bag import all_finite, check_features
-from milbench.cohorts.cohort import PROTOCOLS, CohortFile, file_ends
+from milbench.cohorts.cohort_file import PROTOCOLS, CohortFile
+from milbench.cohorts.fingerprint import file_ends
 from milbench.errors import DataError, FeatureFileError, UsageError, unknown_name
 from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader, open_features
 from milbench.formats.packed import MARK, SUFFIX, facts, head, opened, sha256

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from milbench.cohorts.cohort import PROTOCOLS
+from milbench.cohorts.cohort_file import PROTOCOLS
 from milbench.errors import SplitError, UsageError
 from milbench.splits.audit import Audit, audit
 from milbench.splits.draw import kfold, m4, patient_labels, patients_of

@@ -12,7 +12,8 @@ from fake_server import FakeServer
 from places import SHARED
 
 from milbench.acquire import hipt, released
-from milbench.cohorts.cohort import CohortFile, read_cohort
+from milbench.cohorts.cohort import read_cohort
+from milbench.cohorts.cohort_file import CohortFile
 
 TABLE = b"case_id,slide_id,TP53\r\n" + b"".join(b"P%d,P%d.S,%d\r\n" % (n, n, n % 2) for n in range(8))
 

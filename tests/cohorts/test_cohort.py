@@ -4,7 +4,6 @@ import re
 import shutil
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +12,7 @@ from folders_for_tests import WIDTH, make_folder_cohort, write_h5
 from places import SHARED
 
 from milbench.cohorts.cohort import folder_cohort
-from milbench.errors import DataError, FeatureFileError, LabelTableError, UsageError
+from milbench.errors import DataError, FeatureFileError, LabelTableError
 from milbench.splits import make_split
 
 
@@ -31,42 +30,9 @@ def test_a_folder_is_a_cohort(cohort_folder: Path) -> None:
     assert len(bag.coords) == len(bag)
 
 
-def test_a_yaml_file_says_what_the_folder_cannot(cohort_folder: Path) -> None:
-    path = cohort_folder / "mine.yaml"
-    path.write_text(
-        "name: mine\nlabels: labels.csv\nfeatures: features\nfeature_scaling: l2\ntasks: [B]\nsplits: m4\nn_folds: 2\n"
-        "model: {hidden: 16}\ntrainer: {epochs: 3}\n"
-    )
-    cohort = folder_cohort(path)
-    assert (cohort.name, cohort.tasks, cohort.feature_scaling, cohort.splits, cohort.n_folds) == (
-        "mine",
-        ("B",),
-        "l2",
-        "m4",
-        2,
-    )
-    assert (cohort.model_defaults, cohort.trainer_defaults) == ({"hidden": 16}, {"epochs": 3})
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("name: a\nlabels: l\nfeature: f\n", "Did you mean 'features'"),
-        ("name: a\nlabels: labels.csv\n", "key 'features' is missing"),
-        ("name: 3\nlabels: labels.csv\nfeatures: features\n", "name is 3; expected text"),
-        ("name: a\nlabels: labels.csv\nfeatures: features\ntasks: A\n", "tasks is 'A'; expected a list"),
-        ("name: a\nlabels: labels.csv\nfeatures: features\nfeature_scaling: std\n", "unknown feature_scaling"),
-        ("name: a/b\nlabels: labels.csv\nfeatures: features\n", "cohort's name is 'a/b', which cannot name a folder"),
-        ("name: a\nlabels: labels.csv\nfeatures: features\nn_folds: 0\n", "n_folds is 0; expected 1 or more"),
-        ("- a\n", "must hold `key: value` lines"),
-        ("a: [\n", "cannot be read as YAML"),
-    ],
-)
-def test_a_mistake_in_the_yaml_file_is_named(cohort_folder: Path, text: str, message: str) -> None:
-    path = cohort_folder / "mine.yaml"
-    path.write_text(text)
-    with pytest.raises((DataError, UsageError), match=message):
-        folder_cohort(path)
+def test_a_cohort_shows_itself_in_one_line(cohort_folder: Path) -> None:
+    cohort = folder_cohort(cohort_folder)
+    assert repr(cohort) == f"Cohort(toy: 48 slides of 40 patients, 2 tasks, {WIDTH} features per patch)"
 
 
 def test_a_labelled_slide_without_features_is_refused_or_counted(cohort_folder: Path) -> None:
@@ -126,14 +92,6 @@ def test_a_task_that_cannot_name_a_folder_is_refused(cohort_folder: Path) -> Non
         folder_cohort(cohort_folder)
 
 
-def test_a_feature_file_that_cannot_be_read_is_named_before_anything_trains(cohort_folder: Path) -> None:
-    path = sorted((cohort_folder / "features").iterdir())[3]
-    path.unlink()
-    path.symlink_to(cohort_folder / "moved away")
-    with pytest.raises(FeatureFileError, match=f"{path.name} cannot be read: No such file"):
-        folder_cohort(cohort_folder)
-
-
 def test_a_broken_first_slide_is_named_since_it_defines_the_width(cohort_folder: Path) -> None:
     first = pd.read_csv(cohort_folder / "labels.csv")["slide_id"][0]
     (cohort_folder / "features" / f"{first}.h5").write_bytes(b"not HDF5")
@@ -168,27 +126,6 @@ def test_contradictory_patients_are_noted_and_counted(cohort_folder: Path) -> No
     table.loc[0, "A"] = 1 - table.loc[0, "A"]
     table.to_csv(cohort_folder / "labels.csv", index=False)
     assert "A: 1 patients have contradictory labels on their slides" in folder_cohort(cohort_folder).notes
-
-
-def test_the_fingerprint_ignores_where_the_cohort_lies(tmp_path: Path, cohort_folder: Path) -> None:
-    shutil.copytree(cohort_folder, tmp_path / "elsewhere" / "toy")
-    assert folder_cohort(tmp_path / "elsewhere" / "toy").fingerprint == folder_cohort(cohort_folder).fingerprint
-
-
-@pytest.mark.parametrize("change", ["label", "value", "length"])
-def test_the_fingerprint_notices_labels_and_features(cohort_folder: Path, change: str) -> None:
-    before = folder_cohort(cohort_folder).fingerprint
-    path = first_slide(cohort_folder)
-    if change == "label":
-        table = pd.read_csv(cohort_folder / "labels.csv")
-        table.loc[0, "B"] = 1 - table.loc[0, "B"]
-        table.to_csv(cohort_folder / "labels.csv", index=False)
-    elif change == "value":
-        with h5py.File(path, "a") as file:
-            file["features"][0, 0] += 1
-    else:
-        write_h5(path, np.zeros((9, WIDTH), dtype=np.float32))
-    assert folder_cohort(cohort_folder).fingerprint != before
 
 
 def test_pt_files_make_the_same_bags(tmp_path: Path) -> None:

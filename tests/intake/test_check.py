@@ -10,7 +10,8 @@ import pytest
 from commands_for_tests import Milbench
 from folders_for_tests import WIDTH, make_folder_cohort, write_h5
 
-from milbench.cohorts.cohort import cohort_file, folder_cohort
+from milbench.cohorts.cohort import folder_cohort
+from milbench.cohorts.cohort_file import cohort_file
 from milbench.intake.check import Check, check_cohort
 
 

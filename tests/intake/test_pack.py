@@ -11,7 +11,8 @@ from commands_for_tests import FAST, Milbench
 from folders_for_tests import make_folder_cohort, write_h5
 from safetensors.torch import save_file
 
-from milbench.cohorts.cohort import cohort_file, folder_cohort
+from milbench.cohorts.cohort import folder_cohort
+from milbench.cohorts.cohort_file import cohort_file
 from milbench.errors import FeatureFileError, MilbenchError, UsageError
 from milbench.formats import open_features
 from milbench.intake.check import check_cohort

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from milbench.report.tables import WIDEST, Cell, Row, Table, latex, to_csv, to_latex, to_markdown
+from milbench.report.tables import WIDEST, Cell, Row, Table, to_csv, to_latex, to_markdown
 
 NASTY = ("A_B & 5%", "{x}^2 #1 ~ \\y $", "Ki-67 → 20%", "μ-opioid", "Ångström café", "Żółć", "肺腺癌", "ген", "a|b<c>")
 
@@ -48,16 +48,6 @@ def test_a_table_too_wide_for_a_page_comes_in_parts(columns: int, parts: int) ->
     ]
     assert headers == [rf"t\_{index}" for index in range(columns)]
     assert (f"Part {parts} of {parts}." in text) is (parts > 1)
-
-
-def test_special_characters_are_escaped() -> None:
-    assert latex(r"A_B & 5% {x} #1 ~ \y") == r"A\_B \& 5\% \{x\} \#1 \textasciitilde{} \textbackslash{}y"
-
-
-def test_letters_keep_their_accents_and_what_latex_lacks_is_named() -> None:
-    assert latex("é Ż ą") == r"\'{e} \.{Z} \k{a}"
-    assert latex("β Ω Β") == r"$\beta$ $\Omega$ B"
-    assert latex("肺") == r"\texttt{U+80BA}"
 
 
 def test_markup_in_names_stays_text_in_markdown() -> None:

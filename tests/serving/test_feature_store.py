@@ -10,7 +10,8 @@ from folders_for_tests import make_folder_cohort
 from stores_for_tests import CPU, META, SLIDES, Loads, bag, store_of, threads, until
 from torch import Tensor
 
-from milbench.cohorts.cohort import cohort_file, folder_cohort
+from milbench.cohorts.cohort import folder_cohort
+from milbench.cohorts.cohort_file import cohort_file
 from milbench.intake.pack import pack
 from milbench.serving.feature_store import AHEAD
 

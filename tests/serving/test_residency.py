@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from milbench.cohorts.cohort import Cohort, cohort_file, folder_cohort
+from milbench.cohorts.cohort import Cohort, folder_cohort
+from milbench.cohorts.cohort_file import cohort_file
 from milbench.datasets import dataset
 from milbench.errors import FeatureFileError
 from milbench.intake.pack import pack

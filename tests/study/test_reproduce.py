@@ -11,7 +11,8 @@ from commands_for_tests import Milbench
 from folders_for_tests import make_folder_cohort
 
 from milbench import datasets
-from milbench.cohorts.cohort import Cohort, CohortFile, read_cohort
+from milbench.cohorts.cohort import Cohort, read_cohort
+from milbench.cohorts.cohort_file import CohortFile
 from milbench.datasets import Dataset
 from milbench.errors import UsageError
 from milbench.study import parts as study

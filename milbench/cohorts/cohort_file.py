@@ -1,0 +1,119 @@
+"""Cohort file: what a cohort.yaml, or a folder without one, says of a cohort; no table and no feature is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from milbench.errors import DataError, UsageError, unknown_name
+from milbench.labels import SUFFIXES
+
+LABELS = "labels.csv"
+PATHO_BENCH = "k=all.tsv"
+LABEL_PLACES = (*(f"{name}{suffix}" for name in ("labels", "clini") for suffix in SUFFIXES), PATHO_BENCH, "labels")
+"""What a cohort folder may keep its labels in; `clini` is STAMP's, a folder `labels` torchmil's."""
+SLIDE_PLACES = tuple(f"slide{suffix}" for suffix in SUFFIXES)
+FEATURE_PLACES = ("features", ".")
+
+
+PROTOCOLS = ("kfold", "m4", "site")
+"""Splits that are made; whatever else a cohort asks for is a file or a folder."""
+
+
+@dataclass(frozen=True)
+class CohortFile:
+    """A user's cohort.yaml, paths resolved; the keys are the user's.
+
+    Attributes
+    ----------
+    labels, features : label table and feature folder; relative to the file.
+    slides : STAMP's slide table, where `labels` is its clini table.
+    tasks : columns of the label table; empty = every column but the ids.
+    splits : "kfold", "m4", "site", a saved split table, or splits of CLAM, Patho-Bench or STAMP.
+    model, trainer : settings fit for the cohort's size, the same for every model.
+    """
+
+    name: str
+    labels: Path
+    features: Path
+    slides: Path | None = None
+    feature_scaling: str = "none"
+    tasks: tuple[str, ...] = ()
+    splits: str = "kfold"
+    n_folds: int = 5
+    title: str = ""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+
+
+TYPES: Mapping[str, tuple[type, str]] = {
+    "name": (str, "text"), "labels": (str, "a path"), "features": (str, "a path"), "slides": (str, "a path"),
+    "feature_scaling": (str, "text"), "tasks": (list, "a list"), "splits": (str, "text"), "n_folds": (int, "a number"), "title": (str, "text"),
+    "model": (dict, "a section"), "trainer": (dict, "a section"),
+}  # fmt: skip
+"""What each key of a cohort.yaml must be."""
+
+
+def cohort_file(path: Path) -> CohortFile:
+    """What a folder or a YAML file says of its cohort; nothing else is opened. Raises as `folder_cohort`."""
+    if not path.exists():
+        raise DataError(f"cohort {path} does not exist. Expected a folder with {LABELS} and features, or a YAML file.")
+    return _from_folder(path) if path.is_dir() else _from_yaml(path)
+
+
+def _from_folder(path: Path) -> CohortFile:
+    for name in ("cohort.yaml", "cohort.yml"):
+        if (path / name).is_file():
+            return _from_yaml(path / name)
+    features = next((path / place for place in FEATURE_PLACES if (path / place).is_dir()), path)
+    labels = _only(path, LABEL_PLACES) or path / LABELS
+    return CohortFile(
+        name=path.resolve().name,
+        labels=labels,
+        features=features,
+        slides=_only(path, SLIDE_PLACES) if labels.stem == "clini" else None,
+        splits=str(labels) if labels.name == PATHO_BENCH else "kfold",
+    )
+
+
+def _only(folder: Path, names: Sequence[str]) -> Path | None:
+    """The one of `names` that exists in `folder`; two would have to be chosen from."""
+    found = [name for name in names if (folder / name).exists()]
+    if len(found) > 1:
+        raise DataError(
+            f"{folder} holds {' and '.join(found)}; which is meant? Say so in a cohort.yaml, or move the others away."
+        )
+    return folder / found[0] if found else None
+
+
+def _from_yaml(path: Path) -> CohortFile:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path} cannot be read as YAML: {error}.") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path} must hold `key: value` lines with at least name, labels and features.")
+    for key, value in values.items():
+        _check_key(path, str(key), value)
+    for key in ("name", "labels", "features"):
+        if key not in values:
+            raise DataError(f"{path}: the key '{key}' is missing. A cohort needs name, labels and features.")
+    if values.get("n_folds", 1) < 1:
+        raise UsageError(f"{path}: n_folds is {values['n_folds']}; expected 1 or more.")
+    base = path.parent
+    paths = {key: base / values[key] for key in ("labels", "features", "slides") if key in values}
+    file = CohortFile(**{**values, **paths})
+    is_path = file.splits not in PROTOCOLS and (base / file.splits).exists()
+    return replace(file, tasks=tuple(map(str, file.tasks)), splits=str(base / file.splits) if is_path else file.splits)
+
+
+def _check_key(path: Path, key: str, value: Any) -> None:
+    if key not in TYPES:
+        raise UsageError(f"{path}: {unknown_name('key', key, TYPES)}")
+    expected, text = TYPES[key]
+    if not isinstance(value, expected) or isinstance(value, bool):
+        raise UsageError(f"{path}: {key} is {value!r}; expected {text}.")

@@ -1,0 +1,37 @@
+"""Fingerprint: a cohort's identity, made of its labels and of the ends of its feature files."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pandas as pd
+
+from milbench.errors import FeatureFileError
+from milbench.formats import FeatureFolder
+
+FINGERPRINT_BYTES = 65_536
+"""Bytes read from either end of a feature file: enough to notice another extraction without reading terabytes."""
+
+
+def fingerprint(slides: pd.DataFrame, folder: FeatureFolder) -> str:
+    """SHA-256 of labels, and of every feature file's size, first and last bytes; paths do not enter."""
+    digest = hashlib.sha256(slides.to_csv(index=False, lineterminator="\n").encode())
+    files = folder.paths
+    for slide in slides["slide_id"]:
+        try:
+            digest.update(f"{slide}\0".encode() + file_ends(files[slide]))
+        except OSError as error:
+            raise FeatureFileError(
+                f"{files[slide]} cannot be read: {error.strerror}. Check the file and its rights."
+            ) from error
+    return digest.hexdigest()
+
+
+def file_ends(path: Path) -> bytes:
+    """Size, first and last bytes of a file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        first = file.read(FINGERPRINT_BYTES)
+        file.seek(max(size - FINGERPRINT_BYTES, 0))
+        return f"{size}\0".encode() + first + file.read(FINGERPRINT_BYTES)

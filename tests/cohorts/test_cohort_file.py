@@ -1,0 +1,46 @@
+"""A cohort's file: what it may say, and what is said of a mistake in it."""
+
+from pathlib import Path
+
+import pytest
+
+from milbench.cohorts.cohort import folder_cohort
+from milbench.errors import DataError, UsageError
+
+
+def test_a_yaml_file_says_what_the_folder_cannot(cohort_folder: Path) -> None:
+    path = cohort_folder / "mine.yaml"
+    path.write_text(
+        "name: mine\nlabels: labels.csv\nfeatures: features\nfeature_scaling: l2\ntasks: [B]\nsplits: m4\nn_folds: 2\n"
+        "model: {hidden: 16}\ntrainer: {epochs: 3}\n"
+    )
+    cohort = folder_cohort(path)
+    assert (cohort.name, cohort.tasks, cohort.feature_scaling, cohort.splits, cohort.n_folds) == (
+        "mine",
+        ("B",),
+        "l2",
+        "m4",
+        2,
+    )
+    assert (cohort.model_defaults, cohort.trainer_defaults) == ({"hidden": 16}, {"epochs": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nlabels: l\nfeature: f\n", "Did you mean 'features'"),
+        ("name: a\nlabels: labels.csv\n", "key 'features' is missing"),
+        ("name: 3\nlabels: labels.csv\nfeatures: features\n", "name is 3; expected text"),
+        ("name: a\nlabels: labels.csv\nfeatures: features\ntasks: A\n", "tasks is 'A'; expected a list"),
+        ("name: a\nlabels: labels.csv\nfeatures: features\nfeature_scaling: std\n", "unknown feature_scaling"),
+        ("name: a/b\nlabels: labels.csv\nfeatures: features\n", "cohort's name is 'a/b', which cannot name a folder"),
+        ("name: a\nlabels: labels.csv\nfeatures: features\nn_folds: 0\n", "n_folds is 0; expected 1 or more"),
+        ("- a\n", "must hold `key: value` lines"),
+        ("a: [\n", "cannot be read as YAML"),
+    ],
+)
+def test_a_mistake_in_the_yaml_file_is_named(cohort_folder: Path, text: str, message: str) -> None:
+    path = cohort_folder / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises((DataError, UsageError), match=message):
+        folder_cohort(path)
