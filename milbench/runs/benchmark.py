@@ -22,7 +22,7 @@ from milbench.store.files import write_atomically, writing
 from milbench.store.run import Run, open_run
 from milbench.store.trial import StoredTrial
 from milbench.tracking.client import default_uri
-from milbench.tracking.publish import Tracker
+from milbench.tracking.tracker import Tracker
 from milbench.training.precision import check_precision
 from milbench.trials.job import Status
 

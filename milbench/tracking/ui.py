@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from milbench.errors import TrackingError
 from milbench.tracking.client import all_runs, client_of
-from milbench.tracking.publish import BEST_FIRST, KIND
+from milbench.tracking.publisher import BEST_FIRST, KIND
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
