@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from milbench.commands.terminal import line
 from milbench.study.parts import MAIN
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ def plan(console: Console, study: Study) -> None:
         table.add_row(part, folders, str(len(pairs)), str(_shared(study, part)), str(study.done(pairs)))
     console.print(table)
     every = [(name, trial) for name, benchmark in study.variants.items() for trial in benchmark.trials]
-    _line(console, f"{study.n_trainings} distinct trainings, {study.done(every)} done; {study.request.folder}")
+    line(console, f"{study.n_trainings} distinct trainings, {study.done(every)} done; {study.request.folder}")
     for name, benchmark in study.variants.items():
         if benchmark.config.tasks:
-            _line(console, f"  {name}: M4 on {', '.join(benchmark.config.tasks)} ({benchmark.config.datasets[0]})")
+            line(console, f"  {name}: M4 on {', '.join(benchmark.config.tasks)} ({benchmark.config.datasets[0]})")
 
 
 def _shared(study: Study, part: str) -> int:
@@ -39,7 +40,7 @@ def _shared(study: Study, part: str) -> int:
 
 def announced(console: Console, name: str) -> Console:
     """The console, with the name of the run folder whose trials follow."""
-    _line(console, f"{name}:")
+    line(console, f"{name}:")
     return console
 
 
@@ -47,8 +48,8 @@ def failures(console: Console, outcomes: Sequence[Outcome]) -> None:
     """Print what failed, and that no report was written."""
     for outcome in outcomes:
         for failure in outcome.run.failures():
-            _line(console, f"  failed: {outcome.run.name}/{failure['id']}: {failure['type']}: {failure['message']}")
-    _line(
+            line(console, f"  failed: {outcome.run.name}/{failure['id']}: {failure['type']}: {failure['message']}")
+    line(
         console, "no report was written, since tables with gaps mislead. The same command tries the failed ones again."
     )
 
@@ -56,13 +57,9 @@ def failures(console: Console, outcomes: Sequence[Outcome]) -> None:
 def closing(console: Console, study: Study, index: Path) -> None:
     """Print where the report lies, and what to do next."""
     main = study.variants[MAIN].run
-    _line(console, f"report: {index}")
+    line(console, f"report: {index}")
     if "fig5" in study.request.parts:
-        _line(console, f"more panels like Fig. 5: milbench heatmap {main.path} --slides top-tp,top-fp,top-fn --experts")
+        line(console, f"more panels like Fig. 5: milbench heatmap {main.path} --slides top-tp,top-fp,top-fn --experts")
     if study.request.tracking and main.trials():
         database = (main.path.parent / "mlflow.db").absolute()
-        _line(console, f"next: milbench ui --uri sqlite:///{database}")
-
-
-def _line(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+        line(console, f"next: milbench ui --uri sqlite:///{database}")

@@ -1,49 +1,51 @@
-"""What `milbench data` prints: tables, findings and progress bars; nothing computed here."""
+"""`milbench data check`: labels against features."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import argparse
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from milbench.commands.command import EXIT_OK, EXIT_PROBLEMS
+from milbench.commands.data.chosen_cohort import add_cohort_flags, cohort_file_of
+from milbench.commands.terminal import facts, new_console, watcher
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
+    from rich.table import Table
 
     from milbench.intake.check import Check, Problem
-    from milbench.intake.inspection import Watch
 
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
-
-def watcher(console: Console) -> Watch:
-    """A progress bar over slides on a terminal; silent elsewhere."""
-
-    def watch(slides: Iterable[str], what: str) -> Iterable[str]:
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            yield from bar.track(list(slides))
-
-    return watch
+HELP = "check labels against features; lists every problem, worst first"
 
 
-def facts(console: Console, rows: Sequence[tuple[str, str]]) -> None:
-    """Print names and values."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, value)
-    console.print(table, markup=False)
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Put the command's flags on `parser`."""
+    add_cohort_flags(parser)
+    parser.add_argument("--splits", default="", metavar="NAME|FILE", help="protocol to count positives under")
+    parser.add_argument(
+        "--deep", action="store_true", help="read every value: NaN, zeros, constants, duplicates, checksums"
+    )
 
 
-def check(console: Console, result: Check) -> None:
+def call(options: argparse.Namespace) -> int:
+    """Exit code of the command."""
+    from milbench.intake.check import check_cohort
+
+    console = new_console()
+    watch = watcher(console)
+    result = check_cohort(cohort_file_of(options), watch, splits=options.splits, deep=options.deep)
+    _print_check(console, result)
+    return EXIT_OK if result.passed else EXIT_PROBLEMS
+
+
+def _print_check(console: Console, result: Check) -> None:
     """Print facts, positives by fold, and the findings, worst first."""
     facts(console, result.facts)
     if len(result.folds):
-        console.print(fold_table(result.folds))
+        console.print(_fold_table(result.folds))
     for problem in result.problems:
         _problem(console, problem)
     counts = {severity: sum(p.severity == severity for p in result.problems) for severity in COLOURS}
@@ -51,8 +53,10 @@ def check(console: Console, result: Check) -> None:
     console.print(f"{'passed' if result.passed else 'NOT passed'}: {found}", markup=False, highlight=False)
 
 
-def fold_table(audit: pd.DataFrame) -> Table:
+def _fold_table(audit: pd.DataFrame) -> Table:
     """Positives / labelled slides of every task, by side; validation sides of all folds in one cell."""
+    from rich.table import Table
+
     table = Table(title="positive / labelled slides")
     for name in ("task", "test", "validation, fold by fold"):
         table.add_column(name, justify="left" if name == "task" else "right")
@@ -73,8 +77,3 @@ def _problem(console: Console, problem: Problem) -> None:
     console.print(
         f"{problem.what.removesuffix('.')}. {problem.mend}".strip(), markup=False, highlight=False, soft_wrap=True
     )
-
-
-def line(console: Console, text: str) -> None:
-    """Print a line as it is."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,44 @@
+"""`milbench data inspect`: what a folder of features holds, and the draft of a cohort.yaml."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from milbench.commands.command import EXIT_OK
+from milbench.commands.terminal import facts, line, new_console, watcher
+
+HELP = "say what a folder of features holds, and draft a cohort.yaml"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Put the command's flags on `parser`."""
+    parser.add_argument("path", type=Path, metavar="PATH", help="folder of features, or of a whole cohort")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="label table (default: looked for beside)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the draft (default: ./cohort.yaml)")
+
+
+def call(options: argparse.Namespace) -> int:
+    """Exit code of the command."""
+    from milbench.intake import inspection
+
+    console = new_console()
+    found = inspection.inspect_folder(options.path, watcher(console))
+    if options.labels:
+        labels, known = options.labels, inspection.n_labelled(options.labels, found.headers)
+    else:
+        labels, known = inspection.find_labels(options.path, found.headers)
+    rows = [*inspection.facts(found), ("labels", f"{labels}, {known} of these slides" if labels else "none found")]
+    facts(console, rows)
+    for message in found.broken.values():
+        line(console, f"unreadable: {message}")
+    out = options.out or Path("cohort.yaml")
+    inspection.write_draft(inspection.draft(found, labels, _cohort_name(options.path.resolve()), out), out)
+    line(console, f"draft: {out}\nnext: milbench data check {out}\n      milbench run --cohort {out}")
+    return EXIT_OK
+
+
+def _cohort_name(folder: Path) -> str:
+    """Of the folder, or of the one above where it is named after what extracted the features: tables are headed by it."""
+    generic = folder.name.lower().startswith(("features", "feats", "h5_files", "pt_files"))
+    return folder.parent.name if generic and folder.parent.name else folder.name

@@ -1,0 +1,45 @@
+"""The network: flags of commands that ask servers, and the client that they make."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from milbench.errors import AcquireError, UsageError
+
+if TYPE_CHECKING:
+    from milbench.acquire.http import Http
+
+
+def add_network_flags(parser: argparse.ArgumentParser, *servers: str) -> None:
+    """Put the flags of the network on `parser`, with an address per server."""
+    network = parser.add_argument_group("network")
+    network.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="silence allowed (default 60)")
+    network.add_argument("--retries", type=int, default=5, metavar="N", help="further tries (default 5)")
+    for server in servers:
+        network.add_argument(f"--{server}-url", metavar="URL", help="for mirrors and private instances")
+
+
+def client_of(options: argparse.Namespace, cache: Path | None = None) -> Http:
+    """A client with the timeout and retries that flags give; `cache` keeps answers."""
+    from milbench.acquire.http import Http
+
+    if not options.timeout > 0 or options.retries < 0:
+        raise UsageError("--timeout takes seconds above 0, --retries a number from 0 up.")
+    return Http(timeout=options.timeout, retries=options.retries, cache=cache)
+
+
+def address(given: str | None) -> str:
+    """The address without a slash at its end; "" if none was given."""
+    if given and not given.startswith(("http://", "https://")):
+        raise UsageError(f"'{given}' is no address; expected http://... or https://...")
+    return (given or "").rstrip("/")
+
+
+def disk_error(error: OSError) -> AcquireError:
+    """Message on a file that cannot be read or written."""
+    return AcquireError(
+        f"{error.filename or 'a file'} cannot be read or written ({error.strerror or error}). Check the folder's rights "
+        "and the free space, and give the same command again: finished files are kept."
+    )

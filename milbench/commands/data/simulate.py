@@ -1,0 +1,87 @@
+"""`milbench data simulate`: a cohort whose answer is known."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from milbench.commands.command import EXIT_OK
+from milbench.commands.terminal import new_console
+from milbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from milbench.simulate.write import Simulation, Written
+
+HELP = "make a cohort whose answer is known, with its best possible AUC"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Put the command's flags on `parser`."""
+    from milbench.simulate.design import PRESETS
+
+    parser.add_argument("preset", metavar="PRESET", help="; ".join(f"{name}: {p.about}" for name, p in PRESETS.items()))
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write; goes on if begun")
+    parser.add_argument("--labels", type=Path, metavar="CSV", help="label table (default: a synthetic one)")
+    parser.add_argument("--slides", type=int, metavar="N", help="number of slides (of a given table the first N)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="the same seed makes the same bytes (default 0)"
+    )
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="assignments",
+                        help="any part of the design, such as width=64 or strengths=[3,4,5]; see docs/simulate.md")  # fmt: skip
+
+
+def call(options: argparse.Namespace) -> int:
+    """Exit code of the command."""
+    from rich.progress import track
+
+    from milbench.simulate.design import make_design
+    from milbench.simulate.write import simulate, write_cohort
+
+    assignments = [_assignment(text) for text in options.assignments]
+    if options.slides is not None:
+        assignments.append(("slides", options.slides))
+    elif options.labels and not any(key == "slides" for key, _ in assignments):
+        assignments.append(("slides", 0))  # all of the given table, whatever the preset makes
+    if options.seed < 0:
+        raise UsageError(f"--seed is {options.seed}; expected 0 or more.")
+    console = new_console()
+    simulation = simulate(make_design(options.preset, assignments), options.seed, options.labels)
+    bar = iter(track(simulation.labels.slides["slide_id"], "slides", console=console, disable=not console.is_terminal))
+    next(bar, None)
+    written = write_cohort(simulation, options.out, lambda: next(bar, None))
+    _print_simulation(console, simulation, written, options.out)
+    return EXIT_OK
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set takes key=value, for example width=64; got '{text}'.")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {text}: the value is not valid YAML ({error}).") from error
+
+
+def _print_simulation(console: Console, simulation: Simulation, written: Written, out: Path) -> None:
+    from math import isnan
+
+    from rich.table import Table
+
+    slides, oracle = simulation.labels.slides, simulation.oracle
+    console.print(
+        f"{out}: {len(slides)} slides ({written.made} made, {written.kept} there before) of "
+        f"{slides['patient_id'].nunique()} patients, {written.patches:,} patches, "
+        f"{simulation.design.width} wide, {written.bytes / 1e6:,.1f} MB"
+    )
+    table = Table("task", "positive", "oracle, own carrier", "oracle, all carriers", "carriers as drawn")
+    for row, task in enumerate(simulation.labels.tasks):
+        scores = ["-" if isnan(value[row]) else f"{value[row]:.3f}" for value in oracle]
+        table.add_row(task, f"{slides[task].mean():.2f}", *scores)
+    console.print(table)
+    console.print(f"next: milbench run --cohort {out}")

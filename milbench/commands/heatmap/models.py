@@ -1,0 +1,52 @@
+"""Which models look: those that were named, or all of the run that have a map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from milbench.commands.terminal import say
+from milbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from milbench.heatmap.stored import RunCohort, StoredModel
+
+
+def named_models(cohort: RunCohort, words: Sequence[str] | None) -> list[str]:
+    """The models asked for, in the order in which they were named: the first one chooses slides."""
+    from milbench.registry import select
+
+    if words is None:
+        return cohort.models
+    parts = [part for word in words for part in word.split(",") if part]
+    named = [name for part in parts for name in select(f"model of run {cohort.run.name}", [part], cohort.models)]
+    return list(dict.fromkeys(named))
+
+
+def loaded_models(
+    cohort: RunCohort, names: Sequence[str], task: str, fold: int, *, all_wanted: bool
+) -> list[StoredModel]:
+    """The models with their weights; where all of a run are meant, those without a map are left out and named."""
+    models = [cohort.load(name, task, fold) for name in names]
+    return _those_with_maps(models) if all_wanted else models
+
+
+def drawable_models(cohort: RunCohort, fold: int, words: Sequence[str] | None) -> list[str]:
+    """Names of the models to look with; where all are meant, those that have a map."""
+    names = named_models(cohort, words)
+    if words is not None:
+        return names
+    task = cohort.cohort.tasks[0]
+    return [stored.name for stored in _those_with_maps([cohort.load(name, task, fold) for name in names])]
+
+
+def _those_with_maps(models: Sequence[StoredModel]) -> list[StoredModel]:
+    from milbench.heatmap.stored import with_maps
+
+    kept = with_maps(models)
+    for stored in models:
+        if stored not in kept:
+            say(f"left out: {stored.name} has no attention to draw")
+    if not kept:
+        raise UsageError("no model of this run has attention to draw; docs/models.md says how to add it.")
+    return kept

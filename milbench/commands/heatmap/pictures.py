@@ -1,0 +1,85 @@
+"""Pictures: panels and GeoJSON of the slides that were asked for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from milbench.commands.heatmap.models import loaded_models
+from milbench.commands.terminal import say
+
+if TYPE_CHECKING:
+    from milbench.heatmap.choose import Chosen
+    from milbench.heatmap.maps import Scale, SlideMaps
+    from milbench.heatmap.render import Drawing
+    from milbench.heatmap.stored import RunCohort
+
+
+def draw(cohort: RunCohort, names: Sequence[str], fold: int, out: Path, options: argparse.Namespace) -> None:
+    """Write a panel of the slides asked for, and GeoJSON of each."""
+    from milbench.heatmap.attention import slide_maps
+    from milbench.heatmap.choose import chosen_slides
+    from milbench.heatmap.maps import SCALES
+    from milbench.heatmap.stored import check_task
+
+    task = check_task(cohort.cohort, options.task or cohort.cohort.tasks[0])
+    words = [options.slide] if options.slide else [part for word in options.slides for part in word.split(",")]
+    chosen = chosen_slides(cohort, words, names[0], task, fold)
+    models = loaded_models(cohort, names, task, fold, all_wanted=options.models is None)
+    slides = [
+        slide_maps(cohort, slide_id, task, models, experts=options.experts, caption=caption)
+        for slide_id, caption in chosen
+    ]
+    say(f"scale: {options.scale}, {SCALES[options.scale]}")
+    _describe(slides[0])
+    _write(slides, chosen, out, options)
+
+
+def _describe(slide: SlideMaps) -> None:
+    for kind, titles in _kinds(slide).items():
+        say(f"{', '.join(titles)}: {kind}")
+    if slide.places.is_guessed:
+        say(f"patch size {slide.places.patch_size:g} {slide.places.unit}, the smallest distance between patches: "
+              "the feature file does not tell it")  # fmt: skip
+
+
+def _kinds(slide: SlideMaps) -> dict[str, list[str]]:
+    kinds: dict[str, list[str]] = {}
+    for drawn in slide.maps:
+        if drawn.name == "attention":
+            kinds.setdefault(drawn.kind, []).append(drawn.title)
+    return kinds
+
+
+def _write(slides: Sequence[SlideMaps], chosen: Sequence[Chosen], out: Path, options: argparse.Namespace) -> None:
+    from milbench.heatmap.geojson import write_geojson
+    from milbench.heatmap.render import panel, save_panel
+    from milbench.store.files import writing
+
+    drawings = [_drawing(slide, options.wsi) for slide in slides]
+    scale: Scale = options.scale
+    stem = f"{slides[0].slide_id}_{slides[0].task}" if options.slide else f"{slides[0].dataset}_{slides[0].task}_slides"
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        paths = save_panel(panel(drawings, scale, options.smooth), out / stem)
+    for slide, pick in zip(slides, chosen, strict=True):
+        if pick.caption:
+            say(f"{pick.slide_id}: {pick.caption}")
+        written = write_geojson(slide, out / f"{slide.slide_id}_{slide.task}.geojson")
+        if written is None:
+            say(f"no GeoJSON of {slide.slide_id}: its coordinates are in '{slide.places.unit}', not in level-0 pixels")
+        else:
+            paths.append(written)
+    for path in paths:
+        say(str(path))
+
+
+def _drawing(slide: SlideMaps, wsi: Path | None) -> Drawing:
+    from milbench.heatmap.render import Drawing
+    from milbench.heatmap.slide import find_slide, read_slide
+
+    if wsi is None:
+        return Drawing(slide)
+    return Drawing(slide, read_slide(find_slide(wsi, slide.slide_id), slide.places))

@@ -1,0 +1,47 @@
+"""`milbench models`: every registered model."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from milbench.commands.command import EXIT_OK
+from milbench.commands.terminal import new_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from milbench.models import MILModel
+
+HELP = "list the models"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Plug-ins."""
+    parser.add_argument(
+        "--plugin", nargs="+", default=[], metavar="FILE", dest="plugins", help="Python files that register models"
+    )
+
+
+def call(options: argparse.Namespace) -> int:
+    """Exit code of the command."""
+    from milbench.registry import load_models
+
+    _print_models(new_console(), load_models([Path(plugin) for plugin in options.plugins]))
+    return EXIT_OK
+
+
+def _print_models(console: Console, known: Mapping[str, type[MILModel]]) -> None:
+    """Print every registered model with what it is and where it comes from."""
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("name", no_wrap=True)
+    for column in ("title", "tasks", "order of patches", "paper", "official code"):
+        table.add_column(column)
+    for name, model in known.items():
+        info = model.info
+        table.add_row(name, info.title, info.tasks, "matters" if info.order_matters else "-", info.paper, info.official)
+    console.print(table)

@@ -1,0 +1,87 @@
+"""`milbench report`: tables and figures of finished runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from milbench.commands.chosen_run import run_at
+from milbench.commands.command import EXIT_OK
+from milbench.commands.terminal import say, warn
+from milbench.errors import TrackingError, UsageError
+
+if TYPE_CHECKING:
+    from milbench.store.run import Run
+
+HELP = "write tables (LaTeX, CSV, Markdown) and figures of finished runs"
+
+FEWEST_DRAWS = 100
+"""With fewer the ends of a 95 % interval are single draws."""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Which runs, and what the report says."""
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders (default: the newest in runs/)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where to write (default: reports/<name of the run>)"
+    )
+    parser.add_argument(
+        "--reference", metavar="MODEL", help="the model that the others are compared with (default amil)"
+    )
+    parser.add_argument("--draws", type=int, metavar="N", help="bootstrap draws of an interval (default 10000)")
+    parser.add_argument(
+        "--complete-cases", action="store_true", help="leave tasks that not all models finished out of means"
+    )
+    parser.add_argument("--no-tracking", action="store_true", help="do not put the report's files into MLflow")
+
+
+def call(options: argparse.Namespace) -> int:
+    """Exit code of the command."""
+    from milbench.report import DRAWS, REFERENCE, write_report
+
+    if options.draws is not None and options.draws < FEWEST_DRAWS:
+        raise UsageError(f"--draws is {options.draws}; an interval needs at least {FEWEST_DRAWS}.")
+    # as they are now: checksums of all trials are verified once, for tables and warnings
+    runs = [run.snapshot() for run in map(run_at, options.runs or [None])]
+    out = options.out or Path("reports") / "+".join(run.name for run in runs)
+    index = write_report(
+        runs,
+        out,
+        reference=options.reference or REFERENCE,
+        draws=options.draws or DRAWS,
+        complete_cases=options.complete_cases,
+    )
+    say(f"report: {index}")
+    for run in runs:
+        if missing := _unfinished(run):
+            warn(missing)
+    if not options.no_tracking:
+        _track_report(runs, out)
+    return EXIT_OK
+
+
+def _unfinished(run: Run) -> str:
+    """A sentence on planned trials that are not done; "" if all are."""
+    planned, trials = run.planned(), run.trials()
+    if len(trials) == len(planned):
+        return ""
+    absent = {slot.model for slot in run.slots()} - {trial.info["model"] for trial in trials}
+    none = f"; none of {', '.join(sorted(absent))}" if absent else ""
+    return f"{len(trials)} of {len(planned)} planned trials of {run.path} are done{none}."
+
+
+def _track_report(runs: Sequence[Run], out: Path) -> None:
+    """Put the report's files where the runs are tracked; a server that is away is a warning, for the files are there."""
+    from milbench.tracking.client import without_password
+    from milbench.tracking.publish import publish_report, tracked_at
+
+    for run in runs:
+        uri = tracked_at(run)
+        if not uri:
+            continue
+        try:
+            say(f"{publish_report(run, uri, out)} MLflow runs of {run.name} now hold it ({without_password(uri)})")
+        except TrackingError as error:
+            warn(str(error))

@@ -1,0 +1,51 @@
+"""`milbench run`: train and test what is not done yet."""
+
+from __future__ import annotations
+
+import argparse
+
+from milbench.commands.command import EXIT_INTERRUPTED, EXIT_OK, EXIT_SOME_FAILED
+from milbench.commands.flags import add_engine_flags, add_what_flags, config_of
+from milbench.commands.terminal import new_console
+from milbench.errors import MilbenchError
+
+HELP = "train and test what is not done yet, then print the table"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What to compare, where and how."""
+    add_what_flags(parser)
+    running = parser.add_argument_group("running")
+    running.add_argument(
+        "--run", metavar="FOLDER", help="run folder (default: runs/ and a name made from what is compared)"
+    )
+    add_engine_flags(parser)
+    running.add_argument("--no-weights", action="store_true", help="do not keep the best weights")
+    running.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
+    running.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: runs/mlflow.db)")
+    running.add_argument(
+        "--resume", action="store_true", help="go on where the run stopped (always so; finished trials are kept)"
+    )
+
+
+def call(options: argparse.Namespace) -> int:
+    """Exit code of the command."""
+    from milbench.commands import show_run
+    from milbench.engines.loky import end_workers
+    from milbench.runs.benchmark import run_benchmark
+    from milbench.runs.preparation import prepare
+    from milbench.runs.progress import Progress
+
+    console = new_console()
+    benchmark = prepare(config_of(options))
+    show_run.benchmark_header(console, benchmark)
+    try:
+        outcome = run_benchmark(benchmark, Progress(console))
+    finally:
+        end_workers()
+    show_run.outcome(console, outcome)
+    if outcome.refused:
+        raise MilbenchError(outcome.refused)
+    if outcome.left:
+        return EXIT_INTERRUPTED
+    return EXIT_SOME_FAILED if outcome.failed or outcome.skipped else EXIT_OK

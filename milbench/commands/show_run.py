@@ -1,0 +1,98 @@
+"""What `milbench run` prints: what is compared, the table of results, what to do next; nothing computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from milbench.commands.terminal import line
+
+if TYPE_CHECKING:
+    from milbench.runs.benchmark import Outcome
+    from milbench.runs.preparation import Benchmark
+
+MAX_WARNINGS = 8
+"""Warnings printed for one cohort; all of them stand in datasets.json."""
+
+
+def benchmark_header(console: Console, benchmark: Benchmark) -> None:
+    """Print what is compared, on what, and what the cohorts' audits found."""
+    for entry in benchmark.entries:
+        cohort, split = entry.cohort, entry.split
+        line(console, f"{cohort.name}: {len(cohort.slides)} slides, {cohort.slides['patient_id'].nunique()} patients, "
+              f"{len(cohort.tasks)} tasks, {cohort.in_features}-d features, splits {split.protocol} ({split.sha256[:8]})")  # fmt: skip
+        defaults = {**cohort.model_defaults, **cohort.trainer_defaults}
+        if defaults:
+            line(console, f"  settings for its size, the same for all models: {settings_text(defaults)}")
+        notes = [*cohort.notes, *entry.split.notes, *entry.audit.warnings]
+        for note in notes[:MAX_WARNINGS]:
+            line(console, f"  note: {note}")
+        if len(notes) > MAX_WARNINGS:
+            line(console, f"  and {len(notes) - MAX_WARNINGS} more notes, in {benchmark.run.path}/datasets.json")
+    line(console, f"protocol {benchmark.config.protocol}, run folder {benchmark.run.path}")
+
+
+def outcome(console: Console, result: Outcome) -> None:
+    """Print the result table, where the run lies, and what to do next."""
+    from milbench.stats.scores import score_table, summary
+
+    run = result.run
+    trials = run.trials()
+    if trials:
+        console.print(result_table(summary(score_table([run])), run.datasets))
+        line(console, "mean test AUROC over tasks ± standard deviation over folds and seeds (training variability, "
+              "not a confidence interval); control tasks are left out")  # fmt: skip
+    parts = {"done": result.done, "done before": result.already, "failed": result.failed}
+    parts |= {"skipped (see --max-failures)": result.skipped, "left": result.left}
+    line(console, ", ".join(f"{count} trials {name}" for name, count in parts.items() if count))
+    for failure in run.failures()[:MAX_WARNINGS]:
+        line(console, f"  failed: {failure['id']}: {failure['type']}: {failure['message']}")
+    line(console, f"run: {run.path}")
+    for number, step in enumerate(_next_steps(result, has_trials=bool(trials))):
+        line(console, f"{'      ' if number else 'next: '}{step}")
+
+
+def _next_steps(result: Outcome, *, has_trials: bool) -> list[str]:
+    """Commands that make sense after a run that ended so."""
+    from milbench.engines.shards import parse_shard
+
+    run, engine = result.run, result.run.config.get("engine", {})
+    if result.left:
+        return ["the same command again; it goes on from here"]
+    if shard := parse_shard(engine.get("shard", "")):
+        whole = run.path.name.removesuffix(f"-shard-{shard.file_name}")
+        if whole == run.path.name:  # a folder of the user's naming
+            return [f"milbench merge WHOLE {run.path} and the folders of the other shards, when all are here"]
+        every = run.path.with_name(f"{whole}-shard-*-of-{shard.count}")
+        return [f"milbench merge {run.path.with_name(whole)} {every}, when all are here"]
+    steps = [f"milbench report {run.path}"] if has_trials else []
+    return [*steps, "milbench ui"] if run.config.get("tracking", {}).get("enabled", True) else steps
+
+
+def result_table(summary: Any, datasets: Mapping[str, Any]) -> Table:
+    """Models × cohorts, from the rows of `milbench.stats.scores.summary`."""
+    names = list(dict.fromkeys(summary["dataset"]))
+    table = Table(title=None)
+    table.add_column("model")
+    for name in names:
+        table.add_column(datasets[name]["title"], justify="right")
+    for model, rows in summary.groupby("model", sort=False):
+        cells = {row.dataset: _score(row) for row in rows.itertuples()}
+        table.add_row(str(rows["title"].iloc[0] or model), *(cells.get(name, "-") for name in names))
+    return table
+
+
+def _score(row: Any) -> str:
+    """Mean and spread; no spread for a single fold, and no number for a model that lacks trials which others have."""
+    if row.n_missing:
+        return f"incomplete ({row.n_missing} missing)"
+    return f"{row.mean:.3f}" if isnan(row.sd) else f"{row.mean:.3f} ± {row.sd:.3f}"
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """ "hidden=64, lr=0.005" for captions and lines."""
+    return ", ".join(f"{key}={value}" for key, value in settings.items())

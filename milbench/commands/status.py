@@ -1,0 +1,66 @@
+"""`milbench status`: what of a run is done, running, failed and left."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from milbench.commands.chosen_run import run_at
+from milbench.commands.command import EXIT_OK
+from milbench.commands.terminal import line, new_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from milbench.runs.status import RunStatus
+    from milbench.store.run import Run
+
+HELP = "show what of a run is done, running, failed and left; also while it runs"
+
+WATCH_SECONDS = 5.0
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Which run."""
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run folder (default: the newest in runs/)")
+    parser.add_argument(
+        "--watch", action="store_true", help="look again every few seconds, until Ctrl-C or all is done"
+    )
+
+
+def call(options: argparse.Namespace) -> int:
+    """Exit code of the command."""
+    from milbench.runs.status import survey
+
+    run = run_at(options.run)
+    with suppress(KeyboardInterrupt):  # the end of watching, not of the run
+        while True:
+            found = survey(run)
+            _print_status(new_console(), run, found)
+            if not options.watch or not any(count.left or count.running for count in found.counts.values()):
+                break
+            time.sleep(WATCH_SECONDS)
+    return EXIT_OK
+
+
+def _print_status(console: Console, run: Run, found: RunStatus) -> None:
+    """Print trials by model and dataset, and who computes what right now."""
+    from rich.table import Table
+
+    from milbench.runs.progress import duration
+
+    table = Table()
+    for column in ("dataset", "model", "done", "running", "failed", "left"):
+        table.add_column(column, justify="left" if column in {"dataset", "model"} else "right")
+    for pair, count in found.counts.items():
+        table.add_row(*pair, *(str(number) for number in (count.done, count.running, count.failed, count.left)))
+    console.print(table)
+    for trial_id, claim in found.running:
+        line(console, f"running: {trial_id} on {claim.host}, process {claim.pid}, "
+              f"for {duration(max(time.time() - claim.since, 0))}")  # fmt: skip
+    if found.shards:
+        line(console, f"shards in this folder: {', '.join(found.shards)}")
+    line(console, f"run: {run.path}")

@@ -1,0 +1,58 @@
+"""Terminal: what every command prints with: lines, warnings, names with values, a bar over slides."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from milbench.intake.inspection import Watch
+
+
+def new_console() -> Console:
+    """A console that colours nothing by itself."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def say(text: str) -> None:
+    """Print a line without rich, which would take time to import."""
+    print(text)  # noqa: T201
+
+
+def warn(text: str) -> None:
+    """Print a warning on standard error."""
+    print(f"milbench: warning: {text}", file=sys.stderr)  # noqa: T201
+
+
+def line(console: Console, text: str) -> None:
+    """Print a line as it is: no markup, and not broken to the terminal's width."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def facts(console: Console, rows: Sequence[tuple[str, str]]) -> None:
+    """Print names and values."""
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    console.print(table, markup=False)
+
+
+def watcher(console: Console) -> Watch:
+    """A progress bar over slides on a terminal; silent elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    def watch(slides: Iterable[str], what: str) -> Iterable[str]:
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            yield from bar.track(list(slides))
+
+    return watch
