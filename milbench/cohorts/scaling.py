@@ -57,7 +57,7 @@ class FeatureScaler:
             return features
         if self.offset is None or self.scale is None:
             raise DataError(f"feature_scaling '{self.mode}' was used before it was fitted on training slides.")
-        return (features - self.offset) * self.scale
+        return (features - self.offset.to(features.device)) * self.scale.to(features.device)
 
     def _fit_standard(self, bags: Iterable[Tensor]) -> None:
         """Chan's update of mean and sum of squares, bag by bag, so that large offsets lose no digits."""

@@ -22,7 +22,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of the command."""
+    """Exit code of printing the datasets."""
     from milbench.datasets import all_datasets
 
     _print_datasets(new_console(), all_datasets().values())

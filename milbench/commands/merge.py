@@ -25,7 +25,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of the command."""
+    """Exit code of the merge: 3 if trials are missing or contradict each other."""
     from milbench.runs.merge import merge
 
     merged = merge(options.out, options.runs, allow_missing_shards=options.allow_missing_shards)

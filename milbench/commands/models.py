@@ -26,7 +26,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of the command."""
+    """Exit code of printing the models."""
     from milbench.registry import load_models
 
     _print_models(new_console(), load_models([Path(plugin) for plugin in options.plugins]))

@@ -26,7 +26,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of the command."""
+    """Exit code of printing the plan."""
     from milbench.runs.preparation import prepare
 
     _print_plan(new_console(), prepare(config_of(options)))

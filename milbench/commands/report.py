@@ -38,7 +38,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of the command."""
+    """Exit code of writing the report."""
     from milbench.report import DRAWS, REFERENCE, write_report
 
     if options.draws is not None and options.draws < FEWEST_DRAWS:

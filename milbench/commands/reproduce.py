@@ -45,7 +45,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of the command."""
+    """Exit code of the study: 0 if its report is written, 3 if trials failed."""
     from milbench.commands import show_study
     from milbench.engines.loky import end_workers
     from milbench.report.study import write_study

@@ -29,7 +29,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of the command."""
+    """Exit code of the run: 0 if all is done, 3 if trials failed, 130 if some are left."""
     from milbench.commands import show_run
     from milbench.engines.loky import end_workers
     from milbench.runs.benchmark import run_benchmark

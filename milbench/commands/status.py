@@ -32,7 +32,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of the command."""
+    """Exit code of printing what is done, again and again with --watch."""
     from milbench.runs.status import survey
 
     run = run_at(options.run)

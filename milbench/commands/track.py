@@ -23,7 +23,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of the command."""
+    """Exit code of publishing runs, and a report of them."""
     from milbench.tracking.client import default_uri, without_password
     from milbench.tracking.publish import publish, publish_report
 

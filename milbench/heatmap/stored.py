@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from milbench.cohorts.cohort import Cohort
 from milbench.cohorts.cohort_file import cohort_file
@@ -18,7 +17,7 @@ from milbench.cohorts.scaling import FeatureScaler
 from milbench.datasets import all_datasets
 from milbench.datasets.source import CohortSource
 from milbench.errors import DataError, MilbenchError, StoreError, UsageError, unknown_name
-from milbench.models import AttentionMaps, MILModel
+from milbench.models import AttentionMaps, BagOutput, MILModel
 from milbench.registry import load_models
 from milbench.splits import ROLES, Split
 from milbench.store.run import Run
@@ -26,26 +25,35 @@ from milbench.store.slot import ALL_TASKS, Slot
 from milbench.store.trial import WEIGHTS, StoredTrial
 
 
-@dataclass(frozen=True, eq=False)
-class StoredModel:
-    """A model as its trial left it, in eval mode.
+class StoredModel(nn.Module):
+    """A model as its trial left it, in eval mode. It takes bags as stored on disk and scales them as its training did.
 
     Attributes
     ----------
     trial : the trial on disk.
-    tasks : the tasks of the rows of its maps.
-    scaler : fitted on the trial's training slides, as in training.
+    model : the registered model with its weights.
+    tasks : the tasks of its answers, and of the rows of its maps.
+    scaler : fitted on the trial's training slides.
     """
 
-    trial: StoredTrial
-    model: MILModel
-    tasks: tuple[str, ...]
-    scaler: FeatureScaler
+    def __init__(self, trial: StoredTrial, model: MILModel, scaler: FeatureScaler) -> None:
+        super().__init__()
+        self.trial, self.model, self.scaler = trial, model, scaler
+        self.tasks: tuple[str, ...] = tuple(trial.info["tasks"])
+        self.eval()
 
     @property
     def name(self) -> str:
         """Registry name."""
         return str(self.trial.info["model"])
+
+    def __repr__(self) -> str:
+        return f"StoredModel({self.trial.id}: {sum(weight.numel() for weight in self.parameters()):,} parameters)"
+
+    def forward(self, features: Tensor) -> BagOutput:
+        """Output for one bag [N, D] as stored on disk."""
+        output: BagOutput = self.model(self.scaler(features))
+        return output
 
     def maps(self, features: Tensor) -> AttentionMaps:
         """Maps of one bag [N, D] as stored on disk."""
@@ -55,7 +63,7 @@ class StoredModel:
     def probabilities(self, features: Tensor) -> Tensor:
         """Answers [T] to one bag [N, D] as stored on disk."""
         with torch.no_grad():
-            return torch.sigmoid(self.model(self.scaler(features)).logits)
+            return torch.sigmoid(self(features).logits)
 
 
 class RunCohort:
@@ -65,6 +73,9 @@ class RunCohort:
         self.run, self.cohort = run, cohort
         self.split = Split.from_csv(run.split_file(cohort.name))
         self._scalers: dict[tuple[int, str], FeatureScaler] = {}
+
+    def __repr__(self) -> str:
+        return f"RunCohort({self.run!r}, {self.cohort!r})"
 
     @property
     def name(self) -> str:
@@ -116,10 +127,7 @@ class RunCohort:
             folds = sorted({slot.fold for slot in self.slots if slot.model == model})
             raise unknown_name(f"fold of {model} on {self.name}", str(fold), map(str, folds))
         chosen = min(fits, key=lambda slot: slot.seed)
-        stored = self.run.trial(chosen.trial_id)
-        if stored is None:
-            raise StoreError(f"{chosen.trial_id} is not done, failed or is damaged. Start the run's command again.")
-        return stored
+        return finished_trial(self.run, chosen.trial_id)
 
     def load(self, model: str, task: str, fold: int) -> StoredModel:
         """The model that learned `task` in `fold`, as its trial left it. Raises as `trial`."""
@@ -144,12 +152,8 @@ class RunCohort:
                 f"cohort '{self.name}' is not the one that {trial.id} was trained on: its labels or features have "
                 "changed since. Point --data-root to the former data, or run again."
             )
-        tasks = tuple(info["tasks"])
-        model = _known_model(self.run, str(info["model"]))(
-            self.cohort.in_features, len(tasks), **info["hyperparameters"]
-        )
-        model.load_state_dict(_weights(self.run, trial))
-        return StoredModel(trial, model.eval(), tasks, self._scaler(int(info["fold"]), str(info["feature_scaling"])))
+        model = trained_model(self.run, trial, self.cohort.in_features)
+        return StoredModel(trial, model, self._scaler(int(info["fold"]), str(info["feature_scaling"])))
 
     def _scaler(self, fold: int, mode: str) -> FeatureScaler:
         """Fitted on the fold's training slides, once."""
@@ -157,6 +161,28 @@ class RunCohort:
             training = (self.cohort.load(slide).features for slide in self.slides(fold, "train"))
             self._scalers[fold, mode] = FeatureScaler(mode).fit(training)
         return self._scalers[fold, mode]
+
+
+def finished_trial(run: Run, trial_id: str) -> StoredTrial:
+    """The trial; raises `StoreError` if it failed, is not done yet or is damaged."""
+    stored = run.trial(trial_id)
+    if stored is None:
+        raise StoreError(f"{trial_id} is not done, failed or is damaged. Start the run's command again.")
+    return stored
+
+
+def trained_model(run: Run, trial: StoredTrial, in_features: int) -> MILModel:
+    """The model with the weights that its trial ended with, in eval mode; it takes scaled features [N, in_features].
+
+    Raises
+    ------
+    UsageError : the model is not registered any more.
+    StoreError : the run kept no weights.
+    """
+    info = trial.info
+    model = _known_model(run, str(info["model"]))(in_features, len(info["tasks"]), **info["hyperparameters"])
+    model.load_state_dict(_weights(run, trial))
+    return model.eval()
 
 
 def _known_model(run: Run, name: str) -> type[MILModel]:

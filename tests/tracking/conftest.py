@@ -10,7 +10,7 @@ from milbench.store.run import Run
 from milbench.tracking.client import client_of, default_uri
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with tables and nothing in them: making one takes seconds, copying it none."""
     folder = tmp_path_factory.mktemp("database")

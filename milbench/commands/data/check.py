@@ -31,7 +31,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of the command."""
+    """Exit code of the check: 1 if it found errors."""
     from milbench.intake.check import check_cohort
 
     console = new_console()

@@ -29,7 +29,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of the command."""
+    """Exit code of fetching."""
     from milbench.acquire import hipt, released
 
     tables = released.chosen(options.cohorts)

@@ -19,7 +19,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of the command."""
+    """Exit code of printing what the folder holds and writing the draft."""
     from milbench.intake import inspection
 
     console = new_console()

@@ -20,7 +20,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of the command."""
+    """Exit code of packing."""
     from milbench.intake.pack import pack
     from milbench.machine.sizes import bytes_text
 

@@ -34,7 +34,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of the command."""
+    """Exit code of making the cohort."""
     from rich.progress import track
 
     from milbench.simulate.design import make_design

@@ -23,7 +23,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of the command."""
+    """Exit code of writing the splits."""
     from milbench.datasets import all_datasets
     from milbench.datasets.source import CohortSource
     from milbench.splits import N_FOLDS, audit, make_split
