@@ -1,6 +1,6 @@
 """AMIL: attention-based multiple-instance learning with a gate.
 
-paper    Ilse, Tomczak, Welling, "Attention-based Deep Multiple Instance Learning", ICML 2018
+paper    Ilse, Tomczak, Welling, "Attention-based Deep Multiple Instance Learning", ICML 2018, eq. 7 and 9
 code     Bigyehahaha/M4@192a77b, `PorpoiseAMIL` (after mahmoodlab/PORPOISE)
 differs  an empty bag is refused (the official returns its bias)
 map      the softmax attention a_n, which sums to 1
@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
-from milbench_baselines.layers.attention_expert import AttentionExpert, official_names
+from milbench_baselines.layers.attention_expert import AttentionExpert, official_names, weighted_sum
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
@@ -30,7 +29,13 @@ from milbench_baselines.layers.study_trainer import STUDY_TRAINER
     official_recipe=STUDY_TRAINER,
 )
 class AMIL(MILModel):
-    """logit = w . M + b,  M = sum_n a_n h_n,  a = softmax_n(w_a . (tanh(V h_n) * sigmoid(U h_n))).
+    """Gated-attention pooling of embedded patches.
+
+    With h_n = Dropout(ReLU(W x_n + b))::
+
+        a_n = softmax over n of w_a . (tanh(V h_n) * sigmoid(U h_n))     eq. 9
+        M = sum_n a_n h_n                                                eq. 7
+        logit = w . M + c
 
     Parameters
     ----------
@@ -51,23 +56,25 @@ class AMIL(MILModel):
         xavier(self.head)
 
     def forward(self, features: Tensor) -> BagOutput:
-        slide, scores = self.expert(features)                     # [hidden], [N]      eq. 7, 9
-        attention = torch.softmax(scores, dim=0)[None]            # [1, N]
-        return BagOutput(self.head(slide), attention, {"slide": slide, "scores": scores[None]})
+        h = self.expert.embed(features)                           # [N, hidden]
+        scores = self.expert.attention(h)                         # [N]            eq. 9
+        attention = scores.softmax(dim=0)                         # [N]
+        slide = weighted_sum(attention, h)                        # [hidden]       eq. 7
+        return BagOutput(self.head(slide), attention[None], {"slide": slide, "scores": scores[None]})
 
     def attention_rows(self) -> tuple[str, ...]:
         """One row."""
         return ("attention",)
 
     def attention_maps(self, features: Tensor) -> AttentionMaps:
-        """Softmax attention [N], the same for every task."""
+        """Softmax attention [T, N], the same row for every task."""
         output = self(features)
         attention = output.attention.detach().expand(self.n_tasks, -1)  # [T, N]
         return AttentionMaps("softmax attention", attention, output.logits.detach(), is_distribution=True)
 
     @classmethod
     def from_official(cls, state_dict: Mapping[str, Tensor], **options: Any) -> AMIL:
-        """Model with the weights of a `PorpoiseAMIL`."""
+        """Model in eval mode with the weights of an official `PorpoiseAMIL`."""
         hidden, in_features = shape_of(state_dict, "attention_net.0.weight")
         attention = shape_of(state_dict, "attention_net.3.attention_a.0.weight")[0]
         n_tasks = shape_of(state_dict, "classifier.weight")[0]

@@ -1,11 +1,11 @@
 """DSMIL: the bag looks at its critical instance.
 
-paper   : Li, Li, Eliceiri, "Dual-stream multiple instance learning network", CVPR 2021.
-code    : binli123/dsmil-wsi@80465ed (`dsmil.py`; recipe of `train_tcga.py`).
-differs : scores are divided by sqrt(width) in the model's own precision, the official code by a float32 root;
-          `patch_dropout` acts in training only, the official `dropout_patch` in evaluation too;
-          `average_streams` is the mean of the two probabilities, the trainer's `--average` their sum.
-map     : the bag stream's attention A_c of (3), which sums to 1; alternative: the instance logits s_c of (1).
+paper    Li, Li, Eliceiri, "Dual-stream multiple instance learning network", CVPR 2021
+code     binli123/dsmil-wsi@80465ed (`dsmil.py`; recipe of `train_tcga.py`)
+differs  scores are divided by sqrt(width) in the model's own precision; the official code uses a float32 root
+         `patch_dropout` acts in training only; the official `dropout_patch` also acts in evaluation
+         `average_streams` is the mean of the two probabilities; the official trainer's `--average` is their sum
+map      the bag stream's attention A_c of (3), which sums to 1; alternative: the instance logits s_c of (1)
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
-
-from .layers.averaging import logit_of_mean_probability
-from .layers.checkpoint import load_official, shape_of
-from .layers.dropout import Dropout
-from .layers.options import one_of
+from milbench_baselines.layers.averaging import logit_of_mean_probability
+from milbench_baselines.layers.checkpoint import load_official, shape_of
+from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.options import one_of
 
 Init = Literal["default", "orthogonal"]
 
@@ -65,18 +64,19 @@ class DSMIL(MILModel):
         A_cn = softmax_n q(x_n) . q(x_{i_c}) / sqrt(width)  (3) bag stream
         logit_c = conv(A v(x))_c                            (4)
 
-    Every task is a class here, and all classes' bag rows feed every logit.
+    Every task is a class c. The bag rows of all classes feed every logit.
 
     Parameters
     ----------
+    in_features, n_tasks : D and C.
     hidden : width of the optional embedding.
     attention : width of the query q. Official: 128.
-    dropout : in front of the value layer, so only with `transforms_values`. Official `dropout_v`: 0.
+    dropout : before the value layer, so it acts only with `transforms_values`. Official `dropout_v`: 0.
     patch_dropout : fraction of the patches left out of a training bag. Official `dropout_patch`: 0.
-    nonlinear_query : q = Linear, ReLU, Linear, tanh (official default), else one Linear.
-    transforms_values : v = Dropout, Linear, ReLU (official `passing_v`), else the features themselves.
-    embeds : put Linear, ReLU of width `hidden` first, as MIL-Lab does; the official code has none.
-    average_streams : predict the mean probability of both streams (official `--average`), else the bag stream's.
+    nonlinear_query : q = Linear, ReLU, Linear, tanh (official default). False: one Linear.
+    transforms_values : v = Dropout, Linear, ReLU (official `passing_v`). False: v is the features themselves.
+    embeds : Linear, ReLU of width `hidden` come first, as in MIL-Lab. The official code has no embedding.
+    average_streams : predict the mean probability of both streams (official `--average`). False: the bag stream's.
     init : "default" (torch's; `train_mil.py`) or "orthogonal" with zero biases (`train_tcga.py`).
     """
 
@@ -127,17 +127,17 @@ class DSMIL(MILModel):
         return BagOutput(logits, attention, {"instance_logits": s, "top_logits": top, "bag_logits": bag})
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
-        """Half the cross-entropy of each stream, mean over the known tasks (official), a scalar."""
+        """Mean over the known tasks of half the cross-entropy of each stream (official), a scalar."""
         streams = torch.stack((output.aux["top_logits"], output.aux["bag_logits"]))
         both = binary_cross_entropy_with_logits(streams, targets.expand_as(streams), reduction="none").mean(dim=0)
         return (both * known).sum() / known.sum().clamp(min=1)
 
     def attention_rows(self) -> tuple[str, ...]:
-        """One row a task: likeness to the task's critical patch."""
+        """One row per task: likeness to the task's critical patch."""
         return tuple(f"task {task}" for task in range(self.n_tasks))
 
     def attention_maps(self, features: Tensor) -> AttentionMaps:
-        """A [C, N] of the bag stream; alternative: the instance logits."""
+        """Attention A [C, N] of the bag stream; alternative: the instance logits."""
         output = self(features)
         instances = {"instance logits": output.aux["instance_logits"].detach().T}
         attention, logits = output.attention.detach(), output.logits.detach()
@@ -146,7 +146,7 @@ class DSMIL(MILModel):
         )
 
     def _patch_mask(self, features: Tensor) -> Tensor:
-        """[N] to add to scores: -inf at the patches that this training pass leaves out, 0 elsewhere."""
+        """Mask [N] to add to scores: -inf at the patches that this training pass leaves out, 0 elsewhere."""
         n = features.shape[0]
         mask = features.new_zeros(n)
         kept = max(1, int(n * (1 - self.patch_dropout)))
@@ -156,7 +156,7 @@ class DSMIL(MILModel):
 
     @classmethod
     def from_official(cls, state_dict: Mapping[str, Tensor], **options: Any) -> DSMIL:
-        """`DSMIL` in eval mode from the state dict of the official `MILNet(FCLayer, BClassifier)`."""
+        """Model in eval mode with the weights of an official `MILNet(FCLayer, BClassifier)`."""
         n_classes, in_features = shape_of(state_dict, "i_classifier.fc.0.weight")
         nonlinear = "b_classifier.q.weight" not in state_dict
         query = "b_classifier.q.2.weight" if nonlinear else "b_classifier.q.weight"
@@ -176,4 +176,4 @@ def _query(width: int, attention: int, *, nonlinear: bool) -> nn.Module:
 def _start_orthogonal(layer: nn.Module) -> None:
     if isinstance(layer, (nn.Linear, nn.Conv1d)):
         nn.init.orthogonal_(layer.weight)
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # all have one here
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # every layer here has one

@@ -1,12 +1,14 @@
 """DTFD-MIL: pseudo-bags in the first tier, features distilled from them in the second.
 
-paper   : Zhang et al., "DTFD-MIL: double-tier feature distillation MIL", CVPR 2022.
-code    : hrzhang1123/DTFD-MIL@10964f4.
-differs : distilled rows detached, losses summed: the gradients of the official two optimisers, which discard tier 2's
-          into tier 1; the logit is the difference of the official two, so BCE on it is their cross-entropy;
-          at most N pseudo-bags unless `small_bags="official"`; evaluation's grouping is fixed by N, not drawn anew.
-map     : tier-1 attention, a softmax inside each pseudo-bag, divided by their number so that the map sums to 1;
-          alternative: the instance scores, evidence of class 1 of the attention-weighted patch C (a_n h_n), without bias.
+paper    Zhang et al., "DTFD-MIL: double-tier feature distillation MIL", CVPR 2022
+code     hrzhang1123/DTFD-MIL@10964f4
+differs  distilled rows are detached and the tiers' losses summed; the gradients are those of the official two
+         optimisers, which discard the gradient of tier 2 into tier 1
+         the logit is the difference of the official two, so BCE on it is their cross-entropy
+         at most N pseudo-bags, unless `small_bags="official"`
+         evaluation's grouping is fixed by N; the official code draws a new one
+map      tier-1 attention, a softmax inside each pseudo-bag, divided by their number so that the map sums to 1;
+         alternative: the instance scores, class-1 evidence of the attention-weighted patch C (a_n h_n) without bias
 """
 
 from __future__ import annotations
@@ -20,14 +22,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
 from milbench.errors import UsageError
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
-
-from .layers.averaging import logit_of_mean_probability
-from .layers.checkpoint import load_official, shape_of
-from .layers.gated_attention import GatedAttention
-from .layers.options import one_of
-from .layers.pseudo_bags import fixed_orders, members_of_parts, sizes_of_parts
-from .layers.residual import Residual
-from .layers.two_class import AttentionClassifier, TwoClassHead, log_odds, refuse_several_tasks
+from milbench_baselines.layers.averaging import logit_of_mean_probability
+from milbench_baselines.layers.checkpoint import load_official, shape_of
+from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.gated_attention import GatedAttention
+from milbench_baselines.layers.options import one_of
+from milbench_baselines.layers.pseudo_bags import fixed_orders, members_of_parts, sizes_of_parts
+from milbench_baselines.layers.two_class import log_odds, refuse_several_tasks
 
 Distillation = Literal["AFS", "MaxS", "MaxMinS"]
 SmallBags = Literal["cap", "official"]
@@ -57,8 +58,56 @@ OFFICIAL_NAMES = {
 }
 
 
+class Residual(nn.Module):
+    """Rows [N, L] of the reduction's residual block: x + ReLU(Linear(ReLU(Linear x))), no biases."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        first, second = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
+        self.block = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows [N, L] of rows [N, L]."""
+        return x + self.block(x)  # type: ignore[no-any-return]
+
+
+class TwoClassHead(nn.Module):
+    """Two logits [..., 2] of rows [..., L]: Dropout, then Linear."""
+
+    def __init__(self, in_features: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = Dropout(dropout)
+        self.linear = nn.Linear(in_features, 2)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Logits [..., 2] of rows [..., L]."""
+        return self.linear(self.dropout(rows))  # type: ignore[no-any-return]
+
+
+class AttentionClassifier(nn.Module):
+    """Two logits [2] of rows [M, L]: gated-attention MIL without an embedding."""
+
+    def __init__(self, width: int, attention: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = GatedAttention(width, attention)
+        self.classifier = TwoClassHead(width, dropout)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Logits [2] of rows [M, L]."""
+        weights = self.attention(rows).softmax(dim=0)                       # [M]
+        return self.classifier(weights @ rows)  # type: ignore[no-any-return]
+
+
 class Round(NamedTuple):
-    """One grouping of the patches: tier-1 logits [G, 2], distilled rows [M, L], slide logits [2], attention [N]."""
+    """Results of one grouping of the patches.
+
+    Attributes
+    ----------
+    pseudo_logits : Tensor [G, 2]. Tier 1, per pseudo-bag.
+    distilled : Tensor [M, L]. Rows for tier 2.
+    slide_logits : Tensor [2]. Tier 2.
+    attention : Tensor [N]. Tier 1; sums to 1 inside each pseudo-bag.
+    """
 
     pseudo_logits: Tensor
     distilled: Tensor
@@ -76,7 +125,7 @@ class Round(NamedTuple):
     official_recipe=OFFICIAL_RECIPE,
 )
 class DTFDMIL(MILModel):
-    """Gated-attention MIL on the pseudo-bags g of the shuffled patches, then on what is distilled from them.
+    """Gated-attention MIL on the pseudo-bags g of the shuffled patches, then on rows distilled from them.
 
     ::
 
@@ -89,14 +138,17 @@ class DTFDMIL(MILModel):
 
     Parameters
     ----------
-    n_tasks : 1, the method has two classes.
+    in_features, n_tasks : D, and 1 because the method has two classes.
     hidden, attention : widths of h and of both gated attentions. Official: 512, 128.
-    dropout, tier_two_dropout : in front of the tiers' classifiers. Official `droprate`, `droprate_2`: 0.
-    distillation : official `distill_type`; MAS is in no released code path.
-    pseudo_bags, total_instances : official `numGroup`, `total_instance`; their quotient is kept by MaxS, MaxMinS.
+    dropout, tier_two_dropout : before the classifiers of the two tiers. Official `droprate`, `droprate_2`: 0.
+    distillation : official `distill_type`. MAS is left out: no released code uses it.
+    pseudo_bags : number of pseudo-bags. Official `numGroup`: 4.
+    total_instances : MaxS and MaxMinS keep `total_instances // pseudo_bags` patches per pseudo-bag. Official
+        `total_instance`: 4.
     residual_layers : residual blocks after the reduction. Official `numLayer_Res`: 0.
     regroupings : groupings that evaluation averages over. Official `num_MeanInference`: 1.
-    small_bags : "cap" makes at most N pseudo-bags (as torchmil does); "official" leaves pseudo-bags empty.
+    small_bags : what happens if N is below `pseudo_bags`. "cap" makes N pseudo-bags, as torchmil does; "official" leaves
+        pseudo-bags empty.
     """
 
     def __init__(
@@ -118,9 +170,11 @@ class DTFDMIL(MILModel):
         super().__init__(in_features, n_tasks)
         refuse_several_tasks("DTFD-MIL", n_tasks)
         if pseudo_bags < 1 or regroupings < 1:
-            raise UsageError(f"pseudo_bags={pseudo_bags}, regroupings={regroupings}; expected at least 1 of each.")
+            raise UsageError(f"pseudo_bags={pseudo_bags}, regroupings={regroupings}; both must be at least 1.")
         if distillation != "AFS" and total_instances < pseudo_bags:
-            raise UsageError(f"total_instances={total_instances}; {distillation} needs {pseudo_bags}, one a part.")
+            raise UsageError(
+                f"total_instances={total_instances}; {distillation} needs at least {pseudo_bags}, one per pseudo-bag."
+            )
         self.distillation = one_of(Distillation, distillation=distillation)
         self.pseudo_bags = pseudo_bags
         self.kept = total_instances // pseudo_bags
@@ -134,13 +188,13 @@ class DTFDMIL(MILModel):
         self.tier_two = AttentionClassifier(hidden, attention, tier_two_dropout)
 
     def forward(self, features: Tensor) -> BagOutput:
-        """Logit [1], tier-1 attention [1, N]; aux as `forward_grouped` says. Grouping: random in training only."""
+        """Logit [1], tier-1 attention [1, N]; aux as in `forward_grouped`. The grouping is random in training only."""
         return self.forward_grouped(features, self._orders(features))
 
     def forward_grouped(self, features: Tensor, orders: list[Tensor]) -> BagOutput:
-        """Output for given orders [N] of the patches, each cut into consecutive pseudo-bags.
+        """Output for R given orders [N] of the patches, each cut into consecutive pseudo-bags.
 
-        Aux, over R orders: `pseudo_logits` [R G, 2], `slide_logits` [R, 2], `distilled` [R M, L].
+        Aux: `pseudo_logits` [R G, 2], `slide_logits` [R, 2], `distilled` [R M, L].
         """
         return self._output(self.reduction(features), orders)               #          (1)
 
@@ -155,19 +209,20 @@ class DTFDMIL(MILModel):
         return BagOutput(logit_of_mean_probability(log_odds(slide_logits))[None], attention[None], aux)
 
     def _round(self, h: Tensor, scores: Tensor, order: Tensor) -> Round:
+        """Results of embedded patches h [N, L] with scores [N], grouped by `order` [N]."""
         sizes = sizes_of_parts(h.shape[0], self.pseudo_bags)
         member = members_of_parts(order, sizes)                             # [G, N]
         a = torch.where(member, scores, -torch.inf).softmax(dim=1)          # [G, N]   (2)
         b = a @ h                                                           # [G, L]   (3)
         if self.small_bags == "official":
-            b = pad(b, (0, 0, 0, self.pseudo_bags - len(sizes)))            # empty pseudo-bags are zero rows
-        attention = a.sum(dim=0)                                            # [N]      one group a patch
+            b = pad(b, (0, 0, 0, self.pseudo_bags - len(sizes)))            #          empty pseudo-bags are zero rows
+        attention = a.sum(dim=0)                                            # [N]      each patch is in one group
         rows = b if self.distillation == "AFS" else self._extremes(h, attention, member, sizes)
         rows = rows.detach()                                                # [M, L]   (4)
         return Round(self.classifier(b), rows, self.tier_two(rows), attention)  #      (5)
 
     def _extremes(self, h: Tensor, attention: Tensor, member: Tensor, sizes: list[int]) -> Tensor:
-        """Rows [M, L] of the patches with most, and for MaxMinS least, evidence of class 1 in each pseudo-bag."""
+        """Rows [M, L] of the patches with most (and for MaxMinS least) evidence of class 1 in each pseudo-bag."""
         evidence = self._evidence(h, attention)                             # [N]
         chosen = []
         for group, size in zip(member, sizes, strict=True):
@@ -178,11 +233,11 @@ class DTFDMIL(MILModel):
         return h[torch.cat(chosen)]
 
     def _evidence(self, h: Tensor, attention: Tensor) -> Tensor:
-        """Evidence [N] of class 1 in the attention-weighted patches, without the bias."""
+        """Evidence [N] of class 1 in the attention-weighted patches, without bias."""
         return log_odds(attention[:, None] * h @ self.classifier.linear.weight.T)
 
     def attention_maps(self, features: Tensor) -> AttentionMaps:
-        """Tier-1 attention [1, N] over the number of pseudo-bags; alternative: instance scores [1, N]."""
+        """Tier-1 attention [1, N], divided by the number of pseudo-bags; alternative: instance scores [1, N]."""
         h = self.reduction(features)                                        # [N, L]
         output = self._output(h, self._orders(features))
         attention = output.attention.detach()  # type: ignore[union-attr]    # [1, N]
@@ -193,24 +248,24 @@ class DTFDMIL(MILModel):
         )  # fmt: skip
 
     def _orders(self, features: Tensor) -> list[Tensor]:
-        """Orders [N] to group by: one random in training; in evaluation fixed by N, so that a slide scores alike."""
+        """Orders [N] to group by: in training one random order, in evaluation fixed by N, so that a slide's score is fixed."""
         n = features.shape[0]
         if self.training:
             return [torch.randperm(n, device=features.device)]
         return fixed_orders(n, self.regroupings, features.device)
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
-        """Mean cross-entropy of the pseudo-bags plus that of the slide, a scalar."""
+        """Sum of the pseudo-bags' mean cross-entropy and the slide's, a scalar."""
         tiers = (log_odds(output.aux["pseudo_logits"]), log_odds(output.aux["slide_logits"]))
         return sum(binary_cross_entropy_with_logits(t, targets.expand_as(t)) for t in tiers) * known[0]
 
     def attention_rows(self) -> tuple[str, ...]:
-        """One row: tier-1 attention, which sums to one inside each pseudo-bag."""
+        """One row: tier-1 attention, which sums to 1 inside each pseudo-bag."""
         return ("tier 1",)
 
     @classmethod
     def from_official(cls, state_dict: Mapping[str, Tensor], **options: Any) -> DTFDMIL:
-        """`DTFDMIL` in eval mode from the four official parts, prefixed `classifier.`, `attention.`, ..."""
+        """Model in eval mode with the weights of the four official parts, prefixed `classifier.`, `attention.`, ..."""
         hidden, in_features = shape_of(state_dict, "dimReduction.fc1.weight")
         blocks = {name.split(".")[2] for name in state_dict if name.startswith("dimReduction.resBlocks.")}
         width = shape_of(state_dict, "attention.attention_V.0.weight")[0]

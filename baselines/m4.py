@@ -3,10 +3,11 @@
 paper    Li et al., "M4: Multi-Proxy Multi-Gate Mixture of Experts Network for Multiple Instance Learning in
          Histopathology Image Analysis", 2024
 code     Bigyehahaha/M4@192a77b, `M4`
-differs  outputs logits (the official returns probabilities, the loss is the same); works in every float type
+differs  outputs logits; the official returns probabilities, and the loss is the same
+         works in every float type; the official code in float32 alone
          the official experts' unused Linear 512 -> 4 is left out unless `dead_layer`
          where paper and code disagree the code is the default; the options below say which is which
-map      per expert its softmax attention, what an appended copy gets added to its patch;
+map      per expert its softmax attention; a copy's attention is added to its patch;
          per task and segment the gate-weighted sum over the experts, averaged over the four segments:
          1/4 sum_j sum_e G_t[j, e] a_e, which sums to 1
 """
@@ -22,9 +23,10 @@ from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 from milbench_baselines.layers import mp_amil, tower
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.experts import of_experts
-from milbench_baselines.layers.mp_amil import MPAMIL, SEGMENTS, folded, mixed_maps
+from milbench_baselines.layers.mp_amil import MPAMIL, SEGMENTS, mixed_maps
 from milbench_baselines.layers.options import one_of
-from milbench_baselines.layers.side_by_side import each_of_one, stacked
+from milbench_baselines.layers.side_by_side import linear_on_row, weights_and_biases
+from milbench_baselines.layers.square_grid import folded
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 from milbench_baselines.layers.tower import Tower, logits_of
 
@@ -42,10 +44,14 @@ Reduction = Literal["sum", "mean"]
     official_recipe=STUDY_TRAINER,
 )
 class M4(MILModel):
-    """z_t[j] = sum_e G_t[j, e] M_e[j] for the four segments j of the channels;  logit_t = tower_t(z_t).
+    """Mixture of E experts, each with a slide feature M_e, with one gate per task and quarter of the channels.
 
-    The gate looks at four proxies of the slide: q = ReLU(W mean_n x_n + b) cut into four, and
-    G_t[j] = softmax_e(W_t q_j + b_t), the same W_t for the four.
+    The gate looks at four proxies q_j of the slide, the quarters of q. All four share W_t::
+
+        q = ReLU(W mean_n x_n + b)                      eq. 10
+        G_t[j] = softmax over e of W_t q_j + b_t        eq. 12
+        z_t[j] = sum_e G_t[j, e] M_e[j]                 eq. 13
+        logit_t = tower_t(z_t)
 
     Parameters
     ----------
@@ -53,15 +59,15 @@ class M4(MILModel):
     hidden : width of embedding and gate; a multiple of 4.
     attention : width of the experts' attention branches.
     experts : E.
-    dropout, attention_dropout, tower_dropout : on the experts' embedding, attention and on the towers; the paper
-        states none, these are the code's.
+    dropout, attention_dropout, tower_dropout : on the experts' embedding, on their attention and in the towers. The
+        defaults are the code's; the paper states none.
     tower : width of a task's tower.
-    gate : first gate layer "shared" by all tasks (code) or "per_task" (paper, eq. 10).
+    gate : first gate layer, "shared" by all tasks (code) or "per_task" (paper, eq. 10).
     loss_over_tasks : "sum" (code) or "mean" (paper, eq. 16).
-    mask_duplicates : leave the rows that fill the square out of the attention; neither paper nor code.
+    mask_duplicates : leave the copies that fill the square out of the attention; neither paper nor code does.
     position_encoding, layer_norm, residual, activate_identity : parts that the code has and the paper's Algorithm 1
-        does not; False removes them, for ablations.
-    dead_layer : keep the official experts' unused layer: parameter count and same-seed initialisation are then exactly
+        does not have. False removes them, for ablations.
+    dead_layer : keep the official experts' unused layer. Parameter count and same-seed initialisation are then exactly
         the official ones.
     """
 
@@ -103,7 +109,8 @@ class M4(MILModel):
 
     def forward(self, features: Tensor) -> BagOutput:
         m, raw = of_experts(self.experts, features)               # [E, hidden], [E, k*k]           Alg. 1
-        g = self.gates(features.mean(dim=0))                      # [T, 4, E]; mean of the raw, unpadded patches
+        mean = features.mean(dim=0)                               # [D]          of the raw, unpadded patches
+        g = self.gates(mean)                                      # [T, 4, E]                       eq. 12
         segments = m.reshape(len(m), SEGMENTS, -1)                # [E, 4, hidden/4]
         z = (g.transpose(0, 1) @ segments.transpose(0, 1)).transpose(0, 1).flatten(1)  # [T, hidden]  eq. 13
         logits = logits_of(self.towers, z)                        # [T]
@@ -112,28 +119,28 @@ class M4(MILModel):
 
     def gates(self, mean: Tensor) -> Tensor:
         """Gate weights [T, 4, E] of the mean patch [D]."""
-        proxies = each_of_one(self.gate_first, mean).relu()       # [1 or T, hidden]                 eq. 10
+        proxies = linear_on_row(self.gate_first, mean).relu()     # [1 or T, hidden]                 eq. 10
         q = proxies.reshape(len(proxies), SEGMENTS, -1)           # [1 or T, 4, hidden/4]
-        weight, bias = stacked(self.gate_second)                  # [T, E, hidden/4], [T, E]
+        weight, bias = weights_and_biases(self.gate_second)       # [T, E, hidden/4], [T, E]
         return (q @ weight.mT + bias[:, None]).softmax(dim=-1)    # [T, 4, E]                        eq. 12
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
-        """Binary cross-entropy summed over the known tasks, or their mean."""
+        """Sum or mean over the known tasks of the binary cross-entropy, a scalar."""
         total = super().loss(output, targets, known)
         return total if self.loss_over_tasks == "sum" else total / known.sum().clamp(min=1)
 
     def attention_rows(self) -> tuple[str, ...]:
-        """One row an expert."""
+        """One row per expert."""
         return tuple(f"expert {e + 1}" for e in range(len(self.experts)))
 
     def attention_maps(self, features: Tensor) -> AttentionMaps:
-        """1/4 sum_j sum_e G_t[j, e] a_e per task, a_e per expert."""
+        """Maps 1/4 sum_j sum_e G_t[j, e] a_e per task, a_e per expert."""
         output = self(features)
         return mixed_maps(output, output.aux["gates"].mean(dim=1), self.attention_rows())
 
     @classmethod
     def from_official(cls, state_dict: Mapping[str, Tensor], *, dead_layer: bool = False, **options: Any) -> M4:
-        """Model with the weights of an official `M4`; its dead layers are dropped unless `dead_layer`."""
+        """Model in eval mode with the weights of an official `M4`; its dead layers are left out unless `dead_layer`."""
         hidden, in_features = shape_of(state_dict, "gate1_fc1.0.weight")
         experts = shape_of(state_dict, "gate1_fc2.0.0.weight")[0]
         n_tasks = sum(name.startswith("gate1_fc2.") and name.endswith("weight") for name in state_dict)

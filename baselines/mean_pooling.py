@@ -1,9 +1,9 @@
 """Mean pooling: every patch counts the same.
 
-paper    -
-code     none released; the usual reference model of the field
-differs  nothing to differ from; `level` and `embedding` offer the variants in use
-map      the patches' instance logits, as there is no attention
+paper    none
+code     none released with the study; this is the field's usual reference model
+differs  no original to differ from; `level` and `embedding` offer the variants in use
+map      the patches' instance logits, because there is no attention
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
 @register_model("mean_pooling", title="Mean pooling", tasks="single", official_recipe=STUDY_TRAINER)
 class MeanPooling(PoolingModel):
-    """logit_t = 1/N sum_n w_t . ReLU(W x_n + b) + b_t."""
+    """Mean of the patches' logits: logit_t = 1/N sum_n (w_t . ReLU(W x_n + b) + b_t)."""
 
     def pool(self, rows: Tensor) -> Tensor:
-        """Mean over the patches."""
+        """Mean [F] over the patches."""
         return rows.mean(dim=0)

@@ -1,11 +1,11 @@
-"""MMoE+AMIL and MMoE+MP-AMIL: experts shared by all tasks, mixed by one gate a task.
+"""MMoE+AMIL and MMoE+MP-AMIL: experts shared by all tasks, mixed by one gate per task.
 
 paper    Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD 2018,
          as used by the M4 paper (Table 3)
-code     Bigyehahaha/M4@192a77b, `MMoE`; MMoE+MP-AMIL has no released class: it is the same with M4's expert
-differs  outputs logits (the official returns probabilities, the loss is the same)
+code     Bigyehahaha/M4@192a77b, `MMoE`; MMoE+MP-AMIL has no released class: it is `MMoE` with M4's experts
+differs  outputs logits; the official returns probabilities, and the loss is the same
          the official experts' unused Linear 512 -> 4 is left out unless `dead_layer`
-map      per expert its softmax attention, what an appended copy gets added to its patch;
+map      per expert its softmax attention; a copy's attention is added to its patch;
          per task the gate-weighted sum over the experts, sum_e g_te a_e, which sums to 1
 """
 
@@ -22,8 +22,9 @@ from milbench_baselines.layers import attention_expert, mp_amil, tower
 from milbench_baselines.layers.attention_expert import AttentionExpert
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.experts import of_experts
-from milbench_baselines.layers.mp_amil import MPAMIL, folded, mixed_maps
-from milbench_baselines.layers.side_by_side import each_of_one
+from milbench_baselines.layers.mp_amil import MPAMIL, mixed_maps
+from milbench_baselines.layers.side_by_side import linear_on_row
+from milbench_baselines.layers.square_grid import folded
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 from milbench_baselines.layers.tower import Tower, logits_of
 
@@ -31,14 +32,19 @@ SOURCE = {"tasks": "multi", "official": "Bigyehahaha/M4@192a77b", "official_reci
 
 
 class MMoE(MILModel):
-    """z_t = sum_e g_te M_e,  g_t = softmax(W_t mean_n x_n + b_t),  logit_t = tower_t(z_t).
+    """Mixture of E experts, each with a slide feature M_e, with one gate and one tower per task.
+
+    ::
+
+        g_t = softmax over e of W_t mean_n x_n + b_t     (1)
+        z_t = sum_e g_te M_e                             (2)
+        logit_t = tower_t(z_t)                           (3)
 
     Parameters
     ----------
     in_features, n_tasks : D and T.
-    hidden : width of the experts' embedding.
-    attention : width of the experts' attention (128, half of the single-task AMIL's).
-    experts : E.
+    experts : modules that return a slide feature [hidden] and raw scores [N] or [k*k].
+    hidden : width of the experts' slide features.
     tower, tower_dropout : width and dropout of a task's tower.
     """
 
@@ -53,26 +59,26 @@ class MMoE(MILModel):
         self.towers = nn.ModuleList(Tower(hidden, tower, tower_dropout) for _ in range(n_tasks))
 
     def forward(self, features: Tensor) -> BagOutput:
-        m, raw = of_experts(self.experts, features)                       # [E, hidden], [E, N]
-        mean = features.mean(dim=0)                                       # [D]; of the raw, unpadded patches
-        g = each_of_one(self.gates, mean).softmax(-1)                     # [T, E]
-        z = g @ m                                                         # [T, hidden]
-        logits = logits_of(self.towers, z)                                # [T]
+        m, raw = of_experts(self.experts, features)                       # [E, hidden], [E, N]; MP-AMIL: [E, k*k]
+        mean = features.mean(dim=0)                                       # [D]          of the raw, unpadded patches
+        g = linear_on_row(self.gates, mean).softmax(-1)                   # [T, E]       (1)
+        z = g @ m                                                         # [T, hidden]  (2)
+        logits = logits_of(self.towers, z)                                # [T]          (3)
         attention = folded(raw.softmax(dim=1), len(features))             # [E, N]
         return BagOutput(logits, attention, {"gates": g, "experts": m, "scores": raw})
 
     def attention_rows(self) -> tuple[str, ...]:
-        """One row an expert."""
+        """One row per expert."""
         return tuple(f"expert {e + 1}" for e in range(len(self.experts)))
 
     def attention_maps(self, features: Tensor) -> AttentionMaps:
-        """sum_e g_te a_e per task, a_e per expert."""
+        """Maps sum_e g_te a_e per task, a_e per expert."""
         output = self(features)
         return mixed_maps(output, output.aux["gates"], self.attention_rows())
 
     @classmethod
     def from_official(cls, state_dict: Mapping[str, Tensor], *, dead_layer: bool = False, **options: Any) -> Self:
-        """Model with the weights of an `MMoE`; its dead layers are dropped unless `dead_layer`."""
+        """Model in eval mode with the weights of an official `MMoE`; its dead layers are left out unless `dead_layer`."""
         n_experts, in_features = shape_of(state_dict, "gate1.0.0.weight")
         n_tasks = sum(name.startswith("gate1.") and name.endswith("weight") for name in state_dict)
         width, hidden = shape_of(state_dict, "towers.0.fc1.weight")
@@ -88,17 +94,20 @@ class MMoE(MILModel):
     @staticmethod
     @abstractmethod
     def official_expert(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:
-        """Official prefix -> ours, of one expert."""
+        """Our prefix of every official prefix of one expert."""
 
     @staticmethod
     @abstractmethod
     def official_attention() -> str:
-        """Official name, inside an expert, of the layer that tells the attention's width."""
+        """Official name, inside an expert, of a layer whose shape tells the attention's width."""
 
 
 @register_model("mmoe_amil", title="MMoE+AMIL", paper="Ma et al., KDD 2018; Li et al., 2024", **SOURCE)  # type: ignore[arg-type]
 class MMoEAMIL(MMoE):
-    """MMoE whose experts are AMIL's embedding networks; arguments as in `MMoE` and `AttentionExpert`."""
+    """MMoE whose experts are AMIL's embedding networks.
+
+    Arguments as in `MMoE` and `AttentionExpert`; `experts` is E. Their attention is 128 wide, half of single-task AMIL's.
+    """
 
     def __init__(
         self,
@@ -125,18 +134,18 @@ class MMoEAMIL(MMoE):
 
     @staticmethod
     def official_expert(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:
-        """Official prefix -> ours, of one expert."""
+        """Our prefix of every official prefix of one expert."""
         return attention_expert.official_names(ours, official, dead_layer=dead_layer)
 
     @staticmethod
     def official_attention() -> str:
-        """First attention branch of an AMIL expert."""
+        """Name of the first attention branch of an AMIL expert."""
         return "attention_net.3.attention_a.0"
 
 
 @register_model("mmoe_mp_amil", title="MMoE+MP-AMIL", paper="Li et al., 2024, Table 3", order_matters=True, **SOURCE)  # type: ignore[arg-type]
 class MMoEMPAMIL(MMoE):
-    """MMoE whose experts are M4's; arguments as in `MMoE` and `MPAMIL`."""
+    """MMoE whose experts are M4's. Arguments as in `MMoE` and `MPAMIL`; `experts` is E."""
 
     def __init__(
         self,
@@ -164,10 +173,10 @@ class MMoEMPAMIL(MMoE):
 
     @staticmethod
     def official_expert(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:
-        """Official prefix -> ours, of one expert."""
+        """Our prefix of every official prefix of one expert."""
         return mp_amil.official_names(ours, official, dead_layer=dead_layer)
 
     @staticmethod
     def official_attention() -> str:
-        """First attention branch of an MP-AMIL expert."""
+        """Name of the first attention branch of an MP-AMIL expert."""
         return "attention_net.attention_a.0"

@@ -1,20 +1,20 @@
 """TransMIL: two layers of Nyström attention over the patches and a class token.
 
-paper   : Shao et al., "TransMIL: transformer based correlated MIL", NeurIPS 2021.
-code    : szc19990412/TransMIL@9d6aee5, with nystrom-attention 0.0.14 (`crop="aligned"`) or its pinned 0.0.9 ("legacy").
-differs : any feature width (official 1024); the logit is the difference of the two official ones, so BCE on it is
-          their cross-entropy; the second layer computes the class token's row only, as the others are not read;
-          the three depthwise kernels of PPEG are added up before they are applied (equal up to rounding);
-          the official trainer runs in half precision.
-map     : the class token's Nyström attention over the patches in layer 2, mean over heads, what a repeated patch gets
-          added to the patch; it may be slightly negative, and the class token and the padding take a share.
-          Alternative: gradient x input, sum_d x_nd dlogit/dx_nd, which sees both layers and the convolutions.
+paper    Shao et al., "TransMIL: transformer based correlated MIL", NeurIPS 2021
+code     szc19990412/TransMIL@9d6aee5, with nystrom-attention 0.0.14 (`crop="aligned"`) or its pinned 0.0.9 ("legacy")
+differs  any feature width (official: 1024)
+         the logit is the difference of the official two, so BCE on it is their cross-entropy
+         the second layer computes the class token's row only, because no other row is read
+         the three depthwise kernels of PPEG are summed before they are applied (equal up to rounding)
+         the official trainer runs in half precision
+map      the class token's Nyström attention over the patches in layer 2, mean over heads; a copy's attention is added
+         to its patch; it may be slightly negative, and the class token and the padding take a share;
+         alternative: gradient x input, sum_d x_nd dlogit/dx_nd, which sees both layers and the convolutions
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isqrt
 from typing import Any
 
 import torch
@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
-
-from .layers.checkpoint import load_official, shape_of
-from .layers.depthwise import depthwise
-from .layers.nystrom_attention import Crop, NystromAttention
-from .layers.two_class import log_odds, refuse_several_tasks
+from milbench_baselines.layers.checkpoint import load_official, shape_of
+from milbench_baselines.layers.depthwise import depthwise
+from milbench_baselines.layers.nystrom_attention import Crop, NystromAttention
+from milbench_baselines.layers.square_grid import folded, side_of
+from milbench_baselines.layers.two_class import log_odds, refuse_several_tasks
 
 OFFICIAL_RECIPE = {
     "optimizer": "lookahead_radam",
@@ -37,7 +37,7 @@ OFFICIAL_RECIPE = {
     "epochs": 200,
     "bags_per_step": 2,
     "select_by": "val_loss",
-    "patience": 9,  # official 10: its stopper ends AT the tenth epoch without improvement, ours after `patience`
+    "patience": 9,  # official 10: its stopper ends at the tenth epoch without improvement, milbench at epoch `patience` + 1
 }
 
 OFFICIAL_NAMES = {
@@ -53,6 +53,36 @@ OFFICIAL_NAMES = {
 }
 
 
+class TransLayer(nn.Module):
+    """Nyström attention of normalised tokens [n, H], without the residual: `TransMIL.forward` adds it."""
+
+    def __init__(self, attn: NystromAttention, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.attn = attn
+
+    def forward(self, tokens: Tensor, *, rows: int | None = None) -> tuple[Tensor, Tensor]:
+        """Results [rows, H] and attention [heads, n], as in `NystromAttention.forward`."""
+        return self.attn(self.norm(tokens), rows=rows)  # type: ignore[no-any-return]
+
+
+class PPEG(nn.Module):
+    """Tokens [1 + k k, H] with position: depthwise convolutions with bias are added; the class token stays as it is."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv7 = nn.Conv2d(width, width, 7, groups=width)
+        self.conv5 = nn.Conv2d(width, width, 5, groups=width)
+        self.conv3 = nn.Conv2d(width, width, 3, groups=width)
+
+    def forward(self, tokens: Tensor, side: int) -> Tensor:
+        """Tokens [1 + k k, H] of a class token and a grid of `side` k."""
+        kernel = self.conv7.weight + pad(self.conv5.weight, (1,) * 4) + pad(self.conv3.weight, (2,) * 4)  # [H, 1, 7, 7]
+        bias: Tensor = self.conv7.bias + self.conv5.bias + self.conv3.bias  # type: ignore[operator]
+        rows = depthwise([tokens[1:]], [kernel], side)[0] + bias          # [k k, H]
+        return tokens + pad(rows, (0, 0, 1, 0))                           # [1 + k k, H]
+
+
 @register_model(
     "transmil",
     title="TransMIL",
@@ -63,11 +93,11 @@ OFFICIAL_NAMES = {
     official_recipe=OFFICIAL_RECIPE,
 )
 class TransMIL(MILModel):
-    """Patches attend to each other, laid out on a square in their given order.
+    """Two layers of attention between patches, which lie on a square in their given order.
 
     With k = ceil(sqrt N)::
 
-        h = ReLU(W x + b), its first k k - N rows repeated at the end, a class token in front  (1)
+        h = ReLU(W x + b), its first k k - N rows copied to the end, a class token in front    (1)
         h <- h + Nyström attention(LayerNorm h)                                                (2)
         h <- h + depthwise 7x7, 5x5, 3x3 convolutions of the k x k grid (PPEG)                 (3)
         h <- h + Nyström attention(LayerNorm h)                                                (4)
@@ -75,12 +105,12 @@ class TransMIL(MILModel):
 
     Parameters
     ----------
-    n_tasks : 1, the method has two classes.
+    in_features, n_tasks : D, and 1 because the method has two classes.
     hidden : width of all tokens. Official: 512.
-    heads : of both attentions, of width `hidden // heads`. Official: 8.
-    landmarks : of both attentions; None = `hidden // 2`. Official: 256.
+    heads : of both attentions; each has width `hidden // heads`. Official: 8.
+    landmarks : of both attentions. None: `hidden // 2`. Official: 256.
     dropout : after each attention. Official: 0.1.
-    iterations, value_residual, crop : see `NystromAttention`. Official: 6, 33, and "legacy" by its pinned version.
+    iterations, value_residual, crop : see `NystromAttention`. Official: 6, 33, and "legacy" (its pinned version).
     """
 
     def __init__(
@@ -120,27 +150,27 @@ class TransMIL(MILModel):
         self.head = nn.Linear(hidden, 2)
 
     def forward(self, features: Tensor) -> BagOutput:
-        """Logit [1], the class token's attention in layer 2 [heads, N]; aux `two_logits` [2] and the stages' tokens."""
+        """Logit [1], the class token's attention in layer 2 [heads, N]; aux `two_logits` [2] and the tokens between."""
         n = features.shape[0]
-        side = isqrt(n - 1) + 1                                           # k = ceil(sqrt N)
+        side = side_of(n)                                                 # k = ceil(sqrt N)
         h = self.embed(features)                                          # [N, H]
-        repeated = [h[: side * side - n]] if side * side > n else []      # an empty slice still costs a gradient of h's size
-        h = torch.cat((self.class_token[0], h, *repeated))                # [1 + k k, H]  (1)
+        copies = [h[: side * side - n]] if side * side > n else []        # an empty slice would cost a gradient of h's size
+        h = torch.cat((self.class_token[0], h, *copies))                  # [1 + k k, H]  (1)
         first = h = h + self.layer1(h)[0]                                 # [1 + k k, H]  (2)
         h = self.position(h, side)                                        # [1 + k k, H]  (3)
         update, attention = self.layer2(h, rows=1)                        # [1, H], [heads, 1 + k k]
         bag = self.norm(h[0] + update[0])                                 # [H]           (4)
         two_logits = self.head(bag)                                       # [2]           (5)
         aux = {"two_logits": two_logits, "after_layer1": first, "after_position": h, "bag": bag}
-        return BagOutput(log_odds(two_logits)[None], _folded(attention[:, 1:], n), aux)
+        return BagOutput(log_odds(two_logits)[None], folded(attention[:, 1:], n), aux)
 
     def attention_rows(self) -> tuple[str, ...]:
-        """One row a head of layer 2. Nyström's approximation may be slightly negative."""
+        """One row per head of layer 2. Nyström's approximation may be slightly negative."""
         return tuple(f"head {head}" for head in range(self.layer2.attn.heads))
 
     def attention_maps(self, features: Tensor) -> AttentionMaps:
-        """The class token's attention, mean over heads [1, N]; alternative: gradient x input [1, N]."""
-        with torch.enable_grad():  # also for a caller that has switched it off
+        """Attention [1, N] of the class token, mean over heads; alternative: gradient x input [1, N]."""
+        with torch.enable_grad():  # also if the caller has switched gradients off
             x = features.detach().requires_grad_()                        # [N, D]
             output = self(x)
             (gradient,) = torch.autograd.grad(output.logits[0], x)        # [N, D]
@@ -152,46 +182,10 @@ class TransMIL(MILModel):
 
     @classmethod
     def from_official(cls, state_dict: Mapping[str, Tensor], **options: Any) -> TransMIL:
-        """`TransMIL` in eval mode from the state dict of the official class with two classes."""
+        """Model in eval mode with the weights of an official `TransMIL` of two classes."""
         hidden, in_features = shape_of(state_dict, "_fc1.0.weight")
         told: dict[str, Any] = {"hidden": hidden, "value_residual": 0}
         if "layer1.attn.res_conv.weight" in state_dict:
             heads, _, length, _ = shape_of(state_dict, "layer1.attn.res_conv.weight")
             told |= {"heads": heads, "value_residual": length}
         return load_official(cls(in_features, 1, **{**told, **options}), state_dict, OFFICIAL_NAMES)
-
-
-class TransLayer(nn.Module):
-    """Nyström attention of normalised tokens; the residual is the caller's."""
-
-    def __init__(self, attn: NystromAttention, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.attn = attn
-
-    def forward(self, tokens: Tensor, *, rows: int | None = None) -> tuple[Tensor, Tensor]:
-        """Results [rows, H], attention [heads, n], as `NystromAttention`."""
-        return self.attn(self.norm(tokens), rows=rows)  # type: ignore[no-any-return]
-
-
-class PPEG(nn.Module):
-    """Position encoding: the grid's neighbourhoods, by depthwise convolutions with bias; the class token stays."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv7 = nn.Conv2d(width, width, 7, groups=width)
-        self.conv5 = nn.Conv2d(width, width, 5, groups=width)
-        self.conv3 = nn.Conv2d(width, width, 3, groups=width)
-
-    def forward(self, tokens: Tensor, side: int) -> Tensor:
-        """Tokens [1 + k k, H] with position."""
-        kernel = self.conv7.weight + pad(self.conv5.weight, (1,) * 4) + pad(self.conv3.weight, (2,) * 4)
-        bias: Tensor = self.conv7.bias + self.conv5.bias + self.conv3.bias  # type: ignore[operator]
-        rows = depthwise([tokens[1:]], [kernel], side)[0] + bias                                    # [k k, H]
-        return tokens + pad(rows, (0, 0, 1, 0))                                                 # [1 + k k, H]
-
-
-def _folded(attention: Tensor, n: int) -> Tensor:
-    """[heads, N] from [heads, k k]: what a repeated patch received goes to the patch itself."""
-    repeated = attention[:, n:]
-    return attention[:, :n] + pad(repeated, (0, n - repeated.shape[1]))

@@ -1,6 +1,15 @@
-"""What a model is: `MILModel`, `BagOutput` and `@register_model`.
+"""What a model file needs: `MILModel` to inherit from, `BagOutput` to return, `@register_model` to register.
 
-This module and :mod:`milbench.bag` are all that a model file needs to import.
+A whole model file::
+
+    @register_model("mean", title="Mean of the patches", tasks="single")
+    class Mean(MILModel):
+        def __init__(self, in_features: int, n_tasks: int) -> None:
+            super().__init__(in_features, n_tasks)
+            self.head = nn.Linear(in_features, n_tasks)
+
+        def forward(self, features: Tensor) -> BagOutput:  # [N, D]
+            return BagOutput(self.head(features.mean(dim=0)), None, {})
 """
 
 from __future__ import annotations
@@ -18,13 +27,13 @@ from milbench.errors import BagError, UsageError
 
 
 class BagOutput(NamedTuple):
-    """What a model says of one bag.
+    """Output of a model for one bag.
 
     Attributes
     ----------
-    logits : Tensor [T]. One logit a task; the probability is its sigmoid.
-    attention : Tensor [A, N] or None. One row per head, expert or class (`MILModel.attention_rows`).
-    aux : dict of tensors for the model's own loss or for pictures (instance logits, gate weights, ...).
+    logits : Tensor [T]. One logit per task; the probability is its sigmoid.
+    attention : Tensor [A, N] or None. One row per head, expert or class; `MILModel.attention_rows` names them.
+    aux : tensors by name, for the model's own loss or for pictures: instance logits, gate weights, ...
     """
 
     logits: Tensor
@@ -32,62 +41,29 @@ class BagOutput(NamedTuple):
     aux: dict[str, Tensor]
 
 
-@dataclass(frozen=True, eq=False)
-class AttentionMaps:
-    """Where a model looks in one bag.
-
-    Attributes
-    ----------
-    kind : what `per_task` is, in words for a legend: "softmax attention", "instance logits", ...
-    per_task : Tensor [T, N]. More means that the patch counts more for the task.
-    logits : Tensor [T]. The answer that the maps belong to, of the same pass.
-    is_distribution : whether every row of `per_task` is non-negative and sums to 1.
-    per_expert : Tensor [E, N] or None. One map an expert (or head), where the model has several.
-    experts : names of the rows of `per_expert`.
-    gates : Tensor [T, E] or None. Weight of every expert in every task's answer; rows sum to 1.
-    alternatives : other maps [T, N] that the model offers, by name.
-    """
-
-    kind: str
-    per_task: Tensor
-    logits: Tensor
-    is_distribution: bool = False
-    per_expert: Tensor | None = None
-    experts: tuple[str, ...] = ()
-    gates: Tensor | None = None
-    alternatives: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What a model declares about itself when it registers.
-
-    Attributes
-    ----------
-    name : registry name, also the name of its file.
-    title : how tables and figures call it.
-    tasks : "single" (one trial a task) or "multi" (one trial for all tasks).
-    paper, official : where it comes from: citation and official repository at a commit.
-    order_matters : whether the order of the patches changes the answer.
-    version : bumped whenever the model's results change; part of every trial's identity.
-    official_recipe : training recipe of the official code, as data (see :mod:`milbench.trials.recipe`).
-    """
-
-    name: str
-    title: str
-    tasks: Literal["single", "multi"]
-    paper: str
-    official: str
-    order_matters: bool = False
-    version: int = 1
-    official_recipe: Mapping[str, Any] = field(default_factory=dict)
-
-
 class MILModel(nn.Module, ABC):
-    """A model of one bag.
+    """Base class of every model. A model file writes these methods, the most needed first.
 
-    A forward takes ONE bag [N, D] and writes into a copy only, never branches on tensor values, draws randomness only
-    through torch and keeps no state, so `torch.func.vmap` can run many bags or many copies at once.
+    ==================  ========  ================================================================================
+    ``__init__``        always    layers. Takes `in_features` and `n_tasks`; its options are keyword-only, with defaults
+    ``forward``         always    output for one bag
+    ``loss``            optional  default: binary cross-entropy, summed over the known tasks
+    ``attention_rows``  optional  names of the rows of `BagOutput.attention`; default: none
+    ``attention_maps``  optional  where the model looks, for heatmaps; default: `BagOutput.attention`
+    ``from_official``   optional  the model with the weights of an official checkpoint
+    ==================  ========  ================================================================================
+
+    A forward takes ONE bag [N, D]. If it keeps these rules, `torch.func.vmap` can run many bags or many copies at once:
+
+    * it does not change the bag, because all models share it;
+    * it does not branch on the values of tensors;
+    * it draws random numbers through torch only;
+    * it keeps no state between calls.
+
+    Attributes
+    ----------
+    info : what the model declared when it registered.
+    in_features, n_tasks : D and T.
     """
 
     info: ClassVar[ModelInfo]
@@ -105,34 +81,35 @@ class MILModel(nn.Module, ABC):
         """Output for one bag, `features` [N, D]."""
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
-        """Binary cross-entropy summed over the known tasks, a scalar.
+        """Loss of one bag, a scalar; this default is the binary cross-entropy, summed over the known tasks.
 
         Parameters
         ----------
         output : what `forward` returned for this bag.
-        targets : Tensor [T] in {0, 1}; any finite value where unknown.
-        known : Tensor [T], 1 where the label is known, 0 elsewhere, same dtype as `targets`.
+        targets : Tensor [T], 0 or 1; any finite number where the label is unknown.
+        known : Tensor [T], 1 where the label is known, else 0; same dtype as `targets`.
         """
         return (binary_cross_entropy_with_logits(output.logits, targets, reduction="none") * known).sum()
 
     def attention_rows(self) -> tuple[str, ...]:
-        """Names of the rows of `BagOutput.attention`; empty when the model has none."""
+        """Names of the rows of `BagOutput.attention`; none if the model has no attention."""
         return ()
 
     def attention_maps(self, features: Tensor) -> AttentionMaps:
-        """Where the model, in eval mode, looks in one bag, `features` [N, D]; a model file says what that is.
+        """Maps of where the model, in eval mode, looks in one bag, `features` [N, D].
 
-        This default shows `BagOutput.attention`: its rows where there is one a task, else their mean for every task.
+        This default shows `BagOutput.attention`. If it has one row per task, those are the maps. Otherwise the mean of
+        the rows is the map of every task. If the model looks elsewhere, define this method.
 
         Raises
         ------
-        UsageError : the model has no attention and defines no maps of its own.
+        UsageError : the model has no attention and does not define this method.
         """
         output = self(features)
         if output.attention is None:
             raise UsageError(
                 f"{self.info.title} has no attention to draw: its forward returns none. "
-                "Return one in BagOutput.attention, or define attention_maps(features) (docs/models.md)."
+                "Return attention in BagOutput.attention, or define attention_maps(features) (docs/models.md)."
             )
         rows = output.attention.detach()
         if len(rows) == self.n_tasks:
@@ -148,33 +125,87 @@ class MILModel(nn.Module, ABC):
     def from_official(cls, state_dict: Mapping[str, Tensor], **options: Any) -> MILModel:
         """Model in eval mode with the weights of an official checkpoint.
 
-        Sizes are read from the tensors; `options` are constructor arguments that no tensor tells.
+        Sizes are read from the tensors. `options` are the constructor arguments that no tensor shows.
 
         Raises
         ------
         CheckpointError : a tensor is missing, left over or of another shape.
+        UsageError : the model does not define this method.
         """
-        raise UsageError(f"{cls.__name__} has no official checkpoint to load.")
+        raise UsageError(
+            f"{cls.__name__} cannot load official checkpoints. Define from_official(state_dict) in its class."
+        )
 
 
 def _refuse_a_bag_that_does_not_fit(model: Any, args: tuple[Tensor, ...]) -> None:
     """Raise `BagError` unless the only argument is a bag [N >= 1, in_features]."""
     shape = tuple(args[0].shape)
     if len(shape) != 2 or shape[1] != model.in_features:
-        raise BagError(f"{type(model).__name__} expects one bag of shape (patches, {model.in_features}), got {shape}.")
+        raise BagError(f"{type(model).__name__} expects one bag of shape (patches, {model.in_features}); got {shape}.")
     if shape[0] == 0:
         raise BagError(f"{type(model).__name__} was given an empty bag (0 patches). Drop the slide or re-extract it.")
 
 
+@dataclass(frozen=True, eq=False)
+class AttentionMaps:
+    """Maps of where a model looks in one bag.
+
+    Attributes
+    ----------
+    kind : what `per_task` shows, in words for a legend: "softmax attention", "instance logits", ...
+    per_task : Tensor [T, N]. A patch with a higher value counts more for the task.
+    logits : Tensor [T]. Logits of the pass that the maps come from.
+    is_distribution : whether every row of `per_task` is non-negative and sums to 1.
+    per_expert : Tensor [E, N] or None. One map per expert or head, if the model has several.
+    experts : names of the rows of `per_expert`.
+    gates : Tensor [T, E] or None. Weight of every expert for every task; rows sum to 1.
+    alternatives : other maps [T, N] of the model, by name.
+    """
+
+    kind: str
+    per_task: Tensor
+    logits: Tensor
+    is_distribution: bool = False
+    per_expert: Tensor | None = None
+    experts: tuple[str, ...] = ()
+    gates: Tensor | None = None
+    alternatives: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Facts that a model declares when it registers.
+
+    Attributes
+    ----------
+    name : name in the registry, for `--models`.
+    title : name in tables and figures.
+    tasks : "single" (one trial per task) or "multi" (one trial for all tasks).
+    paper, official : citation, and official repository at a commit.
+    order_matters : whether the order of the patches changes the output.
+    version : part of every trial's identity. Raise it whenever the model's results change.
+    official_recipe : training recipe of the official code, as data (see :mod:`milbench.trials.recipe`).
+    """
+
+    name: str
+    title: str
+    tasks: Literal["single", "multi"]
+    paper: str
+    official: str
+    order_matters: bool = False
+    version: int = 1
+    official_recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
 def _place(model: type[MILModel]) -> tuple[str | None, str]:
-    """File and name of a class: a file that is imported twice, under two module names, defines the same models."""
+    """File and name of a class. They stay the same if the file is imported twice, under two module names."""
     return getattr(sys.modules.get(model.__module__), "__file__", None), model.__qualname__
 
 
 ModelClass = TypeVar("ModelClass", bound=type[MILModel])
 
 REGISTERED: dict[str, type[MILModel]] = {}
-"""Every registered model class by name, in order of registration; read it through `milbench.registry`."""
+"""Every registered model class by name, in order of registration. Read it through `milbench.registry`."""
 
 
 def register_model(
@@ -188,11 +219,11 @@ def register_model(
     version: int = 1,
     official_recipe: Mapping[str, Any] | None = None,
 ) -> Callable[[ModelClass], ModelClass]:
-    """Class decorator that puts a `MILModel` into the registry; arguments as in `ModelInfo`.
+    """Class decorator that registers a `MILModel`; arguments as in `ModelInfo`.
 
     Raises
     ------
-    UsageError : the name is taken by another class.
+    UsageError : another class has the name.
     """
 
     def register(cls: ModelClass) -> ModelClass:

@@ -1,4 +1,4 @@
-"""Registry: name or pattern -> entry. Finds models through entry points and `--plugin` files."""
+"""Registry: models by name, and names by pattern. Models come from entry points and from `--plugin` files."""
 
 from __future__ import annotations
 
@@ -23,20 +23,22 @@ ENTRY_POINTS = "milbench.models"
 def select(kind: str, words: Iterable[str], known: Iterable[str]) -> list[str]:
     """Names that `words` ask for, in the order of `known`, each once.
 
+    ``select("model", ["m*,amil"], ["amil", "m4", "dsmil"])`` is ``["amil", "m4"]``.
+
     Parameters
     ----------
     kind : what is selected, for the message: "model" or "dataset".
-    words : names, "all", shell-style patterns; separated by commas or given as several words.
-    known : all names there are.
+    words : names, "all" or shell-style patterns, one or several per word, separated by commas.
+    known : all names.
 
     Raises
     ------
-    UsageError : a word matches nothing, or there are no words.
+    UsageError : a word matches no name, or there are no words.
     """
     names = list(known)
     asked = [part.strip() for word in words for part in word.split(",") if part.strip()]
     if not asked:
-        raise UsageError(f"no {kind} was named. Known: {', '.join(names)}.")
+        raise UsageError(f"no {kind} was named. Name at least one, or use all. Known: {', '.join(names)}.")
     chosen: set[str] = set()
     for word in asked:
         matches = names if word == "all" else [name for name in names if fnmatchcase(name, word)]
@@ -47,9 +49,11 @@ def select(kind: str, words: Iterable[str], known: Iterable[str]) -> list[str]:
 
 
 def load_models(plugins: Iterable[Path] = ()) -> Mapping[str, type[MILModel]]:
-    """Every registered model by name: those that come with milbench first, in the order in which they register.
+    """Every registered model by name: milbench's own first, in order of registration, then all others by alphabet.
 
-    Models of other packages and of plug-in files follow by alphabet, whatever order they are found in.
+    Parameters
+    ----------
+    plugins : Python files that register models.
 
     Raises
     ------
@@ -69,7 +73,10 @@ def load_models(plugins: Iterable[Path] = ()) -> Mapping[str, type[MILModel]]:
 
 @cache
 def _installed() -> EntryPoints:
-    """Model packages. Every model that is made asks, and looking them up reads what all installed packages say of themselves."""
+    """Entry points of the installed model packages.
+
+    Cached: a look-up reads the metadata of every installed package, and every model that is built needs one.
+    """
     return entry_points(group=ENTRY_POINTS)
 
 
@@ -83,12 +90,12 @@ def _import_package(entry: EntryPoint) -> None:
     except Exception as error:
         raise UsageError(
             f"the model package '{entry.value}' cannot be imported: {type(error).__name__}: {error}. "
-            "Mend or uninstall it."
+            "Fix or uninstall it."
         ) from error
 
 
 def _import_file(path: Path) -> None:
-    """Import a plug-in once; the module's name is made from the path so that two files never collide."""
+    """Import a plug-in once. The module's name is made from the path, so two files of one name never collide."""
     if not path.is_file():
         raise UsageError(f"plug-in {path} does not exist. Check the path after --plugin.")
     name = f"milbench_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
@@ -96,11 +103,13 @@ def _import_file(path: Path) -> None:
         return
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"plug-in {path} is no Python file. It must end in .py.")
+        raise UsageError(f"plug-in {path} is not a Python file. Give a file that ends in .py.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise UsageError(f"plug-in {path} cannot be imported: {type(error).__name__}: {error}.") from error
+        raise UsageError(
+            f"plug-in {path} cannot be imported: {type(error).__name__}: {error}. Fix the file."
+        ) from error

@@ -1,4 +1,4 @@
-"""Official checkpoints: sizes read from their tensors, their names mapped to ours."""
+"""Official checkpoints: sizes are read from their tensors, and their names are mapped to ours."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def shape_of(state_dict: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
     """
     if name not in state_dict:
         raise CheckpointError(
-            f"the checkpoint has no tensor '{name}'; it holds {', '.join(sorted(state_dict)) or 'nothing'}. "
+            f"the checkpoint has no tensor '{name}'. Its tensors: {', '.join(sorted(state_dict)) or 'none'}. "
             "Give the state dict of the official model."
         )
     return tuple(state_dict[name].shape)
@@ -33,7 +33,7 @@ def load_official(model: Model, state_dict: Mapping[str, Tensor], prefixes: Mapp
 
     Parameters
     ----------
-    prefixes : official name or dotted prefix -> ours, e.g. ``{"i_classifier.fc.0": "score"}``.
+    prefixes : our name of every official name or dotted prefix, e.g. ``{"i_classifier.fc.0": "score"}``.
 
     Raises
     ------
@@ -44,21 +44,21 @@ def load_official(model: Model, state_dict: Mapping[str, Tensor], prefixes: Mapp
     faults = [f"left over: '{name}'" for own, name in found.items() if own not in wanted]
     for own, tensor in wanted.items():
         if own not in found:
-            faults.append(f"missing: what becomes '{own}'")
+            faults.append(f"missing: the tensor for '{own}'")
         elif state_dict[found[own]].shape != tensor.shape:
             shape = tuple(state_dict[found[own]].shape)
             faults.append(f"'{found[own]}' has shape {shape}, expected {tuple(tensor.shape)}")
     if faults:
         raise CheckpointError(
             f"the checkpoint does not fit {type(model).__name__}: {'; '.join(faults)}. "
-            "Check that it is this model's and that the options are those it was trained with."
+            "Check that the checkpoint belongs to this model and that the options are those of its training."
         )
     model.load_state_dict({own: state_dict[name] for own, name in found.items()})
     return model.eval()
 
 
 def _own_name(name: str, prefixes: Mapping[str, str]) -> str:
-    """Our name of the official tensor `name`; one that no prefix fits keeps a name that no model has."""
+    """Our name of the official tensor `name`. If no prefix fits, a name that no model has."""
     for official, own in prefixes.items():
         if name == official or name.startswith(official + "."):
             return own + name.removeprefix(official)

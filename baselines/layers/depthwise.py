@@ -1,7 +1,7 @@
 """Depthwise convolution of a bag's grid or sequence: every channel with its own kernel.
 
-What is small is convolved by one matrix product a channel. torch's own convolution spends most of its time on starting where
-grids are a few cells wide, and is slow without the layout "channels last", which many bags of many models do not have.
+Small grids are convolved by one matrix product per channel. torch's own convolution spends most of its time on starting if
+grids are a few cells wide. It is also slow without the layout "channels last", which bags of several models together lack.
 """
 
 from __future__ import annotations
@@ -13,21 +13,27 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from .precision import as_in_products
-from .side_by_side import by_its_own
+from milbench_baselines.layers.precision import as_in_products
+from milbench_baselines.layers.side_by_side import by_its_own
 
 CELLS_OF_A_MATRIX = 64
-"""A matrix has the square of its cells as entries: more, and it takes memory that a convolution does not."""
+"""Most cells of a grid that is convolved by matrices.
+
+A matrix has the square of that many entries, so a larger grid would take memory that a convolution does not.
+"""
 
 BLOCK = 32
-"""Rows of a sequence that a GPU convolves in one product."""
+"""Number of a sequence's rows that a GPU convolves in one product."""
 
 MULTIPLY_ADDS_OF_A_MATRIX = 6e6
-"""Up to this cost of writing the kernels as matrices, products are not slower than conv2d, even for one bag."""
+"""Highest cost of writing the kernels as matrices at which products are no slower than conv2d, even for one bag."""
 
 
 def depthwise(rows: Sequence[Tensor], kernels: Sequence[Tensor], side: int) -> list[Tensor]:
-    """Grids convolved, zeros around: each of rows [k k, C], row-major, by its kernels [C, 1, s, s], s odd; the same shapes."""
+    """Convolved grids [k k, C], one per grid of `rows` [k k, C], row by row, with its kernels [C, 1, s, s], s odd.
+
+    There are zeros around a grid.
+    """
     if all(_as_matrices(len(kernel) * kernel.shape[-1] ** 2, side**2) for kernel in kernels):
         written = [kernel.flatten(1) @ reads(side, kernel.shape[-1], kernel.dtype, kernel.device) for kernel in kernels]
         matrices, cells = _joined(written, 0).to(kernels[0].dtype), side**2                      # [C, k k k k]
@@ -46,7 +52,10 @@ def _convolved(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
 
 
 def along(rows: Tensor, kernel: Tensor, wanted: slice) -> Tensor:
-    """Rows [H, L, d] of H heads convolved along L with kernels [H, s], s odd, zeros around: the `wanted` rows only."""
+    """Convolved rows [H, wanted, d] of H heads: `rows` [H, L, d] along L with kernels [H, s], s odd, zeros around.
+
+    Only the rows of the slice `wanted` are computed, where that saves anything.
+    """
     heads, length, _ = rows.shape
     size = kernel.shape[-1]
     if _as_matrices(heads * size, length):
@@ -57,9 +66,9 @@ def along(rows: Tensor, kernel: Tensor, wanted: slice) -> Tensor:
 
 
 def _in_blocks(rows: Tensor, kernel: Tensor) -> Tensor:
-    """Rows [H, L + s - 1, d] by kernels [H, s]: [H, L, d], a block of rows with its neighbours in one product.
+    """Convolved rows [H, L, d] of rows [H, L + s - 1, d] with kernels [H, s]: one product per block and its neighbours.
 
-    For GPUs, where torch's convolution of a long sequence by few kernels has too little to do at a time.
+    For GPUs: torch's convolution of a long sequence with few kernels gives a GPU too little to do at a time.
     """
     heads, size = kernel.shape
     length, window = rows.shape[1] - size + 1, BLOCK + size - 1
@@ -72,25 +81,25 @@ def _in_blocks(rows: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _conv2d(rows: Tensor, kernel: Tensor, padding: int = 0) -> Tensor:
-    """Every channel by its own kernel; inside vmap autocast forgets a CPU's convolutions."""
+    """Convolution of every channel with its own kernel, in the dtype of products: inside vmap, autocast skips it on a CPU."""
     return conv2d(as_in_products(rows), as_in_products(kernel), padding=padding, groups=len(kernel))
 
 
 def _as_matrices(entries: int, cells: int) -> bool:
-    """Whether kernels with so many entries in all are written as matrices between so many cells."""
+    """Whether kernels with this many entries in total are written as matrices between this many cells."""
     return cells <= CELLS_OF_A_MATRIX and entries * cells**2 <= MULTIPLY_ADDS_OF_A_MATRIX
 
 
 @cache
 def reads(side: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[s s, k k k k], 1 where an output cell reads an input cell through that entry of the kernel, else 0."""
+    """Reads [s s, k k k k] of a grid: 1 where an output cell reads an input cell through that entry of the kernel, else 0."""
     one = _reads_along(side, size, dtype, device)
     return torch.einsum("apq,brs->abprqs", one, one).reshape(size**2, -1)
 
 
 @cache
 def _reads_along(length: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[s, L, L], the same of a sequence."""
+    """Reads [s, L, L] of a sequence: 1 where an output row reads an input row through that entry of the kernel, else 0."""
     places = torch.arange(length)
     entry = places[None] - places[:, None] + size // 2                                          # [out, in]
     return torch.stack([entry == e for e in range(size)]).to(device, dtype)
@@ -98,6 +107,6 @@ def _reads_along(length: int, size: int, dtype: torch.dtype, device: torch.devic
 
 @cache
 def _reads_in_window(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[s, B (B + s - 1)], 1 where a row of a block reads a row of its window through that entry of the kernel, else 0."""
+    """Reads [s, B (B + s - 1)] of a block: 1 where its row reads a row of its window through that entry, else 0."""
     ahead = torch.arange(BLOCK + size - 1)[None] - torch.arange(BLOCK)[:, None]                 # [out, in]
     return torch.stack([ahead == e for e in range(size)]).flatten(1).to(device, dtype)

@@ -12,19 +12,23 @@ from torch.func import vmap
 from milbench.errors import UsageError
 
 LANES = 4
-"""16-bit numbers in a 64-bit random word."""
+"""Number of 16-bit lanes in a 64-bit random word."""
 
 STEPS = 2**16
+"""Number of values that a lane can take."""
 
 
 class Dropout(nn.Module):
-    """Every entry is zeroed with probability `p`, else divided by the probability of staying; identity in eval mode.
+    """Entries zeroed with probability `p`, else divided by the probability of staying. In eval mode the input.
 
-    As `torch.nn.Dropout`, whose CPU kernel draws one random number an entry and so costs as much as a matrix product.
-    Here one word serves four entries: an entry stays where its 16 bits are at least round(65536 p). So `p` is met to
-    8e-6, and the expectation exactly, as what stays is scaled by the probability that was met. Other devices draw one
-    number an entry, by a factory: torch's fused dropout draws others inside vmap than outside, and a member of a stack
-    would get masks that it would not get alone. Randomness comes from torch's global generator only.
+    It does what `torch.nn.Dropout` does. On a CPU torch draws one random number per entry, which costs as much as a
+    matrix product. Here one 64-bit word serves four entries: an entry stays if its 16 bits are at least
+    round(65536 p). So the probability of zero is `p` within 8e-6. The expectation is exact, because entries that stay
+    are divided by the probability that is really used.
+
+    Other devices draw one number per entry with `torch.rand`. torch's fused dropout draws other numbers inside vmap than
+    outside, so a model in a stack would get other masks than alone. All randomness comes from torch's global
+    generator.
 
     Parameters
     ----------
@@ -38,19 +42,19 @@ class Dropout(nn.Module):
     def __init__(self, p: float) -> None:
         super().__init__()
         if not 0 <= p < 1:
-            raise UsageError(f"a dropout of {p} is no share that can be left out. Choose one from 0 to below 1.")
+            raise UsageError(f"dropout is {p}; it must be at least 0 and below 1. Choose a probability in that range.")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` [...] with the mask of this pass, same shape and dtype."""
+        """`x` [...] times the mask of this pass, same shape and dtype."""
         if not self.training or self.p == 0:
             return x
         return x * self._drawn(x.shape, x)
 
     def mask(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Factors [*shape] that a pass applies, 0 or 1 / probability of staying, in dtype and device of `like`.
+        """Factors [*shape] of one pass, 0 or 1 / (probability of staying), in dtype and device of `like`.
 
-        In eval mode ones, and nothing is drawn.
+        In eval mode all factors are 1 and nothing is drawn.
         """
         ones = like.new_ones(()).expand(shape)
         if not self.training or self.p == 0:
@@ -58,26 +62,26 @@ class Dropout(nn.Module):
         return self._drawn(shape, like)
 
     def _drawn(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """`mask` in training."""
+        """Factors [*shape] of a training pass."""
         return self._four_a_word(shape, like) if like.device.type == "cpu" else self._one_each(shape, like)
 
     def _one_each(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         return torch.rand(shape, device=like.device).ge_(self.p).mul_(1 / (1 - self.p)).to(like.dtype)
 
     def _four_a_word(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        zeros = min(round(self.p * STEPS), STEPS - 1)  # of 65,536 values of a lane
+        zeros = min(round(self.p * STEPS), STEPS - 1)  # how many of a lane's values mean zero
         n = prod(shape)
         words = torch.randint(-(2**63), 2**63 - 1, (-(-n // LANES),))
         as_lanes = torch.Tensor.view if _views_inside_vmap() else torch.view_copy
         lanes = as_lanes(words, torch.int16)[:n].reshape(shape)  # -32,768 to 32,767
-        # arithmetic instead of a comparison: booleans, and their products with floats, are slow on a CPU
+        # Arithmetic instead of a comparison: booleans, and their products with floats, are slow on a CPU.
         kept = (lanes - float(zeros - STEPS // 2 - 1)).clamp(0, 1)  # whole float32 numbers, so 0 or 1
         return kept.to(like.dtype).mul_(STEPS / (STEPS - zeros))
 
 
 @cache
 def _views_inside_vmap() -> bool:
-    """Whether this torch reinterprets words inside vmap; 2.11 only copies them there, with a warning."""
+    """Whether this torch can view words as lanes inside vmap. torch 2.11 can only copy them there, and warns."""
     try:
         vmap(lambda words: words.view(torch.int16))(torch.zeros(1, 1, dtype=torch.int64))
     except RuntimeError:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from milbench_baselines.layers.dropout import Dropout
-from milbench_baselines.layers.side_by_side import each_of_its_own
+from milbench_baselines.layers.side_by_side import linear_on_own_bags
 
 
 class GatedAttention(nn.Module):
     """Raw attention scores [N] of patches [N, D], before any softmax (Ilse et al., ICML 2018, eq. 9).
 
-    score_n = w . (tanh(V h_n) * sigmoid(U h_n)), all Linear layers with bias.
+    score_n = w . (tanh(V h_n) * sigmoid(U h_n)). All three Linear layers have a bias.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class GatedAttention(nn.Module):
         super().__init__()
         self.tanh_branch = nn.Linear(in_features, width)
         self.sigmoid_branch = nn.Linear(in_features, width)
-        # an entry of the product stays where both branches' stay: one draw for the two has the same distribution
+        # An entry of the product stays if both branches' entries stay: one draw for the two has the same distribution.
         self.dropout = Dropout(1 - (1 - dropout) ** 2)
         self.score = nn.Linear(width, 1)
 
@@ -36,7 +36,7 @@ class GatedAttention(nn.Module):
 
     @staticmethod
     def of_all(attentions: Sequence[GatedAttention], h: Tensor) -> Tensor:
-        """Scores [K, N] that K of them give, each to its own patches of `h` [K, N, D]."""
-        a = each_of_its_own([each.tanh_branch for each in attentions], h).tanh()           # [K, N, width]
-        b = each_of_its_own([each.sigmoid_branch for each in attentions], h).sigmoid()     # [K, N, width]
-        return each_of_its_own([each.score for each in attentions], attentions[0].dropout(a * b)).squeeze(-1)
+        """Scores [K, N] of K gated attentions: `forward` of each on its own patches of `h` [K, N, D]."""
+        a = linear_on_own_bags([each.tanh_branch for each in attentions], h).tanh()        # [K, N, width]
+        b = linear_on_own_bags([each.sigmoid_branch for each in attentions], h).sigmoid()  # [K, N, width]
+        return linear_on_own_bags([each.score for each in attentions], attentions[0].dropout(a * b)).squeeze(-1)  # eq. 9

@@ -6,9 +6,9 @@ from torch import nn
 
 
 def xavier(module: nn.Module) -> None:
-    """Xavier-normal weights and zero biases in every Linear of `module`, in order of definition.
+    """Give every Linear of `module`, in order of definition, Xavier-normal weights and zero biases.
 
-    From Bigyehahaha/M4@192a77b, `initialize_weights`.
+    Source: Bigyehahaha/M4@192a77b, `initialize_weights`.
     """
     for part in module.modules():
         if isinstance(part, nn.Linear):

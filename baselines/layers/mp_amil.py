@@ -1,9 +1,14 @@
-"""MP-AMIL: AMIL on a square grid of patches, with convolutions of several sizes between embedding and pooling."""
+"""MP-AMIL: AMIL on a square grid of patches, with convolutions of several sizes between embedding and pooling.
+
+paper    Li et al., M4, 2024, Algorithm 1
+code     Bigyehahaha/M4@192a77b, the experts of `M4`
+differs  the experts' unused Linear 512 -> 4 is left out unless `dead_layer`
+         where paper and code disagree the code is the default; the options of `MPAMIL` say which is which
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isqrt
 from typing import Any
 
 import torch
@@ -12,25 +17,33 @@ from torch.nn.functional import hardswish
 
 from milbench.errors import UsageError
 from milbench.models import AttentionMaps, BagOutput
-from milbench_baselines.layers.attention_expert import DEAD_CLASSES
+from milbench_baselines.layers.attention_expert import DEAD_CLASSES, weighted_sum
 from milbench_baselines.layers.depthwise import depthwise
 from milbench_baselines.layers.embedding import Embedding
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.initialisation import xavier
-from milbench_baselines.layers.side_by_side import by_its_own, normalised_each, of_each
+from milbench_baselines.layers.side_by_side import by_its_own, layer_norm_on_own_rows, of_each
+from milbench_baselines.layers.square_grid import side_of
 
 SEGMENTS = 4
-"""Consecutive quarters of the channels: one a branch of the aggregator, and one a proxy of M4's gate."""
+"""Consecutive quarters of the channels: one per branch of the aggregator, and one per proxy of M4's gate."""
 
 KERNELS = (3, 5, 7)
+"""Sizes of the depthwise convolutions, of the second to the fourth branch."""
 
 
 class Aggregator(nn.Module):
-    """Rows [k*k, hidden] of a grid -> the same: a quarter of the channels passes, three are convolved (M4 paper, Alg. 1).
+    """Aggregated rows [k*k, hidden] of a grid's rows [k*k, hidden] (M4 paper, Alg. 1).
 
-    Branch i = 1, 2, 3: depthwise convolution of kernel 3, 5, 7, then pointwise, no biases. Hardswish on all four
-    branches, also on the one that the paper calls identity, unless `activate_identity` is False. The paper's
-    strides 2 and 3 could not be concatenated; as in the code all are 1.
+    The channels are cut into four quarters. The first passes. The others go through a depthwise convolution of kernel
+    3, 5 or 7, then a pointwise one; neither has biases. All strides are 1, as in the code: with the paper's strides 2 and
+    3 the branches have different sizes and cannot be concatenated.
+
+    Parameters
+    ----------
+    hidden : width of the rows; a multiple of 4.
+    activate_identity : Hardswish on all four quarters, as in the code. False leaves it out of the first quarter, which
+        the paper calls identity.
     """
 
     def __init__(self, hidden: int, *, activate_identity: bool = True) -> None:
@@ -47,11 +60,17 @@ class Aggregator(nn.Module):
 
     def forward(self, rows: Tensor, side: int) -> Tensor:
         """Aggregated rows [k*k, hidden] of a grid of `side` k."""
-        return self.of_all([self], rows[:, None], side).squeeze(1)
+        layers: list[Any] = list(self.branches)
+        first, *others = rows.chunk(SEGMENTS, dim=1)                                        # four of [k*k, hidden/4]
+        convolved = depthwise(others, [layer[0].weight for layer in layers], side)          # 3 x 3, 5 x 5, 7 x 7
+        parts = [part @ layer[1].weight.flatten(1).mT for part, layer in zip(convolved, layers, strict=True)]
+        if self.activate_identity:
+            return hardswish(torch.cat([first, *parts], dim=1))                             # [k*k, hidden]
+        return torch.cat([first, hardswish(torch.cat(parts, dim=1))], dim=1)
 
     @staticmethod
     def of_all(aggregators: Sequence[Aggregator], rows: Tensor, side: int) -> Tensor:
-        """The same of E aggregators, each of its own rows: [k*k, E, hidden]."""
+        """Aggregated rows [k*k, E, hidden] of E aggregators: `forward` of each on its own rows `rows[:, e]`."""
         first, *others = rows.chunk(SEGMENTS, dim=2)                      # four of [k*k, E, hidden/4]
         branches: list[Any] = list(zip(*(each.branches for each in aggregators), strict=True))  # three of E
         convolved = _each_convolved(others, [[each[0] for each in branch] for branch in branches], side)
@@ -62,14 +81,14 @@ class Aggregator(nn.Module):
 
 
 def _each_convolved(rows: Sequence[Tensor], layers: Sequence[Sequence[nn.Conv2d]], side: int) -> list[Tensor]:
-    """[k*k, E, C], several times: by several sizes of kernels of E experts each, without their biases."""
+    """Convolved rows [k*k, E, C], one tensor per size of kernel, each with E experts' layers and without biases."""
     kernels = [each[0].weight if len(each) == 1 else torch.cat([layer.weight for layer in each]) for each in layers]
     convolved = depthwise([each.flatten(1) for each in rows], kernels, side)
     return [each.reshape(before.shape) for each, before in zip(convolved, rows, strict=True)]
 
 
 def _each_mixed(rows: Sequence[Tensor], layers: Sequence[Sequence[nn.Conv2d]]) -> list[Tensor]:
-    """[k*k, E, C], several times: every row through the pointwise convolution of its branch and expert."""
+    """Rows [k*k, E, C], one tensor per branch, each through the pointwise convolution of its branch and expert."""
     weights = [[layer.weight.flatten(1) for layer in each] for each in layers]
     if len(weights[0]) == 1:
         return [each @ weight.mT for each, (weight,) in zip(rows, weights, strict=True)]
@@ -80,19 +99,19 @@ def _each_mixed(rows: Sequence[Tensor], layers: Sequence[Sequence[nn.Conv2d]]) -
 class MPAMIL(nn.Module):
     """Slide feature [hidden] and raw attention scores [k*k] of patches [N, D], k = ceil(sqrt N).
 
-    The first k*k - N embedded patches are appended to fill the square; they stay in the pooling and count again,
-    unless `mask_duplicates`.
+    Copies of the first k*k - N embedded patches are appended to fill the square. They count again in the pooling, unless
+    `mask_duplicates`.
 
     Parameters
     ----------
     in_features, hidden, attention : D, width of the embedding, width of the attention's branches.
     dropout, attention_dropout : on the embedding (0.1 in the code) and on both attention branches.
-    mask_duplicates : leave the appended rows out of the attention (not in the paper or code).
-    position_encoding : add the depthwise 3 × 3 convolution, which the code has and the paper does not.
-    layer_norm : normalise before the aggregator, as the code and not the paper does.
-    residual : add the aggregator's input to its output, as the code and not the paper does.
+    mask_duplicates : leave the copies out of the attention; neither paper nor code does.
+    position_encoding : add the depthwise 3 × 3 convolution; the code has one, the paper has none.
+    layer_norm : normalise before the aggregator; the code does, the paper does not.
+    residual : add the aggregator's input to its output; the code does, the paper does not.
     activate_identity : see `Aggregator`.
-    dead_layer : also own the Linear hidden -> 4 that the official experts carry and never use.
+    dead_layer : also own the Linear hidden -> 4 that the official experts have and never use.
     """
 
     def __init__(
@@ -124,41 +143,39 @@ class MPAMIL(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [k*k], or [N] where duplicates are masked."""
-        slide, scores = self.of_all([self], features)
-        return slide.squeeze(0), scores.squeeze(0)
+        n, k = len(features), side_of(len(features))
+        h = self.embed(features)                                  # [N, hidden]
+        h = torch.cat([h, h[: k * k - n]])                        # [k*k, hidden]  square; copies share the dropout mask
+        if self.position is not None:                             #                code only
+            h = h + depthwise([h], [self.position.weight], k)[0] + self.position.bias  # type: ignore[operator]
+        u = h if self.norm is None else self.norm(h)              # [k*k, hidden]  code only
+        aggregated = self.aggregate(u, k)                         # [k*k, hidden]  split, convolve, concatenate
+        r = h + aggregated if self.residual else aggregated       # [k*k, hidden]  code only
+        r = r[:n] if self.mask_duplicates else r                  # [k*k, hidden]  or [N, hidden]
+        scores = self.attention(r)                                # [k*k]          gated attention
+        return weighted_sum(scores.softmax(dim=0), r), scores     # [hidden]       pool
 
     @staticmethod
     def of_all(experts: Sequence[MPAMIL], features: Tensor) -> tuple[Tensor, Tensor]:
-        """Slide features [E, hidden] and scores [E, k*k] or [E, N] of E experts side by side."""
+        """Slide features [E, hidden] and scores [E, k*k] or [E, N] of E experts: `forward` of each, in shared products."""
         one, n, k = experts[0], len(features), side_of(len(features))
         h = Embedding.of_all([expert.embed for expert in experts], features)  # [N, E, hidden]
         h = torch.cat([h, h[: k * k - n]])                         # [k*k, E, hidden]; copies share the dropout mask
-        if one.position is not None:
-            positions = [expert.position for expert in experts if expert.position is not None]
+        positions = [expert.position for expert in experts if expert.position is not None]
+        if positions:
             (around,) = _each_convolved([h], [positions], k)
             h = h + around + torch.stack([each.bias for each in positions if each.bias is not None])
-        normalised = h if one.norm is None else normalised_each([expert.norm for expert in experts if expert.norm is not None], h)
-        aggregated = of_each([expert.aggregate for expert in experts], normalised, k, dim=1)
+        norms = [expert.norm for expert in experts if expert.norm is not None]
+        u = layer_norm_on_own_rows(norms, h) if norms else h       # [k*k, E, hidden]
+        aggregated = of_each([expert.aggregate for expert in experts], u, k, dim=1)
         r = h + aggregated if one.residual else aggregated         # [k*k, E, hidden]
         r = (r[:n] if one.mask_duplicates else r).transpose(0, 1)  # [E, k*k, hidden], or [E, N, hidden]
         scores = of_each([expert.attention for expert in experts], r)
         return (scores.softmax(dim=1)[:, None] @ r).squeeze(1), scores
 
 
-def side_of(n_patches: int) -> int:
-    """Side k of the smallest square that holds `n_patches`."""
-    return isqrt(n_patches - 1) + 1
-
-
-def folded(weights: Tensor, n_patches: int) -> Tensor:
-    """Attention [E, N] of weights [E, k*k]: what an appended copy gets is added to its patch."""
-    extra = weights.shape[1] - n_patches
-    copies = nn.functional.pad(weights[:, n_patches:], (0, n_patches - extra))
-    return weights[:, :n_patches] + copies
-
-
 def mixed_maps(output: BagOutput, gates: Tensor, experts: tuple[str, ...]) -> AttentionMaps:
-    """Maps of a mixture: attention [E, N] of the experts, and per task its sum weighted by `gates` [T, E]."""
+    """Maps of a mixture: the experts' attention [E, N], and per task [T, N] its sum weighted by `gates` [T, E]."""
     attention, gates = output.attention.detach(), gates.detach()  # type: ignore[union-attr]  # mixtures have one
     return AttentionMaps(
         "gate-weighted softmax attention", gates @ attention, output.logits.detach(), is_distribution=True,
@@ -167,7 +184,7 @@ def mixed_maps(output: BagOutput, gates: Tensor, experts: tuple[str, ...]) -> At
 
 
 def official_names(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:
-    """Official prefix -> ours, of one expert."""
+    """Our prefix of every official prefix of one expert."""
     names = {
         f"{official}fc.0": f"{ours}embed.0",
         f"{official}cpe.proj": f"{ours}position",

@@ -1,4 +1,4 @@
-"""Constructor options that are a word out of a few."""
+"""Constructor options that take one of a few words."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Word = TypeVar("Word", bound=str)
 
 
 def one_of(known: Any, **option: Word) -> Word:
-    """The value of the one keyword, if the `Literal` type `known` has it: ``one_of(Crop, crop=crop)``.
+    """Value of the one keyword, checked against the `Literal` type `known`: ``one_of(Crop, crop=crop)``.
 
     Raises
     ------
-    UsageError : it has not; the message lists what it has.
+    UsageError : the value is not in `known`; the message lists what is.
     """
     ((name, value),) = option.items()
     if value not in get_args(known):

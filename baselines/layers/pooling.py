@@ -1,4 +1,4 @@
-"""What mean and max pooling share: everything but the pooling."""
+"""Pooling model: everything that mean and max pooling share, except the pooling."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Level = Literal["instance", "embedding"]
 
 
 class PoolingModel(MILModel):
-    """Patches embedded one by one, then pooled; no code of the study is released for these.
+    """Patches embedded and classified one by one, then pooled.
 
     Parameters
     ----------
     in_features, n_tasks : D and T.
     hidden : width of the embedding.
     dropout : on the embedding.
-    level : "instance" pools the patches' logits (what the study calls instance-level MIL); "embedding"
-        pools the embeddings and classifies the result. For the mean they coincide in eval mode.
-    embedding : False classifies the raw features directly; `hidden` and `dropout` then mean nothing.
+    level : "instance" pools the patches' logits; the study calls this instance-level MIL. "embedding" pools the
+        embeddings and classifies the result. In eval mode both give the same mean.
+    embedding : False classifies the raw features. `hidden` and `dropout` then have no effect.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class PoolingModel(MILModel):
 
     @abstractmethod
     def pool(self, rows: Tensor) -> Tensor:
-        """One row [F] of many, `rows` [N, F]."""
+        """Pooled row [F] of `rows` [N, F]."""
 
     def forward(self, features: Tensor) -> BagOutput:
         h = self.dropout(self.embed(features))                    # [N, hidden]
@@ -56,6 +56,6 @@ class PoolingModel(MILModel):
         return BagOutput(logits, None, {"instance_logits": scores})
 
     def attention_maps(self, features: Tensor) -> AttentionMaps:
-        """Instance logits [T, N]; with `level="embedding"` those that each patch would get alone."""
+        """Instance logits [T, N]; with `level="embedding"` the logits that each patch would get as a bag of its own."""
         output = self(features)
         return AttentionMaps("instance logits", output.aux["instance_logits"].detach().T, output.logits.detach())

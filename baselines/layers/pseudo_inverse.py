@@ -1,9 +1,9 @@
 """Approximate Moore-Penrose inverse of square matrices by iteration, for Nyström attention.
 
-paper   : Razavi et al., "A new iterative method for finding approximate inverses of complex matrices", 2014, as used in
-          Xiong et al., "Nyströmformer", AAAI 2021.
-code    : nystrom-attention 0.0.14, `moore_penrose_iter_pinv`.
-differs : the steps' gradient is written out, so that the matrices of all bags and models go through each product together.
+paper    Razavi et al., "A new iterative method for finding approximate inverses of complex matrices", 2014, as used in
+         Xiong et al., "Nyströmformer", AAAI 2021
+code     nystrom-attention 0.0.14, `moore_penrose_iter_pinv`
+differs  the steps' gradient is written out, so that the matrices of all bags and models share each product
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .precision import without_autocast
+from milbench_baselines.layers.precision import without_autocast
 
 
 def pseudo_inverse(a: Tensor, iterations: int) -> Tensor:
@@ -25,7 +25,7 @@ def pseudo_inverse(a: Tensor, iterations: int) -> Tensor:
         V <- 13 I - A Z U             (2)
         Z <- Z V / 4                  (3)
 
-    The start is scaled by sums over ALL heads together, as in the official code.
+    The two largest sums are taken over ALL heads together, as in the official code.
     """
     z = a.mT / (a.abs().sum(dim=-1).max() * a.abs().sum(dim=-2).max())
     if not iterations:
@@ -35,9 +35,10 @@ def pseudo_inverse(a: Tensor, iterations: int) -> Tensor:
 
 
 class _Iterated(torch.autograd.Function):
-    """All steps from A and the first Z, [*, m, m] both; returns the last Z, and [steps 4, *, m, m] for the gradient.
+    """Last Z [*, m, m] of all steps from A and the first Z, and what the gradient needs, [steps 4, *, m, m].
 
-    Of every step that is Z, A Z, U and V. One function, since entering one inside of vmap takes longer than a step.
+    The gradient needs Z, A Z, U and V of every step. All steps are one function, because entering a function inside vmap
+    takes longer than a step.
     """
 
     @staticmethod
@@ -45,7 +46,7 @@ class _Iterated(torch.autograd.Function):
         shape, a, z = a.shape, _flat(a), _flat(z)
         eye = torch.eye(shape[-1], dtype=a.dtype, device=a.device)
         kept = a.new_empty(iterations, 4, *a.shape)
-        with without_autocast(a.device):  # the backward runs outside of it too
+        with without_autocast(a.device):  # autograd runs the backward outside of autocast too
             for own_z, az, u, v in kept:
                 own_z.copy_(z)
                 torch.bmm(a, z, out=az)
@@ -68,7 +69,7 @@ class _Iterated(torch.autograd.Function):
         for z, az, u, v in reversed(kept.reshape(-1, 4, *a.shape).unbind()):
             of_z = of_z * 0.25
             of_v, of_z = z.mT @ of_z, of_z @ v.mT                                       # (3)
-            of_u, of_az = -(az.mT @ of_v), of_v @ u.mT                                  # (2); of_az with the other sign
+            of_u, of_az = -(az.mT @ of_v), of_v @ u.mT                                  # (2)  of_az has the other sign
             of_az = torch.baddbmm(torch.baddbmm(of_u, of_u, az.mT, beta=-7), az.mT, of_u) - of_az  # (1)
             of_a = torch.baddbmm(of_a, of_az, z.mT)
             of_z = torch.baddbmm(of_z, a.mT, of_az)
@@ -86,5 +87,5 @@ class _Iterated(torch.autograd.Function):
 
 
 def _flat(matrices: Tensor) -> Tensor:
-    """[n, m, m]."""
+    """Matrices [n, m, m] of `matrices` [*, m, m]."""
     return matrices.reshape(-1, *matrices.shape[-2:])

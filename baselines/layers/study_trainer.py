@@ -1,4 +1,4 @@
-"""The M4 repository's trainer, official recipe of the models that live there."""
+"""Official recipe of the models in the M4 repository: its one trainer, as data."""
 
 from __future__ import annotations
 
@@ -14,4 +14,8 @@ STUDY_TRAINER: dict[str, Any] = {
     "bags_per_step": 1,
     "select_by": "val_auroc",
 }
-"""Bigyehahaha/M4@192a77b: one slide a step, no clipping, no early stopping, strictly best mean validation AUROC."""
+"""Recipe of Bigyehahaha/M4@192a77b.
+
+One slide per step, no clipping, no early stopping. The epoch with the best mean validation AUROC is kept, the first of
+equals.
+"""

@@ -36,6 +36,45 @@ def made(kind: str, *, hidden: int = HIDDEN) -> nn.ModuleList:
     return experts
 
 
+def gradients(outputs: tuple[Tensor, Tensor], parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
+    """Gradients of a sum that every entry of slide feature and scores enters with another weight."""
+    torch.manual_seed(2)
+    total = sum((torch.randn_like(output) * output).sum() for output in outputs)
+    return torch.autograd.grad(total, parameters, allow_unused=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [1, 5, 9, 100])
+@pytest.mark.parametrize("training", [False, True])
+def test_forward_as_the_paper_writes_it_and_its_fast_form_of_one_expert_are_equal_bit_for_bit(
+    kind: str, n: int, *, training: bool
+) -> None:
+    """On one thread of a CPU, in float32, dropout included."""
+    expert = made(kind)[0].float().train(training)
+    features = torch.randn(n, D)
+    torch.manual_seed(1)
+    plain = expert(features)
+    torch.manual_seed(1)
+    slides, scores = type(expert).of_all([expert], features)
+    fast = (slides.squeeze(0), scores.squeeze(0))
+    assert all(torch.equal(*pair) for pair in zip(plain, fast, strict=True))
+    parameters = list(expert.parameters())
+    pairs = list(zip(gradients(plain, parameters), gradients(fast, parameters), strict=True))
+    assert all(torch.equal(*pair) for pair in pairs)
+    assert any(gradient.any() for gradient, _ in pairs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [1, 5, 9, 100])
+def test_three_experts_in_shared_products_differ_from_one_by_one_by_rounding_alone(kind: str, n: int) -> None:
+    """float32, so to a few units in the seventh digit; `test_side_by_side_...` holds float64 and the gradients."""
+    experts = made(kind).float()
+    features = torch.randn(n, D)
+    together = type(experts[0]).of_all(list(experts), features)
+    for found, expected in zip(together, one_by_one(experts, features), strict=True):
+        torch.testing.assert_close(found, expected, atol=2e-6, rtol=2e-6)
+
+
 def one_by_one(experts: nn.ModuleList, features: Tensor) -> tuple[Tensor, Tensor]:
     slides, scores = zip(*(expert(features) for expert in experts), strict=True)
     return torch.stack(slides), torch.stack(scores)
