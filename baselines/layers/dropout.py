@@ -42,7 +42,7 @@ class Dropout(nn.Module):
     def __init__(self, p: float) -> None:
         super().__init__()
         if not 0 <= p < 1:
-            raise UsageError(f"dropout is {p}; it must be at least 0 and below 1. Choose a probability in that range.")
+            raise UsageError(f"dropout is {p}, which is no probability of leaving out. Choose one from 0 to below 1.")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
