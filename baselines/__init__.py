@@ -1,9 +1,9 @@
-"""The nine baselines. Importing this package registers every model, in the order of the study's tables."""
+"""The nine baselines. Importing this package registers them in the order of the study's tables."""
 
 from __future__ import annotations
 
 if __name__ != "milbench_baselines":
-    # a second class object for every model would follow, and half of the registry would not be the other half
+    # Importing the files under a second name would define every model class a second time.
     raise ImportError("import these models as `milbench_baselines`, not by the name of their folder")
 
 from milbench_baselines import mean_pooling, max_pooling, amil, dsmil, transmil, dtfd_mil, mmoe, m4  # isort: skip
