@@ -60,20 +60,14 @@ class Aggregator(nn.Module):
 
     def forward(self, rows: Tensor, side: int) -> Tensor:
         """Aggregated rows [k*k, hidden] of a grid of `side` k."""
-        layers: list[Any] = list(self.branches)
-        first, *others = rows.chunk(SEGMENTS, dim=1)                                        # four of [k*k, hidden/4]
-        convolved = depthwise(others, [layer[0].weight for layer in layers], side)          # 3 x 3, 5 x 5, 7 x 7
-        parts = [part @ layer[1].weight.flatten(1).mT for part, layer in zip(convolved, layers, strict=True)]
-        if self.activate_identity:
-            return hardswish(torch.cat([first, *parts], dim=1))                             # [k*k, hidden]
-        return torch.cat([first, hardswish(torch.cat(parts, dim=1))], dim=1)
+        return self.of_all([self], rows[:, None], side).squeeze(1)
 
     @staticmethod
     def of_all(aggregators: Sequence[Aggregator], rows: Tensor, side: int) -> Tensor:
         """Aggregated rows [k*k, E, hidden] of E aggregators: `forward` of each on its own rows `rows[:, e]`."""
         first, *others = rows.chunk(SEGMENTS, dim=2)                      # four of [k*k, E, hidden/4]
         branches: list[Any] = list(zip(*(each.branches for each in aggregators), strict=True))  # three of E
-        convolved = _each_convolved(others, [[each[0] for each in branch] for branch in branches], side)
+        convolved = _each_convolved(others, [[each[0] for each in branch] for branch in branches], side)  # 3 x 3, 5 x 5, 7 x 7
         parts = _each_mixed(convolved, [[each[1] for each in branch] for branch in branches])
         if aggregators[0].activate_identity:
             return hardswish(torch.cat([first, *parts], dim=2))
