@@ -15,7 +15,6 @@ from safetensors import SafetensorError
 from stacks_for_tests import (
     N_MEMBERS,
     SLIDES,
-    AsTheyAre,
     InMemory,
     learner,
     model_of,
@@ -27,7 +26,7 @@ from trial_for_tests import TRIAL
 from milbench.datasets.source import CohortSource
 from milbench.engines.checkpoint import load_checkpoint, save_checkpoint
 from milbench.engines.worker import Stacked
-from milbench.training.trainer import Seat, train
+from milbench.training.trainer import train
 from milbench.trials.job import Job
 from milbench.trials.plan import Trial
 from milbench.trials.recipe import Recipe
@@ -102,9 +101,9 @@ def test_a_finished_stack_that_had_lost_members_is_restored(tmp_path: Path) -> N
     def lose_one() -> None:
         next(losing, lambda: None)()
 
-    train([Seat(whole, AsTheyAre())], SLIDES, InMemory(), seed=7, after_epoch=lose_one)
-    assert whole.alive == []
-    assert whole.weights.n == N_MEMBERS - 1
+    train([whole], SLIDES, InMemory(), seed=7, after_epoch=lose_one)
+    assert whole.still_learning == []
+    assert whole.weights.n_models == N_MEMBERS - 1
     save_checkpoint(whole, path, "mine")
     resumed = learner(range(N_MEMBERS), model_of("amil"), RECIPES["adam"])
     assert load_checkpoint(resumed, path, "mine")
