@@ -52,6 +52,6 @@ class BagGuard:
             "Let its forward write into a copy (features = features.clone())."
         )
         if copy is None:
-            raise DataError(f"{message} Nothing of what was trained beside it is kept; finished trials are.")
+            raise DataError(f"{message} Nothing that was trained together with it is kept. Finished trials are kept.")
         bag.copy_(copy)
         raise MilbenchError(message)

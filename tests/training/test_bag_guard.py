@@ -85,7 +85,7 @@ def test_a_model_that_writes_only_when_it_is_asked_fails_too() -> None:
     with guard.lent(bags):
         bags[0].sum()
     assert guard.is_trusted
-    with pytest.raises(DataError, match="Nothing of what was trained beside it"), guard.lent(bags):
+    with pytest.raises(DataError, match="Nothing that was trained together with it is kept"), guard.lent(bags):
         bags[0] += 1
 
 
