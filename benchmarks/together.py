@@ -5,7 +5,7 @@
 Experts: forward and backward of a step of M4 and MMoE+AMIL (ten tasks, five experts) with the experts in the same few products,
 and one after the other, by patches of a bag; the limit is `PATCHES_SIDE_BY_SIDE` in baselines/layers/experts.py.
 Looks: a forward without gradients over eight bags laid side by side, and one by one, by numbers (patches times width) of a bag;
-the limit is `NUMBERS_AT_ONCE` in milbench/training/learner.py, for all bags of a look.
+the limit is `NUMBERS_AT_ONCE` in milbench/training/bag_groups.py, for all bags of a look.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def step_of(name: str, n_bags: int, patches: int, width: int, hidden: int) -> Ma
         try:
             weights.model.zero_grad(set_to_none=True)
             return seconds_of(
-                lambda: weights.backward(bags, *labels(n_bags, weights), n_bags, at_once=1, recompute=False)
+                lambda: weights.forward_backward(bags, *labels(n_bags, weights), n_bags, at_once=1, recompute=False)
             )
         finally:
             experts.PATCHES_SIDE_BY_SIDE = usual

@@ -24,6 +24,7 @@ from stacks_for_tests import (
     in_float32,
     labels,
     learner,
+    losses,
     model_of,
     probabilities,
     trained,
@@ -35,7 +36,7 @@ from milbench.registry import load_models
 from milbench.serving.feature_store import FeatureStore
 from milbench.training.learner import Learner
 from milbench.training.precision import float32_products
-from milbench.training.trainer import Seat, train
+from milbench.training.trainer import train
 from milbench.trials.recipe import Recipe
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
@@ -90,9 +91,9 @@ def test_experts_side_by_side_on_a_gpu_learn_what_they_learn_one_by_one_on_a_cpu
         generator = torch.Generator().manual_seed(4)
         for slide, bag in features.bags.items():
             features.bags[slide] = torch.randn(300, bag.shape[1], generator=generator).double().to(device)
-        (seat,) = trained(learner([0], start, BRIEF, device=device), features=features)
-        assert seat.crash is None, seat.crash
-        ends.append([row[2:4] for row in seat.learner.members[0].history])
+        (each,) = trained(learner([0], start, BRIEF, device=device), features=features)
+        assert each.error is None, each.error
+        ends.append(losses(each.progress[0]))
     np.testing.assert_allclose(ends[0], ends[1], rtol=1e-9)
 
 
@@ -110,7 +111,7 @@ class Bags:
         yield from ((slide, self.bags[slide]) for slide in slide_ids)
 
 
-def learnt(name: str, bags: Bags, *, precision: str = "float32") -> Seat:
+def learnt(name: str, bags: Bags, *, precision: str = "float32") -> Learner:
     """A stack of the model at half its usual width, trained on `bags`."""
     cls = load_models()[name]
     torch.manual_seed(1)
@@ -119,10 +120,10 @@ def learnt(name: str, bags: Bags, *, precision: str = "float32") -> Seat:
     start = cls(width, 4 if cls.info.tasks == "multi" else 1, **({"hidden": 256} if "hidden" in known else {}))
     sides = [in_float32(labels(range(N_MEMBERS), slides, start.n_tasks)) for slides in (TRAIN, VALIDATION)]
     models = [copy.deepcopy(start) for _ in range(N_MEMBERS)]
-    seat = Seat(Learner(models, BRIEF, *sides, seed=7, device=GPU, precision=precision))
+    each = Learner(models, BRIEF, *sides, seed=7, device=GPU, precision=precision)
     with float32_products(precision):
-        train([seat], (*TRAIN, *VALIDATION), bags, seed=7)
-    return seat
+        train([each], (*TRAIN, *VALIDATION), bags, seed=7)
+    return each
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -130,8 +131,8 @@ def learnt(name: str, bags: Bags, *, precision: str = "float32") -> Seat:
 def test_the_same_seed_gives_the_same_bits(name: str, precision: str) -> None:
     bags = Bags()
     first, second = (learnt(name, bags, precision=precision) for _ in range(2))
-    assert first.crash is None, first.crash
-    assert bits(first.learner) == bits(second.learner)
+    assert first.error is None, first.error
+    assert bits(first) == bits(second)
 
 
 @pytest.mark.parametrize("name", ["amil", "dtfd_mil", "m4", "transmil"])
@@ -185,10 +186,10 @@ def test_a_step_that_the_gpu_has_no_room_for_is_tried_again_smaller() -> None:
         tight = learnt("amil", bags)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert tight.crash is None, tight.crash
-    assert "after memory ran out" in tight.learner.shortage
-    for one, other in zip(plain.learner.members, tight.learner.members, strict=True):
-        np.testing.assert_allclose([row[2:4] for row in one.history], [row[2:4] for row in other.history], rtol=0.02)
+    assert tight.error is None, tight.error
+    assert "after memory ran out" in tight.step_memory.shortage
+    for one, other in zip(plain.progress, tight.progress, strict=True):
+        np.testing.assert_allclose(losses(one), losses(other), rtol=0.02)
 
 
 # ---- the command ---------------------------------------------------------------------------------

@@ -20,9 +20,12 @@ from torch import Tensor
 
 from milbench.store.files import as_os_error
 from milbench.training.learner import Learner
-from milbench.training.selection import Member
+from milbench.training.selection import TrialProgress
 
 FORMAT = 1
+
+OF_STEP_MEMORY = ("at_once", "must_recompute", "shortage")
+"""Attributes of the learner's step memory that the file keeps under the same names."""
 
 
 def save_checkpoint(learner: Learner, path: Path, identity: str) -> None:
@@ -40,13 +43,11 @@ def save_checkpoint(learner: Learner, path: Path, identity: str) -> None:
         "format": FORMAT,
         "identity": identity,
         "epoch": learner.epoch,
-        "alive": learner.alive,
-        "members": [member.as_dict() for member in learner.members],
+        "alive": learner.still_learning,
+        "members": [progress.as_dict() for progress in learner.progress],
         "seconds": learner.seconds,
         "step_seconds": learner.step_seconds,
-        "at_once": learner.at_once,
-        "must_recompute": learner.must_recompute,
-        "shortage": learner.shortage,
+        **{name: getattr(learner.step_memory, name) for name in OF_STEP_MEMORY},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -95,16 +96,18 @@ def _tensors(learner: Learner) -> dict[str, Tensor]:
 
 
 def _restore(learner: Learner, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    if state["alive"] and len(state["alive"]) < len(learner.alive):
-        learner.shrink_to(state["alive"])  # numbers are places in a learner that has just started
-    learner.alive = list(state["alive"])
-    learner.members = [Member.from_dict(values) for values in state["members"]]
-    for name in ("epoch", "seconds", "step_seconds", "at_once", "must_recompute", "shortage"):
+    if state["alive"] and len(state["alive"]) < len(learner.still_learning):
+        learner.shrink_to(state["alive"])  # in a learner that has just started, a trial's number is its row
+    learner.still_learning = list(state["alive"])
+    learner.progress = [TrialProgress.from_dict(values) for values in state["members"]]
+    for name in ("epoch", "seconds", "step_seconds"):
         setattr(learner, name, state[name])
+    for name in OF_STEP_MEMORY:
+        setattr(learner.step_memory, name, state[name])
     for name, values in learner.best.items():
         values.copy_(tensors[f"best/{name}"])
     learner.random.states = [tensors[f"random/{i}"].cpu() for i in range(len(learner.random.states))]
-    if not learner.alive:  # done: what it last stepped with has other members and is not needed
+    if not learner.still_learning:  # done: what it last stepped with has other trials and is not needed
         return
     with torch.no_grad():
         for name, p in learner.weights.named_parameters().items():

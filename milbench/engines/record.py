@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from milbench.engines.cost import cost_record, multiply_adds
 from milbench.machine.peak_memory import peak_bytes
 from milbench.models import MILModel
-from milbench.training.selection import Member
+from milbench.training.selection import TrialProgress
 from milbench.trials.plan import Trial
 
 
@@ -68,7 +68,7 @@ def predictions_table(
 def trial_record(
     trial: Trial,
     model: MILModel,
-    member: Member,
+    progress: TrialProgress,
     measured: Measured,
     *,
     n_slides: Mapping[str, int],
@@ -85,9 +85,9 @@ def trial_record(
         "model_tasks": model.info.tasks,
         "protocol": trial.recipe.name,
         "source_sha256": trial.source_sha256,
-        "chosen_epoch": member.epoch,
-        "selected_by": member.rule(trial.recipe),
-        "n_epochs": len(member.history),
+        "chosen_epoch": progress.epoch,
+        "selected_by": progress.rule(trial.recipe),
+        "n_epochs": len(progress.history),
         "n_parameters": sum(p.numel() for p in model.parameters()),
         "n_slides": dict(n_slides),
         "stack": measured.stack,
@@ -105,7 +105,7 @@ def trial_record(
             multiply_adds=multiply_adds(type(model), model.in_features, model.n_tasks, trial.hyperparameters),
             inference_seconds=measured.inference_seconds,
             n_training_bags=n_slides["train"],
-            n_epochs=len(member.history),
+            n_epochs=len(progress.history),
             step_seconds=measured.step_seconds,
             train_seconds=measured.train_seconds,
             energy_joules=measured.energy_joules,

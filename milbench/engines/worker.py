@@ -29,10 +29,11 @@ from milbench.serving.cohort_features import LEARNERS_SHARE, CohortFeatures, fea
 from milbench.serving.fold_data import FoldData, fold_data, load_split
 from milbench.store.files import writing
 from milbench.store.run import Run
-from milbench.training.learner import Learner, Predictions
+from milbench.training.evaluation import Predictions
+from milbench.training.learner import Learner
 from milbench.training.precision import check_precision, float32_products
 from milbench.training.selection import Epoch
-from milbench.training.trainer import Seat, predict_all, train
+from milbench.training.trainer import predict_all, train
 from milbench.trials.job import Group, Job, Pass, Status, groups_of
 from milbench.trials.plan import Trial, canonical_json
 
@@ -116,7 +117,7 @@ class Stacked:
     group: Group
     trials: tuple[Trial, ...]
     data: FoldData
-    seat: Seat
+    learner: Learner
     resumed_seconds: float
 
     @property
@@ -157,10 +158,10 @@ def compute(run: Run, groups: Sequence[Group]) -> Iterator[Status]:
         said = _predict(stacks, store)
         clock = _Clock(stacks, started, loaded, perf_counter(), used)
         for stacked in stacks:
-            if stacked.seat.crash is None:
+            if stacked.learner.error is None:
                 yield from _written(run, stacked, {role: sides[id(stacked)] for role, sides in said.items()}, clock)
                 stacked.checkpoint.unlink(missing_ok=True)
-    yield from _one_by_one(run, [stacked for stacked in stacks if stacked.seat.crash is not None])
+    yield from _one_by_one(run, [stacked for stacked in stacks if stacked.learner.error is not None])
 
 
 def _prepare(job: Job, device: torch.device) -> None:
@@ -193,8 +194,9 @@ def _set_up(run: Run, group: Group, store: CohortFeatures, device: torch.device)
         precision=job.trial.precision,
         cost=step_cost(job, store.cohort.in_features) if store.step_bytes else None,
         budget_bytes=ceil(store.step_bytes * (1 - LEARNERS_SHARE)),  # never rounded to 0, which is no limit
+        scaler=data.scaler,
     )
-    stacked = Stacked(group, trials, data, Seat(learner, data.scaler), 0.0)
+    stacked = Stacked(group, trials, data, learner, 0.0)
     load_checkpoint(learner, stacked.checkpoint, stacked.identity)
     return replace(stacked, resumed_seconds=learner.seconds)
 
@@ -215,13 +217,13 @@ def _train(run: Run, stacks: Sequence[Stacked], store: CohortFeatures, job: Job)
             return
         with writing(run.path):
             for stacked in stacks:
-                if stacked.seat.crash is None:
-                    save_checkpoint(stacked.seat.learner, stacked.checkpoint, stacked.identity)
+                if stacked.learner.error is None:
+                    save_checkpoint(stacked.learner, stacked.checkpoint, stacked.identity)
         last = perf_counter()
 
     if stacks:
         slides = store.cohort.slides["slide_id"].tolist()
-        train([s.seat for s in stacks], slides, store.features, seed=job.trial.seed, after_epoch=checkpoint)
+        train([s.learner for s in stacks], slides, store.features, seed=job.trial.seed, after_epoch=checkpoint)
 
 
 # ---- results -------------------------------------------------------------------------------------
@@ -232,7 +234,7 @@ def _predict(stacks: Sequence[Stacked], store: CohortFeatures) -> dict[str, dict
     said: dict[str, dict[int, Predictions]] = {}
     for role in ("val", "test"):
         sides, slides = [s.data.sides[role] for s in stacks], store.cohort.slides["slide_id"].tolist()
-        each = predict_all([s.seat for s in stacks], sides, slides, store.features)
+        each = predict_all([s.learner for s in stacks], sides, slides, store.features)
         said[role] = {id(s): seen for s, seen in zip(stacks, each, strict=True) if seen is not None}
     return said
 
@@ -251,11 +253,11 @@ class _Clock:
 
     @staticmethod
     def _own(stacked: Stacked) -> float:
-        return stacked.seat.learner.seconds - stacked.resumed_seconds
+        return stacked.learner.seconds - stacked.resumed_seconds
 
     def of(self, stacked: Stacked, inference: Predictions) -> Measured:
         """What one trial of the stack took."""
-        learner, n = stacked.seat.learner, len(stacked.trials)
+        learner, n = stacked.learner, len(stacked.trials)
         train_seconds = learner.seconds / n + self.rest
         share = (self._own(stacked) / n + self.rest) / self.trained
         return Measured(
@@ -266,17 +268,17 @@ class _Clock:
             inference_seconds=inference.seconds,
             energy_joules=None if self.joules is None else self.joules * share,
             stack=n,
-            shortage=learner.shortage,
+            shortage=learner.step_memory.shortage,
         )
 
 
 def _written(run: Run, stacked: Stacked, said: dict[str, Predictions], clock: _Clock) -> Iterator[Status]:
     """Put each trial's result, or its failure, on disk."""
-    learner, measured = stacked.seat.learner, clock.of(stacked, said["test"])
+    learner, measured = stacked.learner, clock.of(stacked, said["test"])
     n_slides = {role: len(table) for role, table in stacked.data.slides.items()}
     for job in stacked.group:
         number = stacked.trials.index(job.trial)
-        member, trial = learner.members[number], job.trial
+        member, trial = learner.progress[number], job.trial
         if member.failure:
             yield _failed(run, job, MilbenchError(member.failure))
             continue
@@ -308,7 +310,7 @@ def _one_by_one(run: Run, crashed: Sequence[Stacked]) -> Iterator[Status]:
     for stacked in crashed:
         if len(stacked.trials) == 1:
             (job,) = stacked.group
-            yield _failed(run, job, stacked.seat.crash or MilbenchError("unknown"))
+            yield _failed(run, job, stacked.learner.error or MilbenchError("unknown"))
             continue
         for job in stacked.group:
             yield from compute(run, [(replace(job, stacked=False, others=()),)])

@@ -15,8 +15,9 @@ from milbench.errors import MilbenchError
 from milbench.machine.hardware import resolve_device
 from milbench.runs.passes import is_stacked, pool_settings
 from milbench.runs.preparation import Benchmark, Entry
-from milbench.training.learner import Learner, Side
-from milbench.training.trainer import Seat, train
+from milbench.training.learner import Learner
+from milbench.training.side import Side
+from milbench.training.trainer import train
 from milbench.trials.plan import Trial, together
 
 PROBE_STEPS = 3
@@ -70,12 +71,11 @@ def _probe(entry: Entry, trials: Sequence[Trial], device: torch.device) -> float
         models = [build(trial, entry.cohort.in_features) for trial in trials]
         side = Side(slides, ones, ones)
         learner = Learner(models, replace(first.recipe, epochs=1), side, side, seed=0, device=device)
-        seat = Seat(learner)
-        train([seat], slides, bags, seed=0)
+        train([learner], slides, bags, seed=0)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        if seat.crash is not None:
-            raise seat.crash
+        if learner.error is not None:
+            raise learner.error
         return learner.step_seconds, learner.seconds - learner.step_seconds
 
     seconds()  # the first pass also pays for warming up

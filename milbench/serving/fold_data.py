@@ -14,7 +14,7 @@ import torch
 from milbench.cohorts.scaling import FITTED_MODES, FeatureScaler
 from milbench.errors import DataError
 from milbench.splits import Split
-from milbench.training.learner import Side
+from milbench.training.side import Side
 from milbench.training.trainer import Features
 from milbench.trials.plan import Trial
 

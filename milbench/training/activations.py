@@ -1,8 +1,8 @@
-"""Activations: what a training step keeps in memory for its backward, and how to do with less.
+"""Activations: what a training step keeps in memory for its backward, and how it can keep less.
 
-A step on a bag of N patches keeps every intermediate result [N, ...] until its gradient is known: several
-hundred megabytes for a mixture of experts on a large slide, while the weights are a few. So it is the bag's
-size that decides how many members of a stack train together, and whether a model fits at all.
+A step on a bag of N patches keeps every intermediate result [N, ...] until its gradient is known. For a mixture of
+experts on a large slide these are several hundred megabytes, while the weights are a few. So the bag's size decides
+how many members of a stack train together, and whether a model fits at all.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from milbench.models import MILModel
 from milbench.training.precision import bags_as_here
 
 IN_FLIGHT = 3.0
-"""Gradients and temporary results beside what autograd keeps, as so many times the largest tensor of it.
+"""Memory for gradients and temporary results, in multiples of the largest tensor that autograd keeps.
 
-Backward goes one operation at a time, so what it holds is the gradient of a result, those of its operands and a
-temporary: a few tensors, however many the model keeps. The number is the one that peaks of real steps ask for.
+The backward goes one operation at a time. So it holds the gradient of a result, the gradients of its operands and a
+temporary: a few tensors, however many the model keeps. The number was fitted to the memory peaks of real steps.
 """
 
 MEASURED_AT = (225, 900)
-"""Patches of the two bags that a cost is drawn through: full squares, for models that lay patches on one."""
+"""Patches of the two bags that a cost is measured at. They are squares, for models that lay patches on a square."""
 
 
 class ActivationCost(NamedTuple):
-    """Memory of one model's step on one bag, beside weights, their gradients and the bag itself.
+    """Memory of one model's step on one bag, without the weights, their gradients and the bag itself.
 
     Attributes
     ----------
@@ -48,9 +48,9 @@ class ActivationCost(NamedTuple):
 
 
 def activation_cost(model: MILModel) -> ActivationCost:
-    """Cost of a training step of `model`, a line through two small bags on the CPU.
+    """Cost of a training step of `model`: a line through the costs of two small bags on the CPU.
 
-    The model and torch's random state stay as they are. In float32: a step in bf16 needs less.
+    The model and torch's random state stay as they are. The cost is that of float32; a step in bf16 needs less.
     """
     small, large = MEASURED_AT
     of_small, of_large = (saved_bytes(model, model.in_features, n) for n in MEASURED_AT)
@@ -59,16 +59,15 @@ def activation_cost(model: MILModel) -> ActivationCost:
 
 
 def saved_bytes(model: MILModel, in_features: int, n_patches: int, *, recomputed: bool = False) -> int:
-    """Bytes that a training step of `model` needs for one bag [n_patches, in_features]; an estimate.
+    """Bytes, estimated, that a training step of `model` needs for one bag [n_patches, in_features].
 
-    What autograd keeps after the forward, every storage once, weights and the bag left out, and `IN_FLIGHT` times
-    the largest of it.
-    The model and torch's random state stay as they are.
+    They are the storages that autograd keeps after the forward, each once and without weights and the bag, and
+    `IN_FLIGHT` times the largest of them. The model and torch's random state stay as they are.
 
     Parameters
     ----------
-    recomputed : count for a step inside `recomputing`. What the backward then computes anew, one part of the
-        model at a time, is not in it.
+    recomputed : count for a step inside `recomputing`. The results that the backward then computes again, one part of
+        the model at a time, are not counted.
     """
     twin = copy.deepcopy(model).cpu().train()
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), recomputing(twin) if recomputed else nullcontext():
@@ -77,7 +76,7 @@ def saved_bytes(model: MILModel, in_features: int, n_patches: int, *, recomputed
 
 
 def _kept_for_backward(model: MILModel, bag: Tensor) -> list[int]:
-    """Bytes of each of the storages that the backward of one bag's loss asks for, but for weights and the bag."""
+    """Bytes of each storage that the backward of one bag's loss asks for, except the weights and the bag."""
     known = {_address(tensor) for tensor in (bag, *model.parameters(), *model.buffers())}
     sizes: dict[int, int] = {}
 
@@ -89,7 +88,7 @@ def _kept_for_backward(model: MILModel, bag: Tensor) -> list[int]:
     targets = torch.zeros(model.n_tasks)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = model.loss(model(bag), targets, torch.ones_like(targets))
-    del loss  # its graph was what kept them
+    del loss  # its graph keeps them in memory
     return list(sizes.values())
 
 
@@ -97,22 +96,23 @@ def _address(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-# ---- with less -----------------------------------------------------------------------------------
+# ---- recomputing ---------------------------------------------------------------------------------
 
 
 @contextmanager
 def recomputing(model: nn.Module) -> Iterator[None]:
-    """Inside, the model's parts keep their inputs only, and the backward computes the rest anew.
+    """Inside, the model's parts keep only their inputs, and the backward computes the rest again.
 
-    Parts are the sub-modules and, again inside of those, theirs; elements of a `ModuleList` count as one level with
-    it. Results and gradients are the plain step's bit for bit, dropout included; forward parts run up to three times.
-    It pays where there are several parts, such as experts or layers: one that is nearly the whole model is
-    computed anew as a whole, and the peak stays.
-    The backward may run inside or outside. Works with `functional_call`, but not under `vmap` or `torch.func.grad`,
-    whose tensors can't be kept: give stacked members their step one after the other.
+    Parts are the sub-modules of the model and the sub-modules of those; elements of a `ModuleList` count as one level
+    with it. Results and gradients equal the plain step's bit for bit, dropout included. A part's forward runs up to
+    three times. Recomputing saves memory if there are several parts, such as experts or layers. If one part is nearly
+    the whole model, it is computed again as a whole, and the peak stays.
+
+    The backward may run inside or outside. It works with `functional_call`. It does not work under `vmap` or
+    `torch.func.grad`, whose tensors cannot be kept: give the members of a stack their steps one after the other.
     """
     parts = _parts(model)
-    former = [(part, part.__dict__.get("forward")) for part in parts]
+    former = [(part, _own_forward(part)) for part in parts]
     try:
         for part in parts:
             _set_forward(part, _checkpointed(part, part.forward))
@@ -130,7 +130,7 @@ def _parts(model: nn.Module) -> list[nn.Module]:
 
 
 def _elements(module: nn.Module) -> list[nn.Module]:
-    """Children, with the elements of lists and dictionaries of modules in their place."""
+    """Children of `module`; the elements of lists and dictionaries of modules stand in place of these."""
     containers = (nn.ModuleList, nn.ModuleDict)
     return [
         element
@@ -140,19 +140,22 @@ def _elements(module: nn.Module) -> list[nn.Module]:
 
 
 def _holds_more_than_its_input(module: nn.Module) -> bool:
-    """False for torch's own single layers: a Linear keeps its input and no more, a Dropout is cheap to keep."""
+    """Whether recomputing `module` saves memory.
+
+    It does not for torch's own single layers: a Linear keeps its input and no more, and a Dropout is cheap to keep.
+    """
     is_leaf = next(module.children(), None) is None
     is_torchs = type(module).__module__.startswith("torch.nn.")
     return not (is_leaf and (is_torchs or next(module.parameters(), None) is None))
 
 
 def _checkpointed(part: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-    """`forward` of `part`, which keeps its inputs alone where gradients are wanted."""
+    """`forward` of `part`; if gradients are wanted, it keeps only its inputs."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        again = _AsNow(part)
+        again = _StateOfNow(part)
         return checkpoint(
             forward, *args, use_reentrant=False, preserve_rng_state=True,
             context_fn=lambda: (nullcontext(), again), **kwargs,
@@ -161,50 +164,60 @@ def _checkpointed(part: nn.Module, forward: Callable[..., Any]) -> Callable[...,
     return run
 
 
-class _Held(NamedTuple):
-    """What a module computes with."""
+class _ModuleState(NamedTuple):
+    """All that a module computes with."""
 
     module: nn.Module
     parameters: dict[str, Any]
     buffers: dict[str, Any]
     training: bool
-    forward: Callable[..., Any] | None  # one of its own, such as `recomputing` gives it
+    forward: Callable[..., Any] | None  # set on the module itself, as `recomputing` does
 
 
-class _AsNow(AbstractContextManager[None]):
-    """Context with the weights, mode, parts and softmax that `part` has now, for whenever it is run again.
+class _StateOfNow(AbstractContextManager[None]):
+    """Context in which `part` has the weights, mode, forwards and precision of sums that it has now.
 
-    By then `recomputing` may have ended, or `functional_call` have put other weights back, while torch wants
-    to see the same operations. Autocast and the random state are torch's own business.
+    The backward enters it to run the part's forward again. By then `recomputing` may have ended, or `functional_call`
+    may have put other weights back, while torch must see the same operations. torch itself restores autocast and the
+    random state.
     """
 
     def __init__(self, part: nn.Module) -> None:
-        self.now, self.softmax = _held(part.modules()), bags_as_here()
+        self.now, self.sums = _states_of(part.modules()), bags_as_here()
         self.undo = ExitStack()
 
     def __enter__(self) -> None:
-        self.undo.callback(_put, _held(held.module for held in self.now))
-        _put(self.now)
-        self.undo.enter_context(self.softmax())
+        self.undo.callback(_set_states, _states_of(state.module for state in self.now))
+        _set_states(self.now)
+        self.undo.enter_context(self.sums())
 
     def __exit__(self, *error: object) -> None:
         self.undo.close()
 
 
-def _held(modules: Iterable[nn.Module]) -> list[_Held]:
-    return [_Held(m, dict(m._parameters), dict(m._buffers), m.training, m.__dict__.get("forward")) for m in modules]
+def _states_of(modules: Iterable[nn.Module]) -> list[_ModuleState]:
+    return [
+        _ModuleState(module, dict(module._parameters), dict(module._buffers), module.training, _own_forward(module))
+        for module in modules
+    ]
 
 
-def _put(state: list[_Held]) -> None:
-    for module, parameters, buffers, training, forward in state:
+def _set_states(states: list[_ModuleState]) -> None:
+    for module, parameters, buffers, training, forward in states:
         module._parameters.update(parameters)
         module._buffers.update(buffers)
         module.training = training
         _set_forward(module, forward)
 
 
+def _own_forward(module: nn.Module) -> Callable[..., Any] | None:
+    """The forward that was set on `module` itself; None if its class's is in use."""
+    forward: Callable[..., Any] | None = module.__dict__.get("forward")
+    return forward
+
+
 def _set_forward(module: nn.Module, forward: Callable[..., Any] | None) -> None:
-    """Give `module` a forward of its own, or with None its class's."""
+    """Give `module` a forward of its own. If `forward` is None, its class's is in use again."""
     module.__dict__.pop("forward", None)
     if forward is not None:
         module.__dict__["forward"] = forward
@@ -217,7 +230,7 @@ OUT_OF_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory",
     "CUDA error: out of memory", "HIP error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
 )  # fmt: skip
-"""How it is said in a RuntimeError: by the CPU's allocator on Linux and on Windows, GPU drivers and cuBLAS."""
+"""Words of the RuntimeErrors of the CPU's allocator on Linux and on Windows, of GPU drivers and of cuBLAS."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -228,17 +241,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def members_at_once(cost: ActivationCost, n_patches: int, n_members: int, budget_bytes: int) -> tuple[int, bool]:
-    """How many members of a stack take their step on a bag together, and whether even one alone must recompute.
+    """Number of members of a stack that take their step on a bag together, and whether they must recompute.
 
     Parameters
     ----------
     cost : of one member; all members of a stack are the same model.
     n_members : at least 1.
-    budget_bytes : for the activations of all that run together; 0 = no limit.
+    budget_bytes : for the activations of all members that run together; 0 = no limit.
 
     Returns
     -------
-    As many of `n_members` as fit, at least 1; True where not even one fits, so that it must run in `recomputing`.
+    As many of `n_members` as fit, at least 1; True if not even one fits, so that it must run inside `recomputing`.
     """
     one = cost.of(n_patches)
     if budget_bytes == 0 or one * n_members <= budget_bytes:

@@ -1,4 +1,4 @@
-"""Untouched: a model that writes into its bag is found out before another model learns from what it left."""
+"""Bag guard: a model that writes into its bag is found out before another model learns from the changed bag."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch import Tensor
 from milbench.errors import DataError, MilbenchError
 
 
-class Untouched:
-    """Lends bags, which belong to all models of a pass and to all its epochs, to one of them.
+class BagGuard:
+    """Lends one model the bags that all models of a pass share, and finds out if the model writes into them.
 
-    The first is kept as a copy beside, and put right again if the model writes into it; so most such models fail alone.
-    One that does so only later has spoilt what others share, and nothing that is left of the pass is kept.
+    The first bag is copied before it is lent. If the model writes into it, the copy restores it, and this model alone
+    fails. Later bags are not copied. If the model writes into one of them, what other models share is spoilt, and nothing
+    that is left of the pass is kept.
 
     Parameters
     ----------
@@ -26,12 +27,12 @@ class Untouched:
 
     @contextmanager
     def lent(self, bags: Sequence[Tensor]) -> Iterator[None]:
-        """The model may read `bags` in the block; several bags go through it stacked, and that is a copy.
+        """Inside, the model may read `bags`. Several bags go through it stacked, which is a copy already.
 
         Raises
         ------
-        MilbenchError : it wrote into the first one; that is as before.
-        DataError : it wrote into a later one.
+        MilbenchError : the model wrote into the first bag, which is restored.
+        DataError : the model wrote into a later bag.
         """
         if len(bags) > 1:
             yield
@@ -51,6 +52,6 @@ class Untouched:
             "Let its forward write into a copy (features = features.clone())."
         )
         if copy is None:
-            raise DataError(f"{message} Nothing of what was trained beside it is kept; finished trials are.")
+            raise DataError(f"{message} Nothing that was trained together with it is kept. Finished trials are kept.")
         bag.copy_(copy)
         raise MilbenchError(message)

@@ -1,4 +1,4 @@
-"""Optimisers of recipes, for one model or a stack; among them one that torch does not have, TransMIL's choice."""
+"""Optimisers: those of the recipes, for one model or a stack. Torch does not have one of them, TransMIL's choice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from milbench.trials.recipe import Recipe
 
 
 class LookaheadRAdam(RAdam):
-    """RAdam whose weights are pulled back, every few steps, to a slower copy of themselves.
+    """RAdam that pulls its weights back to a slower copy of themselves every few steps.
 
     RAdam's step (Liu et al., ICLR 2020, decoupled weight decay) is torch's own. After every
     `sync_period` steps the slow weights move `slow_share` of the way to the fast ones, which
@@ -30,13 +30,13 @@ class LookaheadRAdam(RAdam):
     Parameters
     ----------
     params : parameters or groups, as for every torch optimiser.
-    lr, betas, eps, weight_decay : of RAdam.
+    lr, betas, eps, weight_decay : RAdam's own.
     sync_period : steps between two synchronisations.
     slow_share : fraction of the way that the slow weights go, in (0, 1].
 
     Raises
     ------
-    UsageError : `sync_period` below 1 or `slow_share` outside (0, 1].
+    UsageError : `sync_period` is below 1 or `slow_share` is outside (0, 1].
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class LookaheadRAdam(RAdam):
         self.slow_share = slow_share
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Loss of `closure` if there is one; the weights have moved."""
+        """Loss of `closure`, if there is one, before the weights moved."""
         loss: float | None = super().step(closure)
         for parameter, state in self.state.items():
             if state and int(state["step"]) % self.sync_period == 0:  # none where no gradient ever came
@@ -76,7 +76,7 @@ class LookaheadRAdam(RAdam):
 
 
 def make_optimizer(parameters: Mapping[str, Tensor], recipe: Recipe, *, stacked: bool = False) -> Optimizer:
-    """The recipe's optimiser over all parameters; where `stacked` they are [S, ...], and one step moves every member."""
+    """The recipe's optimiser over all parameters. If `stacked`, they are [S, ...], and one step moves every model."""
     is_matrix = {name: p.ndim - stacked >= 2 for name, p in parameters.items()}
     matrices = [p for name, p in parameters.items() if recipe.decay_vectors or is_matrix[name]]
     vectors = [p for name, p in parameters.items() if not recipe.decay_vectors and not is_matrix[name]]
@@ -89,7 +89,7 @@ def make_optimizer(parameters: Mapping[str, Tensor], recipe: Recipe, *, stacked:
 
 
 def clip_each_part(parameters: Mapping[str, Tensor], max_norm: float, *, stacked: bool = False) -> None:
-    """Bound the gradient norm of every top-level part of every member by itself, as `clip_grad_norm_` would."""
+    """Bound the gradient norm of each top-level part of each model separately, as `clip_grad_norm_` would."""
     parts: dict[str, list[Tensor]] = defaultdict(list)
     for name, p in parameters.items():
         if p.grad is not None and "." in name:  # parameters of the model itself belong to no part

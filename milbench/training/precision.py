@@ -1,4 +1,4 @@
-"""Precision: the arithmetic of a training step, by name.
+"""Precision: the arithmetic of a training step, by its name.
 
 ============  =====================================================================================
 ``float32``   every number and product in float32, on a GPU too
@@ -7,7 +7,7 @@
               pooled, weights and loss float32
 ============  =====================================================================================
 
-A step looks so::
+A step in one of them::
 
     with float32_products(name):
         with arithmetic(name, device):
@@ -43,11 +43,11 @@ TENSOR_CORES_OF = 8
 
 
 def check_precision(name: str, device: torch.device) -> str:
-    """A warning where `name` works on `device` but is slow there, else "".
+    """A warning if `name` works on `device` but is slow there, else "".
 
     Raises
     ------
-    UsageError : there is no such precision, or the device has not got it.
+    UsageError : there is no such precision, or the device does not have it.
     """
     if name not in PRECISIONS:
         raise unknown_name("precision", name, PRECISIONS)
@@ -66,14 +66,14 @@ def check_precision(name: str, device: torch.device) -> str:
 
 
 def _is_ampere(device: torch.device) -> bool:
-    """Whether it is an NVIDIA GPU with TF32 and bfloat16 arithmetic."""
+    """Whether `device` is an NVIDIA GPU with TF32 and bfloat16 arithmetic."""
     if device.type != "cuda" or torch.version.hip is not None:
         return False
     return torch.cuda.get_device_capability(device)[0] >= TENSOR_CORES_OF
 
 
 def _multiplies_bf16(device: torch.device) -> bool:
-    """Whether the device has bfloat16 arithmetic, as far as it can be known: a system that doesn't tell counts as yes."""
+    """Whether the device has bfloat16 arithmetic. A system that does not tell counts as yes."""
     if device.type == "cuda" and torch.version.hip is None:
         return _is_ampere(device)
     if device.type != "cpu" or not CPU_INFO.exists():
@@ -92,7 +92,7 @@ def _title(device: torch.device) -> str:
 def float32_products(name: str) -> Iterator[None]:
     """Inside, float32 matrix products and convolutions are rounded to TF32 if `name` is "tf32", else not at all.
 
-    The flags are the process's: they hold in every thread, so also in a backward. Former values come back.
+    The flags belong to the process. So they hold in every thread, and in a backward too. Former values come back.
     """
     former, former_convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     try:
@@ -109,8 +109,8 @@ def float32_products(name: str) -> Iterator[None]:
 def arithmetic(name: str, device: torch.device) -> Iterator[None]:
     """Inside, a forward on `device` computes in precision `name`; weights stay float32.
 
-    For the forward alone: under bf16 neither loss nor backward belong inside. For float32 and tf32 hold
-    `float32_products` around the backward too, since that is where two thirds of the products are made.
+    It is for the forward alone: under bf16 neither loss nor backward belong inside. For float32 and tf32, put
+    `float32_products` around the backward too, which computes two thirds of the products.
     """
     with ExitStack() as stack:
         stack.enter_context(float32_products(name))
@@ -121,7 +121,7 @@ def arithmetic(name: str, device: torch.device) -> Iterator[None]:
 
 
 def as_float32(output: BagOutput) -> BagOutput:
-    """The output with every floating tensor in float32, for a loss outside of autocast; gradients flow through."""
+    """The same output with every floating tensor in float32, for a loss outside autocast. Gradients flow through."""
     attention = None if output.attention is None else _as_float32(output.attention)
     return BagOutput(
         _as_float32(output.logits), attention, {name: _as_float32(tensor) for name, tensor in output.aux.items()}
@@ -154,14 +154,15 @@ PRODUCTS = frozenset(
 CONVOLUTIONS = frozenset({torch.conv1d, functional.conv1d})
 
 THIN = 32
-"""A product with fewer rows or columns scores patches, pools them or works on what was pooled. It takes as long as reading
-its operands, so bfloat16 gains little there; but a pooled bag rounded to three digits looks like its neighbours."""
+"""Rows or columns below which a product is thin. A thin product scores patches, pools them or works on the pooled bag.
+It takes as long as reading its operands, so bfloat16 gains little. But a pooled bag that is rounded to three digits
+looks like its neighbours."""
 
 _promoted: ContextVar[bool] = ContextVar("bags_in_float32", default=False)
 
 
 class _BagsInFloat32(TorchFunctionMode):
-    """Hands sums and thin products their bfloat16 operands as float32."""
+    """Mode that gives sums and thin products their bfloat16 operands as float32."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -196,7 +197,7 @@ def _promote(value: Any) -> Any:
 def bags_in_float32() -> Iterator[None]:
     """Inside, softmax, sums, means and thin products are computed and returned in float32.
 
-    Autocast does so with some of them on a GPU and with none on a CPU. Holds for functions, methods and layers.
+    Autocast does this for some of them on a GPU and for none on a CPU. The block does it for functions, methods and layers.
     """
     before = _promoted.set(True)
     try:
@@ -207,5 +208,5 @@ def bags_in_float32() -> Iterator[None]:
 
 
 def bags_as_here() -> Callable[[], AbstractContextManager[None]]:
-    """Makes contexts with the sums of where this was called; for what recomputes a forward outside of it."""
+    """Maker of contexts in which sums have the precision that they have here, to recompute a forward elsewhere."""
     return bags_in_float32 if _promoted.get() else ExitStack  # type: ignore[return-value]  # an empty one does nothing

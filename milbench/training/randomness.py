@@ -1,4 +1,4 @@
-"""Randomness: torch's generators put aside and taken up again, so that trainings side by side do not disturb each other."""
+"""Randomness: torch's generators, saved and set again, so that trainings side by side do not disturb each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Randomness:
-    """What one training draws from: it goes on where it stopped, whatever others drew in between.
+    """The random numbers of one training. They continue where they stopped, whatever others drew in between.
 
     Attributes
     ----------
@@ -19,39 +19,38 @@ class Randomness:
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.device = device
-        with _untouched(device):
+        with _generators_left_as_they_were(device):
             torch.manual_seed(seed)
-            self.states = current(device)
+            self.states = generator_states(device)
 
     @contextmanager
-    def taken_up(self) -> Iterator[None]:
-        """Inside the block torch draws from here."""
-        with _untouched(self.device):
-            restore(self.states, self.device)
+    def in_use(self) -> Iterator[None]:
+        """Inside, torch draws this training's random numbers."""
+        with _generators_left_as_they_were(self.device):
+            set_generators(self.states, self.device)
             try:
                 yield
             finally:
-                self.states = current(self.device)
+                self.states = generator_states(self.device)
 
 
-def current(device: torch.device) -> list[Tensor]:
+def generator_states(device: torch.device) -> list[Tensor]:
     """States of the generators that a computation on `device` draws from."""
     states = [torch.get_rng_state()]
     return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
 
 
-def restore(states: list[Tensor], device: torch.device) -> None:
-    """Go on from `states`."""
+def set_generators(states: list[Tensor], device: torch.device) -> None:
+    """Continue from `states`."""
     torch.set_rng_state(states[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[1], device)
 
 
 @contextmanager
-def _untouched(device: torch.device) -> Iterator[None]:
-    """Leave the process's generators as they were."""
-    before = current(device)
+def _generators_left_as_they_were(device: torch.device) -> Iterator[None]:
+    before = generator_states(device)
     try:
         yield
     finally:
-        restore(before, device)
+        set_generators(before, device)

@@ -1,4 +1,4 @@
-"""Selection: the history of one trial and the strictly best epoch so far; what the trainer keeps of each member of a stack."""
+"""Selection: the history of one trial and its strictly best epoch so far, which the learner keeps."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class Epoch(NamedTuple):
 
 
 @dataclass
-class Member:
-    """One trial of a stack, as far as it has got.
+class TrialProgress:
+    """How far one trial has come.
 
-    As in the official code the best AUROC starts at 0, so the first epoch wins ties and an undefined one never
-    wins. If none wins (a validation side with one class), the last epoch stays.
+    As in the official code the best AUROC starts at 0. So the first epoch wins ties, and an undefined AUROC never
+    wins. If no epoch wins (a validation side with one class), the last epoch is kept.
 
     Attributes
     ----------
-    history : one row an epoch.
-    score : of the epoch that is kept; None while none has won.
-    epoch, since : the epoch that is kept, and the one since which nothing has improved.
-    failure : why it was given up; empty while it was not.
+    history : one row per epoch.
+    score : of the kept epoch; None while no epoch has won.
+    epoch, since : the kept epoch, and the epoch that patience counts from.
+    failure : why the trial was given up; "" if it was not.
     """
 
     history: list[Epoch] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Member:
     failure: str = ""
 
     def consider(self, row: Epoch, recipe: Recipe) -> bool:
-        """Book an epoch; whether its weights are the best so far."""
+        """Whether the weights of this epoch, which is now booked, are the best so far."""
         self.history.append(row)
         if self.score is None:
             self.epoch = row.epoch
@@ -58,12 +58,12 @@ class Member:
         return True
 
     def is_out_of_patience(self, recipe: Recipe) -> bool:
-        """Whether training ends here, ahead of the recipe's last epoch."""
+        """Whether training ends here, before the recipe's last epoch."""
         last = self.history[-1].epoch
         return recipe.patience is not None and last - self.since > recipe.patience
 
     def rule(self, recipe: Recipe) -> str:
-        """What chose the epoch, or why nothing could."""
+        """The rule that chose the epoch, or why none could."""
         return recipe.select_by if self.score is not None else f"last epoch ({recipe.select_by} undefined)"
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,6 +71,6 @@ class Member:
         return {**asdict(self), "history": [list(row) for row in self.history]}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Member:
-        """The member that `as_dict` wrote down."""
+    def from_dict(cls, values: Mapping[str, Any]) -> TrialProgress:
+        """The progress that `as_dict` wrote down."""
         return cls(**{**values, "history": [Epoch(*row) for row in values["history"]]})

@@ -1,10 +1,11 @@
-"""Stacking: whether trials that differ in their task only take their steps together.
+"""Stacking: whether trials that differ only in their task take their steps together.
 
-On a GPU always. On a CPU where a step is so small that dispatching its operations costs more than computing them;
-on large bags stacked products run slower there than one after the other. The limit is a measured one
-(`benchmarks/stacking.py`) and not timed anew in each run, since the choice moves the last digits of results: the
-same command must choose alike whatever else the machine is doing. Nor is a model run to find out: here it could
-still hang or kill the process that has the whole run in its care.
+On a GPU they always do. On a CPU they do if a step is so small that dispatching its operations costs more than
+computing them. On large bags, a CPU computes stacked products slower than the same products one after the other.
+
+The limit was measured once (`benchmarks/stacking.py`). It is not timed again in each run: the choice changes the last
+digits of results, and the same command must choose the same way whatever else the machine is doing. No model is run to
+find out either: it could hang or kill the process that supervises the whole run.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from collections.abc import Mapping
 from typing import Any
 
 MULTIPLY_ADDS_OF_EMBEDDING = 13e6
-"""Of one trial's forward through its first layer, all bags of a step: below this a stack is faster on a CPU."""
+"""Multiply-adds of one trial's forward through its first layer, for all bags of a step. Below, a CPU is faster stacked."""
 
 WEIGHTS_OF_A_STACK = 2e6
-"""First layers of all members together: with more, weights and Adam's moments (16 bytes each) leave the processor's
-cache between two steps, while those of a single trial stay in it."""
+"""Weights in the first layers of all members together. If there are more, weights, gradients and Adam's moments (16 bytes
+per weight) leave the processor's cache between two steps, while those of a single trial stay in it."""
 
 USUAL_HIDDEN = 512
 """Width of the first layer of a model that has no argument `hidden`."""
@@ -35,7 +36,7 @@ def stacking_pays(
 
     Parameters
     ----------
-    patches_of_a_step : of all bags of an optimiser step together.
+    patches_of_a_step : the sum over all bags of an optimiser step.
     """
     hidden = hyperparameters.get("hidden", USUAL_HIDDEN)
     weights = in_features * (hidden if isinstance(hidden, int) else USUAL_HIDDEN)

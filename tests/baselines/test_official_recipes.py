@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from milbench.training.optimizers import LookaheadRAdam, make_optimizer
-from milbench.training.trainer import Bags, fit
+from milbench.training.single_model import Bags, fit
 from milbench.trials.recipe import recipe_for
 from milbench_baselines.dsmil import DSMIL
 from milbench_baselines.dtfd_mil import DTFDMIL

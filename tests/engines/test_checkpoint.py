@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from dataclasses import replace
@@ -11,11 +12,10 @@ import pytest
 import torch
 from checkpoints_for_tests import RECIPES, bits, stopped_after
 from commands_for_tests import Milbench
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from stacks_for_tests import (
     N_MEMBERS,
     SLIDES,
-    AsTheyAre,
     InMemory,
     learner,
     model_of,
@@ -27,7 +27,7 @@ from trial_for_tests import TRIAL
 from milbench.datasets.source import CohortSource
 from milbench.engines.checkpoint import load_checkpoint, save_checkpoint
 from milbench.engines.worker import Stacked
-from milbench.training.trainer import Seat, train
+from milbench.training.trainer import train
 from milbench.trials.job import Job
 from milbench.trials.plan import Trial
 from milbench.trials.recipe import Recipe
@@ -102,9 +102,9 @@ def test_a_finished_stack_that_had_lost_members_is_restored(tmp_path: Path) -> N
     def lose_one() -> None:
         next(losing, lambda: None)()
 
-    train([Seat(whole, AsTheyAre())], SLIDES, InMemory(), seed=7, after_epoch=lose_one)
-    assert whole.alive == []
-    assert whole.weights.n == N_MEMBERS - 1
+    train([whole], SLIDES, InMemory(), seed=7, after_epoch=lose_one)
+    assert whole.still_learning == []
+    assert whole.weights.n_models == N_MEMBERS - 1
     save_checkpoint(whole, path, "mine")
     resumed = learner(range(N_MEMBERS), model_of("amil"), RECIPES["adam"])
     assert load_checkpoint(resumed, path, "mine")
@@ -121,6 +121,19 @@ def test_a_checkpoint_of_another_architecture_is_as_good_as_none(tmp_path: Path)
         fresh = learner([0], other, recipe)
         assert not load_checkpoint(fresh, path, "mine")
         assert fresh.epoch == 0
+
+
+def test_the_keys_of_a_checkpoint_stay_so_that_one_of_an_earlier_release_is_taken_up(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    stopped_after(learner([0, 1], model_of("amil"), RECIPES["adam"]), 2, path, "mine")
+    with safe_open(path, framework="pt") as file:
+        state, tensors = json.loads(file.metadata()["state"]), set(file.keys())
+    assert state.keys() == {
+        "format", "identity", "epoch", "alive", "members", "seconds", "step_seconds", "at_once", "must_recompute", "shortage",
+    }  # fmt: skip
+    assert (state["format"], state["epoch"], state["alive"], state["at_once"]) == (1, 2, [0, 1], 2)
+    assert [member.keys() for member in state["members"]] == 2 * [{"history", "score", "epoch", "since", "failure"}]
+    assert {name.split("/")[0] for name in tensors} == {"now", "best", "random", "optimizer"}
 
 
 def test_a_checkpoint_knows_the_code_that_wrote_it(tmp_path: Path) -> None:

@@ -5,15 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from stacks_for_tests import (
-    SLIDES,
-    AsTheyAre,
-    InMemory,
-)
+from stacks_for_tests import SLIDES, InMemory
 
 from milbench.engines.checkpoint import save_checkpoint
 from milbench.training.learner import Learner
-from milbench.training.trainer import Seat, train
+from milbench.training.trainer import train
 from milbench.trials.recipe import Recipe
 
 RECIPES = {
@@ -32,9 +28,9 @@ def stopped_after(each: Learner, n_epochs: int, path: Path, identity: str) -> No
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train([Seat(each, AsTheyAre())], SLIDES, InMemory(each.device), seed=7, after_epoch=save)
+        train([each], SLIDES, InMemory(each.device), seed=7, after_epoch=save)
 
 
 def bits(each: Learner) -> list[bytes]:
-    books = [repr(member.as_dict()).encode() for member in each.members]
+    books = [repr(progress.as_dict()).encode() for progress in each.progress]
     return books + [values.cpu().numpy().tobytes() for values in each.best.values()]

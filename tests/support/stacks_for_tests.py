@@ -12,8 +12,10 @@ from torch import Tensor
 from milbench.cohorts.scaling import FeatureScaler
 from milbench.models import MILModel
 from milbench.registry import load_models
-from milbench.training.learner import Learner, Side
-from milbench.training.trainer import Seat, predict_all, train
+from milbench.training.learner import Learner
+from milbench.training.selection import TrialProgress
+from milbench.training.side import Side
+from milbench.training.trainer import predict_all, train
 from milbench.trials.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -87,22 +89,26 @@ def learner(
     n_tasks = start.n_tasks
     return Learner(
         [copy.deepcopy(start) for _ in members], recipe, labels(members, TRAIN, n_tasks),
-        labels(members, VALIDATION, n_tasks), seed=7, device=device, **more,
+        labels(members, VALIDATION, n_tasks), seed=7, device=device, scaler=AsTheyAre(), **more,
     )  # fmt: skip
 
 
-def trained(*learners: Learner, features: InMemory | None = None) -> list[Seat]:
-    seats = [Seat(each, AsTheyAre()) for each in learners]
-    train(seats, SLIDES, features or InMemory(learners[0].device), seed=7)
-    return seats
+def trained(*learners: Learner, features: InMemory | None = None) -> tuple[Learner, ...]:
+    train(learners, SLIDES, features or InMemory(learners[0].device), seed=7)
+    return learners
 
 
-def probabilities(seat: Seat, members: Sequence[int]) -> np.ndarray:
-    assert seat.crash is None, seat.crash
-    side = labels(members, VALIDATION, seat.learner.models[0].n_tasks)
-    (said,) = predict_all([seat], [side], side.slide_ids, InMemory(seat.learner.device))
-    assert said is not None
-    return said.probabilities
+def losses(progress: TrialProgress) -> list[tuple[float, float]]:
+    """Training and validation loss of each epoch."""
+    return [(row.train_loss, row.val_loss) for row in progress.history]
+
+
+def probabilities(each: Learner, members: Sequence[int]) -> np.ndarray:
+    assert each.error is None, each.error
+    side = labels(members, VALIDATION, each.models[0].n_tasks)
+    (predictions,) = predict_all([each], [side], side.slide_ids, InMemory(each.device))
+    assert predictions is not None
+    return predictions.probabilities
 
 
 RECIPES = {

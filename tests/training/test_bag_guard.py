@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from milbench.errors import DataError, MilbenchError
 from milbench.models import BagOutput
-from milbench.training.bag_guard import Untouched
+from milbench.training.bag_guard import BagGuard
 
 RECIPE = RECIPES["one bag a step"]
 
@@ -57,16 +57,16 @@ def test_a_model_that_writes_into_its_bag_fails_alone(recipe: object) -> None:
     writer, beside = trained(
         learner([0], Centres(WIDTH, 1).double(), recipe), learner([0], start, recipe), features=features  # type: ignore[arg-type]
     )  # fmt: skip
-    assert isinstance(writer.crash, MilbenchError)
-    assert "Centres writes into its bag" in str(writer.crash)
+    assert isinstance(writer.error, MilbenchError)
+    assert "Centres writes into its bag" in str(writer.error)
     assert all(torch.equal(features.bags[slide], bag) for slide, bag in untouched.items())
     assert (probabilities(beside, [0]) == probabilities(alone, [0])).all()
 
 
 def test_a_model_that_writes_and_then_raises_leaves_the_bag_as_it_was() -> None:
     features, untouched = InMemory(), InMemory().bags
-    (seat,) = trained(learner([0], CentresAndRaises(WIDTH, 1).double(), RECIPE), features=features)
-    assert isinstance(seat.crash, MilbenchError)
+    (each,) = trained(learner([0], CentresAndRaises(WIDTH, 1).double(), RECIPE), features=features)
+    assert isinstance(each.error, MilbenchError)
     assert all(torch.equal(features.bags[slide], bag) for slide, bag in untouched.items())
 
 
@@ -78,18 +78,18 @@ def test_a_model_that_writes_only_later_stops_the_pass() -> None:
 def test_a_model_that_writes_only_when_it_is_asked_fails_too() -> None:
     bags = [torch.arange(6.0).reshape(2, 3)]
     before = copy.deepcopy(bags)
-    guard = Untouched("It")
+    guard = BagGuard("It")
     with pytest.raises(MilbenchError, match="It writes into its bag"), guard.lent(bags):
         bags[0][0] = 0
     assert torch.equal(bags[0], before[0])
     with guard.lent(bags):
         bags[0].sum()
     assert guard.is_trusted
-    with pytest.raises(DataError, match="Nothing of what was trained beside it"), guard.lent(bags):
+    with pytest.raises(DataError, match="Nothing that was trained together with it is kept"), guard.lent(bags):
         bags[0] += 1
 
 
 def test_a_model_that_keeps_state_between_bags_is_refused_by_name() -> None:
-    (seat,) = trained(learner([0], Normalises(WIDTH, 1).double(), RECIPE))
-    assert isinstance(seat.crash, MilbenchError)
-    assert "Normalises changes its buffer 'embed.0.num_batches_tracked'" in str(seat.crash)
+    (each,) = trained(learner([0], Normalises(WIDTH, 1).double(), RECIPE))
+    assert isinstance(each.error, MilbenchError)
+    assert "Normalises changes its buffer 'embed.0.num_batches_tracked'" in str(each.error)

@@ -1,153 +1,131 @@
-"""The training loop: it learns, selects on validation only, and repeats itself bit for bit."""
+"""Trainer: every bag is read once for all learners, and no learner changes what another one sees."""
 
-import copy
-import math
+from __future__ import annotations
 
-import numpy as np
-import pytest
-import torch
-from models_for_tests import Explodes, Tiny, TinyMulti
+import weakref
+from dataclasses import replace
 
-from milbench.errors import MilbenchError
-from milbench.training.optimizers import make_optimizer
-from milbench.training.trainer import Bags, evaluate, fit, predict
+from models_for_tests import Tiny
+from stacks_for_tests import (
+    CPU,
+    N_SLIDES,
+    RECIPES,
+    SLIDES,
+    TRAIN,
+    VALIDATION,
+    WIDTH,
+    AsTheyAre,
+    InMemory,
+    labels,
+    learner,
+    model_of,
+    trained,
+)
+from torch import Tensor
+
+from milbench.training.learner import Learner
+from milbench.training.trainer import predict_all, train
 from milbench.trials.recipe import Recipe
 
-CPU = torch.device("cpu")
-RECIPE = Recipe(lr=0.05, epochs=4, bags_per_step=3)
+
+def test_every_bag_is_served_once_per_epoch_however_many_learners_want_it() -> None:
+    features, recipe = InMemory(), Recipe(epochs=2)
+    start = model_of("mean_pooling")
+    trained(learner([0, 1], start, recipe), learner([2], start, recipe), features=features)
+    assert len(features.served) == 2 * N_SLIDES
+    assert sorted(features.served[: len(TRAIN)]) == sorted(TRAIN)
+    assert features.served[: len(TRAIN)] != features.served[N_SLIDES : N_SLIDES + len(TRAIN)], "a new order each epoch"
 
 
-def make_bags(n: int, *, seed: int, n_tasks: int = 1, sizes: tuple[int, ...] = (4, 4, 7)) -> Bags:
-    """Bags whose label is whether their mean is above zero."""
-    generator = torch.Generator().manual_seed(seed)
-    shift = torch.randn(n, generator=generator)
-    features = [torch.randn(sizes[i % len(sizes)], 5, generator=generator) + shift[i] for i in range(n)]
-    targets = (shift > 0).float()[:, None].repeat(1, n_tasks)
-    return Bags(features, targets, torch.ones(n, n_tasks))
+def test_the_order_of_bags_does_not_depend_on_what_is_trained_beside() -> None:
+    class Remembers(Learner):
+        def learn_from(self, slide_id: str, features: Tensor) -> None:
+            seen.append(slide_id)
+            super().learn_from(slide_id, features)
+
+    def order(*others: Learner) -> list[str]:
+        seen.clear()
+        start = model_of("mean_pooling")
+        sides = labels([0], TRAIN[2:7], 1), labels([0], VALIDATION, 1)
+        mine = Remembers([start], Recipe(epochs=2), *sides, seed=7, device=CPU, scaler=AsTheyAre())
+        trained(mine, *others)
+        return list(seen)
+
+    seen: list[str] = []
+    alone = order()
+    assert alone == order(learner([0, 1], model_of("amil"), Recipe(epochs=1)))
+    assert sorted(alone) == sorted(2 * TRAIN[2:7]), "each of its slides once per epoch, and no other"
 
 
-def tiny(dropout: float = 0.1) -> Tiny:
-    torch.manual_seed(0)
-    return Tiny(5, 1, dropout=dropout)
+def test_a_model_that_raises_takes_no_neighbour_with_it() -> None:
+    class Raises(Tiny):
+        def forward(self, features: Tensor) -> object:  # type: ignore[override]
+            raise ValueError("on purpose")
+
+    recipe = replace(RECIPES["one bag a step"], epochs=2)
+    bad, good = trained(learner([0, 1], Raises(WIDTH, 1).double(), recipe), learner([0], model_of("amil"), recipe))
+    assert isinstance(bad.error, ValueError)
+    assert good.error is None
+    assert len(good.progress[0].history) == 2
 
 
-def test_training_learns_what_can_be_learned() -> None:
-    model = tiny()
-    result = fit(model, Recipe(lr=0.02, epochs=12), make_bags(60, seed=1), make_bags(30, seed=2), seed=1, device=CPU)
-    assert result.history[-1].train_loss < 0.7 * result.history[0].train_loss
-    assert result.history[result.chosen_epoch].val_auroc > 0.9
-
-
-def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
-    def run(seed: int) -> np.ndarray:
-        model = tiny()
-        fit(model, RECIPE, make_bags(20, seed=1), make_bags(10, seed=2), seed=seed, device=CPU)
-        return predict(model, make_bags(10, seed=3), device=CPU).probabilities
-
-    assert run(7).tobytes() == run(7).tobytes()
-    assert run(7).tobytes() != run(8).tobytes()
-
-
-def test_bags_that_go_through_together_give_the_losses_of_bags_alone() -> None:
-    model, bags = tiny(dropout=0.0), make_bags(12, seed=1)
-    alone = [
-        evaluate(model, Bags(bags.features[i : i + 1], bags.targets[i : i + 1], bags.known[i : i + 1]), CPU)
-        for i in range(12)
+def test_predictions_do_not_depend_on_which_other_learners_predict() -> None:
+    """Two learners whose sides overlap in another order: each sees its bags in the cohort's, next to the same ones."""
+    learners = [learner([0], model_of("amil"), RECIPES["one bag a step"]) for _ in range(2)]
+    train(learners, SLIDES, InMemory(), seed=7)
+    n_tasks = learners[0].models[0].n_tasks
+    sides = [
+        labels([0], tuple(SLIDES[i] for i in places), n_tasks) for places in ((7, 8, 9, 12), (0, 1, 3, 4, 7, 8, 9))
     ]
-    loss, probabilities = evaluate(model, bags, CPU)
-    assert loss == pytest.approx(np.mean([value for value, _ in alone]), abs=1e-6)
-    np.testing.assert_allclose(probabilities, np.concatenate([p for _, p in alone]), atol=1e-6)
+    alone = [predict_all([each], [side], SLIDES, InMemory())[0] for each, side in zip(learners, sides, strict=True)]
+    together = predict_all(learners, sides, SLIDES, InMemory())
+    for one, other in zip(alone, together, strict=True):
+        assert one is not None
+        assert other is not None
+        assert one.probabilities.tobytes() == other.probabilities.tobytes()
 
 
-def test_one_step_is_the_plain_loop_written_out() -> None:
-    bags, recipe = make_bags(3, seed=1), Recipe(lr=0.05, epochs=1, bags_per_step=3)
-    ours, plain = tiny(dropout=0.0), tiny(dropout=0.0)
-    fit(ours, recipe, bags, make_bags(4, seed=2), seed=0, device=CPU)
-    optimizer = torch.optim.Adam(plain.parameters(), lr=0.05, weight_decay=4e-5)
-    logits = torch.cat([plain(features).logits for features in bags.features])
-    torch.nn.functional.binary_cross_entropy_with_logits(logits, bags.targets[:, 0]).backward()
-    optimizer.step()
-    for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-6)
+def test_what_a_model_held_when_it_raised_is_let_go() -> None:
+    class Raises(Tiny):
+        def forward(self, features: Tensor) -> object:  # type: ignore[override]
+            activations = features.clone()
+            kept.append(weakref.ref(activations))
+            raise RuntimeError("no")
+
+    kept: list[weakref.ref] = []
+    (each,) = trained(learner([0], Raises(WIDTH, 1).double(), RECIPES["one bag a step"]))
+    assert isinstance(each.error, RuntimeError)
+    assert kept[0]() is None
 
 
-def test_the_chosen_weights_are_those_of_the_strictly_best_validation_epoch() -> None:
-    validation = make_bags(9, seed=2)
-    model = tiny()
-    result = fit(model, Recipe(lr=0.05, epochs=8), make_bags(20, seed=1), validation, seed=3, device=CPU)
-    scores = [row.val_auroc for row in result.history]
-    assert result.chosen_epoch == scores.index(max(scores))
-    assert evaluate(model, validation, CPU)[0] == pytest.approx(result.history[result.chosen_epoch].val_loss, abs=1e-6)
+def test_a_bag_is_scaled_once_for_all_learners_that_share_a_scaler() -> None:
+    class Counts(AsTheyAre):
+        def __call__(self, features: Tensor) -> Tensor:
+            calls.append(self)
+            return super().__call__(features)
+
+    calls: list[Counts] = []
+    shared, own = Counts(), Counts()
+    learners = [learner([i], model_of("mean_pooling"), Recipe(epochs=1)) for i in range(3)]
+    for each, scaler in zip(learners, (shared, shared, own), strict=True):
+        each.scaler = scaler
+    trained(*learners)
+    assert calls.count(shared) == calls.count(own) == N_SLIDES
 
 
-def test_the_lowest_validation_loss_selects_where_the_recipe_says_so() -> None:
-    recipe = Recipe(lr=0.05, epochs=8, select_by="val_loss")
-    result = fit(tiny(), recipe, make_bags(20, seed=1), make_bags(9, seed=2), seed=3, device=CPU)
-    losses = [row.val_loss for row in result.history]
-    assert result.chosen_epoch == losses.index(min(losses))
+def test_a_learner_whose_model_raised_gives_no_predictions_and_the_others_do() -> None:
+    class RaisesWhenAsked(Tiny):
+        def forward(self, features: Tensor) -> object:  # type: ignore[override]
+            if not self.training and len(features) == 13:
+                raise ValueError("on purpose")
+            return super().forward(features)
 
-
-def test_patience_stops_early() -> None:
-    recipe = Recipe(lr=0.0001, epochs=50, patience=2)
-    result = fit(tiny(), recipe, make_bags(6, seed=1), make_bags(9, seed=2), seed=3, device=CPU)
-    assert len(result.history) < 50
-    assert len(result.history) == result.chosen_epoch + 1 + 3
-
-
-def test_one_class_in_validation_keeps_the_last_epoch_and_says_so() -> None:
-    validation = make_bags(6, seed=2)._replace(targets=torch.ones(6, 1))
-    result = fit(tiny(), RECIPE, make_bags(20, seed=1), validation, seed=3, device=CPU)
-    assert math.isnan(result.history[0].val_auroc)
-    assert result.chosen_epoch == RECIPE.epochs - 1
-    assert "undefined" in result.selected_by
-
-
-def test_unknown_labels_do_not_move_the_weights() -> None:
-    bags = make_bags(8, seed=1, n_tasks=2)
-    torch.manual_seed(0)
-    first = TinyMulti(5, 2, dropout=0.0)
-    second = copy.deepcopy(first)
-    known = bags.known.clone()
-    known[:, 1] = 0
-    flipped = bags.targets.clone()
-    flipped[:, 1] = 1 - flipped[:, 1]
-    for model, targets in ((first, bags.targets), (second, flipped)):
-        fit(model, RECIPE, Bags(bags.features, targets, known), make_bags(4, seed=2, n_tasks=2), seed=0, device=CPU)
-    for mine, theirs in zip(first.parameters(), second.parameters(), strict=True):
-        assert torch.equal(mine, theirs)
-
-
-def test_a_loss_that_is_not_finite_stops_with_the_mend() -> None:
-    torch.manual_seed(0)
-    with pytest.raises(MilbenchError, match=r"epoch 1.*trainer\.lr"):
-        fit(Explodes(5, 1), RECIPE, make_bags(6, seed=1), make_bags(4, seed=2), seed=0, device=CPU)
-
-
-def test_float16_features_train_in_float32() -> None:
-    bags = make_bags(8, seed=1)
-    half = bags._replace(features=[features.half() for features in bags.features])
-    result = fit(tiny(), RECIPE, half, half, seed=0, device=CPU)
-    assert np.isfinite(result.history[-1].train_loss)
-
-
-def test_vectors_do_not_decay_where_the_recipe_spares_them() -> None:
-    groups = make_optimizer(dict(tiny().named_parameters()), Recipe(weight_decay=0.5, decay_vectors=False)).param_groups
-    assert {(group["weight_decay"], p.ndim) for group in groups for p in group["params"]} == {(0.5, 2), (0.0, 1)}
-
-
-def test_clipping_bounds_each_part_of_the_model_separately() -> None:
-    """With plain SGD-like bookkeeping left aside, the gradients that the optimiser sees are what counts."""
-    seen: list[float] = []
-
-    class Spy(torch.optim.Adam):
-        def step(self, closure: None = None) -> None:  # type: ignore[override]
-            for part in model.children():
-                seen.append(float(torch.cat([p.grad.flatten() for p in part.parameters()]).norm()))
-
-    model = tiny(dropout=0.0)
-    bags = make_bags(6, seed=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("milbench.training.learner.make_optimizer", lambda named, *_, **__: Spy(named.values()))
-        fit(model, Recipe(epochs=1, bags_per_step=6, clip_norm=0.01), bags, bags, seed=0, device=CPU)
-    assert len(seen) == 2
-    assert all(norm == pytest.approx(0.01, rel=1e-3) for norm in seen)
+    recipe = replace(RECIPES["one bag a step"], epochs=1)
+    learners = learner([0], RaisesWhenAsked(WIDTH, 1).double(), recipe), learner([1], model_of("amil"), recipe)
+    train(learners, SLIDES, InMemory(), seed=7)
+    side = labels([0], VALIDATION, 1)
+    bad, good = predict_all(learners, [side, side], SLIDES, InMemory())
+    assert isinstance(learners[0].error, ValueError)
+    assert bad is None
+    assert good is not None
+    assert good.probabilities.shape == (1, len(VALIDATION), 1)

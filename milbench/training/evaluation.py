@@ -1,0 +1,80 @@
+"""Evaluation: losses and probabilities of a side, gathered while its bags come by in any order."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from milbench.training.bag_groups import IndexedBag, joins_evaluation
+from milbench.training.bag_guard import BagGuard
+from milbench.training.side import Side
+from milbench.training.step_memory import StepMemory
+from milbench.training.weights import OneModel, ParameterStack
+
+
+class Predictions(NamedTuple):
+    """What S trials predict for n slides.
+
+    Attributes
+    ----------
+    losses : float32 Tensor [S, n].
+    probabilities : [S, n, T].
+    seconds : [n] wall time of the model alone, per trial. Slides and trials that go through together share it evenly.
+    """
+
+    losses: Tensor
+    probabilities: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+
+
+class Evaluation:
+    """One pass of the weights over a side, without gradients. The caller sets the model's eval mode.
+
+    Parameters
+    ----------
+    weights : of S trials.
+    side : on the device, as the same S trials see it.
+    memory : bounds the trials that are evaluated together, as it bounds those of a step.
+    """
+
+    def __init__(self, weights: OneModel | ParameterStack, side: Side, memory: StepMemory, bag_guard: BagGuard) -> None:
+        self.weights, self.side, self.memory, self.bag_guard = weights, side, memory, bag_guard
+        self.index_by_slide = side.index_by_slide()
+        n_trials, n_slides, n_tasks = side.targets.shape
+        self.losses = side.targets.new_empty(n_trials, n_slides)
+        self.logits = side.targets.new_empty(n_trials, n_slides, n_tasks)
+        self.seconds = np.zeros(n_slides)
+        self.waiting: list[IndexedBag] = []
+
+    def add(self, slide_id: str, features: Tensor) -> None:
+        """Evaluate a bag [N, D]. It waits for the bags after it that may go through together with it."""
+        if not joins_evaluation(self.waiting, features):
+            self._forward()
+        self.waiting.append(IndexedBag(self.index_by_slide[slide_id], features))
+
+    def finish(self) -> Predictions:
+        """Predictions for the whole side, after its last bag."""
+        if self.waiting:
+            self._forward()
+        probabilities = torch.sigmoid(self.logits).cpu().double().numpy()
+        return Predictions(self.losses.cpu(), probabilities, self.seconds)
+
+    def _forward(self) -> None:
+        """Take the waiting bags through the model."""
+        begun = perf_counter()
+        slides, bags = [bag.index for bag in self.waiting], [bag.features for bag in self.waiting]
+        self.waiting = []
+        at_once, _ = self.memory.affordable(sum(map(len, bags)))
+        with torch.no_grad(), self.bag_guard.lent(bags):
+            losses, logits = self.weights.losses_and_logits(
+                bags, self.side.targets[:, slides], self.side.known[:, slides], at_once=at_once
+            )
+        self.losses[:, slides], self.logits[:, slides] = losses.to(self.losses), logits.to(self.logits)
+        if losses.device.type == "cuda":
+            torch.cuda.synchronize(losses.device)
+        self.seconds[slides] = (perf_counter() - begun) / len(slides) / len(self.losses)
