@@ -1,4 +1,4 @@
-"""dask: worker processes of a dask.distributed cluster, one made here or one that runs already."""
+"""dask: worker processes of a dask.distributed cluster. milbench starts one here, or joins one that runs already."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from urllib.parse import urlparse
 
 from milbench.engines.alarm import has_hung
 from milbench.engines.gpus import take_place
+from milbench.engines.pass_result import PassResult
 from milbench.engines.settings import PoolSettings
 from milbench.engines.signals import deaf_children
-from milbench.engines.task import compute
+from milbench.engines.task import compute_here
 from milbench.errors import MilbenchError, UsageError
 
 if TYPE_CHECKING:
-    from milbench.engines.supervisor import Ended, Interrupts
-    from milbench.trials.job import Pass, Status
+    from milbench.engines.supervisor import Interrupts
+    from milbench.trials.job import DataPass, Status
 
 TICK_SECONDS = 0.5
 CONNECT_SECONDS = 30
 
 _one_at_a_time = threading.Lock()
-"""A worker may have several threads; torch's random generator is the process's, so passes take turns."""
+"""Makes passes take turns: a worker may have several threads, and all share the process's random generator."""
 
 
 class DaskPool:
@@ -38,8 +39,8 @@ class DaskPool:
     def __init__(self, client: Any, settings: PoolSettings, interrupts: Interrupts) -> None:
         self.client, self.settings, self.interrupts = client, settings, interrupts
 
-    def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
-        """Each pass as it ends; dask gives up a pass that kills its workers, and starts them again.
+    def run(self, passes: Iterator[DataPass], *, alone: bool) -> Iterator[PassResult]:
+        """Result of each pass as it ends. If a pass kills its worker, dask drops the pass and starts the worker again.
 
         Raises
         ------
@@ -50,60 +51,62 @@ class DaskPool:
         except (OSError, CancelledError) as error:
             raise MilbenchError(
                 f"the dask scheduler is gone ({type(error).__name__}: {error}). "
-                "Finished trials are kept; with a scheduler that answers the same command goes on."
+                "Finished trials are kept. Start a scheduler, then run the same command again."
             ) from error
 
-    def _run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
+    def _run(self, passes: Iterator[DataPass], *, alone: bool) -> Iterator[PassResult]:
         from distributed import wait
 
-        flying: dict[Any, Pass] = {}
-        was_told = False
+        running: dict[Any, DataPass] = {}
+        was_announced = False
         while True:
             workers = list(self.client.nthreads())
             if not workers and self.interrupts.requested:
-                return  # nobody is there to finish anything
-            if not workers and not flying:
-                if not was_told:
+                return  # no worker could finish anything
+            if not workers and not running:
+                if not was_announced:
                     self.interrupts.announce(
                         f"waiting: {self.settings.address or 'the dask cluster'} has no workers yet."
                     )
-                was_told = True
+                was_announced = True
                 time.sleep(TICK_SECONDS)
                 continue
             here = replace(self.settings, workers=_most_on_one_host(workers))
-            for pass_ in islice(passes, max((1 if alone else len(workers)) - len(flying), 0 if flying else 1)):
-                flying[self.client.submit(_task, pass_, here, pure=False)] = pass_
-            if not flying:
+            for data_pass in islice(passes, max((1 if alone else len(workers)) - len(running), 0 if running else 1)):
+                running[self.client.submit(_task, data_pass, here, pure=False)] = data_pass
+            if not running:
                 return
             with suppress(TimeoutError):
-                wait(list(flying), timeout=TICK_SECONDS, return_when="FIRST_COMPLETED")
-            for future in [future for future in flying if future.done()]:
-                yield flying.pop(future), _outcome(future)
+                wait(list(running), timeout=TICK_SECONDS, return_when="FIRST_COMPLETED")
+            for future in [future for future in running if future.done()]:
+                yield _result(running.pop(future), future)
 
 
-def _task(pass_: Pass, settings: PoolSettings) -> list[Status] | None:
-    """What a dask worker does with a pass; None where an earlier try of it hung, since dask tries again by itself."""
+def _task(data_pass: DataPass, settings: PoolSettings) -> list[Status] | None:
+    """What a dask worker does with a pass; None if an earlier try of it hung, since dask tries again by itself."""
     with _one_at_a_time:
-        return None if settings.trial_seconds and has_hung(pass_) else compute(pass_, settings)
+        return None if settings.trial_seconds and has_hung(data_pass) else compute_here(data_pass, settings)
 
 
-def _outcome(future: Any) -> list[Status] | None:
+def _result(data_pass: DataPass, future: Any) -> PassResult:
     from distributed import KilledWorker
 
     if future.status == "finished":
         statuses: list[Status] | None = future.result()
-        return statuses
+        if statuses is not None:
+            return PassResult(data_pass.jobs, statuses)
+        return PassResult(data_pass.jobs, worker_died=True)  # in the earlier try
     error = future.exception()
     if isinstance(error, KilledWorker):
-        return None
+        return PassResult(data_pass.jobs, worker_died=True)
     raise MilbenchError(
         f"dask could not run a pass ({type(error).__name__}: {error}). Its workers need the same milbench and the same "
-        "paths as this process. Finished trials are kept; the same command goes on."
+        "paths as this process. Finished trials are kept. Set up the workers alike, then run the same command again."
     ) from error
 
 
 def _most_on_one_host(workers: list[str]) -> int:
-    """Workers that share a host's memory, at most."""
+    """The largest number of workers that share one host's memory."""
     hosts = Counter(urlparse(address).hostname for address in workers)
     return max(hosts.values(), default=1)
 
@@ -132,13 +135,13 @@ def open_dask(settings: PoolSettings, interrupts: Interrupts) -> Iterator[DaskPo
 def _local_cluster(distributed: Any, workers: int) -> Any:
     import dask
 
-    # the engine counts kills itself and tries again alone; features kept in memory are not dask's to worry about
+    # the supervisor counts dead workers and tries again by itself; dask must not end workers that hold features
     dask.config.set({"distributed.scheduler.allowed-failures": 0})
     return distributed.LocalCluster(
         n_workers=workers,
         threads_per_worker=1,
         memory_limit=0,
-        dashboard_address=":0",  # a port that is free: others have clusters here too
+        dashboard_address=":0",  # any free port: others may have clusters on this machine too
         silence_logs=logging.CRITICAL,
     )
 
@@ -149,15 +152,15 @@ def _connected(distributed: Any, address: str) -> Iterator[Any]:
         client = distributed.Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"no dask scheduler answers at '{address}' ({error}). Start one with `dask scheduler`, and workers with "
-            "`dask worker ADDRESS --nthreads 1`; it prints the address, such as tcp://host:8786."
+            f"no dask scheduler answers at '{address}' ({error}). Start one with `dask scheduler`; it prints its "
+            "address, such as tcp://host:8786. Then start workers with `dask worker ADDRESS --nthreads 1`."
         ) from error
     with client:
         yield client
 
 
 def _worker_start(distributed: Any, gpus: tuple[str, ...]) -> Any:
-    """A plug-in, so that workers which dask starts again are set up like the first."""
+    """A plug-in that gives each worker its GPU, also a worker that dask starts again."""
 
     class WorkerStart(distributed.WorkerPlugin):  # type: ignore[misc]
         def setup(self, worker: Any) -> None:

@@ -16,17 +16,17 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from milbench.engines.alarm import Overdue
 from milbench.engines.gpus import take_place
+from milbench.engines.pass_result import PassResult
 from milbench.engines.signals import deaf_children
-from milbench.engines.task import compute
+from milbench.engines.task import compute_here
 
 if TYPE_CHECKING:
     from milbench.engines.settings import PoolSettings
-    from milbench.engines.supervisor import Ended
-    from milbench.trials.job import Pass
+    from milbench.trials.job import DataPass
 
 TICK_SECONDS = 0.5
 IDLE_SECONDS = 300
-"""A worker without work lives on for the next round: starting one costs seconds, most of them torch's."""
+"""How long a worker without work waits for the next round: starting one takes seconds, mostly to import torch."""
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -36,11 +36,11 @@ class LokyPool:
 
     Parameters
     ----------
-    may_compute_here : one worker that needs neither alarm nor GPU place is this process itself.
+    may_compute_here : whether a single worker that needs neither alarm nor GPU place is this process itself.
 
     Attributes
     ----------
-    has_workers : whether any pool of this process has started some.
+    has_workers : whether any pool of this process has started workers.
     """
 
     has_workers = False
@@ -48,24 +48,26 @@ class LokyPool:
     def __init__(self, settings: PoolSettings, *, may_compute_here: bool = True) -> None:
         self.settings, self.may_compute_here = settings, may_compute_here
 
-    def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
-        """Each pass as it ends; a killed worker takes the pool with it, and with it all passes in flight."""
+    def run(self, passes: Iterator[DataPass], *, alone: bool) -> Iterator[PassResult]:
+        """Result of each pass as it ends. If a worker dies, loky ends the others, and all running passes with them."""
         here = self.settings
         needs_own_process = alone or here.trial_seconds or here.gpu_places or not self.may_compute_here
         if here.workers == 1 and not needs_own_process:
-            yield from ((pass_, compute(pass_, here)) for pass_ in passes)
+            yield from (PassResult(data_pass.jobs, compute_here(data_pass, here)) for data_pass in passes)
             return
-        flying: dict[Future[Any], Pass] = {}
+        running: dict[Future[Any], DataPass] = {}
         try:
-            yield from self._fly(passes, flying, 1 if alone else here.workers)
+            yield from self._run_in_workers(passes, running, 1 if alone else here.workers)
         except BrokenProcessPool:
-            yield from ((pass_, None) for pass_ in flying.values())
+            yield from (PassResult(data_pass.jobs, worker_died=True) for data_pass in running.values())
         except KeyboardInterrupt:
             end_workers()
             raise
 
-    def _fly(self, passes: Iterator[Pass], flying: dict[Future[Any], Pass], width: int) -> Iterator[Ended]:
-        """Keep `width` passes in flight, no more: what is in flight is finished before a Ctrl-C is answered."""
+    def _run_in_workers(
+        self, passes: Iterator[DataPass], running: dict[Future[Any], DataPass], width: int
+    ) -> Iterator[PassResult]:
+        """Keep `width` passes running, no more: a first Ctrl-C waits until all of them have ended."""
         here, LokyPool.has_workers = self.settings, True
         executor = get_reusable_executor(
             max_workers=width,
@@ -76,35 +78,35 @@ class LokyPool:
         )
 
         def fill() -> None:
-            for pass_ in islice(passes, width - len(flying)):
+            for data_pass in islice(passes, width - len(running)):
                 with deaf_children():
-                    flying[executor.submit(compute, pass_, here)] = pass_
+                    running[executor.submit(compute_here, data_pass, here)] = data_pass
 
         overdue = Overdue(here.trial_seconds)
         fill()
-        while flying:
-            ended, _ = wait(flying, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
+        while running:
+            ended, _ = wait(running, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
             for future in ended:
                 statuses = future.result()
-                pass_ = flying.pop(future)
-                fill()  # first, so that the worker does not wait while the result is booked
-                yield pass_, statuses
+                data_pass = running.pop(future)
+                fill()  # first, so that the worker does not wait while the result is recorded
+                yield PassResult(data_pass.jobs, statuses)
             if here.trial_seconds:
-                for pass_ in flying.values():
-                    overdue.end(pass_)
+                for data_pass in running.values():
+                    overdue.end(data_pass)
 
 
 def end_workers() -> None:
-    """Kill the workers of this process: on a second Ctrl-C, and when all is done, where goodbye takes them seconds."""
+    """Kill the workers of this process: on a second Ctrl-C, and at the end, since an orderly exit takes them seconds."""
     if LokyPool.has_workers:
-        # "reuse": with other arguments than theirs, loky would wait for what they are at, and start new ones
+        # "reuse": if the arguments differed, loky would wait until the workers are done, and start new ones
         get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
         LokyPool.has_workers = False
 
 
 def _start_worker(gpus: tuple[str, ...]) -> None:
-    """Before anything heavy is imported: the worker's GPU, and an eye on the parent."""
-    # loky would take features that stay in memory for a leak and end the worker, or look for garbage after every pass
+    """Take the worker's GPU and watch the parent; runs before anything heavy is imported."""
+    # loky takes features that stay in memory for a leak: it would end the worker, or collect garbage after every pass
     process_executor._MEMORY_LEAK_CHECK_DELAY = float("inf")
     _die_with_parent(os.getppid())
     if gpus:
@@ -113,7 +115,7 @@ def _start_worker(gpus: tuple[str, ...]) -> None:
 
 @cache
 def _die_with_parent(parent: int) -> None:
-    """Watch the parent from a thread: a killed run must not leave workers that hold trials and memory."""
+    """Watch the parent from a thread. If a run is killed, no worker may stay behind with claimed trials and memory."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -1,4 +1,4 @@
-"""What memory a job's model takes in training: weights with all that goes with them, and a step by its patches."""
+"""Memory that a job's model takes in training: weights with all that goes with them, and a step by its patches."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ import torch
 from milbench.models import MILModel
 from milbench.registry import load_models
 from milbench.training.activations import ActivationCost, activation_cost
-from milbench.trials.job import Group, Job
+from milbench.trials.job import Job, JobGroup
 from milbench.trials.plan import canonical_json
 
 COPIES_OF_WEIGHTS = 5
 """Weights, gradients, two moments, the best epoch's weights."""
 
 
-def learner_bytes(group: Group, in_features: int) -> int:
-    """Of all members of a stack; 0 where the model cannot be made."""
-    job = group[0]
-    n = len(group) + len(job.others if job.stacked else ())
+def learner_bytes(group: JobGroup, in_features: int) -> int:
+    """Memory of all trials of a group, without their steps; 0 if the model cannot be made."""
+    job = group.first
+    n = len(group) + len(job.others if job.trains_in_stack else ())
     return n * COPIES_OF_WEIGHTS * (_of_model(_weight_bytes, job, in_features) or 0)
 
 
 def step_cost(job: Job, in_features: int) -> ActivationCost | None:
-    """Memory of a step of the job's model; None where it can't be told, and then no limit holds."""
+    """Memory of a step of the job's model; None if it cannot be told, and then no limit holds."""
     cost: ActivationCost | None = _of_model(activation_cost, job, in_features)
     return cost
 
 
 def _of_model(tell: Callable[[MILModel], Any], job: Job, in_features: int) -> Any:
-    """What `tell` says of the job's model; None where the model's own code raises: it will in training, where it is recorded."""
+    """What `tell` says of the job's model; None if the model's own code raises: it will raise in training too, which records it."""
     trial = job.trial
     try:
         with torch.random.fork_rng(devices=[]):

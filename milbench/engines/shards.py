@@ -1,6 +1,6 @@
-"""Shards: the plan dealt out to machines that know nothing of each other, put together by `milbench merge`.
+"""Shards: parts of the plan for machines that know nothing of each other; `milbench merge` joins their results.
 
-Every shard writes down which of how many it is and what the whole plan was, so that a merge knows what is missing.
+Every shard records its number, how many shards there are, and the whole plan. So a merge knows what is missing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def parse_shard(text: str) -> Shard | None:
 
     Raises
     ------
-    UsageError : no such shard.
+    UsageError : the text names no shard.
     """
     if not text:
         return None
@@ -51,27 +51,27 @@ def parse_shard(text: str) -> Shard | None:
     return Shard(int(match[1]), int(match[2]))
 
 
-def dealt(passes: Iterable[tuple[Trial, ...]], shard: Shard) -> list[tuple[Trial, ...]]:
-    """The shard's passes, whole: dealt like cards, model by model, so that every shard gets its part of the slow ones.
+def groups_of_shard(groups: Iterable[tuple[Trial, ...]], shard: Shard) -> list[tuple[Trial, ...]]:
+    """The shard's groups of trials, each whole: dealt like cards, model by model, so that all shards get slow models.
 
-    Within a model the keys decide the order: the same plan is dealt the same way everywhere.
+    Within a model the keys decide the order: the same plan is dealt the same way on every machine.
     """
 
-    def place(pass_: tuple[Trial, ...]) -> tuple[str, str, str]:
-        first = min(pass_, key=lambda trial: trial.key)
+    def place(group: tuple[Trial, ...]) -> tuple[str, str, str]:
+        first = min(group, key=lambda trial: trial.key)
         return first.dataset, first.model, first.key
 
-    return sorted(passes, key=place)[shard.number - 1 :: shard.count]
+    return sorted(groups, key=place)[shard.number - 1 :: shard.count]
 
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What a run folder tells of one shard that was computed in it.
+    """What a run folder records of one shard that was computed in it.
 
     Attributes
     ----------
     plan : trial id by slot, of the whole plan.
-    mine : slots of the plan that are this shard's.
+    mine : slots of the plan that belong to this shard.
     """
 
     number: int
@@ -81,7 +81,7 @@ class ShardRecord:
 
     @property
     def shard(self) -> Shard:
-        """Which one it is."""
+        """Number and count together."""
         return Shard(self.number, self.count)
 
 
@@ -94,7 +94,7 @@ def write_shard(run: Run, shard: Shard, plan: Sequence[Trial], mine: Sequence[Tr
 
 
 def write_record(run: Run, record: ShardRecord) -> None:
-    """Put the record into the folder, in place of an older one of the same shard."""
+    """Write the record into the folder. A record of the same shard is replaced."""
     with writing(run.path):
         (run.path / SHARDS).mkdir(exist_ok=True)
         text = json.dumps(asdict(record), indent=1, sort_keys=True) + "\n"
@@ -116,4 +116,6 @@ def _read_record(path: Path) -> ShardRecord:
         values: dict[str, Any] = json.loads(path.read_text())
         return ShardRecord(**{**values, "mine": tuple(values["mine"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StoreError(f"{path} is damaged ({error}). Start the shard's command again; it writes it anew.") from error
+        raise StoreError(
+            f"{path} is damaged ({error}). Run the shard's command again: it rewrites the file."
+        ) from error

@@ -1,7 +1,8 @@
-"""SLURM: jobs that each work like a milbench of their own on the one run folder, submitted and watched from here.
+"""SLURM: jobs that each run passes into the one run folder, submitted and watched from here.
 
-A job takes what nobody has taken yet, with loky's pool on its node, so a node that dies costs what it had in flight.
-This process reads what the jobs write; a file asks them to stop, since signals do not cross machines.
+A SLURM job takes passes that no other process has claimed, and runs them in loky's pool on its node. If a node dies,
+only the trials that ran on it are computed again. This process reads what the jobs write. To stop them it writes a file,
+since signals do not cross machines.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from milbench.engines.loky import LokyPool
+from milbench.engines.pass_result import PassResult
 from milbench.engines.settings import PoolSettings
 from milbench.engines.slurm_settings import make_executor
 from milbench.engines.supervisor import execute
@@ -23,10 +25,10 @@ from milbench.machine.hardware import resolve_device
 from milbench.store import claims
 from milbench.store.claims import is_alive, read_claim
 from milbench.store.run import CLAIMS, Run
-from milbench.trials.job import Job, Pass, Status
+from milbench.trials.job import DataPass, Job, Status
 
 if TYPE_CHECKING:
-    from milbench.engines.supervisor import Ended, Interrupts
+    from milbench.engines.supervisor import Interrupts
 
 POLL_SECONDS = 1.0
 FOLDER = "slurm"
@@ -58,13 +60,13 @@ class SlurmPool:
         self.folder.mkdir(exist_ok=True)
         self.executor = make_executor(self.folder, settings.slurm)
 
-    def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
-        """Each job's trial as it appears in the folder; None for those whose SLURM job died with them."""
-        free = [pass_ for pass_ in passes if _is_free(pass_)]
+    def run(self, passes: Iterator[DataPass], *, alone: bool) -> Iterator[PassResult]:
+        """Result of each trial as it appears in the folder, and of each pass whose SLURM job died."""
+        free = [data_pass for data_pass in passes if _is_free(data_pass)]
         watched = _Watched(free)
         for status in watched.news():  # done by jobs of an earlier command that was killed
-            yield (status.job,), [status._replace(state="already")]
-        free = [pass_ for pass_ in free if any(job.trial.key in watched.left for job in pass_)]
+            yield PassResult((status.job,), [status._replace(state="already")])
+        free = [data_pass for data_pass in free if any(job.trial.key in watched.left for job in data_pass.jobs)]
         if not free:  # another milbench on this folder holds them
             time.sleep(POLL_SECONDS)
             return
@@ -74,19 +76,19 @@ class SlurmPool:
         jobs = self.executor.map_array(work, range(n_jobs))
         try:
             yield from self._watch(jobs, watched, stop)
-        except (KeyboardInterrupt, GeneratorExit):  # the latter where who asks for results is interrupted
+        except (KeyboardInterrupt, GeneratorExit):  # the latter if the caller is interrupted between two results
             _cancel(jobs)
             raise
         finally:
             stop.path.unlink(missing_ok=True)
 
-    def _watch(self, jobs: Sequence[Any], watched: _Watched, stop: StopFile) -> Iterator[Ended]:
+    def _watch(self, jobs: Sequence[Any], watched: _Watched, stop: StopFile) -> Iterator[PassResult]:
         ended = 0
         while True:
             over = all(job.done() for job in jobs)  # asked before looking, so that the last look misses nothing
             for status in watched.news():
                 ended += 1
-                yield (status.job,), [status]
+                yield PassResult((status.job,), [status])
             if over:
                 break
             if self.interrupts.requested and not stop.requested:
@@ -95,14 +97,16 @@ class SlurmPool:
             time.sleep(POLL_SECONDS)
         self._wait_for_silence(watched)
         dead = watched.dead()
-        yield from ((pass_, None) for pass_ in dead)
+        yield from dead
         for message in filter(None, (_message(job) for job in jobs)):
             yield from watched.refused(message)
         if not ended and not dead and not self.interrupts.requested:
-            raise MilbenchError(f"the SLURM jobs ended without a single trial: {_log(jobs[0])} (logs: {self.folder})")
+            raise MilbenchError(
+                f"the SLURM jobs ended without a single trial: {_log(jobs[0])}. Read their logs in {self.folder}."
+            )
 
     def _wait_for_silence(self, watched: _Watched) -> None:
-        """Until it is certain that whoever claims a trial on another host is dead, or is another milbench."""
+        """Wait until every claim from another host is known to be dead, or to belong to another living milbench."""
         deadline = time.monotonic() + claims.SILENT_SECONDS + POLL_SECONDS
         while watched.claimed_elsewhere() and time.monotonic() < deadline and not self.interrupts.requested:
             time.sleep(POLL_SECONDS)
@@ -111,9 +115,9 @@ class SlurmPool:
 class _Watched:
     """Trials of one round, and what has become of them on disk."""
 
-    def __init__(self, passes: Sequence[Pass]) -> None:
+    def __init__(self, passes: Sequence[DataPass]) -> None:
         self.passes = passes
-        self.left = {job.trial.key: job for pass_ in passes for job in pass_}
+        self.left = {job.trial.key: job for data_pass in passes for job in data_pass.jobs}
         self.failures = {key: _changed(job) for key, job in self.left.items()}
 
     def news(self) -> Iterator[Status]:
@@ -137,33 +141,36 @@ class _Watched:
         """Whether a trial is claimed by a living process, as far as its last heartbeat tells."""
         return any(not _is_unclaimed(job) and not _is_abandoned(job) for job in self.left.values())
 
-    def dead(self) -> list[Pass]:
-        """Trials whose process is gone, by pass; their claims are cleared away, so that they can be tried again."""
+    def dead(self) -> list[PassResult]:
+        """Trials whose process died, one result per pass. Their claims are deleted, so that they can be tried again."""
         dead = {job.trial.key for job in self.left.values() if _is_abandoned(job)}
         for key in dead:
             job = self.left.pop(key)
             (job.run / CLAIMS / f"{key}.json").unlink(missing_ok=True)
-        of_passes = [tuple(job for job in pass_ if job.trial.key in dead) for pass_ in self.passes]
-        return [pass_ for pass_ in of_passes if pass_]
+        by_pass = [tuple(job for job in data_pass.jobs if job.trial.key in dead) for data_pass in self.passes]
+        return [PassResult(jobs, worker_died=True) for jobs in by_pass if jobs]
 
-    def refused(self, message: str) -> Iterator[Ended]:
-        """One of the trials left stands for what stopped the jobs."""
+    def refused(self, message: str) -> Iterator[PassResult]:
+        """The bad input that stopped the SLURM jobs, reported for one of the trials left."""
         for job in list(self.left.values())[:1]:
-            yield (job,), [Status(job, "refused", 0.0, message)]
+            yield PassResult((job,), [Status(job, "refused", 0.0, message)])
 
 
-def work_on(index: int, n_jobs: int, passes: list[Pass], settings: PoolSettings, stop: StopFile, *, alone: bool) -> str:
-    """What a SLURM job does: all that nobody else has taken, from its own place in the list on; `alone` its own share only.
+def work_on(
+    index: int, n_jobs: int, passes: list[DataPass], settings: PoolSettings, stop: StopFile, *, alone: bool
+) -> str:
+    """Message of the bad input that stopped this SLURM job; "" if none did.
 
-    Returns the message of the bad input that stopped it; "" for none.
+    The job takes passes that nobody has claimed, starting at its own place in the list. If `alone`, it takes only its
+    own share of them, one at a time.
     """
     start = index * len(passes) // n_jobs
     gpus = settings.gpus or ("all" if resolve_device(settings.device).startswith("cuda") else "")
     here = replace(settings, kind="loky", gpus=gpus).settled()
     if alone:
-        here = replace(here, workers=1)  # nothing beside what is under suspicion
+        here = replace(here, workers=1)  # nothing runs beside a pass whose worker died before
     mine = passes[index::n_jobs] if alone else passes[start:] + passes[:start]
-    # submitit answers a time limit by raising in this process, where a trial would be blamed for it
+    # at a time limit submitit raises in this process: a trial that ran here would be recorded as failed
     pool = LokyPool(here, may_compute_here=False)
     refused = ""
     for status in execute(mine, pool, stop, max_failures=here.max_failures, takes=_is_unclaimed):
@@ -173,16 +180,16 @@ def work_on(index: int, n_jobs: int, passes: list[Pass], settings: PoolSettings,
 
 
 def _is_unclaimed(job: Job) -> bool:
-    """Also a claim that its process has not survived counts: whoever watches the jobs tries that trial alone."""
+    """Whether no claim of the job is there; a dead process's claim counts too, since the watching command retries it."""
     return read_claim(job.run / CLAIMS, job.trial.key) is None
 
 
-def _is_free(pass_: Pass) -> bool:
-    """Whether nobody works on the pass; what dead processes left of earlier commands is cleared away."""
-    for job in pass_:
+def _is_free(data_pass: DataPass) -> bool:
+    """Whether nobody works on the pass. Claims that dead processes of earlier commands left are deleted."""
+    for job in data_pass.jobs:
         if _is_abandoned(job):
             (job.run / CLAIMS / f"{job.trial.key}.json").unlink(missing_ok=True)
-    return all(_is_unclaimed(job) for job in pass_)
+    return all(_is_unclaimed(job) for job in data_pass.jobs)
 
 
 def _is_abandoned(job: Job) -> bool:
@@ -191,7 +198,7 @@ def _is_abandoned(job: Job) -> bool:
 
 
 def _changed(job: Job) -> int | None:
-    """When the trial's failure was last recorded; None for never."""
+    """When the trial's failure was last recorded, in nanoseconds; None for never."""
     try:
         return (job.run / "failures" / f"{job.trial.key}.json").stat().st_mtime_ns
     except OSError:
@@ -204,7 +211,7 @@ def _cancel(jobs: Sequence[Any]) -> None:
 
 
 def _message(job: Any) -> str:
-    """What stopped the job, if it was bad input; its death is no message, the watched trials tell of it."""
+    """The bad input that stopped the job; "" for a job that died, since its claimed trials show that."""
     return "" if job.exception() is not None else str(job.result())
 
 

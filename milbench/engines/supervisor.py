@@ -1,9 +1,9 @@
-"""Engine: runs passes on a pool of processes and survives what they do. Knows trials, not where they run.
+"""Supervisor: runs passes on a pool of processes and survives their deaths. It knows trials, not where they run.
 
-A pool (`milbench.engines`: loky, dask or SLURM) computes and writes; this process feeds it and watches. Where
-a process dies (out of memory, a crash in native code), its pass is tried again as it was, with nothing beside it,
-so that whoever was merely in the way ends with the same result. If it dies again it is divided and its trials
-are tried one at a time; one that kills its process once more, or hangs past its time, is recorded as failed.
+A pool (loky, dask or SLURM) computes and writes; this process feeds it and records what became of each job. If a worker
+dies (out of memory, a crash in native code), its pass is tried again whole, with nothing else running: a pass that was
+not to blame then ends with the same result. If the worker dies again, the pass is divided and its trials are tried one by
+one. A trial whose worker dies once more, or that hangs past its time, is recorded as failed.
 """
 
 from __future__ import annotations
@@ -18,34 +18,35 @@ from types import FrameType
 from typing import Protocol
 
 from milbench.engines.alarm import hang_trace
+from milbench.engines.pass_result import PassResult
 from milbench.engines.record import failure_record
 from milbench.errors import MilbenchError
 from milbench.store.run import Run
-from milbench.trials.job import Job, Pass, Status, groups_where
+from milbench.trials.job import DataPass, Job, JobGroup, Status
 
-MAX_KILLS = 2
-"""Kills of its worker after which a pass is divided, and a job that was alone in it counts as failed."""
+MAX_DEATHS = 2
+"""Deaths of its worker after which a pass is divided, and a job that ran alone counts as failed."""
 
 BUSY_WAIT_SECONDS = 0.5
 
-Ended = tuple[Pass, list[Status] | None]
-"""A pass and what became of its jobs; None where its process died."""
-
 
 class WorkerKilledError(MilbenchError):
-    """A trial's process died without a word."""
+    """A trial's process died without raising an error."""
 
 
 class Pool(Protocol):
     """Somewhere to run passes."""
 
-    def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
-        """Each pass as it ends, drawing the next only when there is room; `alone` runs one at a time in a process tree."""
+    def run(self, passes: Iterator[DataPass], *, alone: bool) -> Iterator[PassResult]:
+        """Result of each pass as it ends; takes the next pass only when a worker is free.
+
+        If `alone`, passes run one at a time and never in this process.
+        """
         ...
 
 
 class Interrupts:
-    """First Ctrl-C (or SIGTERM): finish what is in flight. Second: stop at once."""
+    """First Ctrl-C (or SIGTERM): finish the passes that are running. Second: stop at once."""
 
     def __init__(self, announce: Callable[[str], None]) -> None:
         self.announce = announce
@@ -55,12 +56,12 @@ class Interrupts:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        with suppress(Exception, SystemExit):  # the reader of a pipe may have died of the same Ctrl-C
-            self.announce("stopping: the trials in flight are finished first; press Ctrl-C again to stop at once.")
+        with suppress(Exception, SystemExit):  # the same Ctrl-C may have ended the reader of a pipe
+            self.announce("stopping: the running trials are finished first. Press Ctrl-C again to stop at once.")
 
     @contextmanager
     def installed(self) -> Iterator[Interrupts]:
-        """Handle SIGINT and SIGTERM inside the block; elsewhere than in the main thread, nothing changes."""
+        """Handle SIGINT and SIGTERM inside the block. Outside the main thread nothing changes, since Python forbids it."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -73,25 +74,25 @@ class Interrupts:
 
 
 class Halt(Protocol):
-    """Whoever may ask to stop: `Interrupts`, or a file between machines."""
+    """A request to stop: `Interrupts`, or a file between machines."""
 
     requested: bool
 
 
 def execute(
-    passes: Sequence[Pass],
+    passes: Sequence[DataPass],
     pool: Pool,
     halt: Halt,
     *,
     max_failures: int = 0,
     takes: Callable[[Job], bool] | None = None,
 ) -> Iterator[Status]:
-    """Status of every job as it ends; stops feeding when asked to halt or when a job is refused.
+    """Status of every job as it ends; if asked to halt, or if a job is refused, no further pass starts.
 
     Parameters
     ----------
-    max_failures : a model whose first so many trials on a dataset all fail is given up; 0 = never.
-    takes : asked of every job before it starts; those declined are left to others, and nobody waits for them.
+    max_failures : if this many trials of a model on a dataset fail before any succeeds, the rest is skipped; 0 = never.
+    takes : asked of every job before it starts; a job that is declined is left to others, and nobody waits for it.
 
     Raises
     ------
@@ -99,107 +100,127 @@ def execute(
     """
     ledger = _Ledger(passes, max_failures)
     while ledger.pending and not halt.requested:
-        n_pending, n_kills = len(ledger.pending), ledger.kills.total()
-        batch, alone = ledger.next_round()
-        for pass_, statuses in pool.run(_fed(batch, ledger, halt, takes), alone=alone):
-            for status in ledger.of_the_dead(pass_) if statuses is None else ledger.enter(statuses):
+        before = ledger.events
+        to_try, alone = ledger.next_round()
+        for result in pool.run(_feed(to_try, ledger, halt, takes), alone=alone):
+            for status in ledger.record(result):
                 if status.state == "refused":
                     halt.requested = True
                 yield status
-        yield from ledger.give_up()
-        if (len(ledger.pending), ledger.kills.total()) == (n_pending, n_kills) and not halt.requested:
+        yield from ledger.skip_failing_models()
+        if ledger.events == before and not halt.requested:
             if takes:
                 return
-            time.sleep(BUSY_WAIT_SECONDS)  # another milbench on this folder holds them
+            time.sleep(BUSY_WAIT_SECONDS)  # another milbench on this folder holds what is pending
 
 
-def _fed(batch: Sequence[Pass], ledger: _Ledger, halt: Halt, takes: Callable[[Job], bool] | None) -> Iterator[Pass]:
-    """Passes one by one, without the jobs that are declined or given up, until asked to halt."""
-    for pass_ in batch:
+def _feed(
+    passes: Sequence[DataPass], ledger: _Ledger, halt: Halt, takes: Callable[[Job], bool] | None
+) -> Iterator[DataPass]:
+    """Passes one by one until asked to halt, without jobs of failing models and without groups that are declined."""
+    for data_pass in passes:
         if halt.requested:
             return
-        jobs = tuple(job for job in pass_ if not ledger.is_hopeless(job))
-        jobs = groups_where(jobs, lambda group: takes is None or all(map(takes, group)))
-        if jobs:
-            yield jobs
+        remaining = data_pass.only_jobs(lambda job: not ledger.keeps_failing(job))
+        remaining = remaining.only_groups(lambda group: takes is None or all(map(takes, group)))
+        if remaining.groups:
+            yield remaining
 
 
 class _Ledger:
-    """What is still to do, and who is suspected of killing its process."""
+    """What is still to do, and how often each job's worker died.
 
-    def __init__(self, passes: Sequence[Pass], max_failures: int) -> None:
+    Attributes
+    ----------
+    pending : jobs without a final status, by trial key.
+    deaths : how often a worker died with the trial, by trial key.
+    failures : failed trials by (dataset, model).
+    succeeded : (dataset, model) pairs of which a trial is done.
+    """
+
+    def __init__(self, passes: Sequence[DataPass], max_failures: int) -> None:
         self.passes, self.max_failures = passes, max_failures
-        self.pending = {job.trial.key: job for pass_ in passes for job in pass_}
-        self.kills: Counter[str] = Counter()
-        self.failed: Counter[tuple[str, str]] = Counter()
-        self.learned: set[tuple[str, str]] = set()
+        self.pending = {job.trial.key: job for data_pass in passes for job in data_pass.jobs}
+        self.deaths: Counter[str] = Counter()
+        self.failures: Counter[tuple[str, str]] = Counter()
+        self.succeeded: set[tuple[str, str]] = set()
 
-    def next_round(self) -> tuple[list[Pass], bool]:
-        """Passes of unsuspected jobs; where none is left, those under suspicion one at a time, the divided ones by job."""
-        left = [self._unfinished(pass_) for pass_ in self.passes]
-        clean = [self._unsuspected(pass_) for pass_ in left]
-        clean = [pass_ for pass_ in clean if pass_]
-        if clean:
-            return clean, False
-        suspects = [tuple(job for job in pass_ if self.kills[job.trial.key] < MAX_KILLS) for pass_ in left]
-        dangerous = [job for job in self.pending.values() if self.kills[job.trial.key] >= MAX_KILLS]
-        return [pass_ for pass_ in suspects if pass_] + [(job,) for job in dangerous], True
+    @property
+    def events(self) -> tuple[int, int]:
+        """Changes with every job that ends and every worker that dies."""
+        return len(self.pending), self.deaths.total()
 
-    def _unsuspected(self, pass_: Pass) -> Pass:
-        """Stacks without a suspect: one that was killed in part is tried again whole, and alone."""
-        return groups_where(pass_, lambda group: not any(self.kills[job.trial.key] for job in group))
+    def next_round(self) -> tuple[list[DataPass], bool]:
+        """Passes to try next, and whether each must run alone: first all groups whose worker never died."""
+        unfinished = [data_pass.only_groups(self._is_unfinished) for data_pass in self.passes]
+        unharmed = [data_pass.only_groups(self._never_died) for data_pass in unfinished]
+        if any(data_pass.groups for data_pass in unharmed):
+            return [data_pass for data_pass in unharmed if data_pass.groups], False
+        retry_alone = [data_pass.only_jobs(lambda job: not self._must_divide(job)) for data_pass in unfinished]
+        retry_one_by_one = [DataPass.of_one(job) for job in self.pending.values() if self._must_divide(job)]
+        return [data_pass for data_pass in retry_alone if data_pass.groups] + retry_one_by_one, True
 
-    def _unfinished(self, pass_: Pass) -> Pass:
-        """Stacks of which something is left, whole: what is done of them is trained along."""
-        return groups_where(pass_, lambda group: any(job.trial.key in self.pending for job in group))
+    def _is_unfinished(self, group: JobGroup) -> bool:
+        """Whether a job of the group is pending; the whole group is then tried again, and done jobs are trained along."""
+        return any(job.trial.key in self.pending for job in group)
 
-    def enter(self, statuses: Sequence[Status]) -> Iterator[Status]:
-        """Book what ended; a busy trial stays pending, another process holds it."""
+    def _never_died(self, group: JobGroup) -> bool:
+        """Whether no worker died with a job of the group; if one did, the whole group is tried again alone."""
+        return not any(self.deaths[job.trial.key] for job in group)
+
+    def _must_divide(self, job: Job) -> bool:
+        return self.deaths[job.trial.key] >= MAX_DEATHS
+
+    def record(self, result: PassResult) -> Iterator[Status]:
+        """Final statuses that the result brings."""
+        return self.record_worker_death(result.jobs) if result.worker_died else self.record_statuses(result.statuses)
+
+    def record_statuses(self, statuses: Sequence[Status]) -> Iterator[Status]:
+        """The statuses that are final; a busy job stays pending, since another process holds it."""
         for status in statuses:
             if status.state == "busy" or self.pending.pop(status.job.trial.key, None) is None:
                 continue
-            pair = _pair(status.job)
+            pair = _dataset_and_model(status.job)
             if status.state == "failed":
-                self.failed[pair] += 1
+                self.failures[pair] += 1
             elif status.state != "refused":
-                self.learned.add(pair)
+                self.succeeded.add(pair)
             yield status
 
-    def of_the_dead(self, pass_: Pass) -> Iterator[Status]:
-        """Book a pass whose process died: what it had finished is done, what was with it comes under suspicion."""
-        trace = hang_trace(pass_)
-        for job in pass_:
-            self.kills[job.trial.key] += MAX_KILLS if trace else 1  # what hung would hang again: divide it at once
+    def record_worker_death(self, jobs: Sequence[Job]) -> Iterator[Status]:
+        """Final statuses of jobs whose worker died: what it stored is done, a lone job may now have failed."""
+        trace = hang_trace(jobs[0])
+        for job in jobs:
+            self.deaths[job.trial.key] += MAX_DEATHS if trace else 1  # what hung would hang again: divide it at once
             if Run(job.run).trial(job.trial.id) is not None:
-                yield from self.enter([Status(job, "done", 0.0)])
-            elif trace and len(pass_) == 1:
-                yield from self.enter([_timed_out(job, trace)])
-            elif self.kills[job.trial.key] >= MAX_KILLS and len(pass_) == 1:
-                yield from self.enter([_killed(job)])
+                yield from self.record_statuses([Status(job, "done", 0.0)])
+            elif trace and len(jobs) == 1:
+                yield from self.record_statuses([_timed_out(job, trace)])
+            elif self._must_divide(job) and len(jobs) == 1:
+                yield from self.record_statuses([_killed(job)])
 
-    def is_hopeless(self, job: Job) -> bool:
-        """Whether the job's model has failed too often, and never succeeded, on the job's dataset."""
-        pair = _pair(job)
-        return 0 < self.max_failures <= self.failed[pair] and pair not in self.learned
+    def keeps_failing(self, job: Job) -> bool:
+        """Whether the job's model has failed `max_failures` times, and never succeeded, on the job's dataset."""
+        pair = _dataset_and_model(job)
+        return 0 < self.max_failures <= self.failures[pair] and pair not in self.succeeded
 
-    def give_up(self) -> Iterator[Status]:
-        """Skip what is left of hopeless models."""
+    def skip_failing_models(self) -> Iterator[Status]:
+        """Skipped status of each pending job of a model that keeps failing."""
         reason = f"the first {self.max_failures} trials of its model failed"
-        hopeless = [job for job in self.pending.values() if self.is_hopeless(job)]
-        for job in hopeless:
+        for job in [job for job in self.pending.values() if self.keeps_failing(job)]:
             del self.pending[job.trial.key]
             yield Status(job, "skipped", 0.0, reason)
 
 
-def _pair(job: Job) -> tuple[str, str]:
+def _dataset_and_model(job: Job) -> tuple[str, str]:
     return job.trial.dataset, job.trial.model
 
 
 def _killed(job: Job) -> Status:
-    """Failed status of a job whose process died `MAX_KILLS` times, the last time alone."""
+    """Failed status of a job whose process died `MAX_DEATHS` times, the last time alone."""
     error = WorkerKilledError(
-        "the trial's process was killed twice, most likely for want of memory. "
-        "Use fewer workers (--workers) or smaller bags; the same command tries again."
+        "the trial's process was killed twice, probably because memory ran out. "
+        "Use fewer workers (--workers) or smaller bags, then run the same command again."
     )
     Run(job.run).write_failure(job.trial.key, failure_record(job.trial, error))
     return Status(job, "failed", 0.0, str(error))
@@ -207,7 +228,10 @@ def _killed(job: Job) -> Status:
 
 def _timed_out(job: Job, trace: str) -> Status:
     """Failed status of a job that hung; its record says where."""
-    error = TimeoutError("the trial ran past its time and was stopped. Raise --trial-timeout if it only was slow.")
+    error = TimeoutError(
+        "the trial took longer than --trial-timeout allows and was stopped. "
+        "If it was only slow, raise --trial-timeout, then run the same command again."
+    )
     record = {**failure_record(job.trial, error), "traceback": trace}
     Run(job.run).write_failure(job.trial.key, record)
     return Status(job, "failed", 0.0, f"TimeoutError: {error}")

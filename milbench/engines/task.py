@@ -8,13 +8,12 @@ from milbench.engines.alarm import alarm
 
 if TYPE_CHECKING:
     from milbench.engines.settings import PoolSettings
-    from milbench.trials.job import Pass, Status
+    from milbench.trials.job import DataPass, Status
 
 
-def compute(pass_: Pass, settings: PoolSettings) -> list[Status]:
+def compute_here(data_pass: DataPass, settings: PoolSettings) -> list[Status]:
     """Status of every job of the pass, computed in this process and on this machine's device."""
     from milbench.engines.worker import run_pass
-    from milbench.trials.job import at_home
 
-    with alarm(pass_, settings.trial_seconds):
-        return run_pass(at_home(pass_, settings.device, settings.workers, settings.gpu_workers))
+    with alarm(data_pass, settings.trial_seconds):
+        return run_pass(data_pass.placed_on(settings.device, settings.workers, settings.gpu_workers))

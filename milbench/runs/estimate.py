@@ -1,4 +1,4 @@
-"""Estimate of a benchmark's time: a probe of the real loop for every model, trained as it would be, stacked or alone."""
+"""Estimate of a benchmark's time: a few steps of the real training loop per model, in a stack or alone as in the run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from milbench.cohorts.scaling import FeatureScaler
-from milbench.engines.worker import build
+from milbench.engines.prepared_group import build_model
 from milbench.errors import MilbenchError
 from milbench.machine.hardware import resolve_device
-from milbench.runs.passes import is_stacked, pool_settings
+from milbench.runs.passes import pool_settings, trains_in_stack
 from milbench.runs.preparation import Benchmark, Entry
 from milbench.training.learner import Learner
 from milbench.training.side import Side
@@ -24,16 +24,15 @@ PROBE_STEPS = 3
 
 
 def estimated_seconds(benchmark: Benchmark) -> tuple[float, str]:
-    """Wall seconds for what is left, and how they were found.
+    """Wall seconds for the trials that are left, and a sentence that says how they were found.
 
-    One probe a dataset, model and size of stack: `PROBE_STEPS` optimiser steps of the real training loop on the first
+    One probe per dataset, model and size of stack: `PROBE_STEPS` optimiser steps of the real training loop on the first
     slides, scaled by slides and epochs. Reading from a cold disk is not included, nor is a model that raises.
     """
-    todo = [trial for trial in benchmark.trials if benchmark.run.trial(trial.id) is None]
     entries = {entry.cohort.name: entry for entry in benchmark.entries}
     settings = pool_settings(benchmark)
     device = torch.device(resolve_device(benchmark.config.engine.device))
-    groups = together(todo)
+    groups = together(benchmark.unfinished_trials())
     failed: dict[str, str] = {}
 
     @cache
@@ -50,8 +49,10 @@ def estimated_seconds(benchmark: Benchmark) -> tuple[float, str]:
     total = 0.0
     for group in groups:
         first, n = group[0], len(group)
-        stacked = is_stacked(benchmark, entries[first.dataset], group, settings)
-        total += seconds_of(first.dataset, first.model, n) if stacked else n * seconds_of(first.dataset, first.model, 1)
+        in_stack = trains_in_stack(benchmark, entries[first.dataset], group, settings)
+        total += (
+            seconds_of(first.dataset, first.model, n) if in_stack else n * seconds_of(first.dataset, first.model, 1)
+        )
     how = f"{settings.width} workers, {PROBE_STEPS} training steps of each model timed here"
     return total / settings.width, "; ".join(
         [how, *(f"without {model}, which failed: {failed[model]}" for model in failed)]
@@ -68,7 +69,7 @@ def _probe(entry: Entry, trials: Sequence[Trial], device: torch.device) -> float
     torch.set_num_threads(1)
 
     def seconds() -> tuple[float, float]:
-        models = [build(trial, entry.cohort.in_features) for trial in trials]
+        models = [build_model(trial, entry.cohort.in_features) for trial in trials]
         side = Side(slides, ones, ones)
         learner = Learner(models, replace(first.recipe, epochs=1), side, side, seed=0, device=device)
         train([learner], slides, bags, seed=0)

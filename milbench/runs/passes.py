@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 
 from milbench.engines.settings import PoolSettings
@@ -10,7 +11,7 @@ from milbench.runs.preparation import Benchmark, Entry, memory_bytes
 from milbench.serving.cohort_features import residency_of
 from milbench.serving.residency import Residency, mean_patches
 from milbench.training.stacking import stacking_pays
-from milbench.trials.job import Job, Pass
+from milbench.trials.job import DataPass, Job, JobGroup
 from milbench.trials.plan import Trial, together
 
 
@@ -37,28 +38,28 @@ def pool_settings(benchmark: Benchmark) -> PoolSettings:
     ).settled()
 
 
-def passes_of(benchmark: Benchmark, todo: Sequence[Trial], settings: PoolSettings) -> list[Pass]:
+def passes_of(benchmark: Benchmark, todo: Sequence[Trial], settings: PoolSettings) -> list[DataPass]:
     """The trials that are left, as passes over the data; how they are grouped into passes changes no result."""
     missing = {trial.key for trial in todo}
-    passes: list[Pass] = []
+    passes: list[DataPass] = []
     for name in dict.fromkeys(trial.dataset for trial in todo):
         entry = next(entry for entry in benchmark.entries if entry.cohort.name == name)
         trials = [trial for trial in benchmark.trials if trial.dataset == name]
-        groups = [group for each in together(trials) for group in _groups(benchmark, entry, each, missing, settings)]
+        groups = [group for alike in together(trials) for group in _groups(benchmark, entry, alike, missing, settings)]
         passes += _shared_reading(groups, entry, settings)
     return passes
 
 
 def _groups(
     benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], missing: set[str], settings: PoolSettings
-) -> list[Pass]:
-    """Jobs for what is missing of trials that differ in their task only: one stack, or each by itself."""
+) -> list[JobGroup]:
+    """Jobs for what is missing of trials that differ in their task only: one stack, or a group for each."""
     left = [trial for trial in trials if trial.key in missing]
     if not left:
         return []
-    config, stacked = benchmark.config, is_stacked(benchmark, entry, trials, settings)
+    config, in_stack = benchmark.config, trains_in_stack(benchmark, entry, trials, settings)
     retried = all(benchmark.run.has_failed(trial.key) for trial in left)  # failures have no digits to agree with
-    others = tuple(trial for trial in trials if trial.key not in missing) if stacked and not retried else ()
+    others = tuple(trial for trial in trials if trial.key not in missing) if in_stack and not retried else ()
     jobs = tuple(
         Job(
             run=settings.run,
@@ -69,16 +70,16 @@ def _groups(
             device=settings.device,
             keep_weights=config.keep_weights,
             others=others,
-            stacked=stacked,
+            trains_in_stack=in_stack,
             memory_bytes=memory_bytes(config),
             checkpoint_seconds=config.engine.checkpoint_seconds,
         )
         for trial in left
     )
-    return [jobs] if stacked else [(job,) for job in jobs]
+    return [JobGroup(jobs)] if in_stack else [JobGroup((job,)) for job in jobs]
 
 
-def is_stacked(benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], settings: PoolSettings) -> bool:
+def trains_in_stack(benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], settings: PoolSettings) -> bool:
     """Whether trials that differ in their task only are trained as one stack: as `--stack` says, else if it pays."""
     asked, first = benchmark.config.engine.stack, trials[0]
     if asked != "auto":
@@ -92,20 +93,20 @@ def is_stacked(benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], sett
     )
 
 
-def _shared_reading(groups: Sequence[Pass], entry: Entry, settings: PoolSettings) -> list[Pass]:
-    """Groups joined into passes that read each bag once an epoch for all: where bags come from disk, or to a GPU.
+def _shared_reading(groups: Sequence[JobGroup], entry: Entry, settings: PoolSettings) -> list[DataPass]:
+    """The groups in as few passes as keep every worker busy; each pass reads each bag once per epoch for all its groups.
 
-    As few passes as keep every worker busy.
+    If the whole cohort stays in a CPU's memory, or another machine decides where it stays, each group is a pass.
     """
-    by_seed: dict[tuple[int, str], list[Pass]] = {}
-    for group in groups:
-        first = group[0].trial
-        by_seed.setdefault((first.seed, first.model if settings.on_gpu else ""), []).append(group)
     if not settings.on_gpu and (settings.is_elsewhere or _is_resident(entry, groups, settings)):
-        return list(groups)
-    hands = -(-settings.width // max(len(by_seed), 1))  # so that no worker is left without a pass
-    dealt_out = [each[hand::hands] for each in by_seed.values() for hand in range(hands)]
-    return [tuple(job for group in each for job in group) for each in dealt_out if each]
+        return [DataPass((group,)) for group in groups]
+    by_seed: dict[tuple[int, str], list[JobGroup]] = {}
+    for group in groups:
+        trial = group.first.trial
+        by_seed.setdefault((trial.seed, trial.model if settings.on_gpu else ""), []).append(group)
+    passes_per_seed = ceil(settings.width / len(by_seed))
+    parts = [tuple(alike[part::passes_per_seed]) for alike in by_seed.values() for part in range(passes_per_seed)]
+    return [DataPass(part) for part in parts if part]
 
 
 def residencies(benchmark: Benchmark, settings: PoolSettings) -> list[str]:
@@ -122,5 +123,5 @@ def _residency(entry: Entry, settings: PoolSettings, room: int) -> Residency:
     )[0]
 
 
-def _is_resident(entry: Entry, groups: Sequence[Pass], settings: PoolSettings) -> bool:
-    return _residency(entry, settings, groups[0][0].memory_bytes).whole_cohort_fits
+def _is_resident(entry: Entry, groups: Sequence[JobGroup], settings: PoolSettings) -> bool:
+    return _residency(entry, settings, groups[0].first.memory_bytes).whole_cohort_fits

@@ -10,7 +10,7 @@ from pathlib import Path
 from milbench.cohorts.cohort import Cohort
 from milbench.datasets import all_datasets
 from milbench.datasets.source import CohortSource
-from milbench.engines.shards import Shard, dealt, parse_shard
+from milbench.engines.shards import Shard, groups_of_shard, parse_shard
 from milbench.errors import UsageError, unknown_name
 from milbench.machine.sizes import bytes_text, parse_bytes
 from milbench.models import MILModel
@@ -24,7 +24,7 @@ from milbench.trials.plan import PlanRequest, Trial, canonical_json, make_plan, 
 RUNS = Path("runs")
 
 LEAST_MEMORY = 100_000_000
-"""What `--memory` must name at least: less is a unit forgotten."""
+"""The least that `--memory` may name: less means that the unit was forgotten."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Entry:
 class Benchmark:
     """All that is decided before anything trains.
 
-    `trials` are those of `shard` where there is one, out of `whole_plan`.
+    If there is a `shard`, `trials` are its part of `whole_plan`.
     """
 
     config: RunConfig
@@ -53,6 +53,10 @@ class Benchmark:
     shard: Shard | None = None
     whole_plan: Sequence[Trial] = ()
 
+    def unfinished_trials(self) -> list[Trial]:
+        """Trials without an intact result in the run folder."""
+        return [trial for trial in self.trials if self.run.trial(trial.id) is None]
+
 
 def prepare(config: RunConfig) -> Benchmark:
     """Models, cohorts, audited splits and trials of `config`; nothing is written.
@@ -63,7 +67,7 @@ def prepare(config: RunConfig) -> Benchmark:
     """
     if config.precision not in PRECISIONS:
         raise unknown_name("precision", config.precision, PRECISIONS)
-    memory_bytes(config)  # a size that is none is refused before anything is read
+    memory_bytes(config)  # an impossible size is refused before anything is read
     plugins = tuple(Path(plugin) for plugin in config.plugins)
     known = load_models(plugins)
     models = {name: known[name] for name in select("model", config.models, known)}
@@ -74,7 +78,7 @@ def prepare(config: RunConfig) -> Benchmark:
     )
     plan = make_plan(models, [(entry.cohort, entry.split) for entry in entries], request)
     shard = parse_shard(config.engine.shard)
-    trials = [trial for pass_ in dealt(together(plan), shard) for trial in pass_] if shard else plan
+    trials = [trial for group in groups_of_shard(together(plan), shard) for trial in group] if shard else plan
     run = Run(run_folder(config, [entry.cohort.name for entry in entries]))
     return Benchmark(config, models, list(known), entries, trials, run, shard, plan)
 
@@ -99,7 +103,7 @@ def _entry(source: CohortSource, config: RunConfig) -> Entry:
 def _of_tasks(entries: Sequence[Entry], asked: Sequence[str]) -> list[Entry]:
     """The entries with the tasks that were asked for; splits and fingerprints stay those of all tasks.
 
-    So a single-task trial is the same trial, and a test patient the same patient, whatever is trained beside it.
+    So the tasks that are asked for change neither a single-task trial's identity nor its test patients.
     """
     if not asked:
         return list(entries)
@@ -123,7 +127,7 @@ def _refuse_two_of_one_name(entries: Sequence[Entry]) -> None:
     names = [entry.cohort.name for entry in entries]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"two cohorts are called '{name}'. Give one another `name:` in its cohort.yaml.")
+            raise UsageError(f"two cohorts are called '{name}'. Give one of them another `name:` in its cohort.yaml.")
 
 
 def run_folder(config: RunConfig, cohorts: Sequence[str]) -> Path:
@@ -144,18 +148,18 @@ def run_folder(config: RunConfig, cohorts: Sequence[str]) -> Path:
 
 
 def memory_bytes(config: RunConfig) -> int:
-    """What `--memory` says; 0 where it says nothing.
+    """Bytes that `--memory` names; 0 if it is not given.
 
     Raises
     ------
-    UsageError : no size, or less than any run can do with.
+    UsageError : it names no size, or less than any run needs.
     """
     if not config.engine.memory:
         return 0
     stated = parse_bytes(config.engine.memory)
     if 0 < stated < LEAST_MEMORY:
         raise UsageError(
-            f"--memory {config.engine.memory} is {bytes_text(stated)}, and a worker takes 0.5 GB before it has read a bag. "
-            "Write a unit behind the number, such as 16GB."
+            f"--memory {config.engine.memory} is {bytes_text(stated)}, and a worker needs 0.5 GB before it reads a bag. "
+            "Write a unit after the number, such as 16GB."
         )
     return stated

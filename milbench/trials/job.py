@@ -1,8 +1,11 @@
-"""What travels between the command and its workers: jobs, passes of jobs, and what became of them."""
+"""Jobs, groups and passes: what the command sends to its workers; a status is what comes back.
+
+A `DataPass` holds `JobGroup`s, a `JobGroup` holds `Job`s, and each `Job` is one trial.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -18,10 +21,10 @@ class Job:
 
     Attributes
     ----------
-    others : finished trials that differ from this one in their task only; they are trained along where `stacked`, so
-        that the last digits do not depend on which of them were done before.
-    stacked : whether such trials take their steps together.
-    workers, gpu_workers : how many share this machine's memory, and how many this one's GPU (0 = all).
+    others : finished trials that differ from this one in their task only. If the job trains in a stack, they are
+        trained with it: the last digits then do not depend on which trials were finished before.
+    trains_in_stack : whether trials that differ in their task only take their steps together.
+    workers, gpu_workers : how many workers share this machine's memory, and how many share the worker's GPU (0 = all).
     memory_bytes : what all workers of a machine may use together; 0 = what is free.
     checkpoint_seconds : shortest time between two checkpoints.
     """
@@ -34,18 +37,73 @@ class Job:
     device: str = "cpu"
     keep_weights: bool = True
     others: tuple[Trial, ...] = ()
-    stacked: bool = True
+    trains_in_stack: bool = True
     workers: int = 1
     gpu_workers: int = 0
     memory_bytes: int = 0
     checkpoint_seconds: float = 60.0
 
 
-Pass = tuple[Job, ...]
-"""Jobs that one process computes together: the unit of scheduling. They share cohort, split, scaling and seed."""
+@dataclass(frozen=True)
+class JobGroup:
+    """Jobs that are trained as one stack; a single job if it does not train in a stack."""
 
-Group = tuple[Job, ...]
-"""Jobs of a pass that are trained as one stack; one job alone where they are not stacked."""
+    jobs: tuple[Job, ...]
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self.jobs)
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    @property
+    def first(self) -> Job:
+        """The job that speaks for all where they are alike: all but the task is the same."""
+        return self.jobs[0]
+
+
+@dataclass(frozen=True)
+class DataPass:
+    """Groups that one process computes together, reading each bag once per epoch for all: the unit of scheduling.
+
+    Their trials share cohort, split, scaling and seed.
+    """
+
+    groups: tuple[JobGroup, ...]
+
+    @classmethod
+    def of_one(cls, job: Job) -> DataPass:
+        """The pass of a single job."""
+        return cls((JobGroup((job,)),))
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The jobs of all groups, in order."""
+        return tuple(job for group in self.groups for job in group)
+
+    @property
+    def first(self) -> Job:
+        """The job that speaks for all where they are alike, and that names the pass's files."""
+        return self.groups[0].first
+
+    def only_groups(self, wanted: Callable[[JobGroup], bool]) -> DataPass:
+        """The wanted groups, each whole; may be empty."""
+        return DataPass(tuple(group for group in self.groups if wanted(group)))
+
+    def only_jobs(self, wanted: Callable[[Job], bool]) -> DataPass:
+        """The wanted jobs in their groups, without the groups that have none; may be empty."""
+        kept = (JobGroup(tuple(job for job in group if wanted(job))) for group in self.groups)
+        return DataPass(tuple(group for group in kept if group.jobs))
+
+    def placed_on(self, device: str, workers: int, gpu_workers: int) -> DataPass:
+        """The pass with what only the machine that computes it can tell: its device, and how many workers share it."""
+        device = resolve_device(device)
+        return DataPass(
+            tuple(
+                JobGroup(tuple(replace(job, device=device, workers=workers, gpu_workers=gpu_workers) for job in group))
+                for group in self.groups
+            )
+        )
 
 
 class Status(NamedTuple):
@@ -56,29 +114,10 @@ class Status(NamedTuple):
     state : "done"; "already" (finished earlier or by another process); "busy" (another process holds it);
         "failed" (recorded, the run goes on); "refused" (bad input or disk: the run must stop);
         "skipped" (its model failed too often).
-    message : one line that says why, where it did not end well.
+    message : one line that says why the job failed, was refused or was skipped; else empty.
     """
 
     job: Job
     state: Literal["done", "already", "busy", "failed", "refused", "skipped"]
     seconds: float
     message: str = ""
-
-
-def at_home(pass_: Pass, device: str, workers: int, gpu_workers: int) -> Pass:
-    """The pass with what only the machine that computes it can tell: its device, and how many share its memory."""
-    device = resolve_device(device)
-    return tuple(replace(job, device=device, workers=workers, gpu_workers=gpu_workers) for job in pass_)
-
-
-def groups_where(pass_: Pass, wanted: Callable[[Group], bool]) -> Pass:
-    """The jobs of those stacks, whole, that are wanted."""
-    return tuple(job for group in groups_of(pass_) if wanted(group) for job in group)
-
-
-def groups_of(pass_: Pass) -> list[Group]:
-    """The jobs that are trained as one stack, in the order of the first of each."""
-    groups: dict[str, list[Job]] = {}
-    for job in pass_:
-        groups.setdefault(job.trial.stack_key if job.stacked else job.trial.key, []).append(job)
-    return [tuple(group) for group in groups.values()]

@@ -26,9 +26,9 @@ from trial_for_tests import TRIAL
 
 from milbench.datasets.source import CohortSource
 from milbench.engines.checkpoint import load_checkpoint, save_checkpoint
-from milbench.engines.worker import Stacked
+from milbench.engines.prepared_group import PreparedGroup
 from milbench.training.trainer import train
-from milbench.trials.job import Job
+from milbench.trials.job import Job, JobGroup
 from milbench.trials.plan import Trial
 from milbench.trials.recipe import Recipe
 
@@ -139,7 +139,7 @@ def test_the_keys_of_a_checkpoint_stay_so_that_one_of_an_earlier_release_is_take
 def test_a_checkpoint_knows_the_code_that_wrote_it(tmp_path: Path) -> None:
     def identity(trial: Trial) -> str:
         job = Job(tmp_path, trial, CohortSource(), device="cpu")
-        return Stacked((job,), (trial,), None, None, 0.0).identity  # type: ignore[arg-type]  # neither is asked
+        return PreparedGroup(JobGroup((job,)), (trial,), None, None, 0.0).identity  # type: ignore[arg-type]  # neither is asked
 
     assert identity(TRIAL) == identity(replace(TRIAL))
     assert identity(TRIAL) != identity(replace(TRIAL, source_sha256="another"))

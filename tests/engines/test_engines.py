@@ -19,12 +19,13 @@ from trial_for_tests import TRIAL
 
 from milbench.datasets.source import CohortSource
 from milbench.engines import gpus
-from milbench.engines.shards import Shard, dealt, parse_shard
-from milbench.engines.supervisor import Ended, execute
+from milbench.engines.pass_result import PassResult
+from milbench.engines.shards import Shard, groups_of_shard, parse_shard
+from milbench.engines.supervisor import execute
 from milbench.errors import UsageError
 from milbench.store import claims
 from milbench.store.run import Run
-from milbench.trials.job import Job, Pass, Status
+from milbench.trials.job import DataPass, Job, JobGroup, Status
 
 
 class Halt:
@@ -38,14 +39,17 @@ class FakePool:
         self.deadly, self.failing = deadly, failing
         self.ran: list[tuple[tuple[int, ...], bool]] = []
 
-    def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
-        for pass_ in passes:
-            folds = tuple(job.trial.fold for job in pass_)
+    def run(self, passes: Iterator[DataPass], *, alone: bool) -> Iterator[PassResult]:
+        for data_pass in passes:
+            folds = tuple(job.trial.fold for job in data_pass.jobs)
             self.ran.append((folds, alone))
             if set(folds) & set(self.deadly):
-                yield pass_, None
+                yield PassResult(data_pass.jobs, worker_died=True)
             else:
-                yield pass_, [Status(job, "failed" if job.trial.fold in self.failing else "done", 0) for job in pass_]
+                yield PassResult(data_pass.jobs, [self.ended(job) for job in data_pass.jobs])
+
+    def ended(self, job: Job) -> Status:
+        return Status(job, "failed" if job.trial.fold in self.failing else "done", 0)
 
 
 def states(statuses: Iterator[Status]) -> dict[int, str]:
@@ -72,9 +76,9 @@ def test_a_pass_that_was_killed_by_chance_is_tried_again_as_it_was(tmp_path: Pat
     """Divided, its stacks would end with other last digits than those of a run that nobody killed."""
 
     class KilledOnce(FakePool):
-        def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
-            for pass_, statuses in super().run(passes, alone=alone):
-                yield pass_, statuses if alone else None
+        def run(self, passes: Iterator[DataPass], *, alone: bool) -> Iterator[PassResult]:
+            for result in super().run(passes, alone=alone):
+                yield result if alone else PassResult(result.jobs, worker_died=True)
 
     pool = KilledOnce()
     assert set(states(execute(passes(tmp_path, 3, 1), pool, Halt())).values()) == {"done"}
@@ -106,15 +110,15 @@ def test_a_shard_that_is_none_is_refused(text: str) -> None:
         parse_shard(text)
 
 
-def test_shards_share_out_the_plan_whole_passes_and_every_model_alike() -> None:
+def test_shards_share_out_the_plan_whole_groups_and_every_model_alike() -> None:
     plan = [(trial,) for model in ("amil", "m4") for trial in trials(10, model)]
     plan += [tuple(trials(6, "stacked"))]
-    parts = [dealt(plan, Shard(number, 4)) for number in (1, 2, 3, 4)]
-    assert sorted(pass_[0].slot for part in parts for pass_ in part) == sorted(pass_[0].slot for pass_ in plan)
+    parts = [groups_of_shard(plan, Shard(number, 4)) for number in (1, 2, 3, 4)]
+    assert sorted(group[0].slot for part in parts for group in part) == sorted(group[0].slot for group in plan)
     assert [len(part) for part in parts] == [6, 5, 5, 5]
-    assert all(sum(pass_[0].model == "m4" for pass_ in part) in (2, 3) for part in parts)
-    assert parts[1] == dealt(list(reversed(plan)), Shard(2, 4)), "the order of the plan must not matter"
-    assert sum(len(pass_) == 6 for part in parts for pass_ in part) == 1
+    assert all(sum(group[0].model == "m4" for group in part) in (2, 3) for part in parts)
+    assert parts[1] == groups_of_shard(list(reversed(plan)), Shard(2, 4)), "the order of the plan must not matter"
+    assert sum(len(group) == 6 for part in parts for group in part) == 1
 
 
 # ---- GPUs ----------------------------------------------------------------------------------------
@@ -221,11 +225,12 @@ def test_a_claim_of_another_host_lives_by_its_heartbeat(tmp_path: Path, monkeypa
 # ---- stacks killed in part -----------------------------------------------------------------------
 
 
-def stack(tmp_path: Path) -> Pass:
-    """Jobs of one stack, for the tasks A, B and C."""
+def stack(tmp_path: Path) -> DataPass:
+    """A pass of one stack, for the tasks A, B and C."""
     run = Run(tmp_path / "run")
     run.write_header({}, {}, {}, {})
-    return tuple(Job(run.path, replace(TRIAL, tasks=(task,)), CohortSource()) for task in ("A", "B", "C"))
+    jobs = tuple(Job(run.path, replace(TRIAL, tasks=(task,)), CohortSource()) for task in ("A", "B", "C"))
+    return DataPass((JobGroup(jobs),))
 
 
 class KilledAfterOne(FakePool):
@@ -235,13 +240,19 @@ class KilledAfterOne(FakePool):
         super().__init__()
         self.tells_of_each = tells_of_each
 
-    def run(self, passes: Iterator[Pass], *, alone: bool) -> Iterator[Ended]:
-        for pass_ in passes:
+    def run(self, passes: Iterator[DataPass], *, alone: bool) -> Iterator[PassResult]:
+        for data_pass in passes:
             assert len(self.ran) < 2, "what is done is not asked for again and again"
-            self.ran.append((tuple(job.trial.tasks[0] for job in pass_), alone))  # type: ignore[arg-type]
+            jobs = data_pass.jobs
+            self.ran.append((tuple(job.trial.tasks[0] for job in jobs), alone))  # type: ignore[arg-type]
             told = 1 if self.tells_of_each else 0
-            yield from ((pass_[i : i + 1], [Status(pass_[i], "done", 0)]) for i in range(told))
-            yield pass_[told:], [Status(job, "done", 0) for job in pass_[told:]] if alone else None
+            yield from (PassResult((job,), [Status(job, "done", 0)]) for job in jobs[:told])
+            left = jobs[told:]
+            yield (
+                PassResult(left, [Status(job, "done", 0) for job in left])
+                if alone
+                else PassResult(left, worker_died=True)
+            )
 
 
 @pytest.mark.parametrize("tells_of_each", [False, True], ids=["as loky", "as SLURM"])
@@ -249,8 +260,8 @@ def test_a_stack_of_which_something_was_stored_is_tried_again_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, tells_of_each: bool
 ) -> None:
     """Its last digits are those of all its members together; what is stored is trained along and not counted twice."""
-    jobs, pool = stack(tmp_path), KilledAfterOne(tells_of_each=tells_of_each)
-    monkeypatch.setattr(Run, "trial", lambda _, trial_id: object() if trial_id == jobs[0].trial.id else None)
-    ended = [status.job.trial.tasks[0] for status in execute([jobs], pool, Halt())]
+    whole, pool = stack(tmp_path), KilledAfterOne(tells_of_each=tells_of_each)
+    monkeypatch.setattr(Run, "trial", lambda _, trial_id: object() if trial_id == whole.first.trial.id else None)
+    ended = [status.job.trial.tasks[0] for status in execute([whole], pool, Halt())]
     assert pool.ran == [(("A", "B", "C"), False), (("A", "B", "C"), True)]
     assert ended == ["A", "B", "C"]

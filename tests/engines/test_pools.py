@@ -33,8 +33,8 @@ def test_a_message_that_nobody_reads_any_more_hinders_no_stop() -> None:
 def test_a_clock_that_jumps_ends_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (only,) = passes(tmp_path, 1)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    path = only[0].run / "claims" / f"{only[0].trial.key}.json"
-    with claims.claimed(path.parent, only[0].trial.key):
+    path = only.first.run / "claims" / f"{only.first.trial.key}.json"
+    with claims.claimed(path.parent, only.first.trial.key):
         text = json.loads(path.read_text())
     born = psutil.Process(child.pid).create_time()
     path.write_text(json.dumps({**text, "pid": child.pid, "born": born, "since": time.time() - 8 * 3600}))
@@ -44,7 +44,7 @@ def test_a_clock_that_jumps_ends_no_trial(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(alarm.time, "monotonic", lambda: now + 700)
     overdue.end(only)
     assert child.wait(timeout=30) == -signal.SIGKILL
-    assert alarm.hang_trace(only).startswith("Timeout")
+    assert alarm.hang_trace(only.first).startswith("Timeout")
 
 
 def test_loky_still_has_the_switch_that_keeps_workers_with_features_alive() -> None:

@@ -12,6 +12,7 @@ from commands_for_tests import Milbench
 from passes_for_tests import passes
 
 from milbench.engines import gpus, loky, slurm
+from milbench.engines.pass_result import PassResult
 from milbench.engines.settings import PoolSettings
 from milbench.engines.slurm import SlurmPool
 from milbench.engines.slurm_settings import minutes
@@ -112,10 +113,12 @@ def slurm_pool(monkeypatch: pytest.MonkeyPatch, run: Path, job: Job | None) -> S
     return SlurmPool(PoolSettings(run, kind="slurm"), Interrupts(print))
 
 
-def test_a_trial_whose_slurm_node_died_comes_under_suspicion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_whose_slurm_node_died_is_told_as_a_dead_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = passes(tmp_path, 1, 1)
-    pool = slurm_pool(monkeypatch, tmp_path / "run", first[0])
-    assert list(pool.run(iter([first, second]), alone=False)) == [(first, None)]
+    pool = slurm_pool(monkeypatch, tmp_path / "run", first.first)
+    assert list(pool.run(iter([first, second]), alone=False)) == [PassResult(first.jobs, worker_died=True)]
     assert not list((tmp_path / "run" / "claims").iterdir())
 
 
@@ -130,19 +133,22 @@ def test_slurm_jobs_are_not_submitted_for_what_is_done(tmp_path: Path, monkeypat
     pool = slurm_pool(monkeypatch, tmp_path / "run", None)
     pool.executor = None  # nothing to submit with
     monkeypatch.setattr(slurm._Watched, "_ended", lambda _, job: Status(job, "done", 1.0))
-    assert list(pool.run(iter([only]), alone=False)) == [(only, [Status(only[0], "already", 1.0)])]
+    already = PassResult(only.jobs, [Status(only.first, "already", 1.0)])
+    assert list(pool.run(iter([only]), alone=False)) == [already]
 
 
 def test_a_slurm_job_computes_no_trial_in_its_own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (only,) = passes(tmp_path, 1)
     settings = PoolSettings(tmp_path / "run", workers=1)
-    flown: list[int] = []
-    monkeypatch.setattr(loky.LokyPool, "_fly", lambda _, passes, flying, width: flown.append(width) or iter(()))
-    monkeypatch.setattr(loky, "compute", lambda pass_, _: [Status(job, "done", 0.0) for job in pass_])
+    in_workers: list[int] = []
+    monkeypatch.setattr(
+        loky.LokyPool, "_run_in_workers", lambda _, *running: in_workers.append(running[-1]) or iter(())
+    )
+    monkeypatch.setattr(loky, "compute_here", lambda each, _: [Status(job, "done", 0.0) for job in each.jobs])
     assert len(list(loky.LokyPool(settings).run(iter([only]), alone=False))) == 1
-    assert flown == []
+    assert in_workers == []
     assert list(loky.LokyPool(settings, may_compute_here=False).run(iter([only]), alone=False)) == []
-    assert flown == [1]
+    assert in_workers == [1]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from milbench.metrics import auroc
 from milbench.runs import passes as module
 from milbench.store.run import Run
 from milbench.training.learner import Learner
-from milbench.trials.job import Job, Pass, Status
+from milbench.trials.job import DataPass, Job, JobGroup, Status
 
 WORDS = ("run", "--models", "amil", "tiny", "tiny_multi", "--folds", "0", "1", "--workers", "1", *FAST)
 
@@ -65,10 +65,10 @@ def test_a_pass_leaves_nothing_of_its_learners_behind(
         alive.add(self)
         begin(self, *arguments, **options)  # type: ignore[arg-type]
 
-    def counted(pass_: Pass) -> list[Status]:
+    def counted(data_pass: DataPass) -> list[Status]:
         gc.disable()
         try:
-            statuses = run_pass(pass_)
+            statuses = run_pass(data_pass)
             left.append(len(alive))
         finally:
             gc.enable()
@@ -86,11 +86,11 @@ def test_on_gpus_a_model_is_divided_until_no_worker_is_left_without_a_pass(
     tmp_path: Path, workers: int, made: int
 ) -> None:
     run = Run(tmp_path / "run")
-    groups = [(Job(run.path, replace(TRIAL, fold=fold), CohortSource()),) for fold in range(4)]
+    groups = [JobGroup((Job(run.path, replace(TRIAL, fold=fold), CohortSource()),)) for fold in range(4)]
     settings = PoolSettings(run=run.path, device="cuda", workers=workers)
     passes = module._shared_reading(groups, None, settings)  # type: ignore[arg-type]  # a GPU asks no cohort
     assert len(passes) == made
-    assert sorted(job.trial.fold for pass_ in passes for job in pass_) == [0, 1, 2, 3]
+    assert sorted(job.trial.fold for each in passes for job in each.jobs) == [0, 1, 2, 3]
 
 
 def test_stacked_and_looped_trials_agree_and_say_how_they_were_trained(

@@ -206,7 +206,7 @@ def test_a_failure_ends_with_code_three_and_no_report(
     def fails(*_: object, **__: object) -> None:
         raise ValueError("on purpose")
 
-    monkeypatch.setattr("milbench.engines.worker.Learner", fails)
+    monkeypatch.setattr("milbench.engines.prepared_group.Learner", fails)
     result = milbench_here("reproduce", "fig5", "--datasets", "toy", "--epochs", "1", "--workers", "1", "--no-tracking")
     assert result.returncode == 3, result.stderr
     assert "ValueError: on purpose" in result.stdout

@@ -1,0 +1,177 @@
+"""Computation: groups of jobs -> prepared, trained, predicted and written; what failed in a stack is tried again alone."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+
+from milbench.engines.cost import energy_counter, energy_limit, energy_used
+from milbench.engines.prepared_group import PreparedGroup, prepare_group
+from milbench.engines.record import Measured, failure_record, predictions_table, trial_record
+from milbench.engines.shared_costs import SharedCosts
+from milbench.errors import DataError, MilbenchError, StoreError
+from milbench.machine.peak_memory import forget_peak
+from milbench.serving.cohort_features import CohortFeatures, features_of
+from milbench.store.files import writing
+from milbench.store.run import Run
+from milbench.training.evaluation import Predictions
+from milbench.training.precision import check_precision, float32_products
+from milbench.training.selection import Epoch
+from milbench.training.trainer import predict_all, train
+from milbench.trials.job import Job, JobGroup, Status
+
+
+class RolePredictions(NamedTuple):
+    """What the chosen weights of one group say of the slides of each role."""
+
+    val: Predictions
+    test: Predictions
+
+
+def compute(run: Run, groups: Sequence[JobGroup]) -> Iterator[Status]:
+    """Status of each job when its result is on disk; the groups train in one pass over the data.
+
+    If the model of a stack raises, its trials are tried again one by one. Only trials that also fail alone are recorded
+    as failed.
+    """
+    job, started = groups[0].first, perf_counter()
+    set_up_process(job)
+    with float32_products(job.trial.precision):
+        cohort_features = features_of(job)
+        prepared = yield from _prepare(run, groups, cohort_features)
+        loaded = perf_counter()
+        joules = _train(run, prepared, cohort_features, job)
+        predictions = _predict(prepared, cohort_features)
+        costs = SharedCosts(prepared, started=started, loaded=loaded, ended=perf_counter(), joules=joules)
+        for each, said in zip(prepared, predictions, strict=True):
+            if said is not None:
+                yield from _write(run, each, said, costs.of_one_trial(each, said.test))
+    yield from _retry_one_by_one(run, [each for each in prepared if each.learner.error is not None])
+
+
+def set_up_process(job: Job) -> None:
+    """Set threads, and make a GPU's arithmetic repeatable; a CPU's is repeatable at a fixed number of threads.
+
+    Raises
+    ------
+    DataError : the job's device lacks its precision.
+    """
+    device = torch.device(job.device)
+    torch.set_num_threads(job.threads)
+    forget_peak()
+    try:
+        check_precision(job.trial.precision, device)
+    except MilbenchError as error:
+        raise DataError(str(error)) from error  # every trial of the run would fail alike: stop it
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _prepare(
+    run: Run, groups: Sequence[JobGroup], cohort_features: CohortFeatures
+) -> Generator[Status, None, list[PreparedGroup]]:
+    """The groups that can train; the others' jobs are failed."""
+    prepared: list[PreparedGroup] = []
+    for group in groups:
+        try:
+            prepared.append(prepare_group(run, group, cohort_features))
+        except (DataError, StoreError):
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model does is a result, not a crash
+            yield from (failed(run, job, error) for job in group)
+    return prepared
+
+
+def _train(run: Run, prepared: Sequence[PreparedGroup], cohort_features: CohortFeatures, job: Job) -> float | None:
+    """Joules that the device used to train all groups; None if it does not tell. Checkpoints are written on the way."""
+    device, last = torch.device(job.device), perf_counter()
+
+    def write_checkpoints_if_due() -> None:
+        nonlocal last
+        if perf_counter() - last < job.checkpoint_seconds:
+            return
+        with writing(run.path):
+            for each in prepared:
+                if each.learner.error is None:
+                    each.save()
+        last = perf_counter()
+
+    joules = energy_counter(device)
+    if prepared:
+        train(
+            [each.learner for each in prepared],
+            cohort_features.cohort.slides["slide_id"].tolist(),
+            cohort_features.features,
+            seed=job.trial.seed,
+            after_epoch=write_checkpoints_if_due,
+        )
+    return energy_used(joules, energy_counter(device), wraps_at=energy_limit(device))
+
+
+def _predict(prepared: Sequence[PreparedGroup], cohort_features: CohortFeatures) -> list[RolePredictions | None]:
+    """Predictions of each group; None if its model raised. Only now are test slides read."""
+    slides = cohort_features.cohort.slides["slide_id"].tolist()
+    learners = [each.learner for each in prepared]
+    val, test = (
+        predict_all(learners, [each.data.sides[role] for each in prepared], slides, cohort_features.features)
+        for role in RolePredictions._fields
+    )
+    return [
+        None if on_val is None or on_test is None else RolePredictions(on_val, on_test)
+        for on_val, on_test in zip(val, test, strict=True)
+    ]
+
+
+def _write(run: Run, prepared: PreparedGroup, said: RolePredictions, measured: Measured) -> Iterator[Status]:
+    """Status of each job of the group, its result or its failure on disk; the checkpoint is deleted."""
+    for job in prepared.group:
+        number = prepared.trials.index(job.trial)
+        failure = prepared.learner.progress[number].failure
+        if failure:
+            yield failed(run, job, MilbenchError(failure))
+        else:
+            _write_trial(run, job, prepared, number, said, measured)
+            yield Status(job, "done", measured.wall_seconds)
+    prepared.checkpoint.unlink(missing_ok=True)
+
+
+def _write_trial(
+    run: Run, job: Job, prepared: PreparedGroup, number: int, said: RolePredictions, measured: Measured
+) -> None:
+    """Put the result of the group's trial of this number on disk."""
+    trial, data, learner = job.trial, prepared.data, prepared.learner
+    progress, model = learner.progress[number], learner.model_of(number)
+    n_slides = {role: len(slides) for role, slides in data.slides.items()}
+    info = trial_record(trial, model, progress, measured, n_slides=n_slides, device=learner.device, threads=job.threads)
+    tables = [
+        predictions_table(
+            role, data.slides[role], trial.tasks, data.sides[role].labels(number), seen.probabilities[number]
+        )
+        for role, seen in said._asdict().items()
+    ]
+    history = pd.DataFrame(progress.history, columns=list(Epoch._fields))
+    weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
+    run.write_trial(trial.id, info, pd.concat(tables), history, weights if job.keep_weights else None)
+    run.clear_failure(trial.key)
+
+
+def failed(run: Run, job: Job, error: BaseException) -> Status:
+    """Failed status of the job, its failure on disk."""
+    run.write_failure(job.trial.key, failure_record(job.trial, error))
+    return Status(job, "failed", 0.0, f"{type(error).__name__}: {error}")
+
+
+def _retry_one_by_one(run: Run, raised: Sequence[PreparedGroup]) -> Iterator[Status]:
+    """Status of the jobs of groups whose model raised: a lone trial has failed, those of a stack are tried alone."""
+    for each in raised:
+        if len(each.trials) == 1:
+            yield failed(run, each.group.first, each.learner.error or MilbenchError("unknown"))
+            continue
+        for job in each.group:
+            yield from compute(run, [JobGroup((replace(job, trains_in_stack=False, others=()),))])

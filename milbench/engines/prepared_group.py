@@ -1,0 +1,109 @@
+"""PreparedGroup: a group of jobs with its data and its learner, new or as its checkpoint left it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+
+import torch
+
+import milbench
+from milbench.engines.checkpoint import load_checkpoint, save_checkpoint
+from milbench.engines.model_memory import step_cost
+from milbench.models import MILModel
+from milbench.registry import load_models
+from milbench.serving.cohort_features import LEARNERS_SHARE, CohortFeatures
+from milbench.serving.fold_data import FoldData, fold_data, load_split
+from milbench.store.run import Run
+from milbench.training.learner import Learner
+from milbench.trials.job import Job, JobGroup
+from milbench.trials.plan import Trial, canonical_json
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class PreparedGroup:
+    """A group, ready to train.
+
+    Attributes
+    ----------
+    trials : those of the group's jobs and those that are trained along, in the order of their slots.
+    resumed_seconds : what the learner had taken when this process took it up.
+    """
+
+    group: JobGroup
+    trials: tuple[Trial, ...]
+    data: FoldData
+    learner: Learner
+    resumed_seconds: float
+
+    @property
+    def own_seconds(self) -> float:
+        """What the learner has taken in this process."""
+        return self.learner.seconds - self.resumed_seconds
+
+    @property
+    def checkpoint(self) -> Path:
+        """File of its checkpoint, named after all that decides what the checkpoint would hold."""
+        return self.group.first.run / CHECKPOINTS / f"{self.identity[:32]}.safetensors"
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the trials, their code as far as it is known, and the settings that decide the last digits."""
+        job = self.group.first
+        decides = [torch.__version__, milbench.__version__, torch.device(job.device).type, job.threads]
+        decides += [trial.source_sha256 for trial in self.trials]
+        return hashlib.sha256(canonical_json([*(trial.key for trial in self.trials), decides]).encode()).hexdigest()
+
+    def save(self) -> None:
+        """Write the checkpoint.
+
+        Raises
+        ------
+        OSError : the disk is full or the folder cannot be written.
+        """
+        save_checkpoint(self.learner, self.checkpoint, self.identity)
+
+
+def prepare_group(run: Run, group: JobGroup, cohort_features: CohortFeatures) -> PreparedGroup:
+    """The group with its learner, which starts anew or goes on from its checkpoint."""
+    job, cohort = group.first, cohort_features.cohort
+    trials = _members(group)
+    split = load_split(run.split_file(job.trial.dataset), job.trial.split_sha256)
+    data = fold_data(cohort.slides, split, trials, cohort_features.features, cohort_features.scalers)
+    learner = _new_learner(job, trials, data, cohort_features)
+    prepared = PreparedGroup(group, trials, data, learner, resumed_seconds=0.0)
+    load_checkpoint(learner, prepared.checkpoint, prepared.identity)
+    return replace(prepared, resumed_seconds=learner.seconds)
+
+
+def _members(group: JobGroup) -> tuple[Trial, ...]:
+    """All trials that take their steps together, in an order that does not depend on which were finished before."""
+    others = group.first.others if group.first.trains_in_stack else ()
+    return tuple(sorted((*(job.trial for job in group), *others), key=lambda trial: trial.slot))
+
+
+def _new_learner(job: Job, trials: Sequence[Trial], data: FoldData, cohort_features: CohortFeatures) -> Learner:
+    in_features, step_bytes = cohort_features.cohort.in_features, cohort_features.step_bytes
+    return Learner(
+        [build_model(trial, in_features, job.plugins) for trial in trials],
+        job.trial.recipe,
+        data.sides["train"],
+        data.sides["val"],
+        seed=job.trial.seed,
+        device=torch.device(job.device),
+        precision=job.trial.precision,
+        cost=step_cost(job, in_features) if step_bytes else None,
+        budget_bytes=ceil(step_bytes * (1 - LEARNERS_SHARE)),  # never rounded to 0, which is no limit
+        scaler=data.scaler,
+    )
+
+
+def build_model(trial: Trial, in_features: int, plugins: tuple[Path, ...] = ()) -> MILModel:
+    """The trial's model, its weights drawn from the trial's seed."""
+    torch.manual_seed(trial.seed)
+    return load_models(plugins)[trial.model](in_features, len(trial.tasks), **trial.hyperparameters)
