@@ -1,7 +1,7 @@
-"""Checkpoint: all that a learner needs to go on after an epoch as if nothing had happened, in one safetensors file.
+"""Checkpoint: one safetensors file from which a learner goes on after an epoch and ends with the same bits.
 
-Tensors are stored as they are; histories and the books of each trial stand as JSON in the file's header. A file
-appears by one rename; a damaged one, or one of another stack or machine setting, is as good as none.
+Tensors are stored as they are. Histories and the state of each trial are JSON in the file's header. A file appears by
+one rename. A damaged file, or one of another stack or machine setting, counts as none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def save_checkpoint(learner: Learner, path: Path, identity: str) -> None:
 
     Parameters
     ----------
-    identity : of trials, machine and settings; only a learner of the same identity may go on from it.
+    identity : of trials, machine and settings; only a learner of the same identity may go on from the file.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def save_checkpoint(learner: Learner, path: Path, identity: str) -> None:
 
 
 def load_checkpoint(learner: Learner, path: Path, identity: str) -> bool:
-    """Whether `learner`, as it starts, now stands where the checkpoint was written."""
+    """Whether `learner`, which has just started, now stands where the checkpoint was written."""
     try:
         with safe_open(path, framework="pt", device=str(learner.device)) as file:
             state: dict[str, Any] = json.loads(file.metadata()["state"])
@@ -78,13 +78,13 @@ def load_checkpoint(learner: Learner, path: Path, identity: str) -> bool:
 
 
 def _fits(learner: Learner, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether it holds weights of the learner's names and shapes: a model may be built from other files than its own."""
+    """Whether the file's weights have the learner's names and shapes: a model may be built from more files than its own."""
     best = {name.removeprefix("best/"): t.shape for name, t in tensors.items() if name.startswith("best/")}
     return best == {name: values.shape for name, values in learner.best.items()}
 
 
 def _tensors(learner: Learner) -> dict[str, Tensor]:
-    """Weights, best weights, optimiser and generators, by a name that says which."""
+    """Weights, best weights, optimiser and generators, by name."""
     named = learner.weights.named_parameters()
     tensors = {f"now/{name}": p.detach() for name, p in named.items()}
     tensors |= {f"best/{name}": values for name, values in learner.best.items()}
@@ -107,7 +107,7 @@ def _restore(learner: Learner, state: Mapping[str, Any], tensors: Mapping[str, T
     for name, values in learner.best.items():
         values.copy_(tensors[f"best/{name}"])
     learner.random.states = [tensors[f"random/{i}"].cpu() for i in range(len(learner.random.states))]
-    if not learner.still_learning:  # done: what it last stepped with has other trials and is not needed
+    if not learner.still_learning:  # done: its last weights belong to other trials and are not needed
         return
     with torch.no_grad():
         for name, p in learner.weights.named_parameters().items():

@@ -18,7 +18,7 @@ from milbench.models import MILModel
 from milbench.trials.plan import canonical_json
 
 AT_PATCHES = 1000
-"""Patches of the bag that multiply-adds are counted for: every cohort and every model alike."""
+"""Patches of the bag that multiply-adds are counted for, the same for every cohort and model."""
 
 RAPL = Path("/sys/class/powercap/intel-rapl:0")
 """Linux's energy counter of the first processor package; many systems let only root read it."""
@@ -27,10 +27,10 @@ RAPL = Path("/sys/class/powercap/intel-rapl:0")
 def multiply_adds(
     model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any]
 ) -> int | None:
-    """Multiply-adds of one forward pass of a bag of `AT_PATCHES` patches; None where the model can't take such a bag.
+    """Multiply-adds of one forward pass of a bag of `AT_PATCHES` patches; None if the model cannot take such a bag.
 
-    Matrix products, convolutions and attention, as torch counts them; sums, activations and norms are left out.
-    Counted once a process for each set of arguments. The random state stays as it was.
+    Matrix products, convolutions and attention are counted, as torch does it; sums, activations and norms are not.
+    Each process counts each set of arguments once. The random state does not change.
     """
     return _counted(model, in_features, n_tasks, canonical_json(dict(hyperparameters)))
 
@@ -41,7 +41,7 @@ def _counted(model: type[MILModel], in_features: int, n_tasks: int, hyperparamet
     for device in ("meta", "cpu"):  # meta tensors hold no numbers: nothing is computed and no memory peaks
         try:
             return _count(model, in_features, n_tasks, arguments, device)
-        except Exception:  # noqa: BLE001, S112 - a trained trial must not fail for want of a count
+        except Exception:  # noqa: BLE001, S112 - a trained trial must not fail because counting failed
             continue
     return None
 
@@ -49,7 +49,7 @@ def _counted(model: type[MILModel], in_features: int, n_tasks: int, hyperparamet
 def _count(
     model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any], device: str
 ) -> int:
-    """Half of the floating-point operations that torch counts, which are two a multiply-add."""
+    """Half of the floating-point operations that torch counts, which are two per multiply-add."""
     # only the CPU's generator is drawn from: building and counting touch no GPU
     with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
         built = model(in_features, n_tasks, **hyperparameters).eval()
@@ -59,16 +59,16 @@ def _count(
 
 
 def energy_counter(device: torch.device) -> float | None:
-    """Joules that the device has used since some moment in the past; None where it doesn't tell.
+    """Joules that the device has used since some moment in the past; None if it does not tell.
 
-    A GPU's counter if `pynvml` is installed, a processor's through RAPL. Either counts for the whole device, so
-    that trials which run beside each other on one device are each charged for all of them.
+    A GPU is asked through `pynvml`, if that is installed, and a processor through RAPL. Both count for the whole device:
+    if several trials run on one device at once, each is charged for all of them.
     """
     return _nvidia_joules(device) if device.type == "cuda" else _rapl_joules("energy_uj")
 
 
 def energy_used(before: float | None, after: float | None, *, wraps_at: float | None = None) -> float | None:
-    """Joules between two readings; a counter that went back has started again at `wraps_at`."""
+    """Joules between two readings; if the second is lower, the counter started again at `wraps_at`."""
     if before is None or after is None:
         return None
     if after >= before:
@@ -77,7 +77,7 @@ def energy_used(before: float | None, after: float | None, *, wraps_at: float | 
 
 
 def energy_limit(device: torch.device) -> float | None:
-    """Joules at which the device's counter starts again; None where it never does or doesn't tell."""
+    """Joules at which the device's counter starts again; None if it never does, or does not tell."""
     return None if device.type == "cuda" else _rapl_joules("max_energy_range_uj")
 
 
@@ -92,7 +92,7 @@ def _nvidia_joules(device: torch.device) -> float | None:
     try:
         nvml = import_module("pynvml")
         nvml.nvmlInit()
-        # by its name, since CUDA_VISIBLE_DEVICES renumbers torch's devices and not NVIDIA's
+        # by its UUID, since CUDA_VISIBLE_DEVICES renumbers torch's devices and not NVIDIA's
         handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
     except Exception:  # noqa: BLE001 - no package, no driver, an old card: the energy is unknown
@@ -109,11 +109,11 @@ def cost_record(
     train_seconds: float,
     energy_joules: float | None,
 ) -> dict[str, Any]:
-    """What trial.json says below `cost`.
+    """Contents of `cost` in trial.json.
 
     Parameters
     ----------
-    inference_seconds : [S] one a test slide; the median is kept.
+    inference_seconds : [S] one per test slide; the median is kept.
     step_seconds, train_seconds : in optimiser steps alone, and with the validation passes.
     """
     return {

@@ -1,6 +1,6 @@
-"""GPUs: every worker process holds one place on one GPU and sees no other.
+"""GPUs: every worker process holds one place on one GPU and sees no other GPU.
 
-Places are file locks of this machine, so that two milbench commands share its GPUs instead of crowding the first.
+Places are file locks on this machine, so two milbench commands share its GPUs instead of both using the first.
 `CUDA_VISIBLE_DEVICES` must be set before the worker imports torch: this module must not import it.
 """
 
@@ -19,21 +19,21 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 WAIT_SECONDS = 0.5
 
 _held: list[FileLock] = []
-"""The place of this process; the system lets go of it when the process ends, however it ends."""
+"""The place of this process. However the process ends, the system frees it."""
 
 
 def places(asked: str, per_gpu: int, n_gpus: int) -> tuple[str, ...]:
-    """GPU of every place that workers may take, spread over the GPUs first.
+    """GPU of every place that workers may take; each GPU gets one place before any gets a second.
 
     Parameters
     ----------
     asked : "all", a number of GPUs ("2"), or their numbers ("0,1"; "1," for one); "" = no placement.
-    per_gpu : workers on each.
-    n_gpus : how many there are, where the environment does not list them.
+    per_gpu : workers on each GPU.
+    n_gpus : how many GPUs there are if the environment does not list them.
 
     Raises
     ------
-    UsageError : GPUs that are not there.
+    UsageError : a GPU that does not exist.
     """
     if not asked:
         return ()
@@ -54,13 +54,13 @@ def _chosen(asked: str, visible: list[str]) -> list[str]:
     if not numbers or max(numbers) >= len(visible):
         raise UsageError(
             f"--gpus {asked}: this process sees {len(visible)} GPUs. A number alone counts GPUs (--gpus 2); "
-            "with a comma it names them ('0,' is the first). Ask for what is there, or leave --gpus out."
+            "with a comma it names them ('0,' is the first). Ask for GPUs that exist, or leave --gpus out."
         )
     return [visible[number] for number in numbers]
 
 
 def take_place(gpus: tuple[str, ...]) -> str:
-    """GPU that this process now has a place on; waits for one, since another command may hold them all."""
+    """GPU that this process now has a place on. If other commands hold all places, it waits for one."""
     folder = Path(tempfile.gettempdir()) / f"milbench-gpus-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     while True:

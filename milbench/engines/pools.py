@@ -1,4 +1,4 @@
-"""Pools: the engine that was asked for, set up and torn down."""
+"""Pools: the engine that the user named, started and ended."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_pool(settings: PoolSettings, interrupts: Interrupts) -> Iterator[Pool]:
-    """The pool that `settings` ask for.
+    """The pool that `settings` name, closed when the block ends.
 
     Raises
     ------
-    UsageError : its cluster cannot be reached.
+    UsageError : the pool's cluster cannot be reached.
     """
     if settings.kind == "dask":
         from milbench.engines.dask import open_dask

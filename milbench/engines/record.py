@@ -1,4 +1,4 @@
-"""Record: what is kept of a trial that has ended; its predictions, its trial.json, or how it failed."""
+"""Record: what is kept of a trial that has ended. These are its predictions and its trial.json, or its failure."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from milbench.trials.plan import Trial
 
 @dataclass(frozen=True)
 class Measured:
-    """What a trial's share of a pass took.
+    """Time and energy that one trial took of its pass.
 
     Attributes
     ----------
-    load_seconds, train_seconds, wall_seconds, step_seconds : of the one trial; what trials do together is shared evenly.
-    inference_seconds : [n] one a test slide.
-    energy_joules : its share of what the device used; None where it doesn't tell.
-    stack : trials that took their steps together.
-    shortage : how steps shrank for want of memory; "" if they did not.
+    load_seconds, train_seconds, wall_seconds, step_seconds : of the one trial; what trials do together counts in equal
+        parts.
+    inference_seconds : [n] one per test slide.
+    energy_joules : the trial's part of what the device used; None if the device does not tell.
+    stack : number of trials that took their steps together.
+    shortage : how steps shrank because memory was short; "" if they did not.
     """
 
     load_seconds: float
@@ -75,7 +76,7 @@ def trial_record(
     device: torch.device,
     threads: int,
 ) -> dict[str, Any]:
-    """What trial.json says beside the checksums."""
+    """Contents of trial.json, without the checksums."""
     return {
         "key": trial.key,
         "status": "done",
@@ -114,7 +115,7 @@ def trial_record(
 
 
 def failure_record(trial: Trial, error: BaseException) -> dict[str, Any]:
-    """What is kept of a failed trial."""
+    """Contents of a failed trial's file in failures/."""
     return {
         "id": trial.id,
         "type": type(error).__name__,

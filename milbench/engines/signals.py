@@ -1,4 +1,4 @@
-"""Signals: Ctrl-C and SIGTERM reach every process of a group, and only the command decides what they mean."""
+"""Signals: Ctrl-C and SIGTERM reach every process of a group; only the command acts on them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
-    """Processes that are started in the block, and by threads that are, never see a signal to stop.
+    """Processes that start in the block, also from threads that start in it, never see a signal to stop.
 
-    A blocked signal stays blocked from a process's first instruction on, where a handler would be set seconds too late.
+    Signals are blocked from a child's first instruction on. A handler in the child would be set seconds too late.
     """
-    resource_tracker.ensure_running()  # else it starts with the first child, and unblocks both signals when it has
+    resource_tracker.ensure_running()  # else it starts with the first child, and then unblocks both signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield

@@ -52,7 +52,7 @@ class StopFile:
 
 
 class SlurmPool:
-    """SLURM jobs, submitted anew for every round of the engine."""
+    """SLURM jobs, submitted anew for every round of the supervisor."""
 
     def __init__(self, settings: PoolSettings, interrupts: Interrupts) -> None:
         self.settings, self.interrupts = settings, interrupts

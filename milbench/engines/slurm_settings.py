@@ -10,7 +10,7 @@ from typing import Any
 from milbench.errors import UsageError
 
 OWN = ("jobs", "cluster")
-"""Settings that are milbench's: how many jobs, and "local" for processes here instead of sbatch."""
+"""Settings of milbench itself: the number of jobs, and "local" for processes on this machine instead of sbatch."""
 
 NAMES = {"gpus": "gpus_per_node", "cpus": "cpus_per_task", "memory": "mem"}
 NUMBERS = ("gpus_per_node", "cpus_per_task", "nodes", "cpus_per_gpu", "gpus_per_task")
@@ -23,7 +23,7 @@ def make_executor(folder: Path, settings: Mapping[str, Any]) -> Any:
 
     Raises
     ------
-    UsageError : SLURM has no such setting.
+    UsageError : SLURM has no setting of a given name.
     """
     import submitit
 
@@ -40,21 +40,21 @@ def make_executor(folder: Path, settings: Mapping[str, Any]) -> Any:
 
 
 def _for(cluster: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Names as submitit wants them; processes here know few settings and ignore SLURM's."""
+    """Settings by the names that submitit knows; processes on this machine have only a few of them."""
     if cluster == "slurm":
         return {f"slurm_{key}": value for key, value in values.items()}
     known = {**values, "timeout_min": values["time"]}
-    if "gpus_per_node" in known:  # "a100:1" names a kind, which only SLURM knows
+    if "gpus_per_node" in known:  # "a100:1" names a model of GPU, which only SLURM knows
         known["gpus_per_node"] = int(str(known["gpus_per_node"]).rpartition(":")[2])
     return {key: value for key, value in known.items() if key in LOCAL_NAMES}
 
 
 def minutes(time: str) -> int:
-    """Minutes of a time as SLURM writes it: "90", "90:00", "24:00:00", "2-0", "2-12:30"; at least one.
+    """Minutes, at least one, of a time as SLURM writes it: "90", "90:00", "24:00:00", "2-0", "2-12:30".
 
     Raises
     ------
-    UsageError : it is no such time.
+    UsageError : the text is no such time.
     """
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
     if match is None:

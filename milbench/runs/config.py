@@ -18,22 +18,23 @@ from milbench.errors import UsageError, unknown_name
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """Where and how trials run; never part of a result's identity.
+    """Where and how trials run; never part of a trial's identity.
 
     Attributes
     ----------
     kind : "loky" (processes on this machine), "dask" or "slurm".
-    workers : processes; 0 = one a core on a CPU, one on a GPU, one a place with `gpus`.
-    threads : threads inside each process; more than one may change the last digits of results on a CPU.
+    workers : processes; 0 = one per core on a CPU, one on a GPU, one per place with `gpus`.
+    threads : threads in each process; on a CPU, more than one may change the last digits of results.
     device : "auto", "cpu", "cuda" or "cuda:1".
-    gpus : "all", how many ("2") or which ("0,1"): one worker a GPU, which sees no other; "" = no placement.
+    gpus : "all", how many ("2") or which ("0,1"): each worker sees only its own GPU; "" = no placement.
     per_gpu : workers on each of these GPUs.
-    address : of a running dask scheduler; "" = a cluster of `workers` processes on this machine.
+    address : address of a running dask scheduler; "" = a cluster of `workers` processes on this machine.
     slurm : settings of SLURM jobs; see docs/scaling.md.
     shard : "2/4" = the second of four parts of the plan; "" = the whole.
     trial_timeout : seconds after which a trial counts as hanging; 0 = never.
-    max_failures : a model whose first so many trials on a dataset fail is given up; 0 = never.
-    stack : trials that differ in their task only take their steps together: "on", "off", or "auto" = where it pays.
+    max_failures : if this many trials of a model on a dataset fail before any succeeds, the rest is skipped; 0 = never.
+    stack : whether trials that differ in their task only take their steps together: "on", "off", or "auto" = if it is
+        faster.
     memory : what all workers of a machine may use together, such as "16GB"; "" = what is free.
     checkpoint_seconds : shortest time between two checkpoints of trials that are not done.
     """
@@ -56,7 +57,7 @@ class EngineConfig:
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Where MLflow gets finished trials; `uri` empty = runs/mlflow.db."""
+    """Where finished trials are logged in MLflow; `uri` empty = runs/mlflow.db."""
 
     enabled: bool = True
     uri: str = ""
@@ -64,24 +65,24 @@ class TrackingConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One benchmark, completely.
+    """All settings of one benchmark.
 
     Attributes
     ----------
     models, datasets : names or shell-style patterns; "all".
-    cohorts : folders or YAML files of the user's own cohorts; replace the default dataset.
+    cohorts : folders or YAML files of the user's own cohorts; if given, the default dataset is left out.
     data_root : folder with the data of catalogue datasets.
     protocol : "m4" (one recipe for all) or "official" (each model's own).
-    splits : "" = what each cohort asks for; "kfold", "m4" or a saved split table.
+    splits : "" = as each cohort says; "kfold", "m4" or a saved split table.
     folds : folds to run; empty = each cohort's default.
-    tasks : names or patterns of the tasks to learn and compare; empty = all that each cohort has. Splits stay those of
+    tasks : names or patterns of the tasks to learn and compare; empty = all tasks of each cohort. Splits stay those of
         all tasks.
-    seeds : one trial a seed.
-    precision : of the matrix products: "float32", "tf32" (NVIDIA GPUs) or "bf16".
+    seeds : one trial per seed.
+    precision : arithmetic of the matrix products: "float32", "tf32" (NVIDIA GPUs) or "bf16".
     trainer : settings that override every recipe.
     model : constructor arguments by model name, "*" for all.
     plugins : Python files that register further models.
-    run : run folder; empty = runs/ and a name made from what is compared.
+    run : run folder; empty = a folder in runs/, named after what is compared.
     keep_weights, allow_missing, engine, tracking : see docs/configuration.md.
     """
 
@@ -118,11 +119,11 @@ ENGINES = ("loky", "dask", "slurm")
 STACKS = ("auto", "on", "off")
 
 SAME_WITHIN_A_RUN = ("protocol", "splits", "tasks", "precision", "trainer", "model", "allow_missing")
-"""Settings that must not differ inside one run folder: its tables compare like with like."""
+"""Settings that must be the same for all trials of a run folder, since its tables compare them."""
 
 
 def different_settings(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Settings that keep two runs out of one folder; one that an older run.yaml lacks has its default."""
+    """Settings in which two runs may not differ but do. If an older run.yaml lacks a setting, its default counts."""
     defaults = RunConfig().as_dict()
     pairs = {key: (mine.get(key, defaults[key]), theirs.get(key, defaults[key])) for key in SAME_WITHIN_A_RUN}
     return [
@@ -133,13 +134,13 @@ def different_settings(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> li
 
 
 def make_config(path: Path | None, assignments: Iterable[str], flags: Mapping[str, Any]) -> RunConfig:
-    """The configuration: defaults < YAML file < --set < flags; MILBENCH_DATA fills in for data_root.
+    """The configuration: defaults < YAML file < --set < flags. If data_root is empty, MILBENCH_DATA is used.
 
     Parameters
     ----------
     path : a YAML file with the keys of `RunConfig`, or a run.yaml.
     assignments : "trainer.epochs=2" and the like; values are YAML.
-    flags : values of command-line flags by key, nested for sections; absent ones left out.
+    flags : values of the command-line flags that were given, by key, nested for sections.
 
     Raises
     ------
@@ -176,7 +177,7 @@ def _from_assignment(assignment: str) -> dict[str, Any]:
     if not equals or not key:
         raise UsageError(f"--set takes key=value, for example trainer.epochs=2; got '{assignment}'.")
     try:
-        # SLURM reads its own notations; YAML would make seconds of a time such as 24:00:00
+        # SLURM has its own notations; YAML would read a time such as 24:00:00 as a number of seconds
         value: Any = text if key.startswith("engine.slurm.") else yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UsageError(f"--set {assignment}: the value is not valid YAML ({error}).") from error
@@ -248,7 +249,7 @@ def _value(key: str, value: Any) -> Any:
         wanted = int if key in {"folds", "seeds"} else str
         if not all(type(item) is wanted for item in items):
             raise UsageError(f"{key} is {value!r}; expected {wanted.__name__} values.")
-        return tuple(dict.fromkeys(items))  # a trial that is planned twice would wait for itself
+        return tuple(dict.fromkeys(items))  # each once: a trial that is planned twice would wait for itself
     if isinstance(default, dict):
         if not isinstance(value, Mapping):
             raise UsageError(f"{key} is {value!r}; expected a section of `key: value` lines.")

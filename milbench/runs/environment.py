@@ -1,4 +1,4 @@
-"""What a run was computed with: versions, commit, hardware. Recorded, never part of a trial's identity."""
+"""Environment: versions, commit and hardware of a run. Recorded, but never part of a trial's identity."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "numpy", "scikit-learn", "pandas", "h5py", "joblib", "mlflo
 
 
 def describe_environment() -> dict[str, Any]:
-    """Plain values that a reader of the table needs to repeat it."""
+    """Plain values that a reader needs to repeat the run."""
     return {
         "milbench": milbench.__version__,
         "git": _git_commit(Path(milbench.__file__).parent) or _git_commit(Path.cwd()),
@@ -40,7 +40,7 @@ def _version(package: str) -> str:
 
 
 def _git_commit(folder: Path) -> str:
-    """Commit of the checkout that `folder` is tracked in, with "-dirty" where files differ; "" elsewhere."""
+    """Commit of the checkout that tracks `folder`, with "-dirty" if files differ; "" if no checkout does."""
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(folder), *words]

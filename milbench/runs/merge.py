@@ -1,7 +1,7 @@
 """Merge: run folders of shards, or of the same study on several machines -> one run folder.
 
-Trials are named by the content of all that decides their result, so a merge is a union of folders. What makes it
-safe is what it refuses: other settings, other data, other splits, and shards that never arrived.
+A trial's name holds a hash of all that decides its result, so a merge is a union of folders. To keep it safe, it refuses
+other settings, other data, other splits and missing shards.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from milbench.store.run import Run, open_run
 
 SAME_OF_A_DATASET = {"fingerprint": "labels or features", "split_sha256": "split table", "scaling": "feature scaling"}
 SAME_OF_A_MACHINE = ("milbench", "python", "packages")
-"""What should agree for results to agree to the last digit; a difference is told, not refused."""
+"""If these differ, results may differ in their last digits: a merge says so and goes on."""
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge found.
+    """Result of a merge.
 
     Attributes
     ----------
-    run : the run folder that holds all of it.
+    run : the run folder that holds all trials.
     n_trials : intact trials in it.
     damaged, conflicts : ids of trials left out; conflicts have the same name and other bytes than the one kept.
     left : planned trials that no folder holds.
-    notes : what else should be known.
+    notes : sentences for the user, such as other versions of a package.
     """
 
     run: Run
@@ -44,11 +44,11 @@ class Merged:
 
 
 def merge(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = False) -> Merged:
-    """Union of the runs at `paths` in `out`, which may hold a part of it already; nothing there is overwritten.
+    """Union of the runs at `paths` in `out`. `out` may hold some trials already; they are not overwritten.
 
     Raises
     ------
-    StoreError : a folder that is no run; other settings, data or splits; a missing shard. Nothing was written then.
+    StoreError : a folder is no run, or has other settings, data or splits; a shard is missing. Nothing is written then.
     """
     runs = [open_run(path) for path in paths]
     whole = [open_run(out)] if (out / "run.yaml").exists() else []
@@ -60,7 +60,7 @@ def merge(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = Fals
     records = _one_plan([(run, record) for run in every for record in shard_records(run)])
     missing = _missing(records)
     if missing and not allow_missing_shards:
-        raise StoreError(f"{missing} Name its folder too, or merge without it: --allow-missing-shards.")
+        raise StoreError(f"{missing} Name its folder too, or merge without it by --allow-missing-shards.")
     merged = Run(out)
     _write_header(merged, every, records)
     damaged, conflicts = _adopt(merged, runs)
@@ -72,8 +72,8 @@ def merge(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = Fals
 def _refuse_a_shard_as_the_whole(run: Run) -> None:
     if shard := run.config.get("engine", {}).get("shard"):
         raise StoreError(
-            f"{run.path} is shard {shard} itself, and the first folder named is where the whole goes. "
-            f"Name another for it: milbench merge {run.path.with_name('whole')} {run.path} ..."
+            f"{run.path} is shard {shard}, but the first folder after `milbench merge` gets the whole run. "
+            f"Name a new folder first: milbench merge {run.path.with_name('whole')} {run.path} ..."
         )
 
 
@@ -82,43 +82,50 @@ def _refuse_another_study(first: Run, other: Run) -> None:
         lines = "; ".join(
             f"{key}: {first.config.get(key)!r} there, {other.config.get(key)!r} here" for key in different
         )
-        raise StoreError(f"{other.path} was run with other settings than {first.path} ({lines}). They are two studies.")
+        raise StoreError(
+            f"{other.path} was run with other settings than {first.path} ({lines}). Merge only runs of one study."
+        )
     for name in sorted(first.datasets.keys() & other.datasets.keys()):
         for key, what in SAME_OF_A_DATASET.items():
             if first.datasets[name].get(key) != other.datasets[name].get(key):
                 raise StoreError(
                     f"{other.path} has another {what} of '{name}' than {first.path}. "
-                    "Their numbers cannot stand in one table: run one of them again on the other's data."
+                    "Their numbers cannot stand in one table. Run one of them again on the other's data."
                 )
     theirs = other.planned()
     for slot, trial_id in first.planned().items():
         if theirs.get(slot, trial_id) != trial_id:
             raise StoreError(
                 f"{other.path} and {first.path} planned two different trials for {slot} ({theirs[slot][-8:]} and "
-                f"{trial_id[-8:]}): another version of the model or of milbench. Run one of them again with the other's."
+                f"{trial_id[-8:]}), so the model or milbench has another version. Run one of them again with the other's version."
             )
 
 
 def _one_plan(records: Sequence[tuple[Run, ShardRecord]]) -> list[ShardRecord]:
-    """The records, all of the same plan dealt to the same number."""
+    """The records, which must be shards of one plan.
+
+    Raises
+    ------
+    StoreError : two of them differ in their plan or in the number of shards.
+    """
     for run, record in records[1:]:
         first_run, first = records[0]
         if record.count != first.count:
             raise StoreError(
                 f"{first_run.path} is shard {first.shard} and {run.path} is shard {record.shard}: "
-                "shards of one plan have one number of parts. Merge the shards of each by themselves."
+                "all shards of one plan have the same number of parts. Merge the shards of each plan separately."
             )
         if record.plan != first.plan:
             odd = sorted(record.plan.items() ^ first.plan.items())[0][0]
             raise StoreError(
                 f"{run.path} is a shard of another plan than {first_run.path}: they differ in {odd}, among others. "
-                "Models, folds and seeds must be the same in every shard's command."
+                "Run all shards again with the same models, folds and seeds."
             )
     return [record for _, record in records]
 
 
 def _missing(records: Sequence[ShardRecord]) -> str:
-    """A sentence on the shards that are not there; "" if all are, or if there are no shards."""
+    """A sentence that names the missing shards; "" if none is missing, or if there are no shards."""
     if not records:
         return ""
     count = records[0].count
@@ -140,22 +147,22 @@ def _write_header(merged: Run, every: Sequence[Run], records: Sequence[ShardReco
         for name, content in splits.items():
             write_atomically(merged.split_file(name), content)
         for labels in (run.label_file(name) for name in datasets for run in reversed(every)):
-            if labels.exists():  # folders of an older version have none; equal fingerprints are equal labels
+            if labels.exists():  # folders of an older version have none; equal fingerprints mean equal labels
                 write_atomically(merged.label_file(labels.stem), labels.read_bytes())
 
 
 def _config(every: Sequence[Run], out: Path) -> dict[str, Any]:
-    """The first run's configuration as one of the whole study: all models and datasets, no shard."""
+    """The first run's configuration, with the models, datasets, folds and seeds of all runs, and without a shard."""
     lists = ("models", "datasets", "cohorts", "seeds", "plugins")
     union = {key: list(dict.fromkeys(x for run in every for x in run.config.get(key, []))) for key in lists}
-    folds = [run.config.get("folds", []) for run in every]  # none named = all
+    folds = [run.config.get("folds", []) for run in every]  # an empty list = all
     union["folds"] = sorted({fold for some in folds for fold in some}) if all(folds) else []
     engine = {**every[0].config.get("engine", {}), "shard": ""}
     return {**every[0].config, **union, "engine": engine, "run": str(out)}
 
 
 def _split_bytes(every: Sequence[Run], dataset: str) -> bytes:
-    """The split table, from the first run that has it; equal hashes are equal tables."""
+    """The split table, from the first run that has it; all have the same, since their hashes are equal."""
     files = [run.split_file(dataset) for run in every]
     try:
         return next(path for path in files if path.exists()).read_bytes()
@@ -164,7 +171,7 @@ def _split_bytes(every: Sequence[Run], dataset: str) -> bytes:
 
 
 def _adopt(merged: Run, runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Copy what is intact; ids of the damaged that no folder has intact, and of those that contradict each other."""
+    """Ids of trials that no folder holds intact, and of those that contradict each other; intact trials are copied."""
     damaged: set[str] = set()
     conflicts: set[str] = set()
     for run, trial_id in _found(runs):
@@ -184,7 +191,7 @@ def _adopt(merged: Run, runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[str
 
 
 def _agree(ours: dict[str, str], theirs: dict[str, str]) -> bool:
-    """Whether files that both have are the same; weights may be kept in one folder only."""
+    """Whether the files that both have are the same; weights may be kept in only one of the folders."""
     return all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
 
 
@@ -203,7 +210,7 @@ def failure_key(run: Run, failure: dict[str, Any]) -> str:
 
 
 def _machines(every: Sequence[Run]) -> list[str]:
-    """Where folders were computed with other versions, so that equal trials may differ in their last digits."""
+    """Sentences on folders that were computed with other versions, so that last digits may differ."""
     first = every[0]
     notes = []
     for run in every[1:]:

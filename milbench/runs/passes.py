@@ -1,4 +1,4 @@
-"""Passes: which trials are trained together, by which workers, with features where."""
+"""Passes: which trials train together, by how many workers, and where their features stay."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from milbench.trials.plan import Trial, together
 
 
 def pool_settings(benchmark: Benchmark) -> PoolSettings:
-    """Engine, workers and devices of the run, settled as far as this machine can.
+    """Engine, workers and devices of the run, decided as far as this machine can decide them.
 
     Raises
     ------
-    UsageError : a device, GPU or package that is not here; settings that do not go together.
+    UsageError : a device, GPU or package is missing, or two settings contradict each other.
     """
     engine = benchmark.config.engine
     return PoolSettings(
@@ -110,7 +110,7 @@ def _shared_reading(groups: Sequence[JobGroup], entry: Entry, settings: PoolSett
 
 
 def residencies(benchmark: Benchmark, settings: PoolSettings) -> list[str]:
-    """Where each cohort's features will be, and why; other machines decide for themselves."""
+    """One sentence per cohort: where its features stay, and why. Empty if other machines decide that."""
     if settings.is_elsewhere:
         return []
     room = memory_bytes(benchmark.config)

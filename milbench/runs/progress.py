@@ -1,4 +1,4 @@
-"""Progress: a live bar in a terminal, a line now and then elsewhere; says what failed once."""
+"""Progress: a live bar in a terminal, elsewhere a line every few seconds; each failure is shown once."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ LINE_EVERY_SECONDS = 15.0
 class Progress:
     """Shows trials done, failed and the time left.
 
-    The time left adds up mean durations by (dataset, model) of what has finished, since an M4 trial and a
-    mean-pooling trial differ a hundredfold.
+    The time left is the sum of mean durations per (dataset, model), since an M4 trial takes a hundred times as long as a
+    mean-pooling trial.
     """
 
     def __init__(self, console: Console) -> None:
@@ -65,9 +65,9 @@ class Progress:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def seconds_left(self) -> float | None:
-        """Estimate; None while most of what is left is of datasets and models of which nothing has finished.
+        """Estimate; None as long as most trials left belong to a dataset and model without a finished trial.
 
-        The slowest finish first, and would stand for all.
+        The slowest models run first: their durations would count for all.
         """
         mean = {pair: fmean(durations) for pair, durations in self.seconds.items()}
         known = sum(count for pair, count in self.left.items() if pair in mean)
@@ -92,7 +92,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Readable span, e.g. "42 s", "3 min", "2 h 05 min"."""
+    """Duration in words, such as "42 s", "3 min", "2 h 05 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

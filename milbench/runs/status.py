@@ -1,4 +1,4 @@
-"""Status: what is done, running, failed and left in a run folder. Reads only; any process may ask at any time."""
+"""Status: what is done, running, failed and left in a run folder. It only reads, so it may run at any time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from milbench.store.trial import TRIAL
 
 @dataclass
 class Count:
-    """Trials of one model on one dataset by what has become of them."""
+    """Numbers of trials of one model on one dataset, by state."""
 
     done: int = 0
     running: int = 0
@@ -24,12 +24,12 @@ class Count:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """What a run folder tells.
+    """State of a run folder.
 
     Attributes
     ----------
     counts : by (dataset, model), in the order of the plan.
-    running : trial id and claim of what is computed right now.
+    running : id and claim of each trial that is computed right now.
     shards : which parts of a divided plan the folder holds, such as "2/4".
     """
 
@@ -39,7 +39,7 @@ class RunStatus:
 
 
 def survey(run: Run) -> RunStatus:
-    """The state of every planned trial; checksums are left to `run` and `report`, which would read every weight."""
+    """The state of every planned trial. Checksums are left to `run` and `report`, since they read every weight."""
     failed = {failure["id"] for failure in run.failures()}
     at_work = _at_work(run)
     counts: dict[tuple[str, str], Count] = defaultdict(Count)
@@ -58,7 +58,7 @@ def survey(run: Run) -> RunStatus:
 
 
 def _at_work(run: Run) -> dict[str, Claim]:
-    """Claims of living processes by trial id, whose last eight digits begin the claim's key."""
+    """Claims of living processes by trial id; the last eight digits of the id are the first of the claim's key."""
     folder = run.path / CLAIMS
     id_of = {trial_id[-8:]: trial_id for trial_id in run.planned().values()}
     claims = [read_claim(folder, path.stem) for path in folder.glob("*.json")]

@@ -62,7 +62,7 @@ def test_a_missing_extra_names_the_command_that_installs_it(
         (("--engine", "slrum"), "Did you mean 'slurm'"),
         (("--gpus", "9"), "this process sees 0 GPUs"),
         (("--shard", "5/4"), "such as 2/4"),
-        (("--engine", "dask", "--address", "tcp://127.0.0.1:1", "--gpus", "1"), "one a GPU instead"),
+        (("--engine", "dask", "--address", "tcp://127.0.0.1:1", "--gpus", "1"), "one dask worker per GPU instead"),
         (("--per-gpu", "0"), "the least is 1"),
     ],
 )

@@ -165,7 +165,7 @@ def test_other_data_or_splits_are_refused(shards: list[Path], tmp_path: Path, ke
 def test_shards_of_another_plan_or_number_are_refused(whole: Run, shards: list[Path], tmp_path: Path) -> None:
     (tmp_path / "four").mkdir()
     fourth = split_up(whole, tmp_path / "four", 4)[0]
-    with pytest.raises(StoreError, match="shards of one plan have one number of parts"):
+    with pytest.raises(StoreError, match="all shards of one plan have the same number of parts"):
         merge(tmp_path / "out", [*shards, fourth])
     slots = dict(list(whole.planned().items())[1:])
     (shards[0] / "shards" / "1-of-3.json").unlink()
