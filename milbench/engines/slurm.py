@@ -180,7 +180,7 @@ def work_on(
 
 
 def _is_unclaimed(job: Job) -> bool:
-    """Whether no claim of the job is there; a dead process's claim counts too, since the watching command retries it."""
+    """Whether nobody has claimed the job. A dead process's claim counts: the command that watches tries that trial alone."""
     return read_claim(job.run / CLAIMS, job.trial.key) is None
 
 
