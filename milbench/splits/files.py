@@ -9,6 +9,7 @@ import pandas as pd
 
 from milbench.errors import SplitError, StoreError, unknown_name
 from milbench.splits import clam, pathobench, stamp
+from milbench.splits.deal import deal_in
 from milbench.splits.other_tools import ForeignSplit, to_split
 from milbench.splits.table import Split
 
@@ -34,7 +35,7 @@ def read_split(path: Path, slides: pd.DataFrame, tasks: Sequence[str]) -> Split:
             f"the folder {path} holds no splits that milbench knows. Looked for: splits_0.csv, splits_1.csv, ... "
             f"(CLAM), {pathobench.FILE} (Patho-Bench), {stamp.FILE} (STAMP)."
         )
-    return Split.from_csv(path)
+    return deal_in(Split.from_csv(path), slides, tasks)
 
 
 def _foreign(path: Path) -> ForeignSplit | None:
