@@ -20,6 +20,7 @@ from milbench.errors import DataError, MilbenchError, StoreError, UsageError, un
 from milbench.models import AttentionMaps, BagOutput, MILModel
 from milbench.registry import load_models
 from milbench.splits import ROLES, Split
+from milbench.store.question import differences
 from milbench.store.run import Run
 from milbench.store.slot import ALL_TASKS, Slot
 from milbench.store.trial import WEIGHTS, StoredTrial
@@ -164,10 +165,15 @@ class RunCohort:
 
 
 def finished_trial(run: Run, trial_id: str) -> StoredTrial:
-    """The trial; raises `StoreError` if it failed, is not done yet or is damaged."""
+    """The trial; raises `StoreError` if it failed, is not done yet, is damaged or answers another question."""
     stored = run.trial(trial_id)
     if stored is None:
         raise StoreError(f"{trial_id} is not done, failed or is damaged. Start the run's command again.")
+    if other := differences(run.asked(), stored.info):
+        raise StoreError(
+            f"{trial_id} was trained on what {run.path} does not ask any more ({'; '.join(other)}). "
+            "Start the run's command again for this model and fold."
+        )
     return stored
 
 
