@@ -38,10 +38,13 @@ def _print_plan(console: Console, benchmark: Benchmark) -> None:
     from rich.table import Table
 
     from milbench.commands.show_run import benchmark_header
+    from milbench.runs.changes import changes_of
     from milbench.runs.estimate import estimated_seconds
     from milbench.runs.progress import duration
 
     benchmark_header(console, benchmark)
+    for sentence in changes_of(benchmark, will_run=False):
+        line(console, f"  changed: {sentence}")
     todo = [trial for trial in benchmark.trials if benchmark.run.trial(trial.id) is None]
     table = Table()
     for column in ("dataset", "model", "trials", "to do", "epochs", "bags a trial"):

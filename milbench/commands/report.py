@@ -39,6 +39,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of writing the report."""
+    from milbench.commands.show_run import unfinished
     from milbench.report import DRAWS, REFERENCE, write_report
 
     if options.draws is not None and options.draws < FEWEST_DRAWS:
@@ -55,21 +56,11 @@ def call(options: argparse.Namespace) -> int:
     )
     say(f"report: {index}")
     for run in runs:
-        if missing := _unfinished(run):
+        if missing := unfinished(run):
             warn(missing)
     if not options.no_tracking:
         _track_report(runs, out)
     return EXIT_OK
-
-
-def _unfinished(run: Run) -> str:
-    """A sentence on planned trials that are not done; "" if all are."""
-    planned, trials = run.planned(), run.trials()
-    if len(trials) == len(planned):
-        return ""
-    absent = {slot.model for slot in run.slots()} - {trial.info["model"] for trial in trials}
-    none = f"; none of {', '.join(sorted(absent))}" if absent else ""
-    return f"{len(trials)} of {len(planned)} planned trials of {run.path} are done{none}."
 
 
 def _track_report(runs: Sequence[Run], out: Path) -> None:

@@ -24,6 +24,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     running.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
     running.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: runs/mlflow.db)")
     running.add_argument(
+        "--prune",
+        action="store_true",
+        help="delete trials of other labels, features, splits or settings from the run folder",
+    )
+    running.add_argument(
         "--resume", action="store_true", help="go on where the run stopped (always so; finished trials are kept)"
     )
 
@@ -40,7 +45,7 @@ def call(options: argparse.Namespace) -> int:
     benchmark = prepare(config_of(options))
     show_run.benchmark_header(console, benchmark)
     try:
-        outcome = run_benchmark(benchmark, Progress(console))
+        outcome = run_benchmark(benchmark, Progress(console), prune=options.prune)
     finally:
         end_workers()
     show_run.outcome(console, outcome)

@@ -14,6 +14,7 @@ from milbench.commands.terminal import line
 if TYPE_CHECKING:
     from milbench.runs.benchmark import Outcome
     from milbench.runs.preparation import Benchmark
+    from milbench.store.run import Run
 
 MAX_WARNINGS = 8
 """Warnings printed for one cohort; all of them stand in datasets.json."""
@@ -49,6 +50,8 @@ def outcome(console: Console, result: Outcome) -> None:
     parts = {"done": result.done, "done before": result.already, "failed": result.failed}
     parts |= {"skipped (see --max-failures)": result.skipped, "left": result.left}
     line(console, ", ".join(f"{count} trials {name}" for name, count in parts.items() if count))
+    if not result.left and (missing := unfinished(run)):
+        line(console, f"warning: {missing}")
     for failure in run.failures()[:MAX_WARNINGS]:
         line(console, f"  failed: {failure['id']}: {failure['type']}: {failure['message']}")
     line(console, f"run: {run.path}")
@@ -71,6 +74,21 @@ def _next_steps(result: Outcome, *, has_trials: bool) -> list[str]:
         return [f"milbench merge {run.path.with_name(whole)} {every}, when all are here"]
     steps = [f"milbench report {run.path}"] if has_trials else []
     return [*steps, "milbench ui"] if run.config.get("tracking", {}).get("enabled", True) else steps
+
+
+def unfinished(run: Run) -> str:
+    """A sentence on planned trials that are not done; "" if all are."""
+    from milbench.store.question import stale_sentences
+
+    planned, trials = run.planned(), run.trials()
+    if len(trials) == len(planned):
+        return ""
+    absent = {slot.model for slot in run.slots()} - {trial.info["model"] for trial in trials}
+    none = f"; none of {', '.join(sorted(absent))}" if absent else ""
+    stale = "".join(f" {sentence}." for sentence in stale_sentences(run.stale()))
+    return (
+        f"{len(trials)} of {len(planned)} planned trials of {run.path} are done{none}.{stale and ' Left out:'}{stale}"
+    )
 
 
 def result_table(summary: Any, datasets: Mapping[str, Any]) -> Table:

@@ -51,6 +51,7 @@ def _print_status(console: Console, run: Run, found: RunStatus) -> None:
     from rich.table import Table
 
     from milbench.runs.progress import duration
+    from milbench.store.question import stale_sentences
 
     table = Table()
     for column in ("dataset", "model", "done", "running", "failed", "left"):
@@ -63,4 +64,6 @@ def _print_status(console: Console, run: Run, found: RunStatus) -> None:
               f"for {duration(max(time.time() - claim.since, 0))}")  # fmt: skip
     if found.shards:
         line(console, f"shards in this folder: {', '.join(found.shards)}")
+    for sentence in stale_sentences(found.stale):
+        line(console, f"{sentence}: kept, left out of every table (milbench run --prune deletes them)")
     line(console, f"run: {run.path}")

@@ -107,6 +107,17 @@ def differences(asked: Mapping[str, Asked], info: Mapping[str, Any]) -> tuple[st
     return asked[dataset].differences(info) if dataset in asked else ()
 
 
+def stale_sentences(trials: Iterable[StaleTrial]) -> list[str]:
+    """ "7 trials of other labels and another split, last used 2026-11-28" for every kind of stale trial."""
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    for trial in trials:
+        kinds.setdefault(trial.other, []).append(str(trial.info.get("finished_at", ""))[:10])
+    return [
+        f"{len(days)} {'trial' if len(days) == 1 else 'trials'} of {' and '.join(other)}, last used {max(days) or 'at an unknown time'}"
+        for other, days in kinds.items()
+    ]
+
+
 def settings_of(info: Mapping[str, Any]) -> dict[str, Any]:
     """The settings in a trial's identity or record that all trials of its model share."""
     return {key: info[key] for key in SETTINGS if key in info}
@@ -132,12 +143,20 @@ def entries_changed(section: str, before: Mapping[str, Any], now: Mapping[str, A
             yield f"{section}.{key} {before.get(key)} -> {now.get(key)}"
 
 
-def asked_from_json(values: Mapping[str, Any]) -> dict[str, Asked]:
-    """Questions by dataset, as `as_json` wrote them; raises KeyError, TypeError or AttributeError for anything else."""
-    return {
-        name: Asked(Question(**each["now"]), tuple(Question(**former) for former in each["former"]))
-        for name, each in values.items()
-    }
+def asked_from_json(values: Any) -> dict[str, Asked]:
+    """Questions by dataset, as `asked_to_json` wrote them.
+
+    Raises
+    ------
+    ValueError : anything else.
+    """
+    try:
+        return {
+            name: Asked(Question(**each["now"]), tuple(Question(**former) for former in each["former"]))
+            for name, each in values.items()
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("it holds no questions by dataset") from error
 
 
 def asked_to_json(asked: Mapping[str, Asked]) -> dict[str, Any]:

@@ -6,6 +6,7 @@
       run.yaml  environment.json  datasets.json  plan.json
       questions.json             what is asked of each dataset now, and what was asked before
       splits/digits.csv  labels/digits.csv
+      splits/<hash>/digits.csv   a split that the dataset had before
       trials/digits/amil/has_0/fold0-seed42-1f3a9c02/
         predictions.parquet  history.parquet  model.safetensors  trial.json (last, with checksums)
       failures/<key>.json        what went wrong, until the trial succeeds
@@ -57,7 +58,7 @@ QUESTIONS = "questions.json"
 RUN_FORMAT = 1
 """Raised when an older milbench could misread the folder; 0 = before folders said so, which reads the same."""
 
-PARTIAL, CLAIMS = "partial", "claims"
+PARTIAL, CLAIMS, SPLITS = "partial", "claims", "splits"
 
 PREDICTION_COLUMNS = (
     "dataset", "model", "task", "fold", "seed", "slide_id", "patient_id", "role", "target", "probability",
@@ -191,7 +192,11 @@ class Run:
 
     def split_file(self, dataset: str) -> Path:
         """Where the dataset's split table lies."""
-        return self.path / "splits" / f"{dataset}.csv"
+        return self.path / SPLITS / f"{dataset}.csv"
+
+    def former_split_file(self, dataset: str, sha256: str) -> Path:
+        """Where a split table lies that the dataset had before."""
+        return self.path / SPLITS / sha256[:8] / f"{dataset}.csv"
 
     def label_file(self, dataset: str) -> Path:
         """Where the dataset's labels lie; runs of older versions have none."""
@@ -241,7 +246,7 @@ class Run:
         StoreError : the folder cannot be written.
         """
         with writing(self.path):
-            for folder in ("trials", "failures", "locks", "splits", "labels", PARTIAL):
+            for folder in ("trials", "failures", "locks", SPLITS, "labels", PARTIAL):
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
             with FileLock(self.path / "locks" / "header.lock"):
                 write_atomically(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False).encode())

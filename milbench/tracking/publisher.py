@@ -111,7 +111,9 @@ class Publisher:
         from mlflow.entities import Metric
 
         groups: dict[tuple[str, str], list[StoredTrial]] = {}
-        for trial in self.run.trials():
+        current = self.run.trials()
+        self._hide_all_but(current)
+        for trial in current:
             groups.setdefault((trial.info["dataset"], trial.info["model"]), []).append(trial)
         for (dataset, _), trials in groups.items():
             with one_at_a_time(self.run):  # its trials may all be another process's
@@ -121,6 +123,24 @@ class Publisher:
             values = summary_of(trials, controls)
             self._log(parent, [Metric(name, value, finished, 0) for name, value in values.items()], {})
             self.client.set_terminated(parent, "FINISHED", finished)
+
+    def _hide_all_but(self, current: Sequence[StoredTrial]) -> None:
+        """Delete MLflow's copies of trials that answer another question, and parents that are left without trials.
+
+        MLflow keeps deleted runs until its garbage is collected, and the run folder keeps the trials.
+        """
+        stale = {trial.info.get("key") for trial in self.run.stale()} - {trial.info["key"] for trial in current}
+        if not stale:
+            return
+        pairs = {(str(trial.info["dataset"]), str(trial.info["model"])) for trial in current}
+        with one_at_a_time(self.run):
+            for known in all_runs(self.client, self.experiment):
+                tags = known.data.tags
+                is_bare_parent = tags.get(KIND) == "parent" and (tags["dataset"], tags["model"]) not in pairs
+                if tags.get(TRIAL_KEY) in stale or is_bare_parent:
+                    self.client.delete_run(known.info.run_id)
+                    self.published.discard(tags.get(TRIAL_KEY, ""))
+        self.parents = {pair: parent for pair, parent in self.parents.items() if pair in pairs}
 
     def _parent(self, info: Mapping[str, Any]) -> str:
         """Run of the trial's dataset × model, made if it is not there; call it with the lock held."""
