@@ -95,7 +95,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
     slides, label_notes = read_labels(file.labels, file.tasks or None, slides=file.slides)
     tasks = tuple(column for column in slides if column not in ("slide_id", "patient_id"))
     _refuse_names_that_are_no_folder_names(file, tasks)
-    folder = open_features(file.features)
+    folder = open_features(file.features).spelled_as(slides["slide_id"])
     labelled = slides
     slides, skipped = _matched(labelled, folder, file, allow_missing=allow_missing)
     width = folder.header(slides["slide_id"].iloc[0]).width
@@ -105,7 +105,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
         tasks=tasks,
         in_features=width,
         fingerprint=fingerprint(slides, folder),
-        load=_loader(slides, folder, width),
+        load=_loader(slides, folder, width, file.patch_size),
         splits=file.splits,
         n_folds=file.n_folds,
         feature_scaling=file.feature_scaling,
@@ -150,6 +150,8 @@ def _matched(
         if not names:
             continue
         text = f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        if names is without_features and (below := folder.below(names)):
+            text += f"; files of these names lie in folders below, which are not read ({below})"
         if not allow_missing:
             raise LabelTableError(
                 f"cohort '{file.name}': {text}; labels {file.labels}, {folder.layout}. "
@@ -165,7 +167,7 @@ def _matched(
     return kept, notes
 
 
-def _loader(slides: pd.DataFrame, folder: FeatureFolder, width: int) -> Callable[[str], Bag]:
+def _loader(slides: pd.DataFrame, folder: FeatureFolder, width: int, patch_size: float | None) -> Callable[[str], Bag]:
     patient_of = dict(zip(slides["slide_id"], slides["patient_id"], strict=True))
     files = folder.paths
 
@@ -178,8 +180,9 @@ def _loader(slides: pd.DataFrame, folder: FeatureFolder, width: int) -> Callable
             patient_of[slide_id],
             coords=slide.coords,
             coords_unit=slide.unit,
-            patch_size=slide.patch_size,
+            patch_size=patch_size or slide.patch_size,
             instance_labels=slide.instance_labels,
+            coords_problem=slide.coords_problem,
         )
 
     return load
