@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from milbench.bag import Bag, check_features
+from milbench.bag import Bag, check_features, check_sizes
 from milbench.cohorts.cohort_file import CohortFile, cohort_file
 from milbench.cohorts.fingerprint import fingerprint
 from milbench.cohorts.scaling import MODES
@@ -39,7 +39,8 @@ class Cohort:
     control_tasks : tasks without signal, shown but left out of averages.
     notes : what was noticed while reading (contradictory labels, slides skipped, ...), for the run log.
     labelled : every labelled slide, in file order, also those skipped for lack of features; None = `slides`.
-    header : slide_id -> sizes, its values left on disk; None = nothing lies on disk, and `load` is as cheap.
+    header : slide_id -> sizes, its values left on disk; raises where `load` would. None = nothing lies on disk, and
+        `load` is as cheap.
     """
 
     name: str
@@ -121,7 +122,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
             *one_class_tasks(slides, tasks),
         ),
         labelled=labelled,
-        header=folder.header,
+        header=_header_reader(folder, width),
     )
 
 
@@ -165,6 +166,15 @@ def _matched(
             f"A label says '{slides['slide_id'].iloc[0]}', a file '{next(iter(files))}'."
         )
     return kept, notes
+
+
+def _header_reader(folder: FeatureFolder, width: int) -> Callable[[str], SlideHeader]:
+    def header(slide_id: str) -> SlideHeader:
+        told = folder.header(slide_id)
+        check_sizes(told.n_patches, told.width, str(folder.paths[slide_id]), width)
+        return told
+
+    return header
 
 
 def _loader(slides: pd.DataFrame, folder: FeatureFolder, width: int, patch_size: float | None) -> Callable[[str], Bag]:

@@ -13,6 +13,7 @@ from milbench.engines.pools import open_pool
 from milbench.engines.shards import write_shard
 from milbench.engines.supervisor import Interrupts, execute
 from milbench.errors import StoreError
+from milbench.intake.unusable import refuse_unusable
 from milbench.runs.config import RunConfig, different_settings
 from milbench.runs.environment import describe_environment
 from milbench.runs.passes import passes_of, pool_settings, residencies
@@ -25,6 +26,7 @@ from milbench.tracking.client import default_uri
 from milbench.tracking.tracker import Tracker
 from milbench.training.precision import check_precision
 from milbench.trials.job import Status
+from milbench.trials.plan import Trial
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
     _write_header(benchmark)
     todo = [trial for trial in benchmark.trials if run.trial(trial.id) is None]
     _warn_of_changed_sources(benchmark, progress)
+    for sentence in _feature_notes(benchmark, todo):
+        progress.note(sentence)
     passes = passes_of(benchmark, todo, settings)
     # two at least: a lone worker would be this process, which a trial may kill
     if passes and not settings.is_elsewhere:
@@ -101,6 +105,13 @@ def _refuse_other_settings(run: Run, config: RunConfig) -> None:
     if different := different_settings(mine, theirs):
         lines = "; ".join(f"{key}: {theirs.get(key)!r} there, {mine[key]!r} now" for key in different)
         raise StoreError(f"{run.path} holds a run with other settings ({lines}). Choose another folder with --run.")
+
+
+def _feature_notes(benchmark: Benchmark, todo: Sequence[Trial]) -> list[str]:
+    """What is odd about the slides of the cohorts that are trained on now; unusable ones are refused before that."""
+    needed = {trial.dataset for trial in todo}
+    cohorts = [entry.cohort for entry in benchmark.entries if entry.cohort.name in needed]
+    return [note for cohort in cohorts for note in refuse_unusable(cohort)]
 
 
 def _write_header(benchmark: Benchmark) -> None:
