@@ -125,8 +125,8 @@ def _below(folder: Path) -> list[Place]:
     for suffix in SUFFIXES:
         files = files_below(folder, suffix)
         if files:
-            names = dict.fromkeys(str(path.parent.relative_to(folder)) for path in files)
-            shown = ", ".join(list(names)[:3]) + (", ..." if len(names) > 3 else "")
+            names = sorted({str(path.parent.relative_to(folder)) for path in files})
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             return [
                 Place(
                     folder, suffix, _one_per_slide(folder, files, suffix), f", {len(names)} folders below it: {shown}"

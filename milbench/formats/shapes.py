@@ -45,7 +45,8 @@ def bag_shape(path: Path, shape: Sequence[int]) -> tuple[int, int]:
 
 def _two_axes(axes: list[int]) -> list[int]:
     """`axes` without those of length 1: pooled positions behind the width, then a batch, then any in between."""
-    while len(axes) > 3 and axes[-1] == 1:
+    pooled = len(axes) > 3
+    while len(axes) > 2 and axes[-1] == 1 and pooled:
         axes = axes[:-1]
     while len(axes) > 2 and axes[0] == 1:
         axes = axes[1:]
@@ -62,7 +63,7 @@ def as_bag(path: Path, features: Tensor) -> Tensor:
 
 def fitting(stored: np.ndarray | Tensor, n_patches: int, unit: str) -> Places:
     """Coordinates [N, 2] of `n_patches` patches: int64 if they are level-0 pixels, else in their stored dtype."""
-    kind = str(stored.dtype).removeprefix("torch.")
+    kind = str(stored.dtype).removeprefix("torch.") if isinstance(stored, Tensor) else stored.dtype.name
     if problem := places_problem(stored.shape, kind, n_patches):
         return Places(None, problem)
     coords = stored.numpy() if isinstance(stored, Tensor) else stored
