@@ -170,7 +170,7 @@ def _instead(folder: Path) -> str:
     if not kinds:
         return ""
     kind, count = kinds.most_common(1)[0]
-    return f" (it holds {count} {kind} file{'s' * (count != 1)})"
+    return f" (it holds {count} {kind} file{'s' * (count != 1)}; if those are features, save {{slide}}.npy of (patches, width))"
 
 
 def _trident_features(folder: Path) -> Path:

@@ -19,8 +19,8 @@ PIXELS, CENTRES = "level-0 px", "level-0 px, patch centres"
 LEAST_AGREEMENT = 0.5
 """Share of the patches that must bear a guessed size out before polygons are drawn from it."""
 
-DIGITS = 2
-"""Decimals to which coordinates in micrometres count as equal."""
+RESOLUTION = 2**20
+"""Parts of a slide's extent to which fractions of a unit are told apart: float32 micrometres are uneven below."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,25 +86,31 @@ def guessed_size(corners: NDArray[Any]) -> tuple[float, float]:
     The commonest distance from a patch to the nearest one in its row or column. Not the smallest step between any two
     columns: every piece of tissue may have a grid of its own, and two grids are shifted by any amount.
     """
-    nearest = np.minimum(_to_nearest(corners, along=0), _to_nearest(corners, along=1))
+    unit = _least_step(corners)
+    marks = np.unique(np.round(corners / unit).astype(np.int64), axis=0)
+    nearest = np.minimum(_to_nearest(marks, along=0), _to_nearest(marks, along=1))
     known = nearest[np.isfinite(nearest)]
     if not len(known):
         return _smallest_distance(corners), 0.0
     distances, counts = np.unique(known, return_counts=True)
     size = float(distances[np.argmax(counts)])  # the smaller one of two that are equally common
-    steps = known / size
-    fits = np.abs(steps - np.round(steps)) * size < 10.0**-DIGITS * 2
-    return size, float(fits.sum() / len(corners))
+    off = np.abs(known - np.round(known / size) * size)
+    return size * unit, float((off <= (0 if unit == 1 else np.round(known / size))).sum() / len(marks))
 
 
-def _to_nearest(corners: NDArray[Any], along: int) -> NDArray[np.float64]:
+def _least_step(corners: NDArray[Any]) -> float:
+    """The difference that counts: 1 for whole numbers, else a small part of the slide."""
+    if np.array_equal(corners, np.trunc(corners)):
+        return 1.0
+    return float(np.ptp(corners, axis=0).max() / RESOLUTION) or 1.0
+
+
+def _to_nearest(marks: NDArray[np.int64], along: int) -> NDArray[np.float64]:
     """Distance [N] from every patch to the nearest other one in its row (`along` 0) or column (1); infinite if alone."""
-    rounded = np.round(corners.astype(np.float64), DIGITS)
-    order = np.lexsort((rounded[:, along], rounded[:, 1 - along]))
-    line, place = rounded[order, 1 - along], rounded[order, along]
-    step = np.where(np.diff(line) == 0, np.round(np.diff(place), DIGITS), np.inf)
-    step = np.where(step > 0, step, np.inf)  # a place that occurs twice
-    nearest = np.full(len(corners), np.inf)
+    order = np.lexsort((marks[:, along], marks[:, 1 - along]))
+    line, place = marks[order, 1 - along], marks[order, along]
+    step = np.where(np.diff(line) == 0, np.diff(place), np.inf)
+    nearest = np.full(len(marks), np.inf)
     nearest[order] = np.minimum(np.append(step, np.inf), np.insert(step, 0, np.inf))
     return nearest
 

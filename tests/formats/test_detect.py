@@ -65,7 +65,9 @@ def test_files_above_are_read_alone_and_those_below_are_named(tmp_path: Path) ->
 def test_what_lies_there_instead_is_named(tmp_path: Path, suffix: str, kind: str) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}{suffix}").write_text("")
-    with pytest.raises(FeatureFileError, match=rf"no features that milbench knows \(it holds {kind}\)"):
+    with pytest.raises(
+        FeatureFileError, match=rf"no features that milbench knows \(it holds {kind}; if those are features, save"
+    ):
         open_features(tmp_path)
 
 
