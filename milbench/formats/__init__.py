@@ -119,7 +119,7 @@ class FeatureFolder:
         from milbench.formats.detect import files_below
 
         wanted, suffix = set(slide_ids), next(iter(self.paths.values())).suffix
-        files = (path for path in files_below(self.folder, suffix) if path.name.removesuffix(suffix) in wanted)
+        files = (path for path in files_below(self.folder, (suffix,)) if path.name.removesuffix(suffix) in wanted)
         counts = Counter(str(path.parent.relative_to(self.folder)) for path in files)
         return ", ".join(f"{count} in {name}" for name, count in counts.most_common(3))
 

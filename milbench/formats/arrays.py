@@ -13,7 +13,7 @@ import numpy as np
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
 from milbench.formats.hdf5 import tensor
-from milbench.formats.shapes import as_bag, bag_shape, fitting, places_problem
+from milbench.formats.shapes import as_bag, bag_shape, fitting, misfit
 
 KEYS = ("features", "feats")
 
@@ -49,7 +49,7 @@ def head_npz(path: Path) -> SlideHeader:
         if "coords" not in names:
             return header
         shape, dtype = _header(archive, "coords")
-        return header._replace(unit=UNKNOWN, coords_problem=places_problem(shape, dtype.name, header.n_patches))
+        return header._replace(unit=UNKNOWN, coords_problem=misfit(shape, dtype.name, header.n_patches))
 
 
 def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -41,7 +41,7 @@ def _coords(path: Path, stored: h5py.Dataset) -> StoredCoords:
 def _patch_size_beside(path: Path) -> float | None:
     """What CLAM's patching step wrote: its feature files do not keep it."""
     for folder in path.parents[1:3]:
-        patches = folder / PATCHES / path.name
+        patches = folder / PATCHES / f"{path.stem}.h5"
         if patches.is_file():
             return _patch_size_of(patches)
     return None

@@ -122,16 +122,13 @@ def _below(folder: Path) -> list[Place]:
     ------
     FeatureFileError : two folders hold the same slides: they are extractions to choose from.
     """
+    everything = files_below(folder, SUFFIXES)
     for suffix in SUFFIXES:
-        files = files_below(folder, suffix)
+        files = [path for path in everything if path.name.endswith(suffix)]
         if files:
             names = sorted({str(path.parent.relative_to(folder)) for path in files})
-            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            return [
-                Place(
-                    folder, suffix, _one_per_slide(folder, files, suffix), f", {len(names)} folders below it: {shown}"
-                )
-            ]
+            where = f", {len(names)} folders below it: {', '.join(names[:3])}" + (", ..." if len(names) > 3 else "")
+            return [Place(folder, suffix, _one_per_slide(folder, files, suffix), where)]
     return []
 
 
@@ -151,16 +148,14 @@ def _one_per_slide(folder: Path, files: Sequence[Path], suffix: str) -> dict[str
     return found
 
 
-def files_below(folder: Path, suffix: str) -> list[Path]:
-    """Files that end in `suffix` in the folders below `folder`, not in itself."""
+def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files that end in one of `suffixes` in the folders below `folder`, not in itself."""
     found: list[Path] = []
     for name, folders, files in os.walk(folder, followlinks=True):
         place = Path(name)
         depth = len(place.relative_to(folder).parts)
-        folders[:] = [
-            name for name in folders if depth < DEPTH and name not in NOT_FEATURES and not name.startswith(".")
-        ]
-        found += [place / name for name in files if depth and name.endswith(suffix) and _is_features(place / name)]
+        folders[:] = [inner for inner in folders if depth < DEPTH and inner not in NOT_FEATURES and inner[0] != "."]
+        found += [place / file for file in files if depth and file.endswith(suffixes) and _is_features(place / file)]
     return sorted(found)
 
 

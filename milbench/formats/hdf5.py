@@ -14,7 +14,7 @@ from torch import Tensor
 
 from milbench.errors import FeatureFileError
 from milbench.formats import PIXELS, SlideFeatures, SlideHeader
-from milbench.formats.shapes import Places, as_bag, bag_shape, fitting, places_problem
+from milbench.formats.shapes import Coordinates, as_bag, bag_shape, fitting, misfit
 
 
 class StoredCoords(NamedTuple):
@@ -68,8 +68,8 @@ def read(path: Path, describe: Describe) -> SlideFeatures:
         return SlideFeatures(features, places.coords, slide.coords.patch_size, slide.coords.unit, truth, places.problem)
 
 
-def _places(coords: StoredCoords, n_patches: int) -> Places:
-    return Places(None, coords.problem) if coords.problem else fitting(coords.values(), n_patches, coords.unit)
+def _places(coords: StoredCoords, n_patches: int) -> Coordinates:
+    return Coordinates(None, coords.problem) if coords.problem else fitting(coords.values(), n_patches, coords.unit)
 
 
 def head(path: Path, describe: Describe) -> SlideHeader:
@@ -81,7 +81,7 @@ def head(path: Path, describe: Describe) -> SlideHeader:
         if slide.coords is None:
             return told
         stored = slide.coords
-        problem = stored.problem or places_problem(stored.shape, stored.dtype, n_patches)
+        problem = stored.problem or misfit(stored.shape, stored.dtype, n_patches)
         return told._replace(unit=stored.unit, patch_size=stored.patch_size, coords_problem=problem)
 
 

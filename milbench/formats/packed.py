@@ -22,7 +22,7 @@ from torch import Tensor
 
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
-from milbench.formats.shapes import FLOATS, Places, as_bag, bag_shape, fitting, places_problem
+from milbench.formats.shapes import FLOATS, Coordinates, as_bag, bag_shape, fitting, misfit
 
 NAME, SUFFIX, MARK = "milbench pack", ".safetensors", "milbench_pack"
 DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
@@ -33,7 +33,7 @@ def read(path: Path) -> SlideFeatures:
     with opened(path) as file:
         told, names = facts(file), set(file.keys())
         features = as_bag(path, _features(path, file))
-        places = Places(None, told.get("coords_problem", ""))
+        places = Coordinates(None, told.get("coords_problem", ""))
         if "coords" in names:
             places = fitting(file.get_tensor("coords"), len(features), told.get("unit", UNKNOWN))
         truth = file.get_tensor("instance_labels") if "instance_labels" in names else None
@@ -65,7 +65,7 @@ def _coords_problem(file: Any, n_patches: int) -> str:
     stored = file.get_slice("coords")
     dtype = str(stored.get_dtype())
     name = DTYPES.get(dtype, dtype.replace("U", "uint").replace("I", "int"))
-    return places_problem(stored.get_shape(), name, n_patches)
+    return misfit(stored.get_shape(), name, n_patches)
 
 
 def facts(file: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ ROUNDED = ("float16", "bfloat16")
 """Types that keep two or three digits: too few for a place on a slide."""
 
 
-class Places(NamedTuple):
+class Coordinates(NamedTuple):
     """Coordinates [N, 2], or why there are none to use: training needs none, so that odd ones stop a map only."""
 
     coords: Tensor | None
@@ -61,22 +61,22 @@ def as_bag(path: Path, features: Tensor) -> Tensor:
     return features.reshape(bag_shape(path, features.shape))
 
 
-def fitting(stored: np.ndarray | Tensor, n_patches: int, unit: str) -> Places:
+def fitting(stored: np.ndarray | Tensor, n_patches: int, unit: str) -> Coordinates:
     """Coordinates [N, 2] of `n_patches` patches: int64 if they are level-0 pixels, else in their stored dtype."""
     kind = str(stored.dtype).removeprefix("torch.") if isinstance(stored, Tensor) else stored.dtype.name
-    if problem := places_problem(stored.shape, kind, n_patches):
-        return Places(None, problem)
+    if problem := misfit(stored.shape, kind, n_patches):
+        return Coordinates(None, problem)
     coords = stored.numpy() if isinstance(stored, Tensor) else stored
     if not np.isfinite(coords).all():
-        return Places(None, "coordinates are NaN or infinite")
+        return Coordinates(None, "coordinates are NaN or infinite")
     in_pixels = unit in (PIXELS, CENTRES)
     if in_pixels and not np.array_equal(coords, np.trunc(coords)):
-        return Places(None, f"coordinates are {kind} with fractions; expected whole level-0 pixels")
+        return Coordinates(None, f"coordinates are {kind} with fractions; expected whole level-0 pixels")
     dtype = np.dtype(np.int64) if in_pixels else coords.dtype.newbyteorder("=")
-    return Places(torch.from_numpy(np.ascontiguousarray(coords, dtype).reshape(n_patches, 2)))
+    return Coordinates(torch.from_numpy(np.ascontiguousarray(coords, dtype).reshape(n_patches, 2)))
 
 
-def places_problem(shape: Sequence[int], dtype: str, n_patches: int) -> str:
+def misfit(shape: Sequence[int], dtype: str, n_patches: int) -> str:
     """What is wrong with coordinates, as far as a header tells; empty if they fit `n_patches` patches."""
     if 0 in shape:
         return f"{n_patches} patches but no coordinates" if n_patches else ""

@@ -12,7 +12,7 @@ from typing import Any
 
 from milbench.errors import FeatureFileError
 from milbench.formats import CENTRES, SlideFeatures, SlideHeader, arrays, tensors
-from milbench.formats.shapes import Places, fitting
+from milbench.formats.shapes import Coordinates, fitting
 
 NAME = "slideflow"
 CONFIG, INDEXES = "bags_config.json", (".index.npz", ".index.npy")
@@ -47,12 +47,12 @@ def _index(path: Path) -> Path | None:
     return next(filter(Path.exists, beside), None)
 
 
-def _places(index: Path, n_patches: int) -> Places:
+def _places(index: Path, n_patches: int) -> Coordinates:
     """Locations of `n_patches` tiles, which are small enough to be read where a header is asked for."""
     try:
         stored = arrays.load_array(index) if index.suffix == ".npy" else arrays.load_member(index, "arr_0")
     except FeatureFileError as error:
-        return Places(None, str(error))
+        return Coordinates(None, str(error))
     return fitting(stored, n_patches, CENTRES)
 
 

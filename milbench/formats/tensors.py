@@ -19,7 +19,7 @@ from torch import Tensor
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
 from milbench.formats.hdf5 import tensor
-from milbench.formats.shapes import FLOATS, as_bag, bag_shape, fitting, places_problem
+from milbench.formats.shapes import FLOATS, as_bag, bag_shape, fitting, misfit
 
 KEYS = ("features", "feats")
 
@@ -73,7 +73,7 @@ def head(path: Path) -> SlideHeader:
     if content.coords is None:
         return header
     kind = str(content.coords.dtype).removeprefix("torch.")
-    return header._replace(unit=UNKNOWN, coords_problem=places_problem(content.coords.shape, kind, n_patches))
+    return header._replace(unit=UNKNOWN, coords_problem=misfit(content.coords.shape, kind, n_patches))
 
 
 def open_pt(path: Path) -> PtContent:

@@ -14,7 +14,7 @@ import numpy as np
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader, arrays, hdf5
 from milbench.formats.hdf5 import StoredSlide, feature_dataset, tensor
-from milbench.formats.shapes import Places, fitting, places_problem
+from milbench.formats.shapes import Coordinates, fitting, misfit
 
 NAME = "torchmil"
 COORDS, TRUTH = ("coords",), ("inst_labels", "patch_labels", "instance_labels")
@@ -47,12 +47,12 @@ def head(path: Path) -> SlideHeader:
     )
 
 
-def _places(path: Path, n_patches: int) -> Places:
+def _places(path: Path, n_patches: int) -> Coordinates:
     coords = _beside(path, COORDS)
     try:
-        return Places(None) if coords is None else fitting(_array(coords, "coords"), n_patches, UNKNOWN)
+        return Coordinates(None) if coords is None else fitting(_array(coords, "coords"), n_patches, UNKNOWN)
     except FeatureFileError as error:
-        return Places(None, str(error))
+        return Coordinates(None, str(error))
 
 
 def _coords_problem(path: Path, n_patches: int) -> str:
@@ -66,10 +66,10 @@ def _coords_problem(path: Path, n_patches: int) -> str:
 def _header_problem(coords: Path, n_patches: int) -> str:
     if coords.suffix == ".npy":
         stored = arrays.load_array(coords, mapped=True)
-        return places_problem(stored.shape, stored.dtype.name, n_patches)
+        return misfit(stored.shape, stored.dtype.name, n_patches)
     with hdf5.opened(coords) as file:
         stored = hdf5.dataset(coords, file, "coords")
-        return places_problem(stored.shape, stored.dtype.name, n_patches)
+        return misfit(stored.shape, stored.dtype.name, n_patches)
 
 
 def _describe(path: Path, file: h5py.File) -> StoredSlide:

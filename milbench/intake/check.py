@@ -273,9 +273,11 @@ def _value_problems(folder: FeatureFolder, slides: Sequence[str], watch: Watch) 
     return problems + _same("the same features", same.values())
 
 
+COUNTED, IN_FRONT = "the first two columns are whole numbers, as coordinates are", 2
 TROUBLES: Mapping[str, tuple[str, str]] = {
     "NaN or infinite values": (ERROR, "Extract again."),
     "all values are zero": (WARNING, "Extract again, or drop their labels."),
+    COUNTED: (WARNING, "If they are coordinates, save the features without them."),
     "all patches are equal": (WARNING, "Check the extractor: it may have seen one image only."),
 }
 
@@ -285,7 +287,17 @@ def _troubles(features: Tensor) -> list[str]:
         return ["NaN or infinite values"]
     if features.numel() and not features.any():
         return ["all values are zero"]
-    return ["all patches are equal"] if len(features) > 1 and bool((features == features[0]).all()) else []
+    if len(features) > 1 and bool((features == features[0]).all()):
+        return ["all patches are equal"]
+    return [COUNTED] if _counts_in_front(features) else []
+
+
+def _counts_in_front(features: Tensor) -> bool:
+    """Whether the first two columns are whole numbers that vary, and the others together are not."""
+    front, rest = features[:, :IN_FRONT], features[:, IN_FRONT:]
+    if not rest.numel() or len(features) < 2 or bool((front == front[0]).all(dim=0).any()):
+        return False
+    return bool((front == front.trunc()).all()) and not bool((rest == rest.trunc()).all())
 
 
 def _bytes(features: Tensor) -> bytes:

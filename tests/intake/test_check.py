@@ -46,6 +46,11 @@ def features(value: float = 1.0, n: int = 4, width: int = WIDTH, dtype: str = "f
     return (rng.standard_normal((n, width)) + value).astype(dtype)
 
 
+def with_counts(values: np.ndarray) -> np.ndarray:
+    values[:, :2] = np.arange(2 * len(values)).reshape(-1, 2) * 256
+    return values
+
+
 BREAK = {
     "error: 1 slide (.*): labelled, but no feature file": lambda path: path.unlink(),
     "error: 1 slide (stray): feature file, but no label": lambda path: write_h5(path.with_name("stray.h5"), features()),
@@ -57,6 +62,9 @@ BREAK = {
 DEEP = {
     "error: 1 slide (.*): NaN or infinite values": lambda path: write_h5(path, features() * np.nan),
     "warning: 1 slide (.*): all values are zero": lambda path: write_h5(path, features() * 0),
+    "warning: 1 slide (.*): the first two columns are whole numbers": lambda path: write_h5(
+        path, with_counts(features())
+    ),
     "warning: 1 slide (.*): all patches are equal": lambda path: write_h5(path, features()[:1].repeat(5, axis=0)),
 }
 
