@@ -88,13 +88,10 @@ class FeatureFolder:
     read_anew: str = ""
 
     def spelled_as(self, slide_ids: Iterable[str]) -> FeatureFolder:
-        """This folder with the ids of a label table, where a file's name has the same letters in other code points.
-
-        One system writes an umlaut as one code point, another as two: they look alike and are other texts.
-        """
-        composed = {_composed(name): name for name in self.paths}
+        """This folder with the ids of a label table, where a file's name has the same letters in other code points."""
+        files = {composed(name): name for name in self.paths}
         wanted = (slide for slide in slide_ids if slide not in self.paths)
-        renamed = {composed[_composed(slide)]: slide for slide in wanted if _composed(slide) in composed}
+        renamed = {files[composed(slide)]: slide for slide in wanted if composed(slide) in files}
         if not renamed:
             return self
         paths = {renamed.get(name, name): path for name, path in self.paths.items()}
@@ -131,7 +128,8 @@ class FeatureFolder:
         return self.paths[slide_id]
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
+    """`name` with every accented letter as one code point; another system writes two, which look alike."""
     return unicodedata.normalize("NFC", name)
 
 

@@ -69,7 +69,8 @@ def read(path: Path, describe: Describe) -> SlideFeatures:
 
 
 def _places(coords: StoredCoords, n_patches: int) -> Coordinates:
-    return Coordinates(None, coords.problem) if coords.problem else fitting(coords.values(), n_patches, coords.unit)
+    problem = coords.problem or misfit(coords.shape, coords.dtype, n_patches)  # before anything is read
+    return Coordinates(None, problem) if problem else fitting(coords.values(), n_patches, coords.unit)
 
 
 def head(path: Path, describe: Describe) -> SlideHeader:

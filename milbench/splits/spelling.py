@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import PurePosixPath
+
+from milbench.formats import composed
 
 FILE_SUFFIXES = (
     ".svs", ".ndpi", ".tif", ".tiff", ".mrxs", ".scn", ".dcm",
     ".h5", ".hdf5", ".pt", ".pth", ".npy", ".npz", ".safetensors",
 )  # fmt: skip
 """Endings of slides and of feature files, which no id of a cohort has by itself."""
-
-
-def composed(name: str) -> str:
-    """`name` with every accented letter as one code point; another system writes two, which look alike."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _whole(name: str) -> str:
@@ -35,10 +31,10 @@ REASONS: Mapping[str, Callable[[str], str]] = {
 """Why an id is spelled otherwise, and what it is then."""
 
 
-def respelled(names: Iterable[str], known: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+def respelled(names: Collection[str], known: Collection[str]) -> tuple[dict[str, str], list[str]]:
     """The known id by name, for names that are not known as they are but in one other spelling; and a note per reason."""
     as_known = {composed(name): name for name in known}
-    exact = set(as_known.values())
+    exact = set(known)
     found: dict[str, str] = {}
     notes = []
     for reason, other in REASONS.items():

@@ -45,3 +45,5 @@ def test_an_id_that_is_known_or_another_one_is_left_alone(name: str, known: str)
 
 def test_the_id_as_it_stands_goes_first() -> None:
     assert respelled(["7.0", "7"], ["7.0", "7"]) == ({}, [])
+    both = [UMLAUT, unicodedata.normalize("NFD", UMLAUT)]
+    assert respelled(both, both) == ({}, [])
