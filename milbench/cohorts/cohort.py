@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from milbench.bag import Bag, check_features
+from milbench.bag import Bag, check_features, check_sizes
 from milbench.cohorts.cohort_file import CohortFile, cohort_file
 from milbench.cohorts.fingerprint import fingerprint
 from milbench.cohorts.scaling import MODES
@@ -39,7 +39,8 @@ class Cohort:
     control_tasks : tasks without signal, shown but left out of averages.
     notes : what was noticed while reading (contradictory labels, slides skipped, ...), for the run log.
     labelled : every labelled slide, in file order, also those skipped for lack of features; None = `slides`.
-    header : slide_id -> sizes, its values left on disk; None = nothing lies on disk, and `load` is as cheap.
+    header : slide_id -> sizes, its values left on disk; raises where `load` would. None = nothing lies on disk, and
+        `load` is as cheap.
     """
 
     name: str
@@ -95,7 +96,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
     slides, label_notes = read_labels(file.labels, file.tasks or None, slides=file.slides)
     tasks = tuple(column for column in slides if column not in ("slide_id", "patient_id"))
     _refuse_names_that_are_no_folder_names(file, tasks)
-    folder = open_features(file.features)
+    folder = open_features(file.features).spelled_as(slides["slide_id"])
     labelled = slides
     slides, skipped = _matched(labelled, folder, file, allow_missing=allow_missing)
     width = folder.header(slides["slide_id"].iloc[0]).width
@@ -105,7 +106,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
         tasks=tasks,
         in_features=width,
         fingerprint=fingerprint(slides, folder),
-        load=_loader(slides, folder, width),
+        load=_loader(slides, folder, width, file.patch_size),
         splits=file.splits,
         n_folds=file.n_folds,
         feature_scaling=file.feature_scaling,
@@ -121,7 +122,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
             *one_class_tasks(slides, tasks),
         ),
         labelled=labelled,
-        header=folder.header,
+        header=_header_reader(folder, width),
     )
 
 
@@ -150,6 +151,8 @@ def _matched(
         if not names:
             continue
         text = f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        if names is without_features and (below := folder.below(names)):
+            text += f"; files of these names lie in folders below, which are not read ({below})"
         if not allow_missing:
             raise LabelTableError(
                 f"cohort '{file.name}': {text}; labels {file.labels}, {folder.layout}. "
@@ -165,7 +168,16 @@ def _matched(
     return kept, notes
 
 
-def _loader(slides: pd.DataFrame, folder: FeatureFolder, width: int) -> Callable[[str], Bag]:
+def _header_reader(folder: FeatureFolder, width: int) -> Callable[[str], SlideHeader]:
+    def header(slide_id: str) -> SlideHeader:
+        told = folder.header(slide_id)
+        check_sizes(told.n_patches, told.width, str(folder.paths[slide_id]), width)
+        return told
+
+    return header
+
+
+def _loader(slides: pd.DataFrame, folder: FeatureFolder, width: int, patch_size: float | None) -> Callable[[str], Bag]:
     patient_of = dict(zip(slides["slide_id"], slides["patient_id"], strict=True))
     files = folder.paths
 
@@ -178,8 +190,9 @@ def _loader(slides: pd.DataFrame, folder: FeatureFolder, width: int) -> Callable
             patient_of[slide_id],
             coords=slide.coords,
             coords_unit=slide.unit,
-            patch_size=slide.patch_size,
+            patch_size=patch_size or slide.patch_size,
             instance_labels=slide.instance_labels,
+            coords_problem=slide.coords_problem,
         )
 
     return load

@@ -34,6 +34,7 @@ class CohortFile:
     slides : STAMP's slide table, where `labels` is its clini table.
     tasks : columns of the label table; empty = every column but the ids.
     splits : "kfold", "m4", "site", a saved split table, or splits of CLAM, Patho-Bench or STAMP.
+    patch_size : edge of a patch in the unit of the coordinates, for maps; None = as the feature files tell.
     model, trainer : settings fit for the cohort's size, the same for every model.
     """
 
@@ -48,12 +49,13 @@ class CohortFile:
     title: str = ""
     model: Mapping[str, Any] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
+    patch_size: float | None = None
 
 
-TYPES: Mapping[str, tuple[type, str]] = {
+TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "name": (str, "text"), "labels": (str, "a path"), "features": (str, "a path"), "slides": (str, "a path"),
     "feature_scaling": (str, "text"), "tasks": (list, "a list"), "splits": (str, "text"), "n_folds": (int, "a number"), "title": (str, "text"),
-    "model": (dict, "a section"), "trainer": (dict, "a section"),
+    "model": (dict, "a section"), "trainer": (dict, "a section"), "patch_size": ((int, float), "a number"),
 }  # fmt: skip
 """What each key of a cohort.yaml must be."""
 
@@ -104,6 +106,8 @@ def _from_yaml(path: Path) -> CohortFile:
             raise DataError(f"{path}: the key '{key}' is missing. A cohort needs name, labels and features.")
     if values.get("n_folds", 1) < 1:
         raise UsageError(f"{path}: n_folds is {values['n_folds']}; expected 1 or more.")
+    if not 0 < values.get("patch_size", 1) < float("inf"):
+        raise UsageError(f"{path}: patch_size is {values['patch_size']}; expected the edge of a patch, such as 256.")
     base = path.parent
     paths = {key: base / values[key] for key in ("labels", "features", "slides") if key in values}
     file = CohortFile(**{**values, **paths})

@@ -34,6 +34,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--complete-cases", action="store_true", help="leave tasks that not all models finished out of means"
     )
+    parser.add_argument("--stamp", type=Path, metavar="FOLDER",
+                        help="also write the test predictions as STAMP's statistics read them")  # fmt: skip
     parser.add_argument("--no-tracking", action="store_true", help="do not put the report's files into MLflow")
 
 
@@ -41,6 +43,7 @@ def call(options: argparse.Namespace) -> int:
     """Exit code of writing the report."""
     from milbench.commands.show_run import unfinished
     from milbench.report import DRAWS, REFERENCE, write_report
+    from milbench.report.stamp import write_for_stamp
 
     if options.draws is not None and options.draws < FEWEST_DRAWS:
         raise UsageError(f"--draws is {options.draws}; an interval needs at least {FEWEST_DRAWS}.")
@@ -55,6 +58,11 @@ def call(options: argparse.Namespace) -> int:
         complete_cases=options.complete_cases,
     )
     say(f"report: {index}")
+    if options.stamp:
+        files = write_for_stamp(runs, options.stamp)
+        say(
+            f"{len(files)} files for STAMP's statistics: {options.stamp} (ground_truth_label: the task, true_class: '1')"
+        )
     for run in runs:
         if missing := unfinished(run):
             warn(missing)

@@ -37,12 +37,14 @@ class SlidePicture:
     pixels : uint8 [rows, columns, 3].
     width, height : of the slide, in level-0 pixels.
     microns_per_pixel : of level 0, or None where the file does not tell.
+    bounds : left and top end of the part that was scanned, in level-0 pixels: where viewers that crop begin to count.
     """
 
     pixels: NDArray[np.uint8]
     width: int
     height: int
     microns_per_pixel: float | None = None
+    bounds: tuple[int, int] = (0, 0)
 
 
 def find_slide(path: Path, slide_id: str) -> Path:
@@ -114,7 +116,8 @@ def _picture(slide: OpenSlide, most_pixels: int) -> SlidePicture:
     columns, rows = max(round(width / shrink), 1), max(round(height / shrink), 1)
     pixels = np.concatenate(list(_strips(slide, columns, rows)))
     microns = slide.properties.get("openslide.mpp-x")
-    return SlidePicture(pixels, width, height, float(microns) if microns else None)
+    left, top = (int(slide.properties.get(f"openslide.bounds-{axis}") or 0) for axis in "xy")
+    return SlidePicture(pixels, width, height, float(microns) if microns else None, (left, top))
 
 
 def _strips(slide: OpenSlide, columns: int, rows: int) -> Iterator[NDArray[np.uint8]]:

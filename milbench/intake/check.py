@@ -17,6 +17,7 @@ from milbench.cohorts.cohort_file import CohortFile
 from milbench.cohorts.fingerprint import file_ends, fingerprint
 from milbench.errors import FeatureFileError, MilbenchError
 from milbench.formats import FeatureFolder, SlideHeader, open_features
+from milbench.formats.detect import SUFFIXES as FEATURE_SUFFIXES
 from milbench.formats.packed import checksum_problem
 from milbench.intake.inspection import Inspection, Watch, read_headers
 from milbench.labels import contradictions, one_class_tasks, read_labels
@@ -26,7 +27,7 @@ ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (ERROR, WARNING, NOTE)
 """`milbench run` refuses errors; warnings make results doubtful; notes are worth knowing."""
 
-SLIDE_SUFFIXES = (".svs", ".ndpi", ".tif", ".tiff", ".mrxs", ".h5", ".pt")
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".tif", ".tiff", ".mrxs", *FEATURE_SUFFIXES)
 FEW_POSITIVES = 5
 """Positives on one side of a fold below which an AUROC says next to nothing (its standard error exceeds 0.1)."""
 
@@ -79,6 +80,7 @@ def check_cohort(file: CohortFile, watch: Watch, *, splits: str = "", deep: bool
         facts.append(("features", folder.layout))
     if slides is None or folder is None:
         return Check(_worst_first(problems), tuple(facts), pd.DataFrame())
+    folder = folder.spelled_as(slides["slide_id"])
     kept = slides[slides["slide_id"].isin(set(folder.paths))].reset_index(drop=True)
     problems += _matching_problems(slides, folder)
     headers = read_headers(folder, watch, kept["slide_id"])
@@ -146,6 +148,10 @@ def _matching_problems(slides: pd.DataFrame, folder: FeatureFolder) -> list[Prob
     problems = []
     if missing:
         mend = _near(missing, extra) or "Extract them, delete their lines, or skip them with --allow-missing."
+        if below := folder.below(missing):
+            mend = (
+                f"Files of these names lie in folders below, which are not read ({below}): move them up, or link them."
+            )
         problems.append(Problem(ERROR, f"{_some(missing)}: labelled, but no feature file", mend))
     if extra:
         mend = "Label them, move them away, or skip them with --allow-missing."
@@ -171,7 +177,10 @@ def _near(missing: Sequence[str], extra: Sequence[str]) -> str:
 
 def _header_problems(inspection: Inspection) -> list[Problem]:
     headers = inspection.headers
-    problems = [Problem(ERROR, message) for message in inspection.broken.values()]
+    problems = _broken_problems(inspection)
+    odd = {slide: header.coords_problem for slide, header in headers.items() if header.coords_problem}
+    if odd:
+        problems.append(Problem(WARNING, coords_text(odd), "Extract them again with coordinates that fit."))
     empty = [slide for slide, header in headers.items() if header.n_patches == 0]
     if empty:
         problems.append(Problem(ERROR, f"{_some(empty)}: no patches", "Extract again, or drop their labels."))
@@ -181,6 +190,23 @@ def _header_problems(inspection: Inspection) -> list[Problem]:
         for severity, name, key, mend in MIXED
         if (problem := _mixed(full, severity, name, key, mend)) is not None
     ]
+
+
+def _broken_problems(inspection: Inspection) -> list[Problem]:
+    """What is wrong with files that cannot be opened; what many have in common is said once."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for slide, message in inspection.broken.items():
+        alike[message.replace(str(inspection.folder.paths[slide]), "")].append(slide)
+    return [
+        Problem(ERROR, inspection.broken[slides[0]], f"The same holds for {_some(slides[1:])}." if slides[1:] else "")
+        for slides in alike.values()
+    ]
+
+
+def coords_text(odd: Mapping[str, str]) -> str:
+    """What is wrong with the coordinates of slides, `odd` by slide id, and what that stops."""
+    first = next(iter(odd.values()))
+    return f"{_some(list(odd))}: {first}. Training needs no coordinates; no map of these slides can be drawn"
 
 
 MIXED: tuple[tuple[str, str, Callable[[SlideHeader], object], str], ...] = (
@@ -247,9 +273,11 @@ def _value_problems(folder: FeatureFolder, slides: Sequence[str], watch: Watch) 
     return problems + _same("the same features", same.values())
 
 
+COUNTED, IN_FRONT = "the first two columns are whole numbers, as coordinates are", 2
 TROUBLES: Mapping[str, tuple[str, str]] = {
     "NaN or infinite values": (ERROR, "Extract again."),
     "all values are zero": (WARNING, "Extract again, or drop their labels."),
+    COUNTED: (WARNING, "If they are coordinates, save the features without them."),
     "all patches are equal": (WARNING, "Check the extractor: it may have seen one image only."),
 }
 
@@ -259,7 +287,17 @@ def _troubles(features: Tensor) -> list[str]:
         return ["NaN or infinite values"]
     if features.numel() and not features.any():
         return ["all values are zero"]
-    return ["all patches are equal"] if len(features) > 1 and bool((features == features[0]).all()) else []
+    if len(features) > 1 and bool((features == features[0]).all()):
+        return ["all patches are equal"]
+    return [COUNTED] if _counts_in_front(features) else []
+
+
+def _counts_in_front(features: Tensor) -> bool:
+    """Whether the first two columns are whole numbers that vary, and the others together are not."""
+    front, rest = features[:, :IN_FRONT], features[:, IN_FRONT:]
+    if not rest.numel() or len(features) < 2 or bool((front == front[0]).all(dim=0).any()):
+        return False
+    return bool((front == front.trunc()).all()) and not bool((rest == rest.trunc()).all())
 
 
 def _bytes(features: Tensor) -> bytes:

@@ -115,7 +115,7 @@ def n_labelled(table: Path, slides: Iterable[str]) -> int:
 
 def draft(inspection: Inspection, labels: Path | None, name: str, out: Path) -> str:
     """A cohort.yaml to be written to `out`; paths relative to it where they can be."""
-    features = next(iter(inspection.folder.paths.values())).parent
+    features = inspection.folder.folder
     lines = [
         yaml.safe_dump({"name": name}).strip(),
         yaml.safe_dump({"labels": _relative(labels, out) if labels else "labels.csv"}).strip()

@@ -20,10 +20,9 @@ def read(path: Path, table: TextTable, tasks: Sequence[str] | None) -> LabelTabl
     cells = table.cells
     for column in (PATIENT, SLIDE):
         if column not in cells:
-            mend = " Its cells seem to be separated by ';': save it with commas." if ";" in next(iter(cells)) else ""
             raise LabelTableError(
                 f"{path}: column '{column}' is missing. {EXPECTED} (or STAMP's PATIENT column); "
-                f"found {', '.join(cells)}.{mend}"
+                f"found {', '.join(cells)}."
             )
     names = task_columns(path, list(cells), (PATIENT, SLIDE), tasks)
     return slide_table(path, cells, names, [f"labels: {path.name} is a table as CLAM and M4 use it", *table.notes])

@@ -11,7 +11,7 @@ import pandas as pd
 
 from milbench.errors import LabelTableError, SplitError
 from milbench.labels import PATIENT, SLIDE
-from milbench.labels.cells import read_table
+from milbench.labels.cells import read_table, separator_of
 from milbench.labels.pathobench import fold_columns, recognises
 from milbench.splits.other_tools import ForeignSplit
 from milbench.splits.table import ROLES, Split
@@ -28,7 +28,8 @@ def find(path: Path) -> Path | None:
 
 def _header(path: Path) -> list[str]:
     with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return [name.strip() for name in file.readline().split(",")]
+        line = file.readline()
+        return [name.strip() for name in line.split(separator_of(line, ","))]
 
 
 def read(path: Path) -> ForeignSplit:

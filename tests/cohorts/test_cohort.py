@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,28 @@ def test_features_without_a_label_are_refused_or_counted(cohort_folder: Path) ->
     cohort = folder_cohort(cohort_folder, allow_missing=True)
     assert len(cohort.slides) == 48
     assert any("skipped: 1 feature files have no label" in note for note in cohort.notes)
+
+
+def test_slides_in_folders_below_the_others_are_named_and_never_called_missing_alone(cohort_folder: Path) -> None:
+    (cohort_folder / "features" / "batch2").mkdir()
+    for path in sorted((cohort_folder / "features").glob("*.h5"))[:8]:
+        path.rename(path.parent / "batch2" / path.name)
+    with pytest.raises(
+        LabelTableError, match=r"8 labelled slides have no features .*in folders below.*\(8 in batch2\)"
+    ):
+        folder_cohort(cohort_folder)
+    notes = folder_cohort(cohort_folder, allow_missing=True).notes
+    assert any(note.startswith("skipped: 8 labelled") and "8 in batch2" in note for note in notes)
+
+
+def test_file_names_in_decomposed_letters_are_the_labels_slides(cohort_folder: Path) -> None:
+    path = first_slide(cohort_folder)
+    path.rename(path.with_name(unicodedata.normalize("NFD", "Müller.h5")))
+    table = pd.read_csv(cohort_folder / "labels.csv")
+    table.replace(path.name.removesuffix(".h5"), "Müller").to_csv(cohort_folder / "labels.csv", index=False)
+    cohort = folder_cohort(cohort_folder)
+    assert len(cohort.load("Müller")) > 0
+    assert any("spelled with other code points" in note for note in cohort.notes)
 
 
 def test_ids_that_match_nothing_show_an_example_of_each(cohort_folder: Path) -> None:

@@ -25,6 +25,17 @@ def test_a_yaml_file_says_what_the_folder_cannot(cohort_folder: Path) -> None:
     assert (cohort.model_defaults, cohort.trainer_defaults) == ({"hidden": 16}, {"epochs": 3})
 
 
+@pytest.mark.parametrize(("line", "size"), [("", None), ("patch_size: 256\n", 256), ("patch_size: 112.5\n", 112.5)])
+def test_the_stated_patch_size_is_that_of_every_bag_and_no_part_of_the_identity(
+    cohort_folder: Path, line: str, size: float | None
+) -> None:
+    path = cohort_folder / "mine.yaml"
+    path.write_text("name: mine\nlabels: labels.csv\nfeatures: features\n" + line)
+    cohort = folder_cohort(path)
+    assert cohort.load(cohort.slides["slide_id"][0]).patch_size == size
+    assert cohort.fingerprint == folder_cohort(cohort_folder).fingerprint
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -35,6 +46,14 @@ def test_a_yaml_file_says_what_the_folder_cannot(cohort_folder: Path) -> None:
         ("name: a\nlabels: labels.csv\nfeatures: features\nfeature_scaling: std\n", "unknown feature_scaling"),
         ("name: a/b\nlabels: labels.csv\nfeatures: features\n", "cohort's name is 'a/b', which cannot name a folder"),
         ("name: a\nlabels: labels.csv\nfeatures: features\nn_folds: 0\n", "n_folds is 0; expected 1 or more"),
+        (
+            "name: a\nlabels: labels.csv\nfeatures: features\npatch_size: 0\n",
+            "patch_size is 0; expected the edge of a patch",
+        ),
+        (
+            "name: a\nlabels: labels.csv\nfeatures: features\npatch_size: big\n",
+            "patch_size is 'big'; expected a number",
+        ),
         ("- a\n", "must hold `key: value` lines"),
         ("a: [\n", "cannot be read as YAML"),
     ],

@@ -46,6 +46,11 @@ def features(value: float = 1.0, n: int = 4, width: int = WIDTH, dtype: str = "f
     return (rng.standard_normal((n, width)) + value).astype(dtype)
 
 
+def with_counts(values: np.ndarray) -> np.ndarray:
+    values[:, :2] = np.arange(2 * len(values)).reshape(-1, 2) * 256
+    return values
+
+
 BREAK = {
     "error: 1 slide (.*): labelled, but no feature file": lambda path: path.unlink(),
     "error: 1 slide (stray): feature file, but no label": lambda path: write_h5(path.with_name("stray.h5"), features()),
@@ -57,6 +62,9 @@ BREAK = {
 DEEP = {
     "error: 1 slide (.*): NaN or infinite values": lambda path: write_h5(path, features() * np.nan),
     "warning: 1 slide (.*): all values are zero": lambda path: write_h5(path, features() * 0),
+    "warning: 1 slide (.*): the first two columns are whole numbers": lambda path: write_h5(
+        path, with_counts(features())
+    ),
     "warning: 1 slide (.*): all patches are equal": lambda path: write_h5(path, features()[:1].repeat(5, axis=0)),
 }
 
@@ -72,6 +80,33 @@ def test_every_kind_of_broken_file_is_found_and_fails_the_check(cohort_folder: P
     result = check(cohort_folder, deep=trouble in DEEP)
     assert matches(found(result), trouble), found(result)
     assert not result.passed
+
+
+def test_headers_tell_shapes_that_are_no_bag_once_for_all_slides_and_never_as_empty(cohort_folder: Path) -> None:
+    for path in slides_of(cohort_folder)[4:]:
+        write_h5(path, np.zeros((4, 7, WIDTH), np.float32))
+    text = found(check(cohort_folder))
+    assert text.count("features have shape (4, 7, 6), expected (patches, width)") == 1
+    assert "The same holds for 43 slides" in text
+    assert "no patches" not in text
+
+
+def test_headers_tell_coordinates_that_do_not_fit_as_a_warning(cohort_folder: Path) -> None:
+    for path, n_coords in zip(slides_of(cohort_folder)[4:6], (3, 5), strict=True):
+        write_h5(path, features(n=4), np.zeros((n_coords, 2), np.int64))
+    result = check(cohort_folder)
+    assert matches(found(result), "warning: 2 slides (.*4 patches but 3 coordinates. Training needs no coordinates")
+    assert not [problem for problem in result.problems if problem.severity == "error"]
+
+
+def test_slides_in_a_folder_below_are_named_with_it(cohort_folder: Path) -> None:
+    (cohort_folder / "features" / "batch2").mkdir()
+    for path in slides_of(cohort_folder)[40:-1]:
+        path.rename(path.parent / "batch2" / path.name)
+    text = found(check(cohort_folder))
+    assert "labelled, but no feature file | Files of these names lie in folders below" in text
+    assert "in batch2): move them up" in text
+    assert "Extract them" not in text
 
 
 def test_values_are_read_only_when_asked(cohort_folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Label tables: read as text, checked cell by cell."""
 
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,6 @@ def test_an_id_that_reads_like_a_missing_value_stays_an_id(tmp_path: Path) -> No
     ("text", "message"),
     [
         ("case,slide_id,A\np,s,1\n", "column 'case_id' is missing"),
-        ("case_id;slide_id;A\np;s;1\n", "seem to be separated by ';': save it with commas"),
         ("case_id,slide_id\np,s\n", "no task column"),
         ("case_id,slide_id,A\np,s,2\n", r"column 'A' holds '2' for slide s \(line 2\); expected 0, 1 or blank"),
         ("case_id,slide_id,A\np,s,Y_TP53\n", "holds 'Y_TP53'"),
@@ -89,6 +89,35 @@ def test_an_id_that_reads_like_a_missing_value_stays_an_id(tmp_path: Path) -> No
 def test_a_bad_table_is_one_error_with_the_place(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(LabelTableError, match=message):
         read_labels(table(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "note"),
+    [
+        ("case_id;slide_id;A\np;s;1\n", "labels.csv", "labels.csv is separated by semicolons, where commas are usual"),
+        ("case_id\tslide_id\tA\np\ts\t1\n", "labels.csv", "labels.csv is separated by tabs, where commas are usual"),
+        ("case_id,slide_id,A\np,s,1\n", "labels.tsv", "labels.tsv is separated by commas, where tabs are usual"),
+        ("case_id;slide_id;A;age\np;s;1;60,5\n", "labels.csv", "labels.csv is separated by semicolons"),
+    ],
+)
+def test_another_separator_is_read_and_named(tmp_path: Path, text: str, name: str, note: str) -> None:
+    (tmp_path / name).write_text(text)
+    labels = read_labels(tmp_path / name, ["A"])
+    assert labels.slides.iloc[0].tolist() == ["s", "p", 1.0]
+    assert note in " ".join(labels.notes)
+
+
+def test_semicolons_inside_cells_of_a_table_with_commas_stay_cells(tmp_path: Path) -> None:
+    labels = read_labels(table(tmp_path, "case_id,slide_id,A\np;1,s;1,1\n"))
+    assert labels.slides.iloc[0].tolist() == ["s;1", "p;1", 1.0]
+    assert not any("separated" in note for note in labels.notes)
+
+
+def test_a_workbook_of_broken_xml_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "labels.xlsx", "w") as archive:
+        archive.writestr("[Content_Types].xml", "<Types>&b;</Types>")
+    with pytest.raises(LabelTableError, match=r"labels\.xlsx cannot be read as an Excel workbook"):
+        read_labels(tmp_path / "labels.xlsx")
 
 
 def test_a_table_that_is_no_utf_8_says_so(tmp_path: Path) -> None:

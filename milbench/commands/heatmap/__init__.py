@@ -37,6 +37,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                      help="colour by percentile rank within the slide (default) or by the softmax's own values")  # fmt: skip
     how.add_argument("--smooth", type=float, default=0.0, metavar="S",
                      help="Gaussian of this many patches over the picture (default 0: none; GeoJSON is never smoothed)")  # fmt: skip
+    how.add_argument("--patch-size", type=float, metavar="N",
+                     help="edge of a patch in the unit of the coordinates (default: as the files or cohort.yaml tell)")  # fmt: skip
     how.add_argument("--wsi", type=Path, metavar="PATH", help="slide file, or folder of them: draw over the slide")
     how.add_argument("--out", type=Path, metavar="FOLDER", help="where to write (default: heatmaps/<name of the run>)")
     instead = parser.add_argument_group("instead of pictures")
@@ -75,6 +77,8 @@ def _check(options: argparse.Namespace) -> None:
         raise unknown_name("scale", options.scale, SCALE_NAMES)
     if options.smooth < 0:
         raise UsageError(f"--smooth is {options.smooth:g}; expected 0 or a number of patches.")
+    if options.patch_size is not None and not 0 < options.patch_size < float("inf"):
+        raise UsageError(f"--patch-size is {options.patch_size:g}; expected the edge of a patch, such as 256.")
     asked = [flag for flag in ("slide", "slides", "evaluate", "export") if getattr(options, flag)]
     if len(asked) != 1:
         raise UsageError(
