@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +11,7 @@ from milbench.errors import StoreError
 from milbench.report import DRAWS, page_of, write_report
 from milbench.report.fig4 import experts_figure, tasks_figure
 from milbench.report.figures import EMPHASISED, save
+from milbench.report.study_runs import StudyRuns
 from milbench.report.table1 import table1
 from milbench.report.tables import to_csv, to_latex, to_markdown
 from milbench.stats.scores import score_table
@@ -20,22 +20,6 @@ from milbench.store.run import Run
 
 REFERENCE = "amil"
 """The single-task model that M4 is built on, beside which the paper's Fig. 4 shows it."""
-
-
-@dataclass(frozen=True)
-class StudyRuns:
-    """The stores of one study.
-
-    Attributes
-    ----------
-    main : all models on all tasks, M4 with its five experts.
-    experts : M4 alone, by number of experts.
-    tasks : M4 alone, by number of tasks.
-    """
-
-    main: Run | None
-    experts: Mapping[int, Run] = field(default_factory=dict)
-    tasks: Mapping[int, Run] = field(default_factory=dict)
 
 
 def write_study(study: StudyRuns, parts: Sequence[str], out: Path, *, draws: int = DRAWS) -> Path:
