@@ -106,12 +106,17 @@ class Comparison:
         }
         return grid_of(self.dataset, both, self._trials, self.titles)
 
+    @property
+    def signal_tasks(self) -> tuple[str, ...]:
+        """The tasks that count in means, of all arms."""
+        return tuple(task for task in self.grid.tasks if task not in self.grid.controls)
+
     def tasks(self, arm: str) -> tuple[str, ...]:
         """The tasks that count and that the arm learns, in the cohort's order; none where it is not in the stores."""
         if arm not in self.titles:
             return ()
         learned = {task for name, trial in self._trials if name == arm for task in trial.info["tasks"]}
-        return tuple(task for task in self.grid.tasks if task in learned and task not in self.grid.controls)
+        return tuple(task for task in self.signal_tasks if task in learned)
 
     def mean(self, arm: str, tasks: Sequence[str]) -> Estimate:
         """AUROC, mean over the tasks inside a fold, then over folds and seeds.
@@ -177,7 +182,7 @@ def _as_they_are(scores: Sequence[TaskScores]) -> Floats:
     """The mean [M] with every patient and fold once."""
     patients = np.ones((1, scores[0].n_patients), dtype=np.int64)
     folds = np.ones((1, len(scores[0].tested)), dtype=np.int64)
-    return weighted_mean(scores, patients, folds)[0]
+    return np.asarray(weighted_mean(scores, patients, folds)[0])
 
 
 def _lacks_a_score(task: TaskScores, column: int) -> bool:
