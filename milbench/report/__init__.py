@@ -21,7 +21,7 @@ from milbench.report.contents import REFERENCE, Contents, gather
 from milbench.report.drawings import draw
 from milbench.report.gain import gain_sentence
 from milbench.report.html import PageData, page_data, write_page
-from milbench.report.published import NOT_LIKE_FOR_LIKE, published
+from milbench.report.published import NOT_LIKE_FOR_LIKE, averages_sentence, published
 from milbench.report.sheets import make_tables
 from milbench.report.tables import Table, to_csv, to_latex, to_markdown
 from milbench.report.verdicts import Claim
@@ -76,6 +76,8 @@ def write_report(
 def _page(title: str, contents: Contents, claims: Sequence[Claim]) -> PageData:
     """The contents as one page to look at."""
     notes = [text for name, text in NOT_LIKE_FOR_LIKE.items() if name in contents.datasets]
+    if "average" in set(contents.beside_paper["cohort"]):
+        notes += filter(None, (averages_sentence(table, contents.model_titles) for table in (2, 3)))
     if contents.gain is not None:
         notes.append(gain_sentence(contents.gain, contents.model_titles))
     return page_data(

@@ -15,7 +15,7 @@ from milbench.stats.crossed import draw_counts, generator, ratio
 
 Floats = NDArray[np.float64]
 
-UNSEEN = "nobody looked at the attention: `milbench reproduce fig5` does"
+UNSEEN = "nobody looked at the attention; 'milbench reproduce fig5' does"
 TRUTH = ("dataset", "model", "task", "fold", "patient_id", "slide_id", "auroc")
 EXPERTS = ("dataset", "model", "fold", "patient_id", "slide_id", "shared")
 
@@ -44,7 +44,7 @@ class Attention:
 
 def covers_more(seen: Attention, model: str, reference: str, draws: int) -> Draft:
     """The maps of `model` find the evidence better than those of `reference`, slide by slide."""
-    label = "map of M4 − map of AMIL, AUROC against the truth"
+    label = "M4 − AMIL, map against the truth"
     return Draft("attention finds the evidence better than AMIL's", [
         contrast(label, lambda: _mean(_paired(seen, model, reference), "difference", draws))
     ], above())  # fmt: skip
@@ -62,8 +62,10 @@ def experts_differ(seen: Attention, model: str, draws: int) -> Draft:
     def largest(one: Contrast) -> float:
         return -one.value
 
-    found = [contrast("attention that two experts share beyond chance", shared)]
-    return Draft(f"experts share less than {seen.alike:g} of it", found, below(seen.alike), shown=largest)
+    found = [contrast("shared by two experts beyond chance", shared)]
+    return Draft(
+        f"two experts share less than {seen.alike:g} of their attention", found, below(seen.alike), shown=largest
+    )
 
 
 def _paired(seen: Attention, model: str, reference: str) -> pd.DataFrame:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from string import ascii_lowercase
 
 import pandas as pd
@@ -15,13 +14,13 @@ from milbench.report.verdicts import Claim, Statement, Verdict
 
 CAPTION = (
     "Claims of the M4 paper, judged on these stores. Held: every statement of the claim is held. Not held: one is not. "
-    "Else it cannot be told. A statement speaks of differences of AUROC; it is held where all their 95 % intervals (test "
+    "Else it cannot be told. A statement rests on differences; it is held where all their 95 % intervals (test "
     "patients and folds drawn together, the same draws for all models) say so, and not held where one contradicts it even "
     "after Bonferroni's correction over the differences of the claim."
 )
 NUMBERS = (
     "The numbers behind the verdicts on the paper's claims: of each statement the weakest difference that it rests on, its "
-    "95 % interval, and for how many of its differences it holds."
+    "95 % interval, and for how many of its differences it holds. Differences are of AUROC; what experts share is a share."
 )
 
 
@@ -41,9 +40,11 @@ def claim_frame(claims: Sequence[Claim]) -> pd.DataFrame | None:
     return pd.DataFrame(rows) if rows else None
 
 
-def _plain(statement: Statement) -> dict[str, object]:
-    values = asdict(statement)
-    return {"statement": values.pop("text"), "verdict": str(values.pop("verdict")), **values}
+def _plain(one: Statement) -> dict[str, object]:
+    return {
+        "statement": one.text, "verdict": str(one.verdict), "contrast": one.contrast, "value": one.value, "low": one.low,
+        "high": one.high, "paper": one.paper, "n_contrasts": one.n_contrasts, "n_held": one.n_held, "why": one.why,
+    }  # fmt: skip
 
 
 def _verdicts(claims: Sequence[Claim]) -> Table:
@@ -64,7 +65,7 @@ def _numbers(claims: Sequence[Claim]) -> Table:
     rows = [
         Row(f"{claim.number}. {statement.text}", (
             Cell(_signed(statement.paper)), Cell(_signed(statement.value)), Cell(_interval(statement)),
-            Cell(statement.contrast), Cell(f"{statement.n_held} of {statement.n_contrasts}"),
+            Cell(statement.contrast or "–"), Cell(f"{statement.n_held} of {statement.n_contrasts}"),
             Cell(str(statement.verdict) + (f" ({marks[statement.why]})" if statement.why else "")),
         ), rule=place == 0 and claim is not claims[0])
         for claim in claims

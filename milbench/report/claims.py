@@ -219,6 +219,8 @@ def _experts(stores: Stores, number: int | None) -> str:
 def _by_tasks(stores: Stores, number: int | None, *, rare: bool) -> Estimate:
     """M4's mean where it learns so many tasks, AMIL's for None: on the most frequent genes, or on the rarer ones."""
     comparison = stores.ladder
+    if not comparison.titles:
+        raise StoreError(f"{stores.scope.ladder} is not in the stores")
     learned = {name: comparison.tasks(name) for name in comparison.titles if name != AMIL}
     by_number = {len(tasks): (name, tasks) for name, tasks in learned.items()}
     best = stores.scope.numbers[-2]

@@ -72,7 +72,11 @@ def averages_sentence(table: int, titles: Mapping[str, str]) -> str:
         f"{titles.get(row.model, row.model)} ({_note(row)})"
         for row in rows[(rows["table"] == table) & ~rows["follows"]].itertuples()
     ]
-    return f"Averages of the paper that do not follow from its printed entries: {', '.join(wrong)}." if wrong else ""
+    return (
+        f"Averages of the paper's Table {table} that do not follow from its entries: {', '.join(wrong)}."
+        if wrong
+        else ""
+    )
 
 
 def _note(row: Any) -> str:
@@ -113,11 +117,10 @@ def beside_ours(cohorts: pd.DataFrame, overall: pd.DataFrame) -> pd.DataFrame:
 
 
 COVERS = (
-    "Below each method: the number that the paper prints, and below it ours − paper with its 95 % interval. The interval "
-    "covers our test patients and our trainings (the same bootstrap). The paper's number counts as exact: its own "
-    "patients, trainings and rounding (0.0005) are not in it, so it is narrower than an interval of two studies."
+    "Below a method: the paper's number, then ours − paper with its 95 % interval. It covers our test patients and our "
+    "trainings; the paper's number counts as exact, without its own patients, trainings and rounding (0.0005)."
 )
-BRACKETS = "Numbers of the paper in brackets are not like for like; its averages contain them."
+BRACKETS = "In brackets: not like for like; the paper's averages contain it."
 
 
 def with_paper(table: Table, number_of_table: int, both: pd.DataFrame, columns: Sequence[str]) -> Table:
@@ -135,7 +138,7 @@ def with_paper(table: Table, number_of_table: int, both: pd.DataFrame, columns: 
     by_place = {(row.title, row.cohort): row for row in mine.itertuples()}
     rows: list[Row] = []
     for row in table.rows:
-        rows.append(replace(row, rule=row.rule or bool(rows and rows[-1].title == PAPER)))
+        rows.append(row)
         if row.title in titles.values():
             rows.append(Row(PAPER, tuple(_theirs(by_place.get((row.title, column))) for column in columns)))
     notes = [

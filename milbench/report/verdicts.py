@@ -26,6 +26,9 @@ from milbench.stats.arms import NO_DRAWS, Estimate
 Floats = NDArray[np.float64]
 
 LEVEL = 0.95
+ABSENT = " is not in the stores"
+"""How a reason ends that names what is missing."""
+
 SPANS = "the interval does not settle it"
 NO_INTERVAL = "too few test patients of a class for an interval"
 
@@ -50,6 +53,14 @@ def opposite(verdict: Verdict) -> Verdict:
     """The verdict on "it is not so"."""
     turned = {Verdict.HELD: Verdict.NOT_HELD, Verdict.NOT_HELD: Verdict.HELD}
     return turned.get(verdict, verdict)
+
+
+def in_one_line(reasons: Iterable[str]) -> str:
+    """The distinct reasons; cohorts that are not in the stores are named together."""
+    distinct = list(dict.fromkeys(reasons))
+    absent = [reason.removesuffix(ABSENT) for reason in distinct if reason.endswith(ABSENT)]
+    others = [reason for reason in distinct if not reason.endswith(ABSENT)]
+    return "; ".join([*([f"not in the stores: {', '.join(absent)}"] if absent else []), *others])
 
 
 class Contrast(NamedTuple):
@@ -159,10 +170,11 @@ class Statement:
 
     Attributes
     ----------
-    contrast, value, low, high : the weakest difference behind it, and its 95 % interval; NaN where there is none.
+    contrast, value, low, high : the weakest difference behind it, and its 95 % interval; empty and NaN where there is
+        none.
     paper : the same number in the paper; NaN where it prints none.
     n_contrasts, n_held : how many differences are behind it, and how many of them the rule holds for.
-    why : why it cannot be told; empty where it can.
+    reasons : why it cannot be told; empty where it can.
     """
 
     text: str
@@ -174,7 +186,12 @@ class Statement:
     n_contrasts: int
     n_held: int
     verdict: Verdict
-    why: str
+    reasons: tuple[str, ...]
+
+    @property
+    def why(self) -> str:
+        """The reasons in one line."""
+        return in_one_line(self.reasons)
 
 
 @dataclass(frozen=True)
@@ -202,7 +219,7 @@ class Claim:
         """The distinct reasons why the claim cannot be told; empty where it can."""
         if self.verdict is not Verdict.UNTOLD:
             return ""
-        return "; ".join(dict.fromkeys(statement.why for statement in self.statements if statement.why))
+        return in_one_line(reason for statement in self.statements for reason in statement.reasons)
 
 
 def judge(number: int, text: str, where: str, drafts: Sequence[Draft]) -> Claim:
@@ -218,9 +235,8 @@ def _judged(draft: Draft, level: float) -> Statement:
     shown = min(
         (one for one in draft.contrasts if not math.isnan(one.value)), key=draft.shown, default=draft.contrasts[0]
     )
-    reasons = dict.fromkeys(one.why for one in draft.contrasts if one.why)
-    why = ("; ".join(reasons) or SPANS) if verdict is Verdict.UNTOLD else ""
+    reasons = tuple(dict.fromkeys(one.why for one in draft.contrasts if one.why)) or (SPANS,)
     return Statement(
-        draft.text, shown.label, shown.value, *shown.bounds(), draft.paper, len(verdicts),
-        verdicts.count(Verdict.HELD), verdict, why,
+        draft.text, "" if math.isnan(shown.value) else shown.label, shown.value, *shown.bounds(), draft.paper, len(verdicts),
+        verdicts.count(Verdict.HELD), verdict, reasons if verdict is Verdict.UNTOLD else (),
     )  # fmt: skip

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ SCOPE = Scope(
 Skill = float | Mapping[str, float]
 """How far positives lie above negatives, in noise deviations, on all tasks or by task; 0.5 is an AUROC of about 0.64."""
 
+Scorer = Callable[[str, int], pd.DataFrame]
+"""(task, fold) -> slide_id, patient_id, target, probability of the test side."""
+
 
 def skilled_run(
     path: Path,
@@ -35,44 +39,66 @@ def skilled_run(
     experts: int = 5,
     config: Mapping[str, Any] | None = None,
 ) -> Run:
-    """A run of every model that `skills` names by cohort. Labels and the noise of a slide are the same in all runs."""
+    """A run of every model that `skills` names by cohort. Labels and the hardness of a slide are the same in all runs."""
+    scorers = {
+        name: {model: partial(_skilled, name, model, skill, patients) for model, skill in models.items()}
+        for name, models in skills.items()
+    }
+    return scored_run(path, scorers, tasks, experts=experts, config=config)
+
+
+def scored_run(
+    path: Path,
+    scorers: Mapping[str, Mapping[str, Scorer]],
+    tasks: Sequence[str],
+    *,
+    experts: int = 5,
+    config: Mapping[str, Any] | None = None,
+) -> Run:
+    """A run whose models score as they are told, by cohort and model."""
     run, plan, written = Run(path), {}, []
-    for dataset, models in skills.items():
-        for model, skill in models.items():
-            groups = [tuple(tasks)] if MODELS[model][1] == "multi" else [(task,) for task in tasks]
+    for dataset, models in scorers.items():
+        for model, scorer in models.items():
+            multi = MODELS[model][1] == "multi"
             for fold in FOLDS:
-                for group in groups:
-                    name = "all" if MODELS[model][1] == "multi" else group[0]
-                    slot = f"{dataset}/{model}/{name}/fold{fold}"
+                for group in [tuple(tasks)] if multi else [(task,) for task in tasks]:
+                    slot = f"{dataset}/{model}/{'all' if multi else group[0]}/fold{fold}"
                     key = hashlib.sha256(slot.encode()).hexdigest()
                     plan[slot] = f"{slot}-seed42-{key[:8]}"
                     facts = {**info(dataset, model, group, fold, key), "hyperparameters": {"experts": experts}}
-                    written.append((plan[slot], facts, _predictions(dataset, model, group, fold, skill, patients)))
-    facts = {
-        name: {**describe(name, tuple(models), tuple(tasks)), "control_tasks": []} for name, models in skills.items()
+                    table = pd.concat([scorer(task, fold).assign(task=task, role="test") for task in group])
+                    written.append((plan[slot], facts, pd.concat([table, table.assign(role="val")])))
+    headers = {
+        name: {**describe(name, tuple(models), tuple(tasks)), "control_tasks": []} for name, models in scorers.items()
     }
-    run.write_header(dict(config or {}), {"git": "0123abc", "milbench": "0.1.0"}, facts, plan)
+    run.write_header(dict(config or {}), {"git": "0123abc", "milbench": "0.1.0"}, headers, plan)
     history = pd.DataFrame({"epoch": [0], "lr": [0.1], "train_loss": [0.7], "val_loss": [0.8], "val_auroc": [0.6]})
-    for trial_id, facts_of_trial, table in written:
-        run.write_trial(trial_id, facts_of_trial, table, history, None)
+    for trial_id, facts, table in written:
+        run.write_trial(trial_id, facts, table, history, None)
     return run
 
 
-def _predictions(
-    dataset: str, model: str, tasks: Sequence[str], fold: int, skill: Skill, patients: int
-) -> pd.DataFrame:
-    parts = []
-    for task in tasks:
-        number = int.from_bytes(hashlib.sha256(f"{dataset}/{task}".encode()).digest()[:4], "little")
-        labels = np.random.default_rng(number).random(patients) < 0.4
-        # a slide is as hard for all models, but for a small view of their own, so that differences are told apart
-        hardness = np.random.default_rng([number, 1]).standard_normal(patients)
-        own = np.random.default_rng([number, 2, fold, *model.encode()]).standard_normal(patients)
-        far = skill if isinstance(skill, float | int) else skill[task]
-        scores = hardness + 0.1 * own + far * labels
-        for role in ("val", "test"):
-            parts.append(pd.DataFrame({
-                "slide_id": [f"s{i}" for i in range(patients)], "patient_id": [f"p{i}" for i in range(patients)],
-                "role": role, "task": task, "target": labels.astype(float), "probability": 1 / (1 + np.exp(-scores)),
-            }))  # fmt: skip
-    return pd.concat(parts, ignore_index=True)
+def _skilled(dataset: str, model: str, skill: Skill, patients: int, task: str, fold: int) -> pd.DataFrame:
+    number = int.from_bytes(hashlib.sha256(f"{dataset}/{task}".encode()).digest()[:4], "little")
+    labels = np.random.default_rng(number).random(patients) < 0.4
+    # a slide is as hard for all models, except for a small view of their own, so that differences are told apart
+    hardness = np.random.default_rng([number, 1]).standard_normal(patients)
+    own = np.random.default_rng([number, 2, fold, *model.encode()]).standard_normal(patients)
+    far = skill if isinstance(skill, float | int) else skill[task]
+    return scores_of(
+        [f"s{i}" for i in range(patients)],
+        [f"p{i}" for i in range(patients)],
+        labels,
+        hardness + 0.1 * own + far * labels,
+    )
+
+
+def scores_of(slides: Sequence[str], patients: Sequence[str], labels: Any, logits: Any) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "slide_id": list(slides),
+            "patient_id": list(patients),
+            "target": np.asarray(labels, dtype=float),
+            "probability": 1 / (1 + np.exp(-np.asarray(logits, dtype=float))),
+        }
+    )
