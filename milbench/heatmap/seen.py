@@ -53,7 +53,7 @@ def _with_patients(rows: pd.DataFrame, patients: pd.Series) -> pd.DataFrame:
 
 
 def _shared_attention(cohort: RunCohort, name: str, folds: list[int]) -> pd.DataFrame:
-    """One row a test slide: attention that two experts share beyond chance, over what chance leaves; mean over pairs."""
+    """One row per test slide: attention that two experts share, and by chance; means over pairs."""
     rng = np.random.default_rng(SEED)
     rows = []
     for fold in folds:
@@ -65,5 +65,5 @@ def _shared_attention(cohort: RunCohort, name: str, folds: list[int]) -> pd.Data
                 pairs = ~np.eye(len(attention), dtype=bool)
                 shared = overlap(attention, attention)[pairs].mean()
                 chance = overlap(attention, attention[:, rng.permutation(attention.shape[1])])[pairs].mean()
-                rows.append((cohort.name, name, fold, look.bag.slide_id, (shared - chance) / max(1 - chance, 1e-9)))
-    return pd.DataFrame(rows, columns=["dataset", "model", "fold", "slide_id", "shared"])
+                rows.append((cohort.name, name, fold, look.bag.slide_id, shared, chance))
+    return pd.DataFrame(rows, columns=["dataset", "model", "fold", "slide_id", "overlap", "chance"])

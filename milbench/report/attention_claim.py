@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ Floats = NDArray[np.float64]
 
 UNSEEN = "nobody looked at the attention; 'milbench reproduce fig5' does"
 TRUTH = ("dataset", "model", "task", "fold", "patient_id", "slide_id", "auroc")
-EXPERTS = ("dataset", "model", "fold", "patient_id", "slide_id", "shared")
+EXPERTS = ("dataset", "model", "fold", "patient_id", "slide_id", "overlap", "chance")
 
 
 def _empty(columns: tuple[str, ...]) -> pd.DataFrame:
@@ -31,8 +32,8 @@ class Attention:
     Attributes
     ----------
     truth : `TRUTH`: how well a model's map finds the patches that carry a task's evidence in a positive slide.
-    experts : `EXPERTS`: attention that two experts share beyond chance, over what chance leaves; 1 = the same map.
-    alike : shared attention from which on two experts look at much the same.
+    experts : `EXPERTS`: attention that two experts share, 1 = the same map, and what they would share by chance.
+    alike : share of what chance leaves from which on two experts look at much the same.
     why : why there is nothing.
     """
 
@@ -57,7 +58,8 @@ def experts_differ(seen: Attention, model: str, draws: int) -> Draft:
         rows = seen.experts[seen.experts["model"] == model]
         if rows.empty:
             raise StoreError(seen.why)
-        return _mean(rows, "shared", draws)
+        overlap, chance = (_mean(rows, column, draws) for column in ("overlap", "chance"))
+        return Estimate(_beyond(overlap.value, chance.value), _beyond(overlap.draws, chance.draws))
 
     def largest(one: Contrast) -> float:
         return -one.value
@@ -66,6 +68,11 @@ def experts_differ(seen: Attention, model: str, draws: int) -> Draft:
     return Draft(
         f"two experts share less than {seen.alike:g} of their attention", found, below(seen.alike), shown=largest
     )
+
+
+def _beyond(overlap: Any, chance: Any) -> Any:
+    """Overlap beyond chance, as a share of what chance leaves."""
+    return (overlap - chance) / np.maximum(1 - chance, 1e-9)
 
 
 def _paired(seen: Attention, model: str, reference: str) -> pd.DataFrame:
@@ -89,7 +96,7 @@ def _mean_of_cohort(rows: pd.DataFrame, dataset: str, column: str, draws: int) -
     values = rows[column].astype(float)
     total = values.groupby([patients, folds]).sum().unstack(fill_value=0.0).to_numpy(dtype=float)  # [P, F]
     count = values.groupby([patients, folds]).size().unstack(fill_value=0).to_numpy(dtype=float)
-    rng = generator(0, dataset, "attention", column)
+    rng = generator(0, dataset, "attention")  # the same draws for every column
     by_patient, by_fold = (draw_counts(rng, size, draws).astype(float) for size in total.shape)
 
     def summed(cells: Floats) -> Floats:

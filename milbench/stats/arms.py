@@ -14,7 +14,8 @@ from milbench.errors import StoreError
 from milbench.stats.across import cohort_draws, weighted_mean
 from milbench.stats.crossed import crossed_draws, generator
 from milbench.stats.grid import Grid, TaskScores, grid_of
-from milbench.store.run import Run, StoredTrial
+from milbench.store.run import Run
+from milbench.store.trial import StoredTrial
 
 Floats = NDArray[np.float64]
 

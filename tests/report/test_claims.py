@@ -159,10 +159,13 @@ def seen(m4: float, amil: float, shared: float) -> Attention:
         for model, skill in (("m4", m4), ("amil", amil))
         for fold, patient, slide in places
     ]
-    experts = [("toy", "m4", fold, patient, slide, shared + rng.normal(0, 0.05)) for fold, patient, slide in places]
+    experts = [
+        ("toy", "m4", fold, patient, slide, 0.2 + 0.8 * shared + rng.normal(0, 0.05), 0.2)
+        for fold, patient, slide in places
+    ]
     return Attention(
         pd.DataFrame(truth, columns=["dataset", "model", "task", "fold", "patient_id", "slide_id", "auroc"]),
-        pd.DataFrame(experts, columns=["dataset", "model", "fold", "patient_id", "slide_id", "shared"]),
+        pd.DataFrame(experts, columns=["dataset", "model", "fold", "patient_id", "slide_id", "overlap", "chance"]),
     )
 
 

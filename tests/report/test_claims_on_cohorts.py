@@ -11,6 +11,7 @@ import pytest
 from claims_for_tests import SCOPE, Scorer, scored_run, scores_of
 
 from milbench.cohorts.cohort import Cohort
+from milbench.commands.cli import main
 from milbench.datasets import all_datasets
 from milbench.metrics import auroc
 from milbench.report.attention_claim import Attention
@@ -161,6 +162,38 @@ def test_on_digits_the_map_nearer_to_the_truth_covers_more(
     columns = ["dataset", "model", "task", "fold", "patient_id", "slide_id", "auroc"]
     draw = partial(maps_of, evidence)
     truth = pd.DataFrame([*draw("m4", m4), *draw("amil", amil)], columns=columns)
-    experts = truth[truth["model"] == "m4"].assign(shared=shared)
+    experts = truth[truth["model"] == "m4"].assign(overlap=shared, chance=0.0)
     seen = Attention(truth, experts)
     assert attention_covers_tumour(Stores(StudyRuns(None), about("digits"), DRAWS, seen)).verdict is verdict
+
+
+# ---- trained models, on a cohort where one alone can read the signal -------------------------------
+
+
+@pytest.mark.slow
+def test_where_only_the_layout_tells_trained_m4_is_above_models_that_see_no_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "neighbourhood"
+    write_cohort(simulate(make_design("neighbourhood"), 0), folder)
+    words = (
+        "--models",
+        "mean_pooling",
+        "amil",
+        "m4",
+        "--folds",
+        "0-1",
+        "--workers",
+        "1",
+        "--no-tracking",
+        "--run",
+        "run",
+    )
+    assert main(["run", "--cohort", str(folder), *words]) == 0
+    run = Run(tmp_path / "run")
+    (name,) = run.datasets
+    scope = about(name, singles=("mean_pooling", "amil"), average_gain=0.2)
+    assert best_everywhere(stores(run, scope)).verdict is HELD
+    assert best_everywhere(stores(run, replace(scope, average_gain=0.49))).verdict is NOT_HELD
+    assert above_on_every_gene(stores(run, scope)).verdict is not NOT_HELD, "two folds may be too few for each task"
