@@ -80,8 +80,8 @@ class Stores:
     def ladder(self) -> Comparison:
         """M4 by number of tasks, and AMIL, on the cohort where that number was varied."""
         main = self.study.main
-        arms = [Arm(f"tasks-{number}", run, M4) for number, run in self.study.tasks.items()]
-        arms += [Arm("tasks-all", main, M4), Arm(AMIL, main, AMIL)] if main else []
+        arms = [Arm(f"M4 with {number} tasks", run, M4) for number, run in self.study.tasks.items()]
+        arms += [Arm("M4 with all tasks", main, M4), Arm(AMIL, main, AMIL)] if main else []
         return Comparison(self.scope.ladder, arms, self.draws)
 
     def title(self, model: str) -> str:
@@ -101,10 +101,19 @@ class Stores:
         ------
         StoreError : the cohort or the model is not in the stores, or not finished.
         """
-        comparison = self._found(dataset)
+        return self._found(dataset).mean(model, self.tasks(dataset))
+
+    def tasks(self, dataset: str) -> tuple[str, ...]:
+        """All tasks of the cohort that count.
+
+        Raises
+        ------
+        StoreError : the cohort is not in the stores, or some of its tasks ran only.
+        """
+        found = self._found(dataset).signal_tasks
         if self.study.main and self.study.main.config.get("tasks"):
             raise StoreError("the main run holds some of the tasks only")
-        return comparison.mean(model, comparison.signal_tasks)
+        return found
 
     def over(self, datasets: Sequence[str], model: str) -> Estimate:
         """The mean of the cohorts' means."""

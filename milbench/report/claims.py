@@ -64,12 +64,8 @@ def above_on_every_gene(stores: Stores) -> Claim:
     """3: in CRC and UCEC M4 is above every single-task model on every gene."""
     drafts = []
     for name in stores.scope.gains:
-        comparison = stores.main(name)
-        tasks = comparison.signal_tasks if comparison.titles else ("every gene",)
-        contrasts = [
-            one for task in tasks for one in _over_singles(stores, partial(stores.on_gene, name, task), f", {task}")
-        ]
-        drafts.append(Draft(f"above every single-task model on every gene of {title_of(name)}", contrasts, above()))
+        text = f"above every single-task model on every gene of {title_of(name)}"
+        drafts.append(Draft(text, _on_every_gene(stores, name), above()))
     return judge(3, "In CRC and UCEC M4 is above all single-task models on all ten genes", "4.2, Fig. 3", drafts)
 
 
@@ -180,6 +176,15 @@ def _over_singles(stores: Stores, estimate: Callable[[str], Estimate], where: st
     ]
 
 
+def _on_every_gene(stores: Stores, dataset: str) -> list[Contrast]:
+    """M4 against each single-task model on each gene."""
+    try:
+        tasks = stores.tasks(dataset)
+    except StoreError as error:
+        return [Contrast("every gene", why=str(error))]
+    return [one for task in tasks for one in _over_singles(stores, partial(stores.on_gene, dataset, task), f", {task}")]
+
+
 def _minus(estimate: Callable[[str], Estimate], upper: str, lower: str) -> Estimate:
     return estimate(upper).minus(estimate(lower))
 
@@ -198,16 +203,21 @@ def _by_experts(stores: Stores) -> tuple[list[int], Callable[[int | None], Estim
     own = [(stores.study.main_experts, main)] if main else []
     runs = dict([*own, *others.items()])
     datasets = [name for name in stores.datasets if all(name in run.datasets for run in others.values())]
-    arms = [Arm(str(number), run, M4) for number, run in sorted(runs.items())]
-    arms += [Arm("None", main, AMIL)] if main else []
+    arms = [Arm(_arm(number), run, M4) for number, run in sorted(runs.items())]
+    arms += [Arm(_arm(None), main, AMIL)] if main else []
     compared = [Comparison(name, arms, stores.draws) for name in datasets]
 
     def of(number: int | None) -> Estimate:
         if not compared:
             raise StoreError("M4 by number of experts is not in the stores")
-        return mean_of([one.mean(str(number), one.signal_tasks) for one in compared])
+        return mean_of([one.mean(_arm(number), one.signal_tasks) for one in compared])
 
     return sorted(runs), of
+
+
+def _arm(number: int | None) -> str:
+    """Name of M4 with so many experts, of AMIL for None."""
+    return AMIL if number is None else f"M4 with {number} experts"
 
 
 def _experts(stores: Stores, number: int | None) -> str:

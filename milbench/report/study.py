@@ -38,6 +38,7 @@ def write_study(
     ------
     StoreError : there is no main run, a grid is incomplete, or `out` cannot be written.
     """
+    study = study.snapshot()
     if study.main is None:
         raise StoreError("the study has no main run, which every part shares. Start `milbench reproduce` first.")
     if not study.main.trials():

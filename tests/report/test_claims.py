@@ -134,7 +134,7 @@ def test_more_tasks_help_frequent_genes_up_to_a_number_and_rare_ones_beyond(
     make: Make, four: Skill, verdict: Verdict
 ) -> None:
     runs = {
-        1: make("tasks-1", one={"G1": 1.0}, tasks=GENES[:1], **{}),
+        1: make("tasks-1", one={"G1": 1.0}, tasks=GENES[:1]),
         2: make("tasks-2", one={"G1": 1.3, "G2": 0.9}, tasks=GENES[:2]),
     }
     found = judged(claims.ten_tasks_best, StudyRuns(make(one=four), tasks=runs))
@@ -208,9 +208,11 @@ def test_a_single_task_model_that_is_missing_may_be_the_best_so_nothing_is_held(
 
 
 def test_a_run_of_some_tasks_does_not_speak_for_a_cohort(make: Make) -> None:
-    found = judged(claims.best_everywhere, make(one=1.2, two=1.2, config={"tasks": ["G1"]}))
+    run = make(one=1.2, two=1.2, config={"tasks": ["G1"]})
+    found = judged(claims.best_everywhere, run)
     assert found.verdict is UNTOLD
     assert found.why == "the main run holds some of the tasks only"
+    assert judged(claims.above_on_every_gene, run).why == found.why
 
 
 def test_every_claim_is_judged_and_shown_in_latex_markdown_and_as_one_frame(make: Make) -> None:
