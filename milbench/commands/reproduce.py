@@ -12,8 +12,9 @@ from milbench.commands.terminal import new_console, say
 from milbench.errors import MilbenchError, UsageError
 
 if TYPE_CHECKING:
+    from milbench.report.attention_claim import Attention
     from milbench.store.run import Run
-    from milbench.study.reproduce import Request
+    from milbench.study.reproduce import Request, Study
 
 HELP = "train what tables and figures of the M4 study need, then write them"
 
@@ -69,7 +70,7 @@ def call(options: argparse.Namespace) -> int:
         show_study.failures(console, outcomes)
         return EXIT_SOME_FAILED
     runs, out = study_runs(study), options.out or study.request.report_folder
-    index = write_study(runs, study.request.parts, out)
+    index = write_study(runs, study.request.parts, out, attention=_attention(study, runs.main))
     if "fig5" in study.request.parts and runs.main:
         _draw_fig5(runs.main, out / "fig5")
     show_study.closing(console, study, index)
@@ -98,6 +99,16 @@ def _study_request(options: argparse.Namespace) -> Request:
         tracking=not options.no_tracking,
         allow_missing=options.allow_missing,
     )
+
+
+def _attention(study: Study, run: Run | None) -> Attention | None:
+    """What AMIL and M4 look at, for the claim on Fig. 5, if that part was asked for."""
+    if "fig5" not in study.request.parts or run is None:
+        return None
+    from milbench.heatmap.seen import attention_seen
+
+    reference, model = FIG5
+    return attention_seen(run.snapshot(), model, reference)
 
 
 def _draw_fig5(run: Run, out: Path) -> None:

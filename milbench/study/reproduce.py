@@ -9,7 +9,7 @@ from typing import Any
 
 from milbench.datasets import all_datasets
 from milbench.registry import select
-from milbench.report.study import StudyRuns
+from milbench.report.study_runs import StudyRuns
 from milbench.runs.benchmark import Outcome, run_benchmark
 from milbench.runs.config import make_config
 from milbench.runs.preparation import RUNS, Benchmark, prepare

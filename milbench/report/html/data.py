@@ -18,7 +18,11 @@ COSTS = (
 FAILURES = ("id", "type", "message")
 UNDEFINED = ("dataset", "task", "fold", "reason")
 BASELINES = ("dataset", "task", "name", "auroc")
-PUBLISHED = ("table", "cohort", "model", "auroc", "source")
+PUBLISHED = ("table", "cohort", "model", "auroc", "source", "note", "like_for_like")
+CLAIMS = (
+    "claim", "text", "where", "claim_verdict", "statement", "verdict", "contrast", "value", "low", "high", "paper",
+    "n_contrasts", "n_held", "why",
+)  # fmt: skip
 
 
 class RocCurve(NamedTuple):
@@ -64,6 +68,7 @@ class PageData:
     provenance : one entry a run.
     baselines : what needs no image (`BASELINES`): name "prevalence" or "site-only".
     published : the paper's numbers (`PUBLISHED`).
+    claims : the paper's claims, one row a statement (`CLAIMS`).
     notes : sentences for the reader, such as what is not like for like.
     cohort_titles : display name by cohort; the name itself where absent.
     pooled : cohorts whose test sides differ between folds.
@@ -79,6 +84,7 @@ class PageData:
     provenance: tuple[RunFacts, ...] = ()
     baselines: pd.DataFrame = field(default_factory=lambda: _empty(BASELINES))
     published: pd.DataFrame = field(default_factory=lambda: _empty(PUBLISHED))
+    claims: pd.DataFrame = field(default_factory=lambda: _empty(CLAIMS))
     notes: tuple[str, ...] = ()
     cohort_titles: Mapping[str, str] = field(default_factory=dict)
     pooled: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ def page_data(
     baselines: pd.DataFrame | None = None,
     published: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
+    claims: pd.DataFrame | None = None,
 ) -> PageData:
     """What the page shows of `runs`.
 
@@ -36,7 +37,7 @@ def page_data(
     trials = [trial for _, found in stored for trial in found]
     predictions = pd.concat([_test_rows(trial) for trial in trials], ignore_index=True)
     datasets = {name: facts for run in runs for name, facts in run.datasets.items()}
-    given = {"baselines": baselines, "published": _comparable(published, set(datasets))}
+    given = {"baselines": baselines, "published": _comparable(published, set(datasets)), "claims": claims}
     return PageData(
         title=title or f"Report: {', '.join(run.name for run in runs)}",
         analysis=analysis,

@@ -35,7 +35,7 @@ def blocks(page: PageData) -> dict[str, Any]:
 def _core(page: PageData) -> dict[str, Any]:
     analysis = page.analysis
     frames = {name: columns(getattr(analysis, name)) for name in FRAMES}
-    own = {name: columns(getattr(page, name)) for name in ("costs", "failures", "undefined", "baselines", "published")}
+    own = {name: columns(getattr(page, name)) for name in OWN}
     return {
         **frames,
         **own,
@@ -47,6 +47,7 @@ def _core(page: PageData) -> dict[str, Any]:
     }
 
 
+OWN = ("costs", "failures", "undefined", "baselines", "published", "claims")
 FRAMES = ("scores", "tasks", "cells", "against", "cohorts", "overall", "pairs")
 
 
