@@ -12,6 +12,8 @@ from milbench.datasets import all_datasets
 from milbench.datasets.source import CohortSource
 from milbench.engines.shards import Shard, groups_of_shard, parse_shard
 from milbench.errors import UsageError, unknown_name
+from milbench.intake.findings import findings_of, refuse_errors, subject_of
+from milbench.labels.finding import Finding
 from milbench.machine.sizes import bytes_text, parse_bytes
 from milbench.models import MILModel
 from milbench.registry import load_models, select
@@ -35,6 +37,12 @@ class Entry:
     cohort: Cohort
     split: Split
     audit: Audit
+    findings: Sequence[Finding] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """What a run folder and its report keep of how the cohort was read, and of everything that was found."""
+        return [*map(str, self.findings), *self.cohort.notes, *self.split.notes]
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ def prepare(config: RunConfig) -> Benchmark:
     models = {name: known[name] for name in select("model", config.models, known)}
     entries = _of_tasks([_entry(source, config) for source in _sources(config)], config.tasks)
     _refuse_two_of_one_name(entries)
+    entries = [_examined(entry) for entry in entries]
     request = PlanRequest(
         config.protocol, config.folds or None, config.seeds, config.precision, config.trainer, config.model
     )
@@ -98,6 +107,13 @@ def _entry(source: CohortSource, config: RunConfig) -> Entry:
     protocol = config.splits or cohort.splits
     split = make_split(cohort.patients_from, cohort.tasks, protocol, n_folds=max(N_FOLDS, cohort.n_folds))
     return Entry(source, cohort, split, audit(split, cohort.slides, cohort.tasks))
+
+
+def _examined(entry: Entry) -> Entry:
+    """The entry with all that `milbench data check` finds but what only values tell; raises `DataError` for an error."""
+    findings = findings_of(subject_of(entry.cohort, entry.split, entry.audit))
+    refuse_errors(entry.cohort.name, findings)
+    return replace(entry, findings=findings)
 
 
 def _of_tasks(entries: Sequence[Entry], asked: Sequence[str]) -> list[Entry]:
