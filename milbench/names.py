@@ -29,10 +29,17 @@ def folder_name(name: str) -> str:
     >>> folder_name("HER2 [IHC]"), folder_name("MSI/MMR")
     ('HER2 [IHC]', 'MSI_MMR-0fd85a25')
     """
-    if is_folder_name(name):
-        return name
+    return name if is_folder_name(name) else plain_name(name)
+
+
+def plain_name(name: str) -> str:
+    """A name of letters, digits and `_.-` that reads like `name` and ends in a hash of it, so that no two names share one.
+
+    >>> plain_name("HER2 [IHC]")
+    'HER2_IHC_-21aa32d0'
+    """
     digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:8]
-    similar = re.sub(r"[^\w.+-]+", "_", name, flags=re.ASCII).lstrip("._")[:60]
+    similar = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII).lstrip("._")[:60]
     return f"{similar or 'name'}-{digest}"
 
 

@@ -17,6 +17,6 @@ def test_a_slots_name_reads_back_as_it_was_made() -> None:
 
 def test_a_slot_gives_back_names_that_no_folder_can_have() -> None:
     odd = replace(TRIAL, dataset="toy", model="mil/v2", tasks=("MSI/MMR",), fold=0, seed=1)
-    assert odd.slot == "toy/mil_v2-9f7bd2f1/MSI_MMR-0fd85a25/fold0-seed1"
+    assert odd.slot == "toy/mil_v2-fee423fc/MSI_MMR-0fd85a25/fold0-seed1"
     true_names = by_folder(["mil/v2", "MSI/MMR", "TP53"])
     assert slot_of(odd.slot, "id", true_names) == Slot("toy", "mil/v2", "MSI/MMR", 0, 1, "id")
