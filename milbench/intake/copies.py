@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from milbench.cohorts.fingerprint import file_ends
-from milbench.intake.patients import on_two_sides
+from milbench.intake.patients import Roles, on_two_sides, roles_of
 from milbench.labels.finding import ERROR, WARNING, Finding, some
 from milbench.splits import Split
 
@@ -71,10 +71,10 @@ def copy_findings(
     split : None = not known.
     as_given : whether the user says that the ids are meant so; copies on two sides are a warning then.
     """
-    by_slide = slides.set_index("slide_id")
+    by_slide, roles = slides.set_index("slide_id"), {} if split is None else roles_of(split)
     kinds: dict[str, list[Sequence[str]]] = defaultdict(list)
     for group in groups:
-        kinds[_kind(by_slide.loc[list(group)], tasks, split)].append(group)
+        kinds[_kind(by_slide.loc[list(group)], tasks, roles)].append(group)
     return [_finding(what, kind, kinds[kind], as_given=as_given) for kind in KINDS if kind in kinds]
 
 
@@ -88,9 +88,9 @@ KINDS: Mapping[str, tuple[str, str]] = {
 """What is said of copies, and what to do; worst first."""
 
 
-def _kind(rows: pd.DataFrame, tasks: Sequence[str], split: Split | None) -> str:
+def _kind(rows: pd.DataFrame, tasks: Sequence[str], roles: Roles) -> str:
     patients = list(rows["patient_id"].unique())
-    if len(patients) > 1 and split is not None and on_two_sides(patients, split):
+    if on_two_sides(patients, roles):
         return "sides"
     kinds = {"patients": len(patients) > 1, "labels": bool((rows[list(tasks)].nunique() > 1).any())}
     return " and ".join(name for name, is_so in kinds.items() if is_so)

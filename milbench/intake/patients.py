@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 import pandas as pd
@@ -62,17 +62,27 @@ def _spellings(several: Mapping[str, tuple[str, ...]], split: Split | None) -> F
 
 
 def _with_sides(text: str, fix: str, several: Mapping[str, tuple[str, ...]], split: Split | None) -> Finding:
-    apart = [] if split is None else [name for name, ids in several.items() if on_two_sides(ids, split)]
+    roles = {} if split is None else roles_of(split)
+    apart = [name for name, ids in several.items() if on_two_sides(ids, roles)]
     if not apart:
         return Finding(WARNING, text, fix)
     whose = f"{len(apart)} patient{'s' * (len(apart) != 1)}"
     return Finding(ERROR, f"{text}; slides of {whose} stand on two sides of a fold, so that the test leaks", fix)
 
 
-def on_two_sides(patients: Sequence[str], split: Split) -> bool:
+Roles = Mapping[str, tuple[str, ...]]
+"""By patient, the role in every fold."""
+
+
+def roles_of(split: Split) -> Roles:
+    """The split, to look patients up in."""
+    folds = split.table.drop(columns="patient_id")
+    return dict(zip(split.table["patient_id"], folds.itertuples(index=False, name=None), strict=True))
+
+
+def on_two_sides(patients: Iterable[str], roles: Roles) -> bool:
     """Whether a fold has two roles for the patients."""
-    rows = split.table[split.table["patient_id"].isin(patients)].drop(columns="patient_id")
-    return bool((rows.nunique() > 1).any())
+    return len({roles[patient] for patient in patients if patient in roles}) > 1
 
 
 def _own_slides(slides: pd.DataFrame) -> Finding:
