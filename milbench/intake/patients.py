@@ -25,7 +25,7 @@ def patient_findings(slides: pd.DataFrame, split: Split | None, *, as_given: boo
     ----------
     slides : `slide_id`, `patient_id`.
     split : None = not known, then nothing is an error.
-    as_given : whether the user says that the ids are meant so; everything is a note then.
+    as_given : whether the user says that the ids are meant so; an error is a warning then, and a warning a note.
     """
     several = parted(slides)
     longer = longer_barcodes(dict.fromkeys(slides["patient_id"]))
@@ -36,11 +36,13 @@ def patient_findings(slides: pd.DataFrame, split: Split | None, *, as_given: boo
         _spellings(others, split) if others else None,
         _own_slides(slides) if own_slide(slides) and not several and not longer else None,
     ]
-    return [
-        finding._replace(severity=NOTE, fix="`patients: as_given` says that this is meant.") if as_given else finding
-        for finding in found
-        if finding is not None
-    ]
+    return [_meant(finding) if as_given else finding for finding in found if finding is not None]
+
+
+def _meant(finding: Finding) -> Finding:
+    """The finding where the user says that it is meant: nothing is refused, and a reader of results still learns of a leak."""
+    severity = WARNING if finding.severity == ERROR else NOTE
+    return finding._replace(severity=severity, fix="`patients: as_given` says that this is meant.")
 
 
 def _barcodes(longer: Sequence[str], several: Mapping[str, tuple[str, ...]], split: Split | None) -> Finding:

@@ -116,7 +116,7 @@ def test_parted_patients_run_where_they_are_meant(cohort_folder: Path) -> None:
         "name: toy\nlabels: labels.csv\nfeatures: features\npatients: as_given\n"
     )
     found = [finding for finding in prepared(cohort_folder).entries[0].findings if "patient ids" in finding.what]
-    assert [finding.severity for finding in found] == ["note"]
+    assert [finding.severity for finding in found] == ["warning"]
 
 
 def test_copies_on_two_sides_are_refused_before_anything_trains(cohort_folder: Path) -> None:

@@ -31,6 +31,10 @@ def test_slide_barcodes_on_two_sides_are_an_error_with_the_counts_and_the_fix() 
     assert "slides of 1 patient stand on two sides of a fold" in found.what
     assert "its first 12 characters ('TCGA-3C-AALI')" in found.fix
     assert "`patients: as_given`" in found.fix
+    (meant,) = patient_findings(
+        cohort(*SLIDES), split(**dict(zip(SLIDES, ("te", "ee", "tt"), strict=True))), as_given=True
+    )
+    assert (meant.severity, meant.what) == ("warning", found.what)
 
 
 def test_slide_barcodes_that_no_fold_parts_are_a_warning() -> None:
