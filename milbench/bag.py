@@ -59,26 +59,21 @@ def check_features(features: Tensor, where: str, in_features: int | None = None)
         raise FeatureFileError(
             f"{where}: features have shape {shape}, expected (patches, width). Re-extract this slide."
         )
-    check_sizes(features.shape[0], features.shape[1], where, in_features)
+    if features.shape[0] == 0:
+        raise FeatureFileError(
+            f"{where}: the bag is empty (0 patches). Drop the slide from the labels or re-extract it."
+        )
+    if in_features is not None and features.shape[1] != in_features:
+        raise FeatureFileError(
+            f"{where}: features are {features.shape[1]} wide, the cohort's other slides are {in_features}. "
+            "Use one encoder for the whole cohort."
+        )
     if not all_finite(features):
         bad = int((~torch.isfinite(features)).any(dim=1).sum())
         raise FeatureFileError(
             f"{where}: {bad} of {len(features)} patches hold NaN or infinite values. Re-extract this slide."
         )
     return features
-
-
-def check_sizes(n_patches: int, width: int, where: str, in_features: int | None = None) -> None:
-    """FeatureFileError for an empty bag, or one of another width; see `check_features`."""
-    if n_patches == 0:
-        raise FeatureFileError(
-            f"{where}: the bag is empty (0 patches). Drop the slide from the labels or re-extract it."
-        )
-    if in_features is not None and width != in_features:
-        raise FeatureFileError(
-            f"{where}: features are {width} wide, the cohort's other slides are {in_features}. "
-            "Use one encoder for the whole cohort."
-        )
 
 
 def all_finite(values: Tensor) -> bool:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from milbench.bag import Bag, check_features, check_sizes
+from milbench.bag import Bag, check_features
 from milbench.cohorts.cohort_file import CohortFile, cohort_file
 from milbench.cohorts.fingerprint import fingerprint
 from milbench.cohorts.scaling import MODES
-from milbench.errors import DataError, LabelTableError, unknown_name
+from milbench.errors import LabelTableError, unknown_name
 from milbench.formats import FeatureFolder, SlideHeader, open_features
-from milbench.labels import contradictions, one_class_tasks, read_labels
+from milbench.labels.finding import Finding
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,10 +37,12 @@ class Cohort:
     model_defaults, trainer_defaults : settings fit for the cohort's size, the same for every model.
     title : how tables call it; empty = its name.
     control_tasks : tasks without signal, shown but left out of averages.
-    notes : what was noticed while reading (contradictory labels, slides skipped, ...), for the run log.
+    notes : how the files were understood (conventions, slides skipped, ...), for the run log.
+    findings : what was guessed while reading the labels, or may be wrong with them.
     labelled : every labelled slide, in file order, also those skipped for lack of features; None = `slides`.
-    header : slide_id -> sizes, its values left on disk; raises where `load` would. None = nothing lies on disk, and
-        `load` is as cheap.
+    header : slide_id -> sizes, its values left on disk; None = nothing lies on disk, and `load` is as cheap.
+    files : feature file by slide id; empty = nothing lies on disk.
+    patients : "as_given" = ids that look as if they parted a patient are meant so.
     """
 
     name: str
@@ -57,8 +59,11 @@ class Cohort:
     title: str = ""
     control_tasks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     labelled: pd.DataFrame | None = None
     header: Callable[[str], SlideHeader] | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    patients: str = ""
 
     def __repr__(self) -> str:
         patients = self.slides["patient_id"].nunique()
@@ -93,9 +98,9 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
     """The cohort that `file` describes; `notes` go before those made here."""
     if file.feature_scaling not in MODES:
         raise unknown_name("feature_scaling", file.feature_scaling, MODES)
-    slides, label_notes = read_labels(file.labels, file.tasks or None, slides=file.slides)
+    table = file.label_table()
+    slides = table.slides
     tasks = tuple(column for column in slides if column not in ("slide_id", "patient_id"))
-    _refuse_names_that_are_no_folder_names(file, tasks)
     folder = open_features(file.features).spelled_as(slides["slide_id"])
     labelled = slides
     slides, skipped = _matched(labelled, folder, file, allow_missing=allow_missing)
@@ -113,27 +118,13 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
         model_defaults=file.model,
         trainer_defaults=file.trainer,
         title=file.title,
-        notes=(
-            *notes,
-            *label_notes,
-            folder.layout,
-            *skipped,
-            *contradictions(slides, tasks),
-            *one_class_tasks(slides, tasks),
-        ),
+        notes=(*notes, *table.notes, folder.layout, *skipped),
+        findings=table.findings,
         labelled=labelled,
-        header=_header_reader(folder, width),
+        header=folder.header,
+        files=folder.paths,
+        patients=file.patients,
     )
-
-
-def _refuse_names_that_are_no_folder_names(file: CohortFile, tasks: Sequence[str]) -> None:
-    """A trial's folder is called after its cohort and task."""
-    for what, names in (("the cohort's name", [file.name]), (f"the task column of {file.labels}", tasks)):
-        for name in names:
-            if not name or name.startswith(".") or set(name) & set("/\\\0"):
-                raise DataError(
-                    f"{what} is '{name}', which cannot name a folder of results. Rename it: no slash, no leading dot."
-                )
 
 
 def _matched(
@@ -166,15 +157,6 @@ def _matched(
             f"A label says '{slides['slide_id'].iloc[0]}', a file '{next(iter(files))}'."
         )
     return kept, notes
-
-
-def _header_reader(folder: FeatureFolder, width: int) -> Callable[[str], SlideHeader]:
-    def header(slide_id: str) -> SlideHeader:
-        told = folder.header(slide_id)
-        check_sizes(told.n_patches, told.width, str(folder.paths[slide_id]), width)
-        return told
-
-    return header
 
 
 def _loader(slides: pd.DataFrame, folder: FeatureFolder, width: int, patch_size: float | None) -> Callable[[str], Bag]:

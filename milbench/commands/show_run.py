@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from milbench.commands.terminal import line
+from milbench.commands.terminal import finding, line
+from milbench.labels.finding import NOTE
 
 if TYPE_CHECKING:
     from milbench.runs.benchmark import Outcome
@@ -29,11 +30,15 @@ def benchmark_header(console: Console, benchmark: Benchmark) -> None:
         defaults = {**cohort.model_defaults, **cohort.trainer_defaults}
         if defaults:
             line(console, f"  settings for its size, the same for all models: {settings_text(defaults)}")
-        notes = [*cohort.notes, *entry.split.notes, *entry.audit.warnings]
+        warnings = [found for found in entry.findings if found.severity != NOTE]
+        for found in warnings[:MAX_WARNINGS]:
+            finding(console, found, indent="  ")
+        notes = [*cohort.notes, *entry.split.notes]
         for note in notes[:MAX_WARNINGS]:
             line(console, f"  note: {note}")
-        if len(notes) > MAX_WARNINGS:
-            line(console, f"  and {len(notes) - MAX_WARNINGS} more notes, in {benchmark.run.path}/datasets.json")
+        left = len(entry.notes) - len(warnings[:MAX_WARNINGS]) - len(notes[:MAX_WARNINGS])
+        if left:
+            line(console, f"  and {left} more note{'s' * (left != 1)}, in {benchmark.run.path}/datasets.json")
     line(console, f"protocol {benchmark.config.protocol}, run folder {benchmark.run.path}")
 
 

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from milbench.intake.inspection import Watch
+    from milbench.labels.finding import Finding
+
+COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
 def new_console() -> Console:
@@ -32,6 +35,12 @@ def warn(text: str) -> None:
 def line(console: Console, text: str) -> None:
     """Print a line as it is: no markup, and not broken to the terminal's width."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def finding(console: Console, found: Finding, indent: str = "") -> None:
+    """Print one finding, its severity in colour."""
+    console.print(f"{indent}{found.severity}: ", style=COLOURS[found.severity], end="", markup=False)
+    console.print(found.text, markup=False, highlight=False, soft_wrap=True)
 
 
 def facts(console: Console, rows: Sequence[tuple[str, str]]) -> None:

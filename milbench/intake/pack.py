@@ -23,7 +23,7 @@ from milbench.errors import DataError, FeatureFileError, UsageError, unknown_nam
 from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader, open_features
 from milbench.formats.packed import MARK, SUFFIX, facts, head, opened, sha256
 from milbench.intake.inspection import Watch
-from milbench.labels import PATIENT, SLIDE, read_labels
+from milbench.labels import PATIENT, SLIDE
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 VERSION = 1
@@ -59,7 +59,7 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
     """
     if dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
-    slides = read_labels(file.labels, file.tasks or None, slides=file.slides).slides
+    slides = file.label_table().slides
     source = open_features(file.features).spelled_as(slides["slide_id"])
     _refuse_source(out, source)
     target = out / "features"
@@ -151,7 +151,8 @@ def _write_cohort(file: CohortFile, slides: pd.DataFrame, out: Path) -> Path:
     values = {
         "name": file.name, "labels": "labels.csv", "features": "features", "tasks": tasks, "splits": splits,
         "feature_scaling": file.feature_scaling, "n_folds": file.n_folds, "title": file.title,
-        "model": dict(file.model), "trainer": dict(file.trainer), "patch_size": file.patch_size,
+        "patients": file.patients, "patch_size": file.patch_size,
+        "model": dict(file.model), "trainer": dict(file.trainer),
     }  # fmt: skip
     path = out / "cohort.yaml"
     path.write_text(yaml.safe_dump({key: value for key, value in values.items() if value}, sort_keys=False))

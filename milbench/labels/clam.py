@@ -8,9 +8,10 @@ from pathlib import Path
 from milbench.errors import LabelTableError
 from milbench.labels.cells import TextTable
 from milbench.labels.table import EXPECTED, PATIENT, SLIDE, LabelTable, slide_table, task_columns
+from milbench.labels.values import Stated
 
 
-def read(path: Path, table: TextTable, tasks: Sequence[str] | None) -> LabelTable:
+def read(path: Path, table: TextTable, tasks: Sequence[str] | None, stated: Stated) -> LabelTable:
     """The labels of a table with `case_id` and `slide_id`.
 
     Raises
@@ -25,4 +26,6 @@ def read(path: Path, table: TextTable, tasks: Sequence[str] | None) -> LabelTabl
                 f"found {', '.join(cells)}."
             )
     names = task_columns(path, list(cells), (PATIENT, SLIDE), tasks)
-    return slide_table(path, cells, names, [f"labels: {path.name} is a table as CLAM and M4 use it", *table.notes])
+    return slide_table(
+        path, cells, names, [f"labels: {path.name} is a table as CLAM and M4 use it", *table.notes], stated
+    )

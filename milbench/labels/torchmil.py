@@ -12,13 +12,14 @@ import pandas as pd
 from milbench.errors import LabelTableError
 from milbench.labels.cells import read_table
 from milbench.labels.table import PATIENT, SLIDE, LabelTable, refuse_blank, refuse_repeated, task_columns
+from milbench.labels.values import Stated
 
 TASK = "label"
 PATIENTS = "patients.csv"
 SUFFIXES = (".npy", ".h5")
 
 
-def read(folder: Path, tasks: Sequence[str] | None) -> LabelTable:
+def read(folder: Path, tasks: Sequence[str] | None, stated: Stated) -> LabelTable:
     """The labels in `folder` as the task "label"; patients from `patients.csv` beside it, else one a slide.
 
     Raises
@@ -26,6 +27,10 @@ def read(folder: Path, tasks: Sequence[str] | None) -> LabelTable:
     LabelTableError : no file, files of both kinds, or one that does not hold a single 0 or 1.
     """
     task_columns(folder, [TASK], (), tasks)
+    if stated.positive or stated.unknown:
+        raise LabelTableError(
+            f"{folder} holds the numbers 0 and 1, so `positive:` and `unknown:` have no use. Delete them from cohort.yaml."
+        )
     suffix, files = _files(folder)
     ids = [path.name.removesuffix(suffix) for path in files]
     patients, note = _patients(folder.parent / PATIENTS, ids)

@@ -5,8 +5,9 @@
     OUT/<dataset>/<model>/<task>/split-<fold>/patient-preds.csv
         PATIENT, T, T_0, T_1        T = the task, 0 or 1; then the probability of either
 
-One line per patient of the test side whose label is known. STAMP tells files apart by the folder's name, which therefore
-says the seed too where a run has several. Its configuration needs `ground_truth_label: T` and `true_class: "1"`.
+One line per patient of the test side whose label is known. A model or task such as `MSI/MMR` has the folder that it has
+in a run; columns keep its name. STAMP tells files apart by the folder's name, which therefore says the seed too where a
+run has several. Its configuration needs `ground_truth_label: T` and `true_class: "1"`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from milbench.names import folder_name
 from milbench.store.files import writing
 from milbench.store.run import Run
 
@@ -50,7 +52,7 @@ def _tables(run: Run) -> Iterator[tuple[Path, pd.DataFrame]]:
         known = rows[(rows["role"] == "test") & rows["target"].notna()]
         split = f"split-{info['fold']}" + (f"-seed-{info['seed']}" if several else "")
         for task, part in known.groupby("task", sort=False):
-            yield Path(str(info["dataset"]), str(info["model"]), str(task), split), _patients(str(task), part)
+            yield Path(info["dataset"], folder_name(info["model"]), folder_name(task), split), _patients(task, part)
 
 
 def _patients(task: str, rows: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,6 @@ import torch
 from milbench.engines.pools import open_pool
 from milbench.engines.settings import PoolSettings
 from milbench.engines.supervisor import Interrupts, execute
-from milbench.intake.unusable import refuse_unusable
 from milbench.runs.changes import changes_of
 from milbench.runs.header import refuse_other_settings, write_header
 from milbench.runs.passes import passes_of, pool_settings, residencies
@@ -65,7 +64,6 @@ def run_benchmark(benchmark: Benchmark, progress: Progress, *, prune: bool = Fal
     write_header(benchmark)
     _announce([*changes, *_of_other_questions(benchmark.run, prune=prune)], progress)
     todo = benchmark.unfinished_trials()
-    _announce(_feature_notes(benchmark, todo), progress)
     passes = passes_of(benchmark, todo, settings)
     settings = _without_idle_workers(settings, passes)
     _warn_of_changed_sources(benchmark, progress)
@@ -98,13 +96,6 @@ def _check_precision(benchmark: Benchmark, settings: PoolSettings) -> str:
     if settings.is_elsewhere:
         return ""
     return check_precision(benchmark.config.precision, torch.device(settings.device))
-
-
-def _feature_notes(benchmark: Benchmark, todo: Sequence[Trial]) -> list[str]:
-    """What is odd about the slides of the cohorts that are trained on now; unusable ones are refused before that."""
-    needed = {trial.dataset for trial in todo}
-    cohorts = [entry.cohort for entry in benchmark.entries if entry.cohort.name in needed]
-    return [note for cohort in cohorts for note in refuse_unusable(cohort)]
 
 
 def _without_idle_workers(settings: PoolSettings, passes: Sequence[DataPass]) -> PoolSettings:

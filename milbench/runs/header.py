@@ -103,5 +103,5 @@ def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:
         "scaling": cohort.feature_scaling,
         "model_defaults": dict(cohort.model_defaults),
         "trainer_defaults": dict(cohort.trainer_defaults),
-        "notes": [*cohort.notes, *entry.split.notes, *entry.audit.warnings],
+        "notes": entry.notes,
     }

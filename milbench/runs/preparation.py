@@ -12,6 +12,8 @@ from milbench.datasets import all_datasets
 from milbench.datasets.source import CohortSource
 from milbench.engines.shards import Shard, groups_of_shard, parse_shard
 from milbench.errors import UsageError, unknown_name
+from milbench.intake.findings import findings_of, refuse_errors, subject_of
+from milbench.labels.finding import Finding
 from milbench.machine.sizes import bytes_text, parse_bytes
 from milbench.models import MILModel
 from milbench.registry import load_models, select
@@ -35,6 +37,12 @@ class Entry:
     cohort: Cohort
     split: Split
     audit: Audit
+    findings: Sequence[Finding] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """What a run folder and its report keep of how the cohort was read, and of everything that was found."""
+        return [*map(str, self.findings), *self.cohort.notes, *self.split.notes]
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ def prepare(config: RunConfig) -> Benchmark:
     run = Run(run_folder(config, [cohort.name for _, cohort in cohorts]))
     config = _with_kept_split(config, run)
     entries = _of_tasks([_entry(source, cohort, config.splits) for source, cohort in cohorts], config.tasks)
+    entries = [_examined(entry) for entry in entries]
     plan = make_plan(models, [(entry.cohort, entry.split) for entry in entries], plan_request(config))
     shard = parse_shard(config.engine.shard)
     trials = [trial for group in groups_of_shard(together(plan), shard) for trial in group] if shard else plan
@@ -122,6 +131,13 @@ def _own_table(splits: str, cohort: str) -> str:
     """The cohort's table in a folder of tables that a run has written; "" if `splits` is no such folder."""
     table = Path(splits) / f"{cohort}.csv"
     return str(table) if splits and table.is_file() else ""
+
+
+def _examined(entry: Entry) -> Entry:
+    """The entry with all that `milbench data check` finds but what only values tell; raises `DataError` for an error."""
+    findings = findings_of(subject_of(entry.cohort, entry.split, entry.audit))
+    refuse_errors(entry.cohort.name, findings)
+    return replace(entry, findings=findings)
 
 
 def _of_tasks(entries: Sequence[Entry], asked: Sequence[str]) -> list[Entry]:

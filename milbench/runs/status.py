@@ -48,9 +48,8 @@ def survey(run: Run) -> RunStatus:
     other_questions = {trial.id for trial in stale}
     at_work = _at_work(run)
     counts: dict[tuple[str, str], Count] = defaultdict(Count)
-    for slot, trial_id in run.planned().items():
-        dataset, model = slot.split("/")[:2]
-        count = counts[dataset, model]
+    for slot in run.slots():
+        trial_id, count = slot.trial_id, counts[slot.dataset, slot.model]
         if trial_id not in other_questions and (run.path / "trials" / trial_id / TRIAL).exists():
             count.done += 1
         elif trial_id in at_work:

@@ -33,6 +33,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from milbench.errors import StoreError
+from milbench.names import by_folder
 from milbench.store.claims import claimed
 from milbench.store.files import json_bytes, read, replacing_folder, text_table, write_atomically, writing
 from milbench.store.question import (
@@ -109,7 +110,10 @@ class Run:
 
     def slots(self) -> list[Slot]:
         """The grid of the newest plan, in its order."""
-        return [slot_of(name, trial_id) for name, trial_id in self.planned().items()]
+        planned = self.planned()
+        facts = self.datasets.values() if planned else ()
+        names = by_folder(name for fact in facts for name in (*fact.get("models", ()), *fact.get("tasks", ())))
+        return [slot_of(name, trial_id, names) for name, trial_id in planned.items()]
 
     def trials(self) -> list[StoredTrial]:
         """Finished, intact trials of the plan that answer what is asked now, sorted by id."""

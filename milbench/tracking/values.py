@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from milbench.metrics import mean_of_defined
+from milbench.names import plain_name
 from milbench.stats.scores import aurocs_on_test
 from milbench.store.trial import StoredTrial
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
+
+
+CHARTED = r"[\w\-. :]+"
+"""Tasks that MLflow takes as they are."""
 
 
 def metrics_of(trial: StoredTrial) -> list[Metric]:
@@ -30,7 +36,7 @@ def metrics_of(trial: StoredTrial) -> list[Metric]:
     ]
     scores = aurocs_on_test(trial)
     if len(scores) > 1:
-        rows += [Metric(f"test/auroc {task}", value, now, 0) for task, value in scores.items()]
+        rows += [Metric(chart_of(task), value, now, 0) for task, value in scores.items()]
     rows.append(Metric("test/auroc", mean_of_defined(np.array(list(scores.values()))), now, 0))
     rows += [
         Metric(f"cost/{name}", float(trial.info[name]), now, 0)
@@ -49,10 +55,15 @@ def summary_of(trials: Sequence[StoredTrial], controls: set[str]) -> dict[str, f
     signal = {task: mean for task, mean in means.items() if task not in controls}
     # first, since the compare view plots the first metric
     values = {"test/auroc": mean_of_defined(np.array(list(signal.values())))}
-    values |= {f"test/auroc {task}": value for task, value in means.items()}
+    values |= {chart_of(task): value for task, value in means.items()}
     values["cost/train_seconds"] = sum(trial.info["train_seconds"] for trial in trials)
     values["cost/n_parameters"] = float(trials[0].info["n_parameters"])
     return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def chart_of(task: str) -> str:
+    """Name of the task's chart; MLflow refuses brackets, signs and some slashes in one."""
+    return f"test/auroc {task if re.fullmatch(CHARTED, task) else plain_name(task)}"
 
 
 def facts_of(info: Mapping[str, Any]) -> dict[str, Any]:

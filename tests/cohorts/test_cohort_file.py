@@ -1,11 +1,14 @@
 """A cohort's file: what it may say, and what is said of a mistake in it."""
 
+import re
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from milbench.cohorts.cohort import folder_cohort
-from milbench.errors import DataError, UsageError
+from milbench.errors import DataError, LabelTableError, UsageError
 
 
 def test_a_yaml_file_says_what_the_folder_cannot(cohort_folder: Path) -> None:
@@ -63,3 +66,39 @@ def test_a_mistake_in_the_yaml_file_is_named(cohort_folder: Path, text: str, mes
     path.write_text(text)
     with pytest.raises((DataError, UsageError), match=message):
         folder_cohort(path)
+
+
+def yaml_cohort(cohort_folder: Path, more: str) -> Path:
+    path = cohort_folder / "mine.yaml"
+    path.write_text(f"name: mine\nlabels: labels.csv\nfeatures: features\n{more}\n")
+    return path
+
+
+def test_the_yaml_file_states_positives_and_unknowns(cohort_folder: Path) -> None:
+    table = pd.read_csv(cohort_folder / "labels.csv")
+    words = np.where(table["A"] == 1, "stained", "blank").astype(object)
+    words[3] = "Not Reported"
+    table.assign(A=words).to_csv(cohort_folder / "labels.csv", index=False)
+    with pytest.raises(LabelTableError, match=r"'Not Reported' for 1 slides \(first in line 5.*`unknown: "):
+        folder_cohort(yaml_cohort(cohort_folder, "positive: {A: stained}"))
+    cohort = folder_cohort(yaml_cohort(cohort_folder, "positive: {A: blank}\nunknown: [Not Reported]"))
+    expected = (1 - table["A"].astype(float)).where(words != "Not Reported")
+    np.testing.assert_array_equal(cohort.slides["A"], expected)
+    assert cohort.findings == ()
+    assert any("stained = 0 (" in note and "as `positive:` says" in note for note in cohort.notes)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("positive: {A: yes}", "positive holds True. Write cells as they stand in the table, in quotes: 'yes'"),
+        ("unknown: [no]", "unknown holds False"),
+        ("positive: {a: 1}", "unknown task in `positive:` 'a'. Known: A, B"),
+        ("positive: {A: 2}", "unknown value of A in `positive:` '2'"),
+        ("patients: asgiven", "unknown value of patients 'asgiven'. Did you mean 'as_given'"),
+        ("positive: A", "positive is 'A'; expected a section"),
+    ],
+)
+def test_what_is_stated_wrongly_is_refused(cohort_folder: Path, more: str, message: str) -> None:
+    with pytest.raises((LabelTableError, UsageError), match=re.escape(message)):
+        folder_cohort(yaml_cohort(cohort_folder, more))

@@ -29,7 +29,7 @@ def relabel(folder: Path, **columns: object) -> None:
 
 
 def found(result: Check) -> str:
-    return "\n".join(f"{p.severity}: {p.what} | {p.mend}" for p in result.problems)
+    return "\n".join(f"{p.severity}: {p.what} | {p.fix}" for p in result.problems)
 
 
 def test_healthy_data_pass_with_the_fingerprint_of_the_run(tmp_path: Path) -> None:
@@ -130,11 +130,11 @@ def test_everything_wrong_is_listed_at_once_and_worst_first(cohort_folder: Path)
 def test_copies_are_found_by_their_bytes_and_by_their_values(cohort_folder: Path) -> None:
     first, second, third = slides_of(cohort_folder)[:3]
     shutil.copy(first, second)
-    assert matches(found(check(cohort_folder)), "hold the same file: .*TCGA-00")
+    assert matches(found(check(cohort_folder)), "holds the same file: .*TCGA-00")
     with h5py.File(first) as source:
         values = source["features"][()]
     write_h5(third, values)
-    assert matches(found(check(cohort_folder, deep=True)), "hold the same features: .*TCGA-00")
+    assert matches(found(check(cohort_folder, deep=True)), "holds the same features.*TCGA-00")
 
 
 def test_mixed_encoders_and_magnifications_are_found(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_contradictory_patients_and_one_class_tasks_are_found(cohort_folder: Pat
     table.loc[0, "A"] = 1 - table.loc[0, "A"]
     table.assign(B=1).to_csv(cohort_folder / "labels.csv", index=False)
     text = found(check(cohort_folder))
-    assert "warning: A: 1 patients have contradictory labels" in text
+    assert "warning: A: 1 patient has contradictory labels" in text
     assert "warning: B: only one class" in text
 
 

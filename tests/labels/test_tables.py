@@ -136,9 +136,11 @@ def test_a_missing_table_and_an_unknown_task_are_named(tmp_path: Path) -> None:
 
 def test_contradictory_patients_are_counted_per_task(tmp_path: Path) -> None:
     slides = read_labels(table(tmp_path, "case_id,slide_id,A,B\np,s1,1,0\np,s2,0,\nq,s3,1,1\n")).slides
-    assert contradictions(slides, ["A", "B"]) == ["A: 1 patients have contradictory labels on their slides"]
+    assert [finding.what for finding in contradictions(slides, ["A", "B"])] == [
+        "A: 1 patient has contradictory labels on their slides"
+    ]
 
 
 def test_a_task_with_one_class_is_noted(tmp_path: Path) -> None:
     slides = read_labels(table(tmp_path, "case_id,slide_id,A,B\np,s1,1,0\nq,s2,1,1\n")).slides
-    assert [note.split(":")[0] for note in one_class_tasks(slides, ["A", "B"])] == ["A"]
+    assert [finding.task for finding in one_class_tasks(slides, ["A", "B"])] == ["A"]

@@ -43,6 +43,13 @@ def test_the_files_give_the_aurocs_of_patients_that_the_report_gives(run: Run, t
         assert auroc == pytest.approx(ours[model, task, int(split.removeprefix("split-"))])
 
 
+def test_a_task_with_a_slash_keeps_its_name_in_columns_and_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    odd = make_run(tmp_path / "odd", models=("amil",), folds=(0,), tasks=("MSI/MMR", "MSI"))
+    files = write_for_stamp([odd], tmp_path / "out")
+    folders = {file.relative_to(tmp_path / "out").parts[2]: list(pd.read_csv(file))[1] for file in files}
+    assert folders == {"MSI_MMR-0fd85a25": "MSI/MMR", "MSI": "MSI"}
+
+
 def test_a_place_that_cannot_be_written_is_named(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="file"):

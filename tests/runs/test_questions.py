@@ -69,6 +69,28 @@ def test_a_changed_label_makes_every_trial_stale_and_no_table_mixes_them(
     assert "Tiny multi" not in (tmp_path / "reports" / "out" / "table2.csv").read_text()
 
 
+def test_what_is_stale_is_told_and_pruned_also_where_a_folder_has_another_name_than_its_task(
+    milbench: Milbench, cohort: Path, cohort_folder: Path, tmp_path: Path
+) -> None:
+    words = ("--models", "tiny", "--folds", "0")
+    flip_first_label(cohort_folder)
+    table = pd.read_csv(cohort_folder / "labels.csv", dtype=str)
+    table.rename(columns={"A": "MSI/MMR"}).to_csv(cohort_folder / "labels.csv", index=False)
+    run(milbench, *words)
+    table.to_csv(cohort_folder / "labels.csv", index=False)
+    flip_first_label(cohort_folder)
+    back = pd.read_csv(cohort_folder / "labels.csv", dtype=str).rename(columns={"A": "MSI/MMR"})
+    back.to_csv(cohort_folder / "labels.csv", index=False)
+    said = run(milbench, *words, "--prune")
+    assert f"labels changed: {table['case_id'][0]} MSI/MMR 1 -> 0" in said
+    assert "2 trials of other labels" in said
+    folder = open_run(tmp_path / "out")
+    assert folder.stale() == []
+    assert {slot.group for slot in folder.slots()} == {"MSI/MMR", "B"}
+    assert {task for trial in folder.trials() for task in trial.info["tasks"]} == {"MSI/MMR", "B"}
+    assert re.search(r"tiny +│ +2 │ +0 │ +0 │ +0", milbench("status", "out").stdout)
+
+
 def test_labels_that_change_back_find_their_trials_again(
     milbench: Milbench, cohort: Path, cohort_folder: Path, tmp_path: Path
 ) -> None:

@@ -26,6 +26,8 @@ def call(options: argparse.Namespace) -> int:
     """Exit code of writing the splits."""
     from milbench.datasets import all_datasets
     from milbench.datasets.source import CohortSource
+    from milbench.intake.findings import refuse_errors
+    from milbench.intake.patients import patient_findings
     from milbench.splits import N_FOLDS, audit, make_split
     from milbench.splits.files import write_split
 
@@ -37,6 +39,7 @@ def call(options: argparse.Namespace) -> int:
     protocol, n_folds = options.splits or cohort.splits, max(N_FOLDS, cohort.n_folds)
     split = make_split(cohort.patients_from, cohort.tasks, protocol, n_folds=n_folds)
     audit(split, cohort.slides, cohort.tasks)
+    refuse_errors(cohort.name, patient_findings(cohort.slides, split, as_given=bool(cohort.patients)))
     notes = write_split(split, cohort.slides, options.to, options.out)
     for note in (*split.notes, *notes):
         say(f"note: {note}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from milbench.commands.heatmap.models import loaded_models
 from milbench.commands.terminal import say
+from milbench.names import folder_name
 
 if TYPE_CHECKING:
     from milbench.heatmap.choose import Chosen
@@ -57,7 +58,8 @@ def _write(slides: Sequence[SlideMaps], chosen: Sequence[Chosen], out: Path, opt
 
     drawings = [_drawing(slide, options.wsi) for slide in slides]
     scale: Scale = options.scale
-    stem = f"{slides[0].slide_id}_{slides[0].task}" if options.slide else f"{slides[0].dataset}_{slides[0].task}_slides"
+    task = folder_name(slides[0].task)
+    stem = f"{slides[0].slide_id}_{task}" if options.slide else f"{slides[0].dataset}_{task}_slides"
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         paths = save_panel(panel(drawings, scale, options.smooth), out / stem)
@@ -80,7 +82,7 @@ def _polygons(drawing: Drawing, out: Path) -> list[Path]:
             "patches; nothing states it (--patch-size or `patch_size:` in cohort.yaml would)"
         )
     origin = drawing.picture.bounds if drawing.picture else (0, 0)
-    written = write_geojson(slide, out / f"{slide.slide_id}_{slide.task}.geojson", origin)
+    written = write_geojson(slide, out / f"{slide.slide_id}_{folder_name(slide.task)}.geojson", origin)
     if written is None:
         say(f"no GeoJSON of {slide.slide_id}: {why_no_polygons(places)}")
         return []

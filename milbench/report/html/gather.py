@@ -127,6 +127,11 @@ def _facts(run: Run, trials: Sequence[StoredTrial]) -> RunFacts:
         ("commit", str(environment.get("git") or "unknown")),
         *((f"split of {dataset}", hashes) for dataset, hashes in _splits(infos).items()),
         *((label, str(environment[label])) for label in ("python", "platform", "cpu", "cores") if label in environment),
+        *(
+            (f"notes on {dataset}", "\n".join(facts["notes"]))
+            for dataset, facts in run.datasets.items()
+            if facts.get("notes")
+        ),
         ("devices", _all(info.get("device", "unknown") for info in infos)),
         ("packages", ", ".join(f"{name} {value}" for name, value in sorted(_packages(environment).items()))),
         ("configuration", json.dumps(run.config, indent=1, sort_keys=True, ensure_ascii=False)),
