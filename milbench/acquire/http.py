@@ -24,7 +24,7 @@ import milbench
 from milbench.errors import AcquireError
 from milbench.machine.deadline import Deadline, within
 from milbench.machine.sizes import bytes_text
-from milbench.store.run import write_atomically
+from milbench.store.files import write_atomically
 
 RETRIED = (408, 429, 500, 502, 503, 504)
 """Answers that may be another a moment later; Retry-After is obeyed where the server gives it."""

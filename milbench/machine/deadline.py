@@ -37,7 +37,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
 
     The time limit of a socket counts silence. A server that sends one byte per minute never meets it, nor does a name
     server that hangs. So `work` has a thread of its own. A thread cannot be ended: if it is late it is left alone, and
-    ends with the process at the latest. `work` must therefore write nothing.
+    ends with the process at the latest. So it must do no harm if it goes on meanwhile.
 
     Raises
     ------
