@@ -59,7 +59,7 @@ class Publisher:
     """Writes one run's trials; looks up what is there already, so that nothing is doubled."""
 
     def __init__(self, uri: str, run: Run) -> None:
-        self.run = run
+        self.uri, self.run = uri, run
         self.client = client_of(uri)
         with one_at_a_time(run):
             self.experiment = experiment_of(self.client, uri, run.name)
@@ -245,7 +245,8 @@ def refusals(publisher: Publisher) -> str:
     first, error = next(iter(publisher.refused.items()))
     return (
         f"MLflow refused {len(publisher.refused)} of the runs, the first of them {first} ({reason_of(error)}). "
-        f"All others are there, and the results are complete in {publisher.run.path}."
+        f"All others are there, and the results are complete in {publisher.run.path}. "
+        f"Try again later: milbench track {publisher.run.path} --uri {without_password(publisher.uri)}"
     )
 
 
