@@ -12,7 +12,7 @@ from milbench.store.run import Run
 
 
 def how(runs: Sequence[Run], scores: pd.DataFrame, datasets: Mapping[str, Any]) -> str:
-    """Protocol, folds, seeds, epochs, cohorts, what is undefined, version and commit, as sentences.
+    """Protocol, folds, seeds, epochs, cohorts, what is undefined, version and commit if known, as sentences.
 
     Parameters
     ----------
@@ -26,8 +26,9 @@ def how(runs: Sequence[Run], scores: pd.DataFrame, datasets: Mapping[str, Any]) 
         *(about(name, facts, [info for info in infos if info["dataset"] == name]) for name, facts in datasets.items()),
         *undefined(scores, datasets),
     ]
-    commits = distinct(_short(run.environment.get("git") or "unknown") for run in runs)
-    return " ".join([*parts, f"milbench {distinct(run.environment['milbench'] for run in runs)}, commit {commits}."])
+    known = [_short(commit) for run in runs if (commit := run.environment.get("git"))]
+    commits = f", commit {distinct(known)}" if known else ""
+    return " ".join([*parts, f"milbench {distinct(run.environment['milbench'] for run in runs)}{commits}."])
 
 
 def _short(commit: str) -> str:

@@ -73,7 +73,7 @@ class RunConfig:
     cohorts : folders or YAML files of the user's own cohorts; if given, the default dataset is left out.
     data_root : folder with the data of catalogue datasets.
     protocol : "m4" (one recipe for all) or "official" (each model's own).
-    splits : "" = as each cohort says; "kfold", "m4" or a saved split table.
+    splits : "" = as each cohort says; "kfold", "m4", "site" or a saved split table.
     folds : folds to run; empty = each cohort's default.
     tasks : names or patterns of the tasks to learn and compare; empty = all tasks of each cohort. Splits stay those of
         all tasks.

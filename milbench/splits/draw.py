@@ -16,8 +16,8 @@ def patients_of(slides: pd.DataFrame) -> NDArray[np.object_]:
     return np.array(list(dict.fromkeys(slides["patient_id"])), dtype=object)
 
 
-def m4(patients: NDArray[np.object_], n_folds: int) -> pd.DataFrame:
-    """Roles of the official code: one test side, validation sides that overlap."""
+def m4(patients: NDArray[np.object_], labels: NDArray[np.bool_], n_folds: int) -> pd.DataFrame:
+    """Roles of the official code: one test side, validation sides that overlap. It asks for no labels."""
     from sklearn.model_selection import train_test_split  # not at the top: workers read splits and draw none
 
     rest, test = train_test_split(patients, test_size=TEST_SHARE, random_state=TEST_SEED)

@@ -124,7 +124,7 @@ def _facts(run: Run, trials: Sequence[StoredTrial]) -> RunFacts:
         ("protocol", _all(info["protocol"] for info in infos)),
         ("folds; seeds", f"{_all(info['fold'] for info in infos)}; {_all(info['seed'] for info in infos)}"),
         ("milbench", str(environment.get("milbench", "unknown"))),
-        ("commit", str(environment.get("git") or "unknown")),
+        ("commit", str(environment.get("git") or "")),
         *((f"split of {dataset}", hashes) for dataset, hashes in _splits(infos).items()),
         *((label, str(environment[label])) for label in ("python", "platform", "cpu", "cores") if label in environment),
         *(
