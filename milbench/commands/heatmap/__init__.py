@@ -78,7 +78,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.smooth < 0:
         raise UsageError(f"--smooth is {options.smooth:g}. Give 0 or a number of patches.")
     if options.patch_size is not None and not 0 < options.patch_size < float("inf"):
-        raise UsageError(f"--patch-size is {options.patch_size:g}. Give the edge of a patch, such as 256.")
+        raise UsageError(f"--patch-size is {options.patch_size:g}; expected the edge of a patch, such as 256.")
     asked = [flag for flag in ("slide", "slides", "evaluate", "export") if getattr(options, flag)]
     if len(asked) != 1:
         raise UsageError(
