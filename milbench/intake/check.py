@@ -1,4 +1,4 @@
-"""Check: labels against features, everything that is wrong at once, worst first, each with its mend."""
+"""Check: labels against features, everything that is wrong at once, worst first, each with its fix."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _label_problems(slides: pd.DataFrame) -> list[Problem]:
     tasks = tasks_of(slides)
     unknown = slides[tasks].isna().sum()
     return [
-        *(Problem(WARNING, text, "Decide on one label a patient.") for text in contradictions(slides, tasks)),
+        *(Problem(WARNING, text, "Decide on one label per patient.") for text in contradictions(slides, tasks)),
         *(Problem(WARNING, text, "Leave it out of `tasks:`.") for text in one_class_tasks(slides, tasks)),
         *(Problem(NOTE, f"{task}: {n} slides have no label") for task, n in unknown.items() if n),
     ]

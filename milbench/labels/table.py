@@ -12,7 +12,7 @@ from milbench.errors import LabelTableError, unknown_name
 from milbench.labels.values import label_column
 
 PATIENT, SLIDE = "case_id", "slide_id"
-EXPECTED = f"Expected {PATIENT}, {SLIDE} and one 0/1 column a task"
+EXPECTED = f"Expected {PATIENT}, {SLIDE} and one 0/1 column per task"
 
 
 class LabelTable(NamedTuple):
@@ -20,7 +20,7 @@ class LabelTable(NamedTuple):
 
     Attributes
     ----------
-    slides : DataFrame `slide_id`, `patient_id` (str) and one float column a task in {0, 1, NaN}, in file order.
+    slides : DataFrame `slide_id`, `patient_id` (str) and one float column per task in {0, 1, NaN}, in file order.
     notes : the convention that was recognised and how text became labels, for the run's log.
     """
 
@@ -29,7 +29,7 @@ class LabelTable(NamedTuple):
 
 
 def slide_table(path: Path, cells: pd.DataFrame, names: Sequence[str], notes: Iterable[str]) -> LabelTable:
-    """The labels of a table with one line a slide.
+    """The labels of a table with one line per slide.
 
     Parameters
     ----------
@@ -60,7 +60,9 @@ def task_columns(path: Path, columns: Sequence[str], ids: Sequence[str], tasks: 
         if name not in candidates:
             raise LabelTableError(f"{path}: {unknown_name('task', name, candidates)}")
     if not candidates:
-        raise LabelTableError(f"{path}: there is no task column beside {' and '.join(ids)}. Add one 0/1 column a task.")
+        raise LabelTableError(
+            f"{path}: there is no task column beside {' and '.join(ids)}. Add one 0/1 column per task."
+        )
     return list(tasks or candidates)
 
 

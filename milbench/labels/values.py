@@ -63,7 +63,7 @@ def _two_classes(path: Path, known: pd.Series, ids: pd.Series, what: str) -> dic
         shown = ", ".join(words[:5]) + (", ..." if len(words) > 5 else "")
         raise LabelTableError(
             f"{path}: column '{known.name}' holds '{odd[line]}' for {what} {ids[line]} (line {line}); expected 0, 1 or "
-            f"blank, or exactly two words, one a class; it holds {shown}. Name the task columns with `tasks:` if this "
+            f"blank, or exactly two words, one per class; it holds {shown}. Name the task columns with `tasks:` if this "
             "is no label."
         )
     return {words[0]: 0.0, words[1]: 1.0}
