@@ -81,5 +81,5 @@ def refuse_repeated(path: Path, ids: pd.Series, what: str) -> None:
         shown = ", ".join(twice[:3]) + (", ..." if len(twice) > 3 else "")
         raise LabelTableError(
             f"{path}: {len(twice)} {what}{'s' * (len(twice) != 1)} ({shown}) in more than one line. "
-            f"Keep one line a {what.removesuffix(' id')}."
+            f"Keep one line per {what.removesuffix(' id')}."
         )

@@ -21,7 +21,7 @@ STOP = re.compile(r"(?<!\bal)(?<!\beq)(?<!\bFig)(?<!\bAlg)(?<!e\.g)(?<!i\.e)(?<!
 PER = (
     r"task|trial|epoch|slide|fold|cohort|second|patient|worker|GPU|gene|model|step|patch|core|place|seed|side|expert|"
     r"channel|bag|file|folder|column|row|run|job|node|site|class|parameter|minute|month|process|map|request|region|mixture|"
-    r"figure|table"
+    r"figure|table|X"  # X stands for the value in a message
 )
 LINKING = r"for|of|in|on|by|to|with|from|at|than|and|or|after"
 COUNTED = (
