@@ -114,7 +114,7 @@ def _step_bytes(cohort: Cohort, device: torch.device, memory_bytes: int, sharing
 
 
 def _training_bytes(device: torch.device, memory_bytes: int, sharing: int) -> int:
-    """Share of one worker in the GPU's memory, or in the stated or the machine's memory."""
+    """Share of the memory for training: of one worker, in the GPU's memory or in the stated or the machine's."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] * STEP_SHARE / sharing)
     of_all = memory_bytes or psutil.virtual_memory().total

@@ -20,7 +20,7 @@ def add_network_flags(parser: argparse.ArgumentParser, *servers: str) -> None:
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="stop after this long without an answer (default 60)",
+        help="longest silence of a server, per try (default 60)",
     )
     network.add_argument("--retries", type=int, default=5, metavar="N", help="tries after the first one (default 5)")
     for server in servers:
