@@ -14,7 +14,7 @@ from milbench.errors import AcquireError, UsageError, unknown_name
 
 CBIOPORTAL_URL = "https://www.cbioportal.org/api"
 PAGE = 10_000
-"""Mutations a request: the portal would send all at once, but a page is kept and need not be asked for again."""
+"""Mutations per request: the portal would send all at once, but a page is kept and need not be asked for again."""
 
 
 class Gene(NamedTuple):

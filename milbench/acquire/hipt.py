@@ -20,7 +20,7 @@ BATCH = 100
 
 TERMS = """HIPT's slide features (github.com/mahmoodlab/HIPT, commit 780fafa, vit256mean_tcga_slide_embeddings)
   licence   Apache 2.0 with Commons Clause; its README allows non-commercial academic use. They are not milbench's.
-  regions   one row a region of 4096 pixels, N x 192 float32, N = 1 to 254; no patches of 256 pixels, no coordinates
+  regions   one row per region of 4096 pixels, N x 192 float32, N = 1 to 254; no patches of 256 pixels, no coordinates
   encoder   pre-trained on TCGA slides, so it has seen the test slides: scores are too good for a new hospital
   study     not the features of the M4 paper (RetCCL, 2048 wide): no number is comparable with the paper's
   missing   237 of the study's 3,655 slides have none: run with --allow-missing, which skips and counts them

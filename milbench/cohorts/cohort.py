@@ -25,7 +25,7 @@ class Cohort:
     Attributes
     ----------
     name : e.g. "tcga-brca"; appears in trial ids, file names and tables.
-    slides : DataFrame with `slide_id` (str), `patient_id` (str) and one float column a task in
+    slides : DataFrame with `slide_id` (str), `patient_id` (str) and one float column per task in
         {0, 1, NaN}; NaN = label unknown. In file order.
     tasks : the task columns, in order.
     in_features : width D of every patch's features.

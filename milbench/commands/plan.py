@@ -21,7 +21,7 @@ HELP = "show what `run` would do: trials, slides, an estimate"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Those of `run`, whose command line it explains."""
+    """Put the flags of `run` on `parser`: `plan` explains that command line."""
     run.add_flags(parser)
 
 
@@ -47,7 +47,7 @@ def _print_plan(console: Console, benchmark: Benchmark) -> None:
         line(console, f"  changed: {sentence}")
     todo = [trial for trial in benchmark.trials if benchmark.run.trial(trial.id) is None]
     table = Table()
-    for column in ("dataset", "model", "trials", "to do", "epochs", "bags a trial"):
+    for column in ("dataset", "model", "trials", "to do", "epochs", "bags per trial"):
         table.add_column(column, justify="left" if column in {"dataset", "model"} else "right")
     planned = Counter((trial.dataset, trial.model) for trial in benchmark.trials)
     left = Counter((trial.dataset, trial.model) for trial in todo)

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 HELP = "write tables (LaTeX, CSV, Markdown) and figures of finished runs"
 
 FEWEST_DRAWS = 100
-"""With fewer the ends of a 95 % interval are single draws."""
+"""Draws of an interval at least: with fewer, the ends of a 95 % interval are single draws."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Which runs, and what the report says."""
+    """Put on `parser` which runs, and what the report says."""
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders (default: the newest in runs/)")
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where to write (default: reports/<name of the run>)"
@@ -46,7 +46,7 @@ def call(options: argparse.Namespace) -> int:
     from milbench.report.stamp import write_for_stamp
 
     if options.draws is not None and options.draws < FEWEST_DRAWS:
-        raise UsageError(f"--draws is {options.draws}; an interval needs at least {FEWEST_DRAWS}.")
+        raise UsageError(f"--draws is {options.draws}. Give {FEWEST_DRAWS} or more: an interval needs as many.")
     # as they are now: checksums of all trials are verified once, for tables and warnings
     runs = [run.snapshot() for run in map(run_at, options.runs or [None])]
     out = options.out or Path("reports") / "+".join(run.name for run in runs)
@@ -72,7 +72,7 @@ def call(options: argparse.Namespace) -> int:
 
 
 def _track_report(runs: Sequence[Run], out: Path) -> None:
-    """Put the report's files where the runs are tracked; a server that is away is a warning, for the files are there."""
+    """Put the report's files where the runs are tracked. If the server is away, warn: the files lie on disk."""
     from milbench.tracking.client import without_password
     from milbench.tracking.publish import publish_report, tracked_at
 

@@ -24,7 +24,7 @@ FIG5 = ("amil", "m4")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Parts of the study."""
+    """Put on `parser` which parts of the study, and how they run."""
     parser.add_argument(
         "parts", nargs="+", metavar="PART", help="m4 (all), table1, table2, table3, fig3, fig4a, fig4b, fig5"
     )
@@ -65,7 +65,7 @@ def call(options: argparse.Namespace) -> int:
     for refused in filter(None, (outcome.refused for outcome in outcomes)):
         raise MilbenchError(refused)
     if any(outcome.interrupted for outcome in outcomes):
-        raise KeyboardInterrupt  # `main` says that the same command goes on
+        raise KeyboardInterrupt  # `main` says how to go on
     if any(outcome.failed for outcome in outcomes):
         show_study.failures(console, outcomes)
         return EXIT_SOME_FAILED
@@ -82,11 +82,11 @@ def _study_request(options: argparse.Namespace) -> Request:
     from milbench.study.reproduce import Request
 
     if options.epochs is not None and options.epochs < 1:
-        raise UsageError(f"--epochs is {options.epochs}; the least is 1.")
+        raise UsageError(f"--epochs is {options.epochs}. Give 1 or more.")
     for assignment in options.assignments:
         if not assignment.startswith("engine."):
             raise UsageError(
-                f"--set {assignment}: the study's settings are the paper's; only those of engine may change."
+                f"--set {assignment}: the study runs with the paper's settings. Set only those of engine, such as engine.workers=4."
             )
     return Request(
         parts=parts_of(options.parts),

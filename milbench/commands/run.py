@@ -13,7 +13,7 @@ HELP = "train and test what is not done yet, then print the table"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """What to compare, where and how."""
+    """Put on `parser` what to compare, where and how."""
     add_what_flags(parser)
     running = parser.add_argument_group("running")
     running.add_argument(
@@ -29,7 +29,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="delete trials of other labels, features, splits or settings from the run folder",
     )
     running.add_argument(
-        "--resume", action="store_true", help="go on where the run stopped (always so; finished trials are kept)"
+        "--resume",
+        action="store_true",
+        help="go on where the run stopped; this is always done, and finished trials are kept",
     )
 
 

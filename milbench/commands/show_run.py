@@ -70,7 +70,7 @@ def _next_steps(result: Outcome, *, has_trials: bool) -> list[str]:
 
     run, engine = result.run, result.run.config.get("engine", {})
     if result.left:
-        return ["the same command again; it goes on from here"]
+        return ["the same command again: milbench goes on from here, finished trials are kept"]
     if shard := parse_shard(engine.get("shard", "")):
         whole = run.path.name.removesuffix(f"-shard-{shard.file_name}")
         if whole == run.path.name:  # a folder of the user's naming

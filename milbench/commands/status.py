@@ -24,7 +24,7 @@ WATCH_SECONDS = 5.0
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Which run."""
+    """Put on `parser` which run."""
     parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run folder (default: the newest in runs/)")
     parser.add_argument(
         "--watch", action="store_true", help="look again every few seconds, until Ctrl-C or all is done"

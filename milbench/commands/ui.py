@@ -12,7 +12,7 @@ HELP = "compare finished runs in the MLflow UI"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Which database."""
+    """Put on `parser` which database."""
     parser.add_argument("--uri", help="MLflow database or server (default: sqlite database in runs/)")
     parser.add_argument("--port", type=int, default=5000, help="port on the loopback address (default 5000)")
 

@@ -143,7 +143,7 @@ def open_features(folder: Path) -> FeatureFolder:
     from milbench.formats.detect import recognise
 
     if folder.is_file():
-        raise FeatureFileError(f"{folder} is a file. Name the folder that holds one file of features a slide.")
+        raise FeatureFileError(f"{folder} is a file. Name the folder that holds one file of features per slide.")
     if not folder.is_dir():
         raise FeatureFileError(f"the feature folder {folder} does not exist. Check `features:` in the cohort's YAML.")
     return recognise(folder)

@@ -210,7 +210,7 @@ def _pt_layout(place: Place) -> Layout:
         return Layout(trident.NAME, "NumPy arrays saved by torch", tensors.read, trident.head_pt)
     if kind == "dict":
         return Layout("dict of tensors", "keys features or feats", tensors.read, tensors.head)
-    return Layout(clam.NAME, "one tensor a slide", tensors.read, tensors.head)
+    return Layout(clam.NAME, "one tensor per slide", tensors.read, tensors.head)
 
 
 def _packed_layout(place: Place) -> Layout:
@@ -223,7 +223,7 @@ def _packed_layout(place: Place) -> Layout:
         except FeatureFileError:
             continue
     name = packed.NAME if marked else "safetensors"
-    return Layout(name, "one file a slide", packed.read, packed.head)
+    return Layout(name, "one file per slide", packed.read, packed.head)
 
 
 def _npy_layout(place: Place) -> Layout:
@@ -231,7 +231,7 @@ def _npy_layout(place: Place) -> Layout:
         return _torchmil(place)
     if owkin.recognises(_sample(place)):
         return Layout(owkin.NAME, "level, x and y in front of the features", owkin.read, owkin.head, owkin.NAME)
-    return Layout("NumPy", "one array a slide", arrays.read_npy, arrays.head_npy)
+    return Layout("NumPy", "one array per slide", arrays.read_npy, arrays.head_npy)
 
 
 def _npz_layout(place: Place) -> Layout:

@@ -97,6 +97,6 @@ def _truth(path: Path, n_patches: int) -> np.ndarray:
     stored = _array(path, path.parent.name)
     if stored.ndim == 0 or len(stored) != n_patches:
         raise FeatureFileError(
-            f"{path}: {n_patches} patches but labels of shape {stored.shape}. Save one label a patch."
+            f"{path}: {n_patches} patches but labels of shape {stored.shape}. Save one label per patch."
         )
     return stored.reshape(n_patches, -1)

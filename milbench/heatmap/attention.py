@@ -44,7 +44,7 @@ def slide_maps(
     caption: str = "",
     patch_size: float | None = None,
 ) -> SlideMaps:
-    """The maps of one slide: each model's for the task, then, if asked for, one map an expert.
+    """The maps of one slide: each model's for the task, then, if asked for, one map per expert.
 
     Parameters
     ----------

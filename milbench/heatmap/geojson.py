@@ -1,4 +1,4 @@
-"""GeoJSON: one polygon a patch in level-0 pixels, with the maps' values as measurements, as QuPath imports it."""
+"""GeoJSON: one polygon per patch in level-0 pixels, with the maps' values as measurements, as QuPath imports it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def polygons(places: Places) -> Iterator[list[list[float]]]:
 
 
 def measurements(slide: SlideMaps) -> tuple[list[str], list[list[float]]]:
-    """Names, and one row of values a patch: every map's own value and its percentile rank, and the truth."""
+    """Names, and one row of values per patch: every map's own value and its percentile rank, and the truth."""
     names: list[str] = []
     columns: list[NDArray[Any]] = []
     for drawn in slide.maps:

@@ -39,7 +39,7 @@ class Evaluation:
 
     @property
     def answers(self) -> list[str]:
-        """One sentence a mixture."""
+        """One sentence per mixture."""
         return [answer(usage) for usage in self.usages]
 
 
@@ -71,7 +71,7 @@ def _in_order(table: pd.DataFrame, cohort: RunCohort, names: Sequence[str]) -> p
 
 
 def write_evaluation(found: Evaluation, out: Path) -> list[Path]:
-    """Files written to `out`: a CSV a table, PNG and SVG a figure."""
+    """Files written to `out`: a CSV per table, PNG and SVG per figure."""
     tables = {
         "truth": found.truth,
         "curves": found.curves,

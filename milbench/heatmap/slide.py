@@ -57,7 +57,7 @@ def find_slide(path: Path, slide_id: str) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise UsageError(f"--wsi {path} does not exist. Name a slide file, or a folder with one file a slide.")
+        raise UsageError(f"--wsi {path} does not exist. Name a slide file, or a folder with one file per slide.")
     for file in sorted(path.rglob("*")):
         if file.suffix.lower() in SUFFIXES and slide_id in (file.stem, file.parent.name):
             return file
@@ -80,7 +80,9 @@ def read_slide(path: Path, places: Places, most_pixels: int = MOST_PIXELS) -> Sl
             _refuse_other_size(path, slide.dimensions, places)
             return _picture(slide, most_pixels)
     except openslide.OpenSlideError as error:
-        raise DataError(f"{path} cannot be read as a slide: {error or 'unsupported or damaged file'}.") from error
+        raise DataError(
+            f"{path} cannot be read as a slide: {error or 'unsupported or damaged file'}. Name another file, or draw without --wsi."
+        ) from error
 
 
 def _openslide() -> Any:

@@ -119,7 +119,7 @@ def draft(inspection: Inspection, labels: Path | None, name: str, out: Path) -> 
     lines = [
         yaml.safe_dump({"name": name}).strip(),
         yaml.safe_dump({"labels": _relative(labels, out) if labels else "labels.csv"}).strip()
-        + ("" if labels else "   # not found: a CSV with case_id, slide_id and one column a task"),
+        + ("" if labels else "   # not found: a CSV with case_id, slide_id and one column per task"),
         yaml.safe_dump({"features": _relative(features, out)}).strip()
         + f"   # {inspection.folder.layout.split(' in ')[0]}",
         "feature_scaling: none   # none | standard | minmax (to [-1, 1]) | l2; fitted on training slides only",

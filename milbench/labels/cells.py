@@ -120,7 +120,7 @@ def _text_table(path: Path, rows: Rows, expected: str) -> pd.DataFrame:
         if len(cells) != len(header):
             raise LabelTableError(
                 f"{path}: line {line} has {len(cells)} cells, the header has {len(header)}. "
-                "Give every line one cell a column; an unknown label is an empty cell."
+                "Give every line one cell per column; an unknown label is an empty cell."
             )
     table = pd.DataFrame([cells for _, cells in rows[1:]], index=[line for line, _ in rows[1:]], columns=header)
     used = table.loc[:, [bool(name) or (table.iloc[:, place] != "").any() for place, name in enumerate(header)]]

@@ -1,4 +1,4 @@
-"""Labels of CLAM and of the M4 repository: `case_id, slide_id, <one column a task>`, one line a slide."""
+"""Labels of CLAM and of the M4 repository: `case_id, slide_id, <one column per task>`, one line per slide."""
 
 from __future__ import annotations
 

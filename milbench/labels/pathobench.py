@@ -1,4 +1,4 @@
-"""Labels of Patho-Bench's `k=all.tsv`: `case_id, slide_id, <label>, fold_0 .. fold_{k-1}`, one line a slide.
+"""Labels of Patho-Bench's `k=all.tsv`: `case_id, slide_id, <label>, fold_0 .. fold_{k-1}`, one line per slide.
 
 The fold columns are no labels; they make a split (`splits:` names the same file).
 """

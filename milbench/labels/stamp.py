@@ -1,4 +1,4 @@
-"""Labels of STAMP: a clini table (`PATIENT`, one column a task) and a slide table (`PATIENT, FILENAME`)."""
+"""Labels of STAMP: a clini table (`PATIENT`, one column per task) and a slide table (`PATIENT, FILENAME`)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _slide_id(file: str) -> str:
 
 
 def _joined(path: Path, owners: pd.DataFrame, labels: pd.DataFrame, *, by_line: bool) -> pd.DataFrame:
-    if by_line:  # one table with a line a slide: its labels are the slide's own
+    if by_line:  # one table with a line per slide: its labels are the slide's own
         return owners.join(labels.drop(columns="patient_id")).reset_index(drop=True)
     joined = owners.merge(labels, on="patient_id", how="inner", sort=False)
     if joined.empty:

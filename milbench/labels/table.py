@@ -14,7 +14,7 @@ from milbench.labels.values import LabelColumn, Stated, label_column
 from milbench.names import folder_name, refuse_shared_folders
 
 PATIENT, SLIDE = "case_id", "slide_id"
-EXPECTED = f"Expected {PATIENT}, {SLIDE} and one 0/1 column a task"
+EXPECTED = f"Expected {PATIENT}, {SLIDE} and one 0/1 column per task"
 
 
 class LabelTable(NamedTuple):
@@ -22,7 +22,7 @@ class LabelTable(NamedTuple):
 
     Attributes
     ----------
-    slides : DataFrame `slide_id`, `patient_id` (str) and one float column a task in {0, 1, NaN}, in file order.
+    slides : DataFrame `slide_id`, `patient_id` (str) and one float column per task in {0, 1, NaN}, in file order.
     notes : the convention that was recognised and how text became labels, for the run's log.
     findings : what was guessed, and what may be wrong with the table.
     """
@@ -112,5 +112,5 @@ def refuse_repeated(path: Path, ids: pd.Series, what: str) -> None:
         shown = ", ".join(twice[:3]) + (", ..." if len(twice) > 3 else "")
         raise LabelTableError(
             f"{path}: {len(twice)} {what}{'s' * (len(twice) != 1)} ({shown}) in more than one line. "
-            f"Keep one line a {what.removesuffix(' id')}."
+            f"Keep one line per {what.removesuffix(' id')}."
         )

@@ -1,4 +1,4 @@
-"""Labels of torchmil: a folder of `{slide}.npy` or `{slide}.h5` (dataset `labels`), one number a slide."""
+"""Labels of torchmil: a folder of `{slide}.npy` or `{slide}.h5` (dataset `labels`), one number per slide."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read(folder: Path, tasks: Sequence[str] | None, stated: Stated) -> LabelTabl
     ids = [path.name.removesuffix(suffix) for path in files]
     patients, note = _patients(folder.parent / PATIENTS, ids)
     slides = pd.DataFrame({"slide_id": ids, "patient_id": patients, TASK: [_label(path) for path in files]})
-    kind = f"labels: {folder.name}/ is torchmil's folder, one {suffix} file a slide; the task is called '{TASK}'"
+    kind = f"labels: {folder.name}/ is torchmil's folder, one {suffix} file per slide; the task is called '{TASK}'"
     return LabelTable(slides.astype({"slide_id": object, "patient_id": object}), (kind, note))
 
 
@@ -44,7 +44,7 @@ def _files(folder: Path) -> tuple[str, list[Path]]:
     kinds = [suffix for suffix in SUFFIXES if found[suffix]]
     if len(kinds) != 1:
         what = "both .npy and .h5 files" if kinds else "neither .npy nor .h5 files"
-        raise LabelTableError(f"the label folder {folder} holds {what}. Expected one file a slide, all of one kind.")
+        raise LabelTableError(f"the label folder {folder} holds {what}. Expected one file per slide, all of one kind.")
     return kinds[0], found[kinds[0]]
 
 

@@ -81,7 +81,7 @@ def _pair(ranks: Any, first: str, second: str) -> str:
 
 COST_AXES = {
     "all_tasks_seconds": "seconds of training for all tasks (one fold)",
-    "multiply_adds": "multiply-adds a bag, all tasks",
+    "multiply_adds": "multiply-adds per bag, all tasks",
     "peak_bytes": "peak memory (bytes)",
 }
 

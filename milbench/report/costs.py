@@ -31,7 +31,7 @@ def cost_frame(runs: Sequence[Run]) -> pd.DataFrame:
         of `at_patches` patches), seconds_per_epoch, bags_per_second, inference_seconds (one slide), peak_bytes, all
         medians over trials (the peak: the maximum); n_models_for_all_tasks; all_tasks_seconds and
         energy_joules: training every task once, in one fold with one seed, which is one training for a multi-task
-        model and one a task for a single-task one. NaN where a trial of an older version recorded nothing.
+        model and one per task for a single-task one. NaN where a trial of an older version recorded nothing.
     """
     rows = [_row(trial.info) for run in runs for trial in _as_registered(run)]
     frame = pd.DataFrame(rows)
@@ -80,10 +80,10 @@ def scaled(value: float) -> str:
 
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "n_parameters": ("parameters", scaled),
-    "multiply_adds": ("multiply-adds a bag", scaled),
-    "seconds_per_epoch": ("s an epoch", lambda value: f"{value:.2f}"),
+    "multiply_adds": ("multiply-adds per bag", scaled),
+    "seconds_per_epoch": ("s per epoch", lambda value: f"{value:.2f}"),
     "bags_per_second": ("bags/s", lambda value: f"{value:.0f}"),
-    "inference_seconds": ("ms a slide", lambda value: f"{1000 * value:.2f}"),
+    "inference_seconds": ("ms per slide", lambda value: f"{1000 * value:.2f}"),
     "peak_bytes": ("peak memory", lambda value: f"{value / 1e6:.0f} MB"),
     "n_models_for_all_tasks": ("trainings for all tasks", lambda value: f"{value:.0f}"),
     "all_tasks_seconds": ("s for all tasks", lambda value: f"{value:.1f}"),

@@ -28,7 +28,7 @@ MOST_SPOKES = 24
 
 
 def radar(scores: pd.DataFrame, title: str) -> Figure:
-    """One polygon a model over the tasks' mean AUROCs; the legend gives each polygon's area.
+    """One polygon per model over the tasks' mean AUROCs; the legend gives each polygon's area.
 
     The area is that of the polygon through the AUROCs, as a fraction of the one through 1 everywhere. It
     depends on the order of the tasks and is a reading aid, not a metric. A model that lacks scores which others
@@ -87,7 +87,7 @@ def polygon_area(values: np.ndarray[Any, Any]) -> float:
 
 
 def box(scores: pd.DataFrame, title: str) -> Figure:
-    """AUROC over folds, seeds and tasks, one box a model and one dot a trained (task, fold, seed); `scores` are defined."""
+    """AUROC over folds, seeds and tasks, one box per model and one dot per trained (task, fold, seed); `scores` are defined."""
     import seaborn
 
     figure = blank_figure((8.2, 4.6))

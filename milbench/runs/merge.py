@@ -206,7 +206,7 @@ def _agree(ours: dict[str, str], theirs: dict[str, str]) -> bool:
 
 
 def _found(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
-    """Every planned trial with a folder, damaged or not, but for those that answer another question."""
+    """Every planned trial with a folder, damaged or not, except those that answer another question."""
     for run in runs:
         stale = {trial.id for trial in run.stale()}
         for trial_id in sorted(set(run.planned().values()) - stale):

@@ -66,6 +66,6 @@ def _drawn(slides: pd.DataFrame, tasks: Sequence[str], protocol: str, n_folds: i
     if len(patients) < 2 * n_folds:
         raise SplitError(
             f"{len(patients)} patients are too few for {n_folds} folds and a test side; "
-            f"at least {2 * n_folds} are needed."
+            f"at least {2 * n_folds} are needed. Add patients, or name a split file with --splits."
         )
     return Split(DRAWN[protocol](patients, patient_labels(slides, tasks), n_folds), protocol)

@@ -1,4 +1,4 @@
-"""Foreign splits: roles by slide or patient id -> one role a patient and fold; nothing is filled in silently."""
+"""Foreign splits: roles by slide or patient id -> one role per patient and fold; nothing is filled in silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patho-Bench's splits: a table `case_id, slide_id, <label>, fold_0 .. fold_{k-1}`, one line a slide.
+"""Patho-Bench's splits: a table `case_id, slide_id, <label>, fold_0 .. fold_{k-1}`, one line per slide.
 
 The published tables are tab-separated and say train and test only; Patho-Bench itself also reads commas and `val`.
 """
@@ -70,7 +70,7 @@ def _roles(path: Path, patients: pd.Series, roles: pd.Series) -> dict[str, str]:
 
 
 def write(split: Split, slides: pd.DataFrame, out: Path) -> list[str]:
-    """Write one line a slide to `out` (or `out/k=all.tsv`), all tasks as label columns; returns notes."""
+    """Write one line per slide to `out` (or `out/k=all.tsv`), all tasks as label columns; returns notes."""
     file = out if out.suffix == ".tsv" else out / FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     tasks = [name for name in slides if name not in ("slide_id", "patient_id")]

@@ -24,7 +24,7 @@ FEWEST = 10
 
 @dataclass(frozen=True, eq=False)
 class TaskScores:
-    """What all models gave the test slides of one task; M models, F folds, K seeds, S slides, P patients.
+    """Scores that all models gave the test slides of one task; M models, F folds, K seeds, S slides, P patients.
 
     Attributes
     ----------

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 PLAN, CONFIG, ENVIRONMENT, DATASETS = "plan.json", "run.yaml", "environment.json", "datasets.json"
 QUESTIONS = "questions.json"
 RUN_FORMAT = 1
-"""Raised when an older milbench could misread the folder; 0 = before folders said so, which reads the same."""
+"""Version of the format, raised when an older milbench could misread the folder; 0 = a folder that states none, read alike."""
 
 PARTIAL, CLAIMS, SPLITS = "partial", "claims", "splits"
 
@@ -195,19 +195,19 @@ class Run:
         return (self.path / "failures" / f"{key}.json").exists()
 
     def split_file(self, dataset: str) -> Path:
-        """Where the dataset's split table lies."""
+        """Path of the dataset's split table."""
         return self.path / SPLITS / f"{dataset}.csv"
 
     def former_split_file(self, dataset: str, sha256: str) -> Path:
-        """Where a split table lies that the dataset had before."""
+        """Path of a split table that the dataset had before."""
         return self.path / SPLITS / sha256[:8] / f"{dataset}.csv"
 
     def label_file(self, dataset: str) -> Path:
-        """Where the dataset's labels lie; runs of older versions have none."""
+        """Path of the dataset's labels; runs of older versions have none."""
         return self.path / "labels" / f"{dataset}.csv"
 
     def labels(self, dataset: str) -> pd.DataFrame:
-        """Labels of the dataset's slides: slide_id, patient_id, one column a task in {0, 1, NaN}.
+        """Labels of the dataset's slides: slide_id, patient_id, one column per task in {0, 1, NaN}.
 
         Raises
         ------
@@ -309,7 +309,7 @@ class Run:
         return self.path / "trials" / trial_id
 
     def _partial(self, key: str) -> Path:
-        """Where a trial is written until it is whole; `claim` sweeps those that a killed process left."""
+        """Folder in which a trial is written until it is whole; `claim` sweeps those that a killed process left."""
         return self.path / PARTIAL / f"{key}-{uuid.uuid4().hex}"
 
     @contextmanager

@@ -246,7 +246,7 @@ def test_an_export_that_fails_leaves_no_file(run: Path, heatmap: Heatmap, tmp_pa
         (("--slide", SLIDE, "--dataset", "ghost"), "unknown cohort of run truth 'ghost'"),
         (("--slides", "top-tpp"), "Did you mean 'top-tp'?"),
         (("--slide", SLIDE, "--wsi", "/nowhere"), "--wsi /nowhere does not exist"),
-        ((), "say one of --slide ID"),
+        ((), "give one of --slide ID"),
         (("--slide", SLIDE, "--evaluate"), "got --slide and --evaluate"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`milbench data check`: every kind of trouble is found at once, with its mend, and healthy data pass."""
+"""`milbench data check`: every kind of trouble is found at once, with its fix, and healthy data pass."""
 
 import shutil
 from pathlib import Path

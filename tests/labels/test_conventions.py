@@ -1,4 +1,4 @@
-"""Label conventions: each recognised by its columns, reported, and refused with the place and the mend."""
+"""Label conventions: each recognised by its columns, reported, and refused with the place and the fix."""
 
 from pathlib import Path
 
@@ -175,7 +175,7 @@ def test_one_table_may_be_clini_and_slide_table_at_once(tmp_path: Path) -> None:
     [
         (CLINI, None, r"clini.csv: column 'FILENAME' is missing.*Name the slide table with `slides:`"),
         (CLINI, "PATIENT,FILE\np,p.h5\n", r"slide.csv: column 'FILENAME' is missing.*found PATIENT, FILE"),
-        (CLINI + "p,MSIH,1\n", SLIDES, r"1 patient id \(p\) in more than one line. Keep one line a patient"),
+        (CLINI + "p,MSIH,1\n", SLIDES, r"1 patient id \(p\) in more than one line. Keep one line per patient"),
         (CLINI, SLIDES + "p.1,p\n", r"1 slide id \(p.1\) in more than one line"),
         (CLINI, "PATIENT,FILENAME\np,\n", "FILENAME is blank in line 2"),
         (

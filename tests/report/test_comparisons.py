@@ -76,6 +76,6 @@ def test_all_tasks_cost_one_training_of_a_multi_task_model_and_one_a_task_of_ano
 
 def test_costs_that_no_trial_recorded_have_no_column(tmp_path) -> None:
     table = cost_table("costs", "c", cost_frame([make_run(tmp_path / "toy", models=("amil",))]))
-    assert "multiply-adds a bag" not in table.columns
+    assert "multiply-adds per bag" not in table.columns
     assert table.columns[0] == "parameters"
     assert table.rows[0].cells[0].text == "1 k"

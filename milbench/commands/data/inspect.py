@@ -43,6 +43,6 @@ def call(options: argparse.Namespace) -> int:
 
 
 def _cohort_name(folder: Path) -> str:
-    """Of the folder, or of the one above where it is named after what extracted the features: tables are headed by it."""
+    """Name of the folder. If that only names the features, as CLAM's `h5_files` does, the name of the folder above."""
     generic = folder.name.lower().startswith(("features", "feats", "h5_files", "pt_files"))
     return folder_name(folder.parent.name if generic and folder.parent.name else folder.name)

@@ -33,7 +33,9 @@ def call(options: argparse.Namespace) -> int:
 
     path = Path(options.cohort)
     if not path.exists() and options.cohort not in all_datasets():
-        raise UsageError(f"'{path}' is neither a cohort's folder or YAML file nor a dataset's name.")
+        raise UsageError(
+            f"'{path}' is neither a cohort's folder or YAML file nor a dataset's name. Check the spelling; `milbench datasets` lists the names."
+        )
     place = {"path": path} if path.exists() else {"name": options.cohort}
     cohort = CohortSource(**place, data_root=data_root_of(options), allow_missing=options.allow_missing).load()
     protocol, n_folds = options.splits or cohort.splits, max(N_FOLDS, cohort.n_folds)

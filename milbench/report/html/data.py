@@ -30,7 +30,7 @@ class RocCurve(NamedTuple):
 
     Attributes
     ----------
-    targets : 0 or 1, one a slide with a known label.
+    targets : 0 or 1, one per slide with a known label.
     probabilities : mean over the folds and seeds that tested the slide.
     """
 
@@ -60,12 +60,12 @@ class PageData:
     ----------
     title : heading of the page.
     analysis : the statistics.
-    curves : one row an epoch of every trial (`CURVES`).
-    roc : one entry a (cohort, task, model).
-    costs : one row a (cohort, model) (`COSTS`), NaN where not measured.
+    curves : one row per epoch of every trial (`CURVES`).
+    roc : one entry per (cohort, task, model).
+    costs : one row per (cohort, model) (`COSTS`), NaN where not measured.
     failures : trials that failed or are not finished (`FAILURES`).
     undefined : (cohort, task, fold) cells that can have no AUROC (`UNDEFINED`).
-    provenance : one entry a run.
+    provenance : one entry per run.
     baselines : what needs no image (`BASELINES`): name "prevalence" or "site-only".
     published : the paper's numbers (`PUBLISHED`).
     claims : the paper's claims, one row a statement (`CLAIMS`).

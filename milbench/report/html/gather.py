@@ -91,7 +91,7 @@ def _roc(predictions: pd.DataFrame) -> tuple[RocCurve, ...]:
 
 
 def _undefined(predictions: pd.DataFrame) -> pd.DataFrame:
-    """One row a (cohort, task, fold) whose test side holds one class only."""
+    """One row per (cohort, task, fold) whose test side holds one class only."""
     slides = predictions.drop_duplicates(["dataset", "task", "fold", "slide_id"])
     rows = [
         (*key, f"no {'positive' if group['target'].max() == 0 else 'negative'} among {len(group)} labelled test slides")

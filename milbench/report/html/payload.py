@@ -100,7 +100,7 @@ def _square(frame: pd.DataFrame, models: list[str]) -> list[list[Any]]:
 
 
 def _curves(curves: pd.DataFrame) -> list[Mapping[str, Any]]:
-    """One entry a trial, in the order of the trials' names; the numbers of its epochs as lists."""
+    """One entry per trial, in the order of the trials' names; the numbers of its epochs as lists."""
     keys = ["dataset", "model", "task_label", "fold", "seed"]
     numbers = ["train_loss", "val_loss", "val_auroc"]
     ordered = curves.sort_values([*keys, "epoch"], kind="stable")
