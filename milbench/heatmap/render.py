@@ -14,7 +14,7 @@ from milbench.heatmap.canvas import Grid, grid_around, grid_over, paint
 from milbench.heatmap.maps import Map, Scale, SlideMaps, scaled
 from milbench.heatmap.places import PIXELS
 from milbench.heatmap.slide import SlidePicture
-from milbench.report.figures import blank_figure
+from milbench.report.figures import blank_figure, show_hidden
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,6 +88,7 @@ def save_panel(figure: Figure, stem: Path) -> list[Path]:
     """PNG and SVG of `figure`; the same figure gives the same bytes."""
     import matplotlib as mpl
 
+    show_hidden(figure)
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "svg")]
     figure.savefig(paths[0], dpi=130, metadata={"Software": None})
     with mpl.rc_context({"svg.hashsalt": "milbench"}):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from milbench.stats.scores import coverage
+from milbench.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -144,10 +145,25 @@ def plain_names() -> Iterator[None]:
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """PNG and PDF of `figure`; the same figure gives the same bytes, since no date is written."""
+    show_hidden(figure)
     paths = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
     figure.savefig(paths[0], dpi=160, metadata={"Software": None})
     figure.savefig(paths[1], metadata={"CreationDate": None, "Producer": None, "Creator": None})
     return paths
+
+
+def show_hidden(figure: Figure) -> None:
+    """Write names with nothing hidden, wherever the figure draws them."""
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedFormatter
+
+    texts: list[Any] = figure.findobj(Text)
+    for text in texts:
+        text.set_text(visible(text.get_text()))
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        ticks = axis.get_major_formatter()
+        if isinstance(ticks, FixedFormatter):  # gives the texts anew when the figure is drawn
+            ticks.seq = [visible(text) for text in ticks.seq]
 
 
 def blank_figure(size: tuple[float, float]) -> Figure:
