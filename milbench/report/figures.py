@@ -155,15 +155,23 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 def show_hidden(figure: Figure) -> None:
     """Write names with nothing hidden, wherever the figure draws them."""
     from matplotlib.text import Text
-    from matplotlib.ticker import FixedFormatter
 
     texts: list[Any] = figure.findobj(Text)
     for text in texts:
         text.set_text(visible(text.get_text()))
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        ticks = axis.get_major_formatter()
-        if isinstance(ticks, FixedFormatter):  # gives the texts anew when the figure is drawn
-            ticks.seq = [visible(text) for text in ticks.seq]
+        _show_hidden_in_ticks(axis.get_major_formatter())
+
+
+def _show_hidden_in_ticks(ticks: Any) -> None:
+    """The same for names along an axis, whose texts are made anew whenever the figure is drawn."""
+    from matplotlib.ticker import FixedFormatter, FuncFormatter
+
+    if isinstance(ticks, FixedFormatter):
+        ticks.seq = [visible(text) for text in ticks.seq]
+    elif isinstance(ticks, FuncFormatter):  # what `set_xticks` makes of names
+        name_of = ticks.func
+        ticks.func = lambda value, place: visible(name_of(value, place))
 
 
 def blank_figure(size: tuple[float, float]) -> Figure:
