@@ -1,8 +1,13 @@
 """A report on tasks with wild names: no file of it holds a control character, and its CSVs tell the names."""
 
 import csv
+import json
+import shutil
+import subprocess
+from importlib.resources import files
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from matplotlib.text import Text
 from names_for_tests import WILD
@@ -13,7 +18,7 @@ from milbench.report.figures import blank_figure, plain_names, save
 from milbench.report.html.payload import to_json
 from milbench.report.latex import latex
 from milbench.report.tables import markdown
-from milbench.store.csv_files import unguarded
+from milbench.store.csv_files import spreadsheet_csv, unguarded
 from milbench.visible import is_hidden, visible
 
 
@@ -59,3 +64,26 @@ def test_a_figure_draws_the_escapes_in_titles_ticks_and_legends(tmp_path: Path) 
     shown = axes.get_title(), axes.get_xticklabels()[0].get_text(), axes.get_legend().get_texts()[0].get_text()
     assert set(shown) == {visible(WILD)}
     assert not [text for text in drawn if any(map(is_hidden, text))]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_the_page_saves_the_cells_that_the_report_writes() -> None:
+    texts = [
+        "=1+1",
+        " @x",
+        "\uff1d1",
+        "'90s",
+        "=a\\b",
+        "+0.012",
+        "-1e-3",
+        "+.5",
+        "-1+cmd",
+        "ER+",
+        'a "b", c',
+        "C:\\slides",
+    ]
+    rows = [{"=task": text, "auroc": -0.25} for text in texts]
+    script = files("milbench.report.html").joinpath("assets", "dom.js").read_text(encoding="utf-8")
+    command = ["node", "-e", f"{script}; process.stdout.write(toCsv({json.dumps(rows)}))"]
+    saved = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert saved == spreadsheet_csv(pd.DataFrame(rows))
