@@ -52,7 +52,7 @@ def test_a_name_chosen_to_share_a_folder_is_refused() -> None:
         refuse_shared_folders("tasks", ["MSI/MMR", "MSI_MMR-0fd85a25"])
 
 
-@pytest.mark.parametrize("name", ["a/b", ".a", ""])
+@pytest.mark.parametrize("name", ["a/b", ".a", "", "toy\x1b[2J", "toy\u202e"])
 def test_a_cohort_that_names_no_folder_is_refused_with_a_name_that_can(name: str) -> None:
     with pytest.raises(UsageError, match="which cannot name a folder of results"):
         refuse_cohort_name(name)

@@ -143,6 +143,7 @@ def plain_names() -> Iterator[None]:
         yield
 
 
+@plain_names()
 def save(figure: Figure, stem: Path) -> list[Path]:
     """PNG and PDF of `figure`; the same figure gives the same bytes, since no date is written."""
     show_hidden(figure)
@@ -153,12 +154,13 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 
 def show_hidden(figure: Figure) -> None:
-    """Write names with nothing hidden, wherever the figure draws them."""
+    """Write names with nothing hidden and no formula, wherever the figure draws them."""
     from matplotlib.text import Text
 
     texts: list[Any] = figure.findobj(Text)
     for text in texts:
         text.set_text(visible(text.get_text()))
+        text.set_parse_math(False)
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         _show_hidden_in_ticks(axis.get_major_formatter())
 
