@@ -33,6 +33,11 @@ def folder_name(name: str) -> str:
     return name if is_folder_name(name) else plain_name(name)
 
 
+def file_stem(name: str) -> str:
+    """The name itself for a file of an export, or a plain one where no file can have it or it hides a character."""
+    return name if is_folder_name(name) and visible_line(name) == name else plain_name(name)
+
+
 def plain_name(name: str) -> str:
     """A name of letters, digits and `_.-` that reads like `name` and ends in a hash of it, so that no two names share one.
 
@@ -63,7 +68,7 @@ def refuse_shared_folders(kind: str, names: Iterable[str]) -> None:
 
 def refuse_cohort_name(name: str) -> None:
     """UsageError for a cohort that no folder, file or LaTeX input can be called after."""
-    if not is_folder_name(name) or visible_line(name) != name:
+    if file_stem(name) != name:
         raise UsageError(
             f"the cohort's name is '{name}', which cannot name a folder of results. "
             f"Write another `name:` in its cohort.yaml, such as {plain_name(name)}: no slash, no leading dot, no control character."

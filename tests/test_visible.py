@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from names_for_tests import NAMES
 
@@ -12,6 +12,7 @@ from milbench.visible import visible, visible_line
 ACTING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
+@settings(deadline=None)
 @given(NAMES)
 def test_printed_text_holds_no_control_character_but_the_line_end(name: str) -> None:
     kinds = {unicodedata.category(each) for each in visible(name) if each not in "\n\u200c\u200d"}
@@ -20,6 +21,7 @@ def test_printed_text_holds_no_control_character_but_the_line_end(name: str) -> 
     visible(name).encode()  # a file name that is no UTF-8 has halves of characters, which no stream takes
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=list(ACTING))))
 def test_ordinary_text_stays_as_it_is(name: str) -> None:
     assert visible_line(name) == name

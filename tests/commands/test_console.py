@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from names_for_tests import NAMES, WILD
 from rich.table import Table
 
@@ -25,6 +25,7 @@ def hidden_in(text: str) -> list[str]:
     return [each for each in text if each != "\n" and is_hidden(each)]
 
 
+@settings(deadline=None)
 @given(NAMES)
 def test_no_line_or_table_passes_a_control_character_on(name: str) -> None:
     shown, file = console()
@@ -37,6 +38,7 @@ def test_no_line_or_table_passes_a_control_character_on(name: str) -> None:
     assert not hidden_in(file.getvalue())
 
 
+@settings(deadline=None)
 @given(NAMES)
 def test_a_line_is_printed_whole(name: str) -> None:
     shown, file = console()

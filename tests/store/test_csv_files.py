@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from names_for_tests import NAMES
 from places import ROOT
@@ -33,6 +33,7 @@ HEADS = NAMES.map(lambda name: name.encode(errors="ignore").decode())
 """pandas takes no half of a character in the name of a column."""
 
 
+@settings(deadline=None)
 @given(st.lists(NAMES, min_size=1, max_size=4), HEADS)
 def test_no_cell_is_a_formula_or_hides_a_character_and_every_name_can_be_told(names: list[str], column: str) -> None:
     head, *rows = cells_of(spreadsheet_csv(pd.DataFrame({column: pd.Series(names, dtype=object), "score": 0.5})))
@@ -43,6 +44,7 @@ def test_no_cell_is_a_formula_or_hides_a_character_and_every_name_can_be_told(na
     assert [unguarded(row[0]) for row in rows] == names
 
 
+@settings(deadline=None)
 @given(NAMES, NAMES)
 def test_two_names_never_share_a_cell(one: str, other: str) -> None:
     assert (guarded(one) == guarded(other)) is (one == other)
