@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 
 from milbench.errors import UsageError
+from milbench.visible import visible_line
 
 LONGEST_FOLDER = 255
 """Bytes of a folder's name that file systems take."""
@@ -30,6 +31,11 @@ def folder_name(name: str) -> str:
     ('HER2 [IHC]', 'MSI_MMR-0fd85a25')
     """
     return name if is_folder_name(name) else plain_name(name)
+
+
+def file_stem(name: str) -> str:
+    """The name itself for a file of an export, or a plain one where no file can have it or it hides a character."""
+    return name if is_folder_name(name) and visible_line(name) == name else plain_name(name)
 
 
 def plain_name(name: str) -> str:
@@ -61,9 +67,9 @@ def refuse_shared_folders(kind: str, names: Iterable[str]) -> None:
 
 
 def refuse_cohort_name(name: str) -> None:
-    """UsageError for a cohort that no folder or file can be called after."""
-    if not is_folder_name(name):
+    """UsageError for a cohort that no folder, file or LaTeX input can be called after."""
+    if file_stem(name) != name:
         raise UsageError(
             f"the cohort's name is '{name}', which cannot name a folder of results. "
-            f"Write another `name:` in its cohort.yaml, such as {folder_name(name)}: no slash, no leading dot."
+            f"Write another `name:` in its cohort.yaml, such as {plain_name(name)}: no slash, no leading dot, no control character."
         )

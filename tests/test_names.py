@@ -1,5 +1,6 @@
 """Folders of names: the name itself where a folder can have it, else one of its own."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milbench.errors import UsageError
-from milbench.names import by_folder, folder_name, is_folder_name, refuse_cohort_name, refuse_shared_folders
+from milbench.names import by_folder, file_stem, folder_name, is_folder_name, refuse_cohort_name, refuse_shared_folders
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
 
@@ -52,7 +53,13 @@ def test_a_name_chosen_to_share_a_folder_is_refused() -> None:
         refuse_shared_folders("tasks", ["MSI/MMR", "MSI_MMR-0fd85a25"])
 
 
-@pytest.mark.parametrize("name", ["a/b", ".a", ""])
+@pytest.mark.parametrize("name", ["a/b", ".a", "", "toy\x1b[2J", "toy\u202e"])
 def test_a_cohort_that_names_no_folder_is_refused_with_a_name_that_can(name: str) -> None:
     with pytest.raises(UsageError, match="which cannot name a folder of results"):
         refuse_cohort_name(name)
+
+
+@pytest.mark.parametrize("name", ["slide_MSI/MMR", "slide_a\x1b[2J", "slide_\u202eexe"])
+def test_an_exported_file_has_a_plain_name_where_the_true_one_cannot_be_or_hides_a_character(name: str) -> None:
+    assert re.fullmatch(r"slide_[\w-]+", file_stem(name), re.ASCII)
+    assert file_stem("s1_HER2 [IHC]") == "s1_HER2 [IHC]"

@@ -8,12 +8,20 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from milbench.visible import visible_line
+
 
 @contextmanager
 def download_bar(name: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
     """A function to call with the bytes that have come."""
     console = Console()
-    columns = (TextColumn(name), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(name, total=total_bytes)
+        task = progress.add_task(visible_line(name), total=total_bytes)
         yield lambda more: progress.update(task, advance=more)

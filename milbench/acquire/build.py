@@ -22,6 +22,7 @@ from milbench.acquire.label_table import (
 )
 from milbench.errors import AcquireError, UsageError
 from milbench.labels import read_labels
+from milbench.visible import visible
 
 SPARE = 20
 """Candidates beyond the genes asked for: the portal ranks samples, the table counts patients' primary tumours."""
@@ -91,7 +92,7 @@ def build_labels(
     folder.mkdir(parents=True, exist_ok=True)
     write_labels(folder / "labels.csv", slides, calls.labels, chosen)
     gdc.write_manifest(slides, folder / "manifest.txt")
-    (folder / "report.txt").write_text("\n".join(report) + "\n", encoding="utf-8")
+    (folder / "report.txt").write_text(visible("\n".join(report)) + "\n", encoding="utf-8")
     return Built(folder, "\n".join(report))
 
 

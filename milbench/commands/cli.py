@@ -12,6 +12,7 @@ from typing import Any
 import milbench
 from milbench.commands import data, datasets, heatmap, merge, models, plan, report, reproduce, run, status, track, ui
 from milbench.commands.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Command, add_commands
+from milbench.commands.terminal import complain
 from milbench.errors import MilbenchError, UsageError, unknown_name
 
 COMMANDS: Mapping[str, Command] = {
@@ -50,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(words)
         return COMMANDS[options.command].call(options)
     except MilbenchError as error:
-        print(f"milbench: {error}", file=sys.stderr)  # noqa: T201
+        complain(str(error))
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        print("milbench: stopped. Give the same command again to go on; finished trials are kept.", file=sys.stderr)  # noqa: T201
+        complain("stopped. Give the same command again to go on; finished trials are kept.")
         return EXIT_INTERRUPTED
 
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from milbench.visible import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -15,21 +17,26 @@ if TYPE_CHECKING:
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
-def new_console() -> Console:
-    """A console that colours nothing by itself."""
-    from rich.console import Console
+def new_console(width: int | None = None) -> Console:
+    """A console that prints names as they are written; without a `width`, as wide as the terminal."""
+    from milbench.commands.console import PlainConsole
 
-    return Console(highlight=False)
+    return PlainConsole(width)
 
 
 def say(text: str) -> None:
     """Print a line without rich, which would take time to import."""
-    print(text)  # noqa: T201
+    print(visible(text))  # noqa: T201
 
 
 def warn(text: str) -> None:
     """Print a warning on standard error."""
-    print(f"milbench: warning: {text}", file=sys.stderr)  # noqa: T201
+    complain(f"warning: {text}")
+
+
+def complain(text: str) -> None:
+    """Print what is wrong on standard error."""
+    print(visible(f"milbench: {text}"), file=sys.stderr)  # noqa: T201
 
 
 def line(console: Console, text: str) -> None:

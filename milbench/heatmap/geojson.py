@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from milbench.heatmap.maps import Map, SlideMaps, scaled
 from milbench.heatmap.places import PIXELS, Places
 from milbench.store.files import writing
+from milbench.visible import visible_line
 
 DIGITS = 6
 """Significant digits of a measurement."""
@@ -81,7 +82,7 @@ def measurements(slide: SlideMaps) -> tuple[list[str], list[list[float]]]:
         names += [measurement_name(slide, drawn), f"{measurement_name(slide, drawn)}, rank"]
         columns += [drawn.values, scaled(drawn.values, "rank")]
     if slide.truth is not None:
-        names.append(f"{slide.task}: truth")
+        names.append(visible_line(f"{slide.task}: truth"))
         columns.append(slide.truth.astype(float))
     rows = np.stack(columns, axis=1).tolist()
     return names, [[float(f"{value:.{DIGITS}g}") for value in row] for row in rows]
@@ -90,7 +91,7 @@ def measurements(slide: SlideMaps) -> tuple[list[str], list[list[float]]]:
 def measurement_name(slide: SlideMaps, drawn: Map) -> str:
     """E.g. "TP53: M4 attention"; an expert's map belongs to no task."""
     named = f"{drawn.title} {drawn.name}"
-    return f"{slide.task}: {named}" if drawn.name == "attention" else named
+    return visible_line(f"{slide.task}: {named}" if drawn.name == "attention" else named)
 
 
 def _plain(value: float) -> float:

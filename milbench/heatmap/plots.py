@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from milbench.heatmap.experts import ExpertUsage
-from milbench.report.figures import blank_figure, styles
+from milbench.report.figures import blank_figure, plain_names, styles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 COLOURS = "viridis"
 
 
+@plain_names()  # seaborn draws the figure while it makes it
 def usage_figure(usage: ExpertUsage) -> Figure:
     """Gate weights, tasks and experts put in the order of their clusters, beside the overlap of the experts' maps."""
     import seaborn

@@ -14,7 +14,7 @@ from milbench.heatmap.canvas import Grid, grid_around, grid_over, paint
 from milbench.heatmap.maps import Map, Scale, SlideMaps, scaled
 from milbench.heatmap.places import PIXELS
 from milbench.heatmap.slide import SlidePicture
-from milbench.report.figures import blank_figure
+from milbench.report.figures import blank_figure, plain_names, show_hidden
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,10 +84,12 @@ def panel(drawings: Sequence[Drawing], scale: Scale, smooth: float = 0.0) -> Fig
     return figure
 
 
+@plain_names()
 def save_panel(figure: Figure, stem: Path) -> list[Path]:
     """PNG and SVG of `figure`; the same figure gives the same bytes."""
     import matplotlib as mpl
 
+    show_hidden(figure)
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "svg")]
     figure.savefig(paths[0], dpi=130, metadata={"Software": None})
     with mpl.rc_context({"svg.hashsalt": "milbench"}):

@@ -15,6 +15,8 @@ from milbench.heatmap.plots import curve_figure, usage_figure
 from milbench.heatmap.render import save_panel
 from milbench.heatmap.stored import RunCohort
 from milbench.names import folder_name
+from milbench.report.tables import markdown
+from milbench.store.csv_files import spreadsheet_csv
 from milbench.store.files import writing
 
 
@@ -91,11 +93,13 @@ def write_evaluation(found: Evaluation, out: Path) -> list[Path]:
             paths += save_panel(curve_figure(found.points, found.dataset), out / f"curves_{found.dataset}")
         if found.answers:
             answers = out / f"experts_{found.dataset}.md"
-            answers.write_text("\n".join(f"- {sentence}" for sentence in found.answers) + "\n", encoding="utf-8")
+            answers.write_text(
+                "\n".join(f"- {markdown(sentence)}" for sentence in found.answers) + "\n", encoding="utf-8"
+            )
             paths.append(answers)
     return paths
 
 
 def _write(table: pd.DataFrame, path: Path) -> Path:
-    table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    path.write_text(spreadsheet_csv(table, "%.6g"), encoding="utf-8")
     return path

@@ -24,6 +24,7 @@ from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader, open_fea
 from milbench.formats.packed import MARK, SUFFIX, facts, head, opened, sha256
 from milbench.intake.inspection import Watch
 from milbench.labels import PATIENT, SLIDE
+from milbench.store.csv_files import exact_csv
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 VERSION = 1
@@ -146,7 +147,7 @@ def _rounding(features: Tensor, stored: Tensor) -> float:
 def _write_cohort(file: CohortFile, slides: pd.DataFrame, out: Path) -> Path:
     tasks = [column for column in slides if column not in ("slide_id", "patient_id")]
     table = slides.rename(columns={"patient_id": PATIENT, "slide_id": SLIDE})[[PATIENT, SLIDE, *tasks]]
-    table.astype(dict.fromkeys(tasks, "Int64")).to_csv(out / "labels.csv", index=False)
+    (out / "labels.csv").write_text(exact_csv(table.astype(dict.fromkeys(tasks, "Int64"))), encoding="utf-8")
     splits = file.splits if file.splits in PROTOCOLS else str(Path(file.splits).resolve())
     values = {
         "name": file.name, "labels": "labels.csv", "features": "features", "tasks": tasks, "splits": splits,

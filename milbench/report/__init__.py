@@ -23,8 +23,9 @@ from milbench.report.gain import gain_sentence
 from milbench.report.html import PageData, page_data, write_page
 from milbench.report.published import NOT_LIKE_FOR_LIKE, averages_sentence, published
 from milbench.report.sheets import make_tables
-from milbench.report.tables import Table, to_csv, to_latex, to_markdown
+from milbench.report.tables import Table, markdown, to_csv, to_latex, to_markdown
 from milbench.report.verdicts import Claim
+from milbench.store.csv_files import spreadsheet_csv
 from milbench.store.files import write_atomically, writing
 from milbench.store.run import Run
 
@@ -102,14 +103,13 @@ def _write_frames(contents: Contents, folder: Path) -> None:
     }  # fmt: skip
     folder.mkdir(exist_ok=True)
     for name, frame in frames.items():
-        write_atomically(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())
+        write_atomically(folder / f"{name}.csv", spreadsheet_csv(frame).encode())
 
 
 def _write_published(contents: Contents, out: Path) -> None:
     """Every number of the paper that has a counterpart, with its source, as one long table."""
     if len(contents.beside_paper):
-        text = contents.beside_paper.to_csv(index=False, lineterminator="\n")
-        write_atomically(out / "published.csv", text.encode())
+        write_atomically(out / "published.csv", spreadsheet_csv(contents.beside_paper).encode())
 
 
 def _document(tables: Sequence[Table], drawn: Sequence[Path]) -> str:
@@ -131,11 +131,12 @@ def page_of(figure: str) -> str:
 
 def _index(title: str, contents: Contents, tables: Sequence[Table], drawn: Sequence[Path]) -> str:
     """Markdown page with every table and figure."""
-    lines = [f"# Report: {title}", ""]
+    lines = [f"# Report: {markdown(title)}", ""]
     for table in tables:
         lines += [f"## {table.name}", "", to_markdown(table), f"[LaTeX]({table.name}.tex), [CSV]({table.name}.csv)", ""]
     lines += [f"![{path.stem}]({path.name})" for path in drawn if path.suffix == ".png"]
     if contents.gain is not None:
-        lines += ["", gain_sentence(contents.gain, contents.model_titles)]
-    failures = [f"- {row['id']}: {row['type']}: {row['message']}" for run in contents.runs for row in run.failures()]
+        lines += ["", markdown(gain_sentence(contents.gain, contents.model_titles))]
+    failed = [f"{row['id']}: {row['type']}: {row['message']}" for run in contents.runs for row in run.failures()]
+    failures = [f"- {markdown(text)}" for text in failed]
     return "\n".join([*lines, "", *(["## Failed trials", "", *failures, ""] if failures else [])])

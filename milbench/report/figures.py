@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from milbench.stats.scores import coverage
+from milbench.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,12 +143,37 @@ def plain_names() -> Iterator[None]:
         yield
 
 
+@plain_names()
 def save(figure: Figure, stem: Path) -> list[Path]:
     """PNG and PDF of `figure`; the same figure gives the same bytes, since no date is written."""
+    show_hidden(figure)
     paths = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
     figure.savefig(paths[0], dpi=160, metadata={"Software": None})
     figure.savefig(paths[1], metadata={"CreationDate": None, "Producer": None, "Creator": None})
     return paths
+
+
+def show_hidden(figure: Figure) -> None:
+    """Write names with nothing hidden and no formula, wherever the figure draws them."""
+    from matplotlib.text import Text
+
+    texts: list[Any] = figure.findobj(Text)
+    for text in texts:
+        text.set_text(visible(text.get_text()))
+        text.set_parse_math(False)
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        _show_hidden_in_ticks(axis.get_major_formatter())
+
+
+def _show_hidden_in_ticks(ticks: Any) -> None:
+    """The same for names along an axis, whose texts are made anew whenever the figure is drawn."""
+    from matplotlib.ticker import FixedFormatter, FuncFormatter
+
+    if isinstance(ticks, FixedFormatter):
+        ticks.seq = [visible(text) for text in ticks.seq]
+    elif isinstance(ticks, FuncFormatter):  # what `set_xticks` makes of names
+        name_of = ticks.func
+        ticks.func = lambda value, place: visible(name_of(value, place))
 
 
 def blank_figure(size: tuple[float, float]) -> Figure:

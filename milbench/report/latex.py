@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
+from milbench.visible import visible_line
+
 LATEX_SPECIAL = str.maketrans(
     {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
      "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -16,9 +18,10 @@ def latex(text: str) -> str:
     """`text` as LaTeX with the fonts of texlive-latex-base: special characters escaped, others named.
 
     Letters of Latin-1 pass; accented ones beyond it lose no accent (LaTeX composes them); Greek is set as math where
-    LaTeX has a command; anything else becomes its code point, for a missing glyph would vanish without a word.
+    LaTeX has a command; a hidden character becomes its escape and a line's end too; anything else becomes its code point,
+    for a missing glyph would vanish without a word.
     """
-    return "".join(_latex_character(character) for character in unicodedata.normalize("NFC", text))
+    return "".join(_latex_character(character) for character in unicodedata.normalize("NFC", visible_line(text)))
 
 
 _ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u0304": "=", "\u0306": "u",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milbench.names import folder_name
+from milbench.store.csv_files import exact_csv
 from milbench.store.files import writing
 from milbench.store.run import Run
 
@@ -38,7 +39,7 @@ def write_for_stamp(runs: Sequence[Run], out: Path) -> list[Path]:
         for place, table in (part for run in runs for part in _tables(run)):
             path = out / place / FILE
             path.parent.mkdir(parents=True, exist_ok=True)
-            table.to_csv(path, index=False, lineterminator="\n")
+            path.write_text(exact_csv(table), encoding="utf-8")
             written.append(path)
     return written
 

@@ -17,6 +17,7 @@ from milbench.report.study_runs import StudyRuns
 from milbench.report.table1 import table1
 from milbench.report.tables import to_csv, to_latex, to_markdown
 from milbench.stats.scores import score_table
+from milbench.store.csv_files import spreadsheet_csv
 from milbench.store.files import write_atomically, writing
 from milbench.store.run import Run
 
@@ -79,7 +80,7 @@ def _write_fig4(study: StudyRuns, part: str, out: Path) -> Iterator[str]:
     tabulate, draw = makers[part]
     for dataset, rows in tabulate(study).groupby("dataset", sort=False):
         name = f"{part}_{dataset}"
-        write_atomically(out / f"{name}.csv", rows.to_csv(index=False, lineterminator="\n").encode())
+        write_atomically(out / f"{name}.csv", spreadsheet_csv(rows).encode())
         save(draw(rows, str(study.main.datasets[str(dataset)]["title"])), out / name)
         yield name
 

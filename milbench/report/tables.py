@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from milbench.report.latex import latex
+from milbench.store.csv_files import spreadsheet_csv
+from milbench.visible import visible_line
 
 WIDEST = 10
 """Columns that fit across a landscape page; a wider table is broken into parts."""
@@ -85,31 +87,31 @@ class Markup:
         return self.small(self.escape(cell.below)) if cell.below else ""
 
 
-def _markdown(text: str) -> str:
-    """`text` with what Markdown or HTML would take for markup made harmless."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", r"\|")
+def markdown(text: str) -> str:
+    """`text` in one line, with what Markdown or HTML would take for markup made harmless."""
+    text = visible_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", r"\|")
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\_", text)  # inside a word an underscore stays one
 
 
-MARKDOWN = Markup("**{}**".format, "<u>{}</u>".format, "<br><sub>{}</sub>".format, _markdown)
+MARKDOWN = Markup("**{}**".format, "<u>{}</u>".format, "<br><sub>{}</sub>".format, markdown)
 LATEX = Markup(r"\textbf{{{}}}".format, r"\underline{{{}}}".format, r"{{\tiny {}}}".format, latex)
 
 
 def to_csv(table: Table) -> str:
     """The table's data, full precision, empty where there is none."""
-    return str(table.data.to_csv(index=False, lineterminator="\n"))
+    return spreadsheet_csv(table.data)
 
 
 def to_markdown(table: Table) -> str:
     """A Markdown table; best bold, second underlined."""
     lines = [
-        f"| {table.head} | {' | '.join(map(_markdown, table.columns))} |",
+        f"| {table.head} | {' | '.join(map(markdown, table.columns))} |",
         "|---" * (len(table.columns) + 1) + "|",
     ]
     for row in table.rows:
         texts = [MARKDOWN.text(cell) + MARKDOWN.below(cell) for cell in row.cells]
-        lines.append(f"| {_markdown(row.title)} | {' | '.join(texts)} |")
-    return "\n".join([*lines, "", table.caption, ""])
+        lines.append(f"| {markdown(row.title)} | {' | '.join(texts)} |")
+    return "\n".join([*lines, "", markdown(table.caption), ""])
 
 
 def to_latex(table: Table) -> str:

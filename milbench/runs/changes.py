@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from milbench.models import REGISTERED
 from milbench.runs.preparation import Benchmark, Entry, plan_request
+from milbench.store.csv_files import exact_csv
 from milbench.store.question import Asked, Question, settings_changed, settings_of
 from milbench.trials.plan import canonical_json, make_plan
 
@@ -38,7 +39,7 @@ def questions_of(benchmark: Benchmark) -> dict[str, Question]:
 def labels_csv(entry: Entry) -> str:
     """The cohort's labels as the run folder keeps them."""
     labels = entry.cohort.slides[["slide_id", "patient_id", *entry.cohort.tasks]]
-    return str(labels.to_csv(index=False, lineterminator="\n"))
+    return exact_csv(labels)
 
 
 def _settings(benchmark: Benchmark, entry: Entry, former: Asked | None) -> dict[str, Mapping[str, Any]]:

@@ -31,6 +31,7 @@ from milbench.simulate.labels import LabelTable, make_labels
 from milbench.simulate.oracle import Oracle, state_oracle
 from milbench.simulate.signals import Directions, Slide, draw_directions, paint, shift_of
 from milbench.simulate.tissue import PATCH_SIZE, Tissue, grow_tissue
+from milbench.store.csv_files import exact_csv
 
 VERSION = 1
 """Version of the generator: raise it when the same design and seed make other bytes."""
@@ -155,7 +156,7 @@ def _truth(simulation: Simulation) -> dict[str, Any]:
         "generator_version": VERSION,
         "seed": simulation.seed,
         "design": simulation.design.as_dict(),
-        "labels_sha256": hashlib.sha256(slides.to_csv(index=False, lineterminator="\n").encode()).hexdigest(),
+        "labels_sha256": hashlib.sha256(exact_csv(slides).encode()).hexdigest(),
         "n_slides": len(slides),
         "oracle_auc": {
             name: {**dict(zip(tasks, map(_finite, values), strict=True)), "macro": _finite(float(np.nanmean(values)))}
@@ -189,8 +190,8 @@ def _write_tables(simulation: Simulation, out: Path) -> None:
     labels = slides[["patient_id", "slide_id", *tasks]].rename(columns={"patient_id": "case_id"})
     shown = pd.DataFrame(simulation.carriers.astype(int), columns=tasks)
     carriers = pd.concat([slides[["slide_id", "site"]], shown], axis=1)
-    _replace(out / "labels.csv", _csv(labels.astype(dict.fromkeys(tasks, "Int64"))))
-    _replace(out / "carriers.csv", _csv(carriers))
+    _replace(out / "labels.csv", exact_csv(labels.astype(dict.fromkeys(tasks, "Int64"))).encode())
+    _replace(out / "carriers.csv", exact_csv(carriers).encode())
     _replace(out / "cohort.yaml", yaml.safe_dump(_cohort_file(simulation), sort_keys=False).encode())
 
 
@@ -203,11 +204,6 @@ def _cohort_file(simulation: Simulation) -> dict[str, Any]:
         "model": dict(preset.model),
         "trainer": dict(preset.trainer),
     }
-
-
-def _csv(table: pd.DataFrame) -> bytes:
-    text: str = table.to_csv(index=False, lineterminator="\n")
-    return text.encode()
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -15,6 +15,7 @@ from milbench.labels.cells import read_table, separator_of
 from milbench.labels.pathobench import fold_columns, recognises
 from milbench.splits.other_tools import ForeignSplit
 from milbench.splits.table import ROLES, Split
+from milbench.store.csv_files import exact_csv
 
 FILE = "k=all.tsv"
 
@@ -78,7 +79,7 @@ def write(split: Split, slides: pd.DataFrame, out: Path) -> list[str]:
     ids = {PATIENT: slides["patient_id"], SLIDE: slides["slide_id"]}
     roles = split.table.set_index("patient_id").loc[slides["patient_id"]].reset_index(drop=True)
     table = pd.concat([pd.DataFrame({**ids, **labels}), roles], axis=1)
-    table.to_csv(file, sep="\t", index=False, lineterminator="\n")
+    file.write_text(exact_csv(table, "\t"), encoding="utf-8")
     return [
         "the table says 'val' too, where Patho-Bench's own say train and test only; its `task_col` chooses one task"
     ]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from milbench.errors import SplitError
 from milbench.labels.cells import separator_of
+from milbench.store.csv_files import exact_csv
 
 EXPECTED = (
     "Expected a CSV table of milbench, CLAM or Patho-Bench, or STAMP's splits.json. If it is an array, write one column "
@@ -61,7 +62,7 @@ class Split:
 
     def to_csv(self) -> str:
         """The table as text, the same on every platform."""
-        return str(self.table.to_csv(index=False, lineterminator="\n"))
+        return exact_csv(self.table)
 
     @classmethod
     def from_csv(cls, path: Path) -> Split:

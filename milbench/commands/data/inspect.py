@@ -7,7 +7,7 @@ from pathlib import Path
 
 from milbench.commands.command import EXIT_OK
 from milbench.commands.terminal import facts, finding, line, new_console, watcher
-from milbench.names import folder_name
+from milbench.names import file_stem
 
 HELP = "say what a folder of features holds, and draft a cohort.yaml"
 
@@ -45,4 +45,4 @@ def call(options: argparse.Namespace) -> int:
 def _cohort_name(folder: Path) -> str:
     """Name of the folder. If that only names the features, as CLAM's `h5_files` does, the name of the folder above."""
     generic = folder.name.lower().startswith(("features", "feats", "h5_files", "pt_files"))
-    return folder_name(folder.parent.name if generic and folder.parent.name else folder.name)
+    return file_stem(folder.parent.name if generic and folder.parent.name else folder.name)

@@ -50,10 +50,8 @@ def _tables(name: str, found: Evaluation) -> Iterator[tuple[str, pd.DataFrame, s
 
 def _console() -> Console:
     """The terminal; a file or pipe has no width that heads would have to be cut to."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+    console = new_console()
+    return console if console.is_terminal else new_console(width=WIDE)
 
 
 def _grid(table: pd.DataFrame, column: str) -> Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from milbench.commands.heatmap.models import loaded_models
 from milbench.commands.terminal import say
-from milbench.names import folder_name
+from milbench.names import file_stem, folder_name
 
 if TYPE_CHECKING:
     from milbench.heatmap.choose import Chosen
@@ -59,7 +59,7 @@ def _write(slides: Sequence[SlideMaps], chosen: Sequence[Chosen], out: Path, opt
     drawings = [_drawing(slide, options.wsi) for slide in slides]
     scale: Scale = options.scale
     task = folder_name(slides[0].task)
-    stem = f"{slides[0].slide_id}_{task}" if options.slide else f"{slides[0].dataset}_{task}_slides"
+    stem = file_stem(f"{slides[0].slide_id}_{task}" if options.slide else f"{slides[0].dataset}_{task}_slides")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         paths = save_panel(panel(drawings, scale, options.smooth), out / stem)
@@ -82,7 +82,8 @@ def _polygons(drawing: Drawing, out: Path) -> list[Path]:
             "patches; nothing states it (--patch-size or `patch_size:` in cohort.yaml would)"
         )
     origin = drawing.picture.bounds if drawing.picture else (0, 0)
-    written = write_geojson(slide, out / f"{slide.slide_id}_{folder_name(slide.task)}.geojson", origin)
+    stem = file_stem(f"{slide.slide_id}_{folder_name(slide.task)}")
+    written = write_geojson(slide, out / f"{stem}.geojson", origin)
     if written is None:
         say(f"no GeoJSON of {slide.slide_id}: {why_no_polygons(places)}")
         return []

@@ -10,6 +10,7 @@ from milbench.report.html.data import PageData, RunFacts
 from milbench.report.html.payload import blocks, to_json
 from milbench.report.html.summary import sentences
 from milbench.store.files import write_atomically, writing
+from milbench.visible import visible
 
 PLOTLY = "plotly.min.js"
 SCRIPTS = (
@@ -48,9 +49,9 @@ def render(page: PageData) -> str:
         for name, block in blocks(page).items()
     )
     parts = {
-        "TITLE": escape(page.title),
+        "TITLE": _escaped(page.title),
         "STYLE": _asset("page.css"),
-        "SUMMARY": "\n".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(page)),
+        "SUMMARY": "\n".join(f"<p>{_escaped(sentence)}</p>" for sentence in sentences(page)),
         "NOTES": _notes(page.notes),
         "PROVENANCE": "\n".join(_provenance(run) for run in page.provenance) or "<p>No run is recorded.</p>",
         "DATA": data,
@@ -69,24 +70,29 @@ def _fill(template: str, parts: dict[str, str]) -> str:
     return "".join(filled)
 
 
+def _escaped(text: str) -> str:
+    """`text` as HTML shows it, with nothing hidden."""
+    return escape(visible(text))
+
+
 def _notes(notes: tuple[str, ...]) -> str:
-    return "".join(f'<p class="note">{escape(note)}</p>\n' for note in notes)
+    return "".join(f'<p class="note">{_escaped(note)}</p>\n' for note in notes)
 
 
 def _provenance(run: RunFacts) -> str:
     rows = "\n".join(
-        f'<tr><th scope="row">{escape(label)}</th><td>{_value(value)}</td></tr>' for label, value in run.facts
+        f'<tr><th scope="row">{_escaped(label)}</th><td>{_value(value)}</td></tr>' for label, value in run.facts
     )
-    caption = f"Run {escape(run.name)}"
+    caption = f"Run {_escaped(run.name)}"
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{_escaped(caption)}">'
         f'<table class="facts"><caption>{caption}</caption>\n<tbody>{rows}</tbody></table></div>'
     )
 
 
 def _value(value: str) -> str:
     """The value as code; one of many lines is folded away, and unfolded on paper."""
-    code = f"<code>{escape(value)}</code>"
+    code = f"<code>{_escaped(value)}</code>"
     return f"<details><summary>{value.count(chr(10)) + 1} lines</summary>{code}</details>" if "\n" in value else code
 
 

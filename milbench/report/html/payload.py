@@ -12,6 +12,7 @@ import pandas as pd
 
 from milbench.report.html.data import PageData, RocCurve
 from milbench.stats.ranks import Ranks
+from milbench.visible import visible
 
 DIGITS = 6
 """Significant digits on the page: more than any interval supports, and half the bytes of full precision."""
@@ -23,8 +24,17 @@ DANGEROUS = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029
 
 def to_json(value: Any) -> str:
     """`value` as JSON that is safe between script tags; the same value gives the same text."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(_visible(value), sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.translate(DANGEROUS)
+
+
+def _visible(value: Any) -> Any:
+    """`value` with nothing hidden in any text of it, as the page shows it."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {_visible(key): _visible(each) for key, each in value.items()}
+    return [_visible(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def blocks(page: PageData) -> dict[str, Any]:

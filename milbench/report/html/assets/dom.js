@@ -46,10 +46,15 @@ function announce(text) {
 
 const quoted = (value) => (/[",\r\n]/.test(value) ? `"${value.replace(/"/g, '""')}"` : value);
 
+// As `guarded` in milbench/store/csv_files.py: a spreadsheet takes no text for a formula, and the name can be told.
+const isFormula = (text) => /^\s*[=+\-@＝＋－＠]/.test(text) && !/^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(text);
+const guarded = (text) => (isFormula(text) || text.startsWith("'") ? `'${text.replace(/\\/g, "\\\\")}` : text);
+const csvCell = (value) => quoted(typeof value === "number" ? String(value) : guarded(String(value)));
+
 function toCsv(rows) {
   const names = [...new Set(rows.flatMap(Object.keys))];
-  const line = (row) => names.map((name) => quoted(defined(row[name]) ? String(row[name]) : "")).join(",");
-  return [names.map(quoted).join(","), ...rows.map(line)].join("\n") + "\n";
+  const line = (row) => names.map((name) => (defined(row[name]) ? csvCell(row[name]) : "")).join(",");
+  return [names.map(csvCell).join(","), ...rows.map(line)].join("\n") + "\n";
 }
 
 function saveCsv(name, rows) {

@@ -1,0 +1,40 @@
+"""Visible text: names and messages of others, without characters that act on what shows them.
+
+An escape character moves a terminal's cursor or changes its title, and a bidirectional control turns round the letters
+that follow. Files may hold either in a slide's id, and libraries repeat it in their messages.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode categories: controls, invisible formats such as U+202E, halves of characters, separators of lines."""
+
+JOINERS = "\u200c\u200d"
+"""Formats that Persian and Hindi are spelled with, and emoji made of."""
+
+
+def is_hidden(character: str) -> bool:
+    """Whether the character acts on what shows it instead of being shown."""
+    return unicodedata.category(character) in HIDDEN and character not in JOINERS
+
+
+def visible(text: str, kept: str = "\n") -> str:
+    r"""`text` with every hidden character as its escape in Python, except those in `kept`.
+
+    >>> visible("slide\x1b[2J")
+    'slide\\x1b[2J'
+    """
+    if text.isprintable():
+        return text
+    return "".join(_escape(each) if is_hidden(each) and each not in kept else each for each in text)
+
+
+def visible_line(text: str) -> str:
+    r"""`text` as `visible` returns it, in one line: a line's end becomes `\n`."""
+    return visible(text, kept="")
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
