@@ -40,6 +40,7 @@ def write_report(
     draws: int = DRAWS,
     complete_cases: bool = False,
     title: str = "",
+    highlight: str = "",
 ) -> Path:
     """The index page of a report on `runs`, written to the folder `out` with all that it names.
 
@@ -48,12 +49,13 @@ def write_report(
     reference : registry name of the model that the others are compared with, declared beforehand.
     complete_cases : leave tasks that not all models finished out of means, instead of refusing.
     title : of the page; empty = the runs' names.
+    highlight : registry name of a model that figures draw thicker than the others.
 
     Raises
     ------
     StoreError : no finished trial, two runs hold the same dataset, an incomplete grid, or `out` cannot be written.
     """
-    contents = gather(runs, reference=reference, draws=draws, complete_cases=complete_cases)
+    contents = gather(runs, reference=reference, draws=draws, complete_cases=complete_cases, highlight=highlight)
     tables = make_tables(contents)
     title = title or ", ".join(run.name for run in runs)
     with writing(out):

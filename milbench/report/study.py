@@ -11,7 +11,7 @@ import pandas as pd
 from milbench.errors import StoreError
 from milbench.report import DRAWS, page_of, write_report
 from milbench.report.fig4 import experts_figure, tasks_figure
-from milbench.report.figures import EMPHASISED, save
+from milbench.report.figures import STUDIED, save
 from milbench.report.table1 import table1
 from milbench.report.tables import to_csv, to_latex, to_markdown
 from milbench.stats.scores import score_table
@@ -103,7 +103,7 @@ def experts_table(study: StudyRuns) -> pd.DataFrame:
     """
     main = _signal(study.main)
     numbers = {_main_experts(study.main): main, **{number: _signal(run) for number, run in study.experts.items()}}
-    frames = [rows[rows["model"] == EMPHASISED].assign(experts=number) for number, rows in sorted(numbers.items())]
+    frames = [rows[rows["model"] == STUDIED].assign(experts=number) for number, rows in sorted(numbers.items())]
     both = pd.concat([main[main["model"] == REFERENCE].assign(experts=pd.NA), *frames], ignore_index=True)
     return _where_varied(both, frames).astype({"experts": "Int64"})
 
@@ -121,9 +121,9 @@ def tasks_table(study: StudyRuns) -> pd.DataFrame:
     for number, run in sorted(study.tasks.items()):
         m4 = _signal(run)
         same = main[(main["model"] == REFERENCE) & _pairs(main).isin(_pairs(m4))]
-        frames.append(pd.concat([same, m4[m4["model"] == EMPHASISED]]).assign(tasks=number))
+        frames.append(pd.concat([same, m4[m4["model"] == STUDIED]]).assign(tasks=number))
     varied = {dataset for frame in frames for dataset in frame["dataset"]}
-    for dataset, rows in main[main["model"].isin([REFERENCE, EMPHASISED])].groupby("dataset", sort=False):
+    for dataset, rows in main[main["model"].isin([REFERENCE, STUDIED])].groupby("dataset", sort=False):
         if dataset in varied:
             frames.append(rows.assign(tasks=rows["task"].nunique()))
     return pd.concat(frames, ignore_index=True) if frames else main.iloc[:0].assign(tasks=0)
@@ -141,7 +141,7 @@ def _pairs(scores: pd.DataFrame) -> pd.Series:
 
 def _main_experts(run: Run | None) -> int:
     """M4's number of experts in the main run, as its trials say."""
-    infos = [trial.info for trial in (run.trials() if run else []) if trial.info["model"] == EMPHASISED]
+    infos = [trial.info for trial in (run.trials() if run else []) if trial.info["model"] == STUDIED]
     return int(infos[0]["hyperparameters"]["experts"]) if infos else 5
 
 
