@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from milbench.report.contents import REFERENCE, Contents, gather
-from milbench.report.drawings import draw
+from milbench.report.drawings import Drawn, draw
+from milbench.report.floats import figure_float
 from milbench.report.gain import gain_sentence
 from milbench.report.html import PageData, page_data, write_page
 from milbench.report.published import NOT_LIKE_FOR_LIKE, published
@@ -64,6 +65,8 @@ def write_report(
             for suffix, render in (("tex", to_latex), ("csv", to_csv), ("md", to_markdown)):
                 write_atomically(out / f"{table.name}.{suffix}", render(table).encode())
         drawn = draw(contents, out)
+        for figure in drawn:
+            write_atomically(out / f"{figure.stem}.tex", figure_float(figure.stem, figure.caption).encode())
         write_atomically(out / "report.tex", _document(tables, drawn).encode())
         write_atomically(out / "index.md", _index(title, contents, tables, drawn).encode())
         _write_frames(contents, out / "data")
@@ -99,10 +102,10 @@ def _write_frames(contents: Contents, folder: Path) -> None:
         write_atomically(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())
 
 
-def _document(tables: Sequence[Table], drawn: Sequence[Path]) -> str:
+def _document(tables: Sequence[Table], drawn: Sequence[Drawn]) -> str:
     """A small LaTeX document with every table and figure, for a first look."""
     body = [rf"\input{{{table.name}}}" for table in tables]
-    body += [page_of(path.name) for path in drawn if path.suffix == ".pdf"]
+    body += [r"\clearpage", *(rf"\input{{{figure.stem}}}" for figure in drawn)]
     return "\n".join([
         r"\documentclass[a4paper,landscape]{article}", r"\usepackage[margin=1.5cm]{geometry}",
         r"\usepackage[utf8]{inputenc}", r"\usepackage{booktabs}", r"\usepackage{graphicx}", r"\begin{document}",
@@ -110,18 +113,13 @@ def _document(tables: Sequence[Table], drawn: Sequence[Path]) -> str:
     ])  # fmt: skip
 
 
-def page_of(figure: str) -> str:
-    """LaTeX of a page with the figure."""
-    size = r"width=0.9\textwidth,height=0.85\textheight,keepaspectratio"
-    return rf"\clearpage\centering\includegraphics[{size}]{{{figure}}}\par" + "\n"
-
-
-def _index(title: str, contents: Contents, tables: Sequence[Table], drawn: Sequence[Path]) -> str:
+def _index(title: str, contents: Contents, tables: Sequence[Table], drawn: Sequence[Drawn]) -> str:
     """Markdown page with every table and figure."""
     lines = [f"# Report: {title}", ""]
     for table in tables:
         lines += [f"## {table.name}", "", to_markdown(table), f"[LaTeX]({table.name}.tex), [CSV]({table.name}.csv)", ""]
-    lines += [f"![{path.stem}]({path.name})" for path in drawn if path.suffix == ".png"]
+    for figure in drawn:
+        lines += [f"![{figure.stem}]({figure.stem}.png)", "", figure.caption, ""]
     if contents.gain is not None:
         lines += ["", gain_sentence(contents.gain, contents.model_titles)]
     failures = [f"- {row['id']}: {row['type']}: {row['message']}" for run in contents.runs for row in run.failures()]

@@ -36,7 +36,7 @@ def critical_difference(ranks: Any, titles: Mapping[str, str], verdict: ToldApar
     """
     order = list(ranks.mean_ranks.sort_values(kind="stable").index)
     joined = groups_not_told_apart(order, verdict) if verdict.can_tell else []
-    note = _rank_note(ranks, verdict)
+    note = [line for text in rank_notes(ranks, verdict) for line in wrap(text, 120)]
     half = ceil(len(order) / 2)
     height = 1.0 + 0.16 * len(joined) + 0.26 * half + 0.2 * len(note)
     figure = blank_figure((8.2, height))
@@ -87,17 +87,26 @@ def groups_not_told_apart(order: Sequence[str], verdict: ToldApart) -> list[list
     return groups
 
 
-def _rank_note(ranks: Any, verdict: ToldApart) -> list[str]:
-    """What stands below the diagram, in lines."""
+def rank_notes(ranks: Any, verdict: ToldApart) -> list[str]:
+    """What a reader of the diagram must know, in sentences."""
     joined = (
-        "Joined by a bar: not told apart in mean AUROC (crossed bootstrap, Holm over all pairs), as in the table of pairs."
+        "Joined by a bar: not told apart in mean AUROC (crossed bootstrap, Holm over all pairs), as in pairs.csv."
         if verdict.can_tell
         else "No bar is drawn."
     )
-    friedman = (
-        "" if isnan(ranks.friedman_p) else f"Friedman p = {ranks.friedman_p:.2g}, descriptive: cells share patients."
-    )
-    return [line for text in (joined, verdict.note, friedman) if text for line in wrap(text, 120)]
+    p = ranks.friedman_p
+    small = "< 0.001" if p < 0.001 else f"= {p:.3f}"
+    friedman = "" if isnan(p) else f"Friedman p {small}, descriptive: cells share patients."
+    return [text for text in (joined, verdict.note, friedman) if text]
+
+
+def matrix_note(ranks: Any, verdict: ToldApart) -> str:
+    """What a reader of the matrix must know."""
+    return (
+        f"Row minus column: mean AUROC difference; wins/ties/losses over {ranks.n_cells} (cohort, task) cells; "
+        "Holm-corrected p of the crossed bootstrap, as in pairs.csv. Grey: not told apart. Full colour from a difference "
+        f"of {FIXED_SCALE:g}. {verdict.note}"
+    ).strip()
 
 
 def comparison_matrix(ranks: Any, titles: Mapping[str, str], verdict: ToldApart) -> Figure:
@@ -108,9 +117,7 @@ def comparison_matrix(ranks: Any, titles: Mapping[str, str], verdict: ToldApart)
     """
     models = list(ranks.mean_ranks.sort_values(kind="stable").index)
     difference = ranks.mean_difference.loc[models, models].to_numpy(dtype=float)
-    note = wrap(f"Row minus column: mean AUROC difference; wins/ties/losses over {ranks.n_cells} cells; Holm-corrected p of "
-                f"the table of pairs. Grey: not told apart. Full colour from {FIXED_SCALE:g}. {verdict.note}",
-                int(24 + 13 * len(models)))  # fmt: skip
+    note = wrap(matrix_note(ranks, verdict), 24 + 13 * len(models))
     width, foot = max(1.6 + 0.92 * len(models), 5.2), 0.2 + 0.15 * len(note)
     height = 0.95 + 0.56 * len(models) + foot
     figure = blank_figure((width, height))

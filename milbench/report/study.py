@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from milbench.errors import StoreError
-from milbench.report import DRAWS, page_of, write_report
+from milbench.report import DRAWS, write_report
 from milbench.report.fig4 import experts_figure, tasks_figure
 from milbench.report.figures import STUDIED, save
+from milbench.report.floats import figure_float
 from milbench.report.table1 import table1
 from milbench.report.tables import to_csv, to_latex, to_markdown
 from milbench.stats.scores import score_table
@@ -20,6 +21,15 @@ from milbench.store.run import Run
 
 REFERENCE = "amil"
 """The single-task model that M4 is built on, beside which the paper's Fig. 4 shows it."""
+
+
+BOXES = "One dot per trained (task, fold, seed), control tasks left out; diamond: mean."
+CAPTIONS = {
+    "fig4a": "Test AUROC of M4 on {} by number of experts, beside AMIL, which has none. " + BOXES,
+    "fig4b": "Test AUROC of AMIL and M4 on {} by number of tasks that M4 learns together. Left: scored on these tasks. "
+    "Right: all scored on the tasks of the smallest number. " + BOXES,
+}
+"""What a reader of Fig. 4 must know; braces stand for the cohort."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ def write_study(study: StudyRuns, parts: Sequence[str], out: Path, *, draws: int
     with writing(out):
         drawn = [name for part in parts for name in _write_fig4(study, part, out)]
         _add(out / "index.md", "".join(f"\n![{name}]({name}.png)\n" for name in drawn))
-        _add(out / "report.tex", "".join(page_of(f"{name}.pdf") for name in drawn), before=r"\end{document}")
+        _add(out / "report.tex", "".join(rf"\input{{{name}}}" + "\n" for name in drawn), before=r"\end{document}")
     return index
 
 
@@ -89,7 +99,9 @@ def _write_fig4(study: StudyRuns, part: str, out: Path) -> Iterator[str]:
     for dataset, rows in tabulate(study).groupby("dataset", sort=False):
         name = f"{part}_{dataset}"
         write_atomically(out / f"{name}.csv", rows.to_csv(index=False, lineterminator="\n").encode())
-        save(draw(rows, str(study.main.datasets[str(dataset)]["title"])), out / name)
+        title = str(study.main.datasets[str(dataset)]["title"])
+        save(draw(rows, title), out / name)
+        write_atomically(out / f"{name}.tex", figure_float(name, CAPTIONS[part].format(title)).encode())
         yield name
 
 

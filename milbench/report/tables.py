@@ -15,6 +15,9 @@ WIDEST = 10
 
 DAGGER = "†"
 
+SETTINGS = "settings"
+"""Name of the table that says how all numbers came about."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -50,6 +53,7 @@ class Table:
     name : file stem and LaTeX label.
     head : what the first column is called.
     data : the same numbers in full precision and long form: the CSV.
+    settings : whether its numbers came about by the settings that the table of settings holds; the caption says so.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     data: pd.DataFrame
+    settings: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,9 @@ def _markdown(text: str) -> str:
 
 
 MARKDOWN = Markup("**{}**".format, "<u>{}</u>".format, "<br><sub>{}</sub>".format, _markdown)
+CLEAR_OF_RULES = r"\setlength{\abovecaptionskip}{0pt}\setlength{\belowcaptionskip}{6pt}"
+"""LaTeX's classes leave no room below a caption that stands above; inside the float it changes no other."""
+
 LATEX = Markup(r"\textbf{{{}}}".format, r"\underline{{{}}}".format, r"{{\tiny {}}}".format, latex)
 
 
@@ -109,7 +117,8 @@ def to_markdown(table: Table) -> str:
     for row in table.rows:
         texts = [MARKDOWN.text(cell) + MARKDOWN.below(cell) for cell in row.cells]
         lines.append(f"| {_markdown(row.title)} | {' | '.join(texts)} |")
-    return "\n".join([*lines, "", table.caption, ""])
+    settings = f" Settings: {SETTINGS}." if table.settings else ""
+    return "\n".join([*lines, "", table.caption + settings, ""])
 
 
 def to_latex(table: Table) -> str:
@@ -121,9 +130,10 @@ def to_latex(table: Table) -> str:
 def _environment(table: Table, start: int, number: int, parts: int) -> str:
     columns = table.columns[start : start + WIDEST]
     of = f" Part {number} of {parts}." if parts > 1 else ""
+    caption = latex(table.caption + of) + (rf" Settings: Table~\ref{{tab:{SETTINGS}}}." if table.settings else "")
     label = table.name + (f"-{number}" if parts > 1 else "")
     lines = [
-        r"\begin{table}[htbp]", r"\centering", rf"\caption{{{latex(table.caption + of)}}}", rf"\label{{tab:{label}}}",
+        r"\begin{table}[htbp]", r"\centering", CLEAR_OF_RULES, rf"\caption{{{caption}}}", rf"\label{{tab:{label}}}",
         _size(len(columns)), rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule",
         " & ".join([latex(table.head), *map(latex, columns)]) + r" \\", r"\midrule",
     ]  # fmt: skip
