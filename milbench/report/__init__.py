@@ -86,6 +86,7 @@ def _page(title: str, contents: Contents) -> PageData:
         baselines=contents.baselines,
         published=published() if contents.whole else published().iloc[:0],
         notes=notes,
+        highlight=contents.highlight,
     )
 
 

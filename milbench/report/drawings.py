@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from milbench.report import comparisons, figures
+from milbench.report import comparisons, curves, figures
 from milbench.report.contents import Contents
 from milbench.report.gain import gain_figure, gain_sentence
 from milbench.report.told_apart import told_apart
@@ -56,6 +56,24 @@ def _by_dataset(contents: Contents) -> Iterator[Drawing]:
             figure = figures.radar(signal, f"{title}: mean test AUROC by task", contents.highlight)
             yield f"radar_{name}", figure, f"Mean test AUROC by task on {title}. {RADAR}"
         yield from _pareto(contents, name, title)
+        yield from _curves(contents, name, title)
+
+
+def _curves(contents: Contents, name: str, title: str) -> Iterator[Drawing]:
+    trials = [trial for run in contents.runs for trial in run.trials() if trial.info["dataset"] == name]
+    present = {trial.info["model"] for trial in trials}
+    titles = {model: text for model, text in contents.model_titles.items() if model in present}
+    tasks = list(contents.analysis.tasks.loc[contents.analysis.tasks["dataset"] == name, "task"])
+    if len(tasks) <= curves.MOST_PANELS:
+        drawn = curves.roc_curves(trials)
+        shown = [task for task in tasks if any((task, model) in drawn for model in titles)]
+        if shown:
+            figure = curves.roc_figure(
+                drawn, shown, titles, f"{title}: ROC of the test side by task", contents.highlight
+            )
+            yield f"roc_{name}", figure, f"ROC curves of the test side of {title} by task. {curves.ROC_NOTE}"
+    figure = curves.training_figure(curves.histories_of(trials), titles, f"{title}: training", contents.highlight)
+    yield f"training_{name}", figure, f"Training on {title}. {curves.TRAINING_NOTE}"
 
 
 BOX = (

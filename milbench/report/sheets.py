@@ -7,6 +7,7 @@ from dataclasses import replace
 from milbench.report.captions import spread_means, undefined
 from milbench.report.contents import Contents
 from milbench.report.costs import cost_table
+from milbench.report.operating import operating_table
 from milbench.report.published import NOT_LIKE_FOR_LIKE, published_table
 from milbench.report.score_tables import ABLATION, against_table, leads, model_table, spread_table, task_table
 from milbench.report.settings import settings_table
@@ -29,7 +30,12 @@ def make_tables(contents: Contents) -> list[Table]:
         _spread(contents),
     ]
     for name in contents.datasets:
-        tables += [_tasks(contents, name), *_against(contents, name), _costs(contents, name)]
+        tables += [
+            _tasks(contents, name),
+            *_against(contents, name),
+            _operating(contents, name),
+            _costs(contents, name),
+        ]
     return [*(table if table is first else replace(table, settings=True) for table in tables), settings]
 
 
@@ -92,6 +98,11 @@ def _against(contents: Contents, name: str) -> list[Table]:
         f"task; over tasks see the column q_bh of the CSV (Benjamini-Hochberg).{_gaps(contents, name)}"
     )
     return [against_table(f"against_{name}", caption, rows, contents.model_titles)]
+
+
+def _operating(contents: Contents, name: str) -> Table:
+    scores = contents.analysis.scores[contents.analysis.scores["dataset"] == name]
+    return operating_table(f"operating_{name}", scores, contents.dataset_titles[name])
 
 
 def _costs(contents: Contents, name: str) -> Table:
