@@ -117,7 +117,13 @@ def interval(low: float, high: float, *, signed: bool = False) -> str:
     """ "0.58–0.64"; empty where there is none."""
     if math.isnan(low) or math.isnan(high):
         return ""
-    return f"{low:+.3f} to {high:+.3f}" if signed else f"{low:.3f}–{high:.3f}"
+    return f"{_signed(low)} to {_signed(high)}" if signed else f"{low:.3f}–{high:.3f}"
+
+
+def _signed(value: float) -> str:
+    """With + or a true minus, and neither before nothing."""
+    text = f"{value:+.3f}"
+    return "0.000" if float(text) == 0 else text.replace("-", "−")
 
 
 def _column(
@@ -160,7 +166,7 @@ def _difference(row: Any) -> Cell:
         return Cell()
     below = interval(row.low, row.high, signed=True) or TOO_SMALL
     survives = not math.isnan(row.p_holm) and row.p_holm < ALPHA
-    return Cell(f"{row.delta:+.3f}" + (DAGGER if survives else ""), below)
+    return Cell(_signed(row.delta) + (DAGGER if survives else ""), below)
 
 
 def _baseline_rows(baselines: pd.DataFrame, columns: Sequence[str]) -> list[Row]:

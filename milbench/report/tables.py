@@ -135,11 +135,24 @@ def _environment(table: Table, start: int, number: int, parts: int) -> str:
     lines = [
         r"\begin{table}[htbp]", r"\centering", CLEAR_OF_RULES, rf"\caption{{{caption}}}", rf"\label{{tab:{label}}}",
         _size(len(columns)), rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule",
-        " & ".join([latex(table.head), *map(latex, columns)]) + r" \\", r"\midrule",
+        " & ".join([latex(table.head), *map(_latex_head, columns)]) + r" \\", r"\midrule",
     ]  # fmt: skip
     for row in table.rows:
         lines += _latex_row(row, row.cells[start : start + WIDEST])
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+LONGEST_HEAD = 14
+"""Letters of a column's head beyond which it stands in two lines, so that a table fits its page."""
+
+
+def _latex_head(text: str) -> str:
+    """The head of a column, broken at the blank nearest its middle where it is long."""
+    blanks = [place for place, letter in enumerate(text) if letter == " "]
+    if len(text) <= LONGEST_HEAD or not blanks:
+        return latex(text)
+    middle = min(blanks, key=lambda place: abs(place - len(text) / 2))
+    return rf"\shortstack[r]{{{latex(text[:middle])}\\{latex(text[middle + 1 :])}}}"
 
 
 def _latex_row(row: Row, cells: tuple[Cell, ...]) -> list[str]:

@@ -7,7 +7,7 @@ function addRanks(parent) {
   const grid = el("div", { class: n > 5 ? "" : "figures" }); // a large matrix needs the whole width
   parent.append(grid);
   addFigure(grid, {
-    id: "critical-difference", title: "Mean ranks, and which models the ranks do not tell apart", height: 150 + 26 * Math.max(2, n), draw: drawCritical,
+    id: "critical-difference", title: "Mean ranks, and which models are not told apart", height: 150 + 26 * Math.max(2, n), draw: drawCritical,
     note: `A bar joins models of which the table of pairs tells no two apart (crossed bootstrap, Holm, p ≥ 0.05). Rank 1 is best; hiding a model changes no rank. ${core.apart?.note ?? ""}`,
   });
   addFigure(grid, {

@@ -79,7 +79,7 @@ function addAgainstTable(parent) {
   addTable(parent, {
     id: "table-against", title: reference ? `Difference in AUROC against ${titleOf(reference)}.` : "Differences against a reference.",
     note: "p from the crossed bootstrap; Holm over models inside a task, BH over tasks inside a model and cohort; DeLong on the fold ensemble as a cross-check. Shaded: Holm p < 0.05.",
-    rows: () => frame("against").filter(passes), sort: ["delta", "descending"],
+    rows: () => frame("against").filter(passes),
     empty: reference ? "No model beside the reference passes the filter." : "No reference model is among the models, so no differences are tested.",
     columns: () => [modelColumn, taskColumn, ...cohortColumn, deltaColumn, number("p", "p", pValue), number("p_holm", "p Holm", pValue),
       number("q_bh", "q BH", pValue), number("p_delong", "p DeLong", pValue)],
