@@ -40,7 +40,7 @@ def call(options: argparse.Namespace) -> int:
     benchmark = prepare(config_of(options))
     show_run.benchmark_header(console, benchmark)
     try:
-        outcome = run_benchmark(benchmark, Progress(console))
+        outcome = run_benchmark(benchmark, Progress(console, forecasts=True))
     finally:
         end_workers()
     show_run.outcome(console, outcome)
