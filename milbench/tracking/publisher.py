@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from milbench.store.pasteable import pasteable
 from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
 from milbench.tracking.client import all_runs, client_of, experiment_of, without_password
@@ -158,5 +159,5 @@ def unreachable(uri: str, run: Run, error: Exception) -> str:
     reason = reason.replace(uri, shown)
     return (
         f"MLflow at {shown} could not be written ({reason}). The results are complete in {run.path}; "
-        f"publish them later: milbench track {run.path} --uri {shown}"
+        f"publish them later: milbench track {pasteable(run.path)} --uri {shown}"
     )
