@@ -52,7 +52,7 @@ def forecast(benchmark: Benchmark, settings: PoolSettings) -> Iterator[Forecast]
     try:
         with deaf_children():
             future = executor.submit(seconds_per_trial, benchmark, tuple(map(Path, benchmark.config.plugins)))
-        if settings.device != "cpu":
+        if settings.on_gpu:
             wait([future], timeout=WAIT_FOR_GPU)
             if not future.done():
                 executor.shutdown(wait=True, kill_workers=True)
