@@ -9,7 +9,7 @@ what reading, checking and handing over cost by themselves; the others show wher
 Before each, the system is asked to forget the files (`posix_fadvise`), and left alone for some seconds: a virtual machine gives
 memory that is free back to its host, and to get it anew costs as much as the reading. Only the first reading of a file is cold
 where the machine's own memory could hold the cohort, so one epoch is the default.
-Memory is the resident size of the largest of the command's processes, sampled ten times a second.
+Memory is the resident size of the largest of the command's processes, sampled ten times per second.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SETTLE_SECONDS = 10
 
 
 class Reading(NamedTuple):
-    """Bytes a second, and the largest resident size in bytes that was seen; 0 where none was looked at."""
+    """Bytes per second, and the largest resident size in bytes that was seen; 0 where none was looked at."""
 
     rate: float
     peak_rss: int = 0

@@ -1,4 +1,4 @@
-"""The study on a GPU: bag-steps a second of every model on large bags, beside the plain loop, and the hours of the whole.
+"""The study on a GPU: bag-steps per second of every model on large bags, beside the plain loop, and the hours of the whole.
 
     python benchmarks/gpu_speed.py [--slides 60] [--patches 8000] [--width 2048] [--precisions float32 tf32] [--save]
 
@@ -43,8 +43,8 @@ class Command(NamedTuple):
     Attributes
     ----------
     wall, startup : seconds of the whole, and of a command with next to nothing to compute.
-    beside : seconds a trial, of neither start-up nor training.
-    rates : bag-steps a second of training, by model.
+    beside : seconds per trial, of neither start-up nor training.
+    rates : bag-steps per second of training, by model.
     """
 
     wall: float
@@ -59,7 +59,7 @@ class Command(NamedTuple):
 
     def __str__(self) -> str:
         rates = ", ".join(f"{model} {rate:.1f}" for model, rate in self.rates.items())
-        return f"{self.wall:.1f} s, start-up {self.startup:.1f} s, {self.beside * 1e3:.0f} ms a trial; {rates} bags/s"
+        return f"{self.wall:.1f} s, start-up {self.startup:.1f} s, {self.beside * 1e3:.0f} ms per trial; {rates} bags/s"
 
 
 def command_rate(cohorts: Sequence[Path], options: argparse.Namespace, flags: Sequence[str]) -> Command:
@@ -78,7 +78,7 @@ def command_rate(cohorts: Sequence[Path], options: argparse.Namespace, flags: Se
 
 
 def plain_rate(model: str, cohort: Path, sides: reference.Sides, options: argparse.Namespace) -> float:
-    """Bag-steps a second of the loop."""
+    """Bag-steps per second of the loop."""
     tasks = [f"task{number}" for number in range(options.tasks if is_multi(model) else 1)]
     trained = reference.train(
         model, cohort, tasks, sides, epochs=options.loop_epochs, device=DEVICE, loaders=options.loaders
@@ -140,7 +140,7 @@ def study_steps(model: str) -> float:
 
 
 def study_hours(models: Sequence[str], rates: Mapping[str, float], beside: float = 0.0) -> float:
-    """Hours of the study's trainings of the models at these rates; `beside` : seconds a trial takes beside training."""
+    """Hours of the study's trainings of the models at these rates; `beside` : seconds that a trial takes beside training."""
     trials = len(COHORTS) * sum(map(trainings, models))
     return (sum(study_steps(model) / rates[model] for model in models) + beside * trials) / 3600
 

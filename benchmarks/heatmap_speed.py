@@ -1,4 +1,4 @@
-"""How fast a map of many patches is drawn, and with how much memory, beside one polygon a patch.
+"""How fast a map of many patches is drawn, and with how much memory, beside one polygon per patch.
 
     python benchmarks/heatmap_speed.py --patches 100000
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-WAYS = {"milbench": "panel of milbench heatmap", "polygons": "one polygon a patch (reference)"}
+WAYS = {"milbench": "panel of milbench heatmap", "polygons": "one polygon per patch (reference)"}
 PATCH = 256
 
 

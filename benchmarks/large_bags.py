@@ -2,8 +2,8 @@
 
     python benchmarks/large_bags.py [--slides 200] [--patches 2000] [--width 2048] [--bf16] [--save]
 
-A cohort of `.pt` files is made and deleted afterwards; one fold of it is trained, one trial a task, by two workers of one
-thread, by one worker of two, and by `reference.py` with two threads on some of the tasks. Bag-steps a second count training
+A cohort of `.pt` files is made and deleted afterwards; one fold of it is trained, one trial per task, by two workers of one
+thread, by one worker of two, and by `reference.py` with two threads on some of the tasks. Bag-steps per second count training
 bags alone; the time is that of everything, less the command's start-up (the same command on a cohort of nearly nothing,
 run right after). The floor is the matrix products of all steps and inferences alone, with two threads in this process. Files
 are in the system's cache, where they have just been written.
@@ -41,14 +41,14 @@ def command_words(cohort: Path, options: argparse.Namespace, workers: int, threa
 def milbench_rate(
     options: argparse.Namespace, cohorts: Sequence[Path], workers: int, threads: int, *more: str
 ) -> float:
-    """Bag-steps a second of the command on the first cohort; the second one tells the start-up."""
+    """Bag-steps per second of the command on the first cohort; the second one tells the start-up."""
     words, startup = (command_words(cohort, options, workers, threads, *more) for cohort in cohorts)
     found = run(options.milbench, words, startup=startup)
     return found.bag_steps() / found.working_seconds
 
 
 def plain_rate(options: argparse.Namespace, cohort: Path, sides: reference.Sides) -> float:
-    """Bag-steps a second of the reference, trial after trial."""
+    """Bag-steps per second of the reference, trial after trial."""
     trained = [
         reference.train(options.model, cohort, [f"task{number}"], sides, epochs=options.epochs)
         for number in range(min(options.reference_tasks, options.tasks))
@@ -57,7 +57,7 @@ def plain_rate(options: argparse.Namespace, cohort: Path, sides: reference.Sides
 
 
 def floor_rate(options: argparse.Namespace, sides: reference.Sides) -> Callable[[], float]:
-    """Measures bag-steps a second if only the matrix products of all steps and inferences were done."""
+    """Measures bag-steps per second if only the matrix products of all steps and inferences were done."""
     model = reference.make_model(options.model, options.width, 1)
     optimizer, features = reference.make_adam(model), torch.randn(options.patches, options.width)
 

@@ -19,7 +19,7 @@ SPARE_BYTES = 2 * 10**9
 
 
 class Size(NamedTuple):
-    """S slides, one a patient, of N patches × D float32 features each, with T balanced tasks."""
+    """S slides, one per patient, of N patches × D float32 features each, with T balanced tasks."""
 
     slides: int
     patches: int

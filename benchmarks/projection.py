@@ -2,7 +2,7 @@
 
 python benchmarks/projection.py [--patches 4000] [--width 2048] [--workers 2] [--gpu-timings FILE] [--save FILE]
 
-Seconds of a training step and of an inference are measured here, one thread a process, and multiplied by the slides
+Seconds of a training step and of an inference are measured here, one thread per process, and multiplied by the slides
 of the study; trials are placed on workers longest first, on a GPU with all genes of a fold as one. GPU rows come
 from a JSON that `--save` wrote on a machine with a GPU (each trial by itself); without one they are an assumption, and
 marked as such: products at an assumed rate, launches shared by the genes of a stack, transfers by all trials of a pass.
@@ -37,7 +37,7 @@ TRAIN, VALIDATION, TEST = 0.64, 0.16, 0.20
 ASSUMED_TFLOPS = 20.0
 """Float32 products that an H100 is assumed to sustain on bags this size: a third of its nominal 67 TFLOP/s."""
 ASSUMED_BYTES = 20e9
-"""Bytes a second from host to GPU (PCIe 5 in practice); bags are sent as float16."""
+"""Bytes per second from host to GPU (PCIe 5 in practice); bags are sent as float16."""
 ASSUMED_OVERHEAD = 3e-3
 """Seconds of kernel launches and Python a step: some hundred kernels of 10 to 20 µs."""
 

@@ -1,4 +1,4 @@
-"""The plain reference: the loop that a competent user writes for one trial, one slide a step, without milbench's trainer.
+"""The plain reference: the loop that a competent user writes for one trial, one slide per step, without milbench's trainer.
 
     python benchmarks/reference.py amil COHORT --task TP53 --fold 0 --epochs 2 --threads 2
 
@@ -9,7 +9,7 @@ model's: binary cross-entropy on the logit, and where a method has more terms (D
 them a part of the model would get no gradient and the step would do less work.
 
 Nothing is slower than it need be: features are neither copied nor converted on their way, the loss is read once
-an epoch, and gradients are set to None. `loaders` processes may read ahead, as the published scripts do on a GPU.
+per epoch, and gradients are set to None. `loaders` processes may read ahead, as the published scripts do on a GPU.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ FOLDS = range(5)
 
 
 def label_tables(folder: Path | None, rng: np.random.Generator) -> dict[str, pd.DataFrame]:
-    """Test side of every cohort: case_id, slide_id, one column a gene."""
+    """Test side of every cohort: case_id, slide_id, one column per gene."""
     tables = {}
     for name, n_patients in STATED.items():
         if folder is not None:

@@ -22,6 +22,7 @@ class Bag:
     coords_unit : unit of `coords`, "level-0 px" unless the feature file tells too little to convert.
     patch_size : float or None. Edge of a patch, in the unit of `coords`.
     instance_labels : Tensor [N, T] or None. Truth per patch and task, where it is known.
+    coords_problem : why `coords` is None although the feature file has coordinates; empty otherwise.
     """
 
     features: Tensor
@@ -31,6 +32,7 @@ class Bag:
     coords_unit: str = "level-0 px"
     patch_size: float | None = None
     instance_labels: Tensor | None = None
+    coords_problem: str = ""
 
     def __repr__(self) -> str:
         return f"Bag({self.slide_id}: {' × '.join(map(str, self.features.shape))} {self.features.dtype})"

@@ -1,4 +1,4 @@
-"""Numbers from scores: arrays [S] or [S, T] in, one number a task out.
+"""Numbers from scores: arrays [S] or [S, T] in, one number per task out.
 
 The trainer's selection and the report share this one AUROC. NumPy only: every worker imports this before its first trial.
 In every metric a NaN target marks an unknown label and is left out. What has no value without both classes is NaN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milbench.errors import UsageError, unknown_name
+from milbench.names import refuse_shared_folders
 
 if TYPE_CHECKING:  # torch takes seconds to import, and names are selected without it
     from milbench.models import MILModel
@@ -28,7 +29,8 @@ def select(kind: str, words: Iterable[str], known: Iterable[str]) -> list[str]:
     Parameters
     ----------
     kind : what is selected, for the message: "model" or "dataset".
-    words : names, "all" or shell-style patterns, one or several per word, separated by commas.
+    words : names, "all" or shell-style patterns, one or several per word, separated by commas. A word that is a name
+        asks for that one alone, even if it reads like a pattern ("HER2 [IHC]") or holds a comma.
     known : all names.
 
     Raises
@@ -36,16 +38,25 @@ def select(kind: str, words: Iterable[str], known: Iterable[str]) -> list[str]:
     UsageError : a word matches no name, or there are no words.
     """
     names = list(known)
-    asked = [part.strip() for word in words for part in word.split(",") if part.strip()]
+    asked = [part for word in words for part in _parts(word, names)]
     if not asked:
         raise UsageError(f"no {kind} was named. Name at least one, or use all. Known: {', '.join(names)}.")
     chosen: set[str] = set()
     for word in asked:
-        matches = names if word == "all" else [name for name in names if fnmatchcase(name, word)]
+        matches = names if word == "all" else _meant(word, names)
         if not matches:
             raise unknown_name(kind, word, names)
         chosen.update(matches)
     return [name for name in names if name in chosen]
+
+
+def _parts(word: str, names: Sequence[str]) -> list[str]:
+    """The word itself if it is a name, else what stands between its commas."""
+    return [word] if word in names else [part.strip() for part in word.split(",") if part.strip()]
+
+
+def _meant(word: str, names: Sequence[str]) -> list[str]:
+    return [word] if word in names else [name for name in names if fnmatchcase(name, word)]
 
 
 def load_models(plugins: Iterable[Path] = ()) -> Mapping[str, type[MILModel]]:
@@ -57,7 +68,7 @@ def load_models(plugins: Iterable[Path] = ()) -> Mapping[str, type[MILModel]]:
 
     Raises
     ------
-    UsageError : a plug-in file or an installed package cannot be imported.
+    UsageError : a plug-in file or an installed package cannot be imported, or two models would share a folder.
     """
     from milbench.models import REGISTERED
 
@@ -67,6 +78,7 @@ def load_models(plugins: Iterable[Path] = ()) -> Mapping[str, type[MILModel]]:
     for path in plugins:
         _import_file(path)
     ours = {entry.module.partition(".")[0] for entry in packages if _is_ours(entry)}
+    refuse_shared_folders("models", REGISTERED)
     leading = [name for name, model in REGISTERED.items() if model.__module__.partition(".")[0] in ours]
     return {name: REGISTERED[name] for name in (*leading, *sorted(REGISTERED.keys() - set(leading)))}
 

@@ -58,7 +58,7 @@ def _as_workers_do() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", OURS)
-@pytest.mark.parametrize("recipe", ["one bag a step", "five bags a step"])
+@pytest.mark.parametrize("recipe", ["one bag per step", "five bags per step"])
 def test_a_stacked_trial_ends_where_it_would_alone_dropout_included(name: str, recipe: str) -> None:
     start = model_of(name)
     (together,) = trained(learner(range(N_MEMBERS), start, RECIPES[recipe], device=GPU))

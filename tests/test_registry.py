@@ -31,6 +31,16 @@ def test_names_patterns_commas_and_words_select_in_the_known_order(words: list[s
     assert select("model", words, KNOWN) == expected
 
 
+def test_an_exact_name_wins_over_a_pattern_and_over_commas() -> None:
+    names = ["HER2 [IHC]", "HER2 I", "A", "B", "A,B", "*"]
+    assert select("task", ["HER2 [IHC]"], names) == ["HER2 [IHC]"]
+    assert select("task", ["HER2 [I]"], names) == ["HER2 I"]
+    assert select("task", ["A,B"], names) == ["A,B"]
+    assert select("task", ["B,A"], names) == ["A", "B"]
+    assert select("task", ["*"], names) == ["*"]
+    assert select("task", ["all"], names) == names
+
+
 @pytest.mark.parametrize("word", ["amli", "tcga-x*", "AMIL"])
 def test_what_matches_nothing_is_an_unknown_name(word: str) -> None:
     with pytest.raises(UsageError, match=r"unknown model .*Known: amil"):

@@ -147,7 +147,7 @@ def _counts(calls: Calls, slides: Sequence[gdc.SlideFile], genes: Sequence[str])
         f"No slide    {_some(len(without), 'patients with calls but without a slide', without)}",
         f"Left out    {_some(len(calls.dropped), 'sequenced samples that are no primary tumour', calls.dropped)}",
         "Classes     " + (", ".join(f"{kind} {count}" for kind, count in calls.kinds.items()) or "none"),
-        "Mutated     slides and patients a gene",
+        "Mutated     slides and patients per gene",
         *(
             f"  {gene:<10} {sum(row[gene] for row in known):>6} {sum(row[gene] for row in calls.labels.values()):>6}"
             for gene in genes

@@ -14,7 +14,7 @@ from milbench.errors import AcquireError, UsageError, unknown_name
 
 CBIOPORTAL_URL = "https://www.cbioportal.org/api"
 PAGE = 10_000
-"""Mutations a request: the portal would send all at once, but a page is kept and need not be asked for again."""
+"""Mutations per request: the portal would send all at once, but a page is kept and need not be asked for again."""
 
 
 class Gene(NamedTuple):
@@ -65,8 +65,8 @@ def find_genes(client: Http, url: str, symbols: Sequence[str], study_ids: Sequen
     UsageError : a name that the portal does not know, with the nearest name among the mutated genes of the studies.
     """
     where = f"{url}/genes/fetch?geneIdType=HUGO_GENE_SYMBOL"
-    rows = client.rows(where, ("entrezGeneId", "hugoGeneSymbol"), sorted(set(symbols)))
-    known = {row["hugoGeneSymbol"]: Gene(int(row["entrezGeneId"]), row["hugoGeneSymbol"]) for row in rows}
+    rows = client.rows(where, {"entrezGeneId": int, "hugoGeneSymbol": str}, sorted(set(symbols)))
+    known = {row["hugoGeneSymbol"]: Gene(row["entrezGeneId"], row["hugoGeneSymbol"]) for row in rows}
     for symbol in symbols:
         if symbol not in known:
             raise _unknown_gene(client, url, symbol, study_ids)
@@ -80,13 +80,13 @@ def most_mutated(client: Http, url: str, study_ids: Sequence[str], n: int) -> li
     tests; that it answers `numberOfAlteredCases` is from memory; neither was tried against the public instance.
     """
     rows = _mutated_genes(client, url, study_ids)
-    rows = sorted(rows, key=lambda row: (-int(row["numberOfAlteredCases"]), row["hugoGeneSymbol"]))
-    return [Gene(int(row["entrezGeneId"]), row["hugoGeneSymbol"]) for row in rows[:n]]
+    rows = sorted(rows, key=lambda row: (-row["numberOfAlteredCases"], row["hugoGeneSymbol"]))
+    return [Gene(row["entrezGeneId"], row["hugoGeneSymbol"]) for row in rows[:n]]
 
 
 def _mutated_genes(client: Http, url: str, study_ids: Sequence[str]) -> list[dict[str, Any]]:
     where = f"{url}/mutated-genes/fetch"
-    needed = ("entrezGeneId", "hugoGeneSymbol", "numberOfAlteredCases")
+    needed = {"entrezGeneId": int, "hugoGeneSymbol": str, "numberOfAlteredCases": int}
     return client.rows(where, needed, {"studyIds": sorted(study_ids)})
 
 
@@ -101,20 +101,20 @@ def _unknown_gene(client: Http, url: str, symbol: str, study_ids: Sequence[str])
 
 
 def _refuse_other_than_ids(where: str, answer: Any) -> None:
-    if not isinstance(answer, list) or not all(isinstance(sample, str) for sample in answer):
+    if not isinstance(answer, list) or not all(isinstance(sample, str) and sample.isprintable() for sample in answer):
         raise AcquireError(f"{where} answered no list of sample ids. Is it the right address of the right server?")
 
 
 def _mutation_profile(client: Http, url: str, study_id: str) -> str:
     where = f"{url}/studies/{study_id}/molecular-profiles"
-    rows = client.rows(where, ("molecularAlterationType", "molecularProfileId"))
+    rows = client.rows(where, {"molecularAlterationType": str, "molecularProfileId": str})
     found = [row["molecularProfileId"] for row in rows if row["molecularAlterationType"] == "MUTATION_EXTENDED"]
     return _the_one(where, f"{study_id}_mutations", found, "mutation profile")
 
 
 def _sequenced_list(client: Http, url: str, study_id: str) -> str:
     where = f"{url}/studies/{study_id}/sample-lists"
-    rows = client.rows(where, ("sampleListId",))
+    rows = client.rows(where, {"sampleListId": str})
     found = [row["sampleListId"] for row in rows if row.get("category") == "all_cases_with_mutation_data"]
     return _the_one(where, f"{study_id}_sequenced", found or [row["sampleListId"] for row in rows], "sample list")
 
@@ -136,7 +136,7 @@ def _mutations(client: Http, url: str, profile: str, sample_list: str, genes: Se
         where = (
             f"{url}/molecular-profiles/{profile}/mutations/fetch?projection=SUMMARY&pageSize={PAGE}&pageNumber={number}"
         )
-        rows = client.rows(where, ("sampleId", "patientId", "entrezGeneId"), question)
+        rows = client.rows(where, {"sampleId": str, "patientId": str, "entrezGeneId": int}, question)
         new = {_mutation(row) for row in rows} - found
         found |= new
         if len(rows) != PAGE or not new:
@@ -145,6 +145,13 @@ def _mutations(client: Http, url: str, profile: str, sample_list: str, genes: Se
 
 
 def _mutation(row: dict[str, Any]) -> Mutation:
-    kind, allele = row.get("mutationType") or "not stated", row.get("variantAllele") or ""
-    start = int(row.get("startPosition") or -1)
-    return Mutation(row["sampleId"], row["patientId"], int(row["entrezGeneId"]), kind, start, allele)
+    """Start and allele only tell one mutation from another: whatever they are, they are taken as they are."""
+    kind, allele = _word(row.get("mutationType")) or "not stated", _word(row.get("variantAllele"))
+    start = row.get("startPosition")
+    start = start if isinstance(start, int) else -1
+    return Mutation(row["sampleId"], row["patientId"], row["entrezGeneId"], kind, start, allele)
+
+
+def _word(value: Any) -> str:
+    """The value if it is text, with escapes for whatever a terminal would obey."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in value) if isinstance(value, str) else ""

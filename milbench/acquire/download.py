@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
+import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +14,14 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from milbench.acquire import http
-from milbench.acquire.http import Http, refuse_bad_status
+from milbench.acquire.http import Http, chunks, refuse_bad_status
 from milbench.errors import AcquireError
+from milbench.machine.deadline import Deadline
 
-CHUNK_BYTES = 1 << 16
+PART = ".part"
+"""End of the name of a file that is being fetched."""
+LEFTOVER_SECONDS = 24 * 3600
+"""Nobody writes into a part for so long: a command ends before."""
 
 
 class Wanted(NamedTuple):
@@ -40,22 +46,38 @@ def download(
     headers: Mapping[str, str] | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Fetch `url` into `wanted.path`; a broken transfer goes on at the byte where it stopped, now or next time.
+    """Fetch `url` into `wanted.path`; a transfer that breaks goes on at the byte where it stopped.
+
+    At most one byte more than wanted is read per try, and `client.deadline` says when all tries end.
 
     Raises
     ------
-    AcquireError : no answer, a refusal, another size or another SHA-256. The file is then not there.
+    AcquireError : no answer, a refusal, too slow, another size or another SHA-256. Nothing is then left of the file.
     """
-    part = wanted.path.with_name(wanted.path.name + ".part")
     wanted.path.parent.mkdir(parents=True, exist_ok=True)
-    for attempt in range(client.retries + 1):
-        if _size(part) > wanted.bytes:
-            part.unlink()
-        if _size(part) == wanted.bytes:
-            break
-        time.sleep(http.BACKOFF_SECONDS * (2**attempt - 1))
-        _go_on(client, url, part, wanted.bytes, headers or {}, advance)
-    _accept(url, part, wanted)
+    # a name of its own: two commands may fetch the same file at once
+    part = wanted.path.with_name(f".{wanted.path.name}.{uuid.uuid4().hex}{PART}")
+    deadline = client.deadline(wanted.bytes)
+    try:
+        for attempt in range(client.retries + 1):
+            if _size(part) > wanted.bytes:
+                part.unlink()
+            if part.exists() and _size(part) == wanted.bytes:
+                break
+            if attempt:
+                time.sleep(min(http.pause_after(attempt - 1), deadline.left()))
+            _go_on(client, url, part, wanted.bytes, deadline, headers or {}, advance)
+        _accept(url, part, wanted)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Delete the parts that killed commands left in `folder`."""
+    for path in folder.glob(f"*{PART}"):
+        with suppress(OSError):  # another command may be at it, and it is in nobody's way
+            if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                path.unlink()
 
 
 def file_sha256(path: Path) -> str:
@@ -65,15 +87,22 @@ def file_sha256(path: Path) -> str:
 
 
 def _go_on(
-    client: Http, url: str, part: Path, size: int, headers: Mapping[str, str], advance: Callable[[int], None]
+    client: Http,
+    url: str,
+    part: Path,
+    size: int,
+    deadline: Deadline,
+    headers: Mapping[str, str],
+    advance: Callable[[int], None],
 ) -> None:
     """Append what the server sends until it ends or breaks; a server that ignores Range starts over."""
     have = _size(part)
     ranged = {"Range": f"bytes={have}-"} if have else {}
     # "identity": sizes, ranges and hashes are those of the file, not of a compressed transfer
-    with client.send("GET", url, headers={"Accept-Encoding": "identity", **headers, **ranged}, stream=True) as response:
+    asked = {"Accept-Encoding": "identity", **headers, **ranged}
+    with client.answer("GET", url, deadline, headers=asked) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
-            part.unlink()
+            part.unlink(missing_ok=True)
             return
         refuse_bad_status(response)
         if have and not _continues(response, have):
@@ -87,15 +116,11 @@ def _copy(
     response: requests.Response, write: Callable[[bytes], int], most: int, advance: Callable[[int], None]
 ) -> None:
     """Write the body, one byte beyond `most` at the utmost: enough to tell that it is too long."""
-    left = most + 1
-    try:
-        # read1 hands over what has come; iter_content would lose the last, half chunk of a broken transfer
-        while left > 0 and (chunk := response.raw.read1(min(CHUNK_BYTES, left))):
+    # a transfer that breaks: what has come is in the file, and the caller counts and asks for the rest
+    with suppress(HTTPError):
+        for chunk in chunks(response, most + 1, decoded=False):
             write(chunk)
             advance(len(chunk))
-            left -= len(chunk)
-    except HTTPError:  # what has come is in the file; the caller counts and asks for the rest
-        return
 
 
 def _continues(response: requests.Response, have: int) -> bool:
@@ -105,16 +130,12 @@ def _continues(response: requests.Response, have: int) -> bool:
 
 def _accept(url: str, part: Path, wanted: Wanted) -> None:
     if _size(part) < wanted.bytes:
-        raise AcquireError(
-            f"{url} broke off after {_size(part)} of {wanted.bytes} bytes. {http.MEND} The next try goes on from there."
-        )
+        raise AcquireError(f"{url} broke off after {_size(part)} of {wanted.bytes} bytes. {http.MEND}")
     found = file_sha256(part)
     if _size(part) != wanted.bytes or found != wanted.sha256:
-        size = _size(part)
-        part.unlink()
         raise AcquireError(
-            f"{url} sent another file than expected: {'more than ' * (size > wanted.bytes)}{wanted.bytes} bytes with "
-            f"SHA-256 {found}, expected {wanted.sha256}. It was thrown away. Try again; if it stays so, the file has "
+            f"{url} sent another file than expected: {'more than ' * (_size(part) > wanted.bytes)}{wanted.bytes} bytes "
+            f"with SHA-256 {found}, expected {wanted.sha256}. It was deleted. Try again; if it stays so, the file has "
             "changed at its source."
         )
     part.replace(wanted.path)

@@ -14,6 +14,9 @@ from milbench.errors import AcquireError
 
 GDC_URL = "https://api.gdc.cancer.gov"
 PAGE = 500
+FILE_FIELDS = {"file_id": str, "file_name": str, "md5sum": str, "file_size": int, "cases": list}
+MOST_SLIDES = 1_000_000
+"""A hundred times what the whole GDC has: a larger total is a mistake, and would be asked for page by page."""
 FIELDS = "file_id,file_name,md5sum,file_size,state,access,cases.submitter_id"
 
 
@@ -79,14 +82,21 @@ def _page(client: Http, where: str, question: dict[str, Any]) -> tuple[list[dict
 def _hits(where: str, answer: Any) -> tuple[list[dict[str, Any]], int]:
     try:
         hits, total = answer["data"]["hits"], int(answer["data"]["pagination"]["total"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise AcquireError(f"{where} answered without data.hits and data.pagination. Is it the GDC's API?") from None
-    return rows_of(where, hits, ("file_id", "file_name", "md5sum", "file_size", "cases")), total
+    if total > MOST_SLIDES:
+        raise AcquireError(f"{where} names {total} diagnostic slides, more than there can be. Is it the GDC's API?")
+    rows = rows_of(where, hits, FILE_FIELDS, {"state": str})
+    for row in rows:
+        rows_of(where, row["cases"], {}, {"submitter_id": str})
+    return rows, total
 
 
 def _slide(hit: dict[str, Any]) -> SlideFile:
     # no sample is asked for: some diagnostic slides hang off a portion and have no sample path
     name, cases = hit["file_name"], hit["cases"]
     patient = cases[0].get("submitter_id", "") if cases else ""
-    size, state = int(hit["file_size"]), hit.get("state", "released")
-    return SlideFile(name.removesuffix(".svs"), patient or name[:12], hit["file_id"], name, hit["md5sum"], size, state)
+    state = hit.get("state", "released")
+    return SlideFile(
+        name.removesuffix(".svs"), patient or name[:12], hit["file_id"], name, hit["md5sum"], hit["file_size"], state
+    )

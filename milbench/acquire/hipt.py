@@ -9,8 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from milbench.acquire.download import Wanted, download, is_complete
-from milbench.acquire.http import Http
+from milbench.acquire.download import Wanted, clear_leftovers, download, is_complete
+from milbench.acquire.http import Http, rows_of
 from milbench.errors import AcquireError, UsageError
 
 LFS_URL = "https://github.com/mahmoodlab/HIPT.git/info/lfs"
@@ -20,7 +20,7 @@ BATCH = 100
 
 TERMS = """HIPT's slide features (github.com/mahmoodlab/HIPT, commit 780fafa, vit256mean_tcga_slide_embeddings)
   licence   Apache 2.0 with Commons Clause; its README allows non-commercial academic use. They are not milbench's.
-  regions   one row a region of 4096 pixels, N x 192 float32, N = 1 to 254; no patches of 256 pixels, no coordinates
+  regions   one row per region of 4096 pixels, N x 192 float32, N = 1 to 254; no patches of 256 pixels, no coordinates
   encoder   pre-trained on TCGA slides, so it has seen the test slides: scores are too good for a new hospital
   study     not the features of the M4 paper (RetCCL, 2048 wide): no number is comparable with the paper's
   missing   237 of the study's 3,655 slides have none: run with --allow-missing, which skips and counts them
@@ -71,6 +71,7 @@ def fetch_features(
         that are complete stay, and the same command goes on after them.
     """
     _refuse_others(slides, folder)
+    clear_leftovers(folder)
     missing = []
     for slide in slides:
         if is_complete(_wanted(slide, folder)):
@@ -79,7 +80,7 @@ def fetch_features(
             missing.append(slide)
     for start in range(0, len(missing), BATCH):
         for slide, action in _actions(client, missing[start : start + BATCH], url):
-            download(client, action["href"], _wanted(slide, folder), headers=action.get("header"), advance=advance)
+            download(client, action["href"], _wanted(slide, folder), headers=action["header"], advance=advance)
     return Fetched(len(missing), len(slides) - len(missing))
 
 
@@ -95,23 +96,26 @@ def _actions(client: Http, slides: list[Slide], url: str) -> Iterator[tuple[Slid
     question = {"operation": "download", "transfers": ["basic"], "objects": sorted(objects, key=str)}
     where = f"{url}/objects/batch"
     answer = client.json(where, question, headers={"Accept": LFS_JSON, "Content-Type": LFS_JSON})
-    found = answer.get("objects") if isinstance(answer, dict) else None
-    if not isinstance(found, list):
+    if not isinstance(answer, dict) or not isinstance(found := answer.get("objects"), list):
         raise AcquireError(f"{where} answered without 'objects'. Is it a Git LFS server?")
-    by_oid = {each.get("oid"): each for each in found}
+    by_oid = {each["oid"]: each for each in rows_of(where, found, {"oid": str}, {"actions": dict})}
     for slide in slides:
         yield slide, _action(where, slide, by_oid.get(slide.sha256, {}))
 
 
 def _action(where: str, slide: Slide, found: dict[str, Any]) -> dict[str, Any]:
     action = found.get("actions", {}).get("download")
-    if not isinstance(action, dict) or "href" not in action:
-        told = found.get("error", {})
+    if not isinstance(action, dict) or not isinstance(action.get("href"), str):
+        told = found.get("error")
+        told = told if isinstance(told, dict) else {}
         reason = f"{told.get('code', '')} {told.get('message', '')}".strip() or "no address to fetch it from"
         raise AcquireError(
             f"{where} refuses slide {slide.slide_id} (object {slide.sha256[:12]}): {reason}. The store may be over its "
             "monthly quota: try again later, or get the files with `git lfs pull` from a mirror."
         )
+    action["header"] = action.get("header") or {}
+    rows_of(where, [action], {"header": dict})
+    rows_of(where, [action["header"]], dict.fromkeys(action["header"], str))
     return action
 
 

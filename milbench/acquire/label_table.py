@@ -1,4 +1,4 @@
-"""Mutations and slides -> one row a slide with 1 (mutated), 0 (wild type) or blank (unknown) a gene."""
+"""Mutations and slides -> one row per slide with 1 (mutated), 0 (wild type) or blank (unknown) per gene."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def keep_most_mutated(calls: Calls, genes: Sequence[Gene], n: int) -> list[Gene]
 
 
 def write_labels(path: Path, slides: Sequence[SlideFile], labels: Table, genes: Sequence[str]) -> None:
-    """Write `case_id, slide_id` and a column a gene, one row a slide; cells of unknown patients are blank."""
+    """Write `case_id, slide_id` and a column per gene, one row per slide; cells of unknown patients are blank."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["case_id", "slide_id", *genes])

@@ -6,10 +6,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-import pooch
-
-from milbench.acquire.download import file_sha256
-from milbench.acquire.http import Http, refuse_bad_status
+from milbench.acquire.download import Wanted, clear_leftovers, download, file_sha256
+from milbench.acquire.http import Http
 from milbench.errors import AcquireError, unknown_name
 
 COMMIT = "192a77b"
@@ -77,29 +75,10 @@ def fetch_labels(client: Http, table: Released, data_root: Path, *, url: str = L
     if path.exists():
         _refuse_another(path, table)
         return False
-    pooch.get_logger().setLevel("WARNING")  # the command says what it does
-    try:
-        pooch.retrieve(
-            f"{url}/{table.file}",
-            known_hash=f"sha256:{table.sha256}",
-            fname=path.name,
-            path=folder,
-            downloader=lambda source, target, _: _save(client, source, Path(target)),
-        )
-    except ValueError as error:  # pooch's word for a wrong hash
-        raise AcquireError(
-            f"{url}/{table.file} is another file than the one released at commit {COMMIT} (SHA-256 {table.sha256}). "
-            "It was thrown away. Try again; if it stays so, the address serves another version."
-        ) from error
-    path.chmod(0o644)  # pooch leaves the temporary file's 0600, unreadable to others of a shared data root
+    clear_leftovers(folder)
+    download(client, f"{url}/{table.file}", Wanted(path, table.bytes, table.sha256))
     (folder / "labels.NOTICE").write_text(NOTICE.format(file=table.file), encoding="utf-8")
     return True
-
-
-def _save(client: Http, url: str, path: Path) -> None:
-    response = client.send("GET", url)
-    refuse_bad_status(response)
-    path.write_bytes(response.content)
 
 
 def _refuse_another(path: Path, table: Released) -> None:

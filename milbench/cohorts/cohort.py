@@ -13,9 +13,9 @@ from milbench.bag import Bag, check_features
 from milbench.cohorts.cohort_file import CohortFile, cohort_file
 from milbench.cohorts.fingerprint import fingerprint
 from milbench.cohorts.scaling import MODES
-from milbench.errors import DataError, LabelTableError, unknown_name
+from milbench.errors import LabelTableError, unknown_name
 from milbench.formats import FeatureFolder, SlideHeader, open_features
-from milbench.labels import contradictions, one_class_tasks, read_labels
+from milbench.labels.finding import Finding
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -25,7 +25,7 @@ class Cohort:
     Attributes
     ----------
     name : e.g. "tcga-brca"; appears in trial ids, file names and tables.
-    slides : DataFrame with `slide_id` (str), `patient_id` (str) and one float column a task in
+    slides : DataFrame with `slide_id` (str), `patient_id` (str) and one float column per task in
         {0, 1, NaN}; NaN = label unknown. In file order.
     tasks : the task columns, in order.
     in_features : width D of every patch's features.
@@ -37,9 +37,12 @@ class Cohort:
     model_defaults, trainer_defaults : settings fit for the cohort's size, the same for every model.
     title : how tables call it; empty = its name.
     control_tasks : tasks without signal, shown but left out of averages.
-    notes : what was noticed while reading (contradictory labels, slides skipped, ...), for the run log.
+    notes : how the files were understood (conventions, slides skipped, ...), for the run log.
+    findings : what was guessed while reading the labels, or may be wrong with them.
     labelled : every labelled slide, in file order, also those skipped for lack of features; None = `slides`.
     header : slide_id -> sizes, its values left on disk; None = nothing lies on disk, and `load` is as cheap.
+    files : feature file by slide id; empty = nothing lies on disk.
+    patients : "as_given" = ids that look as if they parted a patient are meant so.
     """
 
     name: str
@@ -56,8 +59,11 @@ class Cohort:
     title: str = ""
     control_tasks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     labelled: pd.DataFrame | None = None
     header: Callable[[str], SlideHeader] | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    patients: str = ""
 
     def __repr__(self) -> str:
         patients = self.slides["patient_id"].nunique()
@@ -92,10 +98,10 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
     """The cohort that `file` describes; `notes` go before those made here."""
     if file.feature_scaling not in MODES:
         raise unknown_name("feature_scaling", file.feature_scaling, MODES)
-    slides, label_notes = read_labels(file.labels, file.tasks or None, slides=file.slides)
+    table = file.label_table()
+    slides = table.slides
     tasks = tuple(column for column in slides if column not in ("slide_id", "patient_id"))
-    _refuse_names_that_are_no_folder_names(file, tasks)
-    folder = open_features(file.features)
+    folder = open_features(file.features).spelled_as(slides["slide_id"])
     labelled = slides
     slides, skipped = _matched(labelled, folder, file, allow_missing=allow_missing)
     width = folder.header(slides["slide_id"].iloc[0]).width
@@ -105,34 +111,20 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
         tasks=tasks,
         in_features=width,
         fingerprint=fingerprint(slides, folder),
-        load=_loader(slides, folder, width),
+        load=_loader(slides, folder, width, file.patch_size),
         splits=file.splits,
         n_folds=file.n_folds,
         feature_scaling=file.feature_scaling,
         model_defaults=file.model,
         trainer_defaults=file.trainer,
         title=file.title,
-        notes=(
-            *notes,
-            *label_notes,
-            folder.layout,
-            *skipped,
-            *contradictions(slides, tasks),
-            *one_class_tasks(slides, tasks),
-        ),
+        notes=(*notes, *table.notes, folder.layout, *skipped),
+        findings=table.findings,
         labelled=labelled,
         header=folder.header,
+        files=folder.paths,
+        patients=file.patients,
     )
-
-
-def _refuse_names_that_are_no_folder_names(file: CohortFile, tasks: Sequence[str]) -> None:
-    """A trial's folder is called after its cohort and task."""
-    for what, names in (("the cohort's name", [file.name]), (f"the task column of {file.labels}", tasks)):
-        for name in names:
-            if not name or name.startswith(".") or set(name) & set("/\\\0"):
-                raise DataError(
-                    f"{what} is '{name}', which cannot name a folder of results. Rename it: no slash, no leading dot."
-                )
 
 
 def _matched(
@@ -150,6 +142,8 @@ def _matched(
         if not names:
             continue
         text = f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        if names is without_features and (below := folder.below(names)):
+            text += f"; files of these names lie in folders below, which are not read ({below})"
         if not allow_missing:
             raise LabelTableError(
                 f"cohort '{file.name}': {text}; labels {file.labels}, {folder.layout}. "
@@ -165,7 +159,7 @@ def _matched(
     return kept, notes
 
 
-def _loader(slides: pd.DataFrame, folder: FeatureFolder, width: int) -> Callable[[str], Bag]:
+def _loader(slides: pd.DataFrame, folder: FeatureFolder, width: int, patch_size: float | None) -> Callable[[str], Bag]:
     patient_of = dict(zip(slides["slide_id"], slides["patient_id"], strict=True))
     files = folder.paths
 
@@ -178,8 +172,9 @@ def _loader(slides: pd.DataFrame, folder: FeatureFolder, width: int) -> Callable
             patient_of[slide_id],
             coords=slide.coords,
             coords_unit=slide.unit,
-            patch_size=slide.patch_size,
+            patch_size=patch_size or slide.patch_size,
             instance_labels=slide.instance_labels,
+            coords_problem=slide.coords_problem,
         )
 
     return load

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from milbench.errors import DataError, UsageError, unknown_name
-from milbench.labels import SUFFIXES
+from milbench.labels import SUFFIXES, LabelTable, Stated, read_labels
+from milbench.names import refuse_cohort_name
 
 LABELS = "labels.csv"
 PATHO_BENCH = "k=all.tsv"
@@ -34,7 +35,11 @@ class CohortFile:
     slides : STAMP's slide table, where `labels` is its clini table.
     tasks : columns of the label table; empty = every column but the ids.
     splits : "kfold", "m4", "site", a saved split table, or splits of CLAM, Patho-Bench or STAMP.
+    patch_size : edge of a patch in the unit of the coordinates, for maps; None = as the feature files tell.
     model, trainer : settings fit for the cohort's size, the same for every model.
+    patients : "as_given" = ids that look as if they parted a patient are meant so.
+    positive : by task, the cell that is class 1 where the table holds words or numbers other than 0 and 1.
+    unknown : cells that tell no label, such as "Not Reported".
     """
 
     name: str
@@ -48,12 +53,25 @@ class CohortFile:
     title: str = ""
     model: Mapping[str, Any] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
+    patch_size: float | None = None
+    patients: str = ""
+    positive: Mapping[str, str] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+
+    def label_table(self) -> LabelTable:
+        """The labels as this file says that they are meant; raises `LabelTableError`."""
+        stated = Stated(self.positive, self.unknown)
+        return read_labels(self.labels, self.tasks or None, slides=self.slides, stated=stated)
 
 
-TYPES: Mapping[str, tuple[type, str]] = {
+AS_GIVEN = "as_given"
+"""What `patients:` may say."""
+
+TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "name": (str, "text"), "labels": (str, "a path"), "features": (str, "a path"), "slides": (str, "a path"),
     "feature_scaling": (str, "text"), "tasks": (list, "a list"), "splits": (str, "text"), "n_folds": (int, "a number"), "title": (str, "text"),
-    "model": (dict, "a section"), "trainer": (dict, "a section"),
+    "model": (dict, "a section"), "trainer": (dict, "a section"), "patch_size": ((int, float), "a number"),
+    "patients": (str, AS_GIVEN), "positive": (dict, "a section"), "unknown": (list, "a list"),
 }  # fmt: skip
 """What each key of a cohort.yaml must be."""
 
@@ -62,7 +80,9 @@ def cohort_file(path: Path) -> CohortFile:
     """What a folder or a YAML file says of its cohort; nothing else is opened. Raises as `folder_cohort`."""
     if not path.exists():
         raise DataError(f"cohort {path} does not exist. Expected a folder with {LABELS} and features, or a YAML file.")
-    return _from_folder(path) if path.is_dir() else _from_yaml(path)
+    file = _from_folder(path) if path.is_dir() else _from_yaml(path)
+    refuse_cohort_name(file.name)
+    return file
 
 
 def _from_folder(path: Path) -> CohortFile:
@@ -104,11 +124,26 @@ def _from_yaml(path: Path) -> CohortFile:
             raise DataError(f"{path}: the key '{key}' is missing. A cohort needs name, labels and features.")
     if values.get("n_folds", 1) < 1:
         raise UsageError(f"{path}: n_folds is {values['n_folds']}; expected 1 or more.")
+    if not 0 < values.get("patch_size", 1) < float("inf"):
+        raise UsageError(f"{path}: patch_size is {values['patch_size']}; expected the edge of a patch, such as 256.")
     base = path.parent
     paths = {key: base / values[key] for key in ("labels", "features", "slides") if key in values}
     file = CohortFile(**{**values, **paths})
     is_path = file.splits not in PROTOCOLS and (base / file.splits).exists()
-    return replace(file, tasks=tuple(map(str, file.tasks)), splits=str(base / file.splits) if is_path else file.splits)
+    return replace(
+        file,
+        tasks=tuple(map(str, file.tasks)),
+        splits=str(base / file.splits) if is_path else file.splits,
+        positive={str(task): _cell(path, "positive", cell) for task, cell in file.positive.items()},
+        unknown=tuple(_cell(path, "unknown", cell) for cell in file.unknown),
+    )
+
+
+def _cell(path: Path, key: str, value: Any) -> str:
+    """A cell of the label table as `value` names it; YAML makes true and false of words such as yes, no, on and off."""
+    if isinstance(value, (bool, list, dict)) or value is None:
+        raise UsageError(f"{path}: {key} holds {value!r}. Write cells as they stand in the table, in quotes: 'yes'.")
+    return str(value)
 
 
 def _check_key(path: Path, key: str, value: Any) -> None:
@@ -117,3 +152,5 @@ def _check_key(path: Path, key: str, value: Any) -> None:
     expected, text = TYPES[key]
     if not isinstance(value, expected) or isinstance(value, bool):
         raise UsageError(f"{path}: {key} is {value!r}; expected {text}.")
+    if key == "patients" and value != AS_GIVEN:
+        raise UsageError(f"{path}: {unknown_name('value of patients', str(value), [AS_GIVEN])}")

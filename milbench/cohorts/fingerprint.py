@@ -16,7 +16,7 @@ FINGERPRINT_BYTES = 65_536
 
 def fingerprint(slides: pd.DataFrame, folder: FeatureFolder) -> str:
     """SHA-256 of labels, and of every feature file's size, first and last bytes; paths do not enter."""
-    digest = hashlib.sha256(slides.to_csv(index=False, lineterminator="\n").encode())
+    digest = hashlib.sha256(slides.to_csv(index=False, lineterminator="\n").encode() + folder.read_anew.encode())
     files = folder.paths
     for slide in slides["slide_id"]:
         try:

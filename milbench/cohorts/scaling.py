@@ -22,7 +22,7 @@ class FeatureScaler:
 
     Parameters
     ----------
-    mode : "none"; "standard" (zero mean, unit variance a column); "minmax" (each column to [-1, 1]);
+    mode : "none"; "standard" (zero mean, unit variance per column); "minmax" (each column to [-1, 1]);
         "l2" (each patch to unit length; needs no fitting). Values beyond the training range are not clipped.
 
     A column that is constant in training becomes 0 there and keeps its offset elsewhere.

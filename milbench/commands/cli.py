@@ -28,7 +28,7 @@ COMMANDS: Mapping[str, Command] = {
     "datasets": datasets,
     "data": data,
 }
-"""Each a file of this room, in the order of `milbench --help`."""
+"""Commands in the order of `milbench --help`, each a file of this room."""
 
 EXAMPLES = """examples:
   milbench run                                         nine models on the embedded digits, about 2 minutes
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"milbench: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        print("milbench: stopped; finished trials are kept, the same command goes on.", file=sys.stderr)  # noqa: T201
+        print("milbench: stopped. Give the same command again to go on; finished trials are kept.", file=sys.stderr)  # noqa: T201
         return EXIT_INTERRUPTED
 
 
@@ -61,10 +61,10 @@ class _Parser(argparse.ArgumentParser):
     """argparse that answers a mistyped command or flag with the nearest known one."""
 
     def error(self, message: str) -> Any:
-        raise UsageError(f"{message}. `{self.prog} --help` lists what there is.")
+        raise UsageError(f"{message}. See `{self.prog} --help`.")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Refuses what it does not know here, where a command's parser, and not only the first, can name its own options."""
+        """Options and the words left over, of which there are none: each command's parser refuses them and names its own options."""
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
             raise self._unknown(unknown[0])
@@ -78,7 +78,9 @@ class _Parser(argparse.ArgumentParser):
         if not word.startswith("-"):
             return UsageError(f"{self.prog} does not know what to do with '{word}'. See `{self.prog} --help`.")
         if self.prog in {"milbench run", "milbench plan"} and setting in SETTINGS:
-            return UsageError(f"{self.prog} has no {name}. It is a setting: --set trainer.{setting}={value or '...'}")
+            return UsageError(
+                f"{self.prog} has no {name}, which is a setting: write --set trainer.{setting}={value or '...'}"
+            )
         return unknown_name(f"option of {self.prog}", name, self._option_string_actions)
 
 

@@ -18,7 +18,7 @@ HELP = "list the datasets"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """No flags."""
+    """Put no flag on `parser`: the command takes none."""
 
 
 def call(options: argparse.Namespace) -> int:

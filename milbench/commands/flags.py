@@ -24,17 +24,17 @@ ENGINE_FLAGS = (
 
 def add_engine_flags(parser: argparse.ArgumentParser, *, shard: bool = True) -> None:
     """Put on `parser` where trials run, and by how many workers."""
-    engine = parser.add_argument_group("where it runs (docs/scaling.md)")
+    engine = parser.add_argument_group("where trials run (docs/scaling.md)")
     engine.add_argument("--engine", metavar="NAME", dest="kind", help="loky = processes here (default), dask, slurm")
     engine.add_argument(
-        "--workers", type=int, help="processes, with slurm of each job (default 0: one a core on a CPU, one on a GPU)"
+        "--workers", type=int, help="processes, with slurm of each job (default 0: one per core on a CPU, one on a GPU)"
     )
     engine.add_argument(
         "--threads", type=int, help="threads in each process (default 1; changes the last digits on a CPU)"
     )
     engine.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 (default auto)")
     engine.add_argument(
-        "--gpus", metavar="WHICH", help="all, how many (2) or which (0,1; the first alone: '0,'): one worker a GPU"
+        "--gpus", metavar="WHICH", help="all, how many (2) or which (0,1; the first alone: '0,'): one worker per GPU"
     )
     engine.add_argument("--per-gpu", type=int, metavar="N", help="workers on each of --gpus (default 1)")
     engine.add_argument("--address", metavar="URL", help="dask scheduler (default: a cluster of processes here)")
@@ -45,21 +45,24 @@ def add_engine_flags(parser: argparse.ArgumentParser, *, shard: bool = True) -> 
     engine.add_argument(
         "--stack",
         metavar="{auto,on,off}",
-        help="trials that differ in their task only are trained as one: on, off, auto = where it pays (default)",
+        help="train trials that differ in their task only as one: on, off, auto = where that is faster (default)",
     )
     engine.add_argument(
         "--memory",
         metavar="SIZE",
-        help="what all workers of a machine (slurm: of a job) may use together, such as 16GB (default: 40 %% of what is free)",
+        help="memory that all workers of a machine (slurm: of a job) may use together, such as 16GB (default: 40 %% of what is free)",
     )
     engine.add_argument(
         "--trial-timeout",
         type=float,
         metavar="SECONDS",
-        help="stop a trial that takes longer and record it as failed; n trials that run together have n times as long",
+        help="if a trial takes longer, stop it and record it as failed; n trials that run together may take n times as long",
     )
     engine.add_argument(
-        "--max-failures", type=int, metavar="N", help="give a model up when its first N trials on a dataset fail"
+        "--max-failures",
+        type=int,
+        metavar="N",
+        help="if the first N trials of a model on a dataset fail, skip its others there",
     )
 
 
@@ -84,7 +87,7 @@ def add_what_flags(parser: argparse.ArgumentParser) -> None:
         "--tasks", nargs="+", metavar="NAME", help="names or patterns of tasks (default: all that each cohort has)"
     )
     what.add_argument("--folds", nargs="+", metavar="N", help="folds such as 0 1 or 0-4 (default: the cohort's)")
-    what.add_argument("--seeds", nargs="+", metavar="N", help="one trial a seed (default 42)")
+    what.add_argument("--seeds", nargs="+", metavar="N", help="one trial per seed (default 42)")
     add_precision_flag(what)
     what.add_argument("--plugin", nargs="+", metavar="FILE", dest="plugins", help="Python files that register models")
     what.add_argument(
@@ -100,7 +103,7 @@ def add_precision_flag(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--precision",
         metavar="{float32,tf32,bf16}",
-        help="float32 (default), tf32 (NVIDIA GPUs) or bf16: of matrix products; softmax, loss stay float32",
+        help="of matrix products: float32 (default), tf32 (NVIDIA GPUs) or bf16; softmax and loss stay float32",
     )
 
 

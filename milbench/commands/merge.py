@@ -19,10 +19,12 @@ HELP = "put the run folders of shards together"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Which run folders."""
+    """Put on `parser` which run folders."""
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the whole; may hold a part of it already")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders of the same study")
-    parser.add_argument("--allow-missing-shards", action="store_true", help="merge what there is")
+    parser.add_argument(
+        "--allow-missing-shards", action="store_true", help="if shards are missing, merge those that are there"
+    )
 
 
 def call(options: argparse.Namespace) -> int:
@@ -41,7 +43,10 @@ def _print_merged(console: Console, result: Merged) -> None:
     for trial_id in result.damaged:
         line(console, f"  damaged: {trial_id}")
     for trial_id in result.conflicts:
-        line(console, f"  conflict: {trial_id} has other bytes in another folder; the one that was there is kept")
+        line(
+            console,
+            f"  conflict: {trial_id} has other bytes in another folder; the trial that was in OUT first is kept",
+        )
     for note in result.notes:
         line(console, f"  note: {note}")
     line(console, f"run: {result.run.path}\nnext: milbench report {pasteable(result.run.path)}")

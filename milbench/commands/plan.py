@@ -21,7 +21,7 @@ HELP = "show what `run` would do: trials, slides, an estimate"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Those of `run`, whose command line it explains."""
+    """Put the flags of `run` on `parser`: `plan` explains that command line."""
     run.add_flags(parser)
 
 
@@ -36,10 +36,13 @@ def call(options: argparse.Namespace) -> int:
 def _print_plan(console: Console, benchmark: Benchmark) -> None:
     """Print numbers of trials by model and dataset, of bags, and a rough estimate of time."""
     from milbench.commands.show_run import benchmark_header
+    from milbench.runs.changes import changes_of
     from milbench.runs.estimate import estimated_seconds
     from milbench.runs.progress import duration
 
     benchmark_header(console, benchmark)
+    for sentence in changes_of(benchmark, will_run=False):
+        line(console, f"  changed: {sentence}")
     todo = [trial for trial in benchmark.trials if benchmark.run.trial(trial.id) is None]
     columns = ("dataset", "model", "trials", "to do", "epochs", "bags per trial")
     planned = Counter((trial.dataset, trial.model) for trial in benchmark.trials)

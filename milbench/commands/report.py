@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 HELP = "write tables (LaTeX, CSV, Markdown) and figures of finished runs"
 
 FEWEST_DRAWS = 100
-"""With fewer the ends of a 95 % interval are single draws."""
+"""Draws of an interval at least: with fewer, the ends of a 95 % interval are single draws."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Which runs, and what the report says."""
+    """Put on `parser` which runs, and what the report says."""
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders (default: the newest in runs/)")
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where to write (default: reports/<name of the run>)"
@@ -35,15 +35,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--complete-cases", action="store_true", help="leave tasks that not all models finished out of means"
     )
+    parser.add_argument("--stamp", type=Path, metavar="FOLDER",
+                        help="also write the test predictions as STAMP's statistics read them")  # fmt: skip
     parser.add_argument("--no-tracking", action="store_true", help="do not put the report's files into MLflow")
 
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of writing the report."""
+    from milbench.commands.show_run import unfinished
     from milbench.report import DRAWS, REFERENCE, write_report
+    from milbench.report.stamp import write_for_stamp
 
     if options.draws is not None and options.draws < FEWEST_DRAWS:
-        raise UsageError(f"--draws is {options.draws}; an interval needs at least {FEWEST_DRAWS}.")
+        raise UsageError(f"--draws is {options.draws}. Give {FEWEST_DRAWS} or more: an interval needs as many.")
     # as they are now: checksums of all trials are verified once, for tables and warnings
     runs = [run.snapshot() for run in map(run_at, options.runs or [None])]
     out = options.out or Path("reports") / "+".join(run.name for run in runs)
@@ -56,26 +60,21 @@ def call(options: argparse.Namespace) -> int:
         highlight=options.highlight or "",
     )
     say(f"report: {index}")
+    if options.stamp:
+        files = write_for_stamp(runs, options.stamp)
+        say(
+            f"{len(files)} files for STAMP's statistics: {options.stamp} (ground_truth_label: the task, true_class: '1')"
+        )
     for run in runs:
-        if missing := _unfinished(run):
+        if missing := unfinished(run):
             warn(missing)
     if not options.no_tracking:
         _track_report(runs, out)
     return EXIT_OK
 
 
-def _unfinished(run: Run) -> str:
-    """A sentence on planned trials that are not done; "" if all are."""
-    planned, trials = run.planned(), run.trials()
-    if len(trials) == len(planned):
-        return ""
-    absent = {slot.model for slot in run.slots()} - {trial.info["model"] for trial in trials}
-    none = f"; none of {', '.join(sorted(absent))}" if absent else ""
-    return f"{len(trials)} of {len(planned)} planned trials of {run.path} are done{none}."
-
-
 def _track_report(runs: Sequence[Run], out: Path) -> None:
-    """Put the report's files where the runs are tracked; a server that is away is a warning, for the files are there."""
+    """Put the report's files where the runs are tracked. If the server is away, warn: the files lie on disk."""
     from milbench.tracking.client import without_password
     from milbench.tracking.publish import publish_report, tracked_at
 

@@ -12,8 +12,9 @@ from milbench.commands.terminal import new_console, say
 from milbench.errors import MilbenchError, UsageError
 
 if TYPE_CHECKING:
+    from milbench.report.attention_claim import Attention
     from milbench.store.run import Run
-    from milbench.study.reproduce import Request
+    from milbench.study.reproduce import Request, Study
 
 HELP = "train what tables and figures of the M4 study need, then write them"
 
@@ -23,7 +24,7 @@ FIG5 = ("amil", "m4")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Parts of the study."""
+    """Put on `parser` which parts of the study, and how they run."""
     parser.add_argument(
         "parts", nargs="+", metavar="PART", help="m4 (all), table1, table2, table3, fig3, fig4a, fig4b, fig5"
     )
@@ -64,12 +65,12 @@ def call(options: argparse.Namespace) -> int:
     for refused in filter(None, (outcome.refused for outcome in outcomes)):
         raise MilbenchError(refused)
     if any(outcome.interrupted for outcome in outcomes):
-        raise KeyboardInterrupt  # `main` says that the same command goes on
+        raise KeyboardInterrupt  # `main` says how to go on
     if any(outcome.failed for outcome in outcomes):
         show_study.failures(console, outcomes)
         return EXIT_SOME_FAILED
     runs, out = study_runs(study), options.out or study.request.report_folder
-    index = write_study(runs, study.request.parts, out)
+    index = write_study(runs, study.request.parts, out, attention=_attention(study, runs.main))
     if "fig5" in study.request.parts and runs.main:
         _draw_fig5(runs.main, out / "fig5")
     show_study.closing(console, study, index)
@@ -81,11 +82,11 @@ def _study_request(options: argparse.Namespace) -> Request:
     from milbench.study.reproduce import Request
 
     if options.epochs is not None and options.epochs < 1:
-        raise UsageError(f"--epochs is {options.epochs}; the least is 1.")
+        raise UsageError(f"--epochs is {options.epochs}. Give 1 or more.")
     for assignment in options.assignments:
         if not assignment.startswith("engine."):
             raise UsageError(
-                f"--set {assignment}: the study's settings are the paper's; only those of engine may change."
+                f"--set {assignment}: the study runs with the paper's settings. Set only those of engine, such as engine.workers=4."
             )
     return Request(
         parts=parts_of(options.parts),
@@ -98,6 +99,16 @@ def _study_request(options: argparse.Namespace) -> Request:
         tracking=not options.no_tracking,
         allow_missing=options.allow_missing,
     )
+
+
+def _attention(study: Study, run: Run | None) -> Attention | None:
+    """What AMIL and M4 look at, for the claim on Fig. 5, if that part was asked for."""
+    if "fig5" not in study.request.parts or run is None:
+        return None
+    from milbench.heatmap.seen import attention_seen
+
+    reference, model = FIG5
+    return attention_seen(run.snapshot(), model, reference)
 
 
 def _draw_fig5(run: Run, out: Path) -> None:

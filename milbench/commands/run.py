@@ -13,7 +13,7 @@ HELP = "train and test what is not done yet, then print the table"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """What to compare, where and how."""
+    """Put on `parser` what to compare, where and how."""
     add_what_flags(parser)
     running = parser.add_argument_group("running")
     running.add_argument(
@@ -24,7 +24,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     running.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
     running.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database (default: runs/mlflow.db)")
     running.add_argument(
-        "--resume", action="store_true", help="go on where the run stopped (always so; finished trials are kept)"
+        "--prune",
+        action="store_true",
+        help="delete trials of other labels, features, splits or settings from the run folder",
+    )
+    running.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where the run stopped; this is always done, and finished trials are kept",
     )
 
 
@@ -40,7 +47,7 @@ def call(options: argparse.Namespace) -> int:
     benchmark = prepare(config_of(options))
     show_run.benchmark_header(console, benchmark)
     try:
-        outcome = run_benchmark(benchmark, Progress(console, forecasts=True))
+        outcome = run_benchmark(benchmark, Progress(console, forecasts=True), prune=options.prune)
     finally:
         end_workers()
     show_run.outcome(console, outcome)

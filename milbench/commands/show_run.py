@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from milbench.commands.terminal import grid, line
+from milbench.commands.terminal import finding, grid, line
+from milbench.labels.finding import NOTE
 from milbench.store.pasteable import pasteable
 
 if TYPE_CHECKING:
     from milbench.runs.benchmark import Outcome
     from milbench.runs.preparation import Benchmark
+    from milbench.store.run import Run
 
 MAX_WARNINGS = 8
 """Warnings printed for one cohort; all of them stand in datasets.json."""
@@ -28,11 +30,15 @@ def benchmark_header(console: Console, benchmark: Benchmark) -> None:
         defaults = {**cohort.model_defaults, **cohort.trainer_defaults}
         if defaults:
             line(console, f"  settings for its size, the same for all models: {settings_text(defaults)}")
-        notes = [*cohort.notes, *entry.split.notes, *entry.audit.warnings]
+        warnings = [found for found in entry.findings if found.severity != NOTE]
+        for found in warnings[:MAX_WARNINGS]:
+            finding(console, found, indent="  ")
+        notes = [*cohort.notes, *entry.split.notes]
         for note in notes[:MAX_WARNINGS]:
             line(console, f"  note: {note}")
-        if len(notes) > MAX_WARNINGS:
-            line(console, f"  and {len(notes) - MAX_WARNINGS} more notes, in {benchmark.run.path}/datasets.json")
+        left = len(entry.notes) - len(warnings[:MAX_WARNINGS]) - len(notes[:MAX_WARNINGS])
+        if left:
+            line(console, f"  and {left} more note{'s' * (left != 1)}, in {benchmark.run.path}/datasets.json")
     line(console, f"protocol {benchmark.config.protocol}, run folder {benchmark.run.path}")
 
 
@@ -49,6 +55,8 @@ def outcome(console: Console, result: Outcome) -> None:
     parts = {"done": result.done, "done before": result.already, "failed": result.failed}
     parts |= {"skipped (see --max-failures)": result.skipped, "left": result.left}
     line(console, ", ".join(f"{count} trials {name}" for name, count in parts.items() if count))
+    if not result.left and (missing := unfinished(run)):
+        line(console, f"warning: {missing}")
     for failure in run.failures()[:MAX_WARNINGS]:
         line(console, f"  failed: {failure['id']}: {failure['type']}: {failure['message']}")
     line(console, f"run: {run.path}")
@@ -62,7 +70,7 @@ def _next_steps(result: Outcome, *, has_trials: bool) -> list[str]:
 
     run, engine = result.run, result.run.config.get("engine", {})
     if result.left:
-        return ["the same command again; it goes on from here"]
+        return ["the same command again: milbench goes on from here, finished trials are kept"]
     if shard := parse_shard(engine.get("shard", "")):
         whole = run.path.name.removesuffix(f"-shard-{shard.file_name}")
         if whole == run.path.name:  # a folder of the user's naming
@@ -71,6 +79,21 @@ def _next_steps(result: Outcome, *, has_trials: bool) -> list[str]:
         return [f"milbench merge {run.path.with_name(whole)} {every}, when all are here"]
     steps = [f"milbench report {pasteable(run.path)}"] if has_trials else []
     return [*steps, "milbench ui"] if run.config.get("tracking", {}).get("enabled", True) else steps
+
+
+def unfinished(run: Run) -> str:
+    """A sentence on planned trials that are not done; "" if all are."""
+    from milbench.store.question import stale_sentences
+
+    planned, trials = run.planned(), run.trials()
+    if len(trials) == len(planned):
+        return ""
+    absent = {slot.model for slot in run.slots()} - {trial.info["model"] for trial in trials}
+    none = f"; none of {', '.join(sorted(absent))}" if absent else ""
+    stale = "".join(f" {sentence}." for sentence in stale_sentences(run.stale()))
+    return (
+        f"{len(trials)} of {len(planned)} planned trials of {run.path} are done{none}.{stale and ' Left out:'}{stale}"
+    )
 
 
 def _print_results(console: Console, summary: Any, datasets: Mapping[str, Any]) -> None:

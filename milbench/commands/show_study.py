@@ -51,7 +51,8 @@ def failures(console: Console, outcomes: Sequence[Outcome]) -> None:
         for failure in outcome.run.failures():
             line(console, f"  failed: {outcome.run.name}/{failure['id']}: {failure['type']}: {failure['message']}")
     line(
-        console, "no report was written, since tables with gaps mislead. The same command tries the failed ones again."
+        console,
+        "no report was written, because tables with gaps mislead. Give the same command again: it tries failed trials anew and keeps finished ones.",
     )
 
 

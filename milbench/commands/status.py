@@ -24,7 +24,7 @@ WATCH_SECONDS = 5.0
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Which run."""
+    """Put on `parser` which run."""
     parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run folder (default: the newest in runs/)")
     parser.add_argument(
         "--watch", action="store_true", help="look again every few seconds, until Ctrl-C or all is done"
@@ -49,6 +49,7 @@ def call(options: argparse.Namespace) -> int:
 def _print_status(console: Console, run: Run, found: RunStatus) -> None:
     """Print trials by model and dataset, and who computes what right now."""
     from milbench.runs.progress import duration
+    from milbench.store.question import stale_sentences
 
     columns = ("dataset", "model", "done", "running", "failed", "left")
     rows = [
@@ -61,4 +62,6 @@ def _print_status(console: Console, run: Run, found: RunStatus) -> None:
               f"for {duration(max(time.time() - claim.since, 0))}")  # fmt: skip
     if found.shards:
         line(console, f"shards in this folder: {', '.join(found.shards)}")
+    for sentence in stale_sentences(found.stale):
+        line(console, f"{sentence}: kept, left out of every table (milbench run --prune deletes them)")
     line(console, f"run: {run.path}")

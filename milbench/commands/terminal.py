@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from milbench.intake.inspection import Watch
+    from milbench.labels.finding import Finding
+
+COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
 def new_console() -> Console:
@@ -61,6 +64,12 @@ def grid(
     for row in rows:
         table.add_row(*row)
     console.print(table, markup=False)
+
+
+def finding(console: Console, found: Finding, indent: str = "") -> None:
+    """Print one finding, its severity in colour."""
+    console.print(f"{indent}{found.severity}: ", style=COLOURS[found.severity], end="", markup=False)
+    console.print(found.text, markup=False, highlight=False, soft_wrap=True)
 
 
 def facts(console: Console, rows: Sequence[tuple[str, str]]) -> None:

@@ -14,7 +14,7 @@ HELP = "publish a finished run to an MLflow server"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Which runs, and where to."""
+    """Put on `parser` which runs, and where to."""
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     parser.add_argument("--uri", help="MLflow server or database (default: sqlite database in runs/)")
     parser.add_argument(

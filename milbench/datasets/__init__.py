@@ -19,7 +19,7 @@ from milbench.errors import UsageError, unknown_name
 
 
 class Loader(Protocol):
-    """Makes the cohort from the data below `data_root`."""
+    """Function that makes the cohort from the data below `data_root`."""
 
     def __call__(self, data_root: Path | None, *, allow_missing: bool) -> Cohort:
         """The cohort; raises `DataError` where data are missing."""

@@ -41,7 +41,7 @@ GRID = 6
 PATCHES = GRID * GRID
 PATIENTS = 600
 N_BAGS = 740
-"""What the seed makes of one to three bags a patient."""
+"""What the seed makes of one to three bags per patient."""
 
 SEED = 0
 PATCH_SIZE = 8

@@ -46,7 +46,7 @@ COHORTS = (
 
 
 def tcga_file(cohort: TCGA, data_root: Path | None) -> CohortFile:
-    """Where the cohort lies below ``data_root/tcga-<short>``.
+    """Place of the cohort below ``data_root/tcga-<short>``.
 
     Raises
     ------
@@ -84,8 +84,8 @@ def _expected_layout(cohort: TCGA, data_root: Path | None) -> str:
         f"  {root}/\n"
         f"    tcga-{cohort.short}/\n"
         f"      labels.csv (or all_{cohort.short}.csv)   case_id, slide_id, {cohort.genes.replace(' ', ', ')}\n"
-        "      features/ (or h5_files/, pt_files/)   {slide_id}.h5 or {slide_id}.pt, one a slide\n"
-        "Say where with --data-root or the environment variable MILBENCH_DATA. `milbench data "
+        "      features/ (or h5_files/, pt_files/)   {slide_id}.h5 or {slide_id}.pt, one per slide\n"
+        "Name the folder with --data-root or the environment variable MILBENCH_DATA. `milbench data "
         f"fetch tcga-{cohort.short}` fetches the label table released with the paper; features come from your own "
         "extractor, or with `--features hipt` from HIPT's public region features (see docs/tcga.md)."
     )

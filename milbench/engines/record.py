@@ -118,6 +118,7 @@ def failure_record(trial: Trial, error: BaseException) -> dict[str, Any]:
     """Contents of a failed trial's file in failures/."""
     return {
         "id": trial.id,
+        "identity": {"dataset": trial.dataset, **trial.identity()},
         "type": type(error).__name__,
         "message": str(error),
         "traceback": "".join(traceback.format_exception(error)),

@@ -6,8 +6,10 @@ its features and coordinates. Open `clam.py` first, as an example of a reader; `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +20,7 @@ from milbench.errors import FeatureFileError
 PIXELS = "level-0 px"
 CENTRES = "level-0 px, patch centres"
 MICROMETRES = "µm"
+TILES = "tiles"
 UNKNOWN = "unit unknown"
 
 
@@ -29,8 +32,9 @@ class SlideFeatures(NamedTuple):
     features : Tensor [N, D] in its stored dtype.
     coords : Tensor [N, 2] or None. Top-left corners; int64 in level-0 pixels, else as stored.
     patch_size : edge of a patch in the unit of `coords`, or None where the file does not tell.
-    unit : of `coords`: one of `PIXELS`, `CENTRES`, `MICROMETRES`, `UNKNOWN`.
+    unit : of `coords`: one of `PIXELS`, `CENTRES`, `MICROMETRES`, `TILES`, `UNKNOWN`.
     instance_labels : Tensor [N, T] or None. Truth per patch and task.
+    coords_problem : why `coords` is None although the file has coordinates; empty otherwise.
     """
 
     features: Tensor
@@ -38,6 +42,7 @@ class SlideFeatures(NamedTuple):
     patch_size: float | None = None
     unit: str = PIXELS
     instance_labels: Tensor | None = None
+    coords_problem: str = ""
 
 
 class SlideHeader(NamedTuple):
@@ -49,6 +54,7 @@ class SlideHeader(NamedTuple):
     unit : of the coordinates; empty = there are none.
     patch_size : edge of a patch in that unit, or None.
     encoder, magnification : empty or None where the file does not tell.
+    coords_problem : why the coordinates cannot be used, as far as the header tells; empty otherwise.
     """
 
     n_patches: int
@@ -58,6 +64,7 @@ class SlideHeader(NamedTuple):
     patch_size: float | None = None
     encoder: str = ""
     magnification: float | None = None
+    coords_problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,12 +76,27 @@ class FeatureFolder:
     layout : how the layout was recognised, for the run's log.
     paths : file by slide id; only the layout's own suffix is stripped, since ids contain dots.
     read, head : what one file holds, and what it says of itself; raise `FeatureFileError`.
+    folder : where the files lie, in it or in folders below.
+    read_anew : how the same bytes give other features than in earlier versions; part of a cohort's identity.
     """
 
     layout: str
     paths: Mapping[str, Path]
     read: Callable[[Path], SlideFeatures]
     head: Callable[[Path], SlideHeader]
+    folder: Path
+    read_anew: str = ""
+
+    def spelled_as(self, slide_ids: Iterable[str]) -> FeatureFolder:
+        """This folder with the ids of a label table, where a file's name has the same letters in other code points."""
+        files = {composed(name): name for name in self.paths}
+        wanted = (slide for slide in slide_ids if slide not in self.paths)
+        renamed = {files[composed(slide)]: slide for slide in wanted if composed(slide) in files}
+        if not renamed:
+            return self
+        paths = {renamed.get(name, name): path for name, path in self.paths.items()}
+        text = f"{self.layout}; {len(renamed)} names are spelled with other code points than in the labels"
+        return replace(self, layout=text, paths=paths)
 
     def load(self, slide_id: str) -> SlideFeatures:
         """Features of one slide.
@@ -89,12 +111,26 @@ class FeatureFolder:
         """Sizes of one slide, from its header where the layout has one; raises as `load`."""
         return self.head(self._path(slide_id))
 
+    def below(self, slide_ids: Iterable[str]) -> str:
+        """Where files of these slides lie in folders below, which are not read where there are files above them."""
+        from milbench.formats.detect import files_below
+
+        wanted, suffix = set(slide_ids), next(iter(self.paths.values())).suffix
+        files = (path for path in files_below(self.folder, (suffix,)) if path.name.removesuffix(suffix) in wanted)
+        counts = Counter(str(path.parent.relative_to(self.folder)) for path in files)
+        return ", ".join(f"{count} in {name}" for name, count in counts.most_common(3))
+
     def _path(self, slide_id: str) -> Path:
         if slide_id not in self.paths:
             raise FeatureFileError(
                 f"slide {slide_id} has no feature file ({self.layout}). Extract it or drop its label."
             )
         return self.paths[slide_id]
+
+
+def composed(name: str) -> str:
+    """`name` with every accented letter as one code point; another system writes two, which look alike."""
+    return unicodedata.normalize("NFC", name)
 
 
 def open_features(folder: Path) -> FeatureFolder:
@@ -107,7 +143,7 @@ def open_features(folder: Path) -> FeatureFolder:
     from milbench.formats.detect import recognise
 
     if folder.is_file():
-        raise FeatureFileError(f"{folder} is a file. Name the folder that holds one file of features a slide.")
+        raise FeatureFileError(f"{folder} is a file. Name the folder that holds one file of features per slide.")
     if not folder.is_dir():
         raise FeatureFileError(f"the feature folder {folder} does not exist. Check `features:` in the cohort's YAML.")
     return recognise(folder)

@@ -1,6 +1,7 @@
 """CLAM (mahmoodlab/CLAM): `{slide}.h5` with `features` and `coords`, or `{slide}.pt` with one tensor.
 
-Files lie in the folder itself or in CLAM's `h5_files/` and `pt_files/`. Coordinates are level-0 pixels.
+Files lie in the folder itself or in CLAM's `h5_files/` and `pt_files/`. Coordinates are level-0 pixels. The size of a
+patch stands in the patching step's `patches/{slide}.h5`, one or two folders above, where that lies beside.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from typing import Any
 
 import h5py
 
-from milbench.formats.hdf5 import StoredCoords, StoredSlide, feature_dataset, number, optional, values
+from milbench.errors import FeatureFileError
+from milbench.formats.hdf5 import StoredCoords, StoredSlide, feature_dataset, number, opened, optional, values
 
-NAME = "CLAM"
+NAME, PATCHES = "CLAM", "patches"
 
 
 def recognises(path: Path, file: h5py.File) -> bool:
@@ -24,8 +26,33 @@ def describe(path: Path, file: h5py.File) -> StoredSlide:
     """Where CLAM keeps a slide."""
     features = feature_dataset(path, file, "features")
     stored = optional(path, file, "coords")
-    coords = None if stored is None else StoredCoords(lambda: values(stored), patch_size=patch_size(stored.attrs))
-    return StoredSlide(features, coords, instance_labels=optional(path, file, "instance_labels"))
+    return StoredSlide(
+        features,
+        None if stored is None else _coords(path, stored),
+        instance_labels=optional(path, file, "instance_labels"),
+    )
+
+
+def _coords(path: Path, stored: h5py.Dataset) -> StoredCoords:
+    size = patch_size(stored.attrs) or _patch_size_beside(path)
+    return StoredCoords(lambda: values(stored), stored.shape, stored.dtype.name, patch_size=size)
+
+
+def _patch_size_beside(path: Path) -> float | None:
+    """What CLAM's patching step wrote: its feature files do not keep it."""
+    for folder in path.parents[1:3]:
+        patches = folder / PATCHES / f"{path.stem}.h5"
+        if patches.is_file():
+            return _patch_size_of(patches)
+    return None
+
+
+def _patch_size_of(patches: Path) -> float | None:
+    try:
+        with opened(patches) as file:
+            return patch_size(file["coords"].attrs)
+    except FeatureFileError:  # features train without it, and a map asks for it
+        return None
 
 
 def patch_size(attributes: Any) -> float | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +17,7 @@ from milbench.formats import (
     arrays,
     clam,
     hdf5,
+    owkin,
     packed,
     slideflow,
     stamp,
@@ -34,8 +37,17 @@ PLACES = (
     ("", ".pt"),
     ("", ".npy"),
     ("", ".npz"),
+    ("", ".hdf5"),
+    ("", ".pth"),
 )
 """Where features may lie, best first: packs are made to be read, HDF5 has coordinates and a header that tells its size."""
+
+SUFFIXES = tuple(dict.fromkeys(suffix for _, suffix in PLACES))
+NOT_FEATURES = ("patches", "masks", "stitches", *torchmil.BESIDE)
+"""Folders beside features, as CLAM, TRIDENT and torchmil call them, whose files end alike."""
+
+DEPTH = 3
+"""Folders below the one that was named in which files are looked for: an encoder's, a site's, a slide's."""
 
 SAMPLE = 5
 """Files that are opened to recognise a layout: the first may be the broken one."""
@@ -48,36 +60,43 @@ class Layout(NamedTuple):
     evidence: str
     read: Callable[[Path], SlideFeatures]
     head: Callable[[Path], SlideHeader]
+    read_anew: str = ""
 
 
 class Place(NamedTuple):
-    """Files of one kind in one folder."""
+    """Files of one kind in one folder, or in folders below it."""
 
     folder: Path
     suffix: str
     paths: Mapping[str, Path]
+    below: str = ""
+
+    @property
+    def holder(self) -> Path:
+        """The folder that holds the first file itself."""
+        return next(iter(self.paths.values())).parent
 
 
 def recognise(folder: Path) -> FeatureFolder:
-    """The reader for the files in `folder`.
+    """The reader for the files in `folder`; where it holds none itself, for those in the folders below.
 
     Raises
     ------
-    FeatureFileError : nothing that a reader knows, or several of TRIDENT's encoders to choose from.
+    FeatureFileError : nothing that a reader knows, or several extractions to choose from.
     """
-    found = _places(folder) or _places(_trident_features(folder))
+    found = _places(folder) or _places(_trident_features(folder)) or _below(folder)
     if not found:
         raise FeatureFileError(
-            f"{folder} holds no features that milbench knows. Looked for: {{slide}}.h5 (CLAM, TRIDENT, STAMP, torchmil), "
-            "{slide}.pt (CLAM, slideflow, TRIDENT), {slide}.npy, {slide}.npz, {slide}.safetensors; also in h5_files/, pt_files/ and "
-            "TRIDENT's features_{encoder}/."
+            f"{folder} holds no features that milbench knows{_instead(folder)}. Looked for: {{slide}}.h5 or .hdf5 (CLAM, "
+            "TRIDENT, STAMP, torchmil), {slide}.pt (CLAM, slideflow, TRIDENT), {slide}.npy (NumPy, Owkin), {slide}.npz, "
+            f"{{slide}}.safetensors; also in h5_files/, pt_files/, TRIDENT's features_{{encoder}}/ and {DEPTH} folders deep."
         )
     best = found[0]
     layout = LAYOUTS[best.suffix](best)
-    text = f"{layout.name}: {len(best.paths)} {best.suffix} files in {best.folder} ({layout.evidence})"
+    text = f"{layout.name}: {len(best.paths)} {best.suffix} files in {best.folder}{best.below} ({layout.evidence})"
     if len(found) > 1:
         text += f", preferred over {len(found[1].paths)} {found[1].suffix} files: packs first, then HDF5, then CLAM's own subfolders"
-    return FeatureFolder(text, best.paths, layout.read, layout.head)
+    return FeatureFolder(text, best.paths, layout.read, layout.head, best.folder, layout.read_anew)
 
 
 def _places(folder: Path) -> list[Place]:
@@ -86,11 +105,67 @@ def _places(folder: Path) -> list[Place]:
 
 
 def _by_slide(folder: Path, suffix: str) -> dict[str, Path]:
-    return {
-        path.name.removesuffix(suffix): path
-        for path in sorted(folder.glob(f"*{suffix}"))
-        if not path.name.startswith(".") and not path.name.endswith(slideflow.INDEX)
-    }
+    return {path.name.removesuffix(suffix): path for path in sorted(folder.glob(f"*{suffix}")) if _is_features(path)}
+
+
+def _is_features(path: Path) -> bool:
+    return not path.name.startswith(".") and not path.name.endswith(slideflow.INDEXES)
+
+
+# ---- folders below -------------------------------------------------------------------------------
+
+
+def _below(folder: Path) -> list[Place]:
+    """Files of the best kind in the folders below `folder`, at most one place.
+
+    Raises
+    ------
+    FeatureFileError : two folders hold the same slides: they are extractions to choose from.
+    """
+    everything = files_below(folder, SUFFIXES)
+    for suffix in SUFFIXES:
+        files = [path for path in everything if path.name.endswith(suffix)]
+        if files:
+            names = sorted({str(path.parent.relative_to(folder)) for path in files})
+            where = f", {len(names)} folders below it: {', '.join(names[:3])}" + (", ..." if len(names) > 3 else "")
+            return [Place(folder, suffix, _one_per_slide(folder, files, suffix), where)]
+    return []
+
+
+def _one_per_slide(folder: Path, files: Sequence[Path], suffix: str) -> dict[str, Path]:
+    """File by slide id: the file's name, or its folder's where all files are called alike."""
+    slides = [path.name.removesuffix(suffix) for path in files]
+    if len(files) > 1 and len(set(slides)) == 1:
+        slides = [path.parent.name for path in files]
+    found: dict[str, Path] = {}
+    for slide, path in zip(slides, files, strict=True):
+        if slide in found:
+            raise FeatureFileError(
+                f"{folder} holds slide {slide} in {found[slide].parent.relative_to(folder)} and in "
+                f"{path.parent.relative_to(folder)}. Point `features:` to the extraction that is meant."
+            )
+        found[slide] = path
+    return found
+
+
+def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files that end in one of `suffixes` in the folders below `folder`, not in itself."""
+    found: list[Path] = []
+    for name, folders, files in os.walk(folder, followlinks=True):
+        place = Path(name)
+        depth = len(place.relative_to(folder).parts)
+        folders[:] = [inner for inner in folders if depth < DEPTH and inner not in NOT_FEATURES and inner[0] != "."]
+        found += [place / file for file in files if depth and file.endswith(suffixes) and _is_features(place / file)]
+    return sorted(found)
+
+
+def _instead(folder: Path) -> str:
+    """What lies there: the commonest kind of file."""
+    kinds = Counter(path.suffix or path.name for path in folder.iterdir() if path.is_file())
+    if not kinds:
+        return ""
+    kind, count = kinds.most_common(1)[0]
+    return f" (it holds {count} {kind} file{'s' * (count != 1)}; if those are features, save {{slide}}.npy of (patches, width))"
 
 
 def _trident_features(folder: Path) -> Path:
@@ -115,14 +190,14 @@ def _h5_layout(place: Place) -> Layout:
                 evidence = f"{path.name} holds {', '.join(file) or 'nothing'}"
         except FeatureFileError:
             continue
-        if name is clam and alone and torchmil.recognises(place.folder, ".h5"):
+        if name is clam and alone and torchmil.recognises(place.holder, place.suffix):
             return _torchmil(place)
         break
     return Layout(name.NAME, evidence, partial(hdf5.read, describe=name.describe), partial(hdf5.head, describe=name.describe))  # fmt: skip
 
 
 def _pt_layout(place: Place) -> Layout:
-    if slideflow.recognises(place.folder):
+    if slideflow.recognises(place.holder):
         return Layout(slideflow.NAME, "its index or bags_config.json lies beside", slideflow.read, slideflow.head)
     kind = ""
     for path in _sample(place):
@@ -131,11 +206,11 @@ def _pt_layout(place: Place) -> Layout:
             break
         except FeatureFileError:
             continue
-    if kind == "array" or trident.FOLDER.match(place.folder.name):
+    if kind == "array" or trident.FOLDER.match(place.holder.name):
         return Layout(trident.NAME, "NumPy arrays saved by torch", tensors.read, trident.head_pt)
     if kind == "dict":
         return Layout("dict of tensors", "keys features or feats", tensors.read, tensors.head)
-    return Layout(clam.NAME, "one tensor a slide", tensors.read, tensors.head)
+    return Layout(clam.NAME, "one tensor per slide", tensors.read, tensors.head)
 
 
 def _packed_layout(place: Place) -> Layout:
@@ -148,13 +223,15 @@ def _packed_layout(place: Place) -> Layout:
         except FeatureFileError:
             continue
     name = packed.NAME if marked else "safetensors"
-    return Layout(name, "one file a slide", packed.read, packed.head)
+    return Layout(name, "one file per slide", packed.read, packed.head)
 
 
 def _npy_layout(place: Place) -> Layout:
-    if torchmil.recognises(place.folder, ".npy"):
+    if torchmil.recognises(place.holder, ".npy"):
         return _torchmil(place)
-    return Layout("NumPy", "one array a slide", arrays.read_npy, arrays.head_npy)
+    if owkin.recognises(_sample(place)):
+        return Layout(owkin.NAME, "level, x and y in front of the features", owkin.read, owkin.head, owkin.NAME)
+    return Layout("NumPy", "one array per slide", arrays.read_npy, arrays.head_npy)
 
 
 def _npz_layout(place: Place) -> Layout:
@@ -162,7 +239,7 @@ def _npz_layout(place: Place) -> Layout:
 
 
 def _torchmil(place: Place) -> Layout:
-    beside = [name for name in torchmil.BESIDE if (place.folder.parent / name).is_dir()]
+    beside = [name for name in torchmil.BESIDE if (place.holder.parent / name).is_dir()]
     return Layout(torchmil.NAME, f"beside {', '.join(beside)}", torchmil.read, torchmil.head)
 
 
@@ -171,5 +248,6 @@ def _sample(place: Place) -> list[Path]:
 
 
 LAYOUTS: Mapping[str, Callable[[Place], Layout]] = {
-    packed.SUFFIX: _packed_layout, ".h5": _h5_layout, ".pt": _pt_layout, ".npy": _npy_layout, ".npz": _npz_layout,
+    packed.SUFFIX: _packed_layout, ".h5": _h5_layout, ".hdf5": _h5_layout, ".pt": _pt_layout, ".pth": _pt_layout,
+    ".npy": _npy_layout, ".npz": _npz_layout,
 }  # fmt: skip

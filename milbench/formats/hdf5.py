@@ -14,7 +14,7 @@ from torch import Tensor
 
 from milbench.errors import FeatureFileError
 from milbench.formats import PIXELS, SlideFeatures, SlideHeader
-from milbench.formats.shapes import as_bag, bag_shape, coordinates
+from milbench.formats.shapes import Coordinates, as_bag, bag_shape, fitting, misfit
 
 
 class StoredCoords(NamedTuple):
@@ -23,13 +23,18 @@ class StoredCoords(NamedTuple):
     Attributes
     ----------
     values : reads them, [N, 2].
+    shape, dtype : as stored.
     unit : see `milbench.formats`.
     patch_size : in that unit, or None.
+    problem : why there is nothing to read; empty otherwise.
     """
 
     values: Callable[[], np.ndarray]
+    shape: tuple[int, ...]
+    dtype: str
     unit: str = PIXELS
     patch_size: float | None = None
+    problem: str = ""
 
 
 class StoredSlide(NamedTuple):
@@ -42,6 +47,12 @@ class StoredSlide(NamedTuple):
     instance_labels: h5py.Dataset | None = None
 
 
+MOST_COMPRESSED = 2000
+"""Bytes per stored byte that no filter exceeds on data; gzip ends at 1032."""
+
+LOCKED, UNFINISHED = "unable to lock file", "already open for write"
+"""How HDF5 says that another program holds a file, and that one died while it held it."""
+
 Describe = Callable[[Path, h5py.File], StoredSlide]
 
 
@@ -49,22 +60,30 @@ def read(path: Path, describe: Describe) -> SlideFeatures:
     """Features [N, D], coordinates and truth of one file in the layout that `describe` knows."""
     with opened(path) as file:
         slide = describe(path, file)
-        features = as_bag(torch.from_numpy(values(slide.features)))
+        features = as_bag(path, torch.from_numpy(values(slide.features)))
         truth = None if slide.instance_labels is None else torch.from_numpy(values(slide.instance_labels))
         if slide.coords is None:
             return SlideFeatures(features, instance_labels=truth)
-        coords = coordinates(path, slide.coords.values(), len(features), slide.coords.unit)
-        return SlideFeatures(features, coords, slide.coords.patch_size, slide.coords.unit, truth)
+        places = _places(slide.coords, len(features))
+        return SlideFeatures(features, places.coords, slide.coords.patch_size, slide.coords.unit, truth, places.problem)
+
+
+def _places(coords: StoredCoords, n_patches: int) -> Coordinates:
+    problem = coords.problem or misfit(coords.shape, coords.dtype, n_patches)  # before anything is read
+    return Coordinates(None, problem) if problem else fitting(coords.values(), n_patches, coords.unit)
 
 
 def head(path: Path, describe: Describe) -> SlideHeader:
     """Sizes of one file, its values left on disk."""
     with opened(path) as file:
         slide = describe(path, file)
-        n_patches, width = bag_shape(slide.features.shape)
-        unit, patch_size = (slide.coords.unit, slide.coords.patch_size) if slide.coords else ("", None)
-        dtype = slide.features.dtype.name
-        return SlideHeader(n_patches, width, dtype, unit, patch_size, slide.encoder, slide.magnification)
+        n_patches, width = bag_shape(path, slide.features.shape)
+        told = SlideHeader(n_patches, width, slide.features.dtype.name, "", None, slide.encoder, slide.magnification)
+        if slide.coords is None:
+            return told
+        stored = slide.coords
+        problem = stored.problem or misfit(stored.shape, stored.dtype, n_patches)
+        return told._replace(unit=stored.unit, patch_size=stored.patch_size, coords_problem=problem)
 
 
 @contextmanager
@@ -73,8 +92,23 @@ def opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path) as file:
             yield file
-    except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
-        raise FeatureFileError(f"{path} is no readable HDF5 file ({error}). Extract this slide again.") from error
+    except (OSError, RuntimeError, TypeError, ValueError, KeyError, MemoryError) as error:
+        raise FeatureFileError(f"{path} {trouble(error)}") from error
+
+
+def trouble(error: Exception) -> str:
+    """What h5py's `error` means for a file, and what to do."""
+    if LOCKED in str(error):
+        return (
+            "is locked: another program is writing it, or its file system has no locks. Wait until the extraction has "
+            "ended. If none is running, set the environment variable HDF5_USE_FILE_LOCKING=FALSE."
+        )
+    if UNFINISHED in str(error):
+        return (
+            "was never closed by the program that wrote it. Wait until the extraction has ended. If none is running, "
+            "extract this slide again."
+        )
+    return f"is no readable HDF5 file ({error}). Extract this slide again."
 
 
 def feature_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
@@ -94,7 +128,19 @@ def feature_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
             f"{path}: '{name}' is {stored.dtype} of shape {stored.shape}; expected float16 or float32 "
             "(patches, width). Extract this slide again."
         )
+    _refuse_unwritten(path, stored)
     return stored
+
+
+def _refuse_unwritten(path: Path, stored: h5py.Dataset) -> None:
+    """A few bytes can declare any number of patches, which would fill the memory with zeros when they are read."""
+    elsewhere = stored.is_virtual or stored.external
+    most = path.stat().st_size * (MOST_COMPRESSED if stored.id.get_create_plist().get_nfilters() else 1)
+    if not elsewhere and stored.nbytes > most:
+        raise FeatureFileError(
+            f"{path}: '{stored.name.removeprefix('/')}' declares {stored.shape} values, which a file of "
+            f"{path.stat().st_size:,} bytes cannot hold: its extraction did not end. Extract this slide again."
+        )
 
 
 def dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:

@@ -3,7 +3,7 @@
 Tensors `features` (float16 or float32), `coords` and `instance_labels` if there were any. The metadata `milbench_pack`
 is a JSON text: `version`, `sha256` of the features' bytes, `source` (identity of the file that it was made from),
 `source_dtype`, `largest_rounding` (relative to the slide's largest value), `unit`, `patch_size`, `encoder`,
-`magnification`. All of it enters the cohort's fingerprint with the file's bytes. Other safetensors files with a
+`magnification`, `coords_problem`. All of it enters the cohort's fingerprint with the file's bytes. Other safetensors files with a
 tensor `features` are read as well.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
-from milbench.formats.shapes import FLOATS, as_bag, bag_shape, coordinates
+from milbench.formats.shapes import FLOATS, Coordinates, as_bag, bag_shape, fitting, misfit
 
 NAME, SUFFIX, MARK = "milbench pack", ".safetensors", "milbench_pack"
 DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
@@ -32,12 +32,13 @@ def read(path: Path) -> SlideFeatures:
     """Features [N, D], coordinates and truth of one slide; pages are read when they are used."""
     with opened(path) as file:
         told, names = facts(file), set(file.keys())
-        features = as_bag(_features(path, file))
-        coords = None
+        features = as_bag(path, _features(path, file))
+        places = Coordinates(None, told.get("coords_problem", ""))
         if "coords" in names:
-            coords = coordinates(path, file.get_tensor("coords").numpy(), len(features), told.get("unit", UNKNOWN))
+            places = fitting(file.get_tensor("coords"), len(features), told.get("unit", UNKNOWN))
         truth = file.get_tensor("instance_labels") if "instance_labels" in names else None
-        return SlideFeatures(features, coords, told.get("patch_size"), told.get("unit", UNKNOWN), truth)
+        unit = told.get("unit", UNKNOWN)
+        return SlideFeatures(features, places.coords, told.get("patch_size"), unit, truth, places.problem)
 
 
 def head(path: Path) -> SlideHeader:
@@ -47,14 +48,24 @@ def head(path: Path) -> SlideHeader:
         if "features" not in names:
             _features(path, file)
         stored = file.get_slice("features")
+        n_patches, width = bag_shape(path, stored.get_shape())
         return SlideHeader(
-            *bag_shape(stored.get_shape()),
+            n_patches,
+            width,
             DTYPES.get(stored.get_dtype(), stored.get_dtype()),
             told.get("unit", UNKNOWN) if "coords" in names else "",
             told.get("patch_size"),
             told.get("encoder", ""),
             told.get("magnification"),
+            _coords_problem(file, n_patches) if "coords" in names else told.get("coords_problem", ""),
         )
+
+
+def _coords_problem(file: Any, n_patches: int) -> str:
+    stored = file.get_slice("coords")
+    dtype = str(stored.get_dtype())
+    name = DTYPES.get(dtype, dtype.replace("U", "uint").replace("I", "int"))
+    return misfit(stored.get_shape(), name, n_patches)
 
 
 def facts(file: Any) -> dict[str, Any]:

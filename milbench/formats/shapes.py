@@ -1,9 +1,10 @@
-"""Shapes that extractors leave behind, made one: (1, N, D) and a single vector are bags too."""
+"""Shapes that extractors leave behind, made one: axes of length 1 are dropped, and a single vector is a bag too."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,53 +14,75 @@ from milbench.errors import FeatureFileError
 from milbench.formats import CENTRES, PIXELS
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+ROUNDED = ("float16", "bfloat16")
+"""Types that keep two or three digits: too few for a place on a slide."""
 
 
-def as_bag(features: Tensor) -> Tensor:
-    """Features [N, D]: a batch axis dropped, a vector [D] as a bag of one, an empty vector as an empty bag.
+class Coordinates(NamedTuple):
+    """Coordinates [N, 2], or why there are none to use: training needs none, so that odd ones stop a map only."""
 
-    Any other number of axes is left for `check_features` to refuse.
-    """
-    if features.ndim == 3 and features.shape[0] == 1:
-        return features[0]
-    if features.ndim == 1:
-        return features[None] if len(features) else features.reshape(0, 0)
-    return features
+    coords: Tensor | None
+    problem: str = ""
 
 
-def bag_shape(shape: Sequence[int]) -> tuple[int, int]:
-    """(N, D) of what `as_bag` makes of `shape`; odd shapes give (0, 0)."""
-    if len(shape) == 3 and shape[0] == 1:
-        return shape[1], shape[2]
-    if len(shape) == 1:
-        return (1, shape[0]) if shape[0] else (0, 0)
-    return (shape[0], shape[1]) if len(shape) == 2 else (0, 0)
-
-
-def coordinates(path: Path, stored: np.ndarray, n_patches: int, unit: str) -> Tensor:
-    """Coordinates [N, 2]: int64 if they are level-0 pixels, else in their stored dtype.
+def bag_shape(path: Path, shape: Sequence[int]) -> tuple[int, int]:
+    """(N, D) of a bag stored as `shape`: (1, N, D), (N, 1, D), (N, D, 1, 1) and a vector (D,) are bags; (0,) is empty.
 
     Raises
     ------
-    FeatureFileError : another number than patches, another shape, or pixels that are not whole.
+    FeatureFileError : more than two axes that are longer than 1, or a single number.
     """
-    coords = stored[0] if stored.ndim == 3 and stored.shape[0] == 1 else stored
-    coords = coords.reshape(0, 2) if coords.size == 0 else coords
-    if len(coords) != n_patches:
-        raise FeatureFileError(f"{path}: {n_patches} patches but {len(coords)} coordinates. Extract this slide again.")
-    whole = unit not in (PIXELS, CENTRES) or coords.dtype.kind in "iu" or _whole(coords)
-    if coords.ndim != 2 or coords.shape[1] != 2 or coords.dtype.kind not in "iuf" or not whole:
+    if len(shape) == 1:
+        return (1, shape[0]) if shape[0] else (0, 0)
+    axes = _two_axes(list(shape))
+    if len(axes) != 2:
         raise FeatureFileError(
-            f"{path}: 'coords' is {coords.dtype} of shape {coords.shape}; expected whole level-0 pixels (patches, 2). "
-            "Extract this slide again."
+            f"{path}: features have shape {tuple(shape)}, expected (patches, width). Keep one vector per patch "
+            "(the mean of its positions, or its class token) and save this slide again."
         )
-    kept = (
-        coords.astype(np.int64, copy=False)
-        if unit in (PIXELS, CENTRES)
-        else coords.astype(coords.dtype.newbyteorder("="))
-    )
-    return torch.from_numpy(kept)
+    return axes[0], axes[1]
 
 
-def _whole(coords: np.ndarray) -> bool:
-    return coords.dtype.kind == "f" and np.array_equal(coords, np.trunc(coords))
+def _two_axes(axes: list[int]) -> list[int]:
+    """`axes` without those of length 1: pooled positions behind the width, then a batch, then any in between."""
+    pooled = len(axes) > 3
+    while len(axes) > 2 and axes[-1] == 1 and pooled:
+        axes = axes[:-1]
+    while len(axes) > 2 and axes[0] == 1:
+        axes = axes[1:]
+    while len(axes) > 2 and 1 in axes[1:]:
+        last = len(axes) - 1 - axes[::-1].index(1)
+        axes = axes[:last] + axes[last + 1 :]
+    return axes
+
+
+def as_bag(path: Path, features: Tensor) -> Tensor:
+    """Features [N, D], a view of `features`; raises as `bag_shape`."""
+    return features.reshape(bag_shape(path, features.shape))
+
+
+def fitting(stored: np.ndarray | Tensor, n_patches: int, unit: str) -> Coordinates:
+    """Coordinates [N, 2] of `n_patches` patches: int64 if they are level-0 pixels, else in their stored dtype."""
+    kind = str(stored.dtype).removeprefix("torch.") if isinstance(stored, Tensor) else stored.dtype.name
+    if problem := misfit(stored.shape, kind, n_patches):
+        return Coordinates(None, problem)
+    coords = stored.numpy() if isinstance(stored, Tensor) else stored
+    if not np.isfinite(coords).all():
+        return Coordinates(None, "coordinates are NaN or infinite")
+    in_pixels = unit in (PIXELS, CENTRES)
+    if in_pixels and not np.array_equal(coords, np.trunc(coords)):
+        return Coordinates(None, f"coordinates are {kind} with fractions; expected whole level-0 pixels")
+    dtype = np.dtype(np.int64) if in_pixels else coords.dtype.newbyteorder("=")
+    return Coordinates(torch.from_numpy(np.ascontiguousarray(coords, dtype).reshape(n_patches, 2)))
+
+
+def misfit(shape: Sequence[int], dtype: str, n_patches: int) -> str:
+    """What is wrong with coordinates, as far as a header tells; empty if they fit `n_patches` patches."""
+    if 0 in shape:
+        return f"{n_patches} patches but no coordinates" if n_patches else ""
+    axes = (1, *shape) if len(shape) == 1 else tuple(_two_axes(list(shape)))
+    if len(axes) != 2 or axes[1] != 2 or not dtype.startswith(("int", "uint", "float", "bfloat")):
+        return f"coordinates are {dtype} of shape {tuple(shape)}; expected x and y, (patches, 2)"
+    if axes[0] != n_patches:
+        return f"{n_patches} patches but {axes[0]} coordinates"
+    return f"coordinates are {dtype}, which rounds them; expected whole numbers or float32" if dtype in ROUNDED else ""

@@ -46,13 +46,14 @@ def _coords(file: h5py.File, stored: h5py.Dataset) -> StoredCoords:
     if size is None and text(file.attrs, "unit") == "um":
         size = number(file.attrs, "tile_size")
     if size is not None or text(file.attrs, "unit") == "um":
-        return StoredCoords(lambda: values(stored), MICROMETRES, size)
+        return StoredCoords(lambda: values(stored), stored.shape, stored.dtype.name, MICROMETRES, size)
     if round(_stride(values(stored))) == OLDEST_STRIDE:
-        return StoredCoords(lambda: values(stored) / OLDEST_STRIDE * OLDEST_TILE_UM, MICROMETRES, float(OLDEST_TILE_UM))
-    return StoredCoords(lambda: values(stored), UNKNOWN)
+        read, size = lambda: values(stored) / OLDEST_STRIDE * OLDEST_TILE_UM, float(OLDEST_TILE_UM)
+        return StoredCoords(read, stored.shape, stored.dtype.name, MICROMETRES, size)
+    return StoredCoords(lambda: values(stored), stored.shape, stored.dtype.name, UNKNOWN)
 
 
 def _stride(coords: np.ndarray) -> float:
     """The smallest distance between two columns or rows of patches; 0 where there is one patch only."""
-    steps = [np.diff(np.unique(axis)) for axis in coords.reshape(-1, 2).T]
+    steps = [np.diff(np.unique(axis)) for axis in coords.reshape(-1, coords.shape[-1] if coords.ndim else 1).T]
     return min((float(step.min()) for step in steps if len(step)), default=0.0)

@@ -19,9 +19,16 @@ from torch import Tensor
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
 from milbench.formats.hdf5 import tensor
-from milbench.formats.shapes import FLOATS, as_bag, bag_shape, coordinates
+from milbench.formats.shapes import FLOATS, as_bag, bag_shape, fitting, misfit
 
 KEYS = ("features", "feats")
+
+
+def _no_bytes() -> bytes:
+    """The content of an empty array. Its pickle calls `bytes` with no argument; with any it would be refused."""
+    return b""
+
+
 _RECONSTRUCT = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
 ARRAY_TYPES: list[Any] = [
     _RECONSTRUCT,
@@ -29,6 +36,7 @@ ARRAY_TYPES: list[Any] = [
     np.ndarray,
     np.dtype,
     *(type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64")),
+    (_no_bytes, "builtins.bytes"),
 ]
 """All that an array of numbers needs, and nothing that runs code; an array of objects is refused by its dtype."""
 
@@ -50,18 +58,22 @@ class PtContent(NamedTuple):
 def read(path: Path) -> SlideFeatures:
     """Features [N, D] of one file, and coordinates if it is a dict that has them."""
     content = open_pt(path)
-    features = as_bag(content.features.detach())
+    features = as_bag(path, content.features.detach().resolve_neg())
     if content.coords is None:
         return SlideFeatures(features)
-    return SlideFeatures(features, coordinates(path, content.coords.numpy(), len(features), UNKNOWN), unit=UNKNOWN)
+    places = fitting(content.coords, len(features), UNKNOWN)
+    return SlideFeatures(features, places.coords, unit=UNKNOWN, coords_problem=places.problem)
 
 
 def head(path: Path) -> SlideHeader:
     """Sizes of one file, whose numbers are not read."""
     content = open_pt(path)
-    n_patches, width = bag_shape(content.features.shape)
-    dtype = str(content.features.dtype).removeprefix("torch.")
-    return SlideHeader(n_patches, width, dtype, "" if content.coords is None else UNKNOWN)
+    n_patches, width = bag_shape(path, content.features.shape)
+    header = SlideHeader(n_patches, width, str(content.features.dtype).removeprefix("torch."))
+    if content.coords is None:
+        return header
+    kind = str(content.coords.dtype).removeprefix("torch.")
+    return header._replace(unit=UNKNOWN, coords_problem=misfit(content.coords.shape, kind, n_patches))
 
 
 def open_pt(path: Path) -> PtContent:
@@ -76,7 +88,8 @@ def open_pt(path: Path) -> PtContent:
         key = next((key for key in KEYS if key in content), None)
         if key is None:
             raise FeatureFileError(
-                f"{path} holds a dict without 'features' or 'feats' ({', '.join(map(str, content))})."
+                f"{path} holds a dict without 'features' or 'feats' ({', '.join(map(str, content))}). "
+                "Save the patches' vectors (patches, width) under one of these keys."
             )
         coords = content.get("coords")
         return PtContent(_floats(path, content[key]), None if coords is None else _as_tensor(path, coords), "dict")
@@ -94,7 +107,7 @@ def _load(path: Path) -> Any:
             f"{path} holds a pickled Python object, which could run any code when opened, and was not opened. "
             "Save a plain tensor: torch.save(features, path)."
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, TypeError, MemoryError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FeatureFileError(f"{path} is no readable .pt file ({reason}). Extract this slide again.") from error
 
@@ -106,10 +119,16 @@ def _is_zip(path: Path) -> bool:
 
 def _floats(path: Path, content: Any) -> Tensor:
     features = _as_tensor(path, content)
-    if features.dtype not in FLOATS or features.layout != torch.strided or features.ndim == 0:
+    if features.dtype not in FLOATS or features.layout != torch.strided or features.is_nested or features.ndim == 0:
+        kind = "nested" if features.is_nested else f"{features.layout} {features.dtype}"
         raise FeatureFileError(
-            f"{path} holds a {features.layout} {features.dtype} tensor; "
-            "expected one float tensor (patches, width), as CLAM writes it."
+            f"{path} holds a {kind} tensor; expected one float tensor (patches, width), as CLAM writes it."
+        )
+    stored = 0 if features.is_meta else features.untyped_storage().nbytes()
+    if stored < features.numel() * features.element_size():
+        raise FeatureFileError(
+            f"{path} declares {features.numel():,} numbers, but holds {stored // features.element_size():,} only. "
+            "Save the whole tensor: torch.save(features.contiguous().cpu(), path)."
         )
     return features
 
@@ -119,6 +138,9 @@ def _as_tensor(path: Path, content: Any) -> Tensor:
         return tensor(content)
     if isinstance(content, Tensor):
         return content
+    several = isinstance(content, (list, tuple)) and bool(content) and all(isinstance(part, Tensor) for part in content)
+    what = f"{type(content).__name__} of {len(content)} tensors" if several else type(content).__name__
+    mend = " Save them as one: torch.save(torch.stack(list(features)), path)." if several else ""
     raise FeatureFileError(
-        f"{path} holds a {type(content).__name__}; expected one float tensor (patches, width), as CLAM writes it."
+        f"{path} holds a {what}; expected one float tensor (patches, width), as CLAM writes it.{mend}"
     )

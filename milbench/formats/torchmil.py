@@ -14,7 +14,7 @@ import numpy as np
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader, arrays, hdf5
 from milbench.formats.hdf5 import StoredSlide, feature_dataset, tensor
-from milbench.formats.shapes import coordinates
+from milbench.formats.shapes import Coordinates, fitting, misfit
 
 NAME = "torchmil"
 COORDS, TRUTH = ("coords",), ("inst_labels", "patch_labels", "instance_labels")
@@ -28,20 +28,48 @@ def recognises(folder: Path, suffix: str) -> bool:
 
 def read(path: Path) -> SlideFeatures:
     """Features [N, D], coordinates and truth of one slide, from their folders."""
-    features = (hdf5.read(path, _describe) if path.suffix == ".h5" else arrays.read_npy(path)).features
-    coords, truth = _beside(path, COORDS), _beside(path, TRUTH)
+    features = (hdf5.read(path, _describe) if path.suffix != ".npy" else arrays.read_npy(path)).features
+    places, truth = _places(path, len(features)), _beside(path, TRUTH)
     return SlideFeatures(
         features,
-        None if coords is None else coordinates(coords, _array(coords, "coords"), len(features), UNKNOWN),
+        places.coords,
         unit=UNKNOWN,
         instance_labels=None if truth is None else tensor(_truth(truth, len(features))),
+        coords_problem=places.problem,
     )
 
 
 def head(path: Path) -> SlideHeader:
     """Sizes of one slide."""
-    header = hdf5.head(path, _describe) if path.suffix == ".h5" else arrays.head_npy(path)
-    return header._replace(unit=UNKNOWN if _beside(path, COORDS) else "")
+    header = hdf5.head(path, _describe) if path.suffix != ".npy" else arrays.head_npy(path)
+    return header._replace(
+        unit=UNKNOWN if _beside(path, COORDS) else "", coords_problem=_coords_problem(path, header.n_patches)
+    )
+
+
+def _places(path: Path, n_patches: int) -> Coordinates:
+    coords = _beside(path, COORDS)
+    try:
+        return Coordinates(None) if coords is None else fitting(_array(coords, "coords"), n_patches, UNKNOWN)
+    except FeatureFileError as error:
+        return Coordinates(None, str(error))
+
+
+def _coords_problem(path: Path, n_patches: int) -> str:
+    coords = _beside(path, COORDS)
+    try:
+        return "" if coords is None else _header_problem(coords, n_patches)
+    except FeatureFileError as error:
+        return str(error)
+
+
+def _header_problem(coords: Path, n_patches: int) -> str:
+    if coords.suffix == ".npy":
+        stored = arrays.load_array(coords, mapped=True)
+        return misfit(stored.shape, stored.dtype.name, n_patches)
+    with hdf5.opened(coords) as file:
+        stored = hdf5.dataset(coords, file, "coords")
+        return misfit(stored.shape, stored.dtype.name, n_patches)
 
 
 def _describe(path: Path, file: h5py.File) -> StoredSlide:
@@ -69,6 +97,6 @@ def _truth(path: Path, n_patches: int) -> np.ndarray:
     stored = _array(path, path.parent.name)
     if stored.ndim == 0 or len(stored) != n_patches:
         raise FeatureFileError(
-            f"{path}: {n_patches} patches but labels of shape {stored.shape}. Save one label a patch."
+            f"{path}: {n_patches} patches but labels of shape {stored.shape}. Save one label per patch."
         )
     return stored.reshape(n_patches, -1)

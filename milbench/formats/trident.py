@@ -3,7 +3,7 @@
 `features` float16 or float32 with the attribute `encoder`; `coords` in level-0 pixels with the attributes
 `patch_size_level0`, `target_magnification` and others, in the same file or in `../patches/{slide}_patches.h5`.
 A value that TRIDENT did not know is the text `None`. Its `.pt` files hold NumPy arrays. `slide_features_{encoder}`
-holds one vector a slide, a bag of one.
+holds one vector (D,) per slide, a bag of one; the coordinates of all patches beside it are none of the vector's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from milbench.errors import FeatureFileError
 from milbench.formats import SlideHeader, tensors
 from milbench.formats.clam import patch_size
 from milbench.formats.hdf5 import (
@@ -29,7 +30,7 @@ from milbench.formats.hdf5 import (
     values,
 )
 
-NAME = "TRIDENT"
+NAME, SLIDE = "TRIDENT", "slide_"
 FOLDER = re.compile(r"^(?:patch_|slide_)?features_(?P<encoder>.+)$")
 JOB = re.compile(r"^(?P<magnification>[\d.]+)x_\d+px_\d+px_overlap$")
 OWN_ATTRIBUTES = ("target_magnification", "level0_magnification")
@@ -50,7 +51,7 @@ def describe(path: Path, file: h5py.File) -> StoredSlide:
     coords, magnification = _beside(path) if stored is None else _coords(stored, lambda: values(stored))
     return StoredSlide(
         features,
-        coords,
+        None if _is_of_a_slide(path, features) else coords,
         encoder=text(features.attrs, "encoder") or encoder_of(path.parent),
         magnification=magnification or magnification_of(path.parent),
         instance_labels=optional(path, file, "instance_labels"),
@@ -75,16 +76,24 @@ def head_pt(path: Path) -> SlideHeader:
 
 
 def _coords(stored: h5py.Dataset, read: Callable[[], np.ndarray]) -> tuple[StoredCoords, float | None]:
-    return StoredCoords(read, patch_size=patch_size(stored.attrs)), number(stored.attrs, "target_magnification")
+    coords = StoredCoords(read, stored.shape, stored.dtype.name, patch_size=patch_size(stored.attrs))
+    return coords, number(stored.attrs, "target_magnification")
+
+
+def _is_of_a_slide(path: Path, features: h5py.Dataset) -> bool:
+    return path.parent.name.startswith(SLIDE) or len(features.shape) == 1
 
 
 def _beside(path: Path) -> tuple[StoredCoords | None, float | None]:
     """Coordinates of the patching step, which older versions do not copy into the feature file."""
-    patches = path.parent.parent / "patches" / f"{path.name.removesuffix('.h5')}_patches.h5"
-    if FOLDER.match(path.parent.name) is None or path.parent.name.startswith("slide_") or not patches.exists():
+    patches = path.parent.parent / "patches" / f"{path.stem}_patches.h5"
+    if FOLDER.match(path.parent.name) is None or not patches.exists():
         return None, None
-    with opened(patches) as file:
-        return _coords(dataset(patches, file, "coords"), lambda: _read_coords(patches))
+    try:
+        with opened(patches) as file:
+            return _coords(dataset(patches, file, "coords"), lambda: _read_coords(patches))
+    except FeatureFileError as error:
+        return StoredCoords(lambda: np.empty((0, 2)), (0, 2), "int64", problem=str(error)), None
 
 
 def _read_coords(patches: Path) -> np.ndarray:

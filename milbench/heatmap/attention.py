@@ -36,9 +36,20 @@ def looks(cohort: RunCohort, models: Sequence[StoredModel], slide_ids: Iterable[
 
 
 def slide_maps(
-    cohort: RunCohort, slide_id: str, task: str, models: Sequence[StoredModel], *, experts: bool, caption: str = ""
+    cohort: RunCohort,
+    slide_id: str,
+    task: str,
+    models: Sequence[StoredModel],
+    *,
+    experts: bool,
+    caption: str = "",
+    patch_size: float | None = None,
 ) -> SlideMaps:
-    """The maps of one slide: each model's for the task, then, if asked for, one map an expert.
+    """The maps of one slide: each model's for the task, then, if asked for, one map per expert.
+
+    Parameters
+    ----------
+    patch_size : edge of a patch in the unit of the coordinates, where the user states it.
 
     Raises
     ------
@@ -46,7 +57,7 @@ def slide_maps(
     UsageError : a model has no maps, or none has experts where they are asked for.
     """
     bag = cohort.cohort.load(slide_id)
-    places = places_of(bag)  # before any model looks: without places there is nothing to draw
+    places = places_of(bag, patch_size)  # before any model looks: without places there is nothing to draw
     seen = [(stored, stored.maps(bag.features)) for stored in models]
     maps = [task_map(stored, maps, task) for stored, maps in seen]
     if experts:

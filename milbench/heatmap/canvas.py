@@ -65,7 +65,7 @@ def grid_around(places: Places, most_pixels: int = MOST_PIXELS) -> Grid:
     left, top, right, bottom = places.bounds
     finest = max(right - left, bottom - top) / most_pixels
     step = places.patch_size / int(places.patch_size / finest) if places.patch_size >= finest else finest
-    # a quotient that is whole but for rounding must not get one more pixel
+    # a quotient that is whole except for rounding must not get one more pixel
     columns, rows = (max(ceil(round(edge / step, 6)), 1) for edge in (right - left, bottom - top))
     return Grid(left, top, step, step, columns, rows)
 
@@ -84,7 +84,7 @@ def paint(places: Places, values: NDArray[np.float64], grid: Grid, smooth: float
     """
     rectangles = _covered(places, grid)
     total, count = _summed(rectangles, values, grid), _summed(rectangles, np.ones(len(values)), grid)
-    covered = count > 0.5  # counts are sums of ones: whole but for nothing
+    covered = count > 0.5  # counts are sums of ones, so they are whole
     if smooth:
         sigma = (smooth * places.patch_size / grid.step_y, smooth * places.patch_size / grid.step_x)
         total = np.where(covered, total / np.maximum(count, 1), 0.0)

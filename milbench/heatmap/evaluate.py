@@ -42,7 +42,7 @@ def knows_truth(cohort: RunCohort) -> bool:
 
 
 def truth_scores(cohort: RunCohort, names: Sequence[str], folds: Sequence[int]) -> pd.DataFrame:
-    """One row a map and positive test slide, `TruthScore`; slides whose truth is one-sided have none."""
+    """One row per map and positive test slide, `TruthScore`; slides whose truth is one-sided have none."""
     rows = [
         score
         for fold in folds
@@ -73,7 +73,7 @@ def _scores_of_slide(cohort: RunCohort, look: Look, fold: int) -> Iterator[Truth
 
 
 def truth_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row a model, map and task: means over the positive test slides, then over the folds.
+    """One row per model, map and task: means over the positive test slides, then over the folds.
 
     `auroc_sd` is the standard deviation over folds, NaN for one fold; `chance_precision` the mean share of evidence.
     """

@@ -93,7 +93,7 @@ def entropy(gates: Floats) -> Floats:
 
 
 def usage_table(usages: Sequence[ExpertUsage]) -> pd.DataFrame:
-    """One row a model and task: mean gate weight of each expert, and entropy."""
+    """One row per model and task: mean gate weight of each expert, and entropy."""
     rows = [
         {"dataset": u.dataset, "model": u.model, "title": u.title, "fold": u.fold, "task": task, "n_slides": u.n_slides}
         | dict(zip(u.experts, weights.tolist(), strict=True))
@@ -105,7 +105,7 @@ def usage_table(usages: Sequence[ExpertUsage]) -> pd.DataFrame:
 
 
 def overlap_table(usages: Sequence[ExpertUsage]) -> pd.DataFrame:
-    """One row a model and pair of experts: overlap of their maps, and what chance gives."""
+    """One row per model and pair of experts: overlap of their maps, and what chance gives."""
     rows = [
         (u.dataset, u.model, u.title, u.fold, u.experts[i], u.experts[j], float(u.overlap[i, j]), u.chance)
         for u in usages
@@ -117,7 +117,7 @@ def overlap_table(usages: Sequence[ExpertUsage]) -> pd.DataFrame:
 
 
 def answer(usage: ExpertUsage) -> str:
-    """Does each expert look at something else? In one sentence, with its numbers."""
+    """Sentence on whether each expert looks at something else, with its numbers."""
     beyond = (usage.pairwise - usage.chance) / max(1 - usage.chance, 1e-9)
     verdict = (
         "the experts look at much the same patches" if beyond > MUCH_THE_SAME

@@ -1,4 +1,4 @@
-"""Export: the maps of all slides of a cohort in one HDF5 file, one dataset a slide.
+"""Export: the maps of all slides of a cohort in one HDF5 file, one dataset per slide.
 
 ::
 

@@ -24,7 +24,7 @@ FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 """Shares of the patches that are removed or, from the second on, shown alone."""
 
 MOST_SLIDES = 20
-"""Slides a task: every point of a curve is a forward pass."""
+"""Slides per task: every point of a curve is a forward pass."""
 
 SEED = 0
 
@@ -92,7 +92,7 @@ def kept_patches(ranked: NDArray[np.int64]) -> Iterator[tuple[str, float, NDArra
 
 
 def curve_table(points: pd.DataFrame) -> pd.DataFrame:
-    """One row a model and task: mean probability along each curve, and what attention gains over random order.
+    """One row per model and task: mean probability along each curve, and what attention gains over random order.
 
     `deletion_gain` = random - attention, `insertion_gain` = attention - random: above 0, the map matters to the model.
     """

@@ -1,9 +1,10 @@
-"""GeoJSON: one polygon a patch in level-0 pixels, with the maps' values as measurements, as QuPath imports it."""
+"""GeoJSON: one polygon per patch in level-0 pixels, with the maps' values as measurements, as QuPath imports it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +19,44 @@ DIGITS = 6
 """Significant digits of a measurement."""
 
 
-def write_geojson(slide: SlideMaps, path: Path) -> Path | None:
-    """`path`, a FeatureCollection in the order of the patches; None where places are not in level-0 pixels.
+def write_geojson(slide: SlideMaps, path: Path, origin: tuple[int, int] = (0, 0)) -> Path | None:
+    """`path`, a FeatureCollection in the order of the patches; None for the reasons of `why_no_polygons`.
 
     QuPath takes every feature as a detection: Measure > Show measurement maps colours them.
+
+    Parameters
+    ----------
+    origin : level-0 pixel that the viewer calls (0, 0): QuPath crops a slide to its bounds and counts from there.
     """
-    if slide.places.unit != PIXELS:
+    if why_no_polygons(slide.places):
         return None
     with writing(path.parent):
         temporary = path.with_name(f".{path.name}.part")
         with temporary.open("w", encoding="utf-8") as file:
             file.write('{"type": "FeatureCollection", "features": [\n')
-            for index, feature in enumerate(_features(slide)):
+            for index, feature in enumerate(_features(slide, origin)):
                 file.write(("" if index == 0 else ",\n") + json.dumps(feature, allow_nan=False))
             file.write("\n]}\n")
         temporary.replace(path)
     return path
 
 
-def _features(slide: SlideMaps) -> Iterator[dict[str, Any]]:
+def why_no_polygons(places: Places) -> str:
+    """Why no polygon of a patch can be drawn; empty if it can."""
+    if places.unit != PIXELS:
+        return f"its coordinates are in '{places.unit}', not in level-0 pixels"
+    if places.is_doubtful:
+        return (
+            f"nothing tells the patch size, and {places.agreement:.0%} of its patches bear out a guess "
+            f"({places.patch_size:g} px). State it with --patch-size, or with `patch_size:` in cohort.yaml"
+        )
+    return ""
+
+
+def _features(slide: SlideMaps, origin: tuple[int, int]) -> Iterator[dict[str, Any]]:
     names, columns = measurements(slide)
-    for corners, values in zip(polygons(slide.places), columns, strict=True):
+    places = replace(slide.places, corners=slide.places.corners - origin)
+    for corners, values in zip(polygons(places), columns, strict=True):
         yield {
             "type": "Feature",
             "geometry": {"type": "Polygon", "coordinates": [corners]},
@@ -56,7 +74,7 @@ def polygons(places: Places) -> Iterator[list[list[float]]]:
 
 
 def measurements(slide: SlideMaps) -> tuple[list[str], list[list[float]]]:
-    """Names, and one row of values a patch: every map's own value and its percentile rank, and the truth."""
+    """Names, and one row of values per patch: every map's own value and its percentile rank, and the truth."""
     names: list[str] = []
     columns: list[NDArray[Any]] = []
     for drawn in slide.maps:

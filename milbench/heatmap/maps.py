@@ -23,7 +23,7 @@ SCALES: dict[Scale, str] = {
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """One value a patch.
+    """One value per patch.
 
     Attributes
     ----------

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 PIXELS, CENTRES = "level-0 px", "level-0 px, patch centres"
 """As in :mod:`milbench.formats`, which reaches torch."""
 
+LEAST_AGREEMENT = 0.5
+"""Share of the patches that must bear a guessed size out before polygons are drawn from it."""
+
+RESOLUTION = 2**20
+"""Parts of a slide's extent to which fractions of a unit are told apart: float32 micrometres are uneven below."""
+
 
 @dataclass(frozen=True, eq=False)
 class Places:
@@ -26,13 +32,21 @@ class Places:
     corners : float64 [N, 2]. Top-left corner (x, y) in `unit`.
     patch_size : edge of a patch in `unit`.
     unit : "level-0 px" where the places can be laid over the slide.
-    is_guessed : whether the patch size was read from the distances, as the feature file does not tell it.
+    is_guessed : whether the patch size was read from the distances, as nothing tells it.
+    agreement : share of the patches whose nearest neighbour in their row or column lies a whole number of such patches
+        away; 1 where the size is known.
     """
 
     corners: NDArray[np.float64]
     patch_size: float
     unit: str = PIXELS
     is_guessed: bool = False
+    agreement: float = 1.0
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the patch size is a guess that half of the patches contradict."""
+        return self.is_guessed and self.agreement <= LEAST_AGREEMENT
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -42,26 +56,66 @@ class Places:
         return float(left), float(top), float(right), float(bottom)
 
 
-def places_of(bag: Bag) -> Places:
-    """Where the bag's patches lie.
+def places_of(bag: Bag, patch_size: float | None = None) -> Places:
+    """Where the bag's patches lie; `patch_size` is the edge that the user states, in the unit of the coordinates.
 
     Raises
     ------
-    DataError : the feature file holds no coordinates.
+    DataError : the feature file holds no coordinates, or none that fit its patches.
     """
     if bag.coords is None:
+        what = (
+            f"has coordinates that cannot be used ({bag.coords_problem})"
+            if bag.coords_problem
+            else "has no coordinates"
+        )
         raise DataError(
-            f"slide '{bag.slide_id}' has no coordinates, so its patches cannot be drawn. Extract it again with "
+            f"slide '{bag.slide_id}' {what}, so its patches cannot be drawn. Extract it again with "
             "coordinates (CLAM's .h5, TRIDENT, STAMP), or take the bare numbers with --export attention.h5."
         )
     corners = bag.coords.numpy().astype(np.float64)
-    size = bag.patch_size or smallest_distance(corners)
-    if bag.coords_unit == CENTRES:
-        return Places(corners - size / 2, size, PIXELS, is_guessed=bag.patch_size is None)
-    return Places(corners, size, bag.coords_unit, is_guessed=bag.patch_size is None)
+    known = patch_size or bag.patch_size
+    size, agreement = (known, 1.0) if known else guessed_size(corners)
+    unit, shift = (PIXELS, size / 2) if bag.coords_unit == CENTRES else (bag.coords_unit, 0.0)
+    return Places(corners - shift, size, unit, is_guessed=not known, agreement=agreement)
 
 
-def smallest_distance(corners: NDArray[Any]) -> float:
-    """Smallest step between two columns or rows of corners [N, 2]; 1 where there is but one patch."""
+def guessed_size(corners: NDArray[Any]) -> tuple[float, float]:
+    """Edge of a patch by the distances between corners [N, 2], and the share of the patches that bear it out.
+
+    The commonest distance from a patch to the nearest one in its row or column. Not the smallest step between any two
+    columns: every piece of tissue may have a grid of its own, and two grids are shifted by any amount.
+    """
+    unit = _least_step(corners)
+    marks = np.unique(np.round(corners / unit).astype(np.int64), axis=0)
+    nearest = np.minimum(_to_nearest(marks, along=0), _to_nearest(marks, along=1))
+    known = nearest[np.isfinite(nearest)]
+    if not len(known):
+        return _smallest_distance(corners), 0.0
+    distances, counts = np.unique(known, return_counts=True)
+    size = float(distances[np.argmax(counts)])  # the smaller one of two that are equally common
+    off = np.abs(known - np.round(known / size) * size)
+    return size * unit, float((off <= (0 if unit == 1 else np.round(known / size))).sum() / len(marks))
+
+
+def _least_step(corners: NDArray[Any]) -> float:
+    """The difference that counts: 1 for whole numbers, else a small part of the slide."""
+    if np.array_equal(corners, np.trunc(corners)):
+        return 1.0
+    return float(np.ptp(corners, axis=0).max() / RESOLUTION) or 1.0
+
+
+def _to_nearest(marks: NDArray[np.int64], along: int) -> NDArray[np.float64]:
+    """Distance [N] from every patch to the nearest other one in its row (`along` 0) or column (1); infinite if alone."""
+    order = np.lexsort((marks[:, along], marks[:, 1 - along]))
+    line, place = marks[order, 1 - along], marks[order, along]
+    step = np.where(np.diff(line) == 0, np.diff(place), np.inf)
+    nearest = np.full(len(marks), np.inf)
+    nearest[order] = np.minimum(np.append(step, np.inf), np.insert(step, 0, np.inf))
+    return nearest
+
+
+def _smallest_distance(corners: NDArray[Any]) -> float:
+    """Smallest step between two columns or rows; 1 where there is but one patch."""
     steps = np.concatenate([np.diff(np.unique(corners[:, axis])) for axis in (0, 1)])
     return float(steps.min()) if len(steps) else 1.0

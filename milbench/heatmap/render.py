@@ -1,4 +1,4 @@
-"""Render: a panel like the paper's Fig. 5, the slide or its tissue, then one map a model and one an expert."""
+"""Render: a panel like the paper's Fig. 5, the slide or its tissue, then one map per model and one per expert."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from milbench.heatmap.faithfulness import agreement_table, curve_points, curve_t
 from milbench.heatmap.plots import curve_figure, usage_figure
 from milbench.heatmap.render import save_panel
 from milbench.heatmap.stored import RunCohort
+from milbench.names import folder_name
 from milbench.store.files import writing
 
 
@@ -38,7 +39,7 @@ class Evaluation:
 
     @property
     def answers(self) -> list[str]:
-        """One sentence a mixture."""
+        """One sentence per mixture."""
         return [answer(usage) for usage in self.usages]
 
 
@@ -70,7 +71,7 @@ def _in_order(table: pd.DataFrame, cohort: RunCohort, names: Sequence[str]) -> p
 
 
 def write_evaluation(found: Evaluation, out: Path) -> list[Path]:
-    """Files written to `out`: a CSV a table, PNG and SVG a figure."""
+    """Files written to `out`: a CSV per table, PNG and SVG per figure."""
     tables = {
         "truth": found.truth,
         "curves": found.curves,
@@ -85,7 +86,7 @@ def write_evaluation(found: Evaluation, out: Path) -> list[Path]:
             _write(table, out / f"{name}_{found.dataset}.csv") for name, table in tables.items() if table is not None
         ]
         for usage in found.usages:
-            paths += save_panel(usage_figure(usage), out / f"experts_{found.dataset}_{usage.model}")
+            paths += save_panel(usage_figure(usage), out / f"experts_{found.dataset}_{folder_name(usage.model)}")
         if found.points is not None and len(found.points):
             paths += save_panel(curve_figure(found.points, found.dataset), out / f"curves_{found.dataset}")
         if found.answers:

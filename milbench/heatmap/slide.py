@@ -37,12 +37,14 @@ class SlidePicture:
     pixels : uint8 [rows, columns, 3].
     width, height : of the slide, in level-0 pixels.
     microns_per_pixel : of level 0, or None where the file does not tell.
+    bounds : left and top end of the part that was scanned, in level-0 pixels: where viewers that crop begin to count.
     """
 
     pixels: NDArray[np.uint8]
     width: int
     height: int
     microns_per_pixel: float | None = None
+    bounds: tuple[int, int] = (0, 0)
 
 
 def find_slide(path: Path, slide_id: str) -> Path:
@@ -55,7 +57,7 @@ def find_slide(path: Path, slide_id: str) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise UsageError(f"--wsi {path} does not exist. Name a slide file, or a folder with one file a slide.")
+        raise UsageError(f"--wsi {path} does not exist. Name a slide file, or a folder with one file per slide.")
     for file in sorted(path.rglob("*")):
         if file.suffix.lower() in SUFFIXES and slide_id in (file.stem, file.parent.name):
             return file
@@ -78,7 +80,9 @@ def read_slide(path: Path, places: Places, most_pixels: int = MOST_PIXELS) -> Sl
             _refuse_other_size(path, slide.dimensions, places)
             return _picture(slide, most_pixels)
     except openslide.OpenSlideError as error:
-        raise DataError(f"{path} cannot be read as a slide: {error or 'unsupported or damaged file'}.") from error
+        raise DataError(
+            f"{path} cannot be read as a slide: {error or 'unsupported or damaged file'}. Name another file, or draw without --wsi."
+        ) from error
 
 
 def _openslide() -> Any:
@@ -114,7 +118,8 @@ def _picture(slide: OpenSlide, most_pixels: int) -> SlidePicture:
     columns, rows = max(round(width / shrink), 1), max(round(height / shrink), 1)
     pixels = np.concatenate(list(_strips(slide, columns, rows)))
     microns = slide.properties.get("openslide.mpp-x")
-    return SlidePicture(pixels, width, height, float(microns) if microns else None)
+    left, top = (int(slide.properties.get(f"openslide.bounds-{axis}") or 0) for axis in "xy")
+    return SlidePicture(pixels, width, height, float(microns) if microns else None, (left, top))
 
 
 def _strips(slide: OpenSlide, columns: int, rows: int) -> Iterator[NDArray[np.uint8]]:

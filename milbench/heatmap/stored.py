@@ -20,6 +20,7 @@ from milbench.errors import DataError, MilbenchError, StoreError, UsageError, un
 from milbench.models import AttentionMaps, BagOutput, MILModel
 from milbench.registry import load_models
 from milbench.splits import ROLES, Split
+from milbench.store.question import differences
 from milbench.store.run import Run
 from milbench.store.slot import ALL_TASKS, Slot
 from milbench.store.trial import WEIGHTS, StoredTrial
@@ -134,7 +135,7 @@ class RunCohort:
         return self.load_trial(self.trial(model, task, fold))
 
     def load_all(self, model: str, fold: int) -> list[StoredModel]:
-        """Everything that `model` learned in `fold`: one stored model a task, or one for all. Raises as `trial`."""
+        """Everything that `model` learned in `fold`: one stored model per task, or one for all. Raises as `trial`."""
         trials = (self.trial(model, task, fold) for task in self.cohort.tasks)
         return [self.load_trial(trial) for trial in {trial.id: trial for trial in trials}.values()]
 
@@ -156,7 +157,7 @@ class RunCohort:
         return StoredModel(trial, model, self._scaler(int(info["fold"]), str(info["feature_scaling"])))
 
     def _scaler(self, fold: int, mode: str) -> FeatureScaler:
-        """Fitted on the fold's training slides, once."""
+        """Scaler fitted on the fold's training slides, once."""
         if (fold, mode) not in self._scalers:
             training = (self.cohort.load(slide).features for slide in self.slides(fold, "train"))
             self._scalers[fold, mode] = FeatureScaler(mode).fit(training)
@@ -164,10 +165,15 @@ class RunCohort:
 
 
 def finished_trial(run: Run, trial_id: str) -> StoredTrial:
-    """The trial; raises `StoreError` if it failed, is not done yet or is damaged."""
+    """The trial; raises `StoreError` if it failed, is not done yet, is damaged or answers another question."""
     stored = run.trial(trial_id)
     if stored is None:
         raise StoreError(f"{trial_id} is not done, failed or is damaged. Start the run's command again.")
+    if other := differences(run.asked(), stored.info):
+        raise StoreError(
+            f"{trial_id} was trained on what {run.path} does not ask any more ({'; '.join(other)}). "
+            "Start the run's command again for this model and fold."
+        )
     return stored
 
 
@@ -227,7 +233,7 @@ def find_cohort(run: Run, name: str, data_root: Path | None = None) -> RunCohort
 
 
 def _own_path(run: Run, name: str) -> Path:
-    """Where a user's own cohort lies: as the run was told, from here or from where `runs/` lies."""
+    """Path of a user's own cohort, as the run was told, from here or from the folder of `runs/`."""
     told = [Path(path) for path in run.config.get("cohorts", ())]
     bases = (Path(), run.path.absolute().parent.parent)
     for path in (base / path for path in told for base in bases):
@@ -266,7 +272,7 @@ def check_task(cohort: Cohort, task: str) -> str:
 
 
 def with_maps(models: Iterable[StoredModel]) -> list[StoredModel]:
-    """Those models that have a map of their own, tried on a bag of two empty patches."""
+    """Models that have a map of their own, tried on a bag of two empty patches."""
     return [stored for stored in models if _has_maps(stored)]
 
 

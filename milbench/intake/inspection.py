@@ -115,11 +115,11 @@ def n_labelled(table: Path, slides: Iterable[str]) -> int:
 
 def draft(inspection: Inspection, labels: Path | None, name: str, out: Path) -> str:
     """A cohort.yaml to be written to `out`; paths relative to it where they can be."""
-    features = next(iter(inspection.folder.paths.values())).parent
+    features = inspection.folder.folder
     lines = [
         yaml.safe_dump({"name": name}).strip(),
         yaml.safe_dump({"labels": _relative(labels, out) if labels else "labels.csv"}).strip()
-        + ("" if labels else "   # not found: a CSV with case_id, slide_id and one column a task"),
+        + ("" if labels else "   # not found: a CSV with case_id, slide_id and one column per task"),
         yaml.safe_dump({"features": _relative(features, out)}).strip()
         + f"   # {inspection.folder.layout.split(' in ')[0]}",
         "feature_scaling: none   # none | standard | minmax (to [-1, 1]) | l2; fitted on training slides only",

@@ -23,7 +23,7 @@ from milbench.errors import DataError, FeatureFileError, UsageError, unknown_nam
 from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader, open_features
 from milbench.formats.packed import MARK, SUFFIX, facts, head, opened, sha256
 from milbench.intake.inspection import Watch
-from milbench.labels import PATIENT, SLIDE, read_labels
+from milbench.labels import PATIENT, SLIDE
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 VERSION = 1
@@ -59,8 +59,8 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
     """
     if dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
-    slides = read_labels(file.labels, file.tasks or None, slides=file.slides).slides
-    source = open_features(file.features)
+    slides = file.label_table().slides
+    source = open_features(file.features).spelled_as(slides["slide_id"])
     _refuse_source(out, source)
     target = out / "features"
     _make(target)
@@ -129,6 +129,7 @@ def _write(path: Path, features: Tensor, content: SlideFeatures, header: SlideHe
     told = {
         "version": VERSION, "sha256": sha256(features), **made, "unit": header.unit, "patch_size": header.patch_size,
         "encoder": header.encoder, "magnification": header.magnification, "source_dtype": header.dtype,
+        "coords_problem": content.coords_problem,
     }  # fmt: skip
     tensors = {"features": features, "coords": content.coords, "instance_labels": content.instance_labels}
     # one text, since safetensors keeps several entries in no fixed order and files should come out the same
@@ -150,6 +151,7 @@ def _write_cohort(file: CohortFile, slides: pd.DataFrame, out: Path) -> Path:
     values = {
         "name": file.name, "labels": "labels.csv", "features": "features", "tasks": tasks, "splits": splits,
         "feature_scaling": file.feature_scaling, "n_folds": file.n_folds, "title": file.title,
+        "patients": file.patients, "patch_size": file.patch_size,
         "model": dict(file.model), "trainer": dict(file.trainer),
     }  # fmt: skip
     path = out / "cohort.yaml"

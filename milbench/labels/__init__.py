@@ -2,7 +2,8 @@
 
 In: a table or folder as another tool left it. Out: one checked table (slide_id, patient_id, one column per task), and notes
 on what was noticed. Open `clam.py` first, as an example of a convention; `values.py` says what a cell means.
-Ids are text. A label is 0, 1 or unknown; a column of two words becomes 0 and 1 in sorted order.
+Ids are text. A label is 0, 1 or unknown; a column of two words or numbers becomes 0 and 1, and the guess
+is a finding (`meaning.py`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ import pandas as pd
 from milbench.errors import LabelTableError
 from milbench.labels import clam, pathobench, stamp, torchmil
 from milbench.labels.cells import SUFFIXES, read_table
+from milbench.labels.finding import WARNING, Finding
 from milbench.labels.table import EXPECTED, PATIENT, SLIDE, LabelTable
+from milbench.labels.values import Stated
 
-__all__ = ["PATIENT", "SLIDE", "SUFFIXES", "LabelTable", "contradictions", "one_class_tasks", "read_labels"]
+__all__ = ["PATIENT", "SLIDE", "SUFFIXES", "LabelTable", "Stated", "contradictions", "one_class_tasks", "read_labels"]
 
 
-def read_labels(path: Path, tasks: Sequence[str] | None = None, *, slides: Path | None = None) -> LabelTable:
+def read_labels(
+    path: Path, tasks: Sequence[str] | None = None, *, slides: Path | None = None, stated: Stated | None = None
+) -> LabelTable:
     """Slides with their labels, and notes on how the file was understood.
 
     Parameters
@@ -28,21 +33,23 @@ def read_labels(path: Path, tasks: Sequence[str] | None = None, *, slides: Path 
     path : CSV, TSV or XLSX table as CLAM and M4, Patho-Bench or STAMP write it, or torchmil's folder of labels.
     tasks : columns to use; None = every column but ids and folds.
     slides : STAMP's slide table.
+    stated : which cells are the positive class, and which tell no label.
 
     Raises
     ------
     LabelTableError : missing file or column, two columns of one name, a line with more or fewer cells than
-        the header, duplicate or blank id, a column that is neither 0 and 1 nor two words.
+        the header, duplicate or blank id, a column that is neither 0 and 1 nor two words or numbers.
     """
+    stated = stated or Stated()
     if path.is_dir():
         _refuse_slides(path, slides)
-        return torchmil.read(path, tasks)
+        return torchmil.read(path, tasks, stated)
     table = read_table(path, EXPECTED)
     if stamp.recognises(table.cells):
-        return stamp.read(path, table, tasks, slides)
+        return stamp.read(path, table, tasks, slides, stated)
     _refuse_slides(path, slides)
     read = pathobench.read if pathobench.recognises(table.cells) else clam.read
-    return read(path, table, tasks)
+    return read(path, table, tasks, stated)
 
 
 def _refuse_slides(path: Path, slides: Path | None) -> None:
@@ -53,19 +60,31 @@ def _refuse_slides(path: Path, slides: Path | None) -> None:
         )
 
 
-def contradictions(slides: pd.DataFrame, tasks: Sequence[str]) -> list[str]:
-    """A note per task whose label differs between slides of one patient, with the number of patients."""
+def contradictions(slides: pd.DataFrame, tasks: Sequence[str]) -> list[Finding]:
+    """One finding per task whose label differs between slides of one patient, with the number of patients."""
     distinct = slides.groupby("patient_id", sort=False)[list(tasks)].nunique()
     counts = (distinct > 1).sum()
     return [
-        f"{task}: {count} patients have contradictory labels on their slides" for task, count in counts.items() if count
+        Finding(
+            WARNING,
+            f"{task}: {count} patient{'s have' if count > 1 else ' has'} contradictory labels on their slides",
+            "Decide on one label per patient.",
+            task,
+        )
+        for task, count in counts.items()
+        if count
     ]
 
 
-def one_class_tasks(slides: pd.DataFrame, tasks: Sequence[str]) -> list[str]:
-    """A note per task that has one class only in the whole cohort, so that no AUROC exists."""
+def one_class_tasks(slides: pd.DataFrame, tasks: Sequence[str]) -> list[Finding]:
+    """One finding per task that has one class only in the whole cohort, so that no AUROC exists."""
     return [
-        f"{task}: only one class among the known labels, it will get no AUROC"
+        Finding(
+            WARNING,
+            f"{task}: only one class among the known labels, it will get no AUROC",
+            "Leave it out of `tasks:`.",
+            task,
+        )
         for task in tasks
         if slides[task].nunique() < 2
     ]

@@ -15,6 +15,7 @@ from milbench.errors import LabelTableError
 
 SUFFIXES = (".csv", ".tsv", ".xlsx")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 Rows = list[tuple[int, list[str]]]
 
@@ -48,27 +49,36 @@ def read_table(path: Path, expected: str) -> TextTable:
         raise LabelTableError(f"{path} does not exist. {expected}, as CSV, TSV or XLSX.")
     if path.suffix.lower() not in SUFFIXES:
         raise LabelTableError(f"{path}: the name ends in '{path.suffix}'; expected {', '.join(SUFFIXES)}. Rename it.")
-    rows, notes = _workbook(path) if path.suffix.lower() == ".xlsx" else (_delimited(path), ())
+    rows, notes = _workbook(path) if path.suffix.lower() == ".xlsx" else _delimited(path)
     return TextTable(_text_table(path, rows, expected), notes)
 
 
-def _delimited(path: Path) -> Rows:
-    """Line number and stripped cells of every row that is not blank.
+def separator_of(header: str, usual: str) -> str:
+    """`usual`, unless a table's header has none of it and another separator: German Excel writes semicolons."""
+    others = (separator for separator in SEPARATORS if separator in header)
+    return usual if usual in header else next(others, usual)
+
+
+def _delimited(path: Path) -> tuple[Rows, tuple[str, ...]]:
+    """Line number and stripped cells of every row that is not blank, and a note on an unusual separator.
 
     Read with `csv`, not pandas: pandas takes the first column for an index, silently, where rows have one cell
     more than the header (a trailing comma is enough), and renames the second of two columns of one name.
     """
-    delimiter = DELIMITERS[path.suffix.lower()]
+    usual = delimiter = DELIMITERS[path.suffix.lower()]
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
+            delimiter = separator_of(file.readline(), usual)
+            file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (OSError, ValueError, csv.Error) as error:  # a wrong encoding is a ValueError
-        kind = "tab" if delimiter == "\t" else "comma"
+        kind = SEPARATORS[delimiter]
         raise LabelTableError(
             f"{path} cannot be read as a {path.suffix[1:].upper()} table ({error}). Save it as {kind}-separated UTF-8."
         ) from error
-    return [(line, cells) for line, cells in rows if any(cells)]
+    note = f"{path.name} is separated by {SEPARATORS[delimiter]}s, where {SEPARATORS[usual]}s are usual"
+    return [(line, cells) for line, cells in rows if any(cells)], () if delimiter == usual else (note,)
 
 
 def _workbook(path: Path) -> tuple[Rows, tuple[str, ...]]:
@@ -84,7 +94,8 @@ def _workbook(path: Path) -> tuple[Rows, tuple[str, ...]]:
             warnings.simplefilter("ignore", UserWarning)  # of styles and validations that cells do not depend on
             sheets = load_workbook(path, data_only=True).worksheets
         rows = [(n, [_text(cell) for cell in row]) for n, row in enumerate(sheets[0].iter_rows(values_only=True), 1)]
-    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile, InvalidFileException) as error:
+    # SyntaxError: what any XML parser raises for broken XML
+    except (OSError, ValueError, KeyError, IndexError, SyntaxError, zipfile.BadZipFile, InvalidFileException) as error:
         raise LabelTableError(
             f"{path} cannot be read as an Excel workbook ({error}). Save it as .xlsx again, or as CSV."
         ) from error
@@ -109,7 +120,7 @@ def _text_table(path: Path, rows: Rows, expected: str) -> pd.DataFrame:
         if len(cells) != len(header):
             raise LabelTableError(
                 f"{path}: line {line} has {len(cells)} cells, the header has {len(header)}. "
-                "Give every line one cell a column; an unknown label is an empty cell."
+                "Give every line one cell per column; an unknown label is an empty cell."
             )
     table = pd.DataFrame([cells for _, cells in rows[1:]], index=[line for line, _ in rows[1:]], columns=header)
     used = table.loc[:, [bool(name) or (table.iloc[:, place] != "").any() for place, name in enumerate(header)]]

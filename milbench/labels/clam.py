@@ -1,4 +1,4 @@
-"""Labels of CLAM and of the M4 repository: `case_id, slide_id, <one column a task>`, one line a slide."""
+"""Labels of CLAM and of the M4 repository: `case_id, slide_id, <one column per task>`, one line per slide."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from milbench.errors import LabelTableError
 from milbench.labels.cells import TextTable
 from milbench.labels.table import EXPECTED, PATIENT, SLIDE, LabelTable, slide_table, task_columns
+from milbench.labels.values import Stated
 
 
-def read(path: Path, table: TextTable, tasks: Sequence[str] | None) -> LabelTable:
+def read(path: Path, table: TextTable, tasks: Sequence[str] | None, stated: Stated) -> LabelTable:
     """The labels of a table with `case_id` and `slide_id`.
 
     Raises
@@ -20,10 +21,11 @@ def read(path: Path, table: TextTable, tasks: Sequence[str] | None) -> LabelTabl
     cells = table.cells
     for column in (PATIENT, SLIDE):
         if column not in cells:
-            mend = " Its cells seem to be separated by ';': save it with commas." if ";" in next(iter(cells)) else ""
             raise LabelTableError(
                 f"{path}: column '{column}' is missing. {EXPECTED} (or STAMP's PATIENT column); "
-                f"found {', '.join(cells)}.{mend}"
+                f"found {', '.join(cells)}."
             )
     names = task_columns(path, list(cells), (PATIENT, SLIDE), tasks)
-    return slide_table(path, cells, names, [f"labels: {path.name} is a table as CLAM and M4 use it", *table.notes])
+    return slide_table(
+        path, cells, names, [f"labels: {path.name} is a table as CLAM and M4 use it", *table.notes], stated
+    )

@@ -1,4 +1,4 @@
-"""Labels of Patho-Bench's `k=all.tsv`: `case_id, slide_id, <label>, fold_0 .. fold_{k-1}`, one line a slide.
+"""Labels of Patho-Bench's `k=all.tsv`: `case_id, slide_id, <label>, fold_0 .. fold_{k-1}`, one line per slide.
 
 The fold columns are no labels; they make a split (`splits:` names the same file).
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from milbench.labels.cells import TextTable
 from milbench.labels.table import PATIENT, SLIDE, LabelTable, slide_table, task_columns
+from milbench.labels.values import Stated
 
 
 def fold_columns(columns: Iterable[str]) -> list[str]:
@@ -24,7 +25,7 @@ def recognises(columns: Iterable[str]) -> bool:
     return {PATIENT, SLIDE} <= set(names) and bool(fold_columns(names))
 
 
-def read(path: Path, table: TextTable, tasks: Sequence[str] | None) -> LabelTable:
+def read(path: Path, table: TextTable, tasks: Sequence[str] | None, stated: Stated) -> LabelTable:
     """The labels of a table with fold columns.
 
     Raises
@@ -36,4 +37,4 @@ def read(path: Path, table: TextTable, tasks: Sequence[str] | None) -> LabelTabl
     note = (
         f"labels: {path.name} is a Patho-Bench table; its {len(folds)} fold columns are used where `splits:` names it"
     )
-    return slide_table(path, table.cells, names, [note, *table.notes])
+    return slide_table(path, table.cells, names, [note, *table.notes], stated)

@@ -1,4 +1,4 @@
-"""Labels of STAMP: a clini table (`PATIENT`, one column a task) and a slide table (`PATIENT, FILENAME`)."""
+"""Labels of STAMP: a clini table (`PATIENT`, one column per task) and a slide table (`PATIENT, FILENAME`)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ import pandas as pd
 
 from milbench.errors import LabelTableError
 from milbench.labels.cells import TextTable, read_table
-from milbench.labels.table import LabelTable, refuse_blank, refuse_repeated, task_columns
-from milbench.labels.values import label_column
+from milbench.labels.finding import NOTE, WARNING, Finding
+from milbench.labels.patients import spelling
+from milbench.labels.table import (
+    LabelTable,
+    label_columns,
+    refuse_blank,
+    refuse_repeated,
+    table_findings,
+    task_columns,
+)
+from milbench.labels.values import Stated
 
 PATIENT, FILE = "PATIENT", "FILENAME"
 EXPECTED_SLIDES = f"Expected STAMP's slide table with the columns {PATIENT} and {FILE}"
@@ -21,7 +30,7 @@ def recognises(columns: Iterable[str]) -> bool:
     return PATIENT in columns
 
 
-def read(path: Path, table: TextTable, tasks: Sequence[str] | None, slides: Path | None) -> LabelTable:
+def read(path: Path, table: TextTable, tasks: Sequence[str] | None, slides: Path | None, stated: Stated) -> LabelTable:
     """The patients' labels, handed to each of their slides.
 
     Parameters
@@ -39,7 +48,7 @@ def read(path: Path, table: TextTable, tasks: Sequence[str] | None, slides: Path
     names = task_columns(path, list(clini), [name for name in (PATIENT, FILE) if name in clini], tasks)
     if slides is not None:
         refuse_repeated(path, clini[PATIENT], "patient id")
-    columns = [label_column(path, clini[name], clini[PATIENT], "patient") for name in names]
+    columns = label_columns(path, clini, names, clini[PATIENT], "patient", stated)
     labels = pd.DataFrame({name: column.values for name, column in zip(names, columns, strict=True)}, index=clini.index)
     joined = _joined(path, owners, labels.assign(patient_id=clini[PATIENT]), by_line=slides is None)
     notes = (
@@ -47,9 +56,9 @@ def read(path: Path, table: TextTable, tasks: Sequence[str] | None, slides: Path
         *table.notes,
         *slide_notes,
         *(note for column in columns for note in column.notes),
-        *_unmatched(owners["patient_id"], clini[PATIENT]),
     )
-    return LabelTable(joined[["slide_id", "patient_id", *names]], notes)
+    findings = (*table_findings(names, columns), *_unmatched(owners["patient_id"], clini[PATIENT]))
+    return LabelTable(joined[["slide_id", "patient_id", *names]], notes, findings)
 
 
 def _owners(path: Path, table: TextTable, slides: Path | None) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -75,7 +84,7 @@ def _slide_id(file: str) -> str:
 
 
 def _joined(path: Path, owners: pd.DataFrame, labels: pd.DataFrame, *, by_line: bool) -> pd.DataFrame:
-    if by_line:  # one table with a line a slide: its labels are the slide's own
+    if by_line:  # one table with a line per slide: its labels are the slide's own
         return owners.join(labels.drop(columns="patient_id")).reset_index(drop=True)
     joined = owners.merge(labels, on="patient_id", how="inner", sort=False)
     if joined.empty:
@@ -86,12 +95,27 @@ def _joined(path: Path, owners: pd.DataFrame, labels: pd.DataFrame, *, by_line: 
     return joined
 
 
-def _unmatched(in_slides: pd.Series, in_clini: pd.Series) -> list[str]:
+def _unmatched(in_slides: pd.Series, in_clini: pd.Series) -> list[Finding]:
+    """Patients of one table only; a warning where both tables hold them, spelt in two ways."""
     without_label = in_slides[~in_slides.isin(set(in_clini))]
     without_slide = in_clini[~in_clini.isin(set(in_slides))]
-    notes = []
-    if len(without_label):
-        notes.append(f"{len(without_label)} slides belong to patients without a line in the clini table: left out")
-    if len(without_slide):
-        notes.append(f"{len(without_slide)} patients of the clini table have no slide: left out")
-    return notes
+    fix = _spelt_otherwise(without_label, without_slide)
+    told = {
+        f"{len(without_label)} slides belong to patients without a line in the clini table: left out": len(
+            without_label
+        ),
+        f"{len(without_slide)} patients of the clini table have no slide: left out": len(without_slide),
+    }
+    return [Finding(WARNING if fix else NOTE, text, fix) for text, count in told.items() if count]
+
+
+def _spelt_otherwise(without_label: pd.Series, without_slide: pd.Series) -> str:
+    """How to fix patients that the two tables spell differently; empty where there are none."""
+    clini = {spelling(patient): patient for patient in without_slide}
+    same = [patient for patient in dict.fromkeys(without_label) if spelling(patient) in clini]
+    if not same:
+        return ""
+    return (
+        f"{len(same)} of these patients are spelt in two ways, such as '{same[0]}' in the slide table and "
+        f"'{clini[spelling(same[0])]}' in the clini table: spell them alike."
+    )

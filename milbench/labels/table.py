@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from milbench.errors import LabelTableError, unknown_name
-from milbench.labels.values import label_column
+from milbench.errors import LabelTableError, UsageError, unknown_name
+from milbench.labels.finding import NOTE, Finding
+from milbench.labels.values import LabelColumn, Stated, label_column
+from milbench.names import folder_name, refuse_shared_folders
 
 PATIENT, SLIDE = "case_id", "slide_id"
-EXPECTED = f"Expected {PATIENT}, {SLIDE} and one 0/1 column a task"
+EXPECTED = f"Expected {PATIENT}, {SLIDE} and one 0/1 column per task"
 
 
 class LabelTable(NamedTuple):
@@ -20,15 +22,19 @@ class LabelTable(NamedTuple):
 
     Attributes
     ----------
-    slides : DataFrame `slide_id`, `patient_id` (str) and one float column a task in {0, 1, NaN}, in file order.
+    slides : DataFrame `slide_id`, `patient_id` (str) and one float column per task in {0, 1, NaN}, in file order.
     notes : the convention that was recognised and how text became labels, for the run's log.
+    findings : what was guessed, and what may be wrong with the table.
     """
 
     slides: pd.DataFrame
     notes: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
 
 
-def slide_table(path: Path, cells: pd.DataFrame, names: Sequence[str], notes: Iterable[str]) -> LabelTable:
+def slide_table(
+    path: Path, cells: pd.DataFrame, names: Sequence[str], notes: Iterable[str], stated: Stated
+) -> LabelTable:
     """The labels of a table with one line a slide.
 
     Parameters
@@ -42,10 +48,32 @@ def slide_table(path: Path, cells: pd.DataFrame, names: Sequence[str], notes: It
     """
     refuse_blank(path, cells, (PATIENT, SLIDE))
     refuse_repeated(path, cells[SLIDE], "slide id")
-    columns = [label_column(path, cells[name], cells[SLIDE], "slide") for name in names]
+    columns = label_columns(path, cells, names, cells[SLIDE], "slide", stated)
     labels = {name: column.values for name, column in zip(names, columns, strict=True)}
     slides = pd.DataFrame({"slide_id": cells[SLIDE], "patient_id": cells[PATIENT], **labels}).reset_index(drop=True)
-    return LabelTable(slides, (*notes, *(note for column in columns for note in column.notes)))
+    notes = (*notes, *(note for column in columns for note in column.notes))
+    return LabelTable(slides, notes, table_findings(names, columns))
+
+
+def label_columns(
+    path: Path, cells: pd.DataFrame, names: Sequence[str], ids: pd.Series, what: str, stated: Stated
+) -> list[LabelColumn]:
+    """The labels of every task; raises as `label_column`, and where `positive:` names no column."""
+    for name in stated.positive:
+        if name not in cells:
+            raise LabelTableError(f"{path}: {unknown_name('task in `positive:`', name, names)}")
+    return [label_column(path, cells[name], ids, what, stated) for name in names]
+
+
+def table_findings(names: Sequence[str], columns: Iterable[LabelColumn]) -> tuple[Finding, ...]:
+    """What was guessed of the columns, and the folders of tasks whose names no folder can have."""
+    renamed = ((name, folder_name(name)) for name in names)
+    folders = [
+        Finding(NOTE, f"no folder can be called '{name}': results of this task lie in '{folder}'", task=name)
+        for name, folder in renamed
+        if folder != name
+    ]
+    return (*(finding for column in columns for finding in column.findings), *folders)
 
 
 def task_columns(path: Path, columns: Sequence[str], ids: Sequence[str], tasks: Sequence[str] | None) -> list[str]:
@@ -53,7 +81,7 @@ def task_columns(path: Path, columns: Sequence[str], ids: Sequence[str], tasks: 
 
     Raises
     ------
-    LabelTableError : there is none, or one asked for does not exist.
+    LabelTableError : there is none, one asked for does not exist, or two would share a folder of results.
     """
     candidates = [name for name in columns if name not in ids]
     for name in tasks or ():
@@ -61,7 +89,12 @@ def task_columns(path: Path, columns: Sequence[str], ids: Sequence[str], tasks: 
             raise LabelTableError(f"{path}: {unknown_name('task', name, candidates)}")
     if not candidates:
         raise LabelTableError(f"{path}: there is no task column beside {' and '.join(ids)}. Add one 0/1 column a task.")
-    return list(tasks or candidates)
+    chosen = list(tasks or candidates)
+    try:
+        refuse_shared_folders("tasks", chosen)
+    except UsageError as error:
+        raise LabelTableError(f"{path}: {error}") from error
+    return chosen
 
 
 def refuse_blank(path: Path, cells: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -79,5 +112,5 @@ def refuse_repeated(path: Path, ids: pd.Series, what: str) -> None:
         shown = ", ".join(twice[:3]) + (", ..." if len(twice) > 3 else "")
         raise LabelTableError(
             f"{path}: {len(twice)} {what}{'s' * (len(twice) != 1)} ({shown}) in more than one line. "
-            f"Keep one line a {what.removesuffix(' id')}."
+            f"Keep one line per {what.removesuffix(' id')}."
         )

@@ -1,4 +1,4 @@
-"""Labels of torchmil: a folder of `{slide}.npy` or `{slide}.h5` (dataset `labels`), one number a slide."""
+"""Labels of torchmil: a folder of `{slide}.npy` or `{slide}.h5` (dataset `labels`), one number per slide."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import pandas as pd
 from milbench.errors import LabelTableError
 from milbench.labels.cells import read_table
 from milbench.labels.table import PATIENT, SLIDE, LabelTable, refuse_blank, refuse_repeated, task_columns
+from milbench.labels.values import Stated
 
 TASK = "label"
 PATIENTS = "patients.csv"
 SUFFIXES = (".npy", ".h5")
 
 
-def read(folder: Path, tasks: Sequence[str] | None) -> LabelTable:
+def read(folder: Path, tasks: Sequence[str] | None, stated: Stated) -> LabelTable:
     """The labels in `folder` as the task "label"; patients from `patients.csv` beside it, else one a slide.
 
     Raises
@@ -26,11 +27,15 @@ def read(folder: Path, tasks: Sequence[str] | None) -> LabelTable:
     LabelTableError : no file, files of both kinds, or one that does not hold a single 0 or 1.
     """
     task_columns(folder, [TASK], (), tasks)
+    if stated.positive or stated.unknown:
+        raise LabelTableError(
+            f"{folder} holds the numbers 0 and 1, so `positive:` and `unknown:` have no use. Delete them from cohort.yaml."
+        )
     suffix, files = _files(folder)
     ids = [path.name.removesuffix(suffix) for path in files]
     patients, note = _patients(folder.parent / PATIENTS, ids)
     slides = pd.DataFrame({"slide_id": ids, "patient_id": patients, TASK: [_label(path) for path in files]})
-    kind = f"labels: {folder.name}/ is torchmil's folder, one {suffix} file a slide; the task is called '{TASK}'"
+    kind = f"labels: {folder.name}/ is torchmil's folder, one {suffix} file per slide; the task is called '{TASK}'"
     return LabelTable(slides.astype({"slide_id": object, "patient_id": object}), (kind, note))
 
 
@@ -39,7 +44,7 @@ def _files(folder: Path) -> tuple[str, list[Path]]:
     kinds = [suffix for suffix in SUFFIXES if found[suffix]]
     if len(kinds) != 1:
         what = "both .npy and .h5 files" if kinds else "neither .npy nor .h5 files"
-        raise LabelTableError(f"the label folder {folder} holds {what}. Expected one file a slide, all of one kind.")
+        raise LabelTableError(f"the label folder {folder} holds {what}. Expected one file per slide, all of one kind.")
     return kinds[0], found[kinds[0]]
 
 

@@ -18,15 +18,15 @@ MAPPED_IN_MEMORY = 32 * MEBIBYTE
 """The most that glibc allows on 64-bit systems: blocks from here on are mapped, each by itself, and unmapped when freed."""
 
 MAPPED_FROM_DISK = 8 * MEBIBYTE
-"""The same where bags come and go: those of HDF5, which cannot be mapped from their files, would leave holes in a heap between what
-outlives them. Pages that are mapped anew for every bag cost time, so it is not the usual."""
+"""Size of mapped blocks if bags come and go: bags of HDF5 cannot be mapped from their files and would leave holes in a heap between what
+outlives them. Pages that are mapped anew for every bag cost time, so this size is not the usual one."""
 
 KEPT = 512 * MEBIBYTE
 KEPT_FROM_DISK = 64 * MEBIBYTE
 """Free memory at the top of the heap that is not returned."""
 
 GROWTH = 32 * MEBIBYTE
-"""By which the heap grows at least."""
+"""Bytes by which the heap grows at least."""
 
 
 def tune_allocator(*, from_disk: bool) -> bool:

@@ -30,7 +30,9 @@ def parse_bytes(text: str) -> int:
     """
     found = SIZE.fullmatch(str(text).strip())
     if not found:
-        raise UsageError(f"'{text}' is no size. Write bytes or a unit behind a number: 16GB, 512 MiB, 1.5e9.")
+        raise UsageError(
+            f"'{text}' is no size. Write a number of bytes, or a number with its unit: 16GB, 512 MiB, 1.5e9."
+        )
     base = 1024 if found["binary"] else 1000
     factor: int = base ** POWERS[found["prefix"].lower()]
     return round(float(found["number"]) * factor)

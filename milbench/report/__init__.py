@@ -16,14 +16,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from milbench.report.claim_tables import claim_frame, claim_tables
 from milbench.report.contents import REFERENCE, Contents, gather
 from milbench.report.drawings import Drawn, draw
 from milbench.report.floats import figure_float
 from milbench.report.gain import gain_sentence
 from milbench.report.html import PageData, page_data, write_page
-from milbench.report.published import NOT_LIKE_FOR_LIKE, published
+from milbench.report.published import NOT_LIKE_FOR_LIKE, averages_sentence, published
 from milbench.report.sheets import make_tables
 from milbench.report.tables import Table, to_csv, to_latex, to_markdown
+from milbench.report.verdicts import Claim
 from milbench.store.files import write_atomically, writing
 from milbench.store.run import Run
 
@@ -42,6 +44,7 @@ def write_report(
     complete_cases: bool = False,
     title: str = "",
     highlight: str = "",
+    claims: Sequence[Claim] = (),
 ) -> Path:
     """The index page of a report on `runs`, written to the folder `out` with all that it names.
 
@@ -51,13 +54,14 @@ def write_report(
     complete_cases : leave tasks that not all models finished out of means, instead of refusing.
     title : of the page; empty = the runs' names.
     highlight : registry name of a model that figures draw thicker than the others.
+    claims : of the paper, judged on the stores; none unless the report is a study's.
 
     Raises
     ------
     StoreError : no finished trial, two runs hold the same dataset, an incomplete grid, or `out` cannot be written.
     """
     contents = gather(runs, reference=reference, draws=draws, complete_cases=complete_cases, highlight=highlight)
-    tables = make_tables(contents)
+    tables = [*make_tables(contents), *claim_tables(claims)]
     title = title or ", ".join(run.name for run in runs)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -70,12 +74,15 @@ def write_report(
         write_atomically(out / "report.tex", _document(tables, drawn).encode())
         write_atomically(out / "index.md", _index(title, contents, tables, drawn).encode())
         _write_frames(contents, out / "data")
-        return write_page(out, _page(title, contents))
+        _write_published(contents, out)
+        return write_page(out, _page(title, contents, claims))
 
 
-def _page(title: str, contents: Contents) -> PageData:
+def _page(title: str, contents: Contents, claims: Sequence[Claim]) -> PageData:
     """The contents as one page to look at."""
     notes = [text for name, text in NOT_LIKE_FOR_LIKE.items() if name in contents.datasets]
+    if "average" in set(contents.beside_paper["cohort"]):
+        notes += filter(None, (averages_sentence(table, contents.model_titles) for table in (2, 3)))
     if contents.gain is not None:
         notes.append(gain_sentence(contents.gain, contents.model_titles))
     return page_data(
@@ -87,6 +94,7 @@ def _page(title: str, contents: Contents) -> PageData:
         published=published() if contents.whole else published().iloc[:0],
         notes=notes,
         highlight=contents.highlight,
+        claims=claim_frame(claims),
     )
 
 
@@ -101,6 +109,13 @@ def _write_frames(contents: Contents, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name, frame in frames.items():
         write_atomically(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())
+
+
+def _write_published(contents: Contents, out: Path) -> None:
+    """Every number of the paper that has a counterpart, with its source, as one long table."""
+    if len(contents.beside_paper):
+        text = contents.beside_paper.to_csv(index=False, lineterminator="\n")
+        write_atomically(out / "published.csv", text.encode())
 
 
 def _document(tables: Sequence[Table], drawn: Sequence[Drawn]) -> str:

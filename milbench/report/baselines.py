@@ -23,7 +23,7 @@ def no_image_baselines(labels: pd.DataFrame, roles: pd.DataFrame, folds: Iterabl
 
     Parameters
     ----------
-    labels : `slide_id, patient_id` and one column a task in {0, 1, NaN}.
+    labels : `slide_id, patient_id` and one column per task in {0, 1, NaN}.
     roles : `patient_id, fold_0 ..`, the run's split table.
     folds : those that were trained.
 

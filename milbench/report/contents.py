@@ -15,6 +15,7 @@ from milbench.report.baselines import no_image_baselines
 from milbench.report.costs import cost_frame
 from milbench.report.figures import STUDIED
 from milbench.report.gain import Gain, prevalence_and_gain
+from milbench.report.published import beside_ours
 from milbench.stats.analysis import Analysis, analyse
 from milbench.stats.scores import score_table
 from milbench.store.run import Run
@@ -60,6 +61,12 @@ class Contents:
     def whole(self) -> bool:
         """Whether the cohorts ran with all their tasks: a mean over some of them is not what the paper printed."""
         return not any(run.config.get("tasks") for run in self.runs)
+
+    @cached_property
+    def beside_paper(self) -> pd.DataFrame:
+        """Rows of `milbench.report.published.beside_ours`; none where some of the tasks ran only."""
+        both = beside_ours(self.analysis.cohorts, self.analysis.overall)
+        return both if self.whole else both.iloc[:0]
 
     @cached_property
     def gain(self) -> Gain | None:

@@ -96,7 +96,7 @@ def gain_sentence(gain: Gain, titles: Mapping[str, str]) -> str:
 
 
 def gain_figure(gain: Gain, titles: Mapping[str, str], datasets: Mapping[str, str]) -> Figure:
-    """Every task's gain with its interval against its prevalence, one colour and marker a cohort."""
+    """Every task's gain with its interval against its prevalence, one colour and marker per cohort."""
     figure = blank_figure((7.6, 4.4))
     axes: Any = figure.add_axes((0.1, 0.13, 0.66, 0.78))
     markers = tuple(SYMBOLS.values())

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import pandas as pd
 
@@ -17,10 +22,67 @@ NOT_LIKE_FOR_LIKE = {
 }
 
 
+ROUNDING = 0.0005
+"""Half of the last digit that the paper prints."""
+
+AVERAGE = "average"
+
+
 def published() -> pd.DataFrame:
-    """Numbers printed in the M4 paper that could be traced to it: table, cohort, model, auroc, source, note."""
+    """Every number of the M4 paper's Tables 2 and 3: table, cohort, model, auroc, source, note, like_for_like."""
+    return _printed().copy()
+
+
+@cache
+def _printed() -> pd.DataFrame:
     with files("milbench.report").joinpath("published.csv").open(encoding="utf-8") as file:
-        return pd.read_csv(file, keep_default_na=False).astype({"auroc": float})
+        table = pd.read_csv(file, keep_default_na=False).astype({"auroc": float})
+    return table.assign(like_for_like=~table["cohort"].isin(set(NOT_LIKE_FOR_LIKE)))
+
+
+def printed_difference(table: int, column: str, model: str, others: Sequence[str]) -> float:
+    """By how much the paper prints `model` above the best of `others`; NaN where it prints one of them not."""
+    rows = _printed()
+    column_of = rows[(rows["table"] == table) & (rows["cohort"] == column)].set_index("model")["auroc"]
+    if not {model, *others} <= set(column_of.index):
+        return math.nan
+    return float(column_of[model] - column_of[list(others)].max())
+
+
+def printed_averages() -> pd.DataFrame:
+    """Each printed average beside the mean of the entries that it stands for.
+
+    Returns
+    -------
+    DataFrame : table, model, printed, of_entries, follows (to half of the last digit), possible (whether entries that
+        were rounded to what is printed could have that average).
+    """
+    rows = _printed()
+    entries = rows[rows["cohort"] != AVERAGE].groupby(["table", "model"], sort=False)["auroc"].mean()
+    printed = rows[rows["cohort"] == AVERAGE].set_index(["table", "model"])["auroc"]
+    found = pd.DataFrame({"printed": printed, "of_entries": entries.reindex(printed.index)}).reset_index()
+    off = (found["printed"] - found["of_entries"]).abs()
+    return found.assign(follows=off <= ROUNDING + 1e-9, possible=off <= 2 * ROUNDING + 1e-9)
+
+
+def averages_sentence(table: int, titles: Mapping[str, str]) -> str:
+    """The averages of a table that do not follow from its printed entries, in words; empty where all do."""
+    rows = printed_averages()
+    wrong = [
+        f"{titles.get(row.model, row.model)} ({_note(row)})"
+        for row in rows[(rows["table"] == table) & ~rows["follows"]].itertuples()
+    ]
+    return (
+        f"Averages of the paper's Table {table} that do not follow from its entries: {', '.join(wrong)}."
+        if wrong
+        else ""
+    )
+
+
+def _note(row: Any) -> str:
+    """What is odd about one row of `printed_averages`."""
+    text = f"printed {row.printed:.3f}, its five printed entries average {row.of_entries:.4f}"
+    return text + ("; their rounding alone can explain it" if row.possible else "")
 
 
 def beside_ours(cohorts: pd.DataFrame, overall: pd.DataFrame) -> pd.DataFrame:
@@ -29,7 +91,8 @@ def beside_ours(cohorts: pd.DataFrame, overall: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame : table, cohort, model, title, published, ours, low, high, difference (ours − published), inside
-        (whether the published value lies in our 95 % interval; NaN without one), source, note.
+        (whether the published value lies in our 95 % interval; NaN without one), source, note, difference_low and
+        difference_high (our interval less the published value, which counts as exact), like_for_like.
     """
     average = overall.assign(dataset="average", low=overall["low_fixed"], high=overall["high_fixed"])
     average = average if set(cohorts["dataset"]) == PAPERS_COHORTS else average.iloc[:0]
@@ -43,25 +106,58 @@ def beside_ours(cohorts: pd.DataFrame, overall: pd.DataFrame) -> pd.DataFrame:
     both["difference"] = both["ours"] - both["published"]
     inside = (both["low"] <= both["published"]) & (both["published"] <= both["high"])
     both["inside"] = inside.astype(object).where(both["low"].notna())
+    notes = {(row.table, row.model): _note(row) for row in printed_averages().itertuples() if not row.follows}
     both["note"] = [
-        "; ".join(filter(None, [row.note, NOT_LIKE_FOR_LIKE.get(row.cohort, "")])) for row in both.itertuples()
+        NOT_LIKE_FOR_LIKE.get(row.cohort, notes.get((row.table, row.model), "") if row.cohort == AVERAGE else row.note)
+        for row in both.itertuples()
     ]
     columns = ["table", "cohort", "model", "title", "published", "ours", "low", "high", "difference", "inside"]
-    return both[[*columns, "source", "note"]]
+    both["difference_low"], both["difference_high"] = both["low"] - both["published"], both["high"] - both["published"]
+    return both[[*columns, "source", "note", "difference_low", "difference_high", "like_for_like"]]
 
 
-def published_table(cohorts: pd.DataFrame, overall: pd.DataFrame, caption: str) -> Table | None:
-    """The published numbers beside ours as a table; None where none has a counterpart."""
-    both = beside_ours(cohorts, overall)
-    if both.empty:
-        return None
-    rows = [
-        Row(f"Table {row.table}, {row.cohort}, {row.title}", (
-            Cell(number(row.published)), Cell(number(row.ours), interval(row.low, row.high)),
-            Cell(f"{row.difference:+.3f}"), Cell({True: "yes", False: "no"}.get(row.inside, "–")),
-        ))
-        for row in both.itertuples()
-    ]  # fmt: skip
-    notes = " ".join(f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(filter(None, both["note"])))
-    columns = ("published", "ours", "difference", "published inside our interval")
-    return Table("published", f"{caption} {notes}".strip(), "Number of the paper", columns, tuple(rows), both)
+COVERS = (
+    "Below a method: the paper's number, then ours − paper with its 95 % interval. It covers our test patients and our "
+    "trainings; the paper's number counts as exact, without its own patients, trainings and rounding (0.0005)."
+)
+BRACKETS = "In brackets: not like for like; the paper's averages contain it."
+
+
+def with_paper(table: Table, number_of_table: int, both: pd.DataFrame, columns: Sequence[str]) -> Table:
+    """The table of our means with a row of the paper's under each method that the paper prints.
+
+    Parameters
+    ----------
+    both : rows of `beside_ours`.
+    columns : the cohort, or "all", of every column.
+    """
+    mine = both[both["table"] == number_of_table].replace({"cohort": {AVERAGE: "all"}})
+    if mine.empty:
+        return table
+    titles = dict(zip(mine["model"], mine["title"], strict=True))
+    by_place = {(row.title, row.cohort): row for row in mine.itertuples()}
+    rows: list[Row] = []
+    for row in table.rows:
+        rows.append(row)
+        if row.title in titles.values():
+            rows.append(Row(PAPER, tuple(_theirs(by_place.get((row.title, column))) for column in columns)))
+    notes = [
+        COVERS,
+        *([BRACKETS] if not mine["like_for_like"].all() else []),
+        averages_sentence(number_of_table, titles),
+    ]
+    numbers = mine.rename(columns={"cohort": "dataset"})[["dataset", "model", *NUMBERS]]
+    data = table.data.merge(numbers, on=["dataset", "model"], how="left")
+    return replace(table, caption=" ".join([table.caption, *filter(None, notes)]), rows=tuple(rows), data=data)
+
+
+PAPER = "paper; ours − paper"
+NUMBERS = ("published", "difference", "difference_low", "difference_high", "like_for_like")
+
+
+def _theirs(row: Any) -> Cell:
+    if row is None:
+        return Cell()
+    theirs = number(row.published) if row.like_for_like else f"({number(row.published)})"
+    span = interval(row.difference_low, row.difference_high, signed=True)
+    return Cell(theirs, f"{row.difference:+.3f}" + (f" ({span})" if span else ""))

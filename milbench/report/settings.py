@@ -36,6 +36,7 @@ def _settings(runs: Sequence[Run], name: str, facts: Mapping[str, Any]) -> dict[
     """What one cohort was run with."""
     mine = [run for run in runs if name in run.datasets]
     infos = [trial.info for run in mine for trial in run.trials() if trial.info["dataset"] == name]
+    commits = [short_commit(commit) for run in mine if (commit := run.environment.get("git"))]
     controls = facts.get("control_tasks", [])
     return {
         "slides": f"{facts['n_slides']:,}",
@@ -49,5 +50,5 @@ def _settings(runs: Sequence[Run], name: str, facts: Mapping[str, Any]) -> dict[
         **settings_as_they_ran(facts, infos),
         **({"left out of means": ", ".join(controls)} if controls else {}),
         "milbench": distinct(run.environment["milbench"] for run in mine),
-        "commit": distinct(short_commit(run.environment.get("git") or "unknown") for run in mine),
+        **({"commit": distinct(commits)} if commits else {}),
     }

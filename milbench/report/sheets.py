@@ -8,7 +8,7 @@ from milbench.report.captions import spread_means, undefined
 from milbench.report.contents import Contents
 from milbench.report.costs import cost_table
 from milbench.report.operating import operating_table
-from milbench.report.published import NOT_LIKE_FOR_LIKE, published_table
+from milbench.report.published import NOT_LIKE_FOR_LIKE, with_paper
 from milbench.report.score_tables import ABLATION, against_table, leads, model_table, spread_table, task_table
 from milbench.report.settings import settings_table
 from milbench.report.table1 import table1
@@ -26,7 +26,6 @@ def make_tables(contents: Contents) -> list[Table]:
         *([first] if first else []),
         _table2(contents),
         *_table3(contents),
-        *_published(contents),
         _spread(contents),
     ]
     for name in contents.datasets:
@@ -44,10 +43,11 @@ def _table2(contents: Contents) -> Table:
     caption = (
         f"Mean test AUROC over tasks. {INTERVAL} {LEAD}{_five_cohorts(contents)}{_gaps(contents)}{_luad(contents)}"
     )
-    return model_table(
+    table = model_table(
         "table2", caption, analysis.cohorts, analysis.overall, contents.dataset_titles,
         leads(analysis.cohorts, analysis.overall, analysis.pairs), contents.signal_baselines,
     )  # fmt: skip
+    return _with_paper(contents, table, 2)
 
 
 def _table3(contents: Contents) -> list[Table]:
@@ -57,20 +57,17 @@ def _table3(contents: Contents) -> list[Table]:
     if cohorts["model"].nunique() < 2:
         return []
     caption = f"Ablation: what each part of M4 adds, mean test AUROC over tasks. {INTERVAL} {LEAD}{_gaps(contents)}{_luad(contents)}"
-    return [
-        model_table(
-            "table3", caption, cohorts, overall, contents.dataset_titles, leads(cohorts, overall, analysis.pairs),
-            contents.signal_baselines,
-        )
-    ]  # fmt: skip
+    table = model_table(
+        "table3", caption, cohorts, overall, contents.dataset_titles, leads(cohorts, overall, analysis.pairs),
+        contents.signal_baselines,
+    )  # fmt: skip
+    return [_with_paper(contents, table, 3)]
 
 
-def _published(contents: Contents) -> list[Table]:
-    if not contents.whole:
-        return []
-    caption = "Numbers printed in the M4 paper beside ours, with our 95 % interval."
-    table = published_table(contents.analysis.cohorts, contents.analysis.overall, caption)
-    return [table] if table else []
+def _with_paper(contents: Contents, table: Table, number: int) -> Table:
+    """The table with the paper's numbers under ours; a cohort of which some tasks ran is not what the paper printed."""
+    columns = [*contents.datasets, *(["all"] if len(contents.datasets) > 1 else [])]
+    return with_paper(table, number, contents.beside_paper, columns) if contents.whole else table
 
 
 def _spread(contents: Contents) -> Table:

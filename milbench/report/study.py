@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from milbench.errors import StoreError
 from milbench.report import DRAWS, write_report
+from milbench.report.attention_claim import Attention
+from milbench.report.claims import judge_claims
 from milbench.report.fig4 import experts_figure, tasks_figure
 from milbench.report.figures import STUDIED, save
 from milbench.report.floats import figure_float
+from milbench.report.study_runs import StudyRuns
 from milbench.report.table1 import table1
 from milbench.report.tables import to_csv, to_latex, to_markdown
 from milbench.stats.scores import score_table
@@ -32,38 +34,27 @@ CAPTIONS = {
 """What a reader of Fig. 4 must know; braces stand for the cohort."""
 
 
-@dataclass(frozen=True)
-class StudyRuns:
-    """The stores of one study.
-
-    Attributes
-    ----------
-    main : all models on all tasks, M4 with its five experts.
-    experts : M4 alone, by number of experts.
-    tasks : M4 alone, by number of tasks.
-    """
-
-    main: Run | None
-    experts: Mapping[int, Run] = field(default_factory=dict)
-    tasks: Mapping[int, Run] = field(default_factory=dict)
-
-
-def write_study(study: StudyRuns, parts: Sequence[str], out: Path, *, draws: int = DRAWS) -> Path:
+def write_study(
+    study: StudyRuns, parts: Sequence[str], out: Path, *, draws: int = DRAWS, attention: Attention | None = None
+) -> Path:
     """The index of a report on the study, written to `out` with all that it names.
 
     Parameters
     ----------
     parts : names such as "table1" and "fig4a"; figures that nobody asked for are not drawn.
+    attention : what the models look at, for the claim on Fig. 5.
 
     Raises
     ------
     StoreError : there is no main run, a grid is incomplete, or `out` cannot be written.
     """
+    study = study.snapshot()
     if study.main is None:
         raise StoreError("the study has no main run, which every part shares. Start `milbench reproduce` first.")
     if not study.main.trials():
         return _write_table1(study.main, out)
-    index = write_report([study.main], out, draws=draws, title="the M4 study")
+    claims = judge_claims(study, draws=draws, attention=attention)
+    index = write_report([study.main], out, draws=draws, title="the M4 study", claims=claims)
     with writing(out):
         drawn = [name for part in parts for name in _write_fig4(study, part, out)]
         _add(out / "index.md", "".join(f"\n![{name}]({name}.png)\n" for name in drawn))
@@ -114,7 +105,7 @@ def experts_table(study: StudyRuns) -> pd.DataFrame:
         M4 at every number of experts; `experts` is that number, empty for AMIL.
     """
     main = _signal(study.main)
-    numbers = {_main_experts(study.main): main, **{number: _signal(run) for number, run in study.experts.items()}}
+    numbers = {study.main_experts: main, **{number: _signal(run) for number, run in study.experts.items()}}
     frames = [rows[rows["model"] == STUDIED].assign(experts=number) for number, rows in sorted(numbers.items())]
     both = pd.concat([main[main["model"] == REFERENCE].assign(experts=pd.NA), *frames], ignore_index=True)
     return _where_varied(both, frames).astype({"experts": "Int64"})
@@ -149,12 +140,6 @@ def _signal(run: Run | None) -> pd.DataFrame:
 
 def _pairs(scores: pd.DataFrame) -> pd.Series:
     return scores["dataset"] + "\n" + scores["task"]
-
-
-def _main_experts(run: Run | None) -> int:
-    """M4's number of experts in the main run, as its trials say."""
-    infos = [trial.info for trial in (run.trials() if run else []) if trial.info["model"] == STUDIED]
-    return int(infos[0]["hyperparameters"]["experts"]) if infos else 5
 
 
 def _where_varied(both: pd.DataFrame, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

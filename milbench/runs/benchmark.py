@@ -14,12 +14,14 @@ import torch
 from milbench.engines.pools import open_pool
 from milbench.engines.settings import PoolSettings
 from milbench.engines.supervisor import Interrupts, execute
+from milbench.runs.changes import changes_of
 from milbench.runs.forecast import forecast
 from milbench.runs.header import refuse_other_settings, write_header
 from milbench.runs.passes import passes_of, pool_settings, residencies
 from milbench.runs.preparation import Benchmark
 from milbench.runs.progress import Progress
 from milbench.runs.status import at_work
+from milbench.store.question import stale_sentences
 from milbench.store.run import Run
 from milbench.tracking.client import default_uri
 from milbench.tracking.tracker import Tracker
@@ -52,7 +54,7 @@ class Outcome:
     refused: str
 
 
-def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
+def run_benchmark(benchmark: Benchmark, progress: Progress, *, prune: bool = False) -> Outcome:
     """How the run of all unfinished trials ended; results lie in the run folder.
 
     Raises
@@ -63,7 +65,9 @@ def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
     refuse_other_settings(benchmark)
     settings = pool_settings(benchmark)
     slow_precision = _check_precision(benchmark, settings)
+    changes = changes_of(benchmark, will_run=True)
     write_header(benchmark)
+    _announce([*changes, *_of_other_questions(benchmark.run, prune=prune)], progress)
     todo = benchmark.unfinished_trials()
     passes = passes_of(benchmark, todo, settings)
     settings = _without_idle_workers(settings, passes)
@@ -74,6 +78,17 @@ def run_benchmark(benchmark: Benchmark, progress: Progress) -> Outcome:
         len(benchmark.trials), [(trial.dataset, trial.model) for trial in todo], settings.width, settings.place
     )
     return _execute(benchmark, todo, passes, settings, progress)
+
+
+def _of_other_questions(run: Run, *, prune: bool) -> list[str]:
+    """Sentences on trials that answer another question than the one asked now; with `prune` they are deleted."""
+    stale = run.stale()
+    if prune:
+        for trial in stale:
+            run.delete_stale(trial)
+    return [
+        f"{sentence}: {'deleted' if prune else 'kept, left out of every table'}" for sentence in stale_sentences(stale)
+    ]
 
 
 def _check_precision(benchmark: Benchmark, settings: PoolSettings) -> str:

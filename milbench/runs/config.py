@@ -73,7 +73,7 @@ class RunConfig:
     cohorts : folders or YAML files of the user's own cohorts; if given, the default dataset is left out.
     data_root : folder with the data of catalogue datasets.
     protocol : "m4" (one recipe for all) or "official" (each model's own).
-    splits : "" = as each cohort says; "kfold", "m4" or a saved split table.
+    splits : "" = as each cohort says; "kfold", "m4", "site" or a saved split table.
     folds : folds to run; empty = each cohort's default.
     tasks : names or patterns of the tasks to learn and compare; empty = all tasks of each cohort. Splits stay those of
         all tasks.
@@ -197,11 +197,24 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
             into[key] = dict(value) if isinstance(value, Mapping) else value
 
 
+def _refuse_numbers_that_are_none(name: str, value: Any) -> None:
+    """NaN and infinity are no settings, wherever they stand."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _refuse_numbers_that_are_none(f"{name}.{key}" if name else str(key), inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _refuse_numbers_that_are_none(name, inner)
+    elif isinstance(value, float) and not isfinite(value):
+        raise UsageError(f"{name} is {value}; expected a finite number.")
+
+
 def _checked(values: Mapping[str, Any]) -> RunConfig:
     known = {f.name for f in fields(RunConfig)}
     for key in values:
         if key not in known:
             raise unknown_name("configuration key", key, known)
+    _refuse_numbers_that_are_none("", values)
     sections = {key: _section(key, kind, values.get(key, {})) for key, kind in SECTIONS.items()}
     flat = {key: _value(key, value) for key, value in values.items() if key not in SECTIONS}
     return RunConfig(**flat, **sections)
@@ -228,8 +241,6 @@ def _in_section(name: str, key: str, value: Any, default: Any) -> Any:
         value = expected(value)
     if type(value) is not expected:
         raise UsageError(f"{name}.{key} is {value!r}; expected a value of type {expected.__name__}.")
-    if isinstance(value, float) and not isfinite(value):
-        raise UsageError(f"{name}.{key} is {value}; expected a finite number.")
     if key in LOWEST and value < LOWEST[key]:
         raise UsageError(f"{name}.{key} is {value}; the least is {LOWEST[key]}.")
     if key == "kind" and value not in ENGINES:

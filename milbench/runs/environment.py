@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import psutil
 import torch
 
 import milbench
+from milbench.runs.commit import commit_of
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "pandas", "h5py", "joblib", "mlflow", "safetensors", "pyarrow")
 
@@ -21,7 +21,7 @@ def describe_environment() -> dict[str, Any]:
     """Plain values that a reader needs to repeat the run."""
     return {
         "milbench": milbench.__version__,
-        "git": _git_commit(Path(milbench.__file__).parent) or _git_commit(Path.cwd()),
+        "git": commit_of(Path(milbench.__file__).parent),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -37,21 +37,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _git_commit(folder: Path) -> str:
-    """Commit of the checkout that tracks `folder`, with "-dirty" if files differ; "" if no checkout does."""
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(folder), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-
-    try:
-        if "pyproject.toml" not in git("ls-files", "--full-name", ":/pyproject.toml"):
-            return ""
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return ""
 
 
 def _cpu_name() -> str:

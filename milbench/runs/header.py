@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from milbench.engines.shards import write_shard
 from milbench.errors import StoreError
+from milbench.runs.changes import labels_csv, questions_of
 from milbench.runs.config import different_settings
 from milbench.runs.environment import describe_environment
-from milbench.runs.preparation import Benchmark, Entry
+from milbench.runs.preparation import Benchmark, Entry, is_own_split
 from milbench.store.files import write_atomically, writing
 from milbench.store.run import open_run
 
@@ -26,13 +27,21 @@ def refuse_other_settings(benchmark: Benchmark) -> None:
     if not (folder / "run.yaml").exists():
         return
     mine, theirs = benchmark.config.as_dict(), open_run(folder).config
-    if different := different_settings(mine, theirs):
+    different = [
+        key for key in different_settings(mine, theirs) if key != "splits" or not _keeps_a_split(mine, theirs, folder)
+    ]
+    if different:
         lines = "; ".join(f"{key}: {theirs.get(key)!r} there, {mine[key]!r} now" for key in different)
         raise StoreError(f"{folder} holds a run with other settings ({lines}). Choose another folder with --run.")
 
 
+def _keeps_a_split(mine: Mapping[str, Any], theirs: Mapping[str, Any], folder: Path) -> bool:
+    """Whether either command names the run's own split tables: the question tells whether the split is another."""
+    return any(config["splits"] and is_own_split(config["splits"], folder) for config in (mine, theirs))
+
+
 def write_header(benchmark: Benchmark) -> None:
-    """Write the header into the run folder.
+    """Write the header into the run folder. A split table that gives way to another is kept under its hash.
 
     Raises
     ------
@@ -41,7 +50,9 @@ def write_header(benchmark: Benchmark) -> None:
     run = benchmark.run
     plan = {trial.slot: trial.id for trial in benchmark.trials}
     datasets = {entry.cohort.name: _describe(entry, benchmark.known_models) for entry in benchmark.entries}
-    run.write_header(benchmark.config.as_dict(), describe_environment(), datasets, plan)
+    questions = questions_of(benchmark)
+    _keep_former_splits(benchmark)
+    run.write_header(benchmark.config.as_dict(), describe_environment(), datasets, plan, questions)
     with writing(run.path):
         for entry in benchmark.entries:
             _write_split_and_labels(benchmark, entry)
@@ -49,11 +60,21 @@ def write_header(benchmark: Benchmark) -> None:
         write_shard(run, benchmark.shard, benchmark.whole_plan, benchmark.trials)
 
 
+def _keep_former_splits(benchmark: Benchmark) -> None:
+    run, now = benchmark.run, {entry.cohort.name: entry.split.sha256 for entry in benchmark.entries}
+    with writing(run.path):
+        for name, asked in run.asked().items():
+            kept = run.former_split_file(name, asked.now.split_sha256)
+            is_replaced = now.get(name, asked.now.split_sha256) != asked.now.split_sha256
+            if is_replaced and run.split_file(name).exists() and not kept.exists():
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(kept, run.split_file(name).read_bytes())
+
+
 def _write_split_and_labels(benchmark: Benchmark, entry: Entry) -> None:
     run, cohort = benchmark.run, entry.cohort
-    labels = cohort.slides[["slide_id", "patient_id", *cohort.tasks]]
     _write_if_new(run.split_file(cohort.name), entry.split.to_csv())
-    _write_if_new(run.label_file(cohort.name), labels.to_csv(index=False, lineterminator="\n"))
+    _write_if_new(run.label_file(cohort.name), labels_csv(entry))
 
 
 def _write_if_new(path: Path, text: str) -> None:
@@ -82,5 +103,5 @@ def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:
         "scaling": cohort.feature_scaling,
         "model_defaults": dict(cohort.model_defaults),
         "trainer_defaults": dict(cohort.trainer_defaults),
-        "notes": [*cohort.notes, *entry.split.notes, *entry.audit.warnings],
+        "notes": entry.notes,
     }

@@ -7,7 +7,7 @@ other settings, other data, other splits and missing shards.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from milbench.engines.shards import ShardRecord, shard_records, write_record
 from milbench.errors import StoreError
 from milbench.runs.config import different_settings
 from milbench.store.files import write_atomically, writing
+from milbench.store.question import Question, stale_sentences
 from milbench.store.run import Run, open_run
 
 SAME_OF_A_DATASET = {"fingerprint": "labels or features", "split_sha256": "split table", "scaling": "feature scaling"}
@@ -65,7 +66,7 @@ def merge(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = Fals
     _write_header(merged, every, records)
     damaged, conflicts = _adopt(merged, runs)
     n_trials = len(merged.trials())
-    notes = ([missing] if missing else []) + _machines(every)
+    notes = ([missing] if missing else []) + _machines(every) + _left_out(every)
     return Merged(merged, n_trials, damaged, conflicts, len(merged.planned()) - n_trials, tuple(notes))
 
 
@@ -140,7 +141,7 @@ def _write_header(merged: Run, every: Sequence[Run], records: Sequence[ShardReco
     plan |= records[0].plan if records else {}
     datasets = {name: facts for run in reversed(every) for name, facts in run.datasets.items()}
     splits = {name: _split_bytes(every, name) for name in datasets}
-    merged.write_header(_config(every, merged.path), every[0].environment, datasets, plan)
+    merged.write_header(_config(every, merged.path), every[0].environment, datasets, plan, _questions(every))
     for record in records:
         write_record(merged, record)
     with writing(merged.path):
@@ -149,6 +150,15 @@ def _write_header(merged: Run, every: Sequence[Run], records: Sequence[ShardReco
         for labels in (run.label_file(name) for name in datasets for run in reversed(every)):
             if labels.exists():  # folders of an older version have none; equal fingerprints mean equal labels
                 write_atomically(merged.label_file(labels.stem), labels.read_bytes())
+
+
+def _questions(every: Sequence[Run]) -> dict[str, Question]:
+    """What the merged folder asks: the runs ask the same of each dataset, and each may know other models."""
+    questions: dict[str, Question] = {}
+    for name, asked in ((name, asked) for run in every for name, asked in run.asked().items()):
+        known = questions.get(name, asked.now)
+        questions[name] = replace(known, models={**asked.now.models, **known.models})
+    return questions
 
 
 def _config(every: Sequence[Run], out: Path) -> dict[str, Any]:
@@ -196,9 +206,10 @@ def _agree(ours: dict[str, str], theirs: dict[str, str]) -> bool:
 
 
 def _found(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
-    """Every planned trial with a folder, damaged or not."""
+    """Every planned trial with a folder, damaged or not, except those that answer another question."""
     for run in runs:
-        for trial_id in sorted(run.planned().values()):
+        stale = {trial.id for trial in run.stale()}
+        for trial_id in sorted(set(run.planned().values()) - stale):
             if (run.path / "trials" / trial_id).exists():
                 yield run, trial_id
 
@@ -207,6 +218,11 @@ def failure_key(run: Run, failure: dict[str, Any]) -> str:
     """Key of the trial whose failure it is; its id holds the first eight digits."""
     digits = str(failure["id"]).rsplit("-", 1)[1]
     return next(path.stem for path in (run.path / "failures").glob(f"{digits}*.json"))
+
+
+def _left_out(every: Sequence[Run]) -> list[str]:
+    """Trials that folders hold of other questions: they stay where they are."""
+    return [f"{run.path} holds {sentence}: not merged." for run in every for sentence in stale_sentences(run.stale())]
 
 
 def _machines(every: Sequence[Run]) -> list[str]:

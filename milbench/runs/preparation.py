@@ -12,12 +12,14 @@ from milbench.datasets import all_datasets
 from milbench.datasets.source import CohortSource
 from milbench.engines.shards import Shard, groups_of_shard, parse_shard
 from milbench.errors import UsageError, unknown_name
+from milbench.intake.findings import findings_of, refuse_errors, subject_of
+from milbench.labels.finding import Finding
 from milbench.machine.sizes import bytes_text, parse_bytes
 from milbench.models import MILModel
 from milbench.registry import load_models, select
 from milbench.runs.config import SAME_WITHIN_A_RUN, RunConfig
 from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
-from milbench.store.run import Run
+from milbench.store.run import CONFIG, SPLITS, Run
 from milbench.training.precision import PRECISIONS
 from milbench.trials.plan import PlanRequest, Trial, canonical_json, make_plan, together
 
@@ -35,6 +37,12 @@ class Entry:
     cohort: Cohort
     split: Split
     audit: Audit
+    findings: Sequence[Finding] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """What a run folder and its report keep of how the cohort was read, and of everything that was found."""
+        return [*map(str, self.findings), *self.cohort.notes, *self.split.notes]
 
 
 @dataclass(frozen=True)
@@ -71,16 +79,23 @@ def prepare(config: RunConfig) -> Benchmark:
     plugins = tuple(Path(plugin) for plugin in config.plugins)
     known = load_models(plugins)
     models = {name: known[name] for name in select("model", config.models, known)}
-    entries = _of_tasks([_entry(source, config) for source in _sources(config)], config.tasks)
-    _refuse_two_of_one_name(entries)
-    request = PlanRequest(
-        config.protocol, config.folds or None, config.seeds, config.precision, config.trainer, config.model
-    )
-    plan = make_plan(models, [(entry.cohort, entry.split) for entry in entries], request)
+    cohorts = [(source, source.load()) for source in _sources(config)]
+    _refuse_two_of_one_name([cohort.name for _, cohort in cohorts])
+    run = Run(run_folder(config, [cohort.name for _, cohort in cohorts]))
+    config = _with_kept_split(config, run)
+    entries = _of_tasks([_entry(source, cohort, config.splits) for source, cohort in cohorts], config.tasks)
+    entries = [_examined(entry) for entry in entries]
+    plan = make_plan(models, [(entry.cohort, entry.split) for entry in entries], plan_request(config))
     shard = parse_shard(config.engine.shard)
     trials = [trial for group in groups_of_shard(together(plan), shard) for trial in group] if shard else plan
-    run = Run(run_folder(config, [entry.cohort.name for entry in entries]))
     return Benchmark(config, models, list(known), entries, trials, run, shard, plan)
+
+
+def plan_request(config: RunConfig) -> PlanRequest:
+    """What the configuration asks for, beyond models and cohorts."""
+    return PlanRequest(
+        config.protocol, config.folds or None, config.seeds, config.precision, config.trainer, config.model
+    )
 
 
 def _sources(config: RunConfig) -> list[CohortSource]:
@@ -93,11 +108,36 @@ def _sources(config: RunConfig) -> list[CohortSource]:
     return named + own
 
 
-def _entry(source: CohortSource, config: RunConfig) -> Entry:
-    cohort = source.load()
-    protocol = config.splits or cohort.splits
+def _with_kept_split(config: RunConfig, run: Run) -> RunConfig:
+    """The configuration with the run's own split tables, if an earlier command on the folder chose to keep them."""
+    if config.splits or not (run.path / CONFIG).exists():
+        return config
+    former = str(run.config.get("splits") or "")
+    return replace(config, splits=former) if former and is_own_split(former, run.path) else config
+
+
+def is_own_split(splits: str, folder: Path) -> bool:
+    """Whether `--splits` names a table, or a folder of tables, that the run itself has written."""
+    return Path(splits).absolute().is_relative_to((folder / SPLITS).absolute())
+
+
+def _entry(source: CohortSource, cohort: Cohort, splits: str) -> Entry:
+    protocol = _own_table(splits, cohort.name) or splits or cohort.splits
     split = make_split(cohort.patients_from, cohort.tasks, protocol, n_folds=max(N_FOLDS, cohort.n_folds))
     return Entry(source, cohort, split, audit(split, cohort.slides, cohort.tasks))
+
+
+def _own_table(splits: str, cohort: str) -> str:
+    """The cohort's table in a folder of tables that a run has written; "" if `splits` is no such folder."""
+    table = Path(splits) / f"{cohort}.csv"
+    return str(table) if splits and table.is_file() else ""
+
+
+def _examined(entry: Entry) -> Entry:
+    """The entry with all that `milbench data check` finds but what only values tell; raises `DataError` for an error."""
+    findings = findings_of(subject_of(entry.cohort, entry.split, entry.audit))
+    refuse_errors(entry.cohort.name, findings)
+    return replace(entry, findings=findings)
 
 
 def _of_tasks(entries: Sequence[Entry], asked: Sequence[str]) -> list[Entry]:
@@ -123,8 +163,7 @@ def _restricted(entry: Entry, chosen: Sequence[str]) -> Entry:
     return Entry(entry.source, restricted, entry.split, audit(entry.split, cohort.slides, tasks))
 
 
-def _refuse_two_of_one_name(entries: Sequence[Entry]) -> None:
-    names = [entry.cohort.name for entry in entries]
+def _refuse_two_of_one_name(names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"two cohorts are called '{name}'. Give one of them another `name:` in its cohort.yaml.")
@@ -138,6 +177,8 @@ def run_folder(config: RunConfig, cohorts: Sequence[str]) -> Path:
     """
     if config.run:
         return Path(config.run)
+    if own := _folder_of_own_split(config.splits):
+        return own
     defaults = RunConfig()
     changed = {key: getattr(config, key) for key in SAME_WITHIN_A_RUN if getattr(config, key) != getattr(defaults, key)}
     name = "+".join(cohorts) if len(cohorts) <= 3 else f"{cohorts[0]}+{len(cohorts) - 1}-more"
@@ -145,6 +186,12 @@ def run_folder(config: RunConfig, cohorts: Sequence[str]) -> Path:
         name += "-" + hashlib.sha256(canonical_json([changed, list(cohorts)]).encode()).hexdigest()[:6]
     shard = parse_shard(config.engine.shard)
     return RUNS / (f"{name}-shard-{shard.file_name}" if shard else name)
+
+
+def _folder_of_own_split(splits: str) -> Path | None:
+    """The run folder whose own split tables `--splits` names: they are named to go on in that folder."""
+    folders = [folder for folder in Path(splits).parents if (folder / CONFIG).is_file()] if splits else []
+    return folders[0] if folders and is_own_split(splits, folders[0]) else None
 
 
 def memory_bytes(config: RunConfig) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from milbench.engines.shards import shard_records
 from milbench.store.claims import Claim, is_alive, read_claim
+from milbench.store.question import StaleTrial
 from milbench.store.run import CLAIMS, Run
 from milbench.store.trial import TRIAL
 
@@ -31,22 +32,25 @@ class RunStatus:
     counts : by (dataset, model), in the order of the plan.
     running : id and claim of each trial that is computed right now.
     shards : which parts of a divided plan the folder holds, such as "2/4".
+    stale : trials on disk that answer another question than the one asked now.
     """
 
     counts: Mapping[tuple[str, str], Count]
     running: tuple[tuple[str, Claim], ...]
     shards: tuple[str, ...]
+    stale: tuple[StaleTrial, ...] = ()
 
 
 def survey(run: Run) -> RunStatus:
     """The state of every planned trial. Checksums are left to `run` and `report`, since they read every weight."""
     failed = {failure["id"] for failure in run.failures()}
+    stale = run.stale()
+    other_questions = {trial.id for trial in stale}
     working = at_work(run)
     counts: dict[tuple[str, str], Count] = defaultdict(Count)
-    for slot, trial_id in run.planned().items():
-        dataset, model = slot.split("/")[:2]
-        count = counts[dataset, model]
-        if (run.path / "trials" / trial_id / TRIAL).exists():
+    for slot in run.slots():
+        trial_id, count = slot.trial_id, counts[slot.dataset, slot.model]
+        if trial_id not in other_questions and (run.path / "trials" / trial_id / TRIAL).exists():
             count.done += 1
         elif trial_id in working:
             count.running += 1
@@ -54,7 +58,9 @@ def survey(run: Run) -> RunStatus:
             count.failed += 1
         else:
             count.left += 1
-    return RunStatus(counts, tuple(sorted(working.items())), tuple(str(r.shard) for r in shard_records(run)))
+    return RunStatus(
+        counts, tuple(sorted(working.items())), tuple(str(r.shard) for r in shard_records(run)), tuple(stale)
+    )
 
 
 def at_work(run: Run) -> dict[str, Claim]:

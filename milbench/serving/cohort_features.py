@@ -87,7 +87,7 @@ def _read(
 def residency_of(
     cohort: Cohort, device: str, memory_bytes: int, *, workers: int, gpu_workers: int
 ) -> tuple[Residency, int]:
-    """Where the cohort's features stay in each worker, and what a training step may use; 0 = no limit."""
+    """Places of the cohort's features in each worker, and memory that a training step may use; 0 = no limit."""
     place = torch.device(device)
     step_bytes = _step_bytes(cohort, place, memory_bytes, _sharing(place, workers, gpu_workers))
     reserved = step_bytes if memory_bytes or place.type == "cuda" else 0  # else the share for features is set apart
@@ -114,7 +114,7 @@ def _step_bytes(cohort: Cohort, device: torch.device, memory_bytes: int, sharing
 
 
 def _training_bytes(device: torch.device, memory_bytes: int, sharing: int) -> int:
-    """Of the GPU's memory, or the stated or the machine's, which so many workers share."""
+    """Share of the memory for training: of one worker, in the GPU's memory or in the stated or the machine's."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] * STEP_SHARE / sharing)
     of_all = memory_bytes or psutil.virtual_memory().total

@@ -55,7 +55,7 @@ class FeatureStore:
         return self.at_hand[slide_id] if slide_id in self.at_hand else self._handed_out(slide_id, self._fetch(slide_id))
 
     def in_order(self, slide_ids: Iterable[str]) -> Generator[tuple[str, Tensor], None, None]:
-        """Each slide's id and features, in order; threads have up to `AHEAD` more of them ready meanwhile.
+        """Id and features of each slide, in order; threads have up to `AHEAD` more of them ready meanwhile.
 
         They end with the last slide, or when the iterator is closed, dropped or left by `break`. What `load`
         raises is raised here, at its slide. No more than `AHEAD` + 1 bags that do not stay are in memory at a time.

@@ -42,7 +42,7 @@ class FoldData(NamedTuple):
 
 
 Scalers = dict[tuple[str, tuple[str, ...]], FeatureScaler]
-"""By mode and training slides: with scaling, fitting costs a pass over them, which trials of a fold share."""
+"""Scalers by mode and training slides: fitting costs a pass over the slides, which trials of a fold share."""
 
 
 def fold_data(

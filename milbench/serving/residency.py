@@ -13,7 +13,7 @@ from milbench.machine.sizes import bytes_text
 from milbench.serving.feature_store import AHEAD
 
 MEMORY_SHARE = 0.4
-"""Share of the memory free at start that all workers together may use where nobody says how much."""
+"""Share of the memory free at start that all workers together may use if `--memory` is not given."""
 
 GPU_SHARE = 0.8
 """Share of a GPU's free memory that is given away; the rest is for fragments and for what libraries take for themselves."""
@@ -30,7 +30,7 @@ SAMPLE = 50
 
 @dataclass(frozen=True)
 class Residency:
-    """Where a cohort's features stay, for each worker.
+    """Places of a cohort's features, for each worker.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ def choose_residency(
     step_bytes: int = 0,
     gpu_workers: int = 0,
 ) -> Residency:
-    """Where features of `feature_bytes` (None = unknown) stay in each of `workers` processes.
+    """Places of features of `feature_bytes` (None = unknown) in each of `workers` processes.
 
     Parameters
     ----------
@@ -83,12 +83,12 @@ def choose_residency(
 
 
 def available_bytes() -> int:
-    """Memory that all workers together may use where nobody says how much."""
+    """Memory that all workers together may use if `--memory` is not given."""
     return int(psutil.virtual_memory().available * MEMORY_SHARE)
 
 
 def _where(feature_bytes: int | None, device_bytes: int, host_bytes: int) -> str:
-    """What becomes of the features, in words: the GPU is filled first, then memory."""
+    """Sentence on where the features stay: the GPU is filled first, then memory."""
     if feature_bytes is None:
         room = device_bytes + host_bytes
         return f"the first {bytes_text(room)} kept, the rest {FROM_DISK}" if room else FROM_DISK

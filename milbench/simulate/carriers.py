@@ -14,7 +14,7 @@ STREAM_CARRIERS = 2
 def draw_carriers(design: Design, labels: LabelTable, seed: int) -> NDArray[np.bool_]:
     """Carriers [S, T]: of positive slides a share `penetrance`, of negative ones `leak`.
 
-    One draw a patient and task, so that slides of one patient with one label agree. Where the label is unknown
+    One draw per patient and task, so that slides of one patient with one label agree. Where the label is unknown
     it is taken as positive with the task's prevalence.
     """
     targets = labels.slides[list(labels.tasks)].to_numpy(dtype=np.float64)

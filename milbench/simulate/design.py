@@ -21,7 +21,7 @@ MOST_APART = 0.25
 class Design:
     """What a cohort is made of; with the seed and the label table it decides every byte.
 
-    Tuples hold one value a task, or one value for all tasks.
+    Tuples hold one value per task, or one value for all tasks.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Design:
     site_sd, patient_sd : standard deviation of the site's and the patient's shift, in every direction.
     width : D. latent : directions the signal lives in; 0 = D. pixel_noise : noise after the map from latent to D.
     dtype : float16 or float32.
-    patches, patches_sd : median of patches a slide, standard deviation of its logarithm (clipped at two of them).
+    patches, patches_sd : median of patches per slide, standard deviation of its logarithm (clipped at two of them).
     patches_multiple : patches are rounded to a multiple, so that bags of one size can be trained together.
     raster : every slide is the same full square of patches.
     """
@@ -222,12 +222,12 @@ def _values(value: Any) -> tuple[Any, ...]:
 
 
 def per_task(name: str, values: tuple[V, ...], n_tasks: int) -> tuple[V, ...]:
-    """One value a task.
+    """One value per task.
 
     Raises
     ------
-    UsageError : neither one value nor one a task.
+    UsageError : neither one value nor one per task.
     """
     if len(values) not in (1, n_tasks):
-        raise UsageError(f"{name} holds {len(values)} values for {n_tasks} tasks; give one, or one a task.")
+        raise UsageError(f"{name} holds {len(values)} values for {n_tasks} tasks; give one, or one per task.")
     return values if len(values) == n_tasks else values * n_tasks

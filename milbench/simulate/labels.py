@@ -18,7 +18,7 @@ SLIDES_A_PATIENT = (0.85, 0.12, 0.03)
 """Share of synthetic patients with one, two and three slides; TCGA-UCEC has 0.92, 0.07, 0.01."""
 
 STREAM_LABELS = 1
-"""Each part of a cohort draws from `default_rng([seed, its stream, ...])`, so none moves another."""
+"""Random streams: each part of a cohort draws from `default_rng([seed, its stream, ...])`, so none moves another."""
 
 POPULATION = 100_000
 """Synthetic patients whose labels stand for the generating distribution in the oracle."""
@@ -30,7 +30,7 @@ class LabelTable:
 
     Attributes
     ----------
-    slides : slide_id, patient_id, site, and one float column a task in {0, 1, NaN}.
+    slides : slide_id, patient_id, site, and one float column per task in {0, 1, NaN}.
     tasks : the task columns.
     population : bool [R, T], label vectors whose frequencies are the generating distribution.
     """

@@ -15,7 +15,7 @@ from milbench.simulate.tissue import Tissue, apart, side_by_side
 STREAM_DIRECTIONS, STREAM_SITE, STREAM_PATIENT = 3, 4, 5
 
 SQUASH = 3.0
-"""Where tanh starts to bend: three standard deviations of the noise."""
+"""Value at which tanh starts to bend: three standard deviations of the noise."""
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

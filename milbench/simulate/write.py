@@ -3,7 +3,7 @@
 ::
 
     OUT/features/{slide_id}.h5   features [N, D], coords [N, 2], instance_labels uint8 [N, T]
-    OUT/labels.csv               case_id, slide_id, one column a task
+    OUT/labels.csv               case_id, slide_id, one column per task
     OUT/carriers.csv             slide_id, site, and who shows each task's phenotype
     OUT/truth.json               design, seed, oracle AUC of every task
     OUT/cohort.yaml              for `milbench run --cohort OUT`; written last
@@ -33,7 +33,7 @@ from milbench.simulate.signals import Directions, Slide, draw_directions, paint,
 from milbench.simulate.tissue import PATCH_SIZE, Tissue, grow_tissue
 
 VERSION = 1
-"""Of the generator: raise it when the same design and seed make other bytes."""
+"""Version of the generator: raise it when the same design and seed make other bytes."""
 
 STREAM_SLIDE = 6
 TRUTH = "truth.json"
@@ -103,7 +103,7 @@ def write_cohort(simulation: Simulation, out: Path, advance: Callable[[], None] 
         return _write(simulation, truth, out, advance)
     except OSError as error:
         raise StoreError(
-            f"{out} cannot be written ({error}). Free space or mend its rights; the same command goes on."
+            f"{out} cannot be written ({error}). Free space or fix its rights, then give the same command again. Finished slides are kept."
         ) from error
 
 

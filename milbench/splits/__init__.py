@@ -23,7 +23,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from milbench.cohorts.cohort_file import PROTOCOLS
 from milbench.errors import SplitError, UsageError
 from milbench.splits.audit import Audit, audit
 from milbench.splits.draw import kfold, m4, patient_labels, patients_of
@@ -34,6 +33,9 @@ from milbench.splits.table import ROLES, Split
 __all__ = ["N_FOLDS", "ROLES", "Audit", "Split", "audit", "make_split"]
 
 N_FOLDS = 5
+
+DRAWN = {"kfold": kfold, "m4": m4, "site": site}
+"""Splits that are made, by protocol: patients [P], labels [P, L] and a number of folds -> roles."""
 
 
 def make_split(slides: pd.DataFrame, tasks: Sequence[str], protocol: str, *, n_folds: int = N_FOLDS) -> Split:
@@ -49,11 +51,11 @@ def make_split(slides: pd.DataFrame, tasks: Sequence[str], protocol: str, *, n_f
     SplitError : too few patients, or a table that does not fit the cohort.
     UsageError : neither a protocol nor a path.
     """
-    if protocol in PROTOCOLS:
+    if protocol in DRAWN:
         return _drawn(slides, tasks, protocol, n_folds)
     if not Path(protocol).exists():
         raise UsageError(
-            f"splits '{protocol}' is neither {', '.join(PROTOCOLS)} nor a file or folder. "
+            f"splits '{protocol}' is neither {', '.join(DRAWN)} nor a file or folder. "
             "Check --splits or the cohort's `splits:`."
         )
     return read_split(Path(protocol), slides, tasks)
@@ -64,9 +66,6 @@ def _drawn(slides: pd.DataFrame, tasks: Sequence[str], protocol: str, n_folds: i
     if len(patients) < 2 * n_folds:
         raise SplitError(
             f"{len(patients)} patients are too few for {n_folds} folds and a test side; "
-            f"at least {2 * n_folds} are needed."
+            f"at least {2 * n_folds} are needed. Add patients, or name a split file with --splits."
         )
-    if protocol == "m4":
-        return Split(m4(patients, n_folds), protocol)
-    draw = site if protocol == "site" else kfold
-    return Split(draw(patients, patient_labels(slides, tasks), n_folds), protocol)
+    return Split(DRAWN[protocol](patients, patient_labels(slides, tasks), n_folds), protocol)

@@ -51,7 +51,7 @@ def _refuse_leaks(split: Split, slides: pd.DataFrame) -> None:
     if len(twice):
         raise SplitError(
             f"patient {twice.iloc[0]} stands in {split.protocol} more than once and could be on two sides. "
-            "Keep one row a patient."
+            "Keep one row per patient."
         )
     missing = set(slides["patient_id"]) - set(split.table["patient_id"])
     if missing:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 
 import pandas as pd
 
 from milbench.errors import SplitError
+from milbench.labels.cells import separator_of
 from milbench.splits.other_tools import ForeignSplit
 from milbench.splits.table import ROLES, Split
 
@@ -23,7 +25,7 @@ FILE = re.compile(r"splits_(\d+)\.csv")  # not splits_0_bool.csv nor splits_0_de
 def find(path: Path) -> list[Path]:
     """The split files in a folder by number, or the one file; empty if they are not CLAM's."""
     if path.is_file():
-        return [path] if path.suffix == ".csv" and _sides(_rows(path)[0]) == set(ROLES) else []
+        return [path] if path.suffix == ".csv" and _is_clams(_rows(path)[0]) else []
     numbered = {int(match[1]): file for file in path.iterdir() if (match := FILE.fullmatch(file.name))}
     return [numbered[number] for number in sorted(numbered)]
 
@@ -42,6 +44,12 @@ def read(path: Path) -> ForeignSplit:
     return ForeignSplit("CLAM", [_roles(file) for file in files])
 
 
+def _is_clams(header: list[str]) -> bool:
+    """Whether the columns are sides: those of CLAM, or two of them, as its offspring write."""
+    sides = _sides(header)
+    return "train" in sides and len(sides) > 1 and sides <= set(ROLES)
+
+
 def _sides(header: list[str]) -> set[str]:
     """The named columns; pandas' index has no name, or "Unnamed: 0" once it was read and saved again."""
     return {name for name in header if name and not name.startswith("Unnamed")}
@@ -50,24 +58,53 @@ def _sides(header: list[str]) -> set[str]:
 def _rows(path: Path) -> list[list[str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return [[cell.strip() for cell in row] for row in csv.reader(file)] or [[]]
+            delimiter = separator_of(file.readline(), ",")
+            file.seek(0)
+            return [[cell.strip() for cell in row] for row in csv.reader(file, delimiter=delimiter)] or [[]]
     except (OSError, ValueError, csv.Error) as error:
         raise SplitError(f"the split {path} cannot be read ({error}). Save it as comma-separated UTF-8.") from error
 
 
 def _roles(path: Path) -> dict[str, str]:
     header, *rows = _rows(path)
-    if _sides(header) != set(ROLES):
+    if not _is_clams(header):
         raise SplitError(
             f"{path}: columns are {', '.join(header) or 'none'}; expected CLAM's: one without name, then "
             f"{', '.join(ROLES)}."
         )
+    sides = {role: _ids(header, rows, role) for role in ROLES}
+    _refuse_no_test_side(path, sides)
     found: dict[str, str] = {}
-    for line, row in enumerate(rows, 2):
-        for role, name in zip(header, row, strict=False):  # pandas pads short columns, other writers cut the line
-            if name and role in ROLES and found.setdefault(name, role) != role:
-                raise SplitError(f"{path}: '{name}' in line {line} stands in {found[name]} and in {role}.")
+    for role, names in sides.items():
+        for name, line in names.items():
+            if found.setdefault(name, role) != role:
+                raise SplitError(
+                    f"{path}: '{name}' in line {line} stands in {found[name]} and in {role}. Keep it on one side."
+                )
     return found
+
+
+def _ids(header: list[str], rows: list[list[str]], role: str) -> dict[str, int]:
+    """Line by id of one side."""
+    if role not in header:
+        return {}
+    column = header.index(role)
+    # pandas pads short columns, other writers cut the line
+    return {row[column]: line for line, row in enumerate(rows, 2) if len(row) > column and row[column]}
+
+
+def _refuse_no_test_side(path: Path, sides: Mapping[str, Mapping[str, int]]) -> None:
+    """A side that chose the epochs can't be the one that is reported."""
+    if not sides["test"]:
+        raise SplitError(
+            f"{path} has no test side. If its val side was only reported on, rename that column to 'test': milbench "
+            "then draws a validation side from the training patients. Else add a column 'test'."
+        )
+    if set(sides["val"]) == set(sides["test"]):
+        raise SplitError(
+            f"{path}: the test side is a copy of the val side, so it would choose epochs and be reported on. Delete the "
+            "column 'val': milbench then draws a validation side from the training patients."
+        )
 
 
 def write(split: Split, slides: pd.DataFrame, out: Path) -> list[str]:

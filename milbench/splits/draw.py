@@ -16,8 +16,8 @@ def patients_of(slides: pd.DataFrame) -> NDArray[np.object_]:
     return np.array(list(dict.fromkeys(slides["patient_id"])), dtype=object)
 
 
-def m4(patients: NDArray[np.object_], n_folds: int) -> pd.DataFrame:
-    """Roles of the official code: one test side, validation sides that overlap."""
+def m4(patients: NDArray[np.object_], labels: NDArray[np.bool_], n_folds: int) -> pd.DataFrame:
+    """Roles of the official code: one test side, validation sides that overlap. It asks for no labels."""
     from sklearn.model_selection import train_test_split  # not at the top: workers read splits and draw none
 
     rest, test = train_test_split(patients, test_size=TEST_SHARE, random_state=TEST_SEED)
@@ -39,18 +39,32 @@ def kfold(patients: NDArray[np.object_], labels: NDArray[np.bool_], n_folds: int
     return role_table(patients, is_test, fold_of)
 
 
-def assign(labels: NDArray[np.bool_], shares: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+def assign(
+    labels: NDArray[np.bool_],
+    shares: NDArray[np.float64],
+    rng: np.random.Generator,
+    taken: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
     """Group of every patient, so that each group gets its share of each label (iterative stratification).
 
     Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011: take the rarest label among those left, and give each
     of its patients to the group that lacks it most; ties go to the group that lacks patients most, then to chance.
     Patients without any label come last.
+
+    Parameters
+    ----------
+    labels : [P, L].
+    shares : [G], of patients and of each label.
+    taken : [P], groups of patients that have one already, -1 for the others; None = nobody has.
     """
     n = len(labels)
     columns = np.column_stack([labels, ~labels.any(axis=1)])
     lacking_label = shares[:, None] * columns.sum(axis=0)
     lacking = shares * n
-    group = np.full(n, -1)
+    group = np.full(n, -1) if taken is None else taken.copy()
+    for patient in np.flatnonzero(group >= 0):
+        lacking[group[patient]] -= 1
+        lacking_label[group[patient]] -= columns[patient]
     while (group < 0).any():
         left = (columns & (group < 0)[:, None]).sum(axis=0)
         rarest = int(np.argmin(np.where(left > 0, left, n + 1)))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from milbench.errors import SplitError, StoreError, unknown_name
 from milbench.splits import clam, pathobench, stamp
+from milbench.splits.deal import deal_in
 from milbench.splits.other_tools import ForeignSplit, to_split
+from milbench.splits.spelling import respelled
 from milbench.splits.table import Split
 
 WRITERS: dict[str, Callable[[Split, pd.DataFrame, Path], list[str]]] = {
@@ -32,9 +35,24 @@ def read_split(path: Path, slides: pd.DataFrame, tasks: Sequence[str]) -> Split:
     if path.is_dir():
         raise SplitError(
             f"the folder {path} holds no splits that milbench knows. Looked for: splits_0.csv, splits_1.csv, ... "
-            f"(CLAM), {pathobench.FILE} (Patho-Bench), {stamp.FILE} (STAMP)."
+            f"(CLAM), {pathobench.FILE} (Patho-Bench), {stamp.FILE} (STAMP). It holds {_names(path)}. If each side has a "
+            "file of its own, or True and False per slide, write one splits_0.csv with the columns train, val, test."
         )
-    return Split.from_csv(path)
+    return deal_in(_with_known_ids(Split.from_csv(path), slides), slides, tasks)
+
+
+def _names(folder: Path, most: int = 3) -> str:
+    names = sorted(path.name for path in folder.iterdir())
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "") if names else "nothing"
+
+
+def _with_known_ids(split: Split, slides: pd.DataFrame) -> Split:
+    """The table with its patients spelled as the cohort spells them."""
+    meant, notes = respelled(split.table["patient_id"], slides["patient_id"])
+    if not meant:
+        return split
+    table = split.table.assign(patient_id=split.table["patient_id"].replace(meant))
+    return replace(split, table=table, notes=(*split.notes, *notes))
 
 
 def _foreign(path: Path) -> ForeignSplit | None:

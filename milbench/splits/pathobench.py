@@ -1,4 +1,4 @@
-"""Patho-Bench's splits: a table `case_id, slide_id, <label>, fold_0 .. fold_{k-1}`, one line a slide.
+"""Patho-Bench's splits: a table `case_id, slide_id, <label>, fold_0 .. fold_{k-1}`, one line per slide.
 
 The published tables are tab-separated and say train and test only; Patho-Bench itself also reads commas and `val`.
 """
@@ -11,7 +11,7 @@ import pandas as pd
 
 from milbench.errors import LabelTableError, SplitError
 from milbench.labels import PATIENT, SLIDE
-from milbench.labels.cells import read_table
+from milbench.labels.cells import read_table, separator_of
 from milbench.labels.pathobench import fold_columns, recognises
 from milbench.splits.other_tools import ForeignSplit
 from milbench.splits.table import ROLES, Split
@@ -28,7 +28,8 @@ def find(path: Path) -> Path | None:
 
 def _header(path: Path) -> list[str]:
     with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return [name.strip() for name in file.readline().split(",")]
+        line = file.readline()
+        return [name.strip() for name in line.split(separator_of(line, ","))]
 
 
 def read(path: Path) -> ForeignSplit:
@@ -69,7 +70,7 @@ def _roles(path: Path, patients: pd.Series, roles: pd.Series) -> dict[str, str]:
 
 
 def write(split: Split, slides: pd.DataFrame, out: Path) -> list[str]:
-    """Write one line a slide to `out` (or `out/k=all.tsv`), all tasks as label columns; returns notes."""
+    """Write one line per slide to `out` (or `out/k=all.tsv`), all tasks as label columns; returns notes."""
     file = out if out.suffix == ".tsv" else out / FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     tasks = [name for name in slides if name not in ("slide_id", "patient_id")]

@@ -32,7 +32,7 @@ def read(path: Path) -> ForeignSplit:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise SplitError(f"the split {path} cannot be read as JSON ({error}).") from error
+        raise SplitError(f"the split {path} cannot be read as JSON ({error}). Write the file again.") from error
     folds = content.get("splits") if isinstance(content, dict) else None
     if not isinstance(folds, list) or not folds:
         raise SplitError(f'{path} does not hold {{"splits": [...]}} with at least one split, as STAMP writes it.')
@@ -47,7 +47,9 @@ def _roles(path: Path, number: int, fold: Any) -> dict[str, str]:
             raise SplitError(f"{path}: split {number} has no list of texts '{key}'. Expected {' and '.join(SIDES)}.")
         for patient in patients:
             if found.setdefault(patient, role) != role:
-                raise SplitError(f"{path}: patient {patient} stands in train and in test of split {number}: it leaks.")
+                raise SplitError(
+                    f"{path}: patient {patient} stands in train and in test of split {number}. That leaks: keep every patient on one side."
+                )
     return found
 
 

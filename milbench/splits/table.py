@@ -13,7 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from milbench.errors import SplitError
+from milbench.labels.cells import separator_of
 
+EXPECTED = (
+    "Expected a CSV table of milbench, CLAM or Patho-Bench, or STAMP's splits.json. If it is an array, write one column "
+    "per side as CLAM does: train, val, test."
+)
 ROLES = ("train", "val", "test")
 TEST_SHARE = 0.2
 TEST_SEED = 42
@@ -67,12 +72,17 @@ class Split:
         SplitError : missing, unreadable, or with other columns or roles.
         """
         try:
-            table = pd.read_csv(io.StringIO(path.read_text(encoding="utf-8-sig")), dtype=str, keep_default_na=False)
+            text = path.read_text(encoding="utf-8-sig")
+            separator = separator_of(text.partition("\n")[0], ",")
+            table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
         except (OSError, ValueError) as error:
-            raise SplitError(f"the split table {path} cannot be read ({error}).") from error
+            raise SplitError(f"the split {path} cannot be read as a table ({error}). {EXPECTED}") from error
         folds = [f"fold_{fold}" for fold in range(table.shape[1] - 1)]
         if not folds or list(table) != ["patient_id", *folds]:
-            raise SplitError(f"{path}: columns are {', '.join(table)}; expected patient_id, fold_0, fold_1, ...")
+            raise SplitError(
+                f"{path}: columns are {', '.join(table)}; expected patient_id, fold_0, fold_1, ... (milbench), or "
+                "train, val, test (CLAM), or case_id, slide_id, a label, fold_0, ... (Patho-Bench)."
+            )
         odd = table[folds].stack().loc[lambda roles: ~roles.isin(ROLES)]
         if len(odd):
             raise SplitError(

@@ -11,6 +11,7 @@ from milbench.stats.crossed import draw_counts, fold_aurocs, mean_over_folds, ra
 from milbench.stats.grid import TaskScores
 
 Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
 MOST_FLIPPED = 20
 """Cohorts up to which all sign patterns are enumerated."""
@@ -24,7 +25,12 @@ def cohort_draws(tasks: Sequence[TaskScores], rng: np.random.Generator, draws: i
     """
     n_folds = len(tasks[0].tested)
     patients, folds = draw_counts(rng, tasks[0].n_patients, draws), draw_counts(rng, n_folds, draws)
-    total = np.zeros((draws, len(tasks[0].scores), n_folds))
+    return weighted_mean(tasks, patients, folds)
+
+
+def weighted_mean(tasks: Sequence[TaskScores], patients: Counts, folds: Counts) -> Floats:
+    """Mean AUROC over `tasks` inside a fold, then over folds, under patient weights [B, P] and fold weights [B, F]: [B, M]."""
+    total = np.zeros((len(patients), len(tasks[0].scores), len(tasks[0].tested)))
     known = np.zeros_like(total)
     for task in tasks:
         aurocs = fold_aurocs(task, patients)

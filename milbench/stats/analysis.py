@@ -75,7 +75,7 @@ def analyse(
     seed: int = 0,
     complete_cases: bool = False,
 ) -> Analysis:
-    """What finished runs show, with its uncertainty. Same runs and seed, same bytes.
+    """Analysis of finished runs, with uncertainties. Same runs and seed, same bytes.
 
     Parameters
     ----------
@@ -90,7 +90,9 @@ def analyse(
     """
     found = grids(runs)
     if not found:
-        raise StoreError(f"{', '.join(str(run.path) for run in runs)}: no finished trial to analyse.")
+        raise StoreError(
+            f"{', '.join(str(run.path) for run in runs)}: no finished trial to analyse. Finish the run first."
+        )
     scores = pd.concat([metric_table(grid) for grid in found], ignore_index=True)
     slides = dict(iter(scores[scores["level"] == "slide"].groupby("dataset")))
     titles = _titles(found)
@@ -119,7 +121,7 @@ def analyse(
 
 
 class _Part(NamedTuple):
-    """What one dataset adds."""
+    """Tables that one dataset adds."""
 
     tasks: pd.DataFrame
     cells: pd.DataFrame
@@ -167,7 +169,7 @@ def _refusal(incomplete: Sequence[tuple[str, str, int, int]]) -> str:
     )
     return (
         f"an incomplete grid cannot be compared: {lacking} (task, fold, seed) cells that other models have. Finish the "
-        "run, report those datasets apart, or leave out what not all models finished with --complete-cases."
+        "run, report those datasets apart, or leave unfinished tasks out with --complete-cases."
     )
 
 

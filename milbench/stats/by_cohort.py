@@ -20,7 +20,7 @@ from milbench.stats.scores import summary
 Floats = NDArray[np.float64]
 
 ALL = "all"
-"""Where a cohort's name stands, the mean over cohorts."""
+"""Name that stands for the mean over cohorts."""
 
 COHORT_COLUMNS = [
     "dataset", "model", "title", "auroc", "sd", "low", "high", "n_tasks", "n_undefined", "n_missing", "n_cells",
@@ -36,7 +36,7 @@ class Cohort(NamedTuple):
 
     Attributes
     ----------
-    rows : one a model, `COHORT_COLUMNS`.
+    rows : one per model, `COHORT_COLUMNS`.
     draws : [B, M], models as in `rows`; [0, M] where no task is large enough for an interval.
     """
 
@@ -45,7 +45,7 @@ class Cohort(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the dataset."""
+        """Name of the dataset."""
         return str(self.rows["dataset"].iloc[0])
 
     def aurocs(self, models: Sequence[str]) -> Floats:
@@ -86,7 +86,7 @@ class Overall(NamedTuple):
 
     Attributes
     ----------
-    rows : one a model, `OVERALL_COLUMNS`.
+    rows : one per model, `OVERALL_COLUMNS`.
     aurocs : [D, M] of the cohorts that every model has.
     draws : [B, M] with cohorts drawn too; [0, M] for a single cohort, or where one has no interval.
     """

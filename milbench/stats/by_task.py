@@ -1,4 +1,4 @@
-"""By task: the tables of an analysis with one row a task, and the draws that they come from."""
+"""By task: the tables of an analysis with one row per task, and the draws that they come from."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_INTERVAL = Interval(float("nan"), float("nan"))
 
 
 class Resampled(NamedTuple):
-    """What was drawn and computed of one task.
+    """Draws and statistics of one task.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ def _resample(task: TaskScores, rng: np.random.Generator, draws: int) -> Resampl
 
 
 def task_table(grid: Grid, resampled: dict[str, Resampled]) -> pd.DataFrame:
-    """One row a task: how many slides and patients of which class its test sides hold."""
+    """One row per task: how many slides and patients of which class its test sides hold."""
     rows = []
     for name, (task, *_) in resampled.items():
         n_patients = task.n_positive + task.n_negative
@@ -73,7 +73,7 @@ def task_table(grid: Grid, resampled: dict[str, Resampled]) -> pd.DataFrame:
 
 
 def cell_table(grid: Grid, slides: pd.DataFrame, resampled: dict[str, Resampled]) -> pd.DataFrame:
-    """One row a (task, model): mean, spread, both intervals.
+    """One row per (task, model): mean, spread, both intervals.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def _delong_interval(task: TaskScores, result: Delong, column: int) -> Interval:
 def against_table(
     grid: Grid, cells: pd.DataFrame, resampled: dict[str, Resampled], reference: str, left_out: Collection[str]
 ) -> pd.DataFrame:
-    """One row a (task, model) for every model but the reference; NaN in tasks that are `left_out`."""
+    """One row per (task, model) for every model but the reference; NaN in tasks that are `left_out`."""
     aurocs = cells.set_index(["task", "model"])["auroc"].to_dict()
     base = grid.models.index(reference) if reference in grid.models else None
     rows = []

@@ -1,4 +1,4 @@
-"""Ensemble: one score a patient, from all trainings of a model."""
+"""Ensemble: one score per patient, from all trainings of a model."""
 
 from __future__ import annotations
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ FEWEST = 10
 
 @dataclass(frozen=True, eq=False)
 class TaskScores:
-    """What all models gave the test slides of one task; M models, F folds, K seeds, S slides, P patients.
+    """Scores that all models gave the test slides of one task; M models, F folds, K seeds, S slides, P patients.
 
     Attributes
     ----------
@@ -144,9 +145,24 @@ def grids(runs: Sequence[Run]) -> list[Grid]:
 def _grid(run: Run, dataset: str, trials: Sequence[StoredTrial]) -> Grid:
     facts = run.datasets[dataset]
     titles = {trial.info["model"]: trial.info["model_title"] for trial in trials}
-    models = _registered(facts["models"], titles)
+    named = [(str(trial.info["model"]), trial) for trial in trials]
+    return grid_of(dataset, facts, named, {model: titles[model] for model in _registered(facts["models"], titles)})
+
+
+def grid_of(
+    dataset: str, facts: Mapping[str, Any], named: Sequence[tuple[str, StoredTrial]], titles: Mapping[str, str]
+) -> Grid:
+    """The grid of trials that may come from several runs of one split.
+
+    Parameters
+    ----------
+    facts : of the dataset: "tasks" in their order, "control_tasks".
+    named : trials, each with the name that stands for its model.
+    titles : by those names, in the order of `Grid.models`.
+    """
+    models, trials = list(titles), [trial for _, trial in named]
     folds, seeds = sorted({t.info["fold"] for t in trials}), sorted({t.info["seed"] for t in trials})
-    rows = pd.concat([_rows(t, models.index(t.info["model"]), folds, seeds) for t in trials], ignore_index=True)
+    rows = pd.concat([_rows(t, models.index(name), folds, seeds) for name, t in named], ignore_index=True)
     tasks = _registered(facts["tasks"], rows["task"].unique())
     rows["task"] = pd.Categorical(rows["task"], categories=tasks).codes.astype(np.int64)
     rows["slide"] = pd.factorize(rows["slide"], sort=True)[0]
@@ -157,7 +173,7 @@ def _grid(run: Run, dataset: str, trials: Sequence[StoredTrial]) -> Grid:
     rows["patient"] = names.get_indexer(rows["patient"].astype(str))
     rows = rows.sort_values(["model", "fold", "seed", "task", "slide"], kind="stable", ignore_index=True)
     return Grid(
-        dataset, tuple(models), tuple(titles[m] for m in models), tuple(tasks),
+        dataset, tuple(models), tuple(titles.values()), tuple(tasks),
         frozenset(facts.get("control_tasks", [])), tuple(folds), tuple(seeds), rows, len(tested),
     )  # fmt: skip
 

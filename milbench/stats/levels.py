@@ -46,7 +46,7 @@ def metric_table(grid: Grid) -> pd.DataFrame:
 
 
 def by_patient(slides: pd.DataFrame) -> pd.DataFrame:
-    """One row a patient of every trial, task and side: mean probability, largest label."""
+    """One row per patient of every trial, task and side: mean probability, largest label."""
     patients = slides.groupby([*CELL, "is_test", "patient"])
     table = patients[["target"]].max()
     table["probability"] = patients["probability"].mean(skipna=False)  # one NaN must not hide behind other slides

@@ -37,7 +37,7 @@ def score_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _place(run: Run, row: tuple[object, ...]) -> tuple[object, ...]:
-    """Where a row stands: cohorts by name, models as registered, tasks as in their own cohort, then fold and seed."""
+    """Sort key of a row: cohorts by name, models as registered, tasks as in their own cohort, then fold and seed."""
     dataset, model, _, task, _, fold, seed, _ = row
     facts = run.datasets[str(dataset)]
     return dataset, _index(facts["models"], model), model, _index(facts["tasks"], task), fold, seed
@@ -57,7 +57,7 @@ def _trial_rows(run: Run, trial: StoredTrial) -> list[tuple[object, ...]]:
 
 
 def aurocs_on_test(trial: StoredTrial) -> Mapping[str, float]:
-    """Slide-level test AUROC by task; NaN where the test side holds one class. Predictions are read once a process."""
+    """Slide-level test AUROC by task; NaN where the test side holds one class. Predictions are read once per process."""
     return _aurocs_in(trial.path / PREDICTIONS, trial.info["payload_sha256"][PREDICTIONS])
 
 

@@ -21,7 +21,7 @@ import psutil
 
 HEARTBEAT_SECONDS = 30.0
 SILENT_SECONDS = 4 * HEARTBEAT_SECONDS
-"""Without a heartbeat for so long, a process on another host counts as dead."""
+"""Seconds without a heartbeat after which a process on another host counts as dead."""
 
 _held: set[Path] = set()
 
@@ -46,7 +46,7 @@ class Claim:
 
 @contextmanager
 def claimed(folder: Path, key: str) -> Iterator[None]:
-    """Tell for the length of the block that this process computes the trial; a full disk hinders nobody."""
+    """Tell others, as long as the block runs, that this process computes the trial; if the disk is full, the trial runs on."""
     path = folder / f"{key}.json"
     claim = Claim(key, socket.gethostname(), os.getpid(), psutil.Process().create_time(), time.time())
     with suppress(OSError):

@@ -31,7 +31,7 @@ def read(path: Path, parse: Any) -> Any:
     try:
         return parse(path.read_text())
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror or error}.") from error
+        raise StoreError(f"cannot read {path}: {error.strerror or error}. Check the file and its rights.") from error
     except (ValueError, yaml.YAMLError) as error:
         raise StoreError(f"{path} is damaged ({error}). Delete it and start the same command again.") from error
 
@@ -56,7 +56,8 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(
             f"cannot write to {folder}: {error.strerror or error}. "
-            "Free space or choose another place (--run, --out); finished trials are kept, the same command goes on."
+            "Free space or choose another place (--run, --out), then give the same command again. "
+            "Finished trials are kept."
         ) from error
 
 

@@ -4,7 +4,9 @@
 
     runs/digits/
       run.yaml  environment.json  datasets.json  plan.json
+      questions.json             what is asked of each dataset now, and what was asked before
       splits/digits.csv  labels/digits.csv
+      splits/<hash>/digits.csv   a split that the dataset had before
       trials/digits/amil/has_0/fold0-seed42-1f3a9c02/
         predictions.parquet  history.parquet  model.safetensors  trial.json (last, with checksums)
       failures/<key>.json        what went wrong, until the trial succeeds
@@ -31,8 +33,18 @@ import yaml
 from filelock import FileLock, Timeout
 
 from milbench.errors import StoreError
+from milbench.names import by_folder
 from milbench.store.claims import claimed
 from milbench.store.files import json_bytes, read, replacing_folder, text_table, write_atomically, writing
+from milbench.store.question import (
+    Asked,
+    Question,
+    StaleTrial,
+    asked_from_json,
+    asked_of_old_folder,
+    asked_to_json,
+    differences,
+)
 from milbench.store.slot import Slot, slot_of
 from milbench.store.trial import TRIAL, StoredTrial, fill_trial_folder, read_trial
 
@@ -43,10 +55,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PLAN, CONFIG, ENVIRONMENT, DATASETS = "plan.json", "run.yaml", "environment.json", "datasets.json"
+QUESTIONS = "questions.json"
 RUN_FORMAT = 1
-"""Raised when an older milbench could misread the folder; 0 = before folders said so, which reads the same."""
+"""Version of the format, raised when an older milbench could misread the folder; 0 = a folder that states none, read alike."""
 
-PARTIAL, CLAIMS = "partial", "claims"
+PARTIAL, CLAIMS, SPLITS = "partial", "claims", "splits"
 
 PREDICTION_COLUMNS = (
     "dataset", "model", "task", "fold", "seed", "slide_id", "patient_id", "role", "target", "probability",
@@ -97,12 +110,53 @@ class Run:
 
     def slots(self) -> list[Slot]:
         """The grid of the newest plan, in its order."""
-        return [slot_of(name, trial_id) for name, trial_id in self.planned().items()]
+        planned = self.planned()
+        facts = self.datasets.values() if planned else ()
+        names = by_folder(name for fact in facts for name in (*fact.get("models", ()), *fact.get("tasks", ())))
+        return [slot_of(name, trial_id, names) for name, trial_id in planned.items()]
 
     def trials(self) -> list[StoredTrial]:
-        """Finished, intact trials of the plan, sorted by id."""
+        """Finished, intact trials of the plan that answer what is asked now, sorted by id."""
+        asked = self.asked()
         stored = (self.trial(trial_id) for trial_id in sorted(self.planned().values()))
-        return [trial for trial in stored if trial is not None]
+        return [trial for trial in stored if trial is not None and not differences(asked, trial.info)]
+
+    def asked(self) -> dict[str, Asked]:
+        """What is asked of each dataset now, and what was asked before."""
+        path = self.path / QUESTIONS
+        if path.exists():
+            return dict(read(path, lambda text: asked_from_json(json.loads(text))))
+        if not (self.path / DATASETS).exists():
+            return {}
+        infos = filter(None, map(self._record, self.planned().values()))
+        return asked_of_old_folder(self.datasets, self.config.get("trainer") or {}, infos)
+
+    def stale(self) -> list[StaleTrial]:
+        """Trials in the folder that answer another question than the one asked now, sorted by id."""
+        asked, planned = self.asked(), set(self.planned().values())
+        found = []
+        for path in sorted((self.path / "trials").glob(f"*/*/*/*/{TRIAL}")):
+            trial_id = path.parent.relative_to(self.path / "trials").as_posix()
+            info = self._record(trial_id)
+            if info is None:
+                continue
+            other = differences(asked, info)
+            if other or trial_id not in planned:
+                found.append(StaleTrial(trial_id, path.parent, info, other or ("an earlier plan",)))
+        return found
+
+    def delete_stale(self, trial: StaleTrial) -> None:
+        """Delete a trial of another question."""
+        with writing(self.path):
+            shutil.rmtree(trial.path)
+
+    def _record(self, trial_id: str) -> dict[str, Any] | None:
+        """What the trial's `trial.json` holds, its checksums not verified; None if there is none to read."""
+        try:
+            info = json.loads((self._folder(trial_id) / TRIAL).read_text())
+        except (OSError, ValueError):
+            return None
+        return info if isinstance(info, dict) else None
 
     def trial(self, trial_id: str) -> StoredTrial | None:
         """The finished trial, or None where it is absent, half-written or damaged."""
@@ -120,8 +174,8 @@ class Run:
         return every[list(PREDICTION_COLUMNS)]
 
     def failures(self) -> list[dict[str, Any]]:
-        """Recorded failures of planned trials, sorted by trial id."""
-        planned = set(self.planned().values())
+        """Recorded failures of planned trials that answer what is asked now, sorted by trial id."""
+        planned, asked = set(self.planned().values()), self.asked()
         rows: list[dict[str, Any]] = []
         for path in (self.path / "failures").glob("*.json"):
             try:
@@ -129,7 +183,8 @@ class Run:
             except StoreError:
                 if path.exists():  # else another process has tried the trial again meanwhile, with success
                     raise
-        return sorted((row for row in rows if row["id"] in planned), key=lambda row: str(row["id"]))
+        current = (row for row in rows if row["id"] in planned and not differences(asked, row.get("identity", {})))
+        return sorted(current, key=lambda row: str(row["id"]))
 
     def failure(self, key: str) -> dict[str, Any]:
         """The recorded failure of one trial."""
@@ -140,15 +195,19 @@ class Run:
         return (self.path / "failures" / f"{key}.json").exists()
 
     def split_file(self, dataset: str) -> Path:
-        """Where the dataset's split table lies."""
-        return self.path / "splits" / f"{dataset}.csv"
+        """Path of the dataset's split table."""
+        return self.path / SPLITS / f"{dataset}.csv"
+
+    def former_split_file(self, dataset: str, sha256: str) -> Path:
+        """Path of a split table that the dataset had before."""
+        return self.path / SPLITS / sha256[:8] / f"{dataset}.csv"
 
     def label_file(self, dataset: str) -> Path:
-        """Where the dataset's labels lie; runs of older versions have none."""
+        """Path of the dataset's labels; runs of older versions have none."""
         return self.path / "labels" / f"{dataset}.csv"
 
     def labels(self, dataset: str) -> pd.DataFrame:
-        """Labels of the dataset's slides: slide_id, patient_id, one column a task in {0, 1, NaN}.
+        """Labels of the dataset's slides: slide_id, patient_id, one column per task in {0, 1, NaN}.
 
         Raises
         ------
@@ -180,22 +239,31 @@ class Run:
         environment: Mapping[str, Any],
         datasets: Mapping[str, Any],
         plan: Mapping[str, str],
+        questions: Mapping[str, Question] | None = None,
     ) -> None:
         """Describe the run; datasets and planned trials add to those that earlier calls left.
+
+        A question takes the place of the dataset's former one; trials that do not answer it are stale from then on.
 
         Raises
         ------
         StoreError : the folder cannot be written.
         """
         with writing(self.path):
-            for folder in ("trials", "failures", "locks", "splits", "labels", PARTIAL):
+            for folder in ("trials", "failures", "locks", SPLITS, "labels", PARTIAL):
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
             with FileLock(self.path / "locks" / "header.lock"):
                 write_atomically(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False).encode())
                 write_atomically(self.path / ENVIRONMENT, json_bytes({**environment, "run_format": RUN_FORMAT}))
+                asked = self.asked()  # of an older folder it follows from what is overwritten here
+                now = {
+                    name: asked[name].then(question) if name in asked else Asked(question)
+                    for name, question in (questions or {}).items()
+                }
                 known = json.loads((self.path / DATASETS).read_text()) if (self.path / DATASETS).exists() else {}
                 write_atomically(self.path / DATASETS, json_bytes({**known, **datasets}))
                 write_atomically(self.path / PLAN, json_bytes({**self.planned(), **plan}))
+                write_atomically(self.path / QUESTIONS, json_bytes(asked_to_json({**asked, **now})))
 
     def write_trial(
         self,
@@ -241,7 +309,7 @@ class Run:
         return self.path / "trials" / trial_id
 
     def _partial(self, key: str) -> Path:
-        """Where a trial is written until it is whole; `claim` sweeps those that a killed process left."""
+        """Folder in which a trial is written until it is whole; `claim` sweeps those that a killed process left."""
         return self.path / PARTIAL / f"{key}-{uuid.uuid4().hex}"
 
     @contextmanager

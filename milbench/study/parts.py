@@ -80,7 +80,7 @@ def parts_of(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def datasets_of(part: str, datasets: Sequence[str]) -> tuple[str, ...]:
-    """Those of the `datasets` that the part is shown on: BRCA for Fig. 4b, without it the first."""
+    """Datasets, of those asked for, that the part is shown on: for Fig. 4b BRCA or, without it, the first."""
     if NEEDS[part].datasets == "all":
         return tuple(datasets)
     return (COHORT_OF_FIG4B if COHORT_OF_FIG4B in datasets else datasets[0],)

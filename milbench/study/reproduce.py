@@ -9,7 +9,7 @@ from typing import Any
 
 from milbench.datasets import all_datasets
 from milbench.registry import select
-from milbench.report.study import StudyRuns
+from milbench.report.study_runs import StudyRuns
 from milbench.runs.benchmark import Outcome, run_benchmark
 from milbench.runs.config import make_config
 from milbench.runs.preparation import RUNS, Benchmark, prepare
@@ -44,24 +44,24 @@ class Request:
 
     @property
     def folder(self) -> Path:
-        """Where the run folders lie."""
+        """Folder of the run folders."""
         return RUNS / STUDY / self._differences
 
     @property
     def report_folder(self) -> Path:
-        """Where the report goes unless another place is asked for."""
+        """Folder of the report unless another one is asked for."""
         return Path("reports") / "-".join(filter(None, (STUDY, self._differences)))
 
     @property
     def _differences(self) -> str:
-        """From the study's recipe, as part of a folder's name."""
+        """Difference from the study's recipe, as part of a folder's name."""
         epochs = f"epochs-{self.epochs}" if self.epochs else ""
         return "-".join(filter(None, (epochs, self.precision if self.precision != "float32" else "")))
 
 
 @dataclass(frozen=True)
 class Study:
-    """All that is decided before anything trains.
+    """Decisions made before anything trains.
 
     Attributes
     ----------

@@ -7,9 +7,11 @@ import uuid
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
-from filelock import FileLock
-
 from milbench.store.run import Run
+from milbench.tracking.client import locked
+
+LOCK_SECONDS = 60.0
+"""How long another command may hold the lock; it writes one trial meanwhile."""
 
 
 class Company:
@@ -44,4 +46,4 @@ def one_at_a_time(run: Run) -> AbstractContextManager[Any]:
     A folder that cannot be written is nobody's work in progress and needs no lock.
     """
     folder = run.path / "locks"
-    return FileLock(folder / "mlflow.lock") if os.access(folder, os.W_OK) else nullcontext()
+    return locked(folder / "mlflow.lock", LOCK_SECONDS) if os.access(folder, os.W_OK) else nullcontext()

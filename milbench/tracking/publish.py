@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from milbench.errors import MilbenchError, TrackingError
 from milbench.store.run import Run
 from milbench.tracking.client import all_runs, default_uri
-from milbench.tracking.publisher import KIND, Publisher, unreachable
+from milbench.tracking.publisher import KIND, Publisher, refusals, unreachable
 from milbench.tracking.values import as_they_ran
 
 
@@ -25,19 +26,12 @@ def publish(run: Run, uri: str) -> int:
 
     Raises
     ------
-    TrackingError : the server or database cannot be reached.
+    TrackingError : the server or database cannot be reached; or it refused some trials, and the others are there.
     """
-    try:
-        publisher = Publisher(uri, run)
-        trials = as_they_ran(run.trials())
-        for trial in trials:
-            publisher.publish(trial)
-        publisher.summarise()
-    except MilbenchError:
-        raise
-    except Exception as error:
-        raise TrackingError(unreachable(uri, run, error)) from error
-    return len(trials)
+    with _as_tracking_error(run, uri):
+        publisher = _published(run, uri)
+        _refuse_gaps(publisher)
+    return len(run.trials())
 
 
 def publish_report(run: Run, uri: str, folder: Path) -> int:
@@ -48,11 +42,10 @@ def publish_report(run: Run, uri: str, folder: Path) -> int:
 
     Raises
     ------
-    TrackingError : the server or database cannot be reached.
+    TrackingError : the server or database cannot be reached; or it refused some trials.
     """
-    try:
-        publish(run, uri)  # the parents must be there
-        publisher = Publisher(uri, run)
+    with _as_tracking_error(run, uri):
+        publisher = _published(run, uri)  # the parents must be there
         parents = [
             known for known in all_runs(publisher.client, publisher.experiment) if known.data.tags.get(KIND) == "parent"
         ]
@@ -60,11 +53,8 @@ def publish_report(run: Run, uri: str, folder: Path) -> int:
             for path in report_files(folder, parent.data.tags["dataset"], run.datasets):
                 place = Path("report", path.relative_to(folder).parent)
                 publisher.client.log_artifact(parent.info.run_id, str(path), place.as_posix())
-        return len(parents)
-    except MilbenchError:
-        raise
-    except Exception as error:
-        raise TrackingError(unreachable(uri, run, error)) from error
+        _refuse_gaps(publisher)
+    return len(parents)
 
 
 ARTIFACT_SUFFIXES = frozenset({".tex", ".csv", ".md", ".png", ".pdf"})
@@ -77,3 +67,27 @@ def report_files(folder: Path, dataset: str, datasets: Iterable[str]) -> list[Pa
     files = sorted(path for path in folder.rglob("*") if path.suffix in ARTIFACT_SUFFIXES and path.is_file())
     owner = {path: next((name for name in names if path.stem.endswith(f"_{name}")), dataset) for path in files}
     return [path for path in files if owner[path] == dataset]
+
+
+def _published(run: Run, uri: str) -> Publisher:
+    """What has written all trials and the parents' summaries."""
+    publisher = Publisher(uri, run)
+    for trial in as_they_ran(run.trials()):
+        publisher.publish_or_note(trial)
+    publisher.summarise()
+    return publisher
+
+
+def _refuse_gaps(publisher: Publisher) -> None:
+    if publisher.refused:
+        raise TrackingError(refusals(publisher))
+
+
+@contextmanager
+def _as_tracking_error(run: Run, uri: str) -> Iterator[None]:
+    try:
+        yield
+    except MilbenchError:
+        raise
+    except Exception as error:
+        raise TrackingError(unreachable(uri, run, error)) from error

@@ -1,22 +1,30 @@
 """Tracker: trials -> MLflow while a run goes on.
 
-Only this process talks to MLflow, in a thread of its own: an unreachable server delays tracking, never the run.
+Only this process talks to MLflow, in a thread of its own: an unreachable server delays tracking, never the run. The end
+of a run waits for tracking as long as it gets on, and for `SILENCE_SECONDS` where it does not.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
-from milbench.tracking.publisher import Publisher, unreachable
+from milbench.tracking.client import client_of
+from milbench.tracking.publisher import Publisher, refusals, unreachable
 from milbench.tracking.values import as_they_ran
 
-CLOSE_SECONDS = 120.0
-"""How long the end of a run waits for tracking to catch up."""
+SILENCE_SECONDS = 5.0
+"""How long the end of a run waits for the next trial to be taken in."""
+CLOSE_SECONDS = 60.0
+"""How long it waits in all, for an MLflow that takes in trial after trial."""
+INTERRUPTED_SECONDS = 1.0
+"""The same where the run was stopped at once."""
+LOOK_SECONDS = 0.05
 
 
 class Tracker:
@@ -35,6 +43,7 @@ class Tracker:
         self._queue: queue.Queue[StoredTrial | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._failed = False
+        self._last_step, self._patience = time.monotonic(), SILENCE_SECONDS
 
     def log_trial(self, trial: StoredTrial) -> None:
         """Publish `trial` when its turn comes; returns at once."""
@@ -48,13 +57,24 @@ class Tracker:
 
     def _work(self) -> None:
         try:
+            client_of(self.uri, self._step)  # importing MLflow and making tables is work, not silence
+            self._step()
             publisher = Publisher(self.uri, self.run)
+            self._step()
             while (trial := self._queue.get()) is not None:
-                publisher.publish(trial)
-            publisher.summarise()
+                publisher.publish_or_note(trial)
+                self._step()
+            publisher.summarise(self._step)
+            if publisher.refused and not self._failed:
+                self.warn(f"warning: {refusals(publisher)}")
         except Exception as error:  # noqa: BLE001 - MLflow raises many kinds, and none may reach the run
-            self._failed = True
-            self.warn(f"warning: {unreachable(self.uri, self.run, error)}")
+            if not self._failed:
+                self._failed = True
+                self.warn(f"warning: {unreachable(self.uri, self.run, error)}")
+
+    def _step(self, patience: float = 0.0) -> None:
+        """Note that MLflow got on, and how long its next step may take: not less than `SILENCE_SECONDS`."""
+        self._last_step, self._patience = time.monotonic(), max(patience, SILENCE_SECONDS)
 
     def __enter__(self) -> Tracker:
         if self.enabled:
@@ -67,7 +87,17 @@ class Tracker:
         if not self.enabled:
             return
         self._queue.put(None)
-        self._thread.join(CLOSE_SECONDS if kind is None else 1.0)
+        self._wait(CLOSE_SECONDS if kind is None else INTERRUPTED_SECONDS)
         if self._thread.is_alive() and not self._failed:
+            self._failed = True
             slow = TimeoutError("it is too slow to wait for")
             self.warn(f"warning: {unreachable(self.uri, self.run, slow)}")
+
+    def _wait(self, most: float) -> None:
+        """Return once all is published, once MLflow does not get on, or after `most` seconds."""
+        began = time.monotonic()
+        while self._thread.is_alive():
+            now = time.monotonic()
+            if now - began > most or now - max(self._last_step, began) > self._patience:
+                return
+            self._thread.join(LOOK_SECONDS)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import posixpath
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -15,6 +18,10 @@ from milbench.store.trial import StoredTrial
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
+
+ACCEPTED, NOT_READABLE, DIGEST = re.compile(r"[/\w.\- :]+"), re.compile(r"[^\w.\- ]"), re.compile(r" [0-9a-f]{8}$")
+LONGEST_NAME = 200
+"""MLflow takes 250 characters, and ours have a prefix and may get a digest."""
 
 
 def metrics_of(trial: StoredTrial) -> list[Metric]:
@@ -30,7 +37,7 @@ def metrics_of(trial: StoredTrial) -> list[Metric]:
     ]
     scores = aurocs_on_test(trial)
     if len(scores) > 1:
-        rows += [Metric(f"test/auroc {task}", value, now, 0) for task, value in scores.items()]
+        rows += [Metric(f"test/auroc {accepted_name(task)}", value, now, 0) for task, value in scores.items()]
     rows.append(Metric("test/auroc", mean_of_defined(np.array(list(scores.values()))), now, 0))
     rows += [
         Metric(f"cost/{name}", float(trial.info[name]), now, 0)
@@ -49,10 +56,31 @@ def summary_of(trials: Sequence[StoredTrial], controls: set[str]) -> dict[str, f
     signal = {task: mean for task, mean in means.items() if task not in controls}
     # first, since the compare view plots the first metric
     values = {"test/auroc": mean_of_defined(np.array(list(signal.values())))}
-    values |= {f"test/auroc {task}": value for task, value in means.items()}
+    values |= {f"test/auroc {accepted_name(task)}": value for task, value in means.items()}
     values["cost/train_seconds"] = sum(trial.info["train_seconds"] for trial in trials)
     values["cost/n_parameters"] = float(trials[0].info["n_parameters"])
     return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def accepted_name(name: str) -> str:
+    """`name` if MLflow takes it in the name of a metric; else one like it that no other name gets.
+
+    >>> accepted_name("HER2 IHC"), accepted_name("ER+"), accepted_name("ER-")
+    ('HER2 IHC', 'ER_ 3c4d51ac', 'ER-')
+    """
+    whole = f"auroc {name}"
+    # a name that looks like one of ours gets a digest too, so that none can be taken for another
+    is_taken = ACCEPTED.fullmatch(name) and not DIGEST.search(name) and len(name) <= LONGEST_NAME
+    if is_taken and posixpath.normpath(whole) == whole:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{re.sub(NOT_READABLE, '_', name)[:LONGEST_NAME]} {digest}"
+
+
+def true_names(tasks: Iterable[str]) -> dict[str, str]:
+    """Tags that hold the names of tasks whose metrics MLflow knows by another."""
+    accepted = {task: accepted_name(task) for task in sorted(tasks)}
+    return {f"milbench.task.{name}": task for task, name in accepted.items() if name != task}
 
 
 def facts_of(info: Mapping[str, Any]) -> dict[str, Any]:

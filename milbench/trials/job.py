@@ -107,7 +107,7 @@ class DataPass:
 
 
 class Status(NamedTuple):
-    """What became of a job.
+    """Result of a job.
 
     Attributes
     ----------

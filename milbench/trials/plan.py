@@ -19,7 +19,7 @@ from milbench.store.slot import slot_name
 from milbench.trials.recipe import Recipe, recipe_for
 
 IDENTITY_FORMAT = 2
-"""Bumped when the trainer or splitter changes results, so that no older trial passes for a new one."""
+"""Version of the results: raised when the trainer or splitter changes them, so that no older trial passes for a new one."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class PlanRequest:
     ----------
     protocol : "m4" or "official".
     folds : fold numbers to run; None = those that each cohort runs by default.
-    seeds : one trial a seed.
+    seeds : one trial per seed.
     precision : "float32", "tf32" or "bf16".
     trainer : settings that override every recipe.
     models : constructor arguments by model name; "*" holds those for every model that knows them.
@@ -140,7 +140,7 @@ def make_plan(
 
 
 def _expected_order(model: type[MILModel], trial: Trial) -> tuple[bool, bool]:
-    """Mixtures of all tasks first; then models that lay patches out and compare neighbours, before mere poolings."""
+    """Place of a model in the order: mixtures of all tasks first, then models that lay patches out, then mere poolings."""
     return len(trial.tasks) == 1, not model.info.order_matters
 
 

@@ -80,14 +80,14 @@ def test_a_table_of_the_users_own_is_left_as_it_is(
     assert own.read_text() == "mine"
 
 
-def test_a_table_with_another_hash_is_thrown_away(
+def test_a_table_with_another_hash_is_deleted(
     small_cohort: FakeServer, milbench_here: Milbench, tmp_path: Path
 ) -> None:
     small_cohort.files["/labels/all_brca.csv"] = TABLE.replace(b"1", b"0")
     result = milbench_here("data", "fetch", "tcga-brca", *flags(small_cohort))
     assert result.returncode == 2
-    assert "is another file than the one released" in result.stderr
-    assert not (tmp_path / "data" / "tcga-brca" / "labels.csv").exists()
+    assert "all_brca.csv sent another file than expected" in result.stderr
+    assert not list((tmp_path / "data" / "tcga-brca").iterdir())
 
 
 def test_features_become_a_cohort_that_milbench_reads(

@@ -1,6 +1,8 @@
 """A cohort's fingerprint notices other labels and features, and no other place."""
 
+import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -10,7 +12,9 @@ import pytest
 from folders_for_tests import WIDTH, write_h5
 
 from milbench.cohorts.cohort import folder_cohort
+from milbench.cohorts.fingerprint import fingerprint
 from milbench.errors import FeatureFileError
+from milbench.formats import open_features
 
 
 def test_the_fingerprint_ignores_where_the_cohort_lies(tmp_path: Path, cohort_folder: Path) -> None:
@@ -40,3 +44,26 @@ def test_a_feature_file_that_cannot_be_read_is_named_before_anything_trains(coho
     path.symlink_to(cohort_folder / "moved away")
     with pytest.raises(FeatureFileError, match=f"{path.name} cannot be read: No such file"):
         folder_cohort(cohort_folder)
+
+
+def test_the_fingerprint_is_that_of_labels_and_file_ends_and_of_nothing_else(cohort_folder: Path) -> None:
+    cohort = folder_cohort(cohort_folder)
+    digest = hashlib.sha256(cohort.slides.to_csv(index=False, lineterminator="\n").encode())
+    for slide in cohort.slides["slide_id"]:
+        content = (cohort_folder / "features" / f"{slide}.h5").read_bytes()
+        digest.update(f"{slide}\0{len(content)}\0".encode() + content[:65536] + content[-65536:])
+    assert cohort.fingerprint == digest.hexdigest()
+
+
+def test_arrays_that_are_read_otherwise_than_before_are_another_cohort(tmp_path: Path) -> None:
+    """Owkin's arrays were taken for features 3 wider: their trials must not pass for those of today."""
+    (tmp_path / "features").mkdir()
+    places = np.stack([np.full(6, 9), np.arange(6), np.zeros(6)], axis=1)
+    for slide in ("a", "b"):
+        features = np.random.default_rng(0).standard_normal((6, 4))
+        np.save(tmp_path / "features" / f"{slide}.npy", np.hstack([places, features]).astype(np.float32))
+    (tmp_path / "labels.csv").write_text("case_id,slide_id,A\np,a,0\nq,b,1\n")
+    cohort = folder_cohort(tmp_path)
+    plain = replace(open_features(tmp_path / "features"), read_anew="")
+    assert cohort.in_features == 4
+    assert cohort.fingerprint != fingerprint(cohort.slides, plain)

@@ -113,6 +113,21 @@ def test_the_geojson_has_one_polygon_a_patch_at_its_level0_pixels(run: Path, hea
     assert sum(weights) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize(("words", "edge"), [((), PATCH), (("--patch-size", "100"), 100)])
+def test_the_stated_patch_size_is_that_of_the_polygons(
+    run: Path, heatmap: Heatmap, tmp_path: Path, words: tuple[str, ...], edge: int
+) -> None:
+    heatmap(run, "--slide", SLIDE, "--models", "amil", *words)
+    found = json.loads((tmp_path / "out" / f"{SLIDE}_A.geojson").read_text())
+    ring = np.array(found["features"][0]["geometry"]["coordinates"][0])
+    assert np.ptp(ring, axis=0).tolist() == [edge, edge]
+
+
+def test_a_patch_size_that_is_none_is_refused(run: Path, heatmap: Heatmap) -> None:
+    code, _, errors = heatmap(run, "--slide", SLIDE, "--models", "amil", "--patch-size", "0")
+    assert (code, "--patch-size is 0; expected the edge of a patch" in errors) == (2, True)
+
+
 def test_top_slides_are_those_of_the_first_models_predictions(run: Path, heatmap: Heatmap, tmp_path: Path) -> None:
     code, printed, _ = heatmap(run, "--slides", "top-tp,top-fp,top-fn", "--task", "A", "--models", "m4", "amil")
     assert code == 0
@@ -231,7 +246,7 @@ def test_an_export_that_fails_leaves_no_file(run: Path, heatmap: Heatmap, tmp_pa
         (("--slide", SLIDE, "--dataset", "ghost"), "unknown cohort of run truth 'ghost'"),
         (("--slides", "top-tpp"), "Did you mean 'top-tp'?"),
         (("--slide", SLIDE, "--wsi", "/nowhere"), "--wsi /nowhere does not exist"),
-        ((), "say one of --slide ID"),
+        ((), "give one of --slide ID"),
         (("--slide", SLIDE, "--evaluate"), "got --slide and --evaluate"),
     ],
 )

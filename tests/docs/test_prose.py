@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from places import ROOT
 from prose import Length, Phrase, banned, broken, length, links, sentences, sources
+from prose_in_code import Passage, banned_in_code, passages
 
 PAGES = sorted(
     [
@@ -16,6 +17,8 @@ PAGES = sorted(
     ]
 )
 LINKED = sorted({*PAGES, *ROOT.glob("*.md")})
+
+MODULES = sorted(path for room in ("milbench", "baselines", "benchmarks") for path in (ROOT / room).rglob("*.py"))
 
 MOST = Length(median=16, ninety=28)
 
@@ -56,6 +59,12 @@ def test_words_are_of_today(page: Path) -> None:
     assert not found, "\n".join(found)
 
 
+@pytest.mark.parametrize("module", MODULES, ids=name)
+def test_messages_docstrings_and_comments_are_in_words_of_today(module: Path) -> None:
+    found = banned_in_code(module.read_text())
+    assert not found, "\n".join(f"{name(module)}:{line}: '{phrase}'; write '{word}'" for line, phrase, word in found)
+
+
 @pytest.mark.parametrize("page", LINKED, ids=name)
 def test_every_link_leads_to_a_file_and_a_heading_of_it(page: Path) -> None:
     found = [f"{name(page)}: [...]({link}) leads nowhere" for link in broken(page)]
@@ -89,6 +98,9 @@ def test_a_banned_phrase_is_found_over_two_lines_in_a_heading_and_not_in_code() 
         ("one small map an expert", "per"),
         ("8,000 new patches a slide", "per"),
         ("once an epoch", "per"),
+        ("a column a gene, blank where unknown", "per"),
+        ("in folders, one a slide", "per"),
+        ("one row a (task, model)", "per"),
         ("for want\nof memory", "because"),
         ("all but for one", "except"),
         ("is thrown away", "delete"),
@@ -111,6 +123,36 @@ def test_phrases_that_are_banned(phrase: str, instead: str) -> None:
 )
 def test_phrases_that_only_look_like_them(phrase: str) -> None:
     assert banned(phrase) == []
+
+
+MODULE = '''"""Rows of a table.
+
+One row a task.
+"""
+
+raise ValueError(
+    f"{path} holds {n} rows. Keep one row "
+    f"a {what}."
+)  # not for
+# want of memory
+WORD = "mended"
+'''
+
+
+def test_the_prose_of_a_module_is_its_docstrings_strings_of_several_words_and_comments() -> None:
+    assert passages(MODULE) == [
+        Passage(1, "Rows of a table.\n\nOne row a task.\n"),
+        Passage(7, "X holds X rows. Keep one row a X."),
+        Passage(9, "not for\nwant of memory"),
+    ]
+
+
+def test_a_banned_phrase_in_a_module_is_found_over_a_value_and_over_two_lines() -> None:
+    assert banned_in_code(MODULE) == [
+        Phrase(3, "One row a task", "per"),
+        Phrase(7, "one row a X", "per"),
+        Phrase(9, "for want of", "because"),
+    ]
 
 
 def test_files_are_named_in_code_and_in_sentences_and_not_inside_other_paths() -> None:

@@ -219,7 +219,7 @@ def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(
         full = milbench_here(*words)
     assert full.returncode == 2
     assert "No space left on device" in full.stderr
-    assert "the same command goes on" in full.stderr
+    assert "give the same command again" in full.stderr
     assert n_done(tmp_path / "out") == 2
     assert not list((tmp_path / "out" / "partial").iterdir())
     assert milbench_here(*words).returncode == 0

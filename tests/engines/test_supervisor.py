@@ -161,7 +161,7 @@ def test_ctrl_c_finishes_what_is_in_flight_and_leaves_a_clean_run(
     os.killpg(process.pid, number)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 130, output
-    assert "the same command again; it goes on from here" in output
+    assert "the same command again: milbench goes on from here" in output
     assert "the running trials are finished first" in output
     assert "Traceback" not in output
     assert "trials left" in output

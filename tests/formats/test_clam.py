@@ -189,11 +189,25 @@ def test_a_pt_without_width_is_named(tmp_path: Path) -> None:
         open_features(tmp_path).header("a")
 
 
-@pytest.mark.parametrize("coords", [np.ones((4, 3), dtype=np.int32), np.full((4, 2), 0.5), np.full((4, 2), np.nan)])
-def test_coordinates_that_are_no_whole_pixels_are_refused(tmp_path: Path, coords: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    ("coords", "message"),
+    [
+        (np.ones((4, 3), dtype=np.int32), r"coordinates are int32 of shape (4, 3); expected x and y, (patches, 2)"),
+        (np.full((4, 2), 0.5), "coordinates are float64 with fractions; expected whole level-0 pixels"),
+        (np.full((4, 2), np.nan), "coordinates are NaN or infinite"),
+        (np.full((4, 2), np.inf), "coordinates are NaN or infinite"),
+        (np.ones((4, 2), dtype=np.float16), "coordinates are float16, which rounds them"),
+        (np.ones((3, 2), dtype=np.int32), "4 patches but 3 coordinates"),
+    ],
+)
+def test_features_are_read_without_coordinates_that_cannot_be_used(
+    tmp_path: Path, coords: np.ndarray, message: str
+) -> None:
     write_h5(tmp_path / "a.h5", FEATURES, coords)
-    with pytest.raises(FeatureFileError, match="expected whole level-0 pixels"):
-        open_features(tmp_path).load("a")
+    loaded = open_features(tmp_path).load("a")
+    np.testing.assert_array_equal(loaded.features.numpy(), FEATURES)
+    assert loaded.coords is None
+    assert message in loaded.coords_problem
 
 
 def test_patch_coordinates_are_not_mistaken_for_features(tmp_path: Path) -> None:
@@ -201,12 +215,6 @@ def test_patch_coordinates_are_not_mistaken_for_features(tmp_path: Path) -> None
         file["coords"] = np.zeros((3, 2), dtype=np.int32)
     with pytest.raises(FeatureFileError, match="patch coordinates only, not features"):
         open_features(tmp_path).header("a")
-
-
-def test_features_and_coordinates_of_other_lengths_are_refused(tmp_path: Path) -> None:
-    write_h5(tmp_path / "a.h5", FEATURES, np.zeros((3, 2), dtype=np.int32))
-    with pytest.raises(FeatureFileError, match="4 patches but 3 coordinates"):
-        open_features(tmp_path).load("a")
 
 
 def test_a_folder_without_features_says_what_was_looked_for(tmp_path: Path) -> None:

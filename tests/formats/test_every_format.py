@@ -1,6 +1,7 @@
 """One contract for every layout: what a test writes as the extractor writes it comes back unchanged."""
 
 import pickle
+import re
 import tempfile
 from pathlib import Path
 
@@ -8,7 +9,17 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from formats_for_tests import TRIDENT_JOB, WRITERS, Slide, Writer, stamp_oldest, trident_h5
+from formats_for_tests import (
+    TRIDENT_JOB,
+    WRITERS,
+    Slide,
+    Writer,
+    owkin,
+    owkin_folders,
+    stamp_oldest,
+    trident_h5,
+    trident_pt,
+)  # fmt: skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +29,40 @@ from milbench.formats import open_features
 
 DOTTED = "TCGA-3C-AALI-01Z-00-DX1.F6E9A5DF-D8FB"
 
+
+def reshape_stored(path: Path, axes: tuple[int, ...]) -> None:
+    """Give the features in `path` other axes, and leave the rest of the file as it is."""
+    if path.suffix in (".h5", ".hdf5"):
+        with h5py.File(path, "a") as file:
+            name = "feats" if "feats" in file else "features"
+            values, told = file[name][()].reshape(axes), dict(file[name].attrs)
+            del file[name]
+            file.create_dataset(name, data=values).attrs.update(told)
+    elif path.suffix == ".pt":
+        content = torch.load(path, weights_only=False)
+        if isinstance(content, dict):
+            content["feats"] = content["feats"].reshape(axes)
+        torch.save(content if isinstance(content, dict) else content.reshape(axes), path)
+    elif path.suffix == ".npz":
+        with np.load(path) as archive:
+            content = {name: archive[name] for name in archive.files}
+        name = next(name for name in content if name != "coords")
+        np.savez(path, **content | {name: content[name].reshape(axes)})
+    else:
+        np.save(path, np.load(path).reshape(axes))
+
+
+def write_npy_header(path: Path, shape: tuple[int, ...]) -> None:
+    """A `.npy` file that declares `shape` and holds some bytes."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(160))
+
+
 writers = pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.__name__)
+without_owkin = pytest.mark.parametrize(
+    "writer", [writer for writer in WRITERS if writer not in (owkin, owkin_folders)], ids=lambda writer: writer.__name__
+)
+"""All but those whose places stand in the columns of the features."""
 
 
 def raster(n: int, width: int, dtype: str = "float32", seed: int = 0) -> Slide:
@@ -55,7 +99,7 @@ def test_features_and_coordinates_come_back_as_they_were_written(
         assert loaded.unit == expected.unit
         assert loaded.patch_size == header.patch_size == expected.patch_size
         assert loaded.coords is not None
-        np.testing.assert_array_equal(loaded.coords.numpy(), slide.coords)
+        np.testing.assert_array_equal(loaded.coords.numpy(), slide.coords * expected.factor)
 
 
 @writers
@@ -75,7 +119,7 @@ def test_a_broken_file_is_one_error_that_names_it_and_hides_no_other_slide(write
     reader = open_features(folder)
     assert reader.layout.startswith(expected.name)
     for use in (reader.load, reader.header):
-        with pytest.raises(FeatureFileError, match=rf"data.*a{path.suffix}"):
+        with pytest.raises(FeatureFileError, match=re.escape(str(path))):
             use("a")
     np.testing.assert_array_equal(reader.load("b").features.numpy(), slides["b"].features)
 
@@ -86,6 +130,54 @@ def test_every_module_of_a_format_is_in_this_contract() -> None:
     formats = {path.stem for path in folder.glob("[a-z]*.py")} - shared
     tested = {writer.__name__.split("_")[0] for writer in WRITERS}
     assert formats <= tested
+
+
+@without_owkin
+@pytest.mark.parametrize("axes", [(1, 4, 3), (4, 1, 3), (4, 3, 1, 1), (1, 4, 1, 3)], ids=str)
+def test_axes_of_length_one_are_dropped_in_every_format(writer: Writer, axes: tuple[int, ...], tmp_path: Path) -> None:
+    slide = raster(4, 3)
+    folder, _ = writer(tmp_path / "data", {"a": slide, "b": slide})
+    reshape_stored(open_features(folder).paths["a"], axes)
+    reader = open_features(folder)
+    assert reader.header("a")[:2] == (4, 3)
+    np.testing.assert_array_equal(reader.load("a").features.numpy(), slide.features)
+
+
+@without_owkin
+def test_coordinates_of_another_number_stop_no_training_and_the_header_tells(writer: Writer, tmp_path: Path) -> None:
+    slide = raster(4, 3)
+    folder, expected = writer(tmp_path / "data", {"a": Slide(slide.features, slide.coords[:3]), "b": slide})
+    reader = open_features(folder)
+    loaded, problem = reader.load("a"), reader.header("a").coords_problem
+    np.testing.assert_array_equal(loaded.features.numpy(), slide.features)
+    assert loaded.coords is None
+    assert loaded.coords_problem == problem
+    assert problem == ("" if expected.unit is None else "4 patches but 3 coordinates")
+    assert reader.load("b").coords_problem == ""
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (0,)])
+def test_an_empty_slide_of_trident_saved_by_torch_is_an_empty_bag(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    folder, _ = trident_pt(tmp_path, {"a": raster(2, 3)})
+    torch.save(np.zeros(shape, dtype=np.float32), folder / "empty.pt")
+    reader = open_features(folder)
+    assert reader.header("empty").n_patches == 0
+    assert len(reader.load("empty").features) == 0
+
+
+@pytest.mark.parametrize("n_patches", [1, 5])
+def test_a_slide_vector_of_trident_has_no_coordinates(tmp_path: Path, n_patches: int) -> None:
+    folder = tmp_path / TRIDENT_JOB / "slide_features_titan"
+    folder.mkdir(parents=True)
+    vector, coords = np.arange(4, dtype=np.float32), np.squeeze(raster(n_patches, 2).coords)
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["features"], file["coords"] = vector, coords
+        file["features"].attrs["encoder"] = "titan"
+    reader = open_features(folder)
+    assert (reader.header("a")[:2], reader.header("a").unit) == ((1, 4), "")
+    loaded = reader.load("a")
+    assert (loaded.coords, loaded.coords_problem) == (None, "")
+    np.testing.assert_array_equal(loaded.features.numpy(), vector[None])
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (0,)])
@@ -176,11 +268,10 @@ def test_numpy_files_of_objects_are_refused_and_never_unpickled(tmp_path: Path) 
         ("a.npy", lambda path: np.save(path, np.ones((2, 3), dtype=int)), "holds int64 of shape"),
         ("a.npz", lambda path: np.savez(path, x=np.ones((2, 3)), y=np.ones(2)), "expected an array called 'features'"),
         ("a.pt", lambda path: torch.save({"x": torch.ones(2, 3)}, path), "dict without 'features' or 'feats'"),
-        (
-            "a.pt",
-            lambda path: torch.save({"feats": torch.ones(2, 3), "coords": torch.ones(3, 2)}, path),
-            "3 coordinates",
-        ),
+        ("a.pt", lambda path: torch.save([torch.ones(3)] * 2, path), "holds a list of 2 tensors.*Save them as one"),
+        ("a.pt", lambda path: torch.save(torch.ones(2, 3, device="meta"), path), "declares 6 numbers, but holds 0"),
+        ("a.pt", lambda path: torch.save(torch.ones(1, 1).expand(2, 3), path), "declares 6 numbers, but holds 1"),
+        ("a.npy", lambda path: write_npy_header(path, (-5, 8)), "is no readable NumPy file"),
     ],
 )
 def test_what_is_no_bag_is_refused_by_name(tmp_path: Path, name: str, write: object, message: str) -> None:

@@ -1,13 +1,12 @@
 """Painting: every patch on its own pixels, on any lattice, checked against painting one by one."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from milbench.heatmap.canvas import Grid, grid_around, grid_over, paint
 from milbench.heatmap.maps import scaled
-from milbench.heatmap.places import Places, smallest_distance
+from milbench.heatmap.places import Places
 
 
 def one_by_one(places: Places, values: np.ndarray, grid: Grid) -> np.ndarray:
@@ -75,8 +74,3 @@ def test_equal_values_share_the_middle_rank_and_softmax_leaves_values_alone() ->
     assert (scaled(np.full(5, 3.0), "rank") == 0.5).all()
     values = np.array([0.2, 0.8])
     assert scaled(values, "softmax") is values
-
-
-@pytest.mark.parametrize(("corners", "step"), [([[0, 0]], 1), ([[0, 0], [512, 256]], 256), ([[7, 7], [7, 19]], 12)])
-def test_an_unknown_patch_size_is_the_smallest_distance(corners: list[list[int]], step: int) -> None:
-    assert smallest_distance(np.array(corners)) == step

@@ -76,6 +76,19 @@ def test_a_slide_without_small_levels_can_be_read(tmp_path: Path) -> None:
     assert (picture.pixels[160:192, 320:352] == 0).all()
 
 
+def test_a_slide_tells_the_bounds_to_which_viewers_crop_it(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openslide
+
+    class Bounded(openslide.OpenSlide):
+        @property
+        def properties(self) -> dict[str, str]:
+            return {**super().properties, "openslide.bounds-x": "640", "openslide.bounds-y": "128"}
+
+    assert read_slide(slide, marked()).bounds == (0, 0)
+    monkeypatch.setattr(openslide, "OpenSlide", Bounded)
+    assert read_slide(slide, marked()).bounds == (640, 128)
+
+
 def test_the_slide_tells_its_micrometres_a_pixel(slide: Path) -> None:
     assert read_slide(slide, marked()).microns_per_pixel == pytest.approx(0.25)
 

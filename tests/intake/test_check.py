@@ -1,4 +1,4 @@
-"""`milbench data check`: every kind of trouble is found at once, with its mend, and healthy data pass."""
+"""`milbench data check`: every kind of trouble is found at once, with its fix, and healthy data pass."""
 
 import shutil
 from pathlib import Path
@@ -29,7 +29,7 @@ def relabel(folder: Path, **columns: object) -> None:
 
 
 def found(result: Check) -> str:
-    return "\n".join(f"{p.severity}: {p.what} | {p.mend}" for p in result.problems)
+    return "\n".join(f"{p.severity}: {p.what} | {p.fix}" for p in result.problems)
 
 
 def test_healthy_data_pass_with_the_fingerprint_of_the_run(tmp_path: Path) -> None:
@@ -46,6 +46,11 @@ def features(value: float = 1.0, n: int = 4, width: int = WIDTH, dtype: str = "f
     return (rng.standard_normal((n, width)) + value).astype(dtype)
 
 
+def with_counts(values: np.ndarray) -> np.ndarray:
+    values[:, :2] = np.arange(2 * len(values)).reshape(-1, 2) * 256
+    return values
+
+
 BREAK = {
     "error: 1 slide (.*): labelled, but no feature file": lambda path: path.unlink(),
     "error: 1 slide (stray): feature file, but no label": lambda path: write_h5(path.with_name("stray.h5"), features()),
@@ -57,6 +62,9 @@ BREAK = {
 DEEP = {
     "error: 1 slide (.*): NaN or infinite values": lambda path: write_h5(path, features() * np.nan),
     "warning: 1 slide (.*): all values are zero": lambda path: write_h5(path, features() * 0),
+    "warning: 1 slide (.*): the first two columns are whole numbers": lambda path: write_h5(
+        path, with_counts(features())
+    ),
     "warning: 1 slide (.*): all patches are equal": lambda path: write_h5(path, features()[:1].repeat(5, axis=0)),
 }
 
@@ -72,6 +80,33 @@ def test_every_kind_of_broken_file_is_found_and_fails_the_check(cohort_folder: P
     result = check(cohort_folder, deep=trouble in DEEP)
     assert matches(found(result), trouble), found(result)
     assert not result.passed
+
+
+def test_headers_tell_shapes_that_are_no_bag_once_for_all_slides_and_never_as_empty(cohort_folder: Path) -> None:
+    for path in slides_of(cohort_folder)[4:]:
+        write_h5(path, np.zeros((4, 7, WIDTH), np.float32))
+    text = found(check(cohort_folder))
+    assert text.count("features have shape (4, 7, 6), expected (patches, width)") == 1
+    assert "The same holds for 43 slides" in text
+    assert "no patches" not in text
+
+
+def test_headers_tell_coordinates_that_do_not_fit_as_a_warning(cohort_folder: Path) -> None:
+    for path, n_coords in zip(slides_of(cohort_folder)[4:6], (3, 5), strict=True):
+        write_h5(path, features(n=4), np.zeros((n_coords, 2), np.int64))
+    result = check(cohort_folder)
+    assert matches(found(result), "warning: 2 slides (.*4 patches but 3 coordinates. Training needs no coordinates")
+    assert not [problem for problem in result.problems if problem.severity == "error"]
+
+
+def test_slides_in_a_folder_below_are_named_with_it(cohort_folder: Path) -> None:
+    (cohort_folder / "features" / "batch2").mkdir()
+    for path in slides_of(cohort_folder)[40:-1]:
+        path.rename(path.parent / "batch2" / path.name)
+    text = found(check(cohort_folder))
+    assert "labelled, but no feature file | Files of these names lie in folders below" in text
+    assert "in batch2): move them up" in text
+    assert "Extract them" not in text
 
 
 def test_values_are_read_only_when_asked(cohort_folder: Path) -> None:
@@ -95,11 +130,11 @@ def test_everything_wrong_is_listed_at_once_and_worst_first(cohort_folder: Path)
 def test_copies_are_found_by_their_bytes_and_by_their_values(cohort_folder: Path) -> None:
     first, second, third = slides_of(cohort_folder)[:3]
     shutil.copy(first, second)
-    assert matches(found(check(cohort_folder)), "hold the same file: .*TCGA-00")
+    assert matches(found(check(cohort_folder)), "holds the same file: .*TCGA-00")
     with h5py.File(first) as source:
         values = source["features"][()]
     write_h5(third, values)
-    assert matches(found(check(cohort_folder, deep=True)), "hold the same features: .*TCGA-00")
+    assert matches(found(check(cohort_folder, deep=True)), "holds the same features.*TCGA-00")
 
 
 def test_mixed_encoders_and_magnifications_are_found(tmp_path: Path) -> None:
@@ -118,7 +153,7 @@ def test_contradictory_patients_and_one_class_tasks_are_found(cohort_folder: Pat
     table.loc[0, "A"] = 1 - table.loc[0, "A"]
     table.assign(B=1).to_csv(cohort_folder / "labels.csv", index=False)
     text = found(check(cohort_folder))
-    assert "warning: A: 1 patients have contradictory labels" in text
+    assert "warning: A: 1 patient has contradictory labels" in text
     assert "warning: B: only one class" in text
 
 

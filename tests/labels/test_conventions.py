@@ -1,4 +1,4 @@
-"""Label conventions: each recognised by its columns, reported, and refused with the place and the mend."""
+"""Label conventions: each recognised by its columns, reported, and refused with the place and the fix."""
 
 from pathlib import Path
 
@@ -37,26 +37,29 @@ def rows_of(table: LabelTable) -> list[list[object]]:
 # ---- words ---------------------------------------------------------------------------------------
 
 
-def test_two_words_become_0_and_1_in_sorted_order_and_are_reported(tmp_path: Path) -> None:
-    table = read_labels(write(tmp_path / "l.csv", "case_id,slide_id,NRAS\np,s,Y_NRAS\nq,t,N_NRAS\nr,u,\n"))
+def test_two_words_become_0_and_1_and_the_guess_is_a_warning_with_counts_and_fix(tmp_path: Path) -> None:
+    table = read_labels(write(tmp_path / "l.csv", "case_id,slide_id,NRAS\np,s,Y_NRAS\nq,t,N_NRAS\nr,u,\nr,v,N_NRAS\n"))
     assert table.slides["NRAS"].tolist()[:2] == [1.0, 0.0]
-    assert table.notes[1:] == (
-        "NRAS: N_NRAS = 0, Y_NRAS = 1 (sorted order)",
-        "NRAS: 1 labels are unknown (1 blank)",
-    )
+    assert table.notes[1:] == ("NRAS: 1 labels are unknown (1 blank)",)
     assert "l.csv is a table as CLAM and M4 use it" in table.notes[0]
+    guess = table.findings[0]
+    assert (guess.severity, guess.task) == ("warning", "NRAS")
+    assert guess.what == "NRAS: N_NRAS = 0 (2 slides), Y_NRAS = 1 (1 slide), by the meaning of the words"
+    assert '`positive: {"NRAS": "Y_NRAS"}`' in guess.fix
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.sampled_from(["high", "low", "", "NA", "nan", "N/a"]), min_size=1, max_size=9))
-def test_words_map_as_sorted_and_cells_without_label_are_nan(
+@given(st.lists(st.sampled_from(["Left", "Right", "", "NA", "nan", "N/a"]), min_size=1, max_size=9))
+def test_words_without_meaning_map_as_sorted_and_cells_without_label_are_nan(
     tmp_path_factory: pytest.TempPathFactory, words: list[str]
 ) -> None:
-    words = [*words, "high", "low"]
+    words = [*words, "Right", "Left"]
     lines = ["case_id,slide_id,A", *(f"p,s{row},{word}" for row, word in enumerate(words))]
     path = write(tmp_path_factory.mktemp("words") / "l.csv", "\n".join(lines))
-    expected = [{"high": 0.0, "low": 1.0}.get(word, np.nan) for word in words]
-    np.testing.assert_array_equal(read_labels(path).slides["A"], expected)
+    expected = [{"Left": 0.0, "Right": 1.0}.get(word, np.nan) for word in words]
+    table = read_labels(path)
+    np.testing.assert_array_equal(table.slides["A"], expected)
+    assert "in alphabetical order, because the words do not tell which is positive" in table.findings[0].what
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,10 @@ def test_words_map_as_sorted_and_cells_without_label_are_nan(
         (["a", "a"], "it holds a. Name the task columns"),
         (["1", "Y"], r"holds 'Y' for slide s1 \(line 3\)"),
         (["1", "2"], "holds '2'"),
-        (["0", "none", "unknown"], "it holds 0, none, unknown"),
+        (
+            ["0", "none", "unknown"],
+            r"'none' for 1 slides, 'unknown' for 1 slides \(first in line 3, slide s1\) beside 0 \(1\)",
+        ),
     ],
 )
 def test_a_column_that_is_neither_0_and_1_nor_two_words_is_refused(
@@ -142,13 +148,21 @@ SLIDES = "FILENAME,PATIENT\nfeats/q.1.h5,q\np.1.h5,p\np.2.h5,p\nz.h5,z\n"
 
 def test_a_clini_table_gives_its_labels_to_every_slide_of_the_patient(tmp_path: Path) -> None:
     table = read_labels(write(tmp_path / "clini.csv", CLINI), slides=write(tmp_path / "slide.csv", SLIDES))
-    assert rows_of(table) == [["q.1", "q", 1.0, None], ["p.1", "p", 0.0, 1.0], ["p.2", "p", 0.0, 1.0]]
-    assert table.notes[1:] == (
-        "isMSIH: MSIH = 0, nonMSIH = 1 (sorted order)",
-        "KRAS: 1 labels are unknown (1 blank)",
-        "1 slides belong to patients without a line in the clini table: left out",
-        "1 patients of the clini table have no slide: left out",
-    )
+    assert rows_of(table) == [["q.1", "q", 0.0, None], ["p.1", "p", 1.0, 1.0], ["p.2", "p", 1.0, 1.0]]
+    assert table.notes[1:] == ("KRAS: 1 labels are unknown (1 blank)",)
+    assert [(finding.severity, finding.what) for finding in table.findings] == [
+        ("warning", "isMSIH: nonMSIH = 0 (1 patient), MSIH = 1 (2 patients), by the meaning of the words"),
+        ("note", "1 slides belong to patients without a line in the clini table: left out"),
+        ("note", "1 patients of the clini table have no slide: left out"),
+    ]
+
+
+def test_patients_that_the_two_tables_spell_differently_are_named(tmp_path: Path) -> None:
+    slides = SLIDES.replace("z.h5,z", "z.h5,TCGA-3C-AALI-01Z")
+    clini = write(tmp_path / "clini.csv", CLINI + "tcga-3c-aali,MSIH,0\n")
+    findings = read_labels(clini, slides=write(tmp_path / "slide.csv", slides)).findings[1:]
+    assert [finding.severity for finding in findings] == ["warning", "warning"]
+    assert "'TCGA-3C-AALI-01Z' in the slide table and 'tcga-3c-aali' in the clini table" in findings[0].fix
 
 
 def test_one_table_may_be_clini_and_slide_table_at_once(tmp_path: Path) -> None:
@@ -161,7 +175,7 @@ def test_one_table_may_be_clini_and_slide_table_at_once(tmp_path: Path) -> None:
     [
         (CLINI, None, r"clini.csv: column 'FILENAME' is missing.*Name the slide table with `slides:`"),
         (CLINI, "PATIENT,FILE\np,p.h5\n", r"slide.csv: column 'FILENAME' is missing.*found PATIENT, FILE"),
-        (CLINI + "p,MSIH,1\n", SLIDES, r"1 patient id \(p\) in more than one line. Keep one line a patient"),
+        (CLINI + "p,MSIH,1\n", SLIDES, r"1 patient id \(p\) in more than one line. Keep one line per patient"),
         (CLINI, SLIDES + "p.1,p\n", r"1 slide id \(p.1\) in more than one line"),
         (CLINI, "PATIENT,FILENAME\np,\n", "FILENAME is blank in line 2"),
         (

@@ -1,6 +1,7 @@
 """Label tables: read as text, checked cell by cell."""
 
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,6 @@ def test_an_id_that_reads_like_a_missing_value_stays_an_id(tmp_path: Path) -> No
     ("text", "message"),
     [
         ("case,slide_id,A\np,s,1\n", "column 'case_id' is missing"),
-        ("case_id;slide_id;A\np;s;1\n", "seem to be separated by ';': save it with commas"),
         ("case_id,slide_id\np,s\n", "no task column"),
         ("case_id,slide_id,A\np,s,2\n", r"column 'A' holds '2' for slide s \(line 2\); expected 0, 1 or blank"),
         ("case_id,slide_id,A\np,s,Y_TP53\n", "holds 'Y_TP53'"),
@@ -91,6 +91,35 @@ def test_a_bad_table_is_one_error_with_the_place(tmp_path: Path, text: str, mess
         read_labels(table(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("text", "name", "note"),
+    [
+        ("case_id;slide_id;A\np;s;1\n", "labels.csv", "labels.csv is separated by semicolons, where commas are usual"),
+        ("case_id\tslide_id\tA\np\ts\t1\n", "labels.csv", "labels.csv is separated by tabs, where commas are usual"),
+        ("case_id,slide_id,A\np,s,1\n", "labels.tsv", "labels.tsv is separated by commas, where tabs are usual"),
+        ("case_id;slide_id;A;age\np;s;1;60,5\n", "labels.csv", "labels.csv is separated by semicolons"),
+    ],
+)
+def test_another_separator_is_read_and_named(tmp_path: Path, text: str, name: str, note: str) -> None:
+    (tmp_path / name).write_text(text)
+    labels = read_labels(tmp_path / name, ["A"])
+    assert labels.slides.iloc[0].tolist() == ["s", "p", 1.0]
+    assert note in " ".join(labels.notes)
+
+
+def test_semicolons_inside_cells_of_a_table_with_commas_stay_cells(tmp_path: Path) -> None:
+    labels = read_labels(table(tmp_path, "case_id,slide_id,A\np;1,s;1,1\n"))
+    assert labels.slides.iloc[0].tolist() == ["s;1", "p;1", 1.0]
+    assert not any("separated" in note for note in labels.notes)
+
+
+def test_a_workbook_of_broken_xml_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "labels.xlsx", "w") as archive:
+        archive.writestr("[Content_Types].xml", "<Types>&b;</Types>")
+    with pytest.raises(LabelTableError, match=r"labels\.xlsx cannot be read as an Excel workbook"):
+        read_labels(tmp_path / "labels.xlsx")
+
+
 def test_a_table_that_is_no_utf_8_says_so(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_bytes("case_id,slide_id,A\np,s,1\n".encode("utf-16"))
@@ -107,9 +136,11 @@ def test_a_missing_table_and_an_unknown_task_are_named(tmp_path: Path) -> None:
 
 def test_contradictory_patients_are_counted_per_task(tmp_path: Path) -> None:
     slides = read_labels(table(tmp_path, "case_id,slide_id,A,B\np,s1,1,0\np,s2,0,\nq,s3,1,1\n")).slides
-    assert contradictions(slides, ["A", "B"]) == ["A: 1 patients have contradictory labels on their slides"]
+    assert [finding.what for finding in contradictions(slides, ["A", "B"])] == [
+        "A: 1 patient has contradictory labels on their slides"
+    ]
 
 
 def test_a_task_with_one_class_is_noted(tmp_path: Path) -> None:
     slides = read_labels(table(tmp_path, "case_id,slide_id,A,B\np,s1,1,0\nq,s2,1,1\n")).slides
-    assert [note.split(":")[0] for note in one_class_tasks(slides, ["A", "B"])] == ["A"]
+    assert [finding.task for finding in one_class_tasks(slides, ["A", "B"])] == ["A"]

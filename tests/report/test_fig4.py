@@ -11,7 +11,8 @@ from runs_for_tests import make_run
 from milbench.errors import StoreError
 from milbench.report.fig4 import experts_figure, tasks_figure
 from milbench.report.figures import save
-from milbench.report.study import StudyRuns, experts_table, tasks_table, write_study
+from milbench.report.study import experts_table, tasks_table, write_study
+from milbench.report.study_runs import StudyRuns
 from milbench.store.run import Run
 
 GENES = ("TP53", "PIK3CA")

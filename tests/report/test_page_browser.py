@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 from pages_for_tests import known_analysis, known_page, known_scores
 
+from milbench.report.claim_tables import claim_frame
 from milbench.report.html import PageData, write_page
+from milbench.report.verdicts import Contrast, Draft, above, judge
 
 CHROMIUM = next(
     filter(
@@ -257,3 +259,25 @@ def test_without_the_script_file_the_tables_still_stand(browser: Any, path: Path
 def test_the_data_in_the_page_are_json(path: Path, visit: Visit) -> None:
     for name in ("core", "curves", "roc"):
         assert json.loads(visit.page.evaluate("name => document.getElementById(`data-${name}`).textContent", name))
+
+
+def test_claims_have_a_section_of_their_own_only_where_there_are_some(browser: Any, path: Path, tmp_path: Path) -> None:
+    plain = Visit(browser, path)
+    assert not plain.page.locator("#claims").is_visible()
+    assert not plain.page.locator("#claims-link").is_visible()
+    plain.close()
+    drafts = [
+        Draft("told", [Contrast("M4 − AMIL", 0.05, np.array([0.04, 0.06]))], above(), paper=0.04),
+        Draft("untold", [Contrast("M4 − DSMIL", why="dsmil was not trained on <b>toy</b>")], above()),
+    ]
+    claims = claim_frame([judge(1, "M4 is best", "4.2", drafts)])
+    assert claims is not None
+    page = replace(known_page(known_analysis(known_scores())), claims=claims)
+    visit = Visit(browser, write_page(tmp_path, page))
+    assert visit.page.locator("#claims-link").is_visible()
+    assert visit.column("table-claims", 3) == ["cannot be told"]
+    assert visit.column("table-claims", 4) == ["1 of 2"]
+    assert visit.column("table-statements", 2) == ["+0.040", "–"]
+    assert visit.column("table-statements", 6) == ["held", "cannot be told"]
+    assert "<b>toy</b>" in visit.page.locator("#table-claims").inner_text()
+    visit.close()

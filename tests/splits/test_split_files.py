@@ -131,13 +131,80 @@ def test_slides_that_a_split_does_not_list_follow_their_patient_and_are_counted(
         (",train,val,test\n0,0.0,1.0,2.0\n1,,0.0,\n", "'0.0' in line 3 stands in train and in val"),
         (",train,val,test\n0,0.0,,2.0\n", r"1 patients of the cohort have no role in fold 0 \(01\)"),
         (",train,val,test\n0,a,b,c\n", "none of its 3 ids is a slide or patient of the cohort.*'0.0' and '00'"),
-        (",train,test\n0,a,b\n", "columns are , train, test; expected CLAM's"),
+        (",train,label\n0,a,b\n", "columns are , train, label; expected CLAM's"),
+        (",train,val\n0,0.0,1.0\n1,,2.0\n", "has no test side.*rename that column to 'test': milbench then draws"),
+        (",train,val,test\n0,0.0,1.0,\n1,2.0,,\n", "has no test side"),
+        (
+            ",train,val,test\n0,0.0,1.0,1.0\n1,,2.0,2.0\n",
+            "the test side is a copy of the val side.*Delete the column 'val'",
+        ),
+        (
+            ",train,val,test\n0,0.0,1.0,x\n",
+            r"1 patients .* no role.*1 of 3 ids of the split are not in the cohort \(x\)",
+        ),
+        (",train,val,test\n0,0.0,1.0,2.0\n1,,0.0.svs,\n", "'0.0.svs' stands on two sides, once spelled otherwise"),
         ("", "columns are none; expected CLAM's"),
     ],
 )
 def test_a_mistake_in_clams_files_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SplitError, match=message):
         read_split(clam(tmp_path / "clam", text), make_slides(3), TASKS)
+
+
+def test_a_split_with_train_and_test_alone_gets_a_drawn_validation_side(tmp_path: Path) -> None:
+    text = "\n".join(f"{i},{i:02d},{i + 10 if i < 2 else ''}" for i in range(10))
+    split = read_split(clam(tmp_path / "c", f",train,test\n{text}\n"), make_slides(12), TASKS)
+    assert sorted(split.table["fold_0"][:10]) == ["train"] * 8 + ["val"] * 2
+    assert split.table["fold_0"].tolist()[10:] == ["test"] * 2
+    assert "CLAM gives no validation side" in split.notes[-1]
+
+
+def numbered(n: int) -> pd.DataFrame:
+    """Slides and patients of all-digit ids, as pandas spoils them."""
+    rows = {"slide_id": [str(10_000 + i) for i in range(n)], "patient_id": [str(90_000 + i) for i in range(n)]}
+    return pd.DataFrame({**rows, "t": [float(i % 2) for i in range(n)]}).astype(
+        {"slide_id": object, "patient_id": object}
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        (",train,val,test\n0,10000,10002.0,10003.0\n1,10001,,\n", "2 ids of the split end in .0, since pandas"),
+        (",train,val,test\n0,10000.svs,10002.svs,10003.svs\n1,10001.svs,,\n", "4 ids of the split are file names"),
+        (";train;val;test\n0;10000;10002;10003\n1;10001;;\n", ""),
+        ("\ttrain\tval\ttest\n0\t90000\t90002\t90003.0\n1\t90001\t\t\n", "'90003.0' is read as '90003'"),
+    ],
+)
+def test_ids_and_separators_of_other_programs_are_understood_and_said(tmp_path: Path, text: str, note: str) -> None:
+    split = read_split(clam(tmp_path / "c", text), numbered(4), TASKS)
+    assert split.table["fold_0"].tolist() == ["train", "train", "val", "test"]
+    assert note in " ".join(split.notes)
+    assert "not in the cohort" not in " ".join(split.notes)
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_saved_table_that_a_spreadsheet_saved_again_is_the_same_split(tmp_path: Path, separator: str) -> None:
+    slides = numbered(60)
+    split = make_split(slides, TASKS, "kfold")
+    text = split.to_csv().replace("\n9", "\n9").replace(",", separator)
+    spoilt = "\n".join(
+        line.replace(separator, f".0{separator}", 1) if line[:1] == "9" else line for line in text.split("\n")
+    )
+    (tmp_path / "saved.csv").write_text(spoilt)
+    again = make_split(slides, TASKS, str(tmp_path / "saved.csv"))
+    assert again.sha256 == split.sha256
+    assert "60 ids of the split end in .0" in again.notes[0]
+
+
+@pytest.mark.parametrize("name", ["split.npz", "split.pkl"])
+def test_a_file_that_is_no_table_is_told_what_is_expected(tmp_path: Path, name: str) -> None:
+    np.savez(tmp_path / "split.npz", train=["a"])
+    (tmp_path / "split.npz").replace(tmp_path / name)
+    with pytest.raises(
+        SplitError, match=r"cannot be read as a table.*Expected a CSV table of milbench, CLAM.*one column per side"
+    ):
+        make_split(make_slides(3), TASKS, str(tmp_path / name))
 
 
 def test_a_missing_number_is_named(tmp_path: Path) -> None:
@@ -207,6 +274,9 @@ def test_a_mistake_in_stamps_file_is_named(tmp_path: Path, content: object, mess
 
 def test_a_folder_without_splits_or_with_those_of_two_tools_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SplitError, match=r"holds no splits that milbench knows\. Looked for: splits_0\.csv.*\(STAMP\)"):
+        make_split(make_slides(3), TASKS, str(tmp_path))
+    (tmp_path / "train_0.csv").write_text("")
+    with pytest.raises(SplitError, match=r"It holds train_0\.csv\. If each side has a file of its own"):
         make_split(make_slides(3), TASKS, str(tmp_path))
     (clam(tmp_path, GOOD) / "splits.json").write_text("{}")
     with pytest.raises(SplitError, match=r"splits of more than one tool\. Name the file"):

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from places import SHARED
 from sklearn.model_selection import train_test_split
 
+from milbench.cohorts.cohort_file import PROTOCOLS
 from milbench.errors import SplitError, UsageError
 from milbench.labels import read_labels
-from milbench.splits import Split, audit, make_split
+from milbench.splits import DRAWN, Split, audit, make_split
 
 TABLES = SHARED / "data" / "tcga_labels"
 
@@ -183,3 +184,7 @@ def test_too_few_patients_and_unknown_protocols_are_refused() -> None:
         make_split(make_slides(6, 0), TASKS, "kfold")
     with pytest.raises(UsageError, match="neither kfold, m4, site nor a file or folder"):
         make_split(make_slides(40, 0), TASKS, "k-fold")
+
+
+def test_every_protocol_that_a_cohort_may_name_is_drawn() -> None:
+    assert set(DRAWN) == set(PROTOCOLS)

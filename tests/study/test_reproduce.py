@@ -190,6 +190,10 @@ def test_figure_4_is_trained_drawn_and_not_trained_again(milbench_here: Milbench
     assert (result := milbench_here(*FIG4)).returncode == 0, result.stdout + result.stderr
     report = tmp_path / "reports" / "m4-epochs-1"
     assert {"fig4a_toy.png", "fig4b_toy.pdf", "fig4a_toy.csv", "table1.tex"} <= {path.name for path in report.iterdir()}
+    claims = pd.read_csv(report / "claims.csv").drop_duplicates("claim").set_index("claim")
+    assert len(claims) == 8
+    assert claims.loc[1, "why"].startswith("not in the stores: tcga-gbmlgg")
+    assert "no cohort says which patches carry the evidence" in claims.loc[8, "why"]
     assert {"toy_G0_slides.png", "toy_G0_slides.svg"} <= {path.name for path in (report / "fig5").iterdir()}
     trials = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("trial.json")}
     assert len(trials) == 2 * (6 + 1) + 4 * 2 + 2 * 2
@@ -228,7 +232,7 @@ def test_the_study_runs_where_it_is_told_to(toy_folder: Path) -> None:
 def test_the_studys_settings_are_the_papers(milbench_here: Milbench) -> None:
     refused = milbench_here("reproduce", "fig4a", "--set", "trainer.lr=1", "--dry-run")
     assert refused.returncode == 2
-    assert "only those of engine may change" in refused.stderr
+    assert "Set only those of engine" in refused.stderr
 
 
 @pytest.mark.parametrize("left", [1, 0])

@@ -1,6 +1,7 @@
 """A server on the loopback address that behaves as cBioPortal, the GDC, a Git LFS store and a folder of tables do.
 
-`server.fail("files", 429, "drop")` makes the next two requests whose address holds "files" go wrong.
+`server.fail("files", 429, "drop")` makes the next two requests whose address holds "files" go wrong; the ways to go
+wrong are the cases of `Handler.fail`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import json
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+DRIP_SECONDS = 0.05
 STUDY = "toy_tcga_pan_can_atlas_2018"
 
 
@@ -30,6 +32,7 @@ class FakeServer(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.ranges: list[str] = []
         self.closing = threading.Event()
+        self.sent_without_end = 0
         self.files: dict[str, bytes] = {}
         """Bodies by address: label tables, LFS objects."""
         self.refused_objects: set[str] = set()
@@ -108,17 +111,43 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, body: Any) -> None:
         self.server.asked.append(self.path)
         how = self.server.how_to_fail(self.path)
-        if how == "drop":
-            self.close_connection = True
-        elif how == "slow":
-            self.server.closing.wait(1.5)
-            self.close_connection = True
-        elif isinstance(how, int):
-            self.send_json({"message": f"made to fail with {how}"}, how, {"Retry-After": "1"} if how == 429 else {})
-        elif isinstance(how, bytes):
-            self.send_body(how)
-        else:
+        if how is None or how == "truncate":
             self.route(body, truncate=how == "truncate")
+        else:
+            self.fail(how)
+
+    def fail(self, how: Any) -> None:
+        match how:
+            case "drop":
+                self.close_connection = True
+            case "slow":
+                self.server.closing.wait(1.5)
+                self.close_connection = True
+            case int():
+                self.send_json({"message": f"made to fail with {how}"}, how, {"Retry-After": "1"} if how == 429 else {})
+            case bytes():
+                self.send_body(how)
+            case ("endless", status):
+                self.send_without_end(status, b"x" * 1_000_000, pause=0)
+            case ("drip", status):
+                self.send_without_end(status, b"x", pause=DRIP_SECONDS)
+            case "drip head":
+                self.write_without_end(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x", DRIP_SECONDS)
+            case _:
+                raise AssertionError(how)
+
+    def send_without_end(self, status: int, piece: bytes, *, pause: float) -> None:
+        """A body without a stated length; a redirection leads to where it is already."""
+        location = f"Location: {self.path}\r\n" if status in (301, 302, 307) else ""
+        self.write_without_end(f"HTTP/1.1 {status} Made\r\n{location}\r\n".encode(), piece, pause)
+
+    def write_without_end(self, start: bytes, piece: bytes, pause: float) -> None:
+        self.close_connection = True
+        with suppress(OSError):  # the client has had enough
+            self.wfile.write(start)
+            while not self.server.closing.wait(pause):
+                self.wfile.write(piece)
+                self.server.sent_without_end += len(piece)
 
     def route(self, body: Any, *, truncate: bool) -> None:
         path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)

@@ -31,6 +31,7 @@ class Expected(NamedTuple):
 
 
 PIXELS, CENTRES, MICROMETRES, UNKNOWN = "level-0 px", "level-0 px, patch centres", "µm", "unit unknown"
+TILES = "tiles"
 
 
 def clam_h5(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
@@ -46,6 +47,28 @@ def clam_pt(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
     for name, slide in slides.items():
         torch.save(torch.from_numpy(slide.features), root / "pt_files" / f"{name}.pt")
     return root, Expected("CLAM", None)
+
+
+def clam_hdf5(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    root.mkdir(parents=True)
+    for name, slide in slides.items():
+        with h5py.File(root / f"{name}.hdf5", "w") as file:
+            file["features"], file["coords"] = slide.features, slide.coords.astype(np.int32)
+    return root, Expected("CLAM", PIXELS)
+
+
+def clam_sites(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    """One folder per site, and the size of a patch in the patching step's folder."""
+    (root / "patches").mkdir(parents=True)
+    for number, (name, slide) in enumerate(slides.items()):
+        folder = root / "encoder" / f"site {number}"
+        folder.mkdir(parents=True)
+        with h5py.File(folder / f"{name}.h5", "w") as file:
+            file["features"], file["coords"] = slide.features, slide.coords.astype(np.int32)
+        with h5py.File(root / "patches" / f"{name}.h5", "w") as file:
+            file["coords"] = slide.coords.astype(np.int64)
+            file["coords"].attrs.update({"patch_size": 256, "patch_level": 1, "downsample": (2.0, 2.0)})
+    return root, Expected("CLAM", PIXELS, patch_size=512.0)
 
 
 TRIDENT_JOB = "20x_256px_0px_overlap"
@@ -141,6 +164,35 @@ def slideflow(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
     return root, Expected("slideflow", CENTRES, encoder="slideflow.model.extractors.retccl.RetCCLFeatures")
 
 
+def slideflow_without_zip(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    """As with SF_ALLOW_ZIP=0, and without the bags' configuration."""
+    root.mkdir(parents=True)
+    for name, slide in slides.items():
+        torch.save(torch.from_numpy(slide.features), root / f"{name}.pt")
+        np.save(root / f"{name}.index.npy", slide.coords)
+    return root, Expected("slideflow", CENTRES)
+
+
+def owkin(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    root.mkdir(parents=True)
+    for name, slide in slides.items():
+        np.save(root / f"{name}.npy", _with_places(slide))
+    return root, Expected("Owkin", TILES, factor=1 / 256, patch_size=1.0)
+
+
+def owkin_folders(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    for name, slide in slides.items():
+        (root / name).mkdir(parents=True)
+        np.save(root / name / "features.npy", _with_places(slide))
+    return root, Expected("Owkin", TILES, factor=1 / 256, patch_size=1.0)
+
+
+def _with_places(slide: Slide) -> np.ndarray:
+    """Level 16, x and y in tiles, then the features."""
+    tiles = np.concatenate([np.full((len(slide.coords), 1), 16), slide.coords // 256], axis=1)
+    return np.concatenate([tiles, slide.features], axis=1).astype(slide.features.dtype)
+
+
 def torchmil_npy(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
     for folder in ("features", "labels", "coords", "inst_labels"):
         (root / folder).mkdir(parents=True)
@@ -193,6 +245,6 @@ def npz_compressed(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected
 
 Writer = Callable[[Path, dict[str, Slide]], tuple[Path, Expected]]
 WRITERS: tuple[Writer, ...] = (
-    clam_h5, clam_pt, trident_h5, trident_patches, trident_pt, stamp_today, stamp_older, stamp_oldest, slideflow,
-    torchmil_npy, torchmil_h5, pt_dict, npy, npz, npz_compressed,
+    clam_h5, clam_pt, clam_hdf5, clam_sites, trident_h5, trident_patches, trident_pt, stamp_today, stamp_older, stamp_oldest,
+    slideflow, slideflow_without_zip, torchmil_npy, torchmil_h5, owkin, owkin_folders, pt_dict, npy, npz, npz_compressed,
 )  # fmt: skip

@@ -55,7 +55,7 @@ class Exits(Tiny):
 
 @register_model("killed", title="Killed", tasks="single")
 class Killed(Tiny):
-    """Dies as a process does that the system kills for want of memory."""
+    """Dies as a process does that the system kills because memory ran out."""
 
     def forward(self, features: Tensor) -> BagOutput:
         os.kill(os.getpid(), signal.SIGKILL)

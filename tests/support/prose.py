@@ -20,12 +20,19 @@ STOP = re.compile(r"(?<!\bal)(?<!\beq)(?<!\bFig)(?<!\bAlg)(?<!e\.g)(?<!i\.e)(?<!
 
 PER = (
     r"task|trial|epoch|slide|fold|cohort|second|patient|worker|GPU|gene|model|step|patch|core|place|seed|side|expert|"
-    r"channel|bag|file|folder|column|row|run|job|node|site|class|parameter|minute|month|process"
+    r"channel|bag|file|folder|column|row|run|job|node|site|class|parameter|minute|month|process|map|request|region|mixture|"
+    r"figure|table|X"  # X stands for the value in a message
 )
 LINKING = r"for|of|in|on|by|to|with|from|at|than|and|or|after"
-COUNTED = r"bags|bag-steps|bytes|[GM]B|numbers|values|patches|slides|rows|trials|hours|milliseconds|ms|workers|once"
+COUNTED = (
+    r"bags|bag-steps|multiply-adds|mutations|patients|variance|bytes|[GM]B|numbers|values|patches|slides|rows|trials|hours|"
+    r"milliseconds|ms|workers|once"
+)
 BANNED = {
     rf"\b(?:one(?:\s+[\w-]+)?\s+(?!(?:{LINKING})\b)[\w-]*[^\Ws]|\d[\d,.]*\s+(?:[\w-]+\s+)?[\w-]+s|{COUNTED})\s+an?\s+(?:{PER})\b": "per",
+    rf"\bone\s+an?\s+(?:{PER})\b": "per",  # "one a slide"
+    r"\bone\s+(?:row|entry|line|box|dot)\s+an?\s+\(": "per",  # "one row a (task, model)"
+    rf"\ban?\s+(?:CSV|column|row|line)\s+an?\s+(?:{PER})\b": "per",
     r"\bmend(?:s|ed|ing)?\b": "fix",
     r"\bfor\s+want\s+of\b": "because",
     r"\bbut\s+for\b": "except",

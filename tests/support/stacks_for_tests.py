@@ -112,8 +112,8 @@ def probabilities(each: Learner, members: Sequence[int]) -> np.ndarray:
 
 
 RECIPES = {
-    "one bag a step": Recipe(lr=0.02, epochs=3),
-    "five bags a step": Recipe(lr=0.02, epochs=3, bags_per_step=5),
+    "one bag per step": Recipe(lr=0.02, epochs=3),
+    "five bags per step": Recipe(lr=0.02, epochs=3, bags_per_step=5),
     "clipped": Recipe(lr=0.02, epochs=2, bags_per_step=2, clip_norm=0.05),
     "lookahead": Recipe(lr=0.02, epochs=3, optimizer="lookahead_radam", decay_vectors=False, select_by="val_loss"),
 }

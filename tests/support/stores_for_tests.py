@@ -18,7 +18,7 @@ WAIT = 20.0
 
 
 def bag(slide_id: str, rows: int = 4) -> Tensor:
-    """Features [rows, 2] float32 that tell their slide: 8 bytes a row."""
+    """Features [rows, 2] float32 that tell their slide: 8 bytes per row."""
     return torch.full((rows, 2), float(slide_id[1:]))
 
 

@@ -14,7 +14,7 @@ from milbench.errors import DataError, MilbenchError
 from milbench.models import BagOutput
 from milbench.training.bag_guard import BagGuard
 
-RECIPE = RECIPES["one bag a step"]
+RECIPE = RECIPES["one bag per step"]
 
 
 class Centres(Tiny):
@@ -49,7 +49,7 @@ class Normalises(Tiny):
         self.embed = nn.Sequential(nn.BatchNorm1d(in_features), self.embed)
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, RECIPES["five bags a step"]], ids=["one bag", "five bags"])
+@pytest.mark.parametrize("recipe", [RECIPE, RECIPES["five bags per step"]], ids=["one bag", "five bags"])
 def test_a_model_that_writes_into_its_bag_fails_alone(recipe: object) -> None:
     start = model_of("amil")
     features, untouched = InMemory(), InMemory().bags

@@ -62,7 +62,7 @@ def test_a_model_that_raises_takes_no_neighbour_with_it() -> None:
         def forward(self, features: Tensor) -> object:  # type: ignore[override]
             raise ValueError("on purpose")
 
-    recipe = replace(RECIPES["one bag a step"], epochs=2)
+    recipe = replace(RECIPES["one bag per step"], epochs=2)
     bad, good = trained(learner([0, 1], Raises(WIDTH, 1).double(), recipe), learner([0], model_of("amil"), recipe))
     assert isinstance(bad.error, ValueError)
     assert good.error is None
@@ -71,7 +71,7 @@ def test_a_model_that_raises_takes_no_neighbour_with_it() -> None:
 
 def test_predictions_do_not_depend_on_which_other_learners_predict() -> None:
     """Two learners whose sides overlap in another order: each sees its bags in the cohort's, next to the same ones."""
-    learners = [learner([0], model_of("amil"), RECIPES["one bag a step"]) for _ in range(2)]
+    learners = [learner([0], model_of("amil"), RECIPES["one bag per step"]) for _ in range(2)]
     train(learners, SLIDES, InMemory(), seed=7)
     n_tasks = learners[0].models[0].n_tasks
     sides = [
@@ -93,7 +93,7 @@ def test_what_a_model_held_when_it_raised_is_let_go() -> None:
             raise RuntimeError("no")
 
     kept: list[weakref.ref] = []
-    (each,) = trained(learner([0], Raises(WIDTH, 1).double(), RECIPES["one bag a step"]))
+    (each,) = trained(learner([0], Raises(WIDTH, 1).double(), RECIPES["one bag per step"]))
     assert isinstance(each.error, RuntimeError)
     assert kept[0]() is None
 
@@ -120,7 +120,7 @@ def test_a_learner_whose_model_raised_gives_no_predictions_and_the_others_do() -
                 raise ValueError("on purpose")
             return super().forward(features)
 
-    recipe = replace(RECIPES["one bag a step"], epochs=1)
+    recipe = replace(RECIPES["one bag per step"], epochs=1)
     learners = learner([0], RaisesWhenAsked(WIDTH, 1).double(), recipe), learner([1], model_of("amil"), recipe)
     train(learners, SLIDES, InMemory(), seed=7)
     side = labels([0], VALIDATION, 1)

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK, EXIT_PROBLEMS
 from milbench.commands.data.chosen_cohort import add_cohort_flags, cohort_file_of
-from milbench.commands.terminal import facts, new_console, watcher
+from milbench.commands.terminal import COLOURS, facts, finding, new_console, watcher
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
     from rich.table import Table
 
-    from milbench.intake.check import Check, Problem
-
-COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
+    from milbench.intake.check import Check
 
 HELP = "check labels against features; lists every problem, worst first"
 
@@ -47,7 +45,7 @@ def _print_check(console: Console, result: Check) -> None:
     if len(result.folds):
         console.print(_fold_table(result.folds))
     for problem in result.problems:
-        _problem(console, problem)
+        finding(console, problem)
     counts = {severity: sum(p.severity == severity for p in result.problems) for severity in COLOURS}
     found = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in counts.items() if n) or "nothing wrong"
     console.print(f"{'passed' if result.passed else 'NOT passed'}: {found}", markup=False, highlight=False)
@@ -70,10 +68,3 @@ def _fold_table(audit: pd.DataFrame) -> Table:
 def _share(row: object) -> str:
     positives, negatives = row.positives, row.negatives  # type: ignore[attr-defined]
     return f"{positives}/{positives + negatives}"
-
-
-def _problem(console: Console, problem: Problem) -> None:
-    console.print(f"{problem.severity}: ", style=COLOURS[problem.severity], end="", markup=False)
-    console.print(
-        f"{problem.what.removesuffix('.')}. {problem.mend}".strip(), markup=False, highlight=False, soft_wrap=True
-    )

@@ -20,7 +20,7 @@ def add_cohort_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def cohort_file_of(options: argparse.Namespace) -> CohortFile:
-    """Where the cohort's labels and features lie, by path or by a dataset's name."""
+    """Places of the cohort's labels and features, by path or by a dataset's name."""
     from milbench.cohorts.cohort_file import cohort_file
     from milbench.datasets import all_datasets
 
@@ -28,7 +28,7 @@ def cohort_file_of(options: argparse.Namespace) -> CohortFile:
     if path.exists() or entry is None:
         return cohort_file(path)
     if entry.file is None:
-        raise UsageError(f"{entry.name} is made on the fly: it has no files.")
+        raise UsageError(f"{entry.name} is made in memory and has no files. Name a cohort that lies on disk.")
     return entry.file(data_root_of(options))
 
 

@@ -35,7 +35,9 @@ def call(options: argparse.Namespace) -> int:
     tables = released.chosen(options.cohorts)
     root = data_root_of(options)
     if root is None:
-        raise UsageError("where to? Give --data-root FOLDER or set the environment variable MILBENCH_DATA.")
+        raise UsageError(
+            "no data folder is named. Give --data-root FOLDER or set the environment variable MILBENCH_DATA."
+        )
     if options.features:
         hipt.refuse_without_licence(accepted=options.accept_licence)
         say(hipt.TERMS)

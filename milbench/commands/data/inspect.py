@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from milbench.commands.command import EXIT_OK
-from milbench.commands.terminal import facts, line, new_console, watcher
+from milbench.commands.terminal import facts, finding, line, new_console, watcher
+from milbench.names import folder_name
 
 HELP = "say what a folder of features holds, and draft a cohort.yaml"
 
@@ -21,6 +22,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def call(options: argparse.Namespace) -> int:
     """Exit code of printing what the folder holds and writing the draft."""
     from milbench.intake import inspection
+    from milbench.intake.findings import findings_of_labels
 
     console = new_console()
     found = inspection.inspect_folder(options.path, watcher(console))
@@ -32,6 +34,8 @@ def call(options: argparse.Namespace) -> int:
     facts(console, rows)
     for message in found.broken.values():
         line(console, f"unreadable: {message}")
+    for noticed in findings_of_labels(labels) if labels else ():
+        finding(console, noticed)
     out = options.out or Path("cohort.yaml")
     inspection.write_draft(inspection.draft(found, labels, _cohort_name(options.path.resolve()), out), out)
     line(console, f"draft: {out}\nnext: milbench data check {out}\n      milbench run --cohort {out}")
@@ -39,6 +43,6 @@ def call(options: argparse.Namespace) -> int:
 
 
 def _cohort_name(folder: Path) -> str:
-    """Of the folder, or of the one above where it is named after what extracted the features: tables are headed by it."""
+    """Name of the folder. If that only names the features, as CLAM's `h5_files` does, the name of the folder above."""
     generic = folder.name.lower().startswith(("features", "feats", "h5_files", "pt_files"))
-    return folder.parent.name if generic and folder.parent.name else folder.name
+    return folder_name(folder.parent.name if generic and folder.parent.name else folder.name)

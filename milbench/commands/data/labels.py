@@ -25,9 +25,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                         help="the GDC's projects with the slides (default: by the study's name)")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to write (default: labels/<study>)")
     parser.add_argument("--compare", type=Path, metavar="CSV",
-                        help="label table to compare with (default: the released one, where it was fetched)")  # fmt: skip
-    parser.add_argument("--data-root", metavar="FOLDER", help="where it was fetched to (default: $MILBENCH_DATA)")
-    parser.add_argument("--refresh", action="store_true", help="ask again for what is kept of an earlier call")
+                        help="label table to compare with (default: the released one, if it was fetched)")  # fmt: skip
+    parser.add_argument(
+        "--data-root",
+        metavar="FOLDER",
+        help="folder that the released tables were fetched to (default: $MILBENCH_DATA)",
+    )
+    parser.add_argument(
+        "--refresh",
+        action="store_true",
+        help="ask the servers again instead of reading answers kept from an earlier call",
+    )
     add_network_flags(parser, "cbioportal", "gdc")
 
 
@@ -61,7 +69,7 @@ def call(options: argparse.Namespace) -> int:
         raise disk_error(error) from error
     say(built.report)
     say(f"\nwrote labels.csv, manifest.txt and report.txt in {built.folder}")
-    say("the servers' answers are kept in .answers there; --refresh asks again")
+    say("the servers' answers are kept in .answers there; give --refresh to ask again")
     say(f"slides: gdc-client download -m {built.folder / 'manifest.txt'}")
     return EXIT_OK
 

@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 def add_network_flags(parser: argparse.ArgumentParser, *servers: str) -> None:
     """Put the flags of the network on `parser`, with an address per server."""
     network = parser.add_argument_group("network")
-    network.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="silence allowed (default 60)")
-    network.add_argument("--retries", type=int, default=5, metavar="N", help="further tries (default 5)")
+    network.add_argument(
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="longest silence of a server, per try (default 60)",
+    )
+    network.add_argument("--retries", type=int, default=5, metavar="N", help="tries after the first one (default 5)")
     for server in servers:
         network.add_argument(f"--{server}-url", metavar="URL", help="for mirrors and private instances")
 
@@ -33,7 +39,7 @@ def client_of(options: argparse.Namespace, cache: Path | None = None) -> Http:
 def address(given: str | None) -> str:
     """The address without a slash at its end; "" if none was given."""
     if given and not given.startswith(("http://", "https://")):
-        raise UsageError(f"'{given}' is no address; expected http://... or https://...")
+        raise UsageError(f"'{given}' is no address. Write http://... or https://...")
     return (given or "").rstrip("/")
 
 

@@ -9,7 +9,7 @@ from milbench.commands.command import EXIT_OK
 from milbench.commands.data.chosen_cohort import add_cohort_flags, cohort_file_of
 from milbench.commands.terminal import line, new_console, watcher
 
-HELP = "write a cohort once more in the layout that reads fastest"
+HELP = "write a copy of a cohort in the layout that reads fastest"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -23,7 +23,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     from milbench.simulate.design import PRESETS
 
     parser.add_argument("preset", metavar="PRESET", help="; ".join(f"{name}: {p.about}" for name, p in PRESETS.items()))
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write; goes on if begun")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="where to write; if a part is there already, the command goes on from it",
+    )
     parser.add_argument("--labels", type=Path, metavar="CSV", help="label table (default: a synthetic one)")
     parser.add_argument("--slides", type=int, metavar="N", help="number of slides (of a given table the first N)")
     parser.add_argument(
@@ -46,7 +52,7 @@ def call(options: argparse.Namespace) -> int:
     elif options.labels and not any(key == "slides" for key, _ in assignments):
         assignments.append(("slides", 0))  # all of the given table, whatever the preset makes
     if options.seed < 0:
-        raise UsageError(f"--seed is {options.seed}; expected 0 or more.")
+        raise UsageError(f"--seed is {options.seed}. Give 0 or more.")
     console = new_console()
     simulation = simulate(make_design(options.preset, assignments), options.seed, options.labels)
     bar = iter(track(simulation.labels.slides["slide_id"], "slides", console=console, disable=not console.is_terminal))

@@ -26,17 +26,22 @@ def call(options: argparse.Namespace) -> int:
     """Exit code of writing the splits."""
     from milbench.datasets import all_datasets
     from milbench.datasets.source import CohortSource
+    from milbench.intake.findings import refuse_errors
+    from milbench.intake.patients import patient_findings
     from milbench.splits import N_FOLDS, audit, make_split
     from milbench.splits.files import write_split
 
     path = Path(options.cohort)
     if not path.exists() and options.cohort not in all_datasets():
-        raise UsageError(f"'{path}' is neither a cohort's folder or YAML file nor a dataset's name.")
+        raise UsageError(
+            f"'{path}' is neither a cohort's folder or YAML file nor a dataset's name. Check the spelling; `milbench datasets` lists the names."
+        )
     place = {"path": path} if path.exists() else {"name": options.cohort}
     cohort = CohortSource(**place, data_root=data_root_of(options), allow_missing=options.allow_missing).load()
     protocol, n_folds = options.splits or cohort.splits, max(N_FOLDS, cohort.n_folds)
     split = make_split(cohort.patients_from, cohort.tasks, protocol, n_folds=n_folds)
     audit(split, cohort.slides, cohort.tasks)
+    refuse_errors(cohort.name, patient_findings(cohort.slides, split, as_given=bool(cohort.patients)))
     notes = write_split(split, cohort.slides, options.to, options.out)
     for note in (*split.notes, *notes):
         say(f"note: {note}")

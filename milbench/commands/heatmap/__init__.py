@@ -29,7 +29,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--models", nargs="+", metavar="NAME", help="models or patterns (default: all of the run that have a map)"
     )
-    what.add_argument("--experts", action="store_true", help="also one map an expert (or head) of every such model")
+    what.add_argument("--experts", action="store_true", help="also one map per expert (or head) of every such model")
     what.add_argument("--fold", type=int, metavar="N", help="fold whose models look (default: the run's first)")
     what.add_argument("--data-root", type=Path, metavar="FOLDER", help="where the datasets' data lie (default: as run)")
     how = parser.add_argument_group("how to draw")
@@ -38,13 +38,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                           "the slide, or by each map's own values")  # fmt: skip
     how.add_argument("--smooth", type=float, default=0.0, metavar="S",
                      help="Gaussian of this many patches over the picture (default 0: none; GeoJSON is never smoothed)")  # fmt: skip
+    how.add_argument("--patch-size", type=float, metavar="N",
+                     help="edge of a patch in the unit of the coordinates (default: as the files or cohort.yaml tell)")  # fmt: skip
     how.add_argument("--wsi", type=Path, metavar="PATH", help="slide file, or folder of them: draw over the slide")
     how.add_argument("--out", type=Path, metavar="FOLDER", help="where to write (default: heatmaps/<name of the run>)")
     instead = parser.add_argument_group("instead of pictures")
     instead.add_argument("--evaluate", action="store_true",
-                         help="is the attention right? against the truth, or by deletion; folds; experts")  # fmt: skip
+                         help="measure whether the attention is right: against the truth, or by deletion; compare folds and experts")  # fmt: skip
     instead.add_argument(
-        "--export", type=Path, metavar="FILE.h5", help="maps of all slides of the cohort, one dataset a slide"
+        "--export", type=Path, metavar="FILE.h5", help="maps of all slides of the cohort, one dataset per slide"
     )
 
 
@@ -75,11 +77,13 @@ def _check(options: argparse.Namespace) -> None:
     if options.scale not in SCALE_NAMES:
         raise unknown_name("scale", options.scale, SCALE_NAMES)
     if options.smooth < 0:
-        raise UsageError(f"--smooth is {options.smooth:g}; expected 0 or a number of patches.")
+        raise UsageError(f"--smooth is {options.smooth:g}. Give 0 or a number of patches.")
+    if options.patch_size is not None and not 0 < options.patch_size < float("inf"):
+        raise UsageError(f"--patch-size is {options.patch_size:g}; expected the edge of a patch, such as 256.")
     asked = [flag for flag in ("slide", "slides", "evaluate", "export") if getattr(options, flag)]
     if len(asked) != 1:
         raise UsageError(
-            "say one of --slide ID, --slides ID ..., --evaluate and --export FILE.h5"
+            "give one of --slide ID, --slides ID ..., --evaluate and --export FILE.h5"
             + (f"; got --{' and --'.join(asked)}." if asked else ".")
         )
 

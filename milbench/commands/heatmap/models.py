@@ -1,4 +1,4 @@
-"""Which models look: those that were named, or all of the run that have a map."""
+"""Models that look: the named ones, or all of the run that have a map."""
 
 from __future__ import annotations
 
@@ -48,5 +48,7 @@ def _those_with_maps(models: Sequence[StoredModel]) -> list[StoredModel]:
         if stored not in kept:
             say(f"left out: {stored.name} has no attention to draw")
     if not kept:
-        raise UsageError("no model of this run has attention to draw; docs/models.md says how to add it.")
+        raise UsageError(
+            "no model of this run has attention to draw. Add it to a model as docs/models.md says, and run again."
+        )
     return kept

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from milbench.commands.heatmap.models import loaded_models
 from milbench.commands.terminal import say
+from milbench.names import folder_name
 
 if TYPE_CHECKING:
     from milbench.heatmap.choose import Chosen
@@ -27,10 +28,11 @@ def draw(cohort: RunCohort, names: Sequence[str], fold: int, out: Path, options:
     task = check_task(cohort.cohort, options.task or cohort.cohort.tasks[0])
     words = [options.slide] if options.slide else [part for word in options.slides for part in word.split(",")]
     chosen = chosen_slides(cohort, words, names[0], task, fold)
+    size: float | None = options.patch_size
     models = loaded_models(cohort, names, task, fold, all_wanted=options.models is None)
     slides = [
-        slide_maps(cohort, slide_id, task, models, experts=options.experts, caption=caption)
-        for slide_id, caption in chosen
+        slide_maps(cohort, pick.slide_id, task, models, experts=options.experts, caption=pick.caption, patch_size=size)
+        for pick in chosen
     ]
     say(f"scale: {options.scale}, {SCALES[options.scale]}")
     _describe(slides[0])
@@ -40,9 +42,6 @@ def draw(cohort: RunCohort, names: Sequence[str], fold: int, out: Path, options:
 def _describe(slide: SlideMaps) -> None:
     for kind, titles in _kinds(slide).items():
         say(f"{', '.join(titles)}: {kind}")
-    if slide.places.is_guessed:
-        say(f"patch size {slide.places.patch_size:g} {slide.places.unit}, the smallest distance between patches: "
-              "the feature file does not tell it")  # fmt: skip
 
 
 def _kinds(slide: SlideMaps) -> dict[str, list[str]]:
@@ -54,26 +53,42 @@ def _kinds(slide: SlideMaps) -> dict[str, list[str]]:
 
 
 def _write(slides: Sequence[SlideMaps], chosen: Sequence[Chosen], out: Path, options: argparse.Namespace) -> None:
-    from milbench.heatmap.geojson import write_geojson
     from milbench.heatmap.render import panel, save_panel
     from milbench.store.files import writing
 
     drawings = [_drawing(slide, options.wsi) for slide in slides]
     scale: Scale = options.scale
-    stem = f"{slides[0].slide_id}_{slides[0].task}" if options.slide else f"{slides[0].dataset}_{slides[0].task}_slides"
+    task = folder_name(slides[0].task)
+    stem = f"{slides[0].slide_id}_{task}" if options.slide else f"{slides[0].dataset}_{task}_slides"
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         paths = save_panel(panel(drawings, scale, options.smooth), out / stem)
-    for slide, pick in zip(slides, chosen, strict=True):
+    for drawing, pick in zip(drawings, chosen, strict=True):
         if pick.caption:
             say(f"{pick.slide_id}: {pick.caption}")
-        written = write_geojson(slide, out / f"{slide.slide_id}_{slide.task}.geojson")
-        if written is None:
-            say(f"no GeoJSON of {slide.slide_id}: its coordinates are in '{slide.places.unit}', not in level-0 pixels")
-        else:
-            paths.append(written)
+        paths += _polygons(drawing, out)
     for path in paths:
         say(str(path))
+
+
+def _polygons(drawing: Drawing, out: Path) -> list[Path]:
+    """The slide's GeoJSON, if its places are sure enough; says what they rest on."""
+    from milbench.heatmap.geojson import why_no_polygons, write_geojson
+
+    slide, places = drawing.maps, drawing.maps.places
+    if places.is_guessed:
+        say(
+            f"{slide.slide_id}: patch size {places.patch_size:g} {places.unit}, the commonest distance between neighbouring "
+            "patches; nothing states it (--patch-size or `patch_size:` in cohort.yaml would)"
+        )
+    origin = drawing.picture.bounds if drawing.picture else (0, 0)
+    written = write_geojson(slide, out / f"{slide.slide_id}_{folder_name(slide.task)}.geojson", origin)
+    if written is None:
+        say(f"no GeoJSON of {slide.slide_id}: {why_no_polygons(places)}")
+        return []
+    if origin != (0, 0):
+        say(f"{written.name} counts from the slide's bounds {origin}: QuPath crops the slide to them")
+    return [written]
 
 
 def _drawing(slide: SlideMaps, wsi: Path | None) -> Drawing:

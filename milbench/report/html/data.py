@@ -18,7 +18,11 @@ COSTS = (
 FAILURES = ("id", "type", "message")
 UNDEFINED = ("dataset", "task", "fold", "reason")
 BASELINES = ("dataset", "task", "name", "auroc")
-PUBLISHED = ("table", "cohort", "model", "auroc", "source")
+PUBLISHED = ("table", "cohort", "model", "auroc", "source", "note", "like_for_like")
+CLAIMS = (
+    "claim", "text", "where", "claim_verdict", "statement", "verdict", "contrast", "value", "low", "high", "paper",
+    "n_contrasts", "n_held", "why",
+)  # fmt: skip
 
 
 class RocCurve(NamedTuple):
@@ -26,7 +30,7 @@ class RocCurve(NamedTuple):
 
     Attributes
     ----------
-    targets : 0 or 1, one a slide with a known label.
+    targets : 0 or 1, one per slide with a known label.
     probabilities : mean over the folds and seeds that tested the slide.
     """
 
@@ -56,14 +60,15 @@ class PageData:
     ----------
     title : heading of the page.
     analysis : the statistics.
-    curves : one row an epoch of every trial (`CURVES`).
-    roc : one entry a (cohort, task, model).
-    costs : one row a (cohort, model) (`COSTS`), NaN where not measured.
+    curves : one row per epoch of every trial (`CURVES`).
+    roc : one entry per (cohort, task, model).
+    costs : one row per (cohort, model) (`COSTS`), NaN where not measured.
     failures : trials that failed or are not finished (`FAILURES`).
     undefined : (cohort, task, fold) cells that can have no AUROC (`UNDEFINED`).
-    provenance : one entry a run.
+    provenance : one entry per run.
     baselines : what needs no image (`BASELINES`): name "prevalence" or "site-only".
     published : the paper's numbers (`PUBLISHED`).
+    claims : the paper's claims, one row a statement (`CLAIMS`).
     notes : sentences for the reader, such as what is not like for like.
     cohort_titles : display name by cohort; the name itself where absent.
     pooled : cohorts whose test sides differ between folds.
@@ -80,6 +85,7 @@ class PageData:
     provenance: tuple[RunFacts, ...] = ()
     baselines: pd.DataFrame = field(default_factory=lambda: _empty(BASELINES))
     published: pd.DataFrame = field(default_factory=lambda: _empty(PUBLISHED))
+    claims: pd.DataFrame = field(default_factory=lambda: _empty(CLAIMS))
     notes: tuple[str, ...] = ()
     cohort_titles: Mapping[str, str] = field(default_factory=dict)
     pooled: tuple[str, ...] = ()

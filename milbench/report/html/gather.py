@@ -27,6 +27,7 @@ def page_data(
     published: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
     highlight: str = "",
+    claims: pd.DataFrame | None = None,
 ) -> PageData:
     """What the page shows of `runs`.
 
@@ -38,7 +39,7 @@ def page_data(
     trials = [trial for _, found in stored for trial in found]
     predictions = pd.concat([_test_rows(trial) for trial in trials], ignore_index=True)
     datasets = {name: facts for run in runs for name, facts in run.datasets.items()}
-    given = {"baselines": baselines, "published": _comparable(published, set(datasets))}
+    given = {"baselines": baselines, "published": _comparable(published, set(datasets)), "claims": claims}
     return PageData(
         title=title or f"Report: {', '.join(run.name for run in runs)}",
         analysis=analysis,
@@ -93,7 +94,7 @@ def _roc(predictions: pd.DataFrame) -> tuple[RocCurve, ...]:
 
 
 def _undefined(predictions: pd.DataFrame) -> pd.DataFrame:
-    """One row a (cohort, task, fold) whose test side holds one class only."""
+    """One row per (cohort, task, fold) whose test side holds one class only."""
     slides = predictions.drop_duplicates(["dataset", "task", "fold", "slide_id"])
     rows = [
         (*key, f"no {'positive' if group['target'].max() == 0 else 'negative'} among {len(group)} labelled test slides")
@@ -126,9 +127,14 @@ def _facts(run: Run, trials: Sequence[StoredTrial]) -> RunFacts:
         ("protocol", _all(info["protocol"] for info in infos)),
         ("folds; seeds", f"{_all(info['fold'] for info in infos)}; {_all(info['seed'] for info in infos)}"),
         ("milbench", str(environment.get("milbench", "unknown"))),
-        ("commit", str(environment.get("git") or "unknown")),
+        ("commit", str(environment.get("git") or "")),
         *((f"split of {dataset}", hashes) for dataset, hashes in _splits(infos).items()),
         *((label, str(environment[label])) for label in ("python", "platform", "cpu", "cores") if label in environment),
+        *(
+            (f"notes on {dataset}", "\n".join(facts["notes"]))
+            for dataset, facts in run.datasets.items()
+            if facts.get("notes")
+        ),
         ("devices", _all(info.get("device", "unknown") for info in infos)),
         ("packages", ", ".join(f"{name} {value}" for name, value in sorted(_packages(environment).items()))),
         ("configuration", json.dumps(run.config, indent=1, sort_keys=True, ensure_ascii=False)),

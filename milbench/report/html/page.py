@@ -17,6 +17,7 @@ SCRIPTS = (
     "data.js",
     "tables.js",
     "views.js",
+    "claims.js",
     "figures.js",
     "charts.js",
     "ranks.js",

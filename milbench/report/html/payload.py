@@ -39,7 +39,7 @@ def blocks(page: PageData) -> dict[str, Any]:
 def _core(page: PageData) -> dict[str, Any]:
     analysis = page.analysis
     frames = {name: columns(getattr(analysis, name)) for name in FRAMES}
-    own = {name: columns(getattr(page, name)) for name in ("costs", "failures", "undefined", "baselines", "published")}
+    own = {name: columns(getattr(page, name)) for name in OWN}
     return {
         **frames,
         **own,
@@ -55,6 +55,7 @@ def _core(page: PageData) -> dict[str, Any]:
     }
 
 
+OWN = ("costs", "failures", "undefined", "baselines", "published", "claims")
 FRAMES = ("scores", "tasks", "cells", "against", "cohorts", "overall", "pairs")
 
 
@@ -116,7 +117,7 @@ def _square(frame: pd.DataFrame, models: list[str]) -> list[list[Any]]:
 
 
 def _curves(curves: pd.DataFrame) -> list[Mapping[str, Any]]:
-    """One entry a trial, in the order of the trials' names; the numbers of its epochs as lists."""
+    """One entry per trial, in the order of the trials' names; the numbers of its epochs as lists."""
     keys = ["dataset", "model", "task_label", "fold", "seed"]
     numbers = ["train_loss", "val_loss", "val_auroc"]
     ordered = curves.sort_values([*keys, "epoch"], kind="stable")

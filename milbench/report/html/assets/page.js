@@ -81,6 +81,7 @@ function buildActions() {
 function build() {
   const section = (name, ...adders) => adders.forEach((add) => add(byId(name)));
   buildFilters();
+  addClaims(byId("claims"));
   section("models", addMainTable, addBox);
   section("tasks", addRadars, addTaskTable, addMetricTable);
   section("ranks", addAgainstTable, addPairTable, addRanks);

@@ -6,12 +6,16 @@ const MEDALS = "Best bold, second underlined.";
 function cohortCell(row) {
   if (!row) return "–";
   if (row.n_missing) return lines(["incomplete"], [`${row.n_cells - row.n_missing} of ${row.n_cells} cells`, "small"]);
-  return lines([fixed(row.auroc)], [interval(row.low, row.high), "small"], defined(row.sd) && [`± ${fixed(row.sd)}`, "small"], publishedLine(row));
+  return lines([fixed(row.auroc)], [interval(row.low, row.high), "small"], defined(row.sd) && [`± ${fixed(row.sd)}`, "small"], ...publishedLines(row));
 }
 
-function publishedLine(row) {
+// The paper's number counts as exact, so its difference has our interval, moved; brackets: not like for like.
+function publishedLines(row) {
   const found = frame("published").find((paper) => paper.cohort === (row.dataset ?? "average") && paper.model === row.model);
-  return found && [`paper: ${fixed(found.auroc)}`, "small"];
+  if (!found) return [];
+  const [low, high] = [row.low_fixed ?? row.low, row.high_fixed ?? row.high].map((bound) => (defined(bound) ? bound - found.auroc : null));
+  const theirs = found.like_for_like ? fixed(found.auroc) : `(${fixed(found.auroc)})`;
+  return [[`paper ${theirs}, ours ${signed(row.auroc - found.auroc)}`, "small"], [interval(low, high), "small"]];
 }
 
 const overallRows = () => (datasets.length > 1 ? frame("overall") : []);
@@ -39,7 +43,7 @@ function baselineRows(columns) {
 
 function addMainTable(parent) {
   addTable(parent, {
-    id: "table-models", title: "Mean test AUROC over tasks, by model and cohort.", note: `${SPREAD} ${MEDALS} ${core.published.model?.length ? "“paper”: the number that the M4 paper prints. " : ""}The task filter does not apply.`,
+    id: "table-models", title: "Mean test AUROC over tasks, by model and cohort.", note: `${SPREAD} ${MEDALS} ${core.published.model?.length ? "“paper”: the number that the M4 paper prints, in round brackets where it is not like for like; “ours”: our difference from it; the interval below covers our patients and trainings alone. " : ""}The task filter does not apply.`,
     rows: () => shownModels().map((model) => ({ model })), columns: mainColumns, foot: baselineRows,
     csv: () => [...frame("cohorts").filter((row) => visible(row.model) && (!filter.dataset || row.dataset === filter.dataset)),
       ...(filter.dataset ? [] : overallRows().map((row) => ({ dataset: "all", ...row })))],

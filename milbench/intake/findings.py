@@ -1,0 +1,197 @@
+"""Findings about a cohort: the one list that `check` prints, `run` heeds, and a run folder and its report keep."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from milbench.cohorts.cohort import Cohort
+from milbench.cohorts.cohort_file import AS_GIVEN
+from milbench.errors import DataError, FeatureFileError
+from milbench.formats import SlideHeader
+from milbench.intake.copies import copy_findings, same_files
+from milbench.intake.patients import patient_findings
+from milbench.labels import contradictions, one_class_tasks, read_labels
+from milbench.labels.finding import ERROR, NOTE, WARNING, Finding, of_tasks, some, worst_first
+from milbench.splits import Audit, Split
+
+FEW_POSITIVES = 5
+"""Positives on one side of a fold below which an AUROC says next to nothing (its standard error exceeds 0.1)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is known of a cohort before anything trains.
+
+    Attributes
+    ----------
+    slides, tasks : its table of labels; slides without features are left out.
+    told : what was noticed while the labels were read.
+    files : feature file by slide id.
+    headers : by slide id, what the files say of themselves.
+    broken : by slide id, why a file cannot be opened.
+    split, audit : None = there is no split.
+    as_given : whether ids that seem to part a patient are meant so.
+    """
+
+    slides: pd.DataFrame
+    tasks: Sequence[str]
+    told: Sequence[Finding] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+    headers: Mapping[str, SlideHeader] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+    split: Split | None = None
+    audit: Audit | None = None
+    as_given: bool = False
+
+
+def subject_of(cohort: Cohort, split: Split, audit: Audit) -> Subject:
+    """What is known of a cohort that was read; headers are read here."""
+    headers, broken = ({}, {}) if cohort.header is None else headers_of(cohort.header, cohort.slides["slide_id"])
+    given = cohort.patients == AS_GIVEN
+    return Subject(cohort.slides, cohort.tasks, cohort.findings, cohort.files, headers, broken, split, audit, given)
+
+
+def findings_of(subject: Subject) -> tuple[Finding, ...]:
+    """Everything that was noticed about the cohort and its tasks, worst first."""
+    slides, tasks, split, as_given = subject.slides, subject.tasks, subject.split, subject.as_given
+    copies = same_files(subject.files, _with_patches(subject))
+    return worst_first([
+        *patient_findings(slides, split, as_given=as_given),
+        *copy_findings("the same file", copies, slides, tasks, split, as_given=as_given),
+        *of_tasks(subject.told, tasks),
+        *contradictions(slides, tasks),
+        *one_class_tasks(slides, tasks),
+        *header_findings(subject.headers, subject.broken, subject.files),
+        *(split_findings(subject.split, subject.audit) if subject.split and subject.audit else ()),
+        *_unlabelled(slides, tasks),
+    ])  # fmt: skip
+
+
+def _with_patches(subject: Subject) -> list[str]:
+    """Slides whose files hold something: files that are broken alike, or empty, are no copies of a slide."""
+    empty = {slide for slide, header in subject.headers.items() if header.n_patches == 0}
+    left_out = empty | subject.broken.keys()
+    return [slide for slide in subject.slides["slide_id"] if slide in subject.files and slide not in left_out]
+
+
+def findings_of_labels(path: Path) -> tuple[Finding, ...]:
+    """What a label table tells by itself, without features and splits; raises `LabelTableError`."""
+    table = read_labels(path)
+    tasks = [column for column in table.slides if column not in ("slide_id", "patient_id")]
+    return findings_of(Subject(table.slides, tasks, table.findings))
+
+
+def refuse_errors(cohort: str, findings: Iterable[Finding]) -> None:
+    """DataError that tells the errors among the findings, if there are any."""
+    errors = [finding.text for finding in findings if finding.severity == ERROR]
+    if errors:
+        more = f" ({len(errors) - 1} more; `milbench data check` lists all)" if len(errors) > 1 else ""
+        raise DataError(f"cohort '{cohort}': {errors[0]}{more}")
+
+
+def _unlabelled(slides: pd.DataFrame, tasks: Sequence[str]) -> list[Finding]:
+    unknown = slides[list(tasks)].isna().sum()
+    return [Finding(NOTE, f"{task}: {n} slides have no label", task=str(task)) for task, n in unknown.items() if n]
+
+
+def split_findings(split: Split, audit: Audit) -> list[Finding]:
+    """Sides of folds with one class, or with few positives."""
+    bad = audit.table[(audit.table["positives"] == 0) | (audit.table["negatives"] == 0)]  # the rows that are warned of
+    fix = "Use another split or leave the task out."
+    told = zip(audit.warnings, bad["task"], strict=True)
+    one_class = [Finding(WARNING, text, fix, str(task)) for text, task in told]
+    few = audit.table[(audit.table["role"] != "train") & audit.table["positives"].between(1, FEW_POSITIVES - 1)]
+    return one_class + [
+        Finding(
+            NOTE,
+            f"{task}: fewer than {FEW_POSITIVES} positive slides on {len(rows)} validation or test sides "
+            f"({split.protocol})",
+            task=str(task),
+        )
+        for task, rows in few.groupby("task", sort=False)
+    ]
+
+
+# ---- headers -------------------------------------------------------------------------------------
+
+
+def headers_of(
+    header: Callable[[str], SlideHeader], slides: Iterable[str]
+) -> tuple[dict[str, SlideHeader], dict[str, str]]:
+    """What every slide's file says of itself, and the message of each that cannot be opened."""
+    headers: dict[str, SlideHeader] = {}
+    broken: dict[str, str] = {}
+    for slide in slides:
+        try:
+            headers[slide] = header(slide)
+        except (FeatureFileError, OSError) as error:
+            broken[slide] = str(error)
+    return headers, broken
+
+
+def header_findings(
+    headers: Mapping[str, SlideHeader], broken: Mapping[str, str], files: Mapping[str, Path]
+) -> list[Finding]:
+    """Files that cannot be opened, that are empty, whose coordinates do not fit, or that were not extracted like the others."""
+    full = {slide: header for slide, header in headers.items() if header.n_patches}
+    empty = [slide for slide in headers if slide not in full]
+    findings = _broken_findings(broken, files)
+    if empty:
+        findings.append(Finding(ERROR, f"{some_slides(empty)}: no patches", "Extract again, or drop their labels."))
+    return [
+        *findings,
+        *_coords_findings(headers),
+        *(found for severity, name, key, fix in MIXED if (found := _mixed(full, severity, name, key, fix)) is not None),
+    ]
+
+
+def _broken_findings(broken: Mapping[str, str], files: Mapping[str, Path]) -> list[Finding]:
+    """What is wrong with files that cannot be opened; what many have in common is said once."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for slide, message in broken.items():
+        alike[message.replace(str(files.get(slide, slide)), "")].append(slide)
+    return [
+        Finding(ERROR, broken[slides[0]], f"The same holds for {some_slides(slides[1:])}." if slides[1:] else "")
+        for slides in alike.values()
+    ]
+
+
+def _coords_findings(headers: Mapping[str, SlideHeader]) -> list[Finding]:
+    """Coordinates that cannot be used, and what that stops; the first reason stands for all."""
+    odd = {slide: header.coords_problem for slide, header in headers.items() if header.coords_problem}
+    if not odd:
+        return []
+    what = f"{some_slides(list(odd))}: {next(iter(odd.values()))}"
+    limit = "Training needs no coordinates; no map of these slides can be drawn"
+    return [Finding(WARNING, f"{what}. {limit}", "Extract them again with coordinates that fit.")]
+
+
+MIXED: tuple[tuple[str, str, Callable[[SlideHeader], object], str], ...] = (
+    (ERROR, "width", lambda header: header.width, "Use one encoder for the whole cohort."),
+    (WARNING, "dtype", lambda header: header.dtype, "Extract alike, or `milbench data pack` them to one dtype."),
+    (WARNING, "encoder", lambda header: header.encoder, "Use one encoder for the whole cohort."),
+    (WARNING, "magnification", lambda header: header.magnification, "Extract the whole cohort at one magnification."),
+    (NOTE, "unit of coordinates", lambda header: header.unit or "no coordinates", ""),
+)
+
+
+def _mixed(
+    headers: Mapping[str, SlideHeader], severity: str, name: str, key: Callable[[SlideHeader], object], fix: str
+) -> Finding | None:
+    counts = Counter(map(key, headers.values()))
+    if len(counts) < 2:
+        return None
+    common = counts.most_common(1)[0][0]
+    others = [slide for slide, header in headers.items() if key(header) != common]
+    shown = ", ".join(f"{value or 'not stored'} ({n})" for value, n in counts.most_common())
+    return Finding(severity, f"mixed {name}: {shown}; the rarer: {some_slides(others)}", fix)
+
+
+def some_slides(slides: Sequence[str]) -> str:
+    """Number and first names of slides."""
+    return f"{len(slides)} slide{'s' * (len(slides) != 1)} ({some(slides)})"

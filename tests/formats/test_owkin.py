@@ -1,0 +1,55 @@
+"""Owkin's arrays: places in front of the features are noticed, and nothing else is taken for them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from milbench.errors import FeatureFileError
+from milbench.formats import open_features
+
+
+def fronted(n: int, seed: int = 0, width: int = 4) -> np.ndarray:
+    """Level 16, tiles of a row of a slide, then features with fractions."""
+    features = np.random.default_rng(seed).standard_normal((n, width))
+    return np.column_stack([np.full(n, 16), np.arange(n) % 7, np.arange(n) // 7, features]).astype(np.float32)
+
+
+def layout(folder: Path, **slides: np.ndarray) -> str:
+    for name, values in slides.items():
+        np.save(folder / f"{name}.npy", values)
+    return open_features(folder).layout.partition(":")[0]
+
+
+def test_places_are_taken_off_the_features(tmp_path: Path) -> None:
+    assert layout(tmp_path, a=fronted(9), b=fronted(1, 1)) == "Owkin"
+    loaded = open_features(tmp_path).load("a")
+    np.testing.assert_array_equal(loaded.features.numpy(), fronted(9)[:, 3:])
+    assert (loaded.unit, loaded.patch_size, loaded.coords[8].tolist()) == ("tiles", 1.0, [1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values[:, 3:],  # no place in front
+        lambda values: values + [0, 0.5, 0] + [0] * 4 if values.shape[1] == 3 else values + np.r_[0, 0.5, np.zeros(5)],
+        lambda values: np.column_stack([np.arange(len(values)), values[:, 1:]]),  # a level per tile
+        lambda values: values * np.r_[1, 0, 0, np.ones(4)],  # columns that are zero everywhere are no places
+        lambda values: values * np.r_[-1, np.ones(6)],
+        np.round,  # features of whole numbers, as in MUSK
+        lambda values: values[:1],  # one tile is no evidence
+        lambda values: values[:, :3],  # nothing but places
+    ],
+)
+def test_features_that_only_look_a_little_like_it_stay_features(tmp_path: Path, change: object) -> None:
+    assert layout(tmp_path, a=change(fronted(9)).astype(np.float32)) == "NumPy"  # type: ignore[operator]
+
+
+def test_one_slide_without_places_makes_plain_arrays_of_all(tmp_path: Path) -> None:
+    assert layout(tmp_path, a=fronted(9), b=fronted(9)[:, ::-1]) == "NumPy"
+
+
+def test_a_later_file_without_places_is_named(tmp_path: Path) -> None:
+    layout(tmp_path, **{f"s{i}": fronted(9, i) for i in range(5)}, z=fronted(9)[:, ::-1])
+    with pytest.raises(FeatureFileError, match=r"z\.npy has no level, x and y in its first 3 columns"):
+        open_features(tmp_path).load("z")
