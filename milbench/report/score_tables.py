@@ -113,14 +113,14 @@ def number(value: float, digits: int = 3) -> str:
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def interval(low: float, high: float, *, signed: bool = False) -> str:
+def interval(low: float, high: float, *, with_sign: bool = False) -> str:
     """ "0.58–0.64"; empty where there is none."""
     if math.isnan(low) or math.isnan(high):
         return ""
-    return f"{_signed(low)} to {_signed(high)}" if signed else f"{low:.3f}–{high:.3f}"
+    return f"{signed(low)} to {signed(high)}" if with_sign else f"{low:.3f}–{high:.3f}"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
     """With + or a true minus, and neither before nothing."""
     text = f"{value:+.3f}"
     return "0.000" if float(text) == 0 else text.replace("-", "−")
@@ -164,9 +164,9 @@ def _spread(row: Any) -> Cell:
 def _difference(row: Any) -> Cell:
     if row is None or math.isnan(row.delta):
         return Cell()
-    below = interval(row.low, row.high, signed=True) or TOO_SMALL
+    below = interval(row.low, row.high, with_sign=True) or TOO_SMALL
     survives = not math.isnan(row.p_holm) and row.p_holm < ALPHA
-    return Cell(_signed(row.delta) + (DAGGER if survives else ""), below)
+    return Cell(signed(row.delta) + (DAGGER if survives else ""), below)
 
 
 def _baseline_rows(baselines: pd.DataFrame, columns: Sequence[str]) -> list[Row]:
