@@ -93,7 +93,7 @@ def _is_negated(word: str, other: str) -> bool:
 
 
 def _differ_in_a_pair(word: str, other: str) -> bool:
-    """Whether the words are alike but for one part that is a pair: "er low" and "er high", er- and er+, n_tp53 and y_tp53."""
+    """Whether the words are alike except for one part that is a pair: "er low" and "er high", er- and er+, n_tp53 and y_tp53."""
     return any(
         _differ_in_one(_parts(word, between), _parts(other, between)) for between in (r"[\s/,;:()]+", r"[\s/,;:()-]+")
     )

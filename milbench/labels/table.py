@@ -35,7 +35,7 @@ class LabelTable(NamedTuple):
 def slide_table(
     path: Path, cells: pd.DataFrame, names: Sequence[str], notes: Iterable[str], stated: Stated
 ) -> LabelTable:
-    """The labels of a table with one line a slide.
+    """The labels of a table with one line per slide.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ SUFFIXES = (".npy", ".h5")
 
 
 def read(folder: Path, tasks: Sequence[str] | None, stated: Stated) -> LabelTable:
-    """The labels in `folder` as the task "label"; patients from `patients.csv` beside it, else one a slide.
+    """The labels in `folder` as the task "label"; patients from `patients.csv` beside it, else one per slide.
 
     Raises
     ------

@@ -155,7 +155,7 @@ def _refuse(path: Path, odd: pd.Series, ids: pd.Series, what: str, known: pd.Ser
     line = odd.index[0]
     raise LabelTableError(
         f"{path}: column '{known.name}' holds '{odd[line]}' for {what} {ids[line]} (line {line}); expected 0, 1 or "
-        f"blank, or exactly two words or numbers, one a class; it holds {some(sorted(set(known)), 5)}. Name the task "
+        f"blank, or exactly two words or numbers, one per class; it holds {some(sorted(set(known)), 5)}. Name the task "
         "columns with `tasks:` if this is no label."
     )
 
