@@ -74,6 +74,31 @@ def youden_threshold(targets: Floats, scores: Floats) -> float:
     return float(thresholds[np.argmax(true * n_negative - (called - true) * n_positive)])
 
 
+def threshold_at_specificity(targets: Floats, scores: Floats, wanted: float) -> float:
+    """The lowest threshold that leaves at least the share `wanted` of the negatives below it; NaN for one class.
+
+    Infinite where only a threshold above every score does.
+    """
+    positive, scores = _known(targets, scores)
+    if _one_class(positive):
+        return float("nan")
+    negatives = np.sort(scores[~positive])
+    candidates = np.append(np.unique(scores), np.inf)
+    below = np.searchsorted(negatives, candidates, side="left") / len(negatives)
+    return float(candidates[np.argmax(below >= wanted)])
+
+
+def threshold_at_sensitivity(targets: Floats, scores: Floats, wanted: float) -> float:
+    """The highest threshold that at least the share `wanted` of the positives reaches; NaN for one class."""
+    positive, scores = _known(targets, scores)
+    if _one_class(positive):
+        return float("nan")
+    positives = np.sort(scores[positive])
+    candidates = np.unique(scores)
+    reached = 1 - np.searchsorted(positives, candidates, side="left") / len(positives)
+    return float(candidates[np.flatnonzero(reached >= wanted - 1e-12)[-1]])
+
+
 def _roc_counts(positive: Flags, scores: Floats) -> tuple[Floats, Floats, Floats]:
     """Distinct scores from the highest down; positives, and slides, that reach each."""
     order = np.argsort(-scores, kind="stable")

@@ -19,6 +19,8 @@ from milbench.metrics import (
     mean_of_defined,
     sensitivity,
     specificity,
+    threshold_at_sensitivity,
+    threshold_at_specificity,
     youden_threshold,
 )
 
@@ -132,3 +134,27 @@ def test_every_metric_leaves_unknown_labels_out_and_is_nan_without_any() -> None
 @pytest.mark.parametrize("metric", AT_A_THRESHOLD)
 def test_without_a_threshold_nothing_is_called(metric: object) -> None:
     assert np.isnan(metric(np.array([0.0, 1.0]), np.array([0.2, 0.7]), float("nan")))
+
+
+def test_a_threshold_at_a_fixed_specificity_is_the_lowest_that_reaches_it() -> None:
+    targets = np.array([0.0] * 10 + [1.0] * 5)
+    scores = np.array([0.1, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.15, 0.85, 0.95, 0.99, 0.99])
+    threshold = threshold_at_specificity(targets, scores, 0.9)
+    assert threshold == 0.85
+    assert specificity(targets, scores, threshold) == 0.9
+    assert specificity(targets, scores, 0.8) == 0.8, "the next lower score"
+    assert sensitivity(targets, scores, threshold) == 0.8
+
+
+def test_a_threshold_at_a_fixed_sensitivity_is_the_highest_that_reaches_it() -> None:
+    targets = np.array([0.0] * 5 + [1.0] * 10)
+    scores = np.concatenate([np.linspace(0, 0.8, 5), np.linspace(0.1, 1.0, 10)])
+    threshold = threshold_at_sensitivity(targets, scores, 0.9)
+    assert threshold == pytest.approx(0.2)
+    assert sensitivity(targets, scores, threshold) == pytest.approx(0.9)
+
+
+def test_one_class_or_equal_scores_give_no_useful_threshold() -> None:
+    assert np.isnan(threshold_at_specificity(np.ones(3), np.arange(3.0), 0.9))
+    assert np.isnan(threshold_at_sensitivity(np.zeros(3), np.arange(3.0), 0.9))
+    assert threshold_at_specificity(np.array([0.0, 1.0]), np.array([0.5, 0.5]), 0.9) == np.inf

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK
-from milbench.commands.terminal import new_console
+from milbench.commands.terminal import grid, new_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,13 +31,16 @@ def call(options: argparse.Namespace) -> int:
 
 def _print_datasets(console: Console, known: Iterable[Dataset]) -> None:
     """Print every catalogue entry."""
-    from rich.table import Table
-
-    table = Table()
-    table.add_column("name", no_wrap=True)
-    for column in ("slides", "patients", "tasks", "splits", "what"):
-        table.add_column(column, justify="right" if column in {"slides", "patients"} else "left")
-    for entry in known:
-        tasks = ", ".join(entry.tasks)
-        table.add_row(entry.name, str(entry.n_slides), str(entry.n_patients), tasks, entry.splits, entry.description)
-    console.print(table)
+    columns = ("name", "slides", "patients", "tasks", "splits", "what")
+    rows = [
+        (
+            entry.name,
+            str(entry.n_slides),
+            str(entry.n_patients),
+            ", ".join(entry.tasks),
+            entry.splits,
+            entry.description,
+        )
+        for entry in known
+    ]
+    grid(console, columns, rows, names=("name",), right=("slides", "patients"))

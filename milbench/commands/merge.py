@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK, EXIT_SOME_FAILED
 from milbench.commands.terminal import line, new_console
+from milbench.store.pasteable import pasteable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,4 +49,4 @@ def _print_merged(console: Console, result: Merged) -> None:
         )
     for note in result.notes:
         line(console, f"  note: {note}")
-    line(console, f"run: {result.run.path}\nnext: milbench report {result.run.path}")
+    line(console, f"run: {result.run.path}\nnext: milbench report {pasteable(result.run.path)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK
-from milbench.commands.terminal import new_console
+from milbench.commands.terminal import grid, new_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,13 +35,10 @@ def call(options: argparse.Namespace) -> int:
 
 def _print_models(console: Console, known: Mapping[str, type[MILModel]]) -> None:
     """Print every registered model with what it is and where it comes from."""
-    from rich.table import Table
-
-    table = Table()
-    table.add_column("name", no_wrap=True)
-    for column in ("title", "tasks", "order of patches", "paper", "official code"):
-        table.add_column(column)
-    for name, model in known.items():
-        info = model.info
-        table.add_row(name, info.title, info.tasks, "matters" if info.order_matters else "-", info.paper, info.official)
-    console.print(table)
+    columns = ("name", "title", "tasks", "order of patches", "paper", "official code")
+    rows = [
+        (name, model.info.title, model.info.tasks, "matters" if model.info.order_matters else "-", model.info.paper,
+         model.info.official)
+        for name, model in known.items()
+    ]  # fmt: skip
+    grid(console, columns, rows, names=("name", "title"))

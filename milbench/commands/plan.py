@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from milbench.commands import run
 from milbench.commands.command import EXIT_OK
 from milbench.commands.flags import config_of
-from milbench.commands.terminal import line, new_console
+from milbench.commands.terminal import grid, line, new_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,8 +35,6 @@ def call(options: argparse.Namespace) -> int:
 
 def _print_plan(console: Console, benchmark: Benchmark) -> None:
     """Print numbers of trials by model and dataset, of bags, and a rough estimate of time."""
-    from rich.table import Table
-
     from milbench.commands.show_run import benchmark_header
     from milbench.runs.changes import changes_of
     from milbench.runs.estimate import estimated_seconds
@@ -46,16 +44,16 @@ def _print_plan(console: Console, benchmark: Benchmark) -> None:
     for sentence in changes_of(benchmark, will_run=False):
         line(console, f"  changed: {sentence}")
     todo = [trial for trial in benchmark.trials if benchmark.run.trial(trial.id) is None]
-    table = Table()
-    for column in ("dataset", "model", "trials", "to do", "epochs", "bags per trial"):
-        table.add_column(column, justify="left" if column in {"dataset", "model"} else "right")
+    columns = ("dataset", "model", "trials", "to do", "epochs", "bags per trial")
     planned = Counter((trial.dataset, trial.model) for trial in benchmark.trials)
     left = Counter((trial.dataset, trial.model) for trial in todo)
     recipes = {(trial.dataset, trial.model): trial.recipe for trial in benchmark.trials}
     sizes = {entry.cohort.name: len(entry.cohort.slides) for entry in benchmark.entries}
-    for pair, count in planned.items():
-        table.add_row(*pair, str(count), str(left[pair]), str(recipes[pair].epochs), str(sizes[pair[0]]))
-    console.print(table)
+    rows = [
+        (*pair, str(count), str(left[pair]), str(recipes[pair].epochs), str(sizes[pair[0]]))
+        for pair, count in planned.items()
+    ]
+    grid(console, columns, rows, names=columns[:2], right=columns[2:])
     seconds, how = estimated_seconds(benchmark)
     line(console, f"{len(benchmark.trials)} trials, {len(todo)} to do; about {duration(seconds)} with "
           f"{os.cpu_count()} cores ({how})")  # fmt: skip

@@ -30,6 +30,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference", metavar="MODEL", help="the model that the others are compared with (default amil)"
     )
+    parser.add_argument("--highlight", metavar="MODEL", help="the model that figures draw thicker than the others")
     parser.add_argument("--draws", type=int, metavar="N", help="bootstrap draws of an interval (default 10000)")
     parser.add_argument(
         "--complete-cases", action="store_true", help="leave tasks that not all models finished out of means"
@@ -56,6 +57,7 @@ def call(options: argparse.Namespace) -> int:
         reference=options.reference or REFERENCE,
         draws=options.draws or DRAWS,
         complete_cases=options.complete_cases,
+        highlight=options.highlight or "",
     )
     say(f"report: {index}")
     if options.stamp:

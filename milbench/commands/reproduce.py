@@ -59,7 +59,7 @@ def call(options: argparse.Namespace) -> int:
     if options.dry_run:
         return EXIT_OK
     try:
-        outcomes = run_study(study, lambda name: Progress(show_study.announced(console, name)))
+        outcomes = run_study(study, lambda name: Progress(show_study.announced(console, name), forecasts=True))
     finally:
         end_workers()
     for refused in filter(None, (outcome.refused for outcome in outcomes)):

@@ -47,7 +47,7 @@ def call(options: argparse.Namespace) -> int:
     benchmark = prepare(config_of(options))
     show_run.benchmark_header(console, benchmark)
     try:
-        outcome = run_benchmark(benchmark, Progress(console), prune=options.prune)
+        outcome = run_benchmark(benchmark, Progress(console, forecasts=True), prune=options.prune)
     finally:
         end_workers()
     show_run.outcome(console, outcome)

@@ -7,10 +7,10 @@ from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
-from milbench.commands.terminal import finding, line
+from milbench.commands.terminal import finding, grid, line
 from milbench.labels.finding import NOTE
+from milbench.store.pasteable import pasteable
 
 if TYPE_CHECKING:
     from milbench.runs.benchmark import Outcome
@@ -49,7 +49,7 @@ def outcome(console: Console, result: Outcome) -> None:
     run = result.run
     trials = run.trials()
     if trials:
-        console.print(result_table(summary(score_table([run])), run.datasets))
+        _print_results(console, summary(score_table([run])), run.datasets)
         line(console, "mean test AUROC over tasks ± standard deviation over folds and seeds (training variability, "
               "not a confidence interval); control tasks are left out")  # fmt: skip
     parts = {"done": result.done, "done before": result.already, "failed": result.failed}
@@ -77,7 +77,7 @@ def _next_steps(result: Outcome, *, has_trials: bool) -> list[str]:
             return [f"milbench merge WHOLE {run.path} and the folders of the other shards, when all are here"]
         every = run.path.with_name(f"{whole}-shard-*-of-{shard.count}")
         return [f"milbench merge {run.path.with_name(whole)} {every}, when all are here"]
-    steps = [f"milbench report {run.path}"] if has_trials else []
+    steps = [f"milbench report {pasteable(run.path)}"] if has_trials else []
     return [*steps, "milbench ui"] if run.config.get("tracking", {}).get("enabled", True) else steps
 
 
@@ -96,17 +96,15 @@ def unfinished(run: Run) -> str:
     )
 
 
-def result_table(summary: Any, datasets: Mapping[str, Any]) -> Table:
-    """Models × cohorts, from the rows of `milbench.stats.scores.summary`."""
+def _print_results(console: Console, summary: Any, datasets: Mapping[str, Any]) -> None:
+    """Print models × cohorts, from the rows of `milbench.stats.scores.summary`."""
     names = list(dict.fromkeys(summary["dataset"]))
-    table = Table(title=None)
-    table.add_column("model")
-    for name in names:
-        table.add_column(datasets[name]["title"], justify="right")
-    for model, rows in summary.groupby("model", sort=False):
-        cells = {row.dataset: _score(row) for row in rows.itertuples()}
-        table.add_row(str(rows["title"].iloc[0] or model), *(cells.get(name, "-") for name in names))
-    return table
+    columns = ["model", *(str(datasets[name]["title"]) for name in names)]
+    rows = []
+    for model, group in summary.groupby("model", sort=False):
+        cells = {row.dataset: _score(row) for row in group.itertuples()}
+        rows.append([str(group["title"].iloc[0] or model), *(cells.get(name, "-") for name in names)])
+    grid(console, columns, rows, names=("model",), right=columns[1:])
 
 
 def _score(row: Any) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
-from milbench.commands.terminal import line
+from milbench.commands.terminal import grid, line
+from milbench.store.pasteable import pasteable
 from milbench.study.parts import MAIN
 
 if TYPE_CHECKING:
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
 
 def plan(console: Console, study: Study) -> None:
     """Print part by part how many trainings it needs, how many others need too, and how many are done."""
-    table = Table()
-    for column in ("part", "run folders", "trainings", "shared with other parts", "done"):
-        table.add_column(column, justify="left" if column in {"part", "run folders"} else "right")
-    for part, pairs in study.trials.items():
-        folders = ", ".join(dict.fromkeys(name for name, _ in pairs)) or "-"
-        table.add_row(part, folders, str(len(pairs)), str(_shared(study, part)), str(study.done(pairs)))
-    console.print(table)
+    columns = ("part", "run folders", "trainings", "shared with other parts", "done")
+    rows = [
+        (part, ", ".join(dict.fromkeys(name for name, _ in pairs)) or "-", str(len(pairs)), str(_shared(study, part)),
+         str(study.done(pairs)))
+        for part, pairs in study.trials.items()
+    ]  # fmt: skip
+    grid(console, columns, rows, names=("part",), right=columns[2:])
     every = [(name, trial) for name, benchmark in study.variants.items() for trial in benchmark.trials]
     line(console, f"{study.n_trainings} distinct trainings, {study.done(every)} done; {study.request.folder}")
     for name, benchmark in study.variants.items():
@@ -60,7 +61,10 @@ def closing(console: Console, study: Study, index: Path) -> None:
     main = study.variants[MAIN].run
     line(console, f"report: {index}")
     if "fig5" in study.request.parts:
-        line(console, f"more panels like Fig. 5: milbench heatmap {main.path} --slides top-tp,top-fp,top-fn --experts")
+        line(
+            console,
+            f"more panels like Fig. 5: milbench heatmap {pasteable(main.path)} --slides top-tp,top-fp,top-fn --experts",
+        )
     if study.request.tracking and main.trials():
         database = (main.path.parent / "mlflow.db").absolute()
-        line(console, f"next: milbench ui --uri sqlite:///{database}")
+        line(console, f"next: milbench ui --uri {quote(f'sqlite:///{database}')}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from milbench.commands.chosen_run import run_at
 from milbench.commands.command import EXIT_OK
-from milbench.commands.terminal import line, new_console
+from milbench.commands.terminal import grid, line, new_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,17 +48,15 @@ def call(options: argparse.Namespace) -> int:
 
 def _print_status(console: Console, run: Run, found: RunStatus) -> None:
     """Print trials by model and dataset, and who computes what right now."""
-    from rich.table import Table
-
     from milbench.runs.progress import duration
     from milbench.store.question import stale_sentences
 
-    table = Table()
-    for column in ("dataset", "model", "done", "running", "failed", "left"):
-        table.add_column(column, justify="left" if column in {"dataset", "model"} else "right")
-    for pair, count in found.counts.items():
-        table.add_row(*pair, *(str(number) for number in (count.done, count.running, count.failed, count.left)))
-    console.print(table)
+    columns = ("dataset", "model", "done", "running", "failed", "left")
+    rows = [
+        (*pair, *(str(number) for number in (count.done, count.running, count.failed, count.left)))
+        for pair, count in found.counts.items()
+    ]
+    grid(console, columns, rows, names=columns[:2], right=columns[2:])
     for trial_id, claim in found.running:
         line(console, f"running: {trial_id} on {claim.host}, process {claim.pid}, "
               f"for {duration(max(time.time() - claim.since, 0))}")  # fmt: skip

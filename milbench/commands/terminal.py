@@ -44,6 +44,35 @@ def line(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+def grid(
+    console: Console,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    names: Sequence[str],
+    right: Sequence[str] = (),
+) -> None:
+    """Print a table that fits a narrow terminal: nothing is cut, and what is too long goes on in the next line.
+
+    Parameters
+    ----------
+    names : columns that make no room for others, if they fit into half of the terminal together.
+    right : columns of numbers.
+    """
+    from rich.table import Table
+
+    table = Table()
+    longest = sum(max((len(row[columns.index(name)]) for row in rows), default=0) for name in names)
+    whole = names if longest <= console.width // 2 else ()
+    for column in columns:
+        table.add_column(
+            column, justify="right" if column in right else "left", overflow="fold", no_wrap=column in whole
+        )
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, markup=False)
+
+
 def finding(console: Console, found: Finding, indent: str = "") -> None:
     """Print one finding, its severity in colour."""
     console.print(f"{indent}{found.severity}: ", style=COLOURS[found.severity], end="", markup=False)

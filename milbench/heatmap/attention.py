@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milbench.bag import Bag
+from milbench.datasets.digits import PATCH_SIZE
 from milbench.errors import UsageError
 from milbench.heatmap.maps import Map, SlideMaps
 from milbench.heatmap.places import places_of
@@ -74,7 +75,13 @@ def slide_maps(
         probabilities={s.name: float(torch.sigmoid(m.logits)[s.tasks.index(task)]) for s, m in seen},
         truth=truth_of(cohort.cohort, bag.instance_labels, task),
         caption=caption,
+        pixels=pixels_of(cohort.name, bag.features),
     )
+
+
+def pixels_of(dataset: str, features: Tensor) -> NDArray[np.float64] | None:
+    """The patches as pictures [N, height, width], where features are pixels, as in digits; None elsewhere."""
+    return as_array(features).reshape(-1, PATCH_SIZE, PATCH_SIZE) if dataset == "digits" else None
 
 
 def task_map(stored: StoredModel, maps: AttentionMaps, task: str) -> Map:

@@ -12,8 +12,10 @@ from scipy.stats import rankdata
 
 from milbench.heatmap.places import Places
 
-Scale = Literal["rank", "softmax"]
+Scale = Literal["share", "rank", "softmax"]
 SCALES: dict[Scale, str] = {
+    "share": "attention over an even share (1/N of N patches), from a tenth to a hundredfold, one scale for all maps; "
+    "a map without softmax has its own values and bar",
     "rank": "percentile rank within the slide, 0 = least, 1 = most attended",
     "softmax": "the map's own values: softmax weights, or logits where a model has no softmax",
 }
@@ -52,6 +54,7 @@ class SlideMaps:
     truth : bool [N] or None. Patches that carry the task's evidence, where it is known.
     probabilities : the models' answers by name.
     caption : why the slide was chosen; empty for one that was named.
+    pixels : [N, height, width] from 0 to 1 or None. The patches themselves, where the cohort's features are pixels.
     """
 
     slide_id: str
@@ -65,11 +68,14 @@ class SlideMaps:
     probabilities: Mapping[str, float]
     truth: NDArray[np.bool_] | None = None
     caption: str = ""
+    pixels: NDArray[np.float64] | None = None
 
 
 def scaled(values: NDArray[np.float64], scale: Scale) -> NDArray[np.float64]:
-    """Values [N] to colour: percentile ranks in [0, 1], ties sharing their mean, or the values themselves."""
+    """Values [N] to colour: percentile ranks in [0, 1], ties sharing their mean; multiples of 1/N; or the values themselves."""
     if scale == "softmax":
         return values
+    if scale == "share":
+        return values * len(values)
     ranks = rankdata(values)  # 1 .. N
     return np.asarray((ranks - 1) / max(len(values) - 1, 1) if np.ptp(values) else np.full(len(values), 0.5))

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from milbench.heatmap.experts import ExpertUsage
-from milbench.report.figures import blank_figure, plain_names, styles
+from milbench.report.figures import blank_figure, plain_names
+from milbench.report.looks import styles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from milbench.heatmap.canvas import Grid, grid_around, grid_over, paint
 from milbench.heatmap.maps import Map, Scale, SlideMaps, scaled
@@ -33,7 +34,7 @@ MARGIN = 0.03
 MOST_COLUMNS = 4
 """Panels side by side where there is one slide; several slides get one row each."""
 
-CELL, GAP, TITLE, HEAD, BAR, FOOT = 2.3, 0.14, 0.26, 0.42, 0.75, 0.26
+CELL, GAP, TITLE, HEAD, BAR, FOOT = 2.3, 0.14, 0.26, 0.42, 0.9, 0.26
 """Inches: edge of a panel, space between two, their titles, the slide's line, the shared colour bar's column, and the
 room below a panel for its own colour bar."""
 
@@ -62,16 +63,19 @@ def panel(drawings: Sequence[Drawing], scale: Scale, smooth: float = 0.0) -> Fig
 
     Parameters
     ----------
-    scale : "rank" (one colour bar for all) or "softmax" (each map from its own least to its greatest value).
+    scale : "share" or "rank" (one colour bar for all), or "softmax" (each map from its own least to its greatest value).
+        Under "share" a map that is no distribution has a bar of its own.
     smooth : standard deviation of a Gaussian, in patches; 0 = none.
     """
     n_panels = 1 + len(drawings[0].maps.maps)
     columns = n_panels if len(drawings) > 1 or n_panels <= MOST_COLUMNS + 1 else MOST_COLUMNS
     lines = ceil(n_panels / columns)
     height = CELL * max(_shape(drawing) for drawing in drawings)
-    line = TITLE + height + (GAP if scale == "rank" else FOOT)
+    shared = scale != "softmax" and any(_is_shared(drawn, scale) for drawing in drawings for drawn in drawing.maps.maps)
+    own = any(not _is_shared(drawn, scale) for drawing in drawings for drawn in drawing.maps.maps)
+    line = TITLE + height + (FOOT if own else GAP)
     block = HEAD + lines * line
-    size = (GAP + columns * (CELL + GAP) + (BAR if scale == "rank" else 0), len(drawings) * block + GAP)
+    size = (GAP + columns * (CELL + GAP) + (BAR if shared else 0), len(drawings) * block + GAP)
     figure = blank_figure(size)
     for index, drawing in enumerate(drawings):
         _heading(figure, drawing.maps, size, index * block)
@@ -79,9 +83,25 @@ def panel(drawings: Sequence[Drawing], scale: Scale, smooth: float = 0.0) -> Fig
         places = [(GAP + (i % columns) * (CELL + GAP), upper + (i // columns) * line) for i in range(n_panels)]
         axes = [_axes(figure, size, place, (CELL, height)) for place in places]
         _draw(drawing, axes, scale, smooth)
-    if scale == "rank":
-        _rank_bar(figure, size)
+    if shared:
+        _shared_bar(figure, size, scale)
     return figure
+
+
+def _is_shared(drawn: Map, scale: Scale) -> bool:
+    """Whether the map is coloured by the bar that all maps share."""
+    return scale == "rank" or (scale == "share" and drawn.is_distribution)
+
+
+LEAST_SHARE, MOST_SHARE = 0.1, 100.0
+"""Multiples of an even share at which the colour ends, the same in every picture."""
+
+
+def _norm(scale: Scale) -> Any:
+    """From values to colours of the shared bar."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    return LogNorm(LEAST_SHARE, MOST_SHARE) if scale == "share" else Normalize(0, 1)
 
 
 @plain_names()
@@ -129,13 +149,18 @@ def _heading(figure: Figure, maps: SlideMaps, size: tuple[float, float], upper: 
         figure.text(GAP / size[0], 1 - (upper + 0.28) / size[1], maps.caption, fontsize=8, color="0.3", va="top")
 
 
-def _rank_bar(figure: Figure, size: tuple[float, float]) -> None:
+def _shared_bar(figure: Figure, size: tuple[float, float], scale: Scale) -> None:
     from matplotlib.cm import ScalarMappable
 
     length = min(0.7 * size[1], CELL)
     axes = figure.add_axes((1 - (BAR - 0.08) / size[0], 1 - (HEAD + TITLE + length) / size[1], 0.13 / size[0], length / size[1]))  # fmt: skip
-    bar = figure.colorbar(ScalarMappable(cmap=COLOURS), cax=axes, ticks=[0, 0.5, 1])
-    bar.set_label("percentile rank", fontsize=8, labelpad=1)
+    bar = figure.colorbar(ScalarMappable(_norm(scale), cmap=COLOURS), cax=axes)
+    if scale == "share":
+        bar.set_ticks([0.1, 1, 10, 100], labels=["≤ 0.1", "1", "10", "≥ 100"])
+        bar.ax.minorticks_off()
+    else:
+        bar.set_ticks([0, 0.5, 1])
+    bar.set_label("attention / even share" if scale == "share" else "percentile rank", fontsize=8, labelpad=1)
     bar.ax.tick_params(labelsize=7)
 
 
@@ -154,16 +179,33 @@ def _draw(drawing: Drawing, axes: Sequence[Axes], scale: Scale, smooth: float) -
 def _draw_tissue(drawing: Drawing, axes: Axes) -> None:
     """The slide, or grey patches; patches that carry the task's evidence in orange, where that is known."""
     maps, truth = drawing.maps, drawing.maps.truth
+    marked = truth is not None and truth.any()
     if drawing.picture is not None:
         _underlay(drawing.picture, axes)
+    elif maps.pixels is not None:
+        _pictures(drawing, axes, maps.pixels)
     else:
         _flat(drawing, axes, np.zeros(len(maps.places.corners)), TISSUE)
-    if truth is not None and truth.any():
+    if truth is not None and marked and maps.pixels is None:
         _flat(drawing, axes, np.where(truth, 0.0, np.nan), EVIDENCE)
     title = "slide" if drawing.picture is not None else "patches"
-    marked = truth is not None and truth.any()
     axes.set_title(f"{title}, evidence in orange" if marked else title, fontsize=9, pad=4)
     _scale_bar(drawing, axes)
+
+
+def _pictures(drawing: Drawing, axes: Axes, pixels: NDArray[np.float64]) -> None:
+    """The patches themselves, dark on white; those that carry the task's evidence in an orange frame."""
+    from matplotlib.patches import Rectangle
+
+    places, truth = drawing.maps.places, drawing.maps.truth
+    size = places.patch_size
+    for index, (x, y) in enumerate(places.corners.tolist()):
+        axes.imshow(
+            pixels[index], extent=(x, x + size, y + size, y), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest"
+        )
+        marked = truth is not None and bool(truth[index])
+        colour, line, layer = (EVIDENCE, 1.8, 4) if marked else ("0.75", 0.6, 3)
+        axes.add_patch(Rectangle((x, y), size, size, fill=False, edgecolor=colour, linewidth=line, zorder=layer))
 
 
 def _flat(drawing: Drawing, axes: Axes, values: Any, colour: str) -> None:
@@ -180,14 +222,15 @@ def _flat(drawing: Drawing, axes: Axes, values: Any, colour: str) -> None:
 def _draw_map(drawing: Drawing, drawn: Map, axes: Axes, scale: Scale, smooth: float) -> None:
     if drawing.picture is not None:
         _underlay(drawing.picture, axes)
-    canvas = paint(drawing.maps.places, scaled(drawn.values, scale), drawing.grid, smooth)
-    low, high = (0, 1) if scale == "rank" else (None, None)
+    shared = _is_shared(drawn, scale)
+    canvas = paint(drawing.maps.places, scaled(drawn.values, scale if shared else "softmax"), drawing.grid, smooth)
+    pixels = np.clip(canvas.pixels, LEAST_SHARE, MOST_SHARE) if shared and scale == "share" else canvas.pixels
     image = axes.imshow(
-        canvas.pixels, extent=canvas.extent, cmap=COLOURS, alpha=OVER_SLIDE if drawing.picture else None,
-        interpolation="nearest", vmin=low, vmax=high,
+        pixels, extent=canvas.extent, cmap=COLOURS, alpha=OVER_SLIDE if drawing.picture else None,
+        interpolation="nearest", norm=_norm(scale) if shared else None,
     )  # fmt: skip
     axes.set_title(_title(drawing.maps, drawn), fontsize=9, pad=4)
-    if scale == "softmax":
+    if not shared:
         _own_bar(axes, image)
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from milbench.report.claim_tables import claim_frame, claim_tables
 from milbench.report.contents import REFERENCE, Contents, gather
-from milbench.report.drawings import draw
+from milbench.report.drawings import Drawn, draw
+from milbench.report.floats import figure_float
 from milbench.report.gain import gain_sentence
 from milbench.report.html import PageData, page_data, write_page
 from milbench.report.published import NOT_LIKE_FOR_LIKE, averages_sentence, published
@@ -43,6 +44,7 @@ def write_report(
     draws: int = DRAWS,
     complete_cases: bool = False,
     title: str = "",
+    highlight: str = "",
     claims: Sequence[Claim] = (),
 ) -> Path:
     """The index page of a report on `runs`, written to the folder `out` with all that it names.
@@ -52,13 +54,14 @@ def write_report(
     reference : registry name of the model that the others are compared with, declared beforehand.
     complete_cases : leave tasks that not all models finished out of means, instead of refusing.
     title : of the page; empty = the runs' names.
+    highlight : registry name of a model that figures draw thicker than the others.
     claims : of the paper, judged on the stores; none unless the report is a study's.
 
     Raises
     ------
     StoreError : no finished trial, two runs hold the same dataset, an incomplete grid, or `out` cannot be written.
     """
-    contents = gather(runs, reference=reference, draws=draws, complete_cases=complete_cases)
+    contents = gather(runs, reference=reference, draws=draws, complete_cases=complete_cases, highlight=highlight)
     tables = [*make_tables(contents), *claim_tables(claims)]
     title = title or ", ".join(run.name for run in runs)
     with writing(out):
@@ -67,6 +70,8 @@ def write_report(
             for suffix, render in (("tex", to_latex), ("csv", to_csv), ("md", to_markdown)):
                 write_atomically(out / f"{table.name}.{suffix}", render(table).encode())
         drawn = draw(contents, out)
+        for figure in drawn:
+            write_atomically(out / f"{figure.stem}.tex", figure_float(figure.stem, figure.caption).encode())
         write_atomically(out / "report.tex", _document(tables, drawn).encode())
         write_atomically(out / "index.md", _index(title, contents, tables, drawn).encode())
         _write_frames(contents, out / "data")
@@ -89,6 +94,7 @@ def _page(title: str, contents: Contents, claims: Sequence[Claim]) -> PageData:
         baselines=contents.baselines,
         published=published() if contents.whole else published().iloc[:0],
         notes=notes,
+        highlight=contents.highlight,
         claims=claim_frame(claims),
     )
 
@@ -112,10 +118,10 @@ def _write_published(contents: Contents, out: Path) -> None:
         write_atomically(out / "published.csv", spreadsheet_csv(contents.beside_paper).encode())
 
 
-def _document(tables: Sequence[Table], drawn: Sequence[Path]) -> str:
+def _document(tables: Sequence[Table], drawn: Sequence[Drawn]) -> str:
     """A small LaTeX document with every table and figure, for a first look."""
     body = [rf"\input{{{table.name}}}" for table in tables]
-    body += [page_of(path.name) for path in drawn if path.suffix == ".pdf"]
+    body += [r"\clearpage", *(rf"\input{{{figure.stem}}}" for figure in drawn)]
     return "\n".join([
         r"\documentclass[a4paper,landscape]{article}", r"\usepackage[margin=1.5cm]{geometry}",
         r"\usepackage[utf8]{inputenc}", r"\usepackage{booktabs}", r"\usepackage{graphicx}", r"\begin{document}",
@@ -123,18 +129,13 @@ def _document(tables: Sequence[Table], drawn: Sequence[Path]) -> str:
     ])  # fmt: skip
 
 
-def page_of(figure: str) -> str:
-    """LaTeX of a page with the figure."""
-    size = r"width=0.9\textwidth,height=0.85\textheight,keepaspectratio"
-    return rf"\clearpage\centering\includegraphics[{size}]{{{figure}}}\par" + "\n"
-
-
-def _index(title: str, contents: Contents, tables: Sequence[Table], drawn: Sequence[Path]) -> str:
+def _index(title: str, contents: Contents, tables: Sequence[Table], drawn: Sequence[Drawn]) -> str:
     """Markdown page with every table and figure."""
     lines = [f"# Report: {markdown(title)}", ""]
     for table in tables:
         lines += [f"## {table.name}", "", to_markdown(table), f"[LaTeX]({table.name}.tex), [CSV]({table.name}.csv)", ""]
-    lines += [f"![{path.stem}]({path.name})" for path in drawn if path.suffix == ".png"]
+    for figure in drawn:
+        lines += [f"![{figure.stem}]({figure.stem}.png)", "", markdown(figure.caption), ""]
     if contents.gain is not None:
         lines += ["", markdown(gain_sentence(contents.gain, contents.model_titles))]
     failed = [f"{row['id']}: {row['type']}: {row['message']}" for run in contents.runs for row in run.failures()]

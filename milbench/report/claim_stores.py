@@ -8,12 +8,12 @@ from functools import cached_property
 
 from milbench.errors import StoreError
 from milbench.report.attention_claim import Attention
-from milbench.report.figures import EMPHASISED
+from milbench.report.figures import STUDIED
 from milbench.report.score_tables import ABLATION
 from milbench.report.study_runs import StudyRuns
 from milbench.stats.arms import Arm, Comparison, Estimate, mean_of
 
-M4, AMIL = EMPHASISED, "amil"
+M4, AMIL = STUDIED, "amil"
 TITLES = {
     "tcga-gbmlgg": "GBMLGG", "tcga-brca": "BRCA", "tcga-crc": "CRC", "tcga-ucec": "UCEC",
     "tcga-luad": "LUAD (not like for like)",

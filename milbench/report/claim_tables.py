@@ -8,7 +8,7 @@ from string import ascii_lowercase
 
 import pandas as pd
 
-from milbench.report.score_tables import interval
+from milbench.report.score_tables import interval, signed
 from milbench.report.tables import Cell, Row, Table
 from milbench.report.verdicts import Claim, Statement, Verdict
 
@@ -85,11 +85,11 @@ def _held(claim: Claim) -> int:
 
 
 def _signed(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:+.3f}"
+    return "–" if math.isnan(value) else signed(value)
 
 
 def _interval(statement: Statement) -> str:
-    return interval(statement.low, statement.high, signed=True) or "–"
+    return interval(statement.low, statement.high, with_sign=True) or "–"
 
 
 def _marks(reasons: Sequence[str]) -> dict[str, str]:

@@ -2,94 +2,188 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import ceil, floor, isnan, sqrt
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from milbench.report.costs import scaled
-from milbench.report.figures import blank_figure, styles
+from milbench.report.figures import blank_figure
+from milbench.report.looks import styles
+from milbench.report.told_apart import ToldApart
+from milbench.report.units import BYTES, COUNT, SECONDS, in_words, nice_ticks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DESCRIPTIVE = "pairs of one cohort share patients: descriptive"
+FIXED_SCALE = 0.2
+"""Difference in AUROC at which the matrix's colour is full, in every report; beyond it stays full."""
+
+NOT_APART = "0.93"
 
 
-def critical_difference(ranks: Any, titles: Mapping[str, str]) -> Figure:
-    """Mean ranks on a line; a bar joins models that Wilcoxon's test with Holm's correction does not tell apart.
+def critical_difference(ranks: Any, titles: Mapping[str, str], verdict: ToldApart, highlight: str = "") -> Figure:
+    """Mean ranks on a line; a bar joins models of which the pair table tells no two apart.
+
+    Where no p can fall under 0.05 no bar is drawn, since it would join all whatever the data say.
 
     Parameters
     ----------
     ranks : of `milbench.stats.Analysis`.
     """
-    from scikit_posthocs import critical_difference_diagram
-
-    names = [titles[model] for model in ranks.mean_ranks.index]
-    figure = blank_figure((8.2, 1.6 + 0.24 * len(names)))
-    axes = figure.add_axes((0.22, 0.05, 0.56, 0.74))
-    mean_ranks = ranks.mean_ranks.set_axis(names)
-    p_values = ranks.wilcoxon_p.set_axis(names, axis=0).set_axis(names, axis=1).fillna(1.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        critical_difference_diagram(
-            mean_ranks, p_values, ax=axes, label_fmt_left="{label}  {rank:.2f} ", label_fmt_right=" {rank:.2f}  {label}",
-            label_props={"fontsize": 9}, color_palette=dict.fromkeys(names, "black"),
-            marker_props={"color": "black"}, crossbar_props={"color": "#0072B2", "linewidth": 3},
-        )  # fmt: skip
-    figure.text(
-        0.5, 0.93,
-        f"Mean rank over {ranks.n_cells} (cohort, task) pairs, best left; joined: not told apart ({DESCRIPTIVE})",
-        ha="center", fontsize=9,
-    )  # fmt: skip
+    order = list(ranks.mean_ranks.sort_values(kind="stable").index)
+    joined = groups_not_told_apart(order, verdict) if verdict.can_tell else []
+    note = [line for text in rank_notes(ranks, verdict) for line in wrap(text, 120)]
+    half = ceil(len(order) / 2)
+    height = 1.0 + 0.16 * len(joined) + 0.26 * half + 0.2 * len(note)
+    figure = blank_figure((8.2, height))
+    axes: Any = figure.add_axes((0.24, 0.02 + 0.2 * len(note) / height, 0.52, 0.72 - 0.2 * len(note) / height))
+    looks = styles(order, highlight)
+    low, high = floor(ranks.mean_ranks.min()), ceil(ranks.mean_ranks.max())
+    bottom = -(0.16 * len(joined) + 0.26 * half + 0.1)
+    axes.set(xlim=(low, max(high, low + 1)), ylim=(bottom, 0))
+    for depth, group in enumerate(joined):
+        ends = [ranks.mean_ranks[group[0]] - 0.04, ranks.mean_ranks[group[-1]] + 0.04]
+        axes.plot(ends, [-0.1 - 0.16 * depth] * 2, color="0.35", linewidth=3, solid_capstyle="butt")
+    for place, model in enumerate(order):
+        _rank_stem(axes, ranks.mean_ranks[model], place, len(order), len(joined), titles[model], looks[model])
+    axes.xaxis.tick_top()
+    axes.set_xticks(range(low, max(high, low + 1) + 1))
+    axes.tick_params(labelsize=8)
+    axes.set_yticks([])
+    axes.spines[["left", "right", "bottom"]].set_visible(False)
+    figure.text(0.5, 1 - 0.2 / height, f"Mean rank over {ranks.n_cells} (cohort, task) cells, best left",
+                ha="center", fontsize=10)  # fmt: skip
+    for line, text in enumerate(reversed(note)):
+        figure.text(0.5, (0.08 + 0.18 * line) / height, text, ha="center", fontsize=7.5, color="0.25")
     return figure
 
 
-def comparison_matrix(ranks: Any, titles: Mapping[str, str]) -> Figure:
-    """Every pair of models: mean AUROC difference, wins/ties/losses and Holm-corrected p; rows better are blue."""
+def _rank_stem(axes: Any, rank: float, place: int, count: int, bars: int, title: str, look: Mapping[str, Any]) -> None:
+    """From the line to a name: the better half to the left, the worse to the right."""
+    left = place < ceil(count / 2)
+    depth = -(0.16 * bars + 0.26 * (1 + (place if left else count - 1 - place)))
+    start, end = axes.get_xlim()
+    edge = start - 0.02 * (end - start) if left else end + 0.02 * (end - start)
+    axes.plot([rank, rank, edge], [0, depth, depth], color=look["color"], linewidth=look["linewidth"], clip_on=False)
+    axes.plot([rank], [0], marker=look["marker"], color=look["color"], markersize=6, clip_on=False, zorder=4)
+    text = f"{title}  {rank:.2f} " if left else f" {rank:.2f}  {title}"
+    axes.text(edge, depth, text, ha="right" if left else "left", va="center", fontsize=9)
+
+
+def groups_not_told_apart(order: Sequence[str], verdict: ToldApart) -> list[list[str]]:
+    """Longest runs of models, by rank, of which no two are told apart."""
+    groups: list[list[str]] = []
+    for start in range(len(order)):
+        end = start + 1
+        while end < len(order) and not any(verdict.apart(model, order[end]) for model in order[start:end]):
+            end += 1
+        group = list(order[start:end])
+        if len(group) > 1 and not any(set(group) <= set(other) for other in groups):
+            groups.append(group)
+    return groups
+
+
+def rank_notes(ranks: Any, verdict: ToldApart) -> list[str]:
+    """What a reader of the diagram must know, in sentences."""
+    joined = (
+        "Joined by a bar: not told apart in mean AUROC (crossed bootstrap, Holm over all pairs), as in pairs.csv."
+        if verdict.can_tell
+        else "No bar is drawn."
+    )
+    p = ranks.friedman_p
+    small = "< 0.001" if p < 0.001 else f"= {p:.3f}"
+    friedman = "" if isnan(p) else f"Friedman p {small}, descriptive: cells share patients."
+    return [text for text in (joined, verdict.note, friedman) if text]
+
+
+def matrix_note(ranks: Any, verdict: ToldApart) -> str:
+    """What a reader of the matrix must know."""
+    return (
+        f"Row minus column: mean AUROC difference; wins/ties/losses over {ranks.n_cells} (cohort, task) cells; "
+        "Holm-corrected p of the crossed bootstrap, as in pairs.csv. Grey: not told apart. Full colour from a difference "
+        f"of {FIXED_SCALE:g}. {verdict.note}"
+    ).strip()
+
+
+def comparison_matrix(ranks: Any, titles: Mapping[str, str], verdict: ToldApart) -> Figure:
+    """Matrix of all pairs of models: mean AUROC difference, wins/ties/losses and the pair table's p.
+
+    Blue where the row is ahead, red where it is behind, on one scale for all reports; grey where the two are not
+    told apart.
+    """
     models = list(ranks.mean_ranks.sort_values(kind="stable").index)
     difference = ranks.mean_difference.loc[models, models].to_numpy(dtype=float)
-    figure = blank_figure((max(1.6 + 0.92 * len(models), 5.2), 1.5 + 0.62 * len(models)))
-    axes = figure.add_axes((1.5 / figure.get_figwidth(), 0.12, 0.97 - 1.5 / figure.get_figwidth(), 0.66))
-    limit = max(float(np.nanmax(np.abs(difference))), 0.01)
-    axes.imshow(difference, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+    note = wrap(matrix_note(ranks, verdict), 24 + 13 * len(models))
+    width, foot = max(1.6 + 0.92 * len(models), 5.2), 0.2 + 0.15 * len(note)
+    height = 0.95 + 0.56 * len(models) + foot
+    figure = blank_figure((width, height))
+    axes = figure.add_axes((1.5 / width, foot / height, 0.97 - 1.5 / width, 0.56 * len(models) / height))
+    _paint_matrix(axes, difference, models, verdict)
     for row, first in enumerate(models):
         for column, second in enumerate(models):
             if row != column:
-                axes.text(column, row, _pair(ranks, first, second), ha="center", va="center", fontsize=7.5,
-                          color="white" if abs(difference[row, column]) > 0.6 * limit else "black")  # fmt: skip
+                full = abs(difference[row, column]) > 0.7 * FIXED_SCALE and verdict.apart(first, second)
+                axes.text(column, row, _pair(ranks, verdict, first, second), ha="center", va="center", fontsize=7.5,
+                          color="white" if full else "black")  # fmt: skip
     labels = [titles[model] for model in models]
     axes.set_xticks(range(len(models)), labels, rotation=30, ha="left", fontsize=8.5)
     axes.set_yticks(range(len(models)), labels, fontsize=8.5)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.text(
-        0.5, 0.015, f"row minus column; wins/ties/losses; Holm-corrected p\n({DESCRIPTIVE})", ha="center", fontsize=7.5
-    )
+    for line, text in enumerate(reversed(note)):
+        figure.text(0.5, (0.06 + 0.15 * line) / height, text, ha="center", fontsize=7.5, color="0.25")
     return figure
 
 
-def _pair(ranks: Any, first: str, second: str) -> str:
-    p_value = ranks.wilcoxon_p.loc[first, second]
-    counts = [int(table.loc[first, second]) for table in (ranks.wins, ranks.ties, ranks.losses)]
-    p_text = "p<.001" if p_value < 0.001 else f"p={p_value:.3f}".replace("0.", ".", 1)
-    return f"{ranks.mean_difference.loc[first, second]:+.3f}\n{counts[0]}/{counts[1]}/{counts[2]}\n{p_text}"
+def _paint_matrix(axes: Any, difference: NDArray[np.float64], models: Sequence[str], verdict: ToldApart) -> None:
+    """Colour of every pair that is told apart; grey for the others, nothing on the diagonal."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_rgba
 
+    shades = colormaps["RdBu"](np.clip(0.5 + difference / (2 * FIXED_SCALE), 0, 1))
+    for row, first in enumerate(models):
+        for column, second in enumerate(models):
+            if row == column:
+                shades[row, column] = to_rgba("white")
+            elif not verdict.apart(first, second):
+                shades[row, column] = to_rgba(NOT_APART)
+    axes.imshow(shades, aspect="auto")
+    axes.set_xticks(np.arange(len(models) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(models) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="minor", length=0)
+
+
+def _pair(ranks: Any, verdict: ToldApart, first: str, second: str) -> str:
+    p_value = verdict.p.loc[first, second]
+    counts = [int(table.loc[first, second]) for table in (ranks.wins, ranks.ties, ranks.losses)]
+    p_text = "p –" if isnan(p_value) else "p<.001" if p_value < 0.001 else f"p={p_value:.3f}".replace("0.", ".", 1)
+    difference = f"{ranks.mean_difference.loc[first, second]:+.3f}".replace("-", "−")
+    return f"{difference}\n{counts[0]}/{counts[1]}/{counts[2]}\n{p_text}"
+
+
+LEAST_AUROC_SPAN = 0.1
+"""AUROC that an axis shows at least: differences of thousandths must look like nothing."""
+
+LEAST_COST_RATIO = 10.0
+"""A cost axis spans at least this factor, for the same reason."""
 
 COST_AXES = {
-    "all_tasks_seconds": "seconds of training for all tasks (one fold)",
-    "multiply_adds": "multiply-adds per bag, all tasks",
-    "peak_bytes": "peak memory (bytes)",
+    "all_tasks_seconds": ("training time for all tasks, one fold", SECONDS),
+    "multiply_adds": ("multiply-adds per bag, all tasks", COUNT),
+    "peak_bytes": ("peak memory", BYTES),
 }
 
 
-def pareto(cohorts: pd.DataFrame, costs: pd.DataFrame, cost: str, title: str) -> Figure | None:
+def pareto(cohorts: pd.DataFrame, costs: pd.DataFrame, cost: str, title: str, highlight: str = "") -> Figure | None:
     """AUROC with its interval against a cost, log scale; a line joins models that none beats in both.
 
-    Both frames hold one dataset. None where no model has both numbers.
+    Both frames hold one dataset. None where no model has both numbers. A model without an interval has no whisker.
     """
     both = cohorts.merge(costs[["model", cost, "n_models_for_all_tasks"]], on="model")
     both = both[(both["n_missing"] == 0) & both["auroc"].notna() & (both[cost] > 0)].copy()
@@ -97,11 +191,9 @@ def pareto(cohorts: pd.DataFrame, costs: pd.DataFrame, cost: str, title: str) ->
         return None
     if cost == "multiply_adds":  # ten single-task models look at a slide ten times
         both[cost] *= both["n_models_for_all_tasks"]
-    from matplotlib.ticker import LogLocator, NullLocator
-
     figure = blank_figure((7.6, 4.6))
     axes = figure.add_axes((0.1, 0.13, 0.6, 0.76))
-    looks = styles(list(cohorts["model"]))
+    looks = styles(list(cohorts["model"]), highlight)
     front = both[~both.apply(lambda row: _beaten(row, both, cost), axis=1)].sort_values(cost)
     axes.step(front[cost], front["auroc"], where="post", color="0.6", linewidth=1.0, zorder=1)
     for row in both.itertuples():
@@ -109,20 +201,45 @@ def pareto(cohorts: pd.DataFrame, costs: pd.DataFrame, cost: str, title: str) ->
         value = getattr(row, cost)
         if not np.isnan(row.low):
             axes.plot([value, value], [row.low, row.high], color=look["color"], linewidth=1.2, zorder=2)
-        axes.plot(value, row.auroc, linestyle="", marker=look["marker"], color=look["color"], markersize=7,
+        axes.plot(value, row.auroc, linestyle="", marker=look["marker"], color=look["color"],
+                  markersize=10 if row.model == highlight else 7,
                   markerfacecolor=look["color"] if row.model in set(front["model"]) else "white",
                   label=row.title, zorder=3)  # fmt: skip
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(xlabel=COST_AXES[cost], ylabel="mean test AUROC, 95 % interval")
+    has_intervals = bool(both["low"].notna().any())
+    _cost_axis(axes, both[cost], cost)
+    axes.set_ylim(auroc_ends(both[["auroc", "low", "high"]].to_numpy(dtype=float)))
+    axes.set_ylabel("mean test AUROC, 95 % interval" if has_intervals else "mean test AUROC")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.92")
     axes.set_title(title, fontsize=11)
     figure.legend(*axes.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.72, 0.5), frameon=False,
                   fontsize=9, title="filled: none beats it in both")  # fmt: skip
     return figure
+
+
+def auroc_ends(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Ends of an AUROC axis: all values and a margin, never less than `LEAST_AUROC_SPAN`, never beyond 0 and 1."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    margin = max(0.05 * (high - low), (LEAST_AUROC_SPAN - (high - low)) / 2)
+    low, high = low - margin, high + margin
+    if high > 1.01:  # a little room for the marker of a model at 1
+        low, high = low - (high - 1.01), 1.01
+    return max(low, -0.01), high
+
+
+def _cost_axis(axes: Any, values: pd.Series, cost: str) -> None:
+    """A logarithmic axis with ticks in words, never less than `LEAST_COST_RATIO` from end to end."""
+    from matplotlib.ticker import NullLocator
+
+    label, unit = COST_AXES[cost]
+    middle = sqrt(values.min() * values.max())
+    reach = max(1.15 * sqrt(values.max() / values.min()), sqrt(LEAST_COST_RATIO))
+    axes.set_xscale("log")
+    axes.set_xlim(middle / reach, middle * reach)
+    ticks = nice_ticks(middle / reach, middle * reach, unit)
+    axes.set_xticks(ticks, [in_words(tick, unit) for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(label)
 
 
 def _beaten(row: pd.Series, all_rows: pd.DataFrame, cost: str) -> bool:

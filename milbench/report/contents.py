@@ -13,7 +13,7 @@ import pandas as pd
 from milbench.errors import StoreError, unknown_name
 from milbench.report.baselines import no_image_baselines
 from milbench.report.costs import cost_frame
-from milbench.report.figures import EMPHASISED
+from milbench.report.figures import STUDIED
 from milbench.report.gain import Gain, prevalence_and_gain
 from milbench.report.published import beside_ours
 from milbench.stats.analysis import Analysis, analyse
@@ -36,6 +36,7 @@ class Contents:
     datasets : facts by name, of cohorts with finished trials, in the order of the columns.
     baselines : dataset, task, name, auroc: the rows that need no image.
     costs : rows of `milbench.report.costs.cost_frame`.
+    highlight : registry name of the model that figures draw thicker than the others; "" for none.
     """
 
     runs: tuple[Run, ...]
@@ -44,6 +45,7 @@ class Contents:
     datasets: Mapping[str, Any]
     baselines: pd.DataFrame
     costs: pd.DataFrame
+    highlight: str = ""
 
     @cached_property
     def dataset_titles(self) -> dict[str, str]:
@@ -70,9 +72,9 @@ class Contents:
     def gain(self) -> Gain | None:
         """Prevalence against the gain of M4 over the reference; None where either is missing or tasks are few."""
         reference = self.analysis.reference
-        if reference is None or EMPHASISED not in self.model_titles:
+        if reference is None or STUDIED not in self.model_titles:
             return None
-        return prevalence_and_gain(self.analysis.against, self.analysis.tasks, EMPHASISED, reference)
+        return prevalence_and_gain(self.analysis.against, self.analysis.tasks, STUDIED, reference)
 
     @cached_property
     def signal_baselines(self) -> pd.DataFrame:
@@ -83,14 +85,14 @@ class Contents:
         return self.baselines[np.array([pair not in out for pair in pairs], dtype=bool)]
 
 
-def gather(runs: Sequence[Run], *, reference: str, draws: int, complete_cases: bool) -> Contents:
+def gather(runs: Sequence[Run], *, reference: str, draws: int, complete_cases: bool, highlight: str = "") -> Contents:
     """The contents of a report on `runs`.
 
     Raises
     ------
     StoreError : no finished trial, two runs hold the same dataset, or the grid is incomplete and `complete_cases` is
         not set.
-    UsageError : no model is called `reference`.
+    UsageError : no model is called `reference` or `highlight`.
     """
     runs = [run.snapshot() for run in runs]
     scores = score_table(runs)
@@ -100,10 +102,12 @@ def gather(runs: Sequence[Run], *, reference: str, draws: int, complete_cases: b
         )
     _refuse_a_dataset_in_two_runs(runs)
     _refuse_an_unknown_reference(runs, reference)
+    if highlight and highlight not in set(scores["model"]):
+        raise unknown_name("model to highlight", highlight, set(scores["model"]))
     finished = set(scores["dataset"])
     datasets = {name: facts for run in runs for name, facts in run.datasets.items() if name in finished}
     analysis = analyse(runs, reference=reference, draws=draws, complete_cases=complete_cases)
-    return Contents(tuple(runs), scores, analysis, datasets, _baselines(runs, scores), cost_frame(runs))
+    return Contents(tuple(runs), scores, analysis, datasets, _baselines(runs, scores), cost_frame(runs), highlight)
 
 
 def _refuse_an_unknown_reference(runs: Sequence[Run], reference: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from milbench.report.tables import Cell, Row, Table
+from milbench.report.units import BYTES, COUNT, JOULES, SECONDS, digits, shared_step
 from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
 
@@ -70,36 +71,41 @@ def _summary(dataset: Any, model: Any, trials: pd.DataFrame) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def scaled(value: float) -> str:
-    """The value with a unit letter, "1.2 M"."""
-    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.3g}"
-
-
-COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "n_parameters": ("parameters", scaled),
-    "multiply_adds": ("multiply-adds per bag", scaled),
-    "seconds_per_epoch": ("s per epoch", lambda value: f"{value:.2f}"),
-    "bags_per_second": ("bags/s", lambda value: f"{value:.0f}"),
-    "inference_seconds": ("ms per slide", lambda value: f"{1000 * value:.2f}"),
-    "peak_bytes": ("peak memory", lambda value: f"{value / 1e6:.0f} MB"),
-    "n_models_for_all_tasks": ("trainings for all tasks", lambda value: f"{value:.0f}"),
-    "all_tasks_seconds": ("s for all tasks", lambda value: f"{value:.1f}"),
-    "energy_joules": ("kJ for all tasks", lambda value: f"{value / 1000:.2f}"),
+COLUMNS: dict[str, tuple[str, str]] = {
+    "n_parameters": ("parameters", COUNT),
+    "multiply_adds": ("multiply-adds per bag", COUNT),
+    "seconds_per_epoch": ("time per epoch", SECONDS),
+    "bags_per_second": ("bags per second", COUNT),
+    "inference_seconds": ("time per slide", SECONDS),
+    "peak_bytes": ("peak memory", BYTES),
+    "n_models_for_all_tasks": ("trainings for all tasks", COUNT),
+    "all_tasks_seconds": ("time for all tasks", SECONDS),
+    "energy_joules": ("energy for all tasks", JOULES),
 }
-"""Column by field: its header and how its number is printed."""
+"""Column by field: its header and the unit of its numbers."""
 
 
 def cost_table(name: str, caption: str, costs: pd.DataFrame) -> Table:
-    """Models × costs of one dataset; columns that no trial recorded are left out."""
+    """Models × costs of one dataset, every column in one unit; columns that no trial recorded are left out."""
     fields = [field for field in COLUMNS if costs[field].notna().any()]
+    steps = {field: _step(field, costs[field]) for field in fields}
     rows = [
-        Row(str(row["title"]), tuple(_cell(field, row[field]) for field in fields)) for row in costs.to_dict("records")
+        Row(str(row["title"]), tuple(_cell(row[field], steps[field][0]) for field in fields))
+        for row in costs.to_dict("records")
     ]
-    return Table(name, caption, "Method", tuple(COLUMNS[field][0] for field in fields), tuple(rows), costs)
+    headers = tuple(_header(COLUMNS[field][0], steps[field][1]) for field in fields)
+    return Table(name, caption, "Method", headers, tuple(rows), costs)
 
 
-def _cell(field: str, value: Any) -> Cell:
-    return Cell() if math.isnan(value) else Cell(COLUMNS[field][1](float(value)))
+def _step(field: str, values: pd.Series) -> tuple[float, str]:
+    """Size and name of the column's unit; small whole numbers are printed as they are."""
+    unit = COLUMNS[field][1]
+    return (1.0, "") if values.max() < 1e5 and unit == COUNT else shared_step(map(float, values), unit)
+
+
+def _header(title: str, unit: str) -> str:
+    return f"{title} ({unit})" if unit else title
+
+
+def _cell(value: Any, size: float) -> Cell:
+    return Cell() if math.isnan(value) else Cell(digits(float(value) / size))

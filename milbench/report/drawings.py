@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from milbench.report import comparisons, figures
+from milbench.report import comparisons, curves, figures
 from milbench.report.contents import Contents
-from milbench.report.gain import gain_figure
+from milbench.report.gain import gain_figure, gain_sentence
+from milbench.report.told_apart import told_apart
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,37 +18,98 @@ if TYPE_CHECKING:
 PARETO_COSTS = ("all_tasks_seconds", "multiply_adds")
 
 
-def draw(contents: Contents, out: Path) -> list[Path]:
+class Drawn(NamedTuple):
+    """A figure that lies in the report's folder as PNG and PDF.
+
+    Attributes
+    ----------
+    stem : of its files, and its LaTeX label.
+    caption : what a reader must know to read it.
+    """
+
+    stem: str
+    caption: str
+
+
+Drawing = tuple[str, "Figure", str]
+"""Stem, figure and caption."""
+
+
+def draw(contents: Contents, out: Path) -> list[Drawn]:
     """Every figure that the contents allow, saved in `out`."""
+    drawn = []
     with figures.plain_names():
-        made = chain(_by_dataset(contents), _over_all(contents))
-        return [path for stem, figure in made for path in figures.save(figure, out / stem)]
+        for stem, figure, caption in chain(_by_dataset(contents), _over_all(contents)):
+            figures.save(figure, out / stem)
+            drawn.append(Drawn(stem, caption))
+    return drawn
 
 
-def _by_dataset(contents: Contents) -> Iterator[tuple[str, Figure]]:
+def _by_dataset(contents: Contents) -> Iterator[Drawing]:
     for name, title in contents.dataset_titles.items():
         rows = contents.scores[(contents.scores["dataset"] == name) & contents.scores["auroc"].notna()]
         signal = rows[~rows["is_control"].astype(bool)]
         if len(signal):
-            yield f"box_{name}", figures.box(signal, f"{title}: test AUROC over tasks, folds and seeds")
-        if 3 <= rows["task"].nunique() <= figures.MOST_SPOKES:
-            yield f"radar_{name}", figures.radar(rows, f"{title}: mean test AUROC by task")
+            figure = figures.box(signal, f"{title}: test AUROC over tasks, folds and seeds")
+            yield f"box_{name}", figure, f"Test AUROC on {title}. {BOX}"
+        if 3 <= signal["task"].nunique() <= figures.MOST_SPOKES:
+            figure = figures.radar(signal, f"{title}: mean test AUROC by task", contents.highlight)
+            yield f"radar_{name}", figure, f"Mean test AUROC by task on {title}. {RADAR}"
         yield from _pareto(contents, name, title)
+        yield from _curves(contents, name, title)
 
 
-def _pareto(contents: Contents, name: str, title: str) -> Iterator[tuple[str, Figure]]:
+def _curves(contents: Contents, name: str, title: str) -> Iterator[Drawing]:
+    trials = [trial for run in contents.runs for trial in run.trials() if trial.info["dataset"] == name]
+    present = {trial.info["model"] for trial in trials}
+    titles = {model: text for model, text in contents.model_titles.items() if model in present}
+    tasks = list(contents.analysis.tasks.loc[contents.analysis.tasks["dataset"] == name, "task"])
+    if len(tasks) <= curves.MOST_PANELS:
+        drawn = curves.roc_curves(trials)
+        shown = [task for task in tasks if any((task, model) in drawn for model in titles)]
+        if shown:
+            figure = curves.roc_figure(
+                drawn, shown, titles, f"{title}: ROC of the test side by task", contents.highlight
+            )
+            yield f"roc_{name}", figure, f"ROC curves of the test side of {title} by task. {curves.ROC_NOTE}"
+    figure = curves.training_figure(curves.histories_of(trials), titles, f"{title}: training", contents.highlight)
+    yield f"training_{name}", figure, f"Training on {title}. {curves.TRAINING_NOTE}"
+
+
+BOX = (
+    "One dot per trained (task, fold, seed); control tasks left out. Box: quartiles; line: median. The spread is of tasks "
+    "and trainings, not an interval."
+)
+RADAR = (
+    "Control tasks left out. The legend gives the area of each polygon as a fraction of the largest possible; it depends "
+    "on the order of the tasks and is a reading aid, not a metric."
+)
+
+
+def _pareto(contents: Contents, name: str, title: str) -> Iterator[Drawing]:
     cohorts, costs = (frame[frame["dataset"] == name] for frame in (contents.analysis.cohorts, contents.costs))
     for cost in PARETO_COSTS:
-        figure = comparisons.pareto(cohorts, costs, cost, title)
+        figure = comparisons.pareto(cohorts, costs, cost, title, contents.highlight)
         if figure is not None:
-            yield f"pareto_{cost}_{name}", figure
+            label = comparisons.COST_AXES[cost][0]
+            yield f"pareto_{cost}_{name}", figure, f"Mean test AUROC on {title} against {label}. {PARETO}"
 
 
-def _over_all(contents: Contents) -> Iterator[tuple[str, Figure]]:
-    ranks = contents.analysis.ranks
-    if ranks is not None:
+PARETO = "Bars: 95 % intervals of the crossed bootstrap. The line joins models that no other beats in both."
+
+
+def _over_all(contents: Contents) -> Iterator[Drawing]:
+    ranks, verdict, titles = contents.analysis.ranks, told_apart(contents.analysis), contents.model_titles
+    if ranks is not None and verdict is not None:
         if len(ranks.mean_ranks) >= 3:
-            yield "critical_difference", comparisons.critical_difference(ranks, contents.model_titles)
-        yield "comparison_matrix", comparisons.comparison_matrix(ranks, contents.model_titles)
+            figure = comparisons.critical_difference(ranks, titles, verdict, contents.highlight)
+            yield (
+                "critical_difference",
+                figure,
+                f"Mean ranks of the models. {' '.join(comparisons.rank_notes(ranks, verdict))}",
+            )
+        figure = comparisons.comparison_matrix(ranks, titles, verdict)
+        yield "comparison_matrix", figure, f"All pairs of models. {comparisons.matrix_note(ranks, verdict)}"
     if contents.gain is not None:
-        yield "gain", gain_figure(contents.gain, contents.model_titles, contents.dataset_titles)
+        figure = gain_figure(contents.gain, titles, contents.dataset_titles)
+        yield "gain", figure, gain_sentence(contents.gain, titles)

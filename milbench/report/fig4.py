@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from milbench.report.figures import EMPHASISED, blank_figure, styles
+from milbench.report.figures import STUDIED, blank_figure
+from milbench.report.looks import styles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 WIDTH = 0.62
 """Of a group of boxes, where groups are one apart."""
 
-FILLS = {EMPHASISED: "0.80"}
+FILLS = {STUDIED: "0.80"}
 """Grey of the boxes; the other model's are white, so that paper without colour tells them apart."""
 
 
@@ -49,8 +50,8 @@ def tasks_figure(rows: pd.DataFrame, title: str) -> Figure:
     _grouped(own, rows, rows, numbers)
     smallest = rows[rows["tasks"] == numbers[0]]
     shared = rows[rows["task"].isin(set(smallest["task"]))]
-    m4 = shared[shared["model"] == EMPHASISED]
-    _grouped(same, pd.concat([smallest[smallest["model"] != EMPHASISED].assign(tasks=0), m4]), rows, [0, *numbers])
+    m4 = shared[shared["model"] == STUDIED]
+    _grouped(same, pd.concat([smallest[smallest["model"] != STUDIED].assign(tasks=0), m4]), rows, [0, *numbers])
     own.set_xticks(range(len(numbers)), _labels(numbers))
     same.set_xticks(range(len(numbers) + 1), ["one", *_labels(numbers)])
     own.set_xlabel("scored on these tasks")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,24 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from milbench.report.looks import styles
 from milbench.stats.scores import coverage
 from milbench.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D31", "#7F7F7F", "#000000")
-"""Okabe and Ito's colours, which the colour-blind can tell apart, and two neutral ones."""
-
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)), (0, (3, 1)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "p")
-EMPHASISED = "m4"
+STUDIED = "m4"
+"""The model whose claims the study makes: its gain on rare genes, its experts and its number of tasks."""
 
 MOST_SPOKES = 24
 """Tasks beyond which a radar chart is a tangle; the tables and the page hold them."""
 
 
-def radar(scores: pd.DataFrame, title: str) -> Figure:
+def radar(scores: pd.DataFrame, title: str, highlight: str = "") -> Figure:
     """One polygon per model over the tasks' mean AUROCs; the legend gives each polygon's area.
 
     The area is that of the polygon through the AUROCs, as a fraction of the one through 1 everywhere. It
@@ -42,7 +39,7 @@ def radar(scores: pd.DataFrame, title: str) -> Figure:
     titles = dict(zip(scores["model"], scores["title"], strict=True))
     angles = np.arange(len(tasks)) * 2 * np.pi / len(tasks)
     covered = coverage(scores)
-    looks = styles(list(titles))
+    looks = styles(list(titles), highlight)
     for model in titles:
         if covered[model].n_missing:
             axes.plot([], [], " ", label=f"{titles[model]}  incomplete, not drawn")
@@ -87,34 +84,42 @@ def polygon_area(values: np.ndarray[Any, Any]) -> float:
     return float((values * np.roll(values, -1)).sum() / len(values))
 
 
-def box(scores: pd.DataFrame, title: str) -> Figure:
-    """AUROC over folds, seeds and tasks, one box per model and one dot per trained (task, fold, seed); `scores` are defined."""
-    import seaborn
+FEWEST_TO_BOX = 5
+"""Scores of a model below which a box would show more than there is; they are drawn as dots alone."""
 
+
+def box(scores: pd.DataFrame, title: str) -> Figure:
+    """AUROC over folds, seeds and tasks, one box per model and one dot per trained (task, fold, seed).
+
+    The box is of quartiles. It has no whiskers: the dots show the range, and a whisker would read as an interval.
+    `scores` have a defined AUROC.
+    """
     figure = blank_figure((8.2, 4.6))
-    axes = figure.add_axes((0.09, 0.24, 0.89, 0.66))
+    axes: Any = figure.add_axes((0.09, 0.24, 0.89, 0.66))
     titles = dict(zip(scores["model"], scores["title"], strict=True))
     covered, looks = coverage(scores), styles(list(titles))
-    seaborn.boxplot(
-        scores,
-        x="model",
-        y="auroc",
-        order=list(titles),
-        ax=axes,
-        color="0.93",
-        width=0.62,
-        linewidth=0.9,
-        showfliers=False,
-    )
     for position, model in enumerate(titles):
-        _dots(axes, position, scores.loc[scores["model"] == model, "auroc"].to_numpy(), looks[model]["color"])
+        values = scores.loc[scores["model"] == model, "auroc"].to_numpy()
+        _box(axes, position, values)
+        _dots(axes, position, values, looks[model]["color"])
     axes.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
-    axes.set(xlabel="", ylabel="test AUROC")
+    axes.set(xlabel="", ylabel="test AUROC", xlim=(-0.6, len(titles) - 0.4))
     labels = [f"{title}, incomplete" if covered[model].n_missing else title for model, title in titles.items()]
-    axes.set_xticks(range(len(labels)), labels, rotation=28, ha="right", fontsize=9)
+    axes.set_xticks(range(len(labels)), labels, rotation=28, ha="right", fontsize=9, rotation_mode="anchor")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, fontsize=11)
     return figure
+
+
+def _box(axes: Any, position: int, values: np.ndarray[Any, Any]) -> None:
+    """Quartiles as a box with the median as a line; too few values get the median alone."""
+    few = len(values) < FEWEST_TO_BOX
+    axes.boxplot(
+        [values], positions=[position], widths=0.62, whis=0, showfliers=False, showcaps=False, showbox=not few,
+        patch_artist=True, manage_ticks=False, whiskerprops={"linewidth": 0},
+        boxprops={"facecolor": "0.93", "edgecolor": "0.4", "linewidth": 0.9},
+        medianprops={"color": "0.25", "linewidth": 1.2},
+    )  # fmt: skip
 
 
 def _dots(axes: Any, position: int, values: np.ndarray[Any, Any], color: str) -> None:
@@ -184,25 +189,3 @@ def blank_figure(size: tuple[float, float]) -> Figure:
     figure = Figure(figsize=size)
     FigureCanvasAgg(figure)
     return figure
-
-
-def styles(models: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Line of every model, the same in every figure; the emphasised one is thick and black and uses up no other's."""
-    others = [model for model in models if model != EMPHASISED]
-    looks = {model: _style(index) for index, model in enumerate(others)}
-    looks[EMPHASISED] = {
-        "color": PALETTE[-1], "linestyle": "-", "marker": "o", "linewidth": 2.6, "markersize": 5, "zorder": 5
-    }  # fmt: skip
-    return looks
-
-
-def _style(index: int) -> dict[str, Any]:
-    """Line of the index-th model: colour, dash and marker all differ."""
-    return {
-        "color": PALETTE[index % (len(PALETTE) - 1)],
-        "linestyle": LINES[index % len(LINES)],
-        "marker": MARKERS[index % len(MARKERS)],
-        "linewidth": 1.3,
-        "markersize": 4,
-        "markerfacecolor": "white",
-    }

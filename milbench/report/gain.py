@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from milbench.report.figures import MARKERS, PALETTE, blank_figure
+from milbench.report.figures import blank_figure
+from milbench.report.looks import PALETTE, SYMBOLS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,11 +99,12 @@ def gain_figure(gain: Gain, titles: Mapping[str, str], datasets: Mapping[str, st
     """Every task's gain with its interval against its prevalence, one colour and marker per cohort."""
     figure = blank_figure((7.6, 4.4))
     axes: Any = figure.add_axes((0.1, 0.13, 0.66, 0.78))
+    markers = tuple(SYMBOLS.values())
     for index, (dataset, rows) in enumerate(gain.rows.groupby("dataset", sort=False)):
         color = PALETTE[index % (len(PALETTE) - 1)]
         shares = 100 * rows["prevalence"].to_numpy(dtype=float)
         axes.vlines(shares, rows["low"], rows["high"], color=color, linewidth=1.0, alpha=0.6)
-        axes.plot(shares, rows["delta"], linestyle="", marker=MARKERS[index % len(MARKERS)], color=color,
+        axes.plot(shares, rows["delta"], linestyle="", marker=markers[index % len(markers)], color=color,
                   label=datasets[str(dataset)])  # fmt: skip
         for row, share in zip(rows.itertuples(), shares, strict=True):
             axes.annotate(str(row.task), (share, row.delta), xytext=(4, 3), textcoords="offset points", fontsize=7)

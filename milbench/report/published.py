@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from milbench.report.score_tables import interval, number
+from milbench.report.score_tables import interval, number, signed
 from milbench.report.tables import Cell, Row, Table
 
 PAPERS_COHORTS = frozenset({"tcga-brca", "tcga-crc", "tcga-gbmlgg", "tcga-luad", "tcga-ucec"})
@@ -159,5 +159,5 @@ def _theirs(row: Any) -> Cell:
     if row is None:
         return Cell()
     theirs = number(row.published) if row.like_for_like else f"({number(row.published)})"
-    span = interval(row.difference_low, row.difference_high, signed=True)
-    return Cell(theirs, f"{row.difference:+.3f}" + (f" ({span})" if span else ""))
+    span = interval(row.difference_low, row.difference_high, with_sign=True)
+    return Cell(theirs, signed(row.difference) + (f" ({span})" if span else ""))

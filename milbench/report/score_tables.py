@@ -72,7 +72,9 @@ def task_table(name: str, caption: str, cells: pd.DataFrame, tasks: pd.DataFrame
     models = dict(zip(cells["model"], cells["title"], strict=True))
     facts = {row.task: row for row in tasks.itertuples()}
     grid = {
-        task: _column(cells[cells["task"] == task], models, lead=False, too_small=bool(fact.too_small))
+        task: _column(
+            cells[cells["task"] == task], models, lead=False, too_small=bool(fact.too_small), medals=not fact.is_control
+        )
         for task, fact in facts.items()
     }
     rows = [Row(title, tuple(grid[task][model] for task in facts)) for model, title in models.items()]
@@ -111,20 +113,31 @@ def number(value: float, digits: int = 3) -> str:
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def interval(low: float, high: float, *, signed: bool = False) -> str:
+def interval(low: float, high: float, *, with_sign: bool = False) -> str:
     """ "0.58–0.64"; empty where there is none."""
     if math.isnan(low) or math.isnan(high):
         return ""
-    return f"{low:+.3f} to {high:+.3f}" if signed else f"{low:.3f}–{high:.3f}"
+    return f"{signed(low)} to {signed(high)}" if with_sign else f"{low:.3f}–{high:.3f}"
 
 
-def _column(rows: pd.DataFrame, models: Mapping[str, str], *, lead: bool, too_small: bool = False) -> dict[str, Cell]:
-    """Cells of one column by model: best bold, second underlined, as printed to three decimals; ties share."""
+def signed(value: float) -> str:
+    """With + or a true minus, and neither before nothing."""
+    text = f"{value:+.3f}"
+    return "0.000" if float(text) == 0 else text.replace("-", "−")
+
+
+def _column(
+    rows: pd.DataFrame, models: Mapping[str, str], *, lead: bool, too_small: bool = False, medals: bool = True
+) -> dict[str, Cell]:
+    """Cells of one column by model: best bold, second underlined, as printed to three decimals; ties share.
+
+    A control task has no medals: nothing is to be won where the labels are random.
+    """
     by_model = {row.model: row for row in rows.itertuples()}
     printed = {
         model: round(row.auroc, 3) for model, row in by_model.items() if not row.n_missing and not math.isnan(row.auroc)
     }
-    top = sorted(set(printed.values()), reverse=True)[:2] if len(models) > 1 else []
+    top = sorted(set(printed.values()), reverse=True)[:2] if len(models) > 1 and medals else []
     styles = {model: "best" if value == top[0] else "second" for model, value in printed.items() if value in top}
     return {
         model: _score(by_model.get(model), styles.get(model, ""), lead=lead, too_small=too_small) for model in models
@@ -151,9 +164,9 @@ def _spread(row: Any) -> Cell:
 def _difference(row: Any) -> Cell:
     if row is None or math.isnan(row.delta):
         return Cell()
-    below = interval(row.low, row.high, signed=True) or TOO_SMALL
+    below = interval(row.low, row.high, with_sign=True) or TOO_SMALL
     survives = not math.isnan(row.p_holm) and row.p_holm < ALPHA
-    return Cell(f"{row.delta:+.3f}" + (DAGGER if survives else ""), below)
+    return Cell(signed(row.delta) + (DAGGER if survives else ""), below)
 
 
 def _baseline_rows(baselines: pd.DataFrame, columns: Sequence[str]) -> list[Row]:

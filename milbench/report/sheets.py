@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from milbench.report.captions import how, spread_means
+from dataclasses import replace
+
+from milbench.report.captions import spread_means, undefined
 from milbench.report.contents import Contents
 from milbench.report.costs import cost_table
+from milbench.report.operating import operating_table
 from milbench.report.published import NOT_LIKE_FOR_LIKE, with_paper
 from milbench.report.score_tables import ABLATION, against_table, leads, model_table, spread_table, task_table
+from milbench.report.settings import settings_table
 from milbench.report.table1 import table1
 from milbench.report.tables import Table
 
@@ -17,6 +21,7 @@ LEAD = "† = the best model's lead over the runner-up survives Holm's correctio
 def make_tables(contents: Contents) -> list[Table]:
     """Every table, in the order of the index."""
     first = table1(contents.runs)
+    settings = settings_table(contents.runs, contents.datasets, contents.dataset_titles)
     tables = [
         *([first] if first else []),
         _table2(contents),
@@ -24,14 +29,19 @@ def make_tables(contents: Contents) -> list[Table]:
         _spread(contents),
     ]
     for name in contents.datasets:
-        tables += [_tasks(contents, name), *_against(contents, name), _costs(contents, name)]
-    return tables
+        tables += [
+            _tasks(contents, name),
+            *_against(contents, name),
+            _operating(contents, name),
+            _costs(contents, name),
+        ]
+    return [*(table if table is first else replace(table, settings=True) for table in tables), settings]
 
 
 def _table2(contents: Contents) -> Table:
     analysis = contents.analysis
     caption = (
-        f"Mean test AUROC over tasks. {INTERVAL} {LEAD}{_five_cohorts(contents)} {_how(contents)}{_luad(contents)}"
+        f"Mean test AUROC over tasks. {INTERVAL} {LEAD}{_five_cohorts(contents)}{_gaps(contents)}{_luad(contents)}"
     )
     table = model_table(
         "table2", caption, analysis.cohorts, analysis.overall, contents.dataset_titles,
@@ -46,7 +56,7 @@ def _table3(contents: Contents) -> list[Table]:
     overall = analysis.overall[analysis.overall["model"].isin(ABLATION)]
     if cohorts["model"].nunique() < 2:
         return []
-    caption = f"Ablation: what each part of M4 adds, mean test AUROC over tasks. {INTERVAL} {LEAD} {_how(contents)}{_luad(contents)}"
+    caption = f"Ablation: what each part of M4 adds, mean test AUROC over tasks. {INTERVAL} {LEAD}{_gaps(contents)}{_luad(contents)}"
     table = model_table(
         "table3", caption, cohorts, overall, contents.dataset_titles, leads(cohorts, overall, analysis.pairs),
         contents.signal_baselines,
@@ -61,13 +71,13 @@ def _with_paper(contents: Contents, table: Table, number: int) -> Table:
 
 
 def _spread(contents: Contents) -> Table:
-    caption = f"Training variability: mean test AUROC over tasks. {spread_means(contents.datasets)} {_how(contents)}"
+    caption = f"Training variability: mean test AUROC over tasks. {spread_means(contents.datasets)}{_gaps(contents)}"
     return spread_table("spread", caption, contents.analysis.cohorts, contents.dataset_titles)
 
 
 def _tasks(contents: Contents, name: str) -> Table:
     analysis = contents.analysis
-    caption = f"Test AUROC by task on {contents.dataset_titles[name]}. {INTERVAL} {_how(contents, name)}"
+    caption = f"Test AUROC by task on {contents.dataset_titles[name]}. {INTERVAL}{_gaps(contents, name)}"
     return task_table(
         f"tasks_{name}", caption, analysis.cells[analysis.cells["dataset"] == name],
         analysis.tasks[analysis.tasks["dataset"] == name], contents.baselines[contents.baselines["dataset"] == name],
@@ -82,9 +92,14 @@ def _against(contents: Contents, name: str) -> list[Table]:
     caption = (
         f"Difference of test AUROC from {reference} by task on {contents.dataset_titles[name]}, with its 95 % interval "
         f"(patients × folds, the same draws for all models). † = p < 0.05 after Holm's correction over the models of a "
-        f"task; over tasks see the column q_bh of the CSV (Benjamini-Hochberg). {_how(contents, name)}"
+        f"task; over tasks see the column q_bh of the CSV (Benjamini-Hochberg).{_gaps(contents, name)}"
     )
     return [against_table(f"against_{name}", caption, rows, contents.model_titles)]
+
+
+def _operating(contents: Contents, name: str) -> Table:
+    scores = contents.analysis.scores[contents.analysis.scores["dataset"] == name]
+    return operating_table(f"operating_{name}", scores, contents.dataset_titles[name])
 
 
 def _costs(contents: Contents, name: str) -> Table:
@@ -93,20 +108,20 @@ def _costs(contents: Contents, name: str) -> Table:
     bag = f" Multiply-adds of one model for a bag of {patches[0]:,.0f} patches." if len(patches) == 1 else ""
     caption = (
         f"Cost on {contents.dataset_titles[name]}: medians over trials, the highest peak, and training every task once "
-        f"in one fold.{bag} {_hardware(contents)} {_how(contents, name)}"
+        f"in one fold.{bag} {_hardware(contents)}{_gaps(contents, name)}"
     )
     return cost_table(f"costs_{name}", caption, costs)
 
 
-def _how(contents: Contents, name: str | None = None) -> str:
-    """How the numbers of all cohorts, or of one, came about."""
+def _gaps(contents: Contents, name: str | None = None) -> str:
+    """What the numbers of all cohorts, or of one, leave out, beginning with a blank; "" where nothing is."""
     datasets = contents.datasets if name is None else {name: contents.datasets[name]}
     scores = contents.scores[contents.scores["dataset"].isin(datasets)]
     left_out = [f"{dataset}: {task}" for dataset, task in contents.analysis.left_out if dataset in datasets]
-    text = how(contents.runs, scores, datasets)
-    return text + (
-        f" Left out of means, since not all models finished them: {', '.join(left_out)}." if left_out else ""
-    )
+    sentences = undefined(scores, datasets)
+    if left_out:
+        sentences.append(f"Left out of means, since not all models finished them: {', '.join(left_out)}.")
+    return "".join(f" {sentence}" for sentence in sentences)
 
 
 def _hardware(contents: Contents) -> str:

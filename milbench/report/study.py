@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from milbench.errors import StoreError
-from milbench.report import DRAWS, page_of, write_report
+from milbench.report import DRAWS, write_report
 from milbench.report.attention_claim import Attention
 from milbench.report.claims import judge_claims
 from milbench.report.fig4 import experts_figure, tasks_figure
-from milbench.report.figures import EMPHASISED, save
+from milbench.report.figures import STUDIED, save
+from milbench.report.floats import figure_float
 from milbench.report.study_runs import StudyRuns
 from milbench.report.table1 import table1
 from milbench.report.tables import to_csv, to_latex, to_markdown
@@ -23,6 +24,15 @@ from milbench.store.run import Run
 
 REFERENCE = "amil"
 """The single-task model that M4 is built on, beside which the paper's Fig. 4 shows it."""
+
+
+BOXES = "One dot per trained (task, fold, seed), control tasks left out; diamond: mean."
+CAPTIONS = {
+    "fig4a": "Test AUROC of M4 on {} by number of experts, beside AMIL, which has none. " + BOXES,
+    "fig4b": "Test AUROC of AMIL and M4 on {} by number of tasks that M4 learns together. Left: scored on these tasks. "
+    "Right: all scored on the tasks of the smallest number. " + BOXES,
+}
+"""What a reader of Fig. 4 must know; braces stand for the cohort."""
 
 
 def write_study(
@@ -49,7 +59,7 @@ def write_study(
     with writing(out):
         drawn = [name for part in parts for name in _write_fig4(study, part, out)]
         _add(out / "index.md", "".join(f"\n![{name}]({name}.png)\n" for name in drawn))
-        _add(out / "report.tex", "".join(page_of(f"{name}.pdf") for name in drawn), before=r"\end{document}")
+        _add(out / "report.tex", "".join(rf"\input{{{name}}}" + "\n" for name in drawn), before=r"\end{document}")
     return index
 
 
@@ -81,7 +91,9 @@ def _write_fig4(study: StudyRuns, part: str, out: Path) -> Iterator[str]:
     for dataset, rows in tabulate(study).groupby("dataset", sort=False):
         name = f"{part}_{dataset}"
         write_atomically(out / f"{name}.csv", spreadsheet_csv(rows).encode())
-        save(draw(rows, str(study.main.datasets[str(dataset)]["title"])), out / name)
+        title = str(study.main.datasets[str(dataset)]["title"])
+        save(draw(rows, title), out / name)
+        write_atomically(out / f"{name}.tex", figure_float(name, CAPTIONS[part].format(title)).encode())
         yield name
 
 
@@ -95,7 +107,7 @@ def experts_table(study: StudyRuns) -> pd.DataFrame:
     """
     main = _signal(study.main)
     numbers = {study.main_experts: main, **{number: _signal(run) for number, run in study.experts.items()}}
-    frames = [rows[rows["model"] == EMPHASISED].assign(experts=number) for number, rows in sorted(numbers.items())]
+    frames = [rows[rows["model"] == STUDIED].assign(experts=number) for number, rows in sorted(numbers.items())]
     both = pd.concat([main[main["model"] == REFERENCE].assign(experts=pd.NA), *frames], ignore_index=True)
     return _where_varied(both, frames).astype({"experts": "Int64"})
 
@@ -113,9 +125,9 @@ def tasks_table(study: StudyRuns) -> pd.DataFrame:
     for number, run in sorted(study.tasks.items()):
         m4 = _signal(run)
         same = main[(main["model"] == REFERENCE) & _pairs(main).isin(_pairs(m4))]
-        frames.append(pd.concat([same, m4[m4["model"] == EMPHASISED]]).assign(tasks=number))
+        frames.append(pd.concat([same, m4[m4["model"] == STUDIED]]).assign(tasks=number))
     varied = {dataset for frame in frames for dataset in frame["dataset"]}
-    for dataset, rows in main[main["model"].isin([REFERENCE, EMPHASISED])].groupby("dataset", sort=False):
+    for dataset, rows in main[main["model"].isin([REFERENCE, STUDIED])].groupby("dataset", sort=False):
         if dataset in varied:
             frames.append(rows.assign(tasks=rows["task"].nunique()))
     return pd.concat(frames, ignore_index=True) if frames else main.iloc[:0].assign(tasks=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from milbench.report.figures import EMPHASISED
+from milbench.report.figures import STUDIED
 from milbench.store.run import Run
 
 PAPERS_EXPERTS = 5
@@ -30,7 +30,7 @@ class StudyRuns:
     @property
     def main_experts(self) -> int:
         """M4's number of experts in the main run, as its trials say."""
-        infos = [trial.info for trial in (self.main.trials() if self.main else []) if trial.info["model"] == EMPHASISED]
+        infos = [trial.info for trial in (self.main.trials() if self.main else []) if trial.info["model"] == STUDIED]
         return int(infos[0]["hyperparameters"].get("experts", PAPERS_EXPERTS)) if infos else PAPERS_EXPERTS
 
     def snapshot(self) -> StudyRuns:

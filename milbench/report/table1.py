@@ -1,20 +1,36 @@
-"""Table 1: slides, patients, mutated and wild type per task and cohort, from the labels that the runs stored."""
+"""Table 1: slides, patients, positive and negative per task and cohort, from the labels that the runs stored."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from milbench.report.published import PAPERS_COHORTS
 from milbench.report.tables import Cell, Row, Table
 from milbench.store.run import Run
 
-COLUMNS = ("slides", "mutated", "wild type", "unknown", "patients", "mutated", "wild type", "unknown")
 UNITS = ("slides", "patients")
-CAPTION = (
-    "Labels by task: slides, then patients. As in the paper the first count is of slides; one patient may have several. "
-    "A patient is mutated where one of the slides is labelled so. Tasks count what the runs used."
-)
+GENE_WORDS, WORDS = ("mutated", "wild type"), ("positive", "negative")
+
+
+def columns_of(words: tuple[str, str]) -> tuple[str, ...]:
+    """Headers: slides, then patients."""
+    return tuple(header for unit in UNITS for header in (unit, *words, "unknown"))
+
+
+def caption_of(words: tuple[str, str], *, of_paper: bool) -> str:
+    """What the counts are of."""
+    as_paper = "As in the paper the first count is of slides; one patient may have several." if of_paper else ""
+    return " ".join(filter(None, (
+        "Labels by task: slides, then patients.", as_paper,
+        f"A patient is {words[0]} where one of the slides is labelled so. Tasks count what the runs used.",
+    )))  # fmt: skip
+
+
+def label_words(datasets: Iterable[str]) -> tuple[str, str]:
+    """What labels 1 and 0 are called: "mutated" and "wild type" where every cohort is one of the study, whose tasks are genes."""
+    return GENE_WORDS if set(datasets) <= PAPERS_COHORTS else WORDS
 
 
 def label_counts(labels: pd.DataFrame) -> pd.DataFrame:
@@ -61,4 +77,6 @@ def table1(runs: Sequence[Run]) -> Table | None:
             cells = tuple(Cell(f"{count:,}") for count in counts)
             rows.append(Row(f"{row['title']}, {row['task']}", cells, rule=place == 0 and bool(rows)))
     columns = ["dataset", "title", *(column for column in data.columns if column not in ("dataset", "title"))]
-    return Table("table1", CAPTION, "Cohort, task", COLUMNS, tuple(rows), data[columns])
+    words = label_words(data["dataset"])
+    caption = caption_of(words, of_paper=set(data["dataset"]) <= PAPERS_COHORTS)
+    return Table("table1", caption, "Cohort, task", columns_of(words), tuple(rows), data[columns])

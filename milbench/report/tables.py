@@ -17,6 +17,9 @@ WIDEST = 10
 
 DAGGER = "†"
 
+SETTINGS = "settings"
+"""Name of the table that says how all numbers came about."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -52,6 +55,7 @@ class Table:
     name : file stem and LaTeX label.
     head : what the first column is called.
     data : the same numbers in full precision and long form: the CSV.
+    settings : whether its numbers came about by the settings that the table of settings holds; the caption says so.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     data: pd.DataFrame
+    settings: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,9 @@ def markdown(text: str) -> str:
 
 
 MARKDOWN = Markup("**{}**".format, "<u>{}</u>".format, "<br><sub>{}</sub>".format, markdown)
+CLEAR_OF_RULES = r"\setlength{\abovecaptionskip}{0pt}\setlength{\belowcaptionskip}{6pt}"
+"""LaTeX's classes leave no room below a caption that stands above; inside the float it changes no other."""
+
 LATEX = Markup(r"\textbf{{{}}}".format, r"\underline{{{}}}".format, r"{{\tiny {}}}".format, latex)
 
 
@@ -111,7 +119,8 @@ def to_markdown(table: Table) -> str:
     for row in table.rows:
         texts = [MARKDOWN.text(cell) + MARKDOWN.below(cell) for cell in row.cells]
         lines.append(f"| {markdown(row.title)} | {' | '.join(texts)} |")
-    return "\n".join([*lines, "", markdown(table.caption), ""])
+    settings = f" Settings: {SETTINGS}." if table.settings else ""
+    return "\n".join([*lines, "", markdown(table.caption + settings), ""])
 
 
 def to_latex(table: Table) -> str:
@@ -123,15 +132,29 @@ def to_latex(table: Table) -> str:
 def _environment(table: Table, start: int, number: int, parts: int) -> str:
     columns = table.columns[start : start + WIDEST]
     of = f" Part {number} of {parts}." if parts > 1 else ""
+    caption = latex(table.caption + of) + (rf" Settings: Table~\ref{{tab:{SETTINGS}}}." if table.settings else "")
     label = table.name + (f"-{number}" if parts > 1 else "")
     lines = [
-        r"\begin{table}[htbp]", r"\centering", rf"\caption{{{latex(table.caption + of)}}}", rf"\label{{tab:{label}}}",
+        r"\begin{table}[htbp]", r"\centering", CLEAR_OF_RULES, rf"\caption{{{caption}}}", rf"\label{{tab:{label}}}",
         _size(len(columns)), rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule",
-        " & ".join([latex(table.head), *map(latex, columns)]) + r" \\", r"\midrule",
+        " & ".join([latex(table.head), *map(_latex_head, columns)]) + r" \\", r"\midrule",
     ]  # fmt: skip
     for row in table.rows:
         lines += _latex_row(row, row.cells[start : start + WIDEST])
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+LONGEST_HEAD = 14
+"""Letters of a column's head beyond which it stands in two lines, so that a table fits its page."""
+
+
+def _latex_head(text: str) -> str:
+    """The head of a column, broken at the blank nearest its middle where it is long."""
+    blanks = [place for place, letter in enumerate(text) if letter == " "]
+    if len(text) <= LONGEST_HEAD or not blanks:
+        return latex(text)
+    middle = min(blanks, key=lambda place: abs(place - len(text) / 2))
+    return rf"\shortstack[r]{{{latex(text[:middle])}\\{latex(text[middle + 1 :])}}}"
 
 
 def _latex_row(row: Row, cells: tuple[Cell, ...]) -> list[str]:

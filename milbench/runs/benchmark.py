@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from time import time
 
 import torch
 
@@ -12,10 +15,12 @@ from milbench.engines.pools import open_pool
 from milbench.engines.settings import PoolSettings
 from milbench.engines.supervisor import Interrupts, execute
 from milbench.runs.changes import changes_of
+from milbench.runs.forecast import forecast
 from milbench.runs.header import refuse_other_settings, write_header
 from milbench.runs.passes import passes_of, pool_settings, residencies
 from milbench.runs.preparation import Benchmark
 from milbench.runs.progress import Progress
+from milbench.runs.status import at_work
 from milbench.store.question import stale_sentences
 from milbench.store.run import Run
 from milbench.tracking.client import default_uri
@@ -128,10 +133,12 @@ def _execute(
     benchmark: Benchmark, todo: Sequence[Trial], passes: Sequence[DataPass], settings: PoolSettings, progress: Progress
 ) -> Outcome:
     """How the passes ended; workers store results, this process shows and tracks them."""
-    interrupts = Interrupts(progress.note)
+    interrupts = Interrupts(progress.stop)
+    progress.running = partial(_running, benchmark.run)
     tally = _Tally(n_already=len(benchmark.trials) - len(todo))
     with (
         interrupts.installed(),
+        _foretold(benchmark, settings, progress),
         open_pool(settings, interrupts) as pool,
         _tracker(benchmark, progress) as tracker,
         progress,
@@ -142,6 +149,26 @@ def _execute(
             tally.add(status)
             _track(tracker, benchmark.run, status)
     return tally.outcome(benchmark, interrupted=interrupts.requested)
+
+
+@contextmanager
+def _foretold(benchmark: Benchmark, settings: PoolSettings, progress: Progress) -> Iterator[None]:
+    """Inside, the progress knows the forecast as soon as there is one, if it asked for it."""
+    if not progress.forecasts:
+        yield
+        return
+    with forecast(benchmark, settings) as found:
+        progress.foretold = lambda: found.seconds
+        yield
+
+
+def _running(run: Run) -> list[tuple[tuple[str, str], int, float]]:
+    """(dataset, model), process and age in seconds of each trial that is computed right now."""
+    found = []
+    for trial_id, claim in at_work(run).items():
+        dataset, model = trial_id.split("/")[:2]
+        found.append(((dataset, model), claim.pid, time() - claim.since))
+    return found
 
 
 class _Tally:

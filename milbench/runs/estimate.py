@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,8 +25,21 @@ from milbench.trials.plan import Trial, together
 PROBE_STEPS = 3
 
 
-def estimated_seconds(benchmark: Benchmark) -> tuple[float, str]:
-    """Wall seconds for the trials that are left, and a sentence that says how they were found.
+class Estimate(NamedTuple):
+    """What the trials that are left take.
+
+    Attributes
+    ----------
+    seconds : of one worker by (dataset, model), all trials of the pair together.
+    failed : message by model whose code raised; its trials are not counted.
+    """
+
+    seconds: dict[tuple[str, str], float]
+    failed: dict[str, str]
+
+
+def estimate(benchmark: Benchmark) -> Estimate:
+    """Seconds of what is left.
 
     One probe per dataset, model and size of stack: `PROBE_STEPS` optimiser steps of the real training loop on the first
     slides, scaled by slides and epochs. Reading from a cold disk is not included, nor is a model that raises.
@@ -46,17 +61,23 @@ def estimated_seconds(benchmark: Benchmark) -> tuple[float, str]:
             failed[model] = f"{type(error).__name__}: {error}"
             return 0.0
 
-    total = 0.0
+    totals: dict[tuple[str, str], float] = defaultdict(float)
     for group in groups:
         first, n = group[0], len(group)
         in_stack = trains_in_stack(benchmark, entries[first.dataset], group, settings)
-        total += (
+        totals[first.dataset, first.model] += (
             seconds_of(first.dataset, first.model, n) if in_stack else n * seconds_of(first.dataset, first.model, 1)
         )
-    how = f"{settings.width} workers, {PROBE_STEPS} training steps of each model timed here"
-    return total / settings.width, "; ".join(
-        [how, *(f"without {model}, which failed: {failed[model]}" for model in failed)]
-    )
+    return Estimate(dict(totals), failed)
+
+
+def estimated_seconds(benchmark: Benchmark) -> tuple[float, str]:
+    """Wall seconds for the trials that are left, and a sentence that says how they were found."""
+    found = estimate(benchmark)
+    width = pool_settings(benchmark).width
+    how = f"{width} workers, {PROBE_STEPS} training steps of each model timed here"
+    failures = (f"without {model}, which failed: {message}" for model, message in found.failed.items())
+    return sum(found.seconds.values()) / width, "; ".join([how, *failures])
 
 
 def _probe(entry: Entry, trials: Sequence[Trial], device: torch.device) -> float:

@@ -46,24 +46,24 @@ def survey(run: Run) -> RunStatus:
     failed = {failure["id"] for failure in run.failures()}
     stale = run.stale()
     other_questions = {trial.id for trial in stale}
-    at_work = _at_work(run)
+    working = at_work(run)
     counts: dict[tuple[str, str], Count] = defaultdict(Count)
     for slot in run.slots():
         trial_id, count = slot.trial_id, counts[slot.dataset, slot.model]
         if trial_id not in other_questions and (run.path / "trials" / trial_id / TRIAL).exists():
             count.done += 1
-        elif trial_id in at_work:
+        elif trial_id in working:
             count.running += 1
         elif trial_id in failed:
             count.failed += 1
         else:
             count.left += 1
     return RunStatus(
-        counts, tuple(sorted(at_work.items())), tuple(str(r.shard) for r in shard_records(run)), tuple(stale)
+        counts, tuple(sorted(working.items())), tuple(str(r.shard) for r in shard_records(run)), tuple(stale)
     )
 
 
-def _at_work(run: Run) -> dict[str, Claim]:
+def at_work(run: Run) -> dict[str, Claim]:
     """Claims of living processes by trial id; the last eight digits of the id are the first of the claim's key."""
     folder = run.path / CLAIMS
     id_of = {trial_id[-8:]: trial_id for trial_id in run.planned().values()}

@@ -29,7 +29,9 @@ class Analysis:
     ----------
     scores : one row per (dataset, model, task, fold, seed, level in {"slide", "patient"}): title, is_control,
         auroc, average_precision, balanced_accuracy, f1, sensitivity, specificity, threshold (Youden's, on that
-        trial's validation rows), brier, ece. A patient's score is the mean over its slides, its label the largest.
+        trial's validation rows), brier, ece, sensitivity_at_specificity_90 with specificity_reached, and
+        specificity_at_sensitivity_90 with sensitivity_reached (thresholds from the same validation rows). A patient's
+        score is the mean over its slides, its label the largest.
     tasks : (dataset, task): is_control, n_slides, n_patients, n_positive, n_negative (patients of the test sides),
         prevalence (share of patients), too_small (fewer than ten positive or ten negative patients).
     cells : (dataset, task, model): title, is_control, auroc (mean over folds and seeds), sd (spread over them), low

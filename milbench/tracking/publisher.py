@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from milbench.errors import MilbenchError
+from milbench.store.pasteable import pasteable
 from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
 from milbench.tracking.client import all_runs, client_of, experiment_of, without_password
@@ -255,7 +256,7 @@ def unreachable(uri: str, run: Run, error: Exception) -> str:
     shown = without_password(uri)
     return (
         f"MLflow at {shown} could not be written ({reason_of(error).replace(uri, shown)}). The results are complete in "
-        f"{run.path}; publish them later: milbench track {run.path} --uri {shown}"
+        f"{run.path}; publish them later: milbench track {pasteable(run.path)} --uri {shown}"
     )
 
 

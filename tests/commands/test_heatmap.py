@@ -58,7 +58,7 @@ def features_of(run: Path) -> Path:
 def test_a_panel_and_a_geojson_are_written_and_the_scale_is_said(run: Path, heatmap: Heatmap, tmp_path: Path) -> None:
     code, printed, errors = heatmap(run, "--slide", SLIDE, "--task", "A", "--models", "amil,m4", "--experts")
     assert (code, errors) == (0, "")
-    assert "scale: rank, percentile rank within the slide" in printed
+    assert "scale: share, attention over an even share (1/N of N patches)" in printed
     assert "AMIL: softmax attention" in printed
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {f"{SLIDE}_A.{suffix}" for suffix in ("png", "svg", "geojson")}

@@ -87,7 +87,7 @@ def test_the_studys_report_is_that_of_the_main_run_and_the_figures_asked_for(stu
     assert {"index.html", "table2.tex"} <= names
     assert index.name == "index.html"
     assert "fig4a_toy.png" in (tmp_path / "index.md").read_text()
-    assert "{fig4b_toy.pdf}" in (tmp_path / "report.tex").read_text()
+    assert r"\input{fig4b_toy}" in (tmp_path / "report.tex").read_text()
     assert (tmp_path / "report.tex").read_text().rstrip().endswith(r"\end{document}")
     written = pd.read_csv(tmp_path / "fig4b_toy.csv")
     assert set(written["model"]) == {"amil", "m4"}

@@ -76,7 +76,7 @@ def test_what_is_not_a_number_is_null(page: PageData) -> None:
 def test_curves_come_one_entry_a_trial(page: PageData) -> None:
     curves = blocks(page)["curves"]
     assert len(curves) == len(page.curves) / 5
-    assert curves[0]["epoch"] == [0, 1, 2, 3, 4]
+    assert curves[0]["epoch"] == [1, 2, 3, 4, 5]
     assert curves[0]["train_loss"][:2] == [0.7, 0.35]
 
 

@@ -69,12 +69,16 @@ def test_a_planned_trial_without_a_result_is_listed(tmp_path: Path) -> None:
     assert rows.to_numpy().tolist() == [[trial.id, "RuntimeError", "out of memory"]]
 
 
-def test_provenance_holds_versions_commit_splits_and_commands_and_no_path(run: Run) -> None:
+def test_provenance_holds_versions_commit_splits_and_commands_that_work_where_the_report_was_made(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.path.parent.parent)
     facts = dict(data_of(run).provenance[0].facts)
     assert facts["commit"] == "0123abc"
     assert facts["split of toy"] == "f" * 64
-    assert facts["repeat the run"] == "milbench run --config one/run.yaml"
+    assert facts["repeat the run"] == f"milbench run --config {run.path.parent.name}/one/run.yaml"
     assert facts["trials"] == f"{len(run.trials())} finished of {len(run.trials())} planned"
+    assert facts["render the report"] == f"milbench report {run.path.parent.name}/one"
     assert str(run.path) not in str(facts)
 
 

@@ -73,10 +73,10 @@ def test_under_each_method_stand_the_papers_number_and_the_difference_with_its_i
     table = beside(2)
     assert [row.title for row in table.rows] == ["AMIL", PAPER, "M4", PAPER]
     cells = dict(zip(table.columns, table.rows[3].cells, strict=True))
-    assert (cells["TCGA-GBMLGG"].text, cells["TCGA-GBMLGG"].below) == ("0.756", "-0.056 (-0.106 to -0.006)")
-    assert (cells["Average"].text, cells["Average"].below) == ("0.677", "+0.023 (-0.027 to +0.073)")
+    assert (cells["TCGA-GBMLGG"].text, cells["TCGA-GBMLGG"].below) == ("0.756", "−0.056 (−0.106 to −0.006)")
+    assert (cells["Average"].text, cells["Average"].below) == ("0.677", "+0.023 (−0.027 to +0.073)")
     assert "counts as exact" in table.caption
-    assert r"\tiny -0.056 (-0.106 to -0.006)" in to_latex(table)
+    assert r"\tiny $-$0.056 ($-$0.106 to $-$0.006)" in to_latex(table)
 
 
 def test_luads_numbers_stand_in_brackets_and_the_caption_says_why() -> None:

@@ -13,7 +13,8 @@ from runs_for_tests import MODELS, TASKS, make_run
 
 from milbench.errors import StoreError, UsageError
 from milbench.report import write_report
-from milbench.report.figures import polygon_area, radar, styles
+from milbench.report.figures import box, polygon_area, radar
+from milbench.report.looks import styles
 from milbench.report.published import PAPERS_COHORTS, beside_ours
 from milbench.report.score_tables import leads, model_table
 from milbench.report.tables import to_latex
@@ -45,12 +46,13 @@ def test_every_promised_file_is_there(report: Path) -> None:
         "table2",
         "table3",
         "spread",
-        *(f"{kind}_{name}" for kind in ("tasks", "against", "costs") for name in cohorts),
+        "settings",
+        *(f"{kind}_{name}" for kind in ("tasks", "against", "operating", "costs") for name in cohorts),
     )
     drawings = ("critical_difference", "comparison_matrix", "gain",
-                *(f"{kind}_{name}" for kind in ("radar", "box", "pareto_all_tasks_seconds") for name in cohorts))  # fmt: skip
+                *(f"{kind}_{name}" for kind in ("radar", "box", "pareto_all_tasks_seconds", "roc", "training") for name in cohorts))  # fmt: skip
     tables = {f"{stem}.{suffix}" for stem in stems for suffix in ("tex", "csv", "md")}
-    figures = {f"{stem}.{suffix}" for stem in drawings for suffix in ("png", "pdf")}
+    figures = {f"{stem}.{suffix}" for stem in drawings for suffix in ("png", "pdf", "tex")}
     assert names == tables | figures | {
         "report.tex",
         "index.md",
@@ -174,24 +176,93 @@ def test_nine_models_look_different_wherever_m4_stands() -> None:
     names = ["m4", *"abcdefgh"]
     looks = styles(names).values()
     assert len({(str(look["color"]), str(look["linestyle"]), look["marker"]) for look in looks}) == 9
-    assert len({look["color"] for look in looks}) == 9
 
 
-def test_the_caption_says_how_the_numbers_came_about(report: Path) -> None:
-    text = (report / "spread.tex").read_text()
-    for part in (
-        "Protocol m4",
-        "folds 0, 1, 2",
-        "seeds 42",
-        "epochs 2",
-        "hidden 64",
-        "lr 0.01",
-        "scaled by standard",
-        "control left out",
-        "not a confidence interval",
-        "0123abc",
-    ):
-        assert part in text
+def test_one_table_says_how_all_numbers_came_about_and_the_others_refer_to_it(report: Path) -> None:
+    table = pd.read_csv(report / "settings.csv", dtype=str)
+    settings = table[table["dataset"] == "tcga-gbmlgg"].set_index("setting")["value"].to_dict()
+    expected = {"protocol": "m4", "folds": "0, 1, 2", "seeds": "42", "epochs": "2", "hidden": "64", "lr": "0.01",
+                "features scaled by": "standard", "left out of means": "control"}  # fmt: skip
+    assert {name: settings[name] for name in expected} == expected
+    assert settings["commit"].startswith("0123abc")
+    spread = (report / "spread.tex").read_text()
+    assert "not a confidence interval" in spread
+    for path in report.glob("*.tex"):
+        text = path.read_text()
+        assert ("Protocol m4" in text) is False
+        if r"\begin{table}" in text and path.name != "settings.tex":
+            assert r"Settings: Table~\ref{tab:settings}." in text, path.name
+
+
+def test_a_caption_keeps_clear_of_the_rule_below_it(report: Path) -> None:
+    lines = (report / "table2.tex").read_text().splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith(r"\caption"))
+    assert r"\belowcaptionskip}{6pt}" in lines[place - 1]
+
+
+def test_figures_are_floats_with_caption_and_label(report: Path) -> None:
+    for path in report.glob("*.pdf"):
+        text = path.with_suffix(".tex").read_text()
+        assert rf"\includegraphics[width=\linewidth,height=0.75\textheight,keepaspectratio]{{{path.name}}}" in text
+        assert rf"\label{{fig:{path.stem}}}" in text
+        assert len(text.split(r"\caption{")[1]) > 40
+        assert rf"\input{{{path.stem}}}" in (report / "report.tex").read_text()
+
+
+def test_a_control_task_has_no_best_model(report: Path) -> None:
+    lines = (report / "tasks_tcga-luad.md").read_text().splitlines()
+    place = lines[0].split(" | ").index("control |") if "control |" in lines[0].split(" | ") else -2
+    rows = [line.split(" | ")[place] for line in lines[2:] if line.startswith("|")]
+    assert len(rows) > len(MODELS)
+    assert not any("**" in cell or "<u>" in cell for cell in rows)
+    assert any("**" in line for line in lines)
+
+
+def test_the_radar_is_over_the_tasks_that_count_and_its_areas_are_those_of_the_page(report: Path, run: Run) -> None:
+    scores = score_table([run])
+    signal = scores[(scores["dataset"] == "tcga-luad") & ~scores["is_control"].astype(bool)].dropna(subset=["auroc"])
+    figure = radar(signal, "LUAD")
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [
+        task for task in TASKS if task != "control"
+    ]
+    text = (report / "index.html").read_text()
+    core = json.loads(text.split('id="data-core">')[1].split("</script>")[0])
+    cells = pd.DataFrame(core["cells"])
+    mine = cells[(cells["dataset"] == "tcga-luad") & ~cells["is_control"].astype(bool)]
+    areas = [
+        f"{rows['title'].iloc[0]}  {polygon_area(rows['auroc'].to_numpy()):.3f}"
+        for _, rows in mine.groupby("model", sort=False)
+    ]
+    assert labels(figure) == areas
+
+
+def test_a_box_has_no_whiskers_and_few_scores_have_no_box(run: Run) -> None:
+    scores = score_table([run]).dropna(subset=["auroc"])
+    axes = box(scores, "all").axes[0]
+    assert len(axes.patches) == len(MODELS)
+    few = box(scores[scores["task"] == "TP53"].groupby("model").head(3), "few").axes[0]
+    assert len(few.patches) == 0
+    assert len(few.collections) == len(MODELS), "dots"
+    for line in axes.lines:
+        assert line.get_linewidth() == 0 or np.ptp(line.get_ydata()) == 0, "a whisker stands upright"
+
+
+def test_the_highlighted_model_must_be_there(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown model to highlight 'm5'"):
+        write_report([run], tmp_path / "report", draws=DRAWS, highlight="m5")
+
+
+def test_operating_points_are_means_of_what_thresholds_of_validation_give(report: Path) -> None:
+    table = pd.read_csv(report / "operating_tcga-luad.csv").set_index("model")
+    scores = pd.read_csv(report / "data" / "scores.csv")
+    mine = scores[
+        (scores["dataset"] == "tcga-luad")
+        & (scores["level"] == "slide")
+        & ~scores["is_control"]
+        & (scores["model"] == "m4")
+    ]
+    expected = mine.groupby(["fold", "seed"])["sensitivity_at_specificity_90"].mean().mean()
+    assert table.loc["m4", "sensitivity_at_specificity_90_mean"] == pytest.approx(expected)
 
 
 def test_the_polygons_area_is_that_of_its_corners() -> None:

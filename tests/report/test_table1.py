@@ -43,3 +43,13 @@ def test_every_task_of_every_cohort_has_a_row_with_a_rule_between_cohorts(tmp_pa
 
 def test_runs_without_labels_have_no_table_1(tmp_path: Path) -> None:
     assert table1([make_run(tmp_path / "run", models=("amil",), folds=(0,))]) is None
+
+
+def test_labels_are_mutated_or_wild_type_only_in_the_studys_cohorts(tmp_path: Path) -> None:
+    genes = table1([labelled(tmp_path / "genes", datasets=("tcga-luad",))])
+    others = table1([labelled(tmp_path / "others", datasets=("toy", "tcga-luad"))])
+    assert genes is not None
+    assert others is not None
+    assert genes.columns[1:3] == ("mutated", "wild type")
+    assert others.columns[1:3] == ("positive", "negative")
+    assert "mutated" not in others.caption

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import StringIO
+from time import sleep
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,3 +74,49 @@ def test_a_trial_that_failed_tells_nothing_of_durations() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(42, "42 s"), (110, "2 min"), (7500, "2 h 05 min")])
 def test_durations_are_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_forecast_gives_the_time_left_before_any_trial_has_ended() -> None:
+    progress, text = begun()
+    progress.foretold = lambda: {("digits", "m4"): 100.0, ("digits", "amil"): 2.0}
+    assert progress.seconds_left() == pytest.approx(2 * 100.0 + 6 * 2.0)
+    progress.advance(ended("amil", 4.0))
+    assert progress.seconds_left() == pytest.approx(2 * 100.0 + 5 * 4.0), (
+        "what has finished counts more than a forecast"
+    )
+    assert text.getvalue().startswith("8 trials")
+
+
+def test_the_time_left_is_printed_as_soon_as_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TICK_SECONDS", 0.01)
+    text = StringIO()
+    progress = Progress(Console(file=text, width=200), forecasts=True)
+    progress.begin(len(PLANNED), PLANNED, 1, "cpu")
+    with progress:
+        sleep(0.1)
+        assert "left" not in text.getvalue()
+        progress.foretold = lambda: {("digits", "m4"): 3000.0, ("digits", "amil"): 1.0}
+        for _ in range(200):
+            if "left" in text.getvalue():
+                break
+            sleep(0.02)
+    assert text.getvalue().splitlines()[1:] == [
+        "0/8 trials, about 1 h 40 min left".replace("1 h 40 min", duration(6006.0))
+    ]
+
+
+def test_whoever_waits_after_ctrl_c_is_told_for_how_long() -> None:
+    progress, text = begun(workers=2)
+    progress.foretold = lambda: {("digits", "m4"): 100.0, ("digits", "amil"): 20.0}
+    m4, amil = ("digits", "m4"), ("digits", "amil")
+    progress.running = lambda: [(m4, 1, 40.0), (amil, 2, 5.0), (amil, 2, 5.0)]
+    assert progress.seconds_of_running() == pytest.approx(60.0), "the m4 trial ends last"
+    progress.stop("stopping.")
+    assert text.getvalue().splitlines()[-1] == "stopping. They need about 60 s."
+
+
+def test_nothing_is_promised_of_a_trial_of_which_nothing_is_known() -> None:
+    progress, text = begun()
+    progress.running = lambda: [(("digits", "m4"), 1, 0.0)]
+    progress.stop("stopping.")
+    assert text.getvalue().splitlines()[-1] == "stopping."

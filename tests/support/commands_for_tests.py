@@ -13,7 +13,7 @@ Milbench = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "milbench.commands.cli", *words]
+    return [sys.executable, "-m", "milbench", *words]
 
 
 def environment() -> dict[str, str]:

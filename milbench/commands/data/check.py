@@ -57,7 +57,7 @@ def _fold_table(audit: pd.DataFrame) -> Table:
 
     table = Table(title="positive / labelled slides")
     for name in ("task", "test", "validation, fold by fold"):
-        table.add_column(name, justify="left" if name == "task" else "right")
+        table.add_column(name, justify="left" if name == "task" else "right", overflow="fold")
     for task, rows in audit.groupby("task", sort=False):
         sides = {role: [_share(row) for row in rows[rows["role"] == role].itertuples()] for role in ("test", "val")}
         tests = sides["test"] if len(set(sides["test"])) > 1 else sides["test"][:1]

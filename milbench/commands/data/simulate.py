@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from milbench.commands.command import EXIT_OK
-from milbench.commands.terminal import new_console
+from milbench.commands.terminal import grid, line, new_console
 from milbench.errors import UsageError
+from milbench.store.pasteable import pasteable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,17 +78,16 @@ def _assignment(text: str) -> tuple[str, Any]:
 def _print_simulation(console: Console, simulation: Simulation, written: Written, out: Path) -> None:
     from math import isnan
 
-    from rich.table import Table
-
     slides, oracle = simulation.labels.slides, simulation.oracle
     console.print(
         f"{out}: {len(slides)} slides ({written.made} made, {written.kept} there before) of "
         f"{slides['patient_id'].nunique()} patients, {written.patches:,} patches, "
         f"{simulation.design.width} wide, {written.bytes / 1e6:,.1f} MB"
     )
-    table = Table("task", "positive", "oracle, own carrier", "oracle, all carriers", "carriers as drawn")
+    columns = ("task", "positive", "oracle, own carrier", "oracle, all carriers", "carriers as drawn")
+    rows = []
     for row, task in enumerate(simulation.labels.tasks):
         scores = ["-" if isnan(value[row]) else f"{value[row]:.3f}" for value in oracle]
-        table.add_row(task, f"{slides[task].mean():.2f}", *scores)
-    console.print(table)
-    console.print(f"next: milbench run --cohort {out}")
+        rows.append((task, f"{slides[task].mean():.2f}", *scores))
+    grid(console, columns, rows, names=("task",))
+    line(console, f"next: milbench run --cohort {pasteable(out)}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 HELP = "draw what the models of a finished run look at, and check whether it is right"
 
-SCALE_NAMES = ("rank", "softmax")
+SCALE_NAMES = ("share", "rank", "softmax")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +33,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--fold", type=int, metavar="N", help="fold whose models look (default: the run's first)")
     what.add_argument("--data-root", type=Path, metavar="FOLDER", help="where the datasets' data lie (default: as run)")
     how = parser.add_argument_group("how to draw")
-    how.add_argument("--scale", metavar="|".join(SCALE_NAMES), default="rank",
-                     help="colour by percentile rank within the slide (default) or by the softmax's own values")  # fmt: skip
+    how.add_argument("--scale", metavar="|".join(SCALE_NAMES), default="share",
+                     help="colour by attention over an even share, one scale for all (default), by percentile rank within "
+                          "the slide, or by each map's own values")  # fmt: skip
     how.add_argument("--smooth", type=float, default=0.0, metavar="S",
                      help="Gaussian of this many patches over the picture (default 0: none; GeoJSON is never smoothed)")  # fmt: skip
     how.add_argument("--patch-size", type=float, metavar="N",

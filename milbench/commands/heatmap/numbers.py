@@ -63,7 +63,7 @@ def _grid(table: pd.DataFrame, column: str) -> Table:
     cells = dict(zip(zip(names, rows["task"], strict=True), rows[column], strict=True))
     shown = Table("task")
     for name in dict.fromkeys(names):
-        shown.add_column(name, justify="right", min_width=6)
+        shown.add_column(name, justify="right", min_width=6, overflow="fold")
     for task in dict.fromkeys(rows["task"]):
         values = (cells.get((name, task)) for name in dict.fromkeys(names))
         shown.add_row(task, *("-" if value is None else f"{value:.3f}" for value in values))

@@ -72,6 +72,7 @@ class PageData:
     notes : sentences for the reader, such as what is not like for like.
     cohort_titles : display name by cohort; the name itself where absent.
     pooled : cohorts whose test sides differ between folds.
+    highlight : registry name of the model that charts draw thicker; "" for none.
     """
 
     title: str
@@ -88,3 +89,4 @@ class PageData:
     notes: tuple[str, ...] = ()
     cohort_titles: Mapping[str, str] = field(default_factory=dict)
     pooled: tuple[str, ...] = ()
+    highlight: str = ""

@@ -12,6 +12,7 @@ import pandas as pd
 from milbench.report.html.data import CURVES, FAILURES, UNDEFINED, PageData, RocCurve, RunFacts
 from milbench.report.published import PAPERS_COHORTS
 from milbench.stats.analysis import Analysis
+from milbench.store.pasteable import pasteable
 from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
 
@@ -25,6 +26,7 @@ def page_data(
     baselines: pd.DataFrame | None = None,
     published: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
+    highlight: str = "",
     claims: pd.DataFrame | None = None,
 ) -> PageData:
     """What the page shows of `runs`.
@@ -48,6 +50,7 @@ def page_data(
         undefined=_undefined(predictions),
         provenance=tuple(_facts(run, found) for run, found in stored),
         notes=tuple(notes),
+        highlight=highlight,
         cohort_titles={name: str(facts["title"]) for name, facts in datasets.items()},
         pooled=tuple(name for name, facts in datasets.items() if facts.get("test_side_differs", False)),
         **{name: frame for name, frame in given.items() if frame is not None},
@@ -118,8 +121,8 @@ def _facts(run: Run, trials: Sequence[StoredTrial]) -> RunFacts:
     """Versions, hardware, settings, split hashes and the commands that repeat the run."""
     infos, environment = [trial.info for trial in trials], run.environment
     facts = [
-        ("repeat the run", f"milbench run --config {run.name}/run.yaml"),
-        ("render the report", f"milbench report {run.name}"),
+        ("repeat the run", f"milbench run --config {pasteable(run.path / 'run.yaml')}"),
+        ("render the report", f"milbench report {pasteable(run.path)}"),
         ("trials", f"{len(infos)} finished of {len(run.planned())} planned"),
         ("protocol", _all(info["protocol"] for info in infos)),
         ("folds; seeds", f"{_all(info['fold'] for info in infos)}; {_all(info['seed'] for info in infos)}"),

@@ -43,7 +43,7 @@ def write_page(out: Path, page: PageData) -> Path:
 
 
 def render(page: PageData) -> str:
-    """The page's text. Equal data give equal text: it names no time, no machine and no path."""
+    """The page's text. Equal data give equal text: it names no time, no machine, and no path except in its commands."""
     data = "\n".join(
         f'<script type="application/json" id="data-{name}">{to_json(block)}</script>'
         for name, block in blocks(page).items()

@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from milbench.report.comparisons import FIXED_SCALE
 from milbench.report.html.data import PageData, RocCurve
+from milbench.report.looks import page_looks
+from milbench.report.told_apart import told_apart
+from milbench.stats.analysis import Analysis
 from milbench.stats.ranks import Ranks
 from milbench.visible import visible
 
@@ -50,6 +54,10 @@ def _core(page: PageData) -> dict[str, Any]:
         **frames,
         **own,
         "ranks": None if analysis.ranks is None else _ranks(analysis.ranks),
+        "apart": _apart(analysis),
+        "looks": page_looks(
+            list(dict.fromkeys([*analysis.cells["model"], *analysis.cohorts["model"]])), page.highlight
+        ),
         "reference": analysis.reference,
         "left_out": [list(cell) for cell in analysis.left_out],
         "cohort_titles": dict(page.cohort_titles),
@@ -102,6 +110,15 @@ def _ranks(ranks: Ranks) -> dict[str, Any]:
     }
 
 
+def _apart(analysis: Analysis) -> dict[str, Any] | None:
+    """The verdict on pairs, models in the order of the ranks."""
+    verdict = told_apart(analysis)
+    if verdict is None:
+        return None
+    p = _square(verdict.p, [str(model) for model in verdict.p.index])
+    return {"p": p, "note": verdict.note, "can_tell": verdict.can_tell, "full_colour": FIXED_SCALE}
+
+
 SQUARES = ("wilcoxon_p", "wins", "ties", "losses", "mean_difference")
 
 
@@ -117,7 +134,7 @@ def _curves(curves: pd.DataFrame) -> list[Mapping[str, Any]]:
     return [
         {
             **{name: _plain(value) for name, value in zip(keys, key, strict=True)},
-            "epoch": _plain_all(rows["epoch"]),
+            "epoch": _plain_all(rows["epoch"] + 1),  # people count from 1
             **{name: _plain_all(rows[name], CURVE_DIGITS) for name in numbers},
         }
         for key, rows in ordered.groupby(keys, sort=True)

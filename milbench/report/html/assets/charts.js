@@ -18,7 +18,7 @@ function scorableTasks(dataset) {
   return signalTasks(dataset).filter((task) => scored.has(task));
 }
 
-const RADAR_NOTE = "One polygon a model. Press a model in a legend, or in the filter above, to hide it. A polygon's area depends on the order of the tasks: a reading aid, not a metric. Control tasks are left out.";
+const RADAR_NOTE = "One polygon per model. Press a model in a legend, or in the filter above, to hide it. A polygon's area depends on the order of the tasks: a reading aid, not a metric. Control tasks are left out.";
 
 function addRadars(parent) {
   const grid = el("div", { class: "figures" });
@@ -35,7 +35,7 @@ function drawRadar(dataset, size) {
   if (!tasks.length || !all.length) return { empty: "No task of this cohort has a defined AUROC." };
   const rows = all.map(({ model, values }) => Object.fromEntries([["model", titleOf(model)], ...tasks.map((task, i) => [task, values[i]])]));
   if (tasks.length < 3) return { ...drawDots(tasks, all, size), rows };
-  const drawn = [...all].sort((a, b) => (a.model === EMPHASISED) - (b.model === EMPHASISED));
+  const drawn = [...all].sort((a, b) => highlighted(a.model) - highlighted(b.model));
   const alt = `Radar chart of ${cohortTitle(dataset)} over ${counted(tasks.length, "task")}. ` + drawn.map((row) => `${titleOf(row.model)}: ${areaText(row)}`).join("; ");
   return { traces: drawn.map((row) => radarTrace(row, tasks)), layout: radarLayout(tasks, all, size), alt, rows };
 }
@@ -48,7 +48,7 @@ function radarTrace(row, tasks) {
   const spokes = tasks.map((_, i) => (i * 360) / tasks.length);
   return {
     type: "scatterpolar", mode: "lines+markers", name, r: values.concat(values.slice(0, 1)), theta: spokes.concat(spokes.slice(0, 1)), visible: shownIn(row.model),
-    line: line(row.model), marker: marker(row.model, { size: row.model === EMPHASISED ? 7 : 5 }), hoverinfo: "text",
+    line: line(row.model), marker: marker(row.model, { size: highlighted(row.model) ? 7 : 5 }), hoverinfo: "text",
     text: tasks.concat(tasks.slice(0, 1)).map((task, i) => `${safe(titleOf(row.model))}<br>${safe(task)}: ${fixed(values[i % tasks.length])}`),
   };
 }
@@ -80,7 +80,7 @@ function drawDots(tasks, all, { narrow }) {
 
 function addBox(parent) {
   addFigure(parent, {
-    id: "box", title: "Test AUROC by model", note: "One dot a trained (task, fold, seed), slides; control tasks left out. The spread is of tasks and trainings, not an interval.",
+    id: "box", title: "Test AUROC by model", note: "One dot per trained (task, fold, seed), slides; control tasks left out. Box: quartiles. The spread is of tasks and trainings, not an interval.",
     height: Math.max(260, 110 + 46 * models.length), draw: drawBox,
   });
 }
@@ -93,7 +93,7 @@ function drawBox() {
   const few = rows.length / shown.length <= 150;
   const traces = shown.map((model, i) => ({
     type: "box", orientation: "h", y0: i, name: safe(titleOf(model)), x: groups.get(model).map((row) => row.auroc), hoverinfo: "x", fillcolor: "rgba(128,128,128,0.12)",
-    line: { color: ink("ink"), width: 1.2 }, marker: { color: styleOf(model).color, size: 4, opacity: 0.75 }, boxpoints: few ? "all" : "outliers", jitter: 0.5, pointpos: 0,
+    line: { color: ink("ink"), width: 1.2 }, marker: { color: styleOf(model).color, size: 4, opacity: 0.75 }, boxpoints: few ? "all" : "outliers", showwhiskers: false, jitter: 0.5, pointpos: 0,
   }));
   const summary = [...shown].reverse().map((model) => ({ model: titleOf(model), ...quartiles(groups.get(model).map((row) => row.auroc)) }));
   const layout = { showlegend: false, xaxis: axis("test AUROC"), yaxis: axis("", places(shown.map(titleOf))), shapes: [{ type: "line", x0: 0.5, x1: 0.5, y0: 0, y1: 1, yref: "paper", line: { dash: "dash", width: 1, color: ink("muted") } }] };

@@ -2,7 +2,12 @@
 
 const trialName = (trial) => `fold ${trial.fold}, seed ${trial.seed}`;
 const curvesOf = (choices, keys) => block("curves").filter((trial) => keys.every((key) => !choices[key] || trial[key] === choices[key]));
-const choicesOf = (keys, name, show = String) => (choices) => unique(curvesOf(choices, keys).map((trial) => trial[name])).map((value) => [value, show(value)]);
+// As registered, so that the first task of a cohort comes first.
+const inOrder = (name, values) => {
+  const order = { dataset: datasets, model: models, task_label: tasksOf("") }[name];
+  return [...values].sort((a, b) => order.indexOf(a) - order.indexOf(b));
+};
+const choicesOf = (keys, name, show = String) => (choices) => inOrder(name, unique(curvesOf(choices, keys).map((trial) => trial[name]))).map((value) => [value, show(value)]);
 
 function addCurves(parent) {
   addFigure(parent, {
@@ -33,7 +38,7 @@ function drawCurves(choices, { narrow }) {
 function epochPanels(trials, narrow) {
   const layout = twoPanels(narrow, [["epoch", "loss"], ["epoch", "validation AUROC"]], {});
   const few = Math.max(...trials.map((trial) => trial.epoch.length)) <= 10;
-  for (const name of ["xaxis", "xaxis2"]) Object.assign(layout[name], few ? { tick0: 0, dtick: 1 } : { tickformat: "d" });
+  for (const name of ["xaxis", "xaxis2"]) Object.assign(layout[name], few ? { tick0: 1, dtick: 1 } : { tickformat: "d" });
   return layout;
 }
 
@@ -58,8 +63,8 @@ function addRoc(parent) {
     id: "roc", title: "ROC and calibration by task", height: 440, draw: drawRoc,
     note: "Every test slide with its mean probability over folds and seeds. Right: share of positive slides against the mean probability, in ten equal-width bins; the diagonal is perfect calibration.",
     controls: [
-      { name: "dataset", label: "Cohort", options: () => unique(block("roc").map((row) => row.dataset)).map((value) => [value, cohortTitle(value)]), follow: () => filter.dataset },
-      { name: "task", label: "Task", options: (choices) => unique(block("roc").filter((row) => row.dataset === choices.dataset).map((row) => row.task)).map((value) => [value, value]), follow: () => filter.task },
+      { name: "dataset", label: "Cohort", options: () => inOrder("dataset", unique(block("roc").map((row) => row.dataset))).map((value) => [value, cohortTitle(value)]), follow: () => filter.dataset },
+      { name: "task", label: "Task", options: (choices) => inOrder("task_label", unique(block("roc").filter((row) => row.dataset === choices.dataset).map((row) => row.task))).map((value) => [value, value]), follow: () => filter.task },
     ],
   });
 }

@@ -47,18 +47,15 @@ const taskRow = new Map(frame("tasks").map((row) => [row.dataset + "\n" + row.ta
 const factsOf = (dataset, task) => taskRow.get(dataset + "\n" + task) ?? {};
 const tasksOf = (dataset) => frame("tasks").filter((row) => !dataset || row.dataset === dataset).map((row) => row.task);
 
-// ---- looks: Okabe and Ito's colours, which the colour-blind can tell apart; dash and marker differ too --
+// ---- looks: of every model by its name, from the one table that figures use too --------------------------
 
-const PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D31", "#7F7F7F"];
-const DASHES = ["solid", "dash", "dashdot", "dot", "longdash", "longdashdot", "2px,2px", "10px,3px"];
-const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "star", "pentagon"];
-const EMPHASISED = "m4";
-const others = models.filter((model) => model !== EMPHASISED);
+const lookOf = (model) => core.looks[model];
+const highlighted = (model) => lookOf(model).highlighted;
 
+// Black is for paper: on a dark screen it takes the colour of the text.
 function styleOf(model) {
-  if (model === EMPHASISED) return { color: ink("ink"), dash: "solid", symbol: "circle", width: 3.5 };
-  const i = Math.max(0, others.indexOf(model));
-  return { color: PALETTE[i % 8], dash: DASHES[i % 8], symbol: SYMBOLS[(i + 1) % 9], width: 1.8 };
+  const { colour, dash, symbol } = lookOf(model);
+  return { color: colour === "#000000" ? ink("ink") : colour, dash, symbol, width: highlighted(model) ? 3.5 : 1.8 };
 }
 
 // A colour of the style sheet as the charts need it: resolved for the theme that is on.

@@ -32,7 +32,16 @@ function compact(value) {
   return minus(String(Number((value / size).toPrecision(3)))) + unit;
 }
 
-const mebibytes = (bytes) => (defined(bytes) ? Math.round(bytes / 2 ** 20).toLocaleString("en") : "–");
+// 0.0000097 -> "9.7 µs": the unit in which a number reads well.
+function inUnits(value, units) {
+  if (!defined(value)) return "–";
+  const [size, unit] = units.find(([bound, , least]) => Math.abs(value) >= (least ?? bound)) ?? units.at(-1);
+  return `${minus(String(Number((value / size).toPrecision(3))))} ${unit}`;
+}
+
+const duration = (value) => inUnits(value, [[3600, "h", 7200], [60, "min", 120], [1, "s"], [1e-3, "ms"], [1e-6, "µs"], [1e-9, "ns"]]);
+const bytes = (value) => inUnits(value, [[1e12, "TB"], [1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "B"]]);
+const joules = (value) => inUnits(value, [[1e6, "MJ"], [1e3, "kJ"], [1, "J"], [1e-3, "mJ"]]);
 
 function lines(...parts) {
   return parts.filter(Boolean).map(([text, kind]) => el("span", { class: `cell-line ${kind || ""}` }, text));

@@ -105,14 +105,16 @@ function drawFigure(figure) {
 }
 
 function drawData(figure) {
-  figure.data.querySelector(".scroll")?.remove();
+  figure.data.querySelectorAll(".scroll, .more-columns").forEach((node) => node.remove());
   if (!figure.data.open) return;
   if (!figure.ready) drawControls(figure);
   const { rows = [] } = figure.spec.draw(figure.choices, { width: 800, narrow: false });
   const names = Object.keys(rows[0] ?? {});
   const head = el("tr", {}, names.map((name) => el("th", { scope: "col" }, el("span", { style: "padding:.45rem .75rem;display:inline-block" }, name))));
   const body = rows.map((row) => el("tr", {}, names.map((name, i) => el(i ? "td" : "th", { scope: i ? null : "row" }, shownValue(row[name])))));
-  figure.data.append(el("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": `Data: ${figure.spec.title}` }, el("table", {}, el("thead", {}, head), el("tbody", {}, body))));
+  const region = el("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": `Data: ${figure.spec.title}` }, el("table", {}, el("thead", {}, head), el("tbody", {}, body)));
+  figure.data.append(region);
+  watchWidth(region);
 }
 
 const shownValue = (value) => (!defined(value) ? "–" : typeof value === "number" ? minus(String(Number(value.toPrecision(4)))) : String(value));

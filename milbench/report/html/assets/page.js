@@ -7,7 +7,7 @@ function buildFilters() {
   const task = el("select", { id: "filter-task", onchange: (event) => setFilter({ task: event.target.value }) });
   const chips = el("fieldset", { class: "chips" }, el("legend", { class: "hidden" }, "Models to show"), models.map(chip));
   const reset = el("button", { type: "button", id: "filter-reset", onclick: () => setFilter({ dataset: "", task: "", hidden: new Set() }) }, "Show everything");
-  form.append(el("label", { hidden: datasets.length < 2 }, "Cohort", cohort), el("label", {}, "Gene or task", task), chips, reset);
+  form.append(el("label", { hidden: datasets.length < 2 }, "Cohort", cohort), el("label", {}, "Task", task), chips, reset);
   const draw = () => {
     fill(cohort, "All cohorts", datasets.map((dataset) => [dataset, cohortTitle(dataset)]), filter.dataset);
     fill(task, "All tasks", unique(tasksOf(filter.dataset)).map((name) => [name, name]), filter.task);
@@ -20,7 +20,7 @@ function buildFilters() {
 
 function chip(model) {
   const button = el("button", { type: "button", class: "chip", "data-model": model, "aria-pressed": "true", onclick: () => toggleModel(model) }, titleOf(model));
-  button.style.setProperty("--swatch", model === EMPHASISED ? "var(--ink)" : styleOf(model).color);
+  button.style.setProperty("--swatch", lookOf(model).colour === "#000000" ? "var(--ink)" : lookOf(model).colour);
   return button;
 }
 
@@ -90,6 +90,7 @@ function build() {
   section("curves", addCurves);
   section("gaps", addGapTables);
   buildActions();
+  document.querySelectorAll(".scroll").forEach(watchWidth);
   // A reader who prints without scrolling still wants charts: have the script ready when the page has nothing else to do.
   addEventListener("load", () => setTimeout(() => loadPlotly().catch(() => {}), 1500));
 }

@@ -7,12 +7,12 @@ function addRanks(parent) {
   const grid = el("div", { class: n > 5 ? "" : "figures" }); // a large matrix needs the whole width
   parent.append(grid);
   addFigure(grid, {
-    id: "critical-difference", title: "Mean ranks, and which models the ranks do not tell apart", height: 150 + 26 * Math.max(2, n), draw: drawCritical,
-    note: "Descriptive: pairs within a cohort share patients. A bar joins models that pairwise Wilcoxon tests with Holm's correction do not tell apart (p ≥ 0.05). Rank 1 is best; hiding a model changes no rank.",
+    id: "critical-difference", title: "Mean ranks, and which models are not told apart", height: 150 + 26 * Math.max(2, n), draw: drawCritical,
+    note: `A bar joins models of which the table of pairs tells no two apart (crossed bootstrap, Holm, p ≥ 0.05). Rank 1 is best; hiding a model changes no rank. ${core.apart?.note ?? ""}`,
   });
   addFigure(grid, {
     id: "comparison-matrix", title: "Every model against every other", height: 130 + 62 * Math.max(2, n), draw: drawMatrix,
-    note: "Row against column over (cohort, task) cells: mean difference in AUROC; wins / ties / losses; Wilcoxon p with Holm. Descriptive: bold where p < 0.05.",
+    note: `Row against column over (cohort, task) cells: mean difference in AUROC; wins / ties / losses; p of the table of pairs. Grey: not told apart. Full colour from a difference of ${core.apart?.full_colour ?? ""}. ${core.apart?.note ?? ""}`,
   });
 }
 
@@ -30,10 +30,10 @@ function drawCritical(_, { narrow }) {
   const ranks = core.ranks;
   if (!ranks) return { empty: NO_RANKS };
   const order = ranks.models.map((_, i) => i).sort((a, b) => ranks.mean_ranks[a] - ranks.mean_ranks[b]);
-  const joined = cliques(order, ranks.wilcoxon_p);
+  const joined = core.apart.can_tell ? cliques(order, core.apart.p) : []; // else a bar would join all, whatever the data say
   const names = order.map((i) => `${titleOf(ranks.models[i])} ${fixed(ranks.mean_ranks[i], 2)}`);
   const together = joined.map(([from, to]) => names.slice(from, to + 1).join(", "));
-  const alt = `Critical-difference diagram over ${ranks.n_cells} cells, Friedman p ${pValue(ranks.friedman_p)}. Mean ranks: ${names.join("; ")}. ${together.length ? `Not told apart: ${together.join(" | ")}` : "All are told apart"}.`;
+  const alt = `Critical-difference diagram over ${ranks.n_cells} cells, Friedman p ${pValue(ranks.friedman_p)}. Mean ranks: ${names.join("; ")}. ${together.length ? `Not told apart: ${together.join(" | ")}` : core.apart.can_tell ? "All are told apart" : core.apart.note}.`;
   const rows = order.map((i) => ({ model: titleOf(ranks.models[i]), "mean rank": ranks.mean_ranks[i] }));
   return { traces: [...order.map((i, place) => stem(order, i, place)), ...joined.map((run, i) => bar(order, run, i))], layout: criticalLayout(ranks, narrow), alt, rows };
 }
@@ -45,7 +45,7 @@ function stem(order, i, place) {
   const depth = -1.4 - (left ? place : order.length - 1 - place) - core.ranks.models.length * 0.22;
   const edge = left ? 1 - 0.25 : names.length + 0.25;
   return {
-    type: "scatter", mode: "lines+text", x: [at[i], at[i], edge], y: [0, depth, depth], line: { color: styleOf(names[i]).color, width: names[i] === EMPHASISED ? 3 : 1.5 },
+    type: "scatter", mode: "lines+text", x: [at[i], at[i], edge], y: [0, depth, depth], line: { color: styleOf(names[i]).color, width: highlighted(names[i]) ? 3 : 1.5 },
     text: ["", "", `${safe(shortened(titleOf(names[i]), 12))} ${fixed(at[i], 2)}`], textposition: left ? "middle left" : "middle right", hoverinfo: "skip", cliponaxis: false, showlegend: false,
   };
 }
@@ -74,24 +74,26 @@ function drawMatrix(_, { narrow }) {
   const kept = ranks.models.map((model, i) => [model, i]).filter(([model]) => visible(model));
   if (kept.length < 2) return { empty: "Fewer than two models pass the filter." };
   const at = (table) => kept.map(([, i]) => kept.map(([, j]) => (i === j ? null : ranks[table][i][j])));
-  const [difference, p, wins, ties, losses] = ["mean_difference", "wilcoxon_p", "wins", "ties", "losses"].map(at);
+  const [difference, wins, ties, losses] = ["mean_difference", "wins", "ties", "losses"].map(at);
+  const p = kept.map(([, i]) => kept.map(([, j]) => core.apart.p[i][j]));
+  const shade = kept.map((_, i) => kept.map((_, j) => (i === j ? null : p[i][j] < 0.05 ? difference[i][j] : 0)));
   const names = kept.map(([model]) => shortened(titleOf(model), narrow ? 12 : 20));
   const words = (i, j) => [signed(difference[i][j]), `${wins[i][j]} / ${ties[i][j]} / ${losses[i][j]}`, `p ${pValue(p[i][j])}`].map(safe);
-  const shown = kept.map((_, i) => kept.map((_, j) => (i === j ? "" : p[i][j] < 0.05 ? `<b>${words(i, j).join("<br>")}</b>` : words(i, j).join("<br>"))));
-  const most = Math.max(0.001, ...difference.flat().filter(defined).map(Math.abs));
+  const shown = kept.map((_, i) => kept.map((_, j) => (i === j ? "" : words(i, j).join("<br>"))));
+  const most = core.apart.full_colour; // the same in every report
   const rows = kept.flatMap(([a], i) => kept.filter((_, j) => j !== i).map(([b, _index]) => matrixRow(ranks, a, b)));
   return {
-    traces: [{ type: "heatmap", z: difference, text: shown, texttemplate: "%{text}", hoverinfo: "skip", zmin: -most, zmax: most, colorscale: diverging(), xgap: 2, ygap: 2, textfont: { size: printing && kept.length > 5 ? 8 : 11, color: ink("ink") }, showscale: false }],
+    traces: [{ type: "heatmap", z: shade, text: shown, texttemplate: "%{text}", hoverinfo: "skip", zmin: -most, zmax: most, colorscale: diverging(), xgap: 2, ygap: 2, textfont: { size: printing && kept.length > 5 ? 8 : 11, color: ink("ink") }, showscale: false }],
     layout: { xaxis: axis("", places(names, { side: "top", showgrid: false, ticks: "", tickangle: kept.length > 4 || narrow || names.some((name) => name.length > 14) ? -35 : 0 })), yaxis: axis("", places(names, { range: [kept.length - 0.5, -0.5], showgrid: false, ticks: "" })), margin: { l: 20, r: 20, t: 20, b: 10 }, height: 110 + 62 * kept.length },
-    minWidth: printing ? 0 : 130 + 74 * kept.length, rows, alt: `Matrix of ${kept.length} by ${kept.length} models; blue where the row is ahead of the column. The table below holds its numbers.`,
+    minWidth: printing ? 0 : 130 + 74 * kept.length, rows, alt: `Matrix of ${kept.length} by ${kept.length} models; blue where the row is ahead of the column, orange where it is behind, grey where the two are not told apart. The table below holds its numbers.`,
   };
 }
 
 function matrixRow(ranks, a, b) {
   const [i, j] = [ranks.models.indexOf(a), ranks.models.indexOf(b)];
   const of = (table) => ranks[table][i][j];
-  return { model: titleOf(a), against: titleOf(b), "mean difference": of("mean_difference"), wins: of("wins"), ties: of("ties"), losses: of("losses"), "Wilcoxon p (Holm)": of("wilcoxon_p") };
+  return { model: titleOf(a), against: titleOf(b), "mean difference": of("mean_difference"), wins: of("wins"), ties: of("ties"), losses: of("losses"), "p (Holm)": core.apart.p[i][j], "Wilcoxon p (Holm)": of("wilcoxon_p") };
 }
 
-// Orange, nothing, blue: apart for the colour-blind; half transparent, so that the text reads in either theme.
-const diverging = () => [[0, "rgba(213,94,0,0.55)"], [0.5, "rgba(128,128,128,0.06)"], [1, "rgba(0,114,178,0.55)"]];
+// Orange, grey, blue: apart for the colour-blind; half transparent, so that the text reads in either theme.
+const diverging = () => [[0, "rgba(213,94,0,0.55)"], [0.5, "rgba(128,128,128,0.16)"], [1, "rgba(0,114,178,0.55)"]];

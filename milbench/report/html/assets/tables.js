@@ -88,6 +88,20 @@ function compare(a, b, sign) {
   return sign * String(a).localeCompare(String(b), "en", { numeric: true });
 }
 
+// A table that is wider than its place says so, since not every browser shows a bar to scroll with.
+function watchWidth(region) {
+  const sign = el("p", { class: "more-columns", "aria-hidden": "true", hidden: true }, "More columns to the right: scroll sideways →");
+  region.after(sign);
+  const look = () => {
+    const cut = region.scrollWidth - region.clientWidth - region.scrollLeft > 2;
+    region.classList.toggle("cut", cut);
+    sign.hidden = !cut;
+  };
+  region.addEventListener("scroll", look, { passive: true });
+  new ResizeObserver(look).observe(region);
+  new ResizeObserver(look).observe(region.firstElementChild);
+}
+
 // ---- columns ----------------------------------------------------------------------------------------
 
 const text = (key, title, value = (row) => row[key]) => ({ key, title, value });

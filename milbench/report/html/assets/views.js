@@ -62,7 +62,7 @@ function taskColumns() {
   const value = (row, model) => (cell(row, model)?.n_missing ? null : cell(row, model)?.auroc ?? null);
   const byModel = shownModels().map((model) => ({
     key: `model-${model}`, title: titleOf(model), number: true, value: (row) => value(row, model), cell: (row) => taskCell(cell(row, model), row),
-    mark: (row) => medal(shownModels().map((other) => value(row, other)), value(row, model)),
+    mark: (row) => (row.is_control ? "" : medal(shownModels().map((other) => value(row, other)), value(row, model))),
   }));
   return [taskColumn, ...cohortColumn, number("n_positive", "Positive", (n) => n ?? "–", "patients of the test side"),
     number("n_negative", "Negative", (n) => n ?? "–", "patients of the test side"), ...byModel];
@@ -83,7 +83,7 @@ function addAgainstTable(parent) {
   addTable(parent, {
     id: "table-against", title: reference ? `Difference in AUROC against ${titleOf(reference)}.` : "Differences against a reference.",
     note: "p from the crossed bootstrap; Holm over models inside a task, BH over tasks inside a model and cohort; DeLong on the fold ensemble as a cross-check. Shaded: Holm p < 0.05.",
-    rows: () => frame("against").filter(passes), sort: ["delta", "descending"],
+    rows: () => frame("against").filter(passes),
     empty: reference ? "No model beside the reference passes the filter." : "No reference model is among the models, so no differences are tested.",
     columns: () => [modelColumn, taskColumn, ...cohortColumn, deltaColumn, number("p", "p", pValue), number("p_holm", "p Holm", pValue),
       number("q_bh", "q BH", pValue), number("p_delong", "p DeLong", pValue)],
@@ -101,8 +101,12 @@ function addPairTable(parent) {
   });
 }
 
+// Thresholds of validation slides: what was asked for, what the test side gave.
+const OPERATING = [["sensitivity_at_specificity_90", "Sens. at 90 % spec."], ["specificity_reached", "Spec. reached"],
+  ["specificity_at_sensitivity_90", "Spec. at 90 % sens."], ["sensitivity_reached", "Sens. reached"]];
+
 const METRICS = [["auroc", "AUROC"], ["average_precision", "Avg. precision"], ["balanced_accuracy", "Bal. accuracy"], ["f1", "F1"],
-  ["sensitivity", "Sensitivity"], ["specificity", "Specificity"], ["brier", "Brier"], ["ece", "ECE"]];
+  ["sensitivity", "Sensitivity"], ["specificity", "Specificity"], ...OPERATING, ["brier", "Brier"], ["ece", "ECE"]];
 
 let meanScores;
 function metricRows() {
@@ -115,7 +119,7 @@ function metricRows() {
 
 function addMetricTable(parent) {
   addTable(parent, {
-    id: "table-metrics", title: "All metrics, for slides and for patients.", note: "Means over folds and seeds. Thresholds are chosen on validation slides only. Lower is better for Brier score and expected calibration error (ECE). The CSV holds every fold and seed.",
+    id: "table-metrics", title: "All metrics, for slides and for patients.", note: "Means over folds and seeds. Thresholds are chosen on validation slides only: Youden’s, or the one that gives 90 % specificity (or sensitivity) there; “reached” is what it gives on the test side. Lower is better for Brier score and expected calibration error (ECE). The CSV holds every fold and seed.",
     rows: metricRows, csv: () => frame("scores").filter(passes),
     columns: () => [modelColumn, taskColumn, ...cohortColumn, text("level", "Level"), ...METRICS.map(([key, title]) => number(key, title)), number("n", "Trainings", (n) => n)],
   });
@@ -128,8 +132,8 @@ function addCostTable(parent) {
     id: "table-costs", title: "What each model costs.", note: "Multiply-adds are counted for one bag of the stated size. “All tasks”: one training of every task, ten of a single-task model where there are ten tasks. A dash: not measured.",
     rows: () => frame("costs").filter((row) => visible(row.model) && (!filter.dataset || row.dataset === filter.dataset)).sort(asRegistered),
     columns: () => [modelColumn, ...cohortColumn, number("n_parameters", "Parameters", compact), number("multiply_adds", "Multiply-adds", compact), number("at_patches", "at patches", compact),
-      number("seconds_per_epoch", "s an epoch", compact), number("bags_per_second", "Bags a s", compact), number("all_tasks_seconds", "All tasks, s", compact),
-      number("peak_bytes", "Peak MiB", mebibytes), number("inference_seconds", "s a slide", compact), number("energy_joules", "Energy, J", compact)],
+      number("seconds_per_epoch", "Per epoch", duration, "training time per epoch"), number("bags_per_second", "Bags per second", compact), number("all_tasks_seconds", "All tasks", duration, "training time for all tasks, one fold"),
+      number("peak_bytes", "Peak memory", bytes), number("inference_seconds", "Per slide", duration, "inference time per slide"), number("energy_joules", "Energy", joules)],
     empty: "No costs are recorded.",
   });
 }

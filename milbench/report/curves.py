@@ -1,0 +1,177 @@
+"""Curves: ROC by task and training by epoch, each a mean over trainings with a band of one standard deviation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from milbench.report.figures import blank_figure
+from milbench.report.looks import styles
+from milbench.store.trial import StoredTrial
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float64]
+
+FALSE_POSITIVE_RATES = np.linspace(0, 1, 101)
+BAND = 0.12
+"""Opacity of a band: nine of them must not hide a line."""
+
+MOST_PANELS = 24
+"""Tasks beyond which panels are too small to read; the page holds them."""
+
+ROC_NOTE = "Line: mean over folds and seeds at equal false positive rate; band: one standard deviation."
+TRAINING_NOTE = (
+    "Losses are per task: that of a model which learns several tasks is divided by their number. Line: mean over tasks in a "
+    "fold and seed, then over folds and seeds that reached the epoch; band: one standard deviation over folds and seeds. "
+    "Models have losses of their own, so compare levels of AUROC only."
+)
+
+
+def roc_points(targets: Floats, probabilities: Floats) -> Floats | None:
+    """True positive rate at every one of `FALSE_POSITIVE_RATES`; None where the targets hold one class only."""
+    order = np.argsort(-probabilities, kind="stable")
+    positive = targets[order] == 1
+    if positive.all() or not positive.any():
+        return None
+    last_of_ties = np.append(np.diff(probabilities[order]) != 0, True)
+    hits, alarms = np.cumsum(positive)[last_of_ties], np.cumsum(~positive)[last_of_ties]
+    false, true = np.append(0, alarms / alarms[-1]), np.append(0, hits / hits[-1])
+    curve = np.interp(FALSE_POSITIVE_RATES, false, true)  # of several points at one rate it takes the last
+    curve[0] = true[false == 0].max()
+    return np.asarray(curve)
+
+
+def roc_curves(trials: Iterable[StoredTrial]) -> dict[tuple[str, str], Floats]:
+    """By (task, model) the curves of all trainings, [trainings, rates], from the test slides with a known label."""
+    found: dict[tuple[str, str], list[Floats]] = {}
+    for trial in trials:
+        table = trial.predictions()
+        rows = table[(table["role"] == "test") & table["target"].notna() & table["probability"].notna()]
+        for task, group in rows.groupby("task", sort=False):
+            curve = roc_points(group["target"].to_numpy(dtype=float), group["probability"].to_numpy(dtype=float))
+            if curve is not None:
+                found.setdefault((str(task), str(trial.info["model"])), []).append(curve)
+    return {key: np.stack(curves) for key, curves in found.items()}
+
+
+def roc_figure(
+    curves: Mapping[tuple[str, str], Floats],
+    tasks: Sequence[str],
+    titles: Mapping[str, str],
+    title: str,
+    highlight: str = "",
+) -> Figure:
+    """One panel per task, one line per model with its band.
+
+    Parameters
+    ----------
+    tasks : in the order of the panels.
+    titles : title by model, in the order of the legend.
+    """
+    columns = min(len(tasks), 4 if len(tasks) != 6 else 3)
+    rows = ceil(len(tasks) / columns)
+    size = (2.2 * columns + 2.1, 2.35 * rows + 0.75)
+    figure = blank_figure(size)
+    looks = styles(list(titles), highlight)
+    for place, task in enumerate(tasks):
+        row, column = divmod(place, columns)
+        box = (0.55 + 2.2 * column, size[1] - 0.7 - 2.35 * row - 1.7, 1.8, 1.7)
+        axes: Any = figure.add_axes((box[0] / size[0], box[1] / size[1], box[2] / size[0], box[3] / size[1]))
+        for model in titles:
+            if (task, model) in curves:
+                _mean_and_band(axes, FALSE_POSITIVE_RATES, curves[task, model], looks[model], titles[model], 1.0)
+        axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", zorder=0)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        axes.set_title(task, fontsize=9, pad=3)
+        axes.tick_params(labelsize=7, labelleft=column == 0)
+        if place + columns >= len(tasks):
+            axes.set_xlabel("false positive rate", fontsize=8)
+        if column == 0:
+            axes.set_ylabel("true positive rate", fontsize=8)
+    _finish(figure, title, (2.2 * columns + 0.55) / size[0])
+    return figure
+
+
+PANELS = (
+    ("train_loss", "training loss per task", np.inf), ("val_loss", "validation loss per task", np.inf),
+    ("val_auroc", "validation AUROC", 1.0),
+)  # fmt: skip
+"""Column of the history, what it is, and the most that it can be."""
+
+
+def histories_of(trials: Iterable[StoredTrial]) -> pd.DataFrame:
+    """One row per epoch of every training: model, fold, seed, epoch from 1, and the numbers of `PANELS`."""
+    frames = []
+    for trial in trials:
+        history, n_tasks = trial.history(), len(trial.info["tasks"])
+        losses = {name: history[name] / n_tasks for name in ("train_loss", "val_loss")}
+        place = {name: trial.info[name] for name in ("model", "fold", "seed")}
+        frames.append(history.assign(epoch=history["epoch"] + 1, **losses, **place))
+    return pd.concat(frames, ignore_index=True)
+
+
+def training_figure(histories: pd.DataFrame, titles: Mapping[str, str], title: str, highlight: str = "") -> Figure:
+    """Training loss, validation loss and validation AUROC by epoch, one line per model with its band.
+
+    Parameters
+    ----------
+    histories : of `histories_of`.
+    """
+    figure = blank_figure((11.2, 3.6))
+    looks = styles(list(titles), highlight)
+    longest = int(histories["epoch"].max())
+    for place, (number, label, most) in enumerate(PANELS):
+        axes: Any = figure.add_axes((0.055 + 0.275 * place, 0.14, 0.22, 0.72))
+        for model in titles:
+            values = by_epoch(histories[histories["model"] == model], number)
+            if not values.isna().to_numpy().all():
+                epochs = values.columns.to_numpy(dtype=float)
+                _mean_and_band(axes, epochs, values.to_numpy(dtype=float), looks[model], titles[model], most)
+        axes.set_xlabel("epoch", fontsize=9)
+        axes.set_title(label, fontsize=10)
+        axes.set_xlim(0.6, longest + 0.4)
+        if longest <= 10:
+            axes.set_xticks(range(1, longest + 1))
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    _finish(figure, title, 0.845)
+    return figure
+
+
+def by_epoch(histories: pd.DataFrame, number: str) -> pd.DataFrame:
+    """(fold, seed) × epochs: the mean over tasks, NaN after a training's last epoch."""
+    return histories.groupby(["fold", "seed", "epoch"])[number].mean().unstack("epoch")
+
+
+def _mean_and_band(
+    axes: Any, x: NDArray[Any], values: Floats, look: Mapping[str, Any], title: str, most: float = np.inf
+) -> None:
+    """Mean of the rows; a band where there are two or more of them, never beyond what the values can be."""
+    known = ~np.isnan(values).all(axis=0)
+    x, values = x[known], values[:, known]
+    middle = np.nanmean(values, axis=0)
+    style = {key: look[key] for key in ("color", "linewidth", "linestyle")}
+    marker = {"marker": look["marker"], "markersize": look["markersize"]} if len(x) == 1 else {}
+    axes.plot(x, middle, label=title, **style, **marker)
+    if len(values) > 1:
+        spread = np.nanstd(values, axis=0)
+        ends = np.maximum(middle - spread, 0), np.minimum(middle + spread, most)
+        axes.fill_between(x, *ends, color=look["color"], alpha=BAND, linewidth=0)
+
+
+def _finish(figure: Figure, title: str, legend_at: float) -> None:
+    figure.text(0.5 * legend_at, 0.985, title, ha="center", va="top", fontsize=11)
+    handles = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        list(handles.values()), list(handles), loc="center left", bbox_to_anchor=(legend_at, 0.5), frameon=False, fontsize=8.5,
+        handlelength=3,
+    )  # fmt: skip

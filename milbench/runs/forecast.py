@@ -1,0 +1,106 @@
+"""Forecast: the estimate of `milbench plan`, made by a process beside the run, so that the time left is known early."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock, Timer
+from typing import Any
+
+from milbench.engines.settings import PoolSettings
+from milbench.engines.signals import deaf_children
+from milbench.runs.preparation import Benchmark
+
+Pairs = Mapping[tuple[str, str], float]
+
+WAIT_FOR_GPU = 60.0
+"""Seconds that a run on a GPU waits for its forecast: probes beside the training would take memory from it."""
+
+SHORT_RUN_SECONDS = 30.0
+"""Nobody asks how long a run takes that is over by then."""
+
+IDLE_SECONDS = 10.0
+"""After which the process ends by itself: a run that was killed must leave none behind."""
+
+
+class Forecast:
+    """Seconds per trial by (dataset, model); empty until they are known, and for ever where they cannot be."""
+
+    def __init__(self, benchmark: Benchmark) -> None:
+        self.benchmark = benchmark
+        self.executor: Any = None
+        self.future: Future[Any] | None = None
+        self.lock, self.ended = Lock(), False
+
+    @property
+    def seconds(self) -> Pairs:
+        """What is known by now."""
+        if self.future is None or not self.future.done() or self.future.cancelled() or self.future.exception():
+            return {}
+        found: Pairs = self.future.result()
+        return found
+
+    def start(self) -> None:
+        """Have a process of its own make the forecast, unless the run is over."""
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        with self.lock, deaf_children():
+            if self.ended:
+                return
+            self.executor = ProcessPoolExecutor(max_workers=1, timeout=IDLE_SECONDS)
+            plugins = tuple(map(Path, self.benchmark.config.plugins))
+            self.future = self.executor.submit(seconds_per_trial, self.benchmark, plugins)
+
+    def wait(self, seconds: float) -> None:
+        """Return when the forecast is made, or after so many seconds, when its process is ended."""
+        from joblib.externals.loky import wait
+
+        wait([self.future], timeout=seconds)
+        if self.future is not None and not self.future.done():
+            self.end()
+
+    def end(self) -> None:
+        """End the process, if there is one, and start none later."""
+        with self.lock:
+            self.ended = True
+            if self.executor is not None:
+                self.executor.shutdown(wait=False, kill_workers=True)
+
+
+@contextmanager
+def forecast(benchmark: Benchmark, settings: PoolSettings) -> Iterator[Forecast]:
+    """The forecast of what is left. A process of its own makes it: models draw random numbers and may end a process.
+
+    On a GPU it is made before the block begins, else beside it, and not before a short run is over: it takes a core from the
+    training for some seconds. Nothing is made for workers on other machines.
+    """
+    found = Forecast(benchmark)
+    if settings.is_elsewhere or not benchmark.unfinished_trials():
+        yield found
+        return
+    later = Timer(SHORT_RUN_SECONDS, found.start)
+    later.daemon = True
+    try:
+        if settings.on_gpu:
+            found.start()
+            found.wait(WAIT_FOR_GPU)
+        else:
+            later.start()
+        yield found
+    finally:
+        later.cancel()
+        found.end()
+
+
+def seconds_per_trial(benchmark: Benchmark, plugins: tuple[Path, ...]) -> Pairs:
+    """Seconds per trial by (dataset, model), in a process that knows no plug-in yet; a model that raises has none."""
+    from milbench.registry import load_models
+    from milbench.runs.estimate import estimate
+
+    load_models(plugins)
+    found = estimate(benchmark)
+    numbers = Counter((trial.dataset, trial.model) for trial in benchmark.unfinished_trials())
+    return {pair: seconds / numbers[pair] for pair, seconds in found.seconds.items() if pair[1] not in found.failed}
