@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor
 
 from milbench.errors import FeatureFileError
+
+LARGEST_VALUE = 1e18
+"""Squares of larger values are beyond float32, so that every loss would be infinite."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,34 +56,55 @@ def check_features(features: Tensor, where: str, in_features: int | None = None)
 
     Raises
     ------
-    FeatureFileError : not two-dimensional, empty, of another width, or not finite.
+    FeatureFileError : not two-dimensional, empty, of another width, not finite, or too large to be squared.
     """
     if features.ndim != 2:
         shape = tuple(features.shape)
         raise FeatureFileError(
             f"{where}: features have shape {shape}, expected (patches, width). Re-extract this slide."
         )
-    if features.shape[0] == 0:
+    _refuse_sizes(features.shape[0], features.shape[1], where, in_features)
+    _refuse_values(features, where)
+    return features
+
+
+def _refuse_sizes(n_patches: int, width: int, where: str, in_features: int | None) -> None:
+    if n_patches == 0:
         raise FeatureFileError(
             f"{where}: the bag is empty (0 patches). Drop the slide from the labels or re-extract it."
         )
-    if in_features is not None and features.shape[1] != in_features:
+    if width == 0:
+        raise FeatureFileError(f"{where}: features are 0 wide: each patch is an empty vector. Re-extract this slide.")
+    if in_features is not None and width != in_features:
         raise FeatureFileError(
-            f"{where}: features are {features.shape[1]} wide, the cohort's other slides are {in_features}. "
+            f"{where}: features are {width} wide, the cohort's other slides are {in_features}. "
             "Use one encoder for the whole cohort."
         )
-    if not all_finite(features):
+
+
+def _refuse_values(features: Tensor, where: str) -> None:
+    largest = largest_value(features)
+    if not isfinite(largest):
         bad = int((~torch.isfinite(features)).any(dim=1).sum())
         raise FeatureFileError(
             f"{where}: {bad} of {len(features)} patches hold NaN or infinite values. Re-extract this slide."
         )
-    return features
+    if largest > LARGEST_VALUE:
+        bad = int((features.abs() > LARGEST_VALUE).any(dim=1).sum())
+        raise FeatureFileError(
+            f"{where}: {bad} of {len(features)} patches hold values up to {largest:.3g}, whose square is beyond float32. "
+            "No encoder gives such values. Re-extract this slide."
+        )
+
+
+def largest_value(values: Tensor) -> float:
+    """The largest absolute value; 0 if there is none. If any value is NaN or infinite, so is this.
+
+    One pass without a copy, by the smallest and the largest value, which are NaN if any value is.
+    """
+    return max(abs(float(end)) for end in torch.aminmax(values)) if values.numel() else 0.0
 
 
 def all_finite(values: Tensor) -> bool:
-    """Whether no value is NaN or infinite.
-
-    One pass without a copy, by the smallest and the largest value, which are NaN if any value is. A sum would do
-    too, but the sum of good float16 values may be infinite.
-    """
-    return values.numel() == 0 or all(bool(torch.isfinite(end)) for end in torch.aminmax(values))
+    """Whether no value is NaN or infinite. A sum would not tell: that of good float16 values may be infinite."""
+    return isfinite(largest_value(values))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
 from milbench.formats.hdf5 import tensor
-from milbench.formats.shapes import as_bag, bag_shape, fitting, misfit
+from milbench.formats.opening import failing_clearly
+from milbench.formats.shapes import as_bag, bag_shape, fitting, kind_of, misfit
 
 KEYS = ("features", "feats")
+MOST_COMPRESSED = 1032
+"""Bytes per stored byte that deflate never exceeds."""
 
 
 def read_npy(path: Path) -> SlideFeatures:
@@ -31,50 +34,86 @@ def head_npy(path: Path) -> SlideHeader:
 
 def read_npz(path: Path) -> SlideFeatures:
     """Features [N, D] of one `.npz` file, and its coordinates if there are any."""
-    with _failing_clearly(path), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        features = as_bag(path, tensor(floats(path, archive[_key(path, archive.files)])))
-        if "coords" not in archive.files:
+    with _failing_clearly(path), zipfile.ZipFile(path) as archive:
+        names = _names(archive)
+        features = as_bag(path, tensor(floats(path, _member(path, archive, _key(path, names)))))
+        if "coords" not in names:
             return SlideFeatures(features)
-        places = fitting(archive["coords"], len(features), UNKNOWN)
+        problem = misfit(*_told(archive, "coords"), len(features))  # before anything is read
+        if problem:
+            return SlideFeatures(features, unit=UNKNOWN, coords_problem=problem)
+        places = fitting(_member(path, archive, "coords"), len(features), UNKNOWN)
         return SlideFeatures(features, places.coords, unit=UNKNOWN, coords_problem=places.problem)
 
 
 def head_npz(path: Path) -> SlideHeader:
     """Sizes of one `.npz` file, from the header of the array inside."""
     with _failing_clearly(path), zipfile.ZipFile(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        names = _names(archive)
         shape, dtype = _header(archive, _key(path, names))
         floats(path, np.empty((0, *shape[1:]) if shape else (), dtype))
         header = SlideHeader(*bag_shape(path, shape), dtype.name)
         if "coords" not in names:
             return header
-        shape, dtype = _header(archive, "coords")
-        return header._replace(unit=UNKNOWN, coords_problem=misfit(shape, dtype.name, header.n_patches))
+        return header._replace(unit=UNKNOWN, coords_problem=misfit(*_told(archive, "coords"), header.n_patches))
+
+
+def _names(archive: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+def _told(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], str]:
+    shape, dtype = _header(archive, name)
+    return shape, dtype.name
 
 
 def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and dtype of one array inside."""
     with archive.open(f"{name}.npy") as file:
-        version = np.lib.format.read_magic(file)
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = reader(file)
-        return shape, dtype
+        return _array_header(file)
+
+
+def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = reader(file)
+    return shape, dtype
+
+
+def _member(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """The array `name` of an archive; never unpickled."""
+    entry = archive.getinfo(f"{name}.npy")
+    with archive.open(entry) as file:
+        _refuse_unwritten(path, *_array_header(file), min(entry.file_size, path.stat().st_size * MOST_COMPRESSED))
+    with archive.open(entry) as file:
+        stored: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+        return stored
 
 
 def load_array(path: Path, *, mapped: bool = False) -> np.ndarray:
     """The array of a `.npy` file, mapped or read; never unpickled."""
-    with _failing_clearly(path):
+    with _failing_clearly(path), path.open("rb") as file:
+        _refuse_unwritten(path, *_array_header(file), path.stat().st_size)
         if mapped:
             return np.lib.format.open_memmap(path, mode="r")
-        with path.open("rb") as file:  # by itself NumPy leaves a broken archive open
-            return np.lib.format.read_array(file, allow_pickle=False)
+        file.seek(0)
+        stored: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+        return stored
+
+
+def _refuse_unwritten(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], most_bytes: int) -> None:
+    """A few bytes can declare any number of patches, for which memory would be set aside before they are read."""
+    if any(length < 0 for length in shape) or math.prod(shape) * dtype.itemsize > most_bytes:
+        raise FeatureFileError(
+            f"{path} declares {shape} values of {dtype}, which a file of {path.stat().st_size:,} bytes cannot hold. "
+            "Extract this slide again."
+        )
 
 
 def load_member(path: Path, name: str) -> np.ndarray:
     """The array `name` of a `.npz` file; never unpickled."""
-    with _failing_clearly(path), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        stored: np.ndarray = archive[name]
-        return stored
+    with _failing_clearly(path), zipfile.ZipFile(path) as archive:
+        return _member(path, archive, name)
 
 
 def floats(path: Path, array: np.ndarray) -> np.ndarray:
@@ -86,7 +125,7 @@ def floats(path: Path, array: np.ndarray) -> np.ndarray:
     """
     if array.dtype.kind != "f" or array.ndim == 0:
         raise FeatureFileError(
-            f"{path} holds {array.dtype} of shape {array.shape}; expected float16 or float32 (patches, width). "
+            f"{path} holds {kind_of(array.dtype)} of shape {array.shape}; expected float16 or float32 (patches, width). "
             "Extract this slide again."
         )
     return array
@@ -100,12 +139,5 @@ def _key(path: Path, names: list[str]) -> str:
     return known[0]
 
 
-@contextmanager
-def _failing_clearly(path: Path) -> Iterator[None]:
-    try:
-        yield
-    # a header may also declare sizes that no machine has
-    except (OSError, ValueError, EOFError, KeyError, OverflowError, MemoryError, zipfile.BadZipFile) as error:
-        raise FeatureFileError(
-            f"{path} is no readable NumPy file ({error}). Extract this slide again, or save it with allow_pickle=False."
-        ) from error
+def _failing_clearly(path: Path) -> AbstractContextManager[None]:
+    return failing_clearly(path, "NumPy file", "Extract this slide again, or save it with allow_pickle=False.")

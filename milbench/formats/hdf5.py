@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,9 @@ from torch import Tensor
 
 from milbench.errors import FeatureFileError
 from milbench.formats import PIXELS, SlideFeatures, SlideHeader
-from milbench.formats.shapes import Coordinates, as_bag, bag_shape, fitting, misfit
+from milbench.formats.linked import files_of, refuse_absent_sources, refuse_dead_ends
+from milbench.formats.opening import failing_clearly
+from milbench.formats.shapes import Coordinates, as_bag, bag_shape, fitting, kind_of, misfit
 
 
 class StoredCoords(NamedTuple):
@@ -61,11 +64,22 @@ def read(path: Path, describe: Describe) -> SlideFeatures:
     with opened(path) as file:
         slide = describe(path, file)
         features = as_bag(path, torch.from_numpy(values(slide.features)))
-        truth = None if slide.instance_labels is None else torch.from_numpy(values(slide.instance_labels))
+        truth = None if slide.instance_labels is None else _truth(path, slide.instance_labels, len(features))
         if slide.coords is None:
             return SlideFeatures(features, instance_labels=truth)
         places = _places(slide.coords, len(features))
         return SlideFeatures(features, places.coords, slide.coords.patch_size, slide.coords.unit, truth, places.problem)
+
+
+def _truth(path: Path, stored: h5py.Dataset, n_patches: int) -> Tensor:
+    """Truth [N, T]."""
+    if stored.dtype.kind not in "biuf" or stored.ndim != 2 or len(stored) != n_patches:
+        raise FeatureFileError(
+            f"{path}: '{stored.name.removeprefix('/')}' is {kind_of(stored.dtype)} of shape {stored.shape}; expected numbers "
+            f"of shape ({n_patches}, tasks). Delete them or write them again."
+        )
+    refuse_unwritten(path, stored)
+    return torch.from_numpy(values(stored))
 
 
 def _places(coords: StoredCoords, n_patches: int) -> Coordinates:
@@ -89,15 +103,23 @@ def head(path: Path, describe: Describe) -> SlideHeader:
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
     """The open file; anything that h5py dislikes about it becomes a `FeatureFileError`."""
+    with failing_clearly(path, "HDF5 file", "Extract this slide again."), _in_use(path), h5py.File(path) as file:
+        refuse_dead_ends(path, file)
+        yield file
+
+
+@contextmanager
+def _in_use(path: Path) -> Iterator[None]:
+    """Say so if another program holds the file, or died while it held it."""
     try:
-        with h5py.File(path) as file:
-            yield file
-    except (OSError, RuntimeError, TypeError, ValueError, KeyError, MemoryError) as error:
-        raise FeatureFileError(f"{path} {trouble(error)}") from error
+        yield
+    except OSError as error:
+        if trouble := _held_by_another(error):
+            raise FeatureFileError(f"{path} {trouble}") from error
+        raise
 
 
-def trouble(error: Exception) -> str:
-    """What h5py's `error` means for a file, and what to do."""
+def _held_by_another(error: OSError) -> str:
     if LOCKED in str(error):
         return (
             "is locked: another program is writing it, or its file system has no locks. Wait until the extraction has "
@@ -108,7 +130,7 @@ def trouble(error: Exception) -> str:
             "was never closed by the program that wrote it. Wait until the extraction has ended. If none is running, "
             "extract this slide again."
         )
-    return f"is no readable HDF5 file ({error}). Extract this slide again."
+    return ""
 
 
 def feature_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
@@ -125,29 +147,36 @@ def feature_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     stored = dataset(path, file, name)
     if stored.dtype.kind != "f" or not stored.shape:
         raise FeatureFileError(
-            f"{path}: '{name}' is {stored.dtype} of shape {stored.shape}; expected float16 or float32 "
+            f"{path}: '{name}' is {kind_of(stored.dtype)} of shape {stored.shape}; expected float16 or float32 "
             "(patches, width). Extract this slide again."
         )
-    _refuse_unwritten(path, stored)
+    refuse_unwritten(path, stored)
     return stored
 
 
-def _refuse_unwritten(path: Path, stored: h5py.Dataset) -> None:
+def refuse_unwritten(path: Path, stored: h5py.Dataset) -> None:
     """A few bytes can declare any number of patches, which would fill the memory with zeros when they are read."""
-    elsewhere = stored.is_virtual or stored.external
-    most = path.stat().st_size * (MOST_COMPRESSED if stored.id.get_create_plist().get_nfilters() else 1)
-    if not elsewhere and stored.nbytes > most:
+    holders = files_of(path) if stored.is_virtual else (Path(stored.file.filename),)
+    size = sum(holder.stat().st_size for holder in holders)
+    may_be_compressed = stored.is_virtual or stored.id.get_create_plist().get_nfilters()
+    if stored.nbytes > size * (MOST_COMPRESSED if may_be_compressed else 1):
         raise FeatureFileError(
             f"{path}: '{stored.name.removeprefix('/')}' declares {stored.shape} values, which a file of "
-            f"{path.stat().st_size:,} bytes cannot hold: its extraction did not end. Extract this slide again."
+            f"{size:,} bytes cannot hold: its extraction did not end. Extract this slide again."
         )
 
 
 def dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
-    """The dataset `name`; a group of that name is an error."""
+    """The dataset `name`.
+
+    Raises
+    ------
+    FeatureFileError : a group has that name, or the values are not there.
+    """
     stored = file[name]
     if not isinstance(stored, h5py.Dataset):
         raise FeatureFileError(f"{path}: '{name}' is a group of datasets, expected one. Extract this slide again.")
+    refuse_absent_sources(stored)
     return stored
 
 
@@ -175,12 +204,13 @@ def text(attributes: Any, name: str) -> str:
 
 
 def number(attributes: Any, name: str) -> float | None:
-    """An attribute as number (the first of several); None where it is missing, `None` or no number."""
+    """An attribute as number (the first of several); None where it is missing, `None` or no finite number."""
     value = attributes.get(name)
     try:
-        return None if value is None else float(np.ravel(np.asarray(value))[0])
-    except (ValueError, IndexError):
+        found = None if value is None else float(np.ravel(np.asarray(value))[0])
+    except (ValueError, IndexError, TypeError):
         return None
+    return found if found is not None and isfinite(found) else None
 
 
 def tensor(array: np.ndarray) -> Tensor:

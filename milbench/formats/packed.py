@@ -13,18 +13,26 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
+from milbench.formats.opening import failing_clearly
 from milbench.formats.shapes import FLOATS, Coordinates, as_bag, bag_shape, fitting, misfit
 
 NAME, SUFFIX, MARK = "milbench pack", ".safetensors", "milbench_pack"
+TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("version", "patch_size", "magnification", "largest_rounding"), (int, float)),
+    **dict.fromkeys(("sha256", "source", "unit", "encoder", "coords_problem"), str),
+}
+"""What a pack says of itself, as far as it is read."""
+
 DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
@@ -69,9 +77,21 @@ def _coords_problem(file: Any, n_patches: int) -> str:
 
 
 def facts(file: Any) -> dict[str, Any]:
-    """What a pack says of itself; empty where another tool made the file."""
+    """What a pack says of itself; empty where another tool made the file.
+
+    Raises
+    ------
+    ValueError : it says something that `data pack` never writes.
+    """
     told = json.loads((file.metadata() or {}).get(MARK, "{}"))
-    return told if isinstance(told, dict) else {}
+    if not isinstance(told, dict):
+        return {}
+    for key, expected in TYPES.items():
+        value = told.get(key)
+        is_odd = not isinstance(value, expected) or (isinstance(value, float) and not isfinite(value))
+        if value is not None and is_odd:
+            raise ValueError(f"its {key} is {str(value)[:40]}, which `milbench data pack` never writes")
+    return told
 
 
 def checksum_problem(path: Path) -> str:
@@ -92,13 +112,9 @@ def sha256(features: Tensor) -> str:
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """The open file; anything that safetensors dislikes about it becomes a `FeatureFileError`."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except (SafetensorError, OSError, ValueError) as error:
-        raise FeatureFileError(
-            f"{path} is no readable safetensors file ({error}). Delete it and pack or extract this slide again."
-        ) from error
+    fix = "Delete it and pack or extract this slide again."
+    with failing_clearly(path, "safetensors file", fix), safe_open(path, framework="pt") as file:
+        yield file
 
 
 def _features(path: Path, file: Any) -> Tensor:

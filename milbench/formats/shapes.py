@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from milbench.errors import FeatureFileError
 from milbench.formats import CENTRES, PIXELS
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LARGEST_PLACE = 2**32
+"""Larger than any coordinate: a slide with so many pixels per edge does not exist."""
+
 ROUNDED = ("float16", "bfloat16")
 """Types that keep two or three digits: too few for a place on a slide."""
 
@@ -56,6 +59,11 @@ def _two_axes(axes: list[int]) -> list[int]:
     return axes
 
 
+def kind_of(dtype: np.dtype[Any]) -> str:
+    """A dtype's name. NumPy knows no bfloat16, and stores such values as two raw bytes each."""
+    return "bfloat16 as two raw bytes per value" if dtype.kind == "V" and dtype.itemsize == 2 else str(dtype)
+
+
 def as_bag(path: Path, features: Tensor) -> Tensor:
     """Features [N, D], a view of `features`; raises as `bag_shape`."""
     return features.reshape(bag_shape(path, features.shape))
@@ -69,6 +77,8 @@ def fitting(stored: np.ndarray | Tensor, n_patches: int, unit: str) -> Coordinat
     coords = stored.numpy() if isinstance(stored, Tensor) else stored
     if not np.isfinite(coords).all():
         return Coordinates(None, "coordinates are NaN or infinite")
+    if coords.size and (largest := np.abs(coords.astype(np.float64)).max()) > LARGEST_PLACE:
+        return Coordinates(None, f"coordinates reach {largest:.3g}, and no slide is so large")
     in_pixels = unit in (PIXELS, CENTRES)
     if in_pixels and not np.array_equal(coords, np.trunc(coords)):
         return Coordinates(None, f"coordinates are {kind} with fractions; expected whole level-0 pixels")

@@ -19,7 +19,16 @@ import h5py
 import numpy as np
 
 from milbench.formats import MICROMETRES, UNKNOWN
-from milbench.formats.hdf5 import StoredCoords, StoredSlide, feature_dataset, number, optional, text, values
+from milbench.formats.hdf5 import (
+    StoredCoords,
+    StoredSlide,
+    feature_dataset,
+    number,
+    optional,
+    refuse_unwritten,
+    text,
+    values,
+)
 
 NAME = "STAMP"
 OLDEST_STRIDE, OLDEST_TILE_UM = 224, 256
@@ -36,18 +45,19 @@ def describe(path: Path, file: h5py.File) -> StoredSlide:
     one_vector = text(file.attrs, "feat_type") in ("slide", "patient")
     return StoredSlide(
         feature_dataset(path, file, "feats"),
-        None if stored is None or one_vector else _coords(file, stored),
+        None if stored is None or one_vector else _coords(path, file, stored),
         encoder=text(file.attrs, "extractor") or text(file.attrs, "encoder"),
     )
 
 
-def _coords(file: h5py.File, stored: h5py.Dataset) -> StoredCoords:
+def _coords(path: Path, file: h5py.File, stored: h5py.Dataset) -> StoredCoords:
     size = number(file.attrs, "tile_size_um")
     if size is None and text(file.attrs, "unit") == "um":
         size = number(file.attrs, "tile_size")
     if size is not None or text(file.attrs, "unit") == "um":
         return StoredCoords(lambda: values(stored), stored.shape, stored.dtype.name, MICROMETRES, size)
-    if round(_stride(values(stored))) == OLDEST_STRIDE:
+    refuse_unwritten(path, stored)
+    if abs(_stride(values(stored)) - OLDEST_STRIDE) < 0.5:
         read, size = lambda: values(stored) / OLDEST_STRIDE * OLDEST_TILE_UM, float(OLDEST_TILE_UM)
         return StoredCoords(read, stored.shape, stored.dtype.name, MICROMETRES, size)
     return StoredCoords(lambda: values(stored), stored.shape, stored.dtype.name, UNKNOWN)
@@ -55,5 +65,7 @@ def _coords(file: h5py.File, stored: h5py.Dataset) -> StoredCoords:
 
 def _stride(coords: np.ndarray) -> float:
     """The smallest distance between two columns or rows of patches; 0 where there is one patch only."""
+    if coords.dtype.kind not in "iuf" or not np.isfinite(coords).all():
+        return 0.0
     steps = [np.diff(np.unique(axis)) for axis in coords.reshape(-1, coords.shape[-1] if coords.ndim else 1).T]
     return min((float(step.min()) for step in steps if len(step)), default=0.0)

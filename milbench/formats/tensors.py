@@ -19,6 +19,7 @@ from torch import Tensor
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
 from milbench.formats.hdf5 import tensor
+from milbench.formats.opening import failing_clearly, mistaken, unreadable
 from milbench.formats.shapes import FLOATS, as_bag, bag_shape, fitting, misfit
 
 KEYS = ("features", "feats")
@@ -92,24 +93,29 @@ def open_pt(path: Path) -> PtContent:
                 "Save the patches' vectors (patches, width) under one of these keys."
             )
         coords = content.get("coords")
-        return PtContent(_floats(path, content[key]), None if coords is None else _as_tensor(path, coords), "dict")
+        return PtContent(_floats(path, content[key]), None if coords is None else _plain(path, coords), "dict")
     return PtContent(_floats(path, content), None, "array" if isinstance(content, np.ndarray) else "tensor")
 
 
 def _load(path: Path) -> Any:
-    try:
-        with _LOADING, torch.serialization.safe_globals(ARRAY_TYPES):
-            warnings.filterwarnings("ignore", ODD_PICKLE, UserWarning)
-            # a file of torch's format before 2020 cannot be mapped
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))  # noqa: TID251 - the one place
-    except pickle.UnpicklingError as error:
-        raise FeatureFileError(
-            f"{path} holds a pickled Python object, which could run any code when opened, and was not opened. "
-            "Save a plain tensor: torch.save(features, path)."
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, TypeError, MemoryError, OverflowError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FeatureFileError(f"{path} is no readable .pt file ({reason}). Extract this slide again.") from error
+    with failing_clearly(path, ".pt file", "Extract this slide again."):
+        try:
+            with _LOADING, torch.serialization.safe_globals(ARRAY_TYPES):
+                warnings.filterwarnings("ignore", ODD_PICKLE, UserWarning)
+                # a file of torch's format before 2020 cannot be mapped
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))  # noqa: TID251 - the one place
+        except pickle.UnpicklingError as error:
+            raise FeatureFileError(_pickled(path)) from error
+
+
+def _pickled(path: Path) -> str:
+    """What to say of a file that torch would have to run: a pickle, or something else under this name."""
+    if mistaken(path)[0]:
+        return unreadable(path, ".pt file", "", "")
+    return (
+        f"{path} holds a pickled Python object, which could run any code when opened, and was not opened. "
+        "Save a plain tensor: torch.save(features, path)."
+    )
 
 
 def _is_zip(path: Path) -> bool:
@@ -131,6 +137,25 @@ def _floats(path: Path, content: Any) -> Tensor:
             "Save the whole tensor: torch.save(features.contiguous().cpu(), path)."
         )
     return features
+
+
+def _plain(path: Path, content: Any) -> Tensor:
+    """Coordinates as a tensor of numbers that are there."""
+    coords = _as_tensor(path, content)
+    if (
+        coords.is_nested
+        or coords.layout != torch.strided
+        or coords.is_meta
+        or coords.is_quantized
+        or _is_expanded(coords)
+    ):
+        raise FeatureFileError(f"{path}: 'coords' is no plain tensor of numbers. Save a tensor (patches, 2).")
+    return coords.detach().resolve_neg().resolve_conj()
+
+
+def _is_expanded(values: Tensor) -> bool:
+    """Whether more numbers are declared than are held."""
+    return values.untyped_storage().nbytes() < values.numel() * values.element_size()
 
 
 def _as_tensor(path: Path, content: Any) -> Tensor:

@@ -11,11 +11,15 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from milbench.errors import LabelTableError
+from milbench.errors import LabelTableError, MilbenchError
+from milbench.special_files import refuse_special
 
 SUFFIXES = (".csv", ".tsv", ".xlsx")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+
+MOST_CELLS, MOST_UNPACKED = 20_000_000, 500_000_000
+"""What is read of a workbook at most: cells of a sheet, bytes of all that is packed in it."""
 
 Rows = list[tuple[int, list[str]]]
 
@@ -45,6 +49,7 @@ def read_table(path: Path, expected: str) -> TextTable:
     LabelTableError : missing, unreadable or empty file, two columns of one name, a line with more or fewer cells
         than the header.
     """
+    refuse_special(path, LabelTableError)
     if not path.is_file():
         raise LabelTableError(f"{path} does not exist. {expected}, as CSV, TSV or XLSX.")
     if path.suffix.lower() not in SUFFIXES:
@@ -87,20 +92,41 @@ def _workbook(path: Path) -> tuple[Rows, tuple[str, ...]]:
     Read with openpyxl, not pandas.read_excel: pandas drops blank rows, so that a message could not name the line.
     """
     from openpyxl import load_workbook
-    from openpyxl.utils.exceptions import InvalidFileException
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of styles and validations that cells do not depend on
+            _refuse_expansion(path)
             sheets = load_workbook(path, data_only=True).worksheets
+        _refuse_far_cells(path, sheets[0])
         rows = [(n, [_text(cell) for cell in row]) for n, row in enumerate(sheets[0].iter_rows(values_only=True), 1)]
-    # SyntaxError: what any XML parser raises for broken XML
-    except (OSError, ValueError, KeyError, IndexError, SyntaxError, zipfile.BadZipFile, InvalidFileException) as error:
+    except MilbenchError:
+        raise
+    except Exception as error:  # whatever broken XML makes openpyxl raise: SyntaxError, TypeError, AttributeError, ...
         raise LabelTableError(
             f"{path} cannot be read as an Excel workbook ({error}). Save it as .xlsx again, or as CSV."
         ) from error
     note = f"{path.name}: only the first of {len(sheets)} sheets was read ('{sheets[0].title}')"
     return [(line, cells) for line, cells in rows if any(cells)], (note,) if len(sheets) > 1 else ()
+
+
+def _refuse_expansion(path: Path) -> None:
+    """LabelTableError for a small file that unpacks into memory without end."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > MOST_UNPACKED:
+        raise LabelTableError(
+            f"{path} unpacks to {unpacked:,} bytes, more than a table of labels has. Save its first sheet as CSV."
+        )
+
+
+def _refuse_far_cells(path: Path, sheet: Any) -> None:
+    """LabelTableError for a sheet that one stray cell far away makes as large as Excel allows."""
+    if sheet.max_row * sheet.max_column > MOST_CELLS:
+        raise LabelTableError(
+            f"{path}: the sheet '{sheet.title}' has {sheet.max_row:,} rows and {sheet.max_column:,} columns, most of them "
+            "empty. Delete what stands far right or below, or save the table as CSV."
+        )
 
 
 def _text(cell: Any) -> str:

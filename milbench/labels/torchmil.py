@@ -13,6 +13,7 @@ from milbench.errors import LabelTableError
 from milbench.labels.cells import read_table
 from milbench.labels.table import PATIENT, SLIDE, LabelTable, refuse_blank, refuse_repeated, task_columns
 from milbench.labels.values import Stated
+from milbench.special_files import refuse_special
 
 TASK = "label"
 PATIENTS = "patients.csv"
@@ -50,6 +51,7 @@ def _files(folder: Path) -> tuple[str, list[Path]]:
 
 def _label(path: Path) -> float:
     """The file's one number, whatever its shape."""
+    refuse_special(path, LabelTableError)
     try:
         if path.suffix == ".npy":
             values = np.load(path, allow_pickle=False)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from milbench.errors import SplitError
 from milbench.labels.cells import separator_of
+from milbench.special_files import refuse_special
 from milbench.splits.other_tools import ForeignSplit
 from milbench.splits.table import ROLES, Split
 
@@ -56,6 +57,7 @@ def _sides(header: list[str]) -> set[str]:
 
 
 def _rows(path: Path) -> list[list[str]]:
+    refuse_special(path, SplitError)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             delimiter = separator_of(file.readline(), ",")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from milbench.errors import SplitError
 from milbench.labels.cells import separator_of
+from milbench.special_files import refuse_special
 from milbench.store.csv_files import exact_csv
 
 EXPECTED = (
@@ -72,6 +73,7 @@ class Split:
         ------
         SplitError : missing, unreadable, or with other columns or roles.
         """
+        refuse_special(path, SplitError)
         try:
             text = path.read_text(encoding="utf-8-sig")
             separator = separator_of(text.partition("\n")[0], ",")

@@ -1,0 +1,104 @@
+"""Linked: files that an HDF5 file takes its values from, by external links and virtual datasets. All are followed.
+
+External storage, raw bytes in a file without a header, is refused: HDF5 looks for it in the folder that a command starts in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+
+from milbench.errors import FeatureFileError
+from milbench.formats.opening import failing_clearly
+from milbench.special_files import refuse_special
+
+SUFFIXES = (".h5", ".hdf5")
+SAME_FILE = "."
+"""How a virtual dataset names its own file."""
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """`path` and all files that its values may come from, in the order in which they are met.
+
+    Raises
+    ------
+    FeatureFileError : one of them is missing, unreadable, a pipe or a device.
+    """
+    found: dict[Path, None] = {path: None}
+    if path.suffix in SUFFIXES:
+        _follow(path, found)
+    return tuple(found)
+
+
+def refuse_dead_ends(path: Path, file: h5py.File) -> None:
+    """FeatureFileError if an open file leads to a pipe or a device, directly or through others: HDF5 would wait for it."""
+    if next(_targets(path, file), None) is not None:
+        files_of(path)
+
+
+def refuse_absent_sources(stored: h5py.Dataset, above: tuple[tuple[str, str], ...] = ()) -> None:
+    """FeatureFileError if the values of a dataset lie where nothing is: HDF5 would hand out zeros.
+
+    Parameters
+    ----------
+    above : file and name of the datasets that take their values from this one.
+    """
+    path, here = Path(stored.file.filename), (stored.file.filename, stored.name)
+    told = f"{path}: '{stored.name.removeprefix('/')}'"
+    if stored.external:
+        raise FeatureFileError(
+            f"{told} keeps its values in {stored.external[0][0]}, by HDF5's external storage, which is not read. "
+            f"Write them into the file itself: h5repack {path.name} OUT.h5."
+        )
+    if here in above:
+        raise FeatureFileError(f"{told} is a virtual dataset of itself. Extract this slide again.")
+    for source in stored.virtual_sources() if stored.is_virtual else ():
+        holder = path if source.file_name == SAME_FILE else resolved(path, source.file_name)
+        if not _has(holder, source.dset_name, (*above, here)):
+            raise FeatureFileError(
+                f"{told} is a virtual dataset of '{source.dset_name}' in {holder}, which is not there. "
+                "Put the source where it was, or extract this slide again."
+            )
+
+
+def resolved(path: Path, name: str) -> Path:
+    """The file that `path` calls `name`, looked for as HDF5 does: beside `path`, then in the current folder."""
+    places = (path.parent / name, path.resolve().parent / name, Path(name))
+    return next((place for place in places if place.exists()), places[0])
+
+
+def _has(holder: Path, name: str, above: tuple[tuple[str, str], ...]) -> bool:
+    """Whether `holder` has the dataset, and its values."""
+    if not holder.is_file():
+        return False
+    with failing_clearly(holder, "HDF5 file", "Extract it again."), h5py.File(holder) as file:
+        if name not in file or not isinstance(file[name], h5py.Dataset):
+            return False
+        refuse_absent_sources(file[name], above)
+        return True
+
+
+def _follow(path: Path, found: dict[Path, None]) -> None:
+    with failing_clearly(path, "HDF5 file", "Extract this slide again."), h5py.File(path) as file:
+        targets = list(_targets(path, file))
+    for target in targets:
+        refuse_special(target, FeatureFileError)
+        if target.is_file() and target not in found:
+            found[target] = None
+            _follow(target, found)
+
+
+def _targets(path: Path, file: h5py.File) -> Iterator[Path]:
+    """Files that links and virtual datasets of an open file name; none of them is opened."""
+    names: list[str] = []
+
+    def look(name: str, link: object) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            names.append(link.filename)
+        elif isinstance(link, h5py.HardLink) and isinstance(stored := file[name], h5py.Dataset) and stored.is_virtual:
+            names.extend(source.file_name for source in stored.virtual_sources())
+
+    file.visititems_links(look)
+    yield from (resolved(path, name) for name in dict.fromkeys(names) if name != SAME_FILE)

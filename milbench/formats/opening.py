@@ -1,0 +1,70 @@
+"""Opening: the one door to a feature file. Whatever a library says of odd bytes becomes one message that names the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from milbench.errors import FeatureFileError, MilbenchError
+from milbench.special_files import refuse_special
+
+BEGINNING = 512
+"""Bytes that tell what a file is."""
+
+MISTAKEN: tuple[tuple[bytes, str, str], ...] = (
+    (b"<!doctype html", "an HTML page", "Its download got a web page, perhaps of a login. Download it again."),
+    (b"<html", "an HTML page", "Its download got a web page, perhaps of a login. Download it again."),
+    (b"<?xml", "an XML page", "Its download got an answer of the server, perhaps an error. Download it again."),
+    (b"version https://git-lfs", "a pointer of Git LFS", "Fetch the file itself: git lfs pull."),
+    (b"\x1f\x8b", "a gzip archive", "Unpack it."),
+    (b"\x89hdf\r\n", "an HDF5 file", "Give it the ending .h5."),
+    (b"\x93numpy", "a NumPy file", "Give it the ending .npy."),
+)
+"""How files begin that lie under another format's name, in small letters, what they are and what to do."""
+
+
+@contextmanager
+def failing_clearly(path: Path, expected: str, fix: str) -> Iterator[None]:
+    """Turn what a library raises inside into a `FeatureFileError`; a pipe or a device is refused before.
+
+    Parameters
+    ----------
+    expected : what the file should be, such as "NumPy file".
+    fix : what to do if it is not.
+    """
+    refuse_special(path, FeatureFileError)
+    try:
+        yield
+    except MilbenchError:
+        raise
+    # odd bytes make NumPy, torch, zipfile and HDF5 raise what comes: SyntaxError, struct.error, RecursionError, ...
+    except Exception as error:
+        raise FeatureFileError(unreadable(path, expected, reason_of(error), fix)) from error
+
+
+def unreadable(path: Path, expected: str, reason: str, fix: str) -> str:
+    """A sentence that says why `path` cannot be read: what it is instead, if its first bytes tell, else `reason`."""
+    what, instead = mistaken(path)
+    if what and not what.endswith(f" {expected}"):
+        return f"{path} is {what}, no {expected}. {instead}"
+    return f"{path} is no readable {expected}{f' ({reason})' if reason else ''}. {fix}"
+
+
+def mistaken(path: Path) -> tuple[str, str]:
+    """What a file is by its first bytes, and what to do; empty if they do not tell."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(BEGINNING)
+    except OSError:
+        return "", ""
+    if not start:
+        return "empty (0 bytes)", "Extract this slide again."
+    start = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return next(((what, fix) for begins, what, fix in MISTAKEN if start.startswith(begins)), ("", ""))
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of a library's error, or the error's kind; empty if it advises to switch its own safety off."""
+    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return "" if any(word in reason for word in ("weights_only", "allow_pickle=True")) else reason.rstrip(".")
