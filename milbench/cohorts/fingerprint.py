@@ -1,4 +1,7 @@
-"""Fingerprint: a cohort's identity, made of its labels and of the ends of its feature files."""
+"""Fingerprint: a cohort's identity, made of its labels and of the ends of its feature files.
+
+What lies between the ends is told by `content.py` and `record.py`, which leave the trials of older runs their identity.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import pandas as pd
 
 from milbench.errors import FeatureFileError
 from milbench.formats import FeatureFolder
+from milbench.special_files import refuse_special
 
 FINGERPRINT_BYTES = 65_536
 """Bytes read from either end of a feature file: enough to notice another extraction without reading terabytes."""
@@ -29,7 +33,8 @@ def fingerprint(slides: pd.DataFrame, folder: FeatureFolder) -> str:
 
 
 def file_ends(path: Path) -> bytes:
-    """Size, first and last bytes of a file."""
+    """Size, first and last bytes of a file; a pipe or a device is refused."""
+    refuse_special(path, FeatureFileError)
     size = path.stat().st_size
     with path.open("rb") as file:
         first = file.read(FINGERPRINT_BYTES)

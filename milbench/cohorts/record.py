@@ -91,7 +91,7 @@ def read_record(path: Path) -> ContentRecord:
 
 
 def remembered_beside(paths: Iterable[Path]) -> dict[str, SlideContent]:
-    """Contents that other run folders remember: whose file is as it was there need not be read for this one."""
+    """Contents that other run folders remember, if they do: whose file is as it was there need not be read for this one."""
     known: dict[str, SlideContent] = {}
     for path in paths:
         try:

@@ -29,7 +29,7 @@ def call(options: argparse.Namespace) -> int:
     """Exit code of printing the plan."""
     from milbench.runs.preparation import prepare
 
-    _print_plan(new_console(), prepare(config_of(options)))
+    _print_plan(new_console(), prepare(config_of(options), verify_features=options.verify_features))
     return EXIT_OK
 
 

@@ -29,6 +29,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="delete trials of other labels, features, splits or settings from the run folder",
     )
     running.add_argument(
+        "--verify-features",
+        action="store_true",
+        help="read all feature files whole, also those whose size and time stand as the run folder remembers them",
+    )
+    running.add_argument(
         "--resume",
         action="store_true",
         help="go on where the run stopped; this is always done, and finished trials are kept",
@@ -44,7 +49,7 @@ def call(options: argparse.Namespace) -> int:
     from milbench.runs.progress import Progress
 
     console = new_console()
-    benchmark = prepare(config_of(options))
+    benchmark = prepare(config_of(options), verify_features=options.verify_features)
     show_run.benchmark_header(console, benchmark)
     try:
         outcome = run_benchmark(benchmark, Progress(console, forecasts=True), prune=options.prune)

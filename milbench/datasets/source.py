@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from milbench.cohorts.cohort import Cohort, folder_cohort
+from milbench.cohorts.record import as_recorded
 from milbench.datasets import dataset
 
 
@@ -19,12 +20,15 @@ class CohortSource:
     path : folder or YAML file of a user's own cohort.
     data_root : folder that holds the data of catalogue entries.
     allow_missing : skip slides without features or label instead of refusing them.
+    record : what a run folder remembers of the feature files: the cohort has the fingerprint that it gives. None, or no
+        such file = the cohort's own.
     """
 
     name: str = ""
     path: Path | None = None
     data_root: Path | None = None
     allow_missing: bool = False
+    record: Path | None = None
 
     def load(self) -> Cohort:
         """The cohort, labels read and feature files found.
@@ -33,6 +37,9 @@ class CohortSource:
         ------
         DataError : labels or features are missing or unusable.
         """
+        return self._read() if self.record is None else as_recorded(self._read(), self.record)
+
+    def _read(self) -> Cohort:
         if self.path is not None:
             return folder_cohort(self.path, allow_missing=self.allow_missing)
         return dataset(self.name).load(self.data_root, allow_missing=self.allow_missing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -226,9 +227,10 @@ def find_cohort(run: Run, name: str, data_root: Path | None = None) -> RunCohort
     config = run.config
     if name in all_datasets():
         root = data_root or (Path(config["data_root"]) if config.get("data_root") else None)
-        source = CohortSource(name=name, data_root=root, allow_missing=bool(config.get("allow_missing")))
+        source = CohortSource(name=name, data_root=root)
     else:
-        source = CohortSource(path=_own_path(run, name), allow_missing=bool(config.get("allow_missing")))
+        source = CohortSource(path=_own_path(run, name))
+    source = replace(source, allow_missing=bool(config.get("allow_missing")), record=run.content_file(name))
     return RunCohort(run, source.load())
 
 

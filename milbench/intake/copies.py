@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from milbench.cohorts.content import file_sha256
 from milbench.cohorts.fingerprint import file_ends
+from milbench.errors import FeatureFileError
 from milbench.intake.patients import Roles, on_two_sides, roles_of
 from milbench.labels.finding import ERROR, WARNING, Finding, some
 from milbench.splits import Split
@@ -35,7 +37,7 @@ def _parted(slides: Sequence[str], files: Mapping[str, Path], key: Callable[[Pat
     for slide in slides:
         try:
             same[key(files[slide])].append(slide)
-        except OSError:
+        except (OSError, FeatureFileError):
             continue
     return [group for group in same.values() if len(group) > 1]
 
@@ -48,9 +50,8 @@ def _ends(path: Path) -> bytes:
     return hashlib.sha256(file_ends(path)).digest()
 
 
-def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+def _content(path: Path) -> str:
+    return file_sha256(path)
 
 
 def copy_findings(

@@ -14,11 +14,12 @@ import torch
 from milbench.engines.pools import open_pool
 from milbench.engines.settings import PoolSettings
 from milbench.engines.supervisor import Interrupts, execute
+from milbench.machine.sizes import bytes_text
 from milbench.runs.changes import changes_of
 from milbench.runs.forecast import forecast
 from milbench.runs.header import refuse_other_settings, write_header
 from milbench.runs.passes import passes_of, pool_settings, residencies
-from milbench.runs.preparation import Benchmark
+from milbench.runs.preparation import Benchmark, with_record
 from milbench.runs.progress import Progress
 from milbench.runs.status import at_work
 from milbench.store.question import stale_sentences
@@ -28,6 +29,9 @@ from milbench.tracking.tracker import Tracker
 from milbench.training.precision import check_precision
 from milbench.trials.job import DataPass, Status
 from milbench.trials.plan import Trial
+
+NOTICEABLE = 1_000_000_000
+"""Bytes of features whose first reading is announced."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ def run_benchmark(benchmark: Benchmark, progress: Progress, *, prune: bool = Fal
     settings = pool_settings(benchmark)
     slow_precision = _check_precision(benchmark, settings)
     changes = changes_of(benchmark, will_run=True)
+    _announce(_first_readings(benchmark), progress)
+    benchmark = replace(benchmark, entries=[with_record(entry, benchmark.run) for entry in benchmark.entries])
     write_header(benchmark)
     _announce([*changes, *_of_other_questions(benchmark.run, prune=prune)], progress)
     todo = benchmark.unfinished_trials()
@@ -78,6 +84,17 @@ def run_benchmark(benchmark: Benchmark, progress: Progress, *, prune: bool = Fal
         len(benchmark.trials), [(trial.dataset, trial.model) for trial in todo], settings.width, settings.place
     )
     return _execute(benchmark, todo, passes, settings, progress)
+
+
+def _first_readings(benchmark: Benchmark) -> list[str]:
+    """A sentence for each cohort whose files this run folder does not know, if reading them takes noticeable time."""
+    new = [entry.cohort for entry in benchmark.entries if entry.record is None and entry.cohort.files]
+    sizes = {cohort.name: sum(cohort.files[s].stat().st_size for s in cohort.slides["slide_id"]) for cohort in new}
+    return [
+        f"{name}: reading all feature files once ({bytes_text(size)}), so that later changes are seen"
+        for name, size in sizes.items()
+        if size >= NOTICEABLE
+    ]
 
 
 def _of_other_questions(run: Run, *, prune: bool) -> list[str]:

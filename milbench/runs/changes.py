@@ -8,10 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from milbench.cohorts.content import changed_slides
+from milbench.cohorts.record import read_record
 from milbench.models import REGISTERED
 from milbench.runs.preparation import Benchmark, Entry, plan_request
 from milbench.store.csv_files import exact_csv
 from milbench.store.question import Asked, Question, settings_changed, settings_of
+from milbench.store.run import Run
 from milbench.trials.plan import canonical_json, make_plan
 
 if TYPE_CHECKING:
@@ -92,9 +95,9 @@ def _changes(benchmark: Benchmark, entry: Entry, before: Question, now: Question
     labels_changed = False
     if before.fingerprint != now.fingerprint:
         lines = _label_changes(run.labels(name), entry) if run.label_file(name).exists() else []
-        labels_changed = bool(lines)
-        yield from lines or ["labels or features changed"]
-        if lines and before.labels_sha256 == now.labels_sha256:
+        labels_changed, features = bool(lines), _feature_changes(run, entry)
+        yield from [*lines, *features] or ["labels or features changed"]
+        if lines and not features and before.labels_sha256 == now.labels_sha256:
             yield "features changed"
     if before.split_sha256 != now.split_sha256:
         kept = run.former_split_file(name, before.split_sha256) if will_run else run.split_file(name)
@@ -135,6 +138,15 @@ def _label_changes(before: pd.DataFrame, entry: Entry) -> list[str]:
         "tasks that are gone": [c for c in before if c not in ("slide_id", "patient_id", *entry.cohort.tasks)],
     }
     return [f"{kind}: {_some(names)}" for kind, names in kinds.items() if names]
+
+
+def _feature_changes(run: Run, entry: Entry) -> list[str]:
+    """ "features of 3 slides changed: s1, s2, s3"; empty if none did, or the folder does not know what they were."""
+    if entry.record is None:
+        return []
+    now = {slide: entry.record.slides[slide] for slide in entry.cohort.slides["slide_id"]}
+    slides = changed_slides(read_record(run.content_file(entry.cohort.name)).slides, now)
+    return [f"features of {len(slides)} slide{'s' * (len(slides) != 1)} changed: {_some(slides)}"] if slides else []
 
 
 def _split_change(benchmark: Benchmark, entry: Entry, kept: Path, *, because_of_labels: bool) -> str:

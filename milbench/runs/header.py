@@ -55,7 +55,7 @@ def write_header(benchmark: Benchmark) -> None:
     run.write_header(benchmark.config.as_dict(), describe_environment(), datasets, plan, questions)
     with writing(run.path):
         for entry in benchmark.entries:
-            _write_split_and_labels(benchmark, entry)
+            _write_what_it_consists_of(benchmark, entry)
     if benchmark.shard:
         write_shard(run, benchmark.shard, benchmark.whole_plan, benchmark.trials)
 
@@ -71,10 +71,13 @@ def _keep_former_splits(benchmark: Benchmark) -> None:
                 write_atomically(kept, run.split_file(name).read_bytes())
 
 
-def _write_split_and_labels(benchmark: Benchmark, entry: Entry) -> None:
+def _write_what_it_consists_of(benchmark: Benchmark, entry: Entry) -> None:
     run, cohort = benchmark.run, entry.cohort
     _write_if_new(run.split_file(cohort.name), entry.split.to_csv())
     _write_if_new(run.label_file(cohort.name), labels_csv(entry))
+    if entry.record is not None:
+        run.content_file(cohort.name).parent.mkdir(exist_ok=True)
+        _write_if_new(run.content_file(cohort.name), entry.record.to_json().decode())
 
 
 def _write_if_new(path: Path, text: str) -> None:

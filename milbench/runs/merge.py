@@ -6,11 +6,13 @@ other settings, other data, other splits and missing shards.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from milbench.cohorts.content import changed_slides
+from milbench.cohorts.record import ContentRecord, read_record
 from milbench.engines.shards import ShardRecord, shard_records, write_record
 from milbench.errors import StoreError
 from milbench.runs.config import different_settings
@@ -93,12 +95,26 @@ def _refuse_another_study(first: Run, other: Run) -> None:
                     f"{other.path} has another {what} of '{name}' than {first.path}. "
                     "Their numbers cannot stand in one table. Run one of them again on the other's data."
                 )
+    _refuse_other_features(first, other)
     theirs = other.planned()
     for slot, trial_id in first.planned().items():
         if theirs.get(slot, trial_id) != trial_id:
             raise StoreError(
                 f"{other.path} and {first.path} planned two different trials for {slot} ({theirs[slot][-8:]} and "
                 f"{trial_id[-8:]}), so the model or milbench has another version. Run one of them again with the other's version."
+            )
+
+
+def _refuse_other_features(first: Run, other: Run) -> None:
+    """Files of other content may have one fingerprint in two folders, each of which has seen one of the contents only."""
+    for name in sorted(first.datasets.keys() & other.datasets.keys()):
+        here, there = (read_record(run.content_file(name)) for run in (first, other))
+        if any(there.first.get(fingerprint, content) != content for fingerprint, content in here.first.items()):
+            slides = changed_slides(here.slides, there.slides)
+            raise StoreError(
+                f"{other.path} was computed with other features of '{name}' than {first.path}: their files differ"
+                f"{f' for {len(slides)} slides, such as {slides[0]}' if slides else ''}. "
+                "Their numbers cannot stand in one table. Run one of them again on the other's data."
             )
 
 
@@ -150,6 +166,18 @@ def _write_header(merged: Run, every: Sequence[Run], records: Sequence[ShardReco
         for labels in (run.label_file(name) for name in datasets for run in reversed(every)):
             if labels.exists():  # folders of an older version have none; equal fingerprints mean equal labels
                 write_atomically(merged.label_file(labels.stem), labels.read_bytes())
+        _write_records(merged, every, datasets)
+
+
+def _write_records(merged: Run, every: Sequence[Run], datasets: Iterable[str]) -> None:
+    """What the runs know of each dataset's feature files; folders of an older version know nothing."""
+    for name in datasets:
+        records = [read_record(run.content_file(name)) for run in reversed(every) if run.content_file(name).exists()]
+        if records:
+            slides = {slide: found for record in records for slide, found in record.slides.items()}
+            first = {fingerprint: content for record in records for fingerprint, content in record.first.items()}
+            merged.content_file(name).parent.mkdir(exist_ok=True)
+            write_atomically(merged.content_file(name), ContentRecord(slides, first).to_json())
 
 
 def _questions(every: Sequence[Run]) -> dict[str, Question]:

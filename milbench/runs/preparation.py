@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from milbench.cohorts.cohort import Cohort
+from milbench.cohorts.record import ContentRecord, read_record, remembered_beside, see
 from milbench.datasets import all_datasets
 from milbench.datasets.source import CohortSource
 from milbench.engines.shards import Shard, groups_of_shard, parse_shard
@@ -19,7 +20,7 @@ from milbench.models import MILModel
 from milbench.registry import load_models, select
 from milbench.runs.config import SAME_WITHIN_A_RUN, RunConfig
 from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
-from milbench.store.run import CONFIG, SPLITS, Run
+from milbench.store.run import CONFIG, FEATURES, SPLITS, Run
 from milbench.training.precision import PRECISIONS
 from milbench.trials.plan import PlanRequest, Trial, canonical_json, make_plan, together
 
@@ -31,12 +32,18 @@ LEAST_MEMORY = 100_000_000
 
 @dataclass(frozen=True)
 class Entry:
-    """One cohort of the benchmark with its split."""
+    """One cohort of the benchmark with its split.
+
+    Attributes
+    ----------
+    record : what its feature files hold; None = it has none, or they are read when the run folder is first written.
+    """
 
     source: CohortSource
     cohort: Cohort
     split: Split
     audit: Audit
+    record: ContentRecord | None = None
     findings: Sequence[Finding] = ()
 
     @property
@@ -66,8 +73,12 @@ class Benchmark:
         return [trial for trial in self.trials if self.run.trial(trial.id) is None]
 
 
-def prepare(config: RunConfig) -> Benchmark:
+def prepare(config: RunConfig, *, verify_features: bool = False) -> Benchmark:
     """Models, cohorts, audited splits and trials of `config`; nothing is written.
+
+    Parameters
+    ----------
+    verify_features : read all feature files whole, also those that look as they did when they were read before.
 
     Raises
     ------
@@ -83,12 +94,34 @@ def prepare(config: RunConfig) -> Benchmark:
     _refuse_two_of_one_name([cohort.name for _, cohort in cohorts])
     run = Run(run_folder(config, [cohort.name for _, cohort in cohorts]))
     config = _with_kept_split(config, run)
-    entries = _of_tasks([_entry(source, cohort, config.splits) for source, cohort in cohorts], config.tasks)
+    entries = [_entry(source, cohort, config.splits) for source, cohort in cohorts]
+    entries = [_seen_before(entry, run, verify_features=verify_features) for entry in entries]
+    entries = _of_tasks(entries, config.tasks)
     entries = [_examined(entry) for entry in entries]
     plan = make_plan(models, [(entry.cohort, entry.split) for entry in entries], plan_request(config))
     shard = parse_shard(config.engine.shard)
     trials = [trial for group in groups_of_shard(together(plan), shard) for trial in group] if shard else plan
     return Benchmark(config, models, list(known), entries, trials, run, shard, plan)
+
+
+def _seen_before(entry: Entry, run: Run, *, verify_features: bool) -> Entry:
+    """The entry under the fingerprint that its files have in a run folder that knows them."""
+    path = run.content_file(entry.cohort.name)
+    entry = replace(entry, source=replace(entry.source, record=path.absolute()))
+    is_known = path.exists() or verify_features
+    return with_record(entry, run, verify_features=verify_features) if is_known else entry
+
+
+def with_record(entry: Entry, run: Run, *, verify_features: bool = False) -> Entry:
+    """The entry with what its feature files hold; those that no run folder beside this one knows are read whole."""
+    if not entry.cohort.files or entry.record is not None:
+        return entry
+    path = run.content_file(entry.cohort.name)
+    before = read_record(path)
+    beside = (folder / path.name for folder in run.path.parent.glob(f"*/{FEATURES}"))
+    known = {} if verify_features else {**remembered_beside(beside), **before.slides}
+    seen = see(entry.cohort, before, known)
+    return replace(entry, cohort=seen.cohort, record=seen.record)
 
 
 def plan_request(config: RunConfig) -> PlanRequest:

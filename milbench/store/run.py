@@ -6,6 +6,7 @@
       run.yaml  environment.json  datasets.json  plan.json
       questions.json             what is asked of each dataset now, and what was asked before
       splits/digits.csv  labels/digits.csv
+      features/digits.json       size, time and SHA-256 of each feature file, if the dataset has files
       splits/<hash>/digits.csv   a split that the dataset had before
       trials/digits/amil/has_0/fold0-seed42-1f3a9c02/
         predictions.parquet  history.parquet  model.safetensors  trial.json (last, with checksums)
@@ -59,7 +60,7 @@ QUESTIONS = "questions.json"
 RUN_FORMAT = 1
 """Version of the format, raised when an older milbench could misread the folder; 0 = a folder that states none, read alike."""
 
-PARTIAL, CLAIMS, SPLITS = "partial", "claims", "splits"
+PARTIAL, CLAIMS, SPLITS, FEATURES = "partial", "claims", "splits", "features"
 
 PREDICTION_COLUMNS = (
     "dataset", "model", "task", "fold", "seed", "slide_id", "patient_id", "role", "target", "probability",
@@ -201,6 +202,10 @@ class Run:
     def former_split_file(self, dataset: str, sha256: str) -> Path:
         """Path of a split table that the dataset had before."""
         return self.path / SPLITS / sha256[:8] / f"{dataset}.csv"
+
+    def content_file(self, dataset: str) -> Path:
+        """Where it stands what the dataset's feature files hold; datasets without files and older runs have none."""
+        return self.path / FEATURES / f"{dataset}.json"
 
     def label_file(self, dataset: str) -> Path:
         """Path of the dataset's labels; runs of older versions have none."""
