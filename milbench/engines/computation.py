@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from milbench.engines.cost import energy_counter, energy_limit, energy_used
+from milbench.engines.culprit import culprit
 from milbench.engines.prepared_group import PreparedGroup, prepare_group
 from milbench.engines.record import Measured, failure_record, predictions_table, trial_record
 from milbench.engines.shared_costs import SharedCosts
@@ -46,6 +47,7 @@ def compute(run: Run, groups: Sequence[JobGroup]) -> Iterator[Status]:
         prepared = yield from _prepare(run, groups, cohort_features)
         loaded = perf_counter()
         joules = _train(run, prepared, cohort_features, job)
+        _name_culprits(prepared, cohort_features)
         predictions = _predict(prepared, cohort_features)
         costs = SharedCosts(prepared, started=started, loaded=loaded, ended=perf_counter(), joules=joules)
         for each, said in zip(prepared, predictions, strict=True):
@@ -112,6 +114,18 @@ def _train(run: Run, prepared: Sequence[PreparedGroup], cohort_features: CohortF
             after_epoch=write_checkpoints_if_due,
         )
     return energy_used(joules, energy_counter(device), wraps_at=energy_limit(device))
+
+
+def _name_culprits(prepared: Sequence[PreparedGroup], cohort_features: CohortFeatures) -> None:
+    """Say of trainings that diverged which slide's values are absurd, if one's are, rather than to blame the rate."""
+    for each in prepared:
+        failed_trials = [progress for progress in each.learner.progress if progress.failure]
+        if not failed_trials:
+            continue
+        slides = each.data.slides["train"]["slide_id"]
+        told = culprit(slides, cohort_features.features.__getitem__, cohort_features.cohort.files)
+        for progress in failed_trials if told else ():
+            progress.failure = f"{told} {progress.failure[:1].upper()}{progress.failure[1:]}"
 
 
 def _predict(prepared: Sequence[PreparedGroup], cohort_features: CohortFeatures) -> list[RolePredictions | None]:

@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from milbench.bag import all_finite
+from milbench.bag import LARGEST_VALUE, all_finite, largest_value
 from milbench.cohorts.cohort_file import AS_GIVEN, CohortFile
 from milbench.cohorts.fingerprint import fingerprint
 from milbench.errors import FeatureFileError, MilbenchError
-from milbench.formats import FeatureFolder, open_features
+from milbench.formats import FeatureFolder, SlideHeader, open_features
 from milbench.formats.detect import SUFFIXES as FEATURE_SUFFIXES
 from milbench.formats.packed import checksum_problem
 from milbench.intake.copies import copy_findings
-from milbench.intake.findings import Subject, findings_of, some_slides
+from milbench.intake.findings import Subject, coords_findings, findings_of, some_slides
 from milbench.intake.inspection import Watch, read_headers
 from milbench.labels import LabelTable
 from milbench.labels.finding import ERROR, NOTE, WARNING, Finding, worst_first
@@ -167,13 +167,17 @@ def _value_findings(subject: Subject, folder: FeatureFolder, watch: Watch) -> li
     """What only the values tell: NaN, zeros, constants, equal contents, damaged packs."""
     found: dict[str, list[str]] = defaultdict(list)
     same: dict[bytes, list[str]] = defaultdict(list)
+    odd: dict[str, SlideHeader] = {}
     problems = []
     for slide in watch(list(subject.headers), "reading values"):
         try:
-            features = folder.load(slide).features
+            loaded = folder.load(slide)
         except FeatureFileError as error:
             problems.append(Finding(ERROR, str(error)))
             continue
+        features, header = loaded.features, subject.headers[slide]
+        if loaded.coords_problem and not header.coords_problem:
+            odd[slide] = header._replace(coords_problem=loaded.coords_problem)
         for trouble in _troubles(features):
             found[trouble].append(slide)
         if features.numel():
@@ -182,14 +186,17 @@ def _value_findings(subject: Subject, folder: FeatureFolder, watch: Watch) -> li
         problems += [Finding(ERROR, damage, "Delete the file and run `milbench data pack` again.")] if damage else []
     for name, (severity, fix) in TROUBLES.items():
         problems += [Finding(severity, f"{some_slides(found[name])}: {name}", fix)] if name in found else []
+    problems += coords_findings(odd)
     groups = [group for group in same.values() if len(group) > 1]
     tasks, split, given = subject.tasks, subject.split, subject.as_given
     return problems + copy_findings("the same features", groups, subject.slides, tasks, split, as_given=given)
 
 
 COUNTED, IN_FRONT = "the first two columns are whole numbers, as coordinates are", 2
+TOO_LARGE = f"values beyond {LARGEST_VALUE:.0e}"
 TROUBLES: Mapping[str, tuple[str, str]] = {
     "NaN or infinite values": (ERROR, "Extract again."),
+    TOO_LARGE: (ERROR, "Extract again: no encoder gives such values."),
     "all values are zero": (WARNING, "Extract again, or drop their labels."),
     COUNTED: (WARNING, "If they are coordinates, save the features without them."),
     "all patches are equal": (WARNING, "Check the extractor: it may have seen one image only."),
@@ -199,6 +206,8 @@ TROUBLES: Mapping[str, tuple[str, str]] = {
 def _troubles(features: Tensor) -> list[str]:
     if not all_finite(features):
         return ["NaN or infinite values"]
+    if largest_value(features) > LARGEST_VALUE:
+        return [TOO_LARGE]
     if features.numel() and not features.any():
         return ["all values are zero"]
     if len(features) > 1 and bool((features == features[0]).all()):

@@ -141,11 +141,14 @@ def header_findings(
     full = {slide: header for slide, header in headers.items() if header.n_patches}
     empty = [slide for slide in headers if slide not in full]
     findings = _broken_findings(broken, files)
+    if flat := [slide for slide, header in full.items() if not header.width]:
+        what = f"{some_slides(flat)}: features are 0 wide, each patch an empty vector"
+        findings.append(Finding(ERROR, what, "Extract again, or drop their labels."))
     if empty:
         findings.append(Finding(ERROR, f"{some_slides(empty)}: no patches", "Extract again, or drop their labels."))
     return [
         *findings,
-        *_coords_findings(headers),
+        *coords_findings(headers),
         *(found for severity, name, key, fix in MIXED if (found := _mixed(full, severity, name, key, fix)) is not None),
     ]
 
@@ -161,7 +164,7 @@ def _broken_findings(broken: Mapping[str, str], files: Mapping[str, Path]) -> li
     ]
 
 
-def _coords_findings(headers: Mapping[str, SlideHeader]) -> list[Finding]:
+def coords_findings(headers: Mapping[str, SlideHeader]) -> list[Finding]:
     """Coordinates that cannot be used, and what that stops; the first reason stands for all."""
     odd = {slide: header.coords_problem for slide, header in headers.items() if header.coords_problem}
     if not odd:

@@ -15,6 +15,7 @@ from milbench.labels.table import (
     LabelTable,
     label_columns,
     refuse_blank,
+    refuse_missing_patients,
     refuse_repeated,
     table_findings,
     task_columns,
@@ -45,6 +46,7 @@ def read(path: Path, table: TextTable, tasks: Sequence[str] | None, slides: Path
     owners, slide_notes = _owners(path, table, slides)
     clini = table.cells
     refuse_blank(path, clini, [PATIENT])
+    refuse_missing_patients(path, clini[PATIENT])
     names = task_columns(path, list(clini), [name for name in (PATIENT, FILE) if name in clini], tasks)
     if slides is not None:
         refuse_repeated(path, clini[PATIENT], "patient id")
@@ -72,6 +74,7 @@ def _owners(path: Path, table: TextTable, slides: Path | None) -> tuple[pd.DataF
                 f"{place}: column '{column}' is missing. {EXPECTED_SLIDES}; found {', '.join(source.cells)}.{mend}"
             )
     refuse_blank(place, source.cells, (PATIENT, FILE))
+    refuse_missing_patients(place, source.cells[PATIENT])
     slide_ids = source.cells[FILE].map(_slide_id)
     refuse_repeated(place, slide_ids, "slide id")
     owners = pd.DataFrame({"slide_id": slide_ids, "patient_id": source.cells[PATIENT]}).astype(object)

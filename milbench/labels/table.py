@@ -9,11 +9,14 @@ from typing import NamedTuple
 import pandas as pd
 
 from milbench.errors import LabelTableError, UsageError, unknown_name
-from milbench.labels.finding import NOTE, Finding
+from milbench.labels.finding import NOTE, Finding, some
 from milbench.labels.values import LabelColumn, Stated, label_column
 from milbench.names import folder_name, refuse_shared_folders
 
 PATIENT, SLIDE = "case_id", "slide_id"
+NO_ID = ("na", "n/a", "#n/a", "<na>", "nan", "none", "null", "unknown")
+"""What tables hold where an id is missing, in any case."""
+
 EXPECTED = f"Expected {PATIENT}, {SLIDE} and one 0/1 column per task"
 
 
@@ -47,6 +50,7 @@ def slide_table(
     LabelTableError : a blank or repeated id, or a cell that is no label.
     """
     refuse_blank(path, cells, (PATIENT, SLIDE))
+    refuse_missing_patients(path, cells[PATIENT])
     refuse_repeated(path, cells[SLIDE], "slide id")
     columns = label_columns(path, cells, names, cells[SLIDE], "slide", stated)
     labels = {name: column.values for name, column in zip(names, columns, strict=True)}
@@ -103,6 +107,19 @@ def refuse_blank(path: Path, cells: pd.DataFrame, columns: Sequence[str]) -> Non
         blank = cells.index[cells[column] == ""]
         if len(blank):
             raise LabelTableError(f"{path}: {column} is blank in line {blank[0]}. Fill it in or delete the line.")
+
+
+def refuse_missing_patients(path: Path, patients: pd.Series) -> None:
+    """LabelTableError for words such as NA in place of an id: slides of many patients would count as one patient's."""
+    missing = patients[patients.str.casefold().isin(NO_ID)]
+    if missing.empty:
+        return
+    words = " or ".join(f"'{word}'" for word in dict.fromkeys(missing))
+    lines = f"line{'s' * (len(missing) != 1)} {some(list(map(str, missing.index)), 5)}"
+    raise LabelTableError(
+        f"{path}: {patients.name} is {words} in {lines}, which is no id. Fill in the patient, or delete the line. "
+        "If nobody knows the patient, write an id that occurs once, such as the slide's."
+    )
 
 
 def refuse_repeated(path: Path, ids: pd.Series, what: str) -> None:

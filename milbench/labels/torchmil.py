@@ -11,7 +11,15 @@ import pandas as pd
 
 from milbench.errors import LabelTableError
 from milbench.labels.cells import read_table
-from milbench.labels.table import PATIENT, SLIDE, LabelTable, refuse_blank, refuse_repeated, task_columns
+from milbench.labels.table import (
+    PATIENT,
+    SLIDE,
+    LabelTable,
+    refuse_blank,
+    refuse_missing_patients,
+    refuse_repeated,
+    task_columns,
+)
 from milbench.labels.values import Stated
 from milbench.special_files import refuse_special
 
@@ -76,6 +84,7 @@ def _patients(path: Path, ids: Sequence[str]) -> tuple[list[str], str]:
         if column not in cells:
             raise LabelTableError(f"{path}: column '{column}' is missing; found {', '.join(cells)}.")
     refuse_blank(path, cells, (SLIDE, PATIENT))
+    refuse_missing_patients(path, cells[PATIENT])
     refuse_repeated(path, cells[SLIDE], "slide id")
     owner = dict(zip(cells[SLIDE], cells[PATIENT], strict=True))
     missing = [slide for slide in ids if slide not in owner]
