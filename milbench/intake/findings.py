@@ -138,14 +138,13 @@ def header_findings(
     headers: Mapping[str, SlideHeader], broken: Mapping[str, str], files: Mapping[str, Path]
 ) -> list[Finding]:
     """Files that cannot be opened, that are empty, whose coordinates do not fit, or that were not extracted like the others."""
-    full = {slide: header for slide, header in headers.items() if header.n_patches}
-    empty = [slide for slide in headers if slide not in full]
+    full = {slide: header for slide, header in headers.items() if header.n_patches and header.width}
+    empty = [slide for slide, header in headers.items() if not header.n_patches]
+    flat = [slide for slide in headers if slide not in full and slide not in empty]
     findings = _broken_findings(broken, files)
-    if flat := [slide for slide, header in full.items() if not header.width]:
-        what = f"{some_slides(flat)}: features are 0 wide, each patch an empty vector"
-        findings.append(Finding(ERROR, what, "Extract again, or drop their labels."))
-    if empty:
-        findings.append(Finding(ERROR, f"{some_slides(empty)}: no patches", "Extract again, or drop their labels."))
+    for slides, what in ((empty, "no patches"), (flat, "features are 0 wide, each patch an empty vector")):
+        if slides:
+            findings.append(Finding(ERROR, f"{some_slides(slides)}: {what}", "Extract again, or drop their labels."))
     return [
         *findings,
         *coords_findings(headers),
