@@ -10,7 +10,7 @@ from torch import Tensor
 
 from milbench.errors import FeatureFileError
 
-LARGEST_VALUE = 1e18
+LARGEST_VALUE = 1.5e18
 """Squares of larger values are beyond float32, so that every loss would be infinite."""
 
 
