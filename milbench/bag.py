@@ -10,8 +10,8 @@ from torch import Tensor
 
 from milbench.errors import FeatureFileError
 
-LARGEST_VALUE = 1.5e18
-"""Squares of larger values are beyond float32, so that every loss would be infinite."""
+LARGEST_VALUE = 1.8e19
+"""Squares of larger values are beyond float32: norms, and most losses, would be infinite."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -20,7 +20,7 @@ from milbench.formats.linked import files_of
 from milbench.special_files import refuse_special
 
 THREADS = 8
-"""Files that are read at once, at most. SHA-256 keeps a core busy; a network file system is faster with several."""
+"""Files that are read at once, at most. Hashing needs one core per file; a network file system is faster with several."""
 
 SETTLED_NS = 2_000_000_000
 """A file that was changed so short a time before it was read is read again next time: two changes may get one time stamp."""

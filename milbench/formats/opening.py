@@ -48,18 +48,18 @@ def unreadable(path: Path, expected: str, reason: str, fix: str) -> str:
     what, instead = mistaken(path)
     if what and not what.endswith(f" {expected}"):
         return f"{path} is {what}, no {expected}. {instead}"
+    if path.exists() and not path.stat().st_size:
+        reason = "it is empty"
     return f"{path} is no readable {expected}{f' ({reason})' if reason else ''}. {fix}"
 
 
 def mistaken(path: Path) -> tuple[str, str]:
-    """What a file is by its first bytes, and what to do; empty if they do not tell."""
+    """What a file is by its first bytes, if it is not what its name says, and what to do; empty if they do not tell."""
     try:
         with path.open("rb") as file:
             start = file.read(BEGINNING)
     except OSError:
         return "", ""
-    if not start:
-        return "empty (0 bytes)", "Extract this slide again."
     start = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     return next(((what, fix) for begins, what, fix in MISTAKEN if start.startswith(begins)), ("", ""))
 

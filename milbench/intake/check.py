@@ -193,7 +193,7 @@ def _value_findings(subject: Subject, folder: FeatureFolder, watch: Watch) -> li
 
 
 COUNTED, IN_FRONT = "the first two columns are whole numbers, as coordinates are", 2
-TOO_LARGE = f"values beyond {LARGEST_VALUE:.0e}"
+TOO_LARGE = f"values beyond {LARGEST_VALUE:.2g}"
 TROUBLES: Mapping[str, tuple[str, str]] = {
     "NaN or infinite values": (ERROR, "Extract again."),
     TOO_LARGE: (ERROR, "Extract again: no encoder gives such values."),

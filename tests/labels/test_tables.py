@@ -63,8 +63,20 @@ def test_what_is_written_is_what_is_read(rows: list[tuple[str, str, str]], line_
         np.testing.assert_array_equal(slides[column], expected)
 
 
-def test_an_id_that_reads_like_a_missing_value_stays_an_id(tmp_path: Path) -> None:
-    assert read_labels(table(tmp_path, "case_id,slide_id,A\nNA,nan,1\n")).slides["patient_id"].tolist() == ["NA"]
+def test_a_slide_that_reads_like_a_missing_value_stays_a_slide(tmp_path: Path) -> None:
+    assert read_labels(table(tmp_path, "case_id,slide_id,A\np,nan,1\n")).slides["slide_id"].tolist() == ["nan"]
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "None", "unknown", "N/A", "null"])
+def test_a_patient_that_reads_like_a_missing_value_is_refused_with_all_its_lines(tmp_path: Path, word: str) -> None:
+    rows = f"p,s1,1\n{word},s2,0\nq,s3,0\n{word},s4,1\n"
+    with pytest.raises(LabelTableError, match=rf"case_id is '{word}' in lines 3, 5, which is no id"):
+        read_labels(table(tmp_path, f"case_id,slide_id,A\n{rows}"))
+
+
+def test_an_id_that_only_contains_such_a_word_stays_an_id(tmp_path: Path) -> None:
+    labels = read_labels(table(tmp_path, "case_id,slide_id,A\nNA-1,s1,1\nNaN2,s2,0\n"))
+    assert labels.slides["patient_id"].tolist() == ["NA-1", "NaN2"]
 
 
 @pytest.mark.parametrize(
