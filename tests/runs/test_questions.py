@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pandas as pd
 import pytest
 from commands_for_tests import PLUGIN, Milbench
+from folders_for_tests import WIDTH, write_h5
 
 from milbench.store.run import open_run
 
@@ -37,6 +41,62 @@ def flip_first_label(folder: Path) -> str:
     table.loc[0, "A"] = "1" if table.loc[0, "A"] == "0" else "0"
     table.to_csv(folder / "labels.csv", index=False)
     return str(table.loc[0, "case_id"])
+
+
+def test_an_edit_in_the_middle_of_a_feature_file_makes_trials_stale_until_it_is_taken_back(
+    milbench: Milbench, cohort: Path, cohort_folder: Path, tmp_path: Path
+) -> None:
+    path = min((cohort_folder / "features").iterdir())
+    features = np.random.default_rng(0).standard_normal((20_000, WIDTH)).astype(np.float32)
+    write_h5(path, features)
+    run(milbench, "--models", "tiny", "--folds", "0")
+    former = {trial.id for trial in open_run(tmp_path / "out").trials()}
+
+    def edit(value: float) -> None:
+        with h5py.File(path, "a") as file:
+            file["features"][10_000] = value
+
+    edit(3.0)
+    changed = f"features of 1 slide changed: {path.stem}"
+    said = run(milbench, "--models", "tiny", "--folds", "0", command="plan")
+    assert changed in said
+    assert "2 trials, 2 to do" in said
+    said = run(milbench, "--models", "tiny", "--folds", "0", "--workers", "2")
+    assert changed in said
+    assert "2 trials of other features, last used" in said
+    assert not former & {trial.id for trial in open_run(tmp_path / "out").trials()}
+
+    with h5py.File(path, "a") as file:
+        file["features"][10_000] = features[10_000]
+    said = run(milbench, "--models", "tiny", "--folds", "0")
+    assert "2 trials (2 already done)" in said
+    assert {trial.id for trial in open_run(tmp_path / "out").trials()} == former
+
+
+def test_a_run_folder_of_an_older_version_keeps_its_trials_and_remembers_from_then_on(
+    milbench: Milbench, cohort: Path, tmp_path: Path
+) -> None:
+    run(milbench, "--models", "tiny", "--folds", "0")
+    (tmp_path / "out" / "features" / "toy.json").unlink()
+    assert "2 trials (2 already done)" in run(milbench, "--models", "tiny", "--folds", "0")
+    assert (tmp_path / "out" / "features" / "toy.json").exists()
+
+
+def test_an_edit_that_keeps_size_and_time_is_seen_if_features_are_verified(
+    milbench: Milbench, cohort: Path, cohort_folder: Path
+) -> None:
+    path = min((cohort_folder / "features").iterdir())
+    write_h5(path, np.zeros((20_000, WIDTH), dtype=np.float32))
+    for each in path.parent.iterdir():
+        os.utime(each, ns=(10**18, 10**18))
+    run(milbench, "--models", "tiny", "--folds", "0")
+    with h5py.File(path, "a") as file:
+        file["features"][10_000] = 3
+    os.utime(path, ns=(10**18, 10**18))
+    assert "2 to do" not in run(milbench, "--models", "tiny", "--folds", "0", command="plan")
+    said = run(milbench, "--models", "tiny", "--folds", "0", "--verify-features", command="plan")
+    assert f"features of 1 slide changed: {path.stem}" in said
+    assert "2 trials, 2 to do" in said
 
 
 def test_a_changed_label_makes_every_trial_stale_and_no_table_mixes_them(
