@@ -111,9 +111,10 @@ def _refuse_other_features(first: Run, other: Run) -> None:
         here, there = (read_record(run.content_file(name)) for run in (first, other))
         if any(there.first.get(fingerprint, content) != content for fingerprint, content in here.first.items()):
             slides = changed_slides(here.slides, there.slides)
+            where = f" for {len(slides)} slide{'s' * (len(slides) != 1)}, such as {slides[0]}" if slides else ""
             raise StoreError(
                 f"{other.path} was computed with other features of '{name}' than {first.path}: their files differ"
-                f"{f' for {len(slides)} slides, such as {slides[0]}' if slides else ''}. "
+                f"{where}. "
                 "Their numbers cannot stand in one table. Run one of them again on the other's data."
             )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from milbench.errors import SplitError, StoreError, unknown_name
+from milbench.special_files import refuse_special
 from milbench.splits import clam, pathobench, stamp
 from milbench.splits.deal import deal_in
 from milbench.splits.other_tools import ForeignSplit, to_split
@@ -29,6 +30,7 @@ def read_split(path: Path, slides: pd.DataFrame, tasks: Sequence[str]) -> Split:
     ------
     SplitError : nothing that milbench knows, or something that does not fit the cohort.
     """
+    refuse_special(path, SplitError)
     foreign = _foreign(path)
     if foreign is not None:
         return to_split(path, foreign, slides, tasks)

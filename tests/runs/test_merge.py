@@ -12,6 +12,8 @@ import yaml
 from commands_for_tests import Milbench
 from runs_for_tests import make_run
 
+from milbench.cohorts.content import SlideContent
+from milbench.cohorts.record import ContentRecord, read_record
 from milbench.engines.shards import ShardRecord, write_record
 from milbench.errors import StoreError
 from milbench.runs.merge import merge
@@ -160,6 +162,34 @@ def test_other_data_or_splits_are_refused(shards: list[Path], tmp_path: Path, ke
     change(shards[2], "toy", **{key: "another"})
     with pytest.raises(StoreError, match=f"shard3 has another {what} of 'toy'"):
         merge(tmp_path / "out", shards)
+
+
+def remember(path: Path, slides: dict[str, str], content: str) -> None:
+    """Let a run folder have seen these slides, under the one fingerprint."""
+    record = ContentRecord({name: SlideContent((), sha) for name, sha in slides.items()}, {"f" * 64: content})
+    Run(path).content_file("toy").parent.mkdir(exist_ok=True)
+    Run(path).content_file("toy").write_bytes(record.to_json())
+
+
+def test_what_the_folders_remember_of_feature_files_is_merged(shards: list[Path], tmp_path: Path) -> None:
+    remember(shards[0], {"s1": "1" * 64}, "c" * 64)
+    remember(shards[2], {"s1": "1" * 64, "s2": "2" * 64}, "c" * 64)
+    merge(tmp_path / "out", shards)
+    record = read_record(Run(tmp_path / "out").content_file("toy"))
+    assert {slide: found.sha256 for slide, found in record.slides.items()} == {"s1": "1" * 64, "s2": "2" * 64}
+    assert record.first == {"f" * 64: "c" * 64}
+
+
+def test_folders_whose_feature_files_differ_between_their_ends_are_not_merged(
+    shards: list[Path], tmp_path: Path
+) -> None:
+    remember(shards[0], {"s1": "1" * 64, "s2": "2" * 64}, "c" * 64)
+    remember(shards[1], {"s1": "1" * 64, "s2": "3" * 64}, "d" * 64)
+    with pytest.raises(
+        StoreError, match=r"shard2 was computed with other features of 'toy' than .*for 1 slide, such as s2"
+    ):
+        merge(tmp_path / "out", shards)
+    assert not (tmp_path / "out").exists()
 
 
 def test_shards_of_another_plan_or_number_are_refused(whole: Run, shards: list[Path], tmp_path: Path) -> None:
