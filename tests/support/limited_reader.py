@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 SECONDS, BYTES = 60, 1_000_000_000
-RIGHT, REFUSED = "right", "refused"
+RIGHT, REFUSED, DIED = "right", "refused", "the process died"
 
 
 class LimitedReader:
@@ -39,7 +39,7 @@ class LimitedReader:
             self.process.join(5)
             code = self.process.exitcode
             self._restart()
-            return f"the process died ({code})"
+            return f"{DIED} ({code})"
         self._restart()
         return f"took longer than {SECONDS} s"
 
