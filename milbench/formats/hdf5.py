@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import isfinite
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,14 +72,14 @@ def read(path: Path, describe: Describe) -> SlideFeatures:
 
 
 def _truth(path: Path, stored: h5py.Dataset, n_patches: int) -> Tensor:
-    """Truth [N, T]."""
-    if stored.dtype.kind not in "biuf" or stored.ndim != 2 or len(stored) != n_patches:
+    """Truth [N, T], one column where a vector is kept."""
+    if stored.dtype.kind not in "biuf" or not stored.ndim or len(stored) != n_patches:
         raise FeatureFileError(
             f"{path}: '{stored.name.removeprefix('/')}' is {kind_of(stored.dtype)} of shape {stored.shape}; expected numbers "
             f"of shape ({n_patches}, tasks). Delete them or write them again."
         )
     refuse_unwritten(path, stored)
-    return torch.from_numpy(values(stored))
+    return torch.from_numpy(values(stored).reshape(n_patches, prod(stored.shape[1:])))
 
 
 def _places(coords: StoredCoords, n_patches: int) -> Coordinates:

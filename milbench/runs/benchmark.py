@@ -91,7 +91,8 @@ def _first_readings(benchmark: Benchmark) -> list[str]:
     new = [entry.cohort for entry in benchmark.entries if entry.record is None and entry.cohort.files]
     sizes = {cohort.name: sum(cohort.files[s].stat().st_size for s in cohort.slides["slide_id"]) for cohort in new}
     return [
-        f"{name}: reading all feature files once ({bytes_text(size)}), so that later changes are seen"
+        f"{name}: reading feature files whole, {bytes_text(size)}, so that later changes are seen (less if a run "
+        "folder beside this one knows some)"
         for name, size in sizes.items()
         if size >= NOTICEABLE
     ]

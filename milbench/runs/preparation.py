@@ -193,7 +193,7 @@ def _restricted(entry: Entry, chosen: Sequence[str]) -> Entry:
         )
     controls = tuple(task for task in cohort.control_tasks if task in tasks)
     restricted = replace(cohort, tasks=tasks, control_tasks=controls)
-    return Entry(entry.source, restricted, entry.split, audit(entry.split, cohort.slides, tasks))
+    return replace(entry, cohort=restricted, audit=audit(entry.split, cohort.slides, tasks))
 
 
 def _refuse_two_of_one_name(names: Sequence[str]) -> None:

@@ -61,6 +61,8 @@ def test_an_edit_in_the_middle_of_a_feature_file_makes_trials_stale_until_it_is_
     said = run(milbench, "--models", "tiny", "--folds", "0", command="plan")
     assert changed in said
     assert "2 trials, 2 to do" in said
+    said = run(milbench, "--models", "tiny", "--folds", "0", "--tasks", "A", "--run", "out", command="plan")
+    assert changed in said
     said = run(milbench, "--models", "tiny", "--folds", "0", "--workers", "2")
     assert changed in said
     assert "2 trials of other features, last used" in said
