@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 from milbench.store.identity import recorded_key
 from milbench.store.run import Run
 from milbench.store.slot import slot_name, trial_id_of
+from milbench.store.trial import StoredTrial
 
 MODELS = {
     "mean_pooling": ("Mean pooling", "single"), "amil": ("AMIL", "single"), "dsmil": ("DSMIL", "single"),
@@ -69,6 +71,16 @@ def make_run(
         finished = datetime.fromisoformat(facts_of_trial["finished_at"]) + index * apart
         run.write_trial(trial_id, {**facts_of_trial, "finished_at": finished.isoformat()}, table, history, None)
     return run
+
+
+def write_as_another(run: Run, trial: StoredTrial, table: pd.DataFrame, **changed: Any) -> None:
+    """Put the trial's results back as those of a trial with other settings, and plan that one instead."""
+    facts = {**trial.info, **changed}
+    facts["key"] = recorded_key(facts)
+    facts["id"] = trial_id_of(facts)
+    plan = {**run.planned(), facts["id"].rpartition("-")[0]: facts["id"]}
+    (run.path / "plan.json").write_text(json.dumps(plan))
+    run.write_trial(facts["id"], facts, table, trial.history(), None)
 
 
 def describe(name: str, models: tuple[str, ...], tasks: tuple[str, ...]) -> dict[str, Any]:
