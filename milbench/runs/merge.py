@@ -6,7 +6,7 @@ other settings, other data, other splits and missing shards.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -180,15 +180,10 @@ def _config(every: Sequence[Run], out: Path) -> dict[str, Any]:
 
 def _split_bytes(every: Sequence[Run], dataset: str) -> bytes:
     """The split table, from the first run that has it whole; all have the same, since their hashes are equal."""
-    damaged = ""
-    for run in every:
-        if run.split_file(dataset).exists():
-            try:
-                run.roles(dataset)
-                return run.split_file(dataset).read_bytes()
-            except StoreError as error:
-                damaged = f" {error}"
-    raise StoreError(f"no folder holds the split table of '{dataset}' (splits/{dataset}.csv).{damaged}")
+    content = _first_whole([(run.split_file(dataset), run.roles) for run in every], dataset)
+    if content is None:
+        raise StoreError(f"no folder holds the split table of '{dataset}' (splits/{dataset}.csv).")
+    return content
 
 
 def _label_bytes(every: Sequence[Run], dataset: str) -> bytes | None:
@@ -196,10 +191,26 @@ def _label_bytes(every: Sequence[Run], dataset: str) -> bytes | None:
 
     None if no folder has any, as those of an older version.
     """
-    for run in every:
-        if run.label_file(dataset).exists():
-            run.labels(dataset)
-            return run.label_file(dataset).read_bytes()
+    return _first_whole([(run.label_file(dataset), run.labels) for run in every], dataset)
+
+
+def _first_whole(places: Sequence[tuple[Path, Callable[[str], object]]], dataset: str) -> bytes | None:
+    """Content of the first file that its reader takes; None if there is no file.
+
+    Raises
+    ------
+    StoreError : there are files, and all are damaged.
+    """
+    damage: StoreError | None = None
+    for path, read in places:
+        if path.exists():
+            try:
+                read(dataset)
+                return path.read_bytes()
+            except StoreError as error:
+                damage = damage or error
+    if damage is not None:
+        raise damage
     return None
 
 
