@@ -91,9 +91,14 @@ def unfinished(run: Run) -> str:
     absent = {slot.model for slot in run.slots()} - {trial.info["model"] for trial in trials}
     none = f"; none of {', '.join(sorted(absent))}" if absent else ""
     stale = "".join(f" {sentence}." for sentence in stale_sentences(run.stale()))
-    return (
-        f"{len(trials)} of {len(planned)} planned trials of {run.path} are done{none}.{stale and ' Left out:'}{stale}"
-    )
+    damaged = {trial_id: why for trial_id in absent_ids(run) if (why := run.damage(trial_id))}
+    broken = "".join(f" Damaged: {id_}: {why}." for id_, why in list(damaged.items())[:MAX_WARNINGS])
+    return f"{len(trials)} of {len(planned)} planned trials of {run.path} are done{none}.{stale and ' Left out:'}{stale}{broken}"
+
+
+def absent_ids(run: Run) -> list[str]:
+    """Ids of planned trials that are not done."""
+    return sorted(set(run.planned().values()) - {trial.id for trial in run.trials()})
 
 
 def _print_results(console: Console, summary: Any, datasets: Mapping[str, Any]) -> None:

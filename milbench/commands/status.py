@@ -22,6 +22,9 @@ HELP = "show what of a run is done, running, failed and left; also while it runs
 
 WATCH_SECONDS = 5.0
 
+MAX_DAMAGED = 8
+"""Damaged trials that are named; the others are counted."""
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Put on `parser` which run."""
@@ -48,9 +51,11 @@ def call(options: argparse.Namespace) -> int:
 
 def _print_status(console: Console, run: Run, found: RunStatus) -> None:
     """Print trials by model and dataset, and who computes what right now."""
+    from milbench.machine.sizes import bytes_text
     from milbench.runs.progress import duration
     from milbench.store.question import stale_sentences
 
+    again = f"milbench run --config {run.path / 'run.yaml'} --run {run.path}"
     columns = ("dataset", "model", "done", "running", "failed", "left")
     rows = [
         (*pair, *(str(number) for number in (count.done, count.running, count.failed, count.left)))
@@ -64,4 +69,11 @@ def _print_status(console: Console, run: Run, found: RunStatus) -> None:
         line(console, f"shards in this folder: {', '.join(found.shards)}")
     for sentence in stale_sentences(found.stale):
         line(console, f"{sentence}: kept, left out of every table (milbench run --prune deletes them)")
+    for trial_id, why in list(found.damaged.items())[:MAX_DAMAGED]:
+        line(console, f"damaged: {trial_id}: {why}")
+    if found.damaged:
+        line(console, f"damaged trials, in all: {len(found.damaged)}. `{again}` computes them again")
+    if found.leftovers:
+        line(console, f"left by processes that died: {len(found.leftovers)} files and folders, "
+              f"{bytes_text(found.leftover_bytes)}. `{again}` deletes them")  # fmt: skip
     line(console, f"run: {run.path}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from milbench.store.files import as_os_error
+from milbench.store.files import as_os_error, temporary_name
 from milbench.training.learner import Learner
 from milbench.training.selection import TrialProgress
 
@@ -50,7 +49,7 @@ def save_checkpoint(learner: Learner, path: Path, identity: str) -> None:
         **{name: getattr(learner.step_memory, name) for name in OF_STEP_MEMORY},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = path.with_name(temporary_name(f".{path.name}"))
     try:
         with as_os_error():
             save_file(_tensors(learner), temporary, metadata={"state": json.dumps(state)})

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from milbench.models import MILModel
-from milbench.trials.plan import canonical_json
+from milbench.store.identity import canonical_json
 
 AT_PATCHES = 1000
 """Patches of the bag that multiply-adds are counted for, the same for every cohort and model."""

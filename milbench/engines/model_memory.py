@@ -12,9 +12,9 @@ import torch
 
 from milbench.models import MILModel
 from milbench.registry import load_models
+from milbench.store.identity import canonical_json
 from milbench.training.activations import ActivationCost, activation_cost
 from milbench.trials.job import Job, JobGroup
-from milbench.trials.plan import canonical_json
 
 COPIES_OF_WEIGHTS = 5
 """Weights, gradients, two moments, the best epoch's weights."""

@@ -17,10 +17,11 @@ from milbench.models import MILModel
 from milbench.registry import load_models
 from milbench.serving.cohort_features import LEARNERS_SHARE, CohortFeatures
 from milbench.serving.fold_data import FoldData, fold_data, load_split
+from milbench.store.identity import canonical_json
 from milbench.store.run import Run
 from milbench.training.learner import Learner
 from milbench.trials.job import Job, JobGroup
-from milbench.trials.plan import Trial, canonical_json
+from milbench.trials.plan import Trial
 
 CHECKPOINTS = "checkpoints"
 

@@ -5,15 +5,14 @@ Every shard records its number, how many shards there are, and the whole plan. S
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from milbench.errors import StoreError, UsageError
-from milbench.store.files import write_atomically, writing
+from milbench.store.files import inside, json_bytes, write_atomically, writing
+from milbench.store.headers import SHARD_SHAPE, read_json
 from milbench.store.run import Run
 from milbench.trials.plan import Trial
 
@@ -96,9 +95,9 @@ def write_shard(run: Run, shard: Shard, plan: Sequence[Trial], mine: Sequence[Tr
 def write_record(run: Run, record: ShardRecord) -> None:
     """Write the record into the folder. A record of the same shard is replaced."""
     with writing(run.path):
-        (run.path / SHARDS).mkdir(exist_ok=True)
-        text = json.dumps(asdict(record), indent=1, sort_keys=True) + "\n"
-        write_atomically(run.path / SHARDS / f"{record.shard.file_name}.json", text.encode())
+        folder = inside(run.path, SHARDS)
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / f"{record.shard.file_name}.json", json_bytes(asdict(record)))
 
 
 def shard_records(run: Run) -> list[ShardRecord]:
@@ -108,14 +107,17 @@ def shard_records(run: Run) -> list[ShardRecord]:
     ------
     StoreError : a record is damaged.
     """
-    return [_read_record(path) for path in sorted((run.path / SHARDS).glob("*-of-*.json"))]
+    folder = inside(run.path, SHARDS)
+    return [_read_record(inside(folder, path.name)) for path in sorted(folder.glob("*-of-*.json"))]
 
 
 def _read_record(path: Path) -> ShardRecord:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text())
-        return ShardRecord(**{**values, "mine": tuple(values["mine"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StoreError(
-            f"{path} is damaged ({error}). Run the shard's command again: it rewrites the file."
-        ) from error
+    values = read_json(path, SHARD_SHAPE)
+    number, count, plan = values["number"], values["count"], values["plan"]
+    if (
+        number > count
+        or path.name != f"{Shard(number, count).file_name}.json"
+        or not plan.keys() >= set(values["mine"])
+    ):
+        raise StoreError(f"{path} is damaged (it is that of another shard). Run the shard's command again.")
+    return ShardRecord(number, count, plan, tuple(values["mine"]))

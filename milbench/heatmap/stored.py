@@ -184,24 +184,46 @@ def trained_model(run: Run, trial: StoredTrial, in_features: int) -> MILModel:
     Raises
     ------
     UsageError : the model is not registered any more.
-    StoreError : the run kept no weights.
+    StoreError : the run kept no weights, or those of another model.
     """
     info = trial.info
-    model = _known_model(run, str(info["model"]))(in_features, len(info["tasks"]), **info["hyperparameters"])
-    model.load_state_dict(_weights(run, trial))
+    known, weights = _known_model(run, str(info["model"])), _weights(run, trial)
+    try:
+        model = known(in_features, len(info["tasks"]), **info["hyperparameters"])
+        model.load_state_dict(weights)
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise StoreError(
+            f"the weights of {trial.id} are not those of the model '{info['model']}' as it is now ({reason}). "
+            "Delete the trial's folder and start the run's command again, or use the model's file of that time."
+        ) from error
     return model.eval()
 
 
 def _known_model(run: Run, name: str) -> type[MILModel]:
-    known = load_models(Path(plugin) for plugin in run.config.get("plugins", ()))
+    known = load_models(_plugins(run))
     if name not in known:
         raise unknown_name("model", name, known)
     return known[name]
 
 
+def _plugins(run: Run) -> list[Path]:
+    """The plug-in files that the run was told of. What came with a run folder is data, and is never imported.
+
+    Raises
+    ------
+    UsageError : a plug-in lies in the run folder.
+    """
+    plugins = [Path(plugin) for plugin in run.config.get("plugins", ())]
+    for plugin in plugins:
+        if plugin.resolve().is_relative_to(run.path.resolve()):
+            raise UsageError(f"{run.path} names the plug-in {plugin}, which lies in the run folder. Move it elsewhere.")
+    return plugins
+
+
 def _weights(run: Run, trial: StoredTrial) -> Mapping[str, Tensor]:
     path = trial.path / WEIGHTS
-    if not path.is_file():
+    if not trial.keeps_weights:
         raise StoreError(
             f"run {run.path} keeps no weights ({trial.id} has no {WEIGHTS}), so its models cannot look at a slide "
             "again. Run once more without --no-weights, in another folder: milbench run ... --run FOLDER."

@@ -50,4 +50,8 @@ def undefined(scores: pd.DataFrame, datasets: Mapping[str, Any]) -> list[str]:
 
 def distinct(values: Iterable[Any]) -> str:
     """The distinct values, sorted, as text."""
-    return ", ".join(str(value) for value in sorted(set(values)))
+    by_text = {str(value): value for value in values}
+    try:
+        return ", ".join(sorted(by_text, key=lambda text: by_text[text]))
+    except TypeError:  # values of several kinds have no order of their own
+        return ", ".join(sorted(by_text))

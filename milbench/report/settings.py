@@ -49,6 +49,6 @@ def _settings(runs: Sequence[Run], name: str, facts: Mapping[str, Any]) -> dict[
         **({"features scaled by": str(facts["scaling"])} if facts["scaling"] != "none" else {}),
         **settings_as_they_ran(facts, infos),
         **({"left out of means": ", ".join(controls)} if controls else {}),
-        "milbench": distinct(run.environment["milbench"] for run in mine),
+        "milbench": distinct(run.environment.get("milbench", "unknown") for run in mine),
         **({"commit": distinct(commits)} if commits else {}),
     }

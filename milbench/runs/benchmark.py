@@ -12,6 +12,7 @@ from time import time
 import torch
 
 from milbench.engines.pools import open_pool
+from milbench.engines.prepared_group import CHECKPOINTS
 from milbench.engines.settings import PoolSettings
 from milbench.engines.supervisor import Interrupts, execute
 from milbench.machine.sizes import bytes_text
@@ -22,6 +23,8 @@ from milbench.runs.passes import passes_of, pool_settings, residencies
 from milbench.runs.preparation import Benchmark, with_record
 from milbench.runs.progress import Progress
 from milbench.runs.status import at_work
+from milbench.store.files import inside
+from milbench.store.leftovers import delete, is_at_work
 from milbench.store.question import stale_sentences
 from milbench.store.run import Run
 from milbench.tracking.client import default_uri
@@ -73,7 +76,8 @@ def run_benchmark(benchmark: Benchmark, progress: Progress, *, prune: bool = Fal
     _announce(_first_readings(benchmark), progress)
     benchmark = replace(benchmark, entries=[with_record(entry, benchmark.run) for entry in benchmark.entries])
     write_header(benchmark)
-    _announce([*changes, *_of_other_questions(benchmark.run, prune=prune)], progress)
+    benchmark.run.sweep()
+    _announce([*changes, *_of_other_questions(benchmark.run, prune=prune), *_damage_notes(benchmark)], progress)
     todo = benchmark.unfinished_trials()
     passes = passes_of(benchmark, todo, settings)
     settings = _without_idle_workers(settings, passes)
@@ -83,7 +87,16 @@ def run_benchmark(benchmark: Benchmark, progress: Progress, *, prune: bool = Fal
     progress.begin(
         len(benchmark.trials), [(trial.dataset, trial.model) for trial in todo], settings.width, settings.place
     )
-    return _execute(benchmark, todo, passes, settings, progress)
+    outcome = _execute(benchmark, todo, passes, settings, progress)
+    _clean_up(outcome)
+    return outcome
+
+
+def _clean_up(outcome: Outcome) -> None:
+    """Delete what processes that were killed left, and checkpoints once no training can go on from them."""
+    outcome.run.sweep()
+    if not outcome.left and not is_at_work(outcome.run.path):
+        delete(list(inside(outcome.run.path, CHECKPOINTS).glob("*")))
 
 
 def _first_readings(benchmark: Benchmark) -> list[str]:
@@ -109,6 +122,13 @@ def _of_other_questions(run: Run, *, prune: bool) -> list[str]:
     ]
 
 
+def _damage_notes(benchmark: Benchmark) -> list[str]:
+    """A sentence per trial whose folder is not that trial, or not whole."""
+    run = benchmark.run
+    reasons = {trial.id: run.damage(trial.id) for trial in benchmark.trials if run.has_folder(trial.id)}
+    return [f"{trial_id} is damaged and is computed again: {why}" for trial_id, why in reasons.items() if why]
+
+
 def _check_precision(benchmark: Benchmark, settings: PoolSettings) -> str:
     """Warning of a precision that is slow on this machine's device; "" if there is none to give.
 
@@ -132,7 +152,7 @@ def _warn_of_changed_sources(benchmark: Benchmark, progress: Progress) -> None:
     """Warn if finished trials were computed from another text of a model's file with the same version."""
     stored = ((trial, benchmark.run.trial(trial.id)) for trial in benchmark.trials)
     changed = Counter(
-        trial.model for trial, found in stored if found and found.info["source_sha256"] != trial.source_sha256
+        trial.model for trial, found in stored if found and found.info.get("source_sha256") != trial.source_sha256
     )
     for name, count in changed.items():
         progress.note(

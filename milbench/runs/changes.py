@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from milbench.cohorts.content import changed_slides
 from milbench.cohorts.record import read_record
+from milbench.errors import StoreError
 from milbench.models import REGISTERED
 from milbench.runs.preparation import Benchmark, Entry, plan_request
 from milbench.store.csv_files import exact_csv
+from milbench.store.identity import canonical_json
 from milbench.store.question import Asked, Question, settings_changed, settings_of
 from milbench.store.run import Run
-from milbench.trials.plan import canonical_json, make_plan
+from milbench.trials.plan import make_plan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +96,7 @@ def _changes(benchmark: Benchmark, entry: Entry, before: Question, now: Question
     run, name = benchmark.run, entry.cohort.name
     labels_changed = False
     if before.fingerprint != now.fingerprint:
-        lines = _label_changes(run.labels(name), entry) if run.label_file(name).exists() else []
+        lines = _label_changes(former_labels, entry) if (former_labels := _labels(run, name)) is not None else []
         labels_changed, features = bool(lines), _feature_changes(run, entry)
         yield from [*lines, *features] or ["labels or features changed"]
         if lines and not features and before.labels_sha256 == now.labels_sha256:
@@ -105,6 +107,14 @@ def _changes(benchmark: Benchmark, entry: Entry, before: Question, now: Question
     if before.feature_scaling != now.feature_scaling:
         yield f"feature_scaling {before.feature_scaling} -> {now.feature_scaling}"
     yield from _settings_changes(before, now)
+
+
+def _labels(run: Run, name: str) -> pd.DataFrame | None:
+    """The labels that the folder holds; None if it holds none, or others than it says, as after a kill."""
+    try:
+        return run.labels(name)
+    except StoreError:
+        return None
 
 
 def _settings_changes(before: Question, now: Question) -> Iterator[str]:
@@ -151,7 +161,10 @@ def _feature_changes(run: Run, entry: Entry) -> list[str]:
 
 def _split_change(benchmark: Benchmark, entry: Entry, kept: Path, *, because_of_labels: bool) -> str:
     """How many patients changed sides, why, and how to keep the former sides."""
-    before = benchmark.run.roles(entry.cohort.name).set_index("patient_id")
+    try:
+        before = benchmark.run.roles(entry.cohort.name).set_index("patient_id")
+    except StoreError:  # a command was killed between its header and its tables
+        return "splits changed"
     now = entry.split.table.set_index("patient_id")
     both = before.index.intersection(now.index)
     if list(before) == list(now):

@@ -12,8 +12,8 @@ from milbench.runs.changes import labels_csv, questions_of
 from milbench.runs.config import different_settings
 from milbench.runs.environment import describe_environment
 from milbench.runs.preparation import Benchmark, Entry, is_own_split
-from milbench.store.files import write_atomically, writing
-from milbench.store.run import open_run
+from milbench.store.files import write_atomically
+from milbench.store.run import check_header, holds_run, open_run
 
 
 def refuse_other_settings(benchmark: Benchmark) -> None:
@@ -24,7 +24,8 @@ def refuse_other_settings(benchmark: Benchmark) -> None:
     StoreError : the folder holds a run with other settings.
     """
     folder = benchmark.run.path
-    if not (folder / "run.yaml").exists():
+    if not holds_run(folder):
+        check_header(benchmark.run)  # files that an earlier command left without its run.yaml
         return
     mine, theirs = benchmark.config.as_dict(), open_run(folder).config
     different = [
@@ -51,24 +52,24 @@ def write_header(benchmark: Benchmark) -> None:
     plan = {trial.slot: trial.id for trial in benchmark.trials}
     datasets = {entry.cohort.name: _describe(entry, benchmark.known_models) for entry in benchmark.entries}
     questions = questions_of(benchmark)
-    _keep_former_splits(benchmark)
-    run.write_header(benchmark.config.as_dict(), describe_environment(), datasets, plan, questions)
-    with writing(run.path):
+    environment = describe_environment()
+    with run.described():
+        _keep_former_splits(benchmark)
+        run.write_header(benchmark.config.as_dict(), environment, datasets, plan, questions)
         for entry in benchmark.entries:
             _write_what_it_consists_of(benchmark, entry)
-    if benchmark.shard:
-        write_shard(run, benchmark.shard, benchmark.whole_plan, benchmark.trials)
+        if benchmark.shard:
+            write_shard(run, benchmark.shard, benchmark.whole_plan, benchmark.trials)
 
 
 def _keep_former_splits(benchmark: Benchmark) -> None:
     run, now = benchmark.run, {entry.cohort.name: entry.split.sha256 for entry in benchmark.entries}
-    with writing(run.path):
-        for name, asked in run.asked().items():
-            kept = run.former_split_file(name, asked.now.split_sha256)
-            is_replaced = now.get(name, asked.now.split_sha256) != asked.now.split_sha256
-            if is_replaced and run.split_file(name).exists() and not kept.exists():
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(kept, run.split_file(name).read_bytes())
+    for name, asked in run.asked().items():
+        kept = run.former_split_file(name, asked.now.split_sha256)
+        is_replaced = now.get(name, asked.now.split_sha256) != asked.now.split_sha256
+        if is_replaced and run.split_file(name).exists() and not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(kept, run.split_file(name).read_bytes())
 
 
 def _write_what_it_consists_of(benchmark: Benchmark, entry: Entry) -> None:

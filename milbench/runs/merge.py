@@ -6,7 +6,7 @@ other settings, other data, other splits and missing shards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from milbench.cohorts.record import ContentRecord, read_record
 from milbench.engines.shards import ShardRecord, shard_records, write_record
 from milbench.errors import StoreError
 from milbench.runs.config import different_settings
-from milbench.store.files import write_atomically, writing
+from milbench.store.files import write_atomically
 from milbench.store.question import Question, stale_sentences
-from milbench.store.run import Run, open_run
+from milbench.store.run import FAILURES, Run, holds_run, open_run
+from milbench.store.trial import StoredTrial
 
 SAME_OF_A_DATASET = {"fingerprint": "labels or features", "split_sha256": "split table", "scaling": "feature scaling"}
 SAME_OF_A_MACHINE = ("milbench", "python", "packages")
@@ -54,7 +55,7 @@ def merge(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = Fals
     StoreError : a folder is no run, or has other settings, data or splits; a shard is missing. Nothing is written then.
     """
     runs = [open_run(path) for path in paths]
-    whole = [open_run(out)] if (out / "run.yaml").exists() else []
+    whole = [open_run(out)] if holds_run(out) else []
     for run in whole:
         _refuse_a_shard_as_the_whole(run)
     every = [*whole, *runs]
@@ -66,6 +67,7 @@ def merge(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = Fals
         raise StoreError(f"{missing} Name its folder too, or merge without it by --allow-missing-shards.")
     merged = Run(out)
     _write_header(merged, every, records)
+    merged.sweep()
     damaged, conflicts = _adopt(merged, runs)
     n_trials = len(merged.trials())
     notes = ([missing] if missing else []) + _machines(every) + _left_out(every)
@@ -154,20 +156,25 @@ def _missing(records: Sequence[ShardRecord]) -> str:
 
 
 def _write_header(merged: Run, every: Sequence[Run], records: Sequence[ShardRecord]) -> None:
+    with merged.described():
+        _write_locked(merged, every, records)
+
+
+def _write_locked(merged: Run, every: Sequence[Run], records: Sequence[ShardRecord]) -> None:
     plan = {slot: trial_id for run in every for slot, trial_id in run.planned().items()}
     plan |= records[0].plan if records else {}
     datasets = {name: facts for run in reversed(every) for name, facts in run.datasets.items()}
     splits = {name: _split_bytes(every, name) for name in datasets}
-    merged.write_header(_config(every, merged.path), every[0].environment, datasets, plan, _questions(every))
+    labels = {name: content for name in datasets if (content := _label_bytes(every, name))}
+    environment = next((run.environment for run in every if run.environment), {})
+    merged.write_header(_config(every, merged.path), environment, datasets, plan, _questions(every))
     for record in records:
         write_record(merged, record)
-    with writing(merged.path):
-        for name, content in splits.items():
-            write_atomically(merged.split_file(name), content)
-        for labels in (run.label_file(name) for name in datasets for run in reversed(every)):
-            if labels.exists():  # folders of an older version have none; equal fingerprints mean equal labels
-                write_atomically(merged.label_file(labels.stem), labels.read_bytes())
-        _write_records(merged, every, datasets)
+    for name, content in splits.items():
+        write_atomically(merged.split_file(name), content)
+    for name, content in labels.items():
+        write_atomically(merged.label_file(name), content)
+    _write_records(merged, every, datasets)
 
 
 def _write_records(merged: Run, every: Sequence[Run], datasets: Iterable[str]) -> None:
@@ -201,12 +208,39 @@ def _config(every: Sequence[Run], out: Path) -> dict[str, Any]:
 
 
 def _split_bytes(every: Sequence[Run], dataset: str) -> bytes:
-    """The split table, from the first run that has it; all have the same, since their hashes are equal."""
-    files = [run.split_file(dataset) for run in every]
-    try:
-        return next(path for path in files if path.exists()).read_bytes()
-    except (StopIteration, OSError) as error:
-        raise StoreError(f"no folder holds the split table of '{dataset}' (splits/{dataset}.csv).") from error
+    """The split table, from the first run that has it whole; all have the same, since their hashes are equal."""
+    content = _first_whole([(run.split_file(dataset), run.roles) for run in every], dataset)
+    if content is None:
+        raise StoreError(f"no folder holds the split table of '{dataset}' (splits/{dataset}.csv).")
+    return content
+
+
+def _label_bytes(every: Sequence[Run], dataset: str) -> bytes | None:
+    """The labels, from the first run that has them whole; equal fingerprints mean equal labels.
+
+    None if no folder has any, as those of an older version.
+    """
+    return _first_whole([(run.label_file(dataset), run.labels) for run in every], dataset)
+
+
+def _first_whole(places: Sequence[tuple[Path, Callable[[str], object]]], dataset: str) -> bytes | None:
+    """Content of the first file that its reader takes; None if there is no file.
+
+    Raises
+    ------
+    StoreError : there are files, and all are damaged.
+    """
+    damage: StoreError | None = None
+    for path, read in places:
+        if path.exists():
+            try:
+                read(dataset)
+                return path.read_bytes()
+            except StoreError as error:
+                damage = damage or error
+    if damage is not None:
+        raise damage
+    return None
 
 
 def _adopt(merged: Run, runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -218,8 +252,7 @@ def _adopt(merged: Run, runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[str
         if theirs is None:
             damaged.add(trial_id)
         elif ours is None:
-            merged.adopt(theirs)
-            merged.clear_failure(theirs.info["key"])
+            _adopt_one(merged, theirs)
         elif not _agree(ours.info["payload_sha256"], theirs.info["payload_sha256"]):
             conflicts.add(trial_id)
     for run in runs:
@@ -227,6 +260,14 @@ def _adopt(merged: Run, runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[str
             if merged.trial(failure["id"]) is None:
                 merged.write_failure(failure_key(run, failure), failure)
     return tuple(sorted(i for i in damaged if merged.trial(i) is None)), tuple(sorted(conflicts))
+
+
+def _adopt_one(merged: Run, trial: StoredTrial) -> None:
+    """Copy the trial, unless a process is computing it in the merged folder right now."""
+    with merged.claim(trial.info["key"]) as mine:
+        if mine:
+            merged.adopt(trial)
+            merged.clear_failure(trial.info["key"])
 
 
 def _agree(ours: dict[str, str], theirs: dict[str, str]) -> bool:
@@ -239,14 +280,14 @@ def _found(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
     for run in runs:
         stale = {trial.id for trial in run.stale()}
         for trial_id in sorted(set(run.planned().values()) - stale):
-            if (run.path / "trials" / trial_id).exists():
+            if run.has_folder(trial_id):
                 yield run, trial_id
 
 
 def failure_key(run: Run, failure: dict[str, Any]) -> str:
     """Key of the trial whose failure it is; its id holds the first eight digits."""
-    digits = str(failure["id"]).rsplit("-", 1)[1]
-    return next(path.stem for path in (run.path / "failures").glob(f"{digits}*.json"))
+    digits = str(failure["id"]).rpartition("-")[2]
+    return next(path.stem for path in (run.path / FAILURES).glob(f"{digits}*.json"))
 
 
 def _left_out(every: Sequence[Run]) -> list[str]:
@@ -256,9 +297,9 @@ def _left_out(every: Sequence[Run]) -> list[str]:
 
 def _machines(every: Sequence[Run]) -> list[str]:
     """Sentences on folders that were computed with other versions, so that last digits may differ."""
-    first = every[0]
+    first, *others = [run for run in every if run.environment] or every[:1]
     notes = []
-    for run in every[1:]:
+    for run in others:
         different = [key for key in SAME_OF_A_MACHINE if run.environment.get(key) != first.environment.get(key)]
         if different:
             notes.append(f"{run.path} was computed with other {' and '.join(different)} than {first.path}.")

@@ -17,12 +17,14 @@ from milbench.intake.findings import findings_of, refuse_errors, subject_of
 from milbench.labels.finding import Finding
 from milbench.machine.sizes import bytes_text, parse_bytes
 from milbench.models import MILModel
+from milbench.names import folder_name
 from milbench.registry import load_models, select
 from milbench.runs.config import SAME_WITHIN_A_RUN, RunConfig
 from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
-from milbench.store.run import CONFIG, FEATURES, SPLITS, Run
+from milbench.store.identity import canonical_json
+from milbench.store.run import CONFIG, FEATURES, SPLITS, Run, holds_run
 from milbench.training.precision import PRECISIONS
-from milbench.trials.plan import PlanRequest, Trial, canonical_json, make_plan, together
+from milbench.trials.plan import PlanRequest, Trial, make_plan, together
 
 RUNS = Path("runs")
 
@@ -93,6 +95,7 @@ def prepare(config: RunConfig, *, verify_features: bool = False) -> Benchmark:
     cohorts = [(source, source.load()) for source in _sources(config)]
     _refuse_two_of_one_name([cohort.name for _, cohort in cohorts])
     run = Run(run_folder(config, [cohort.name for _, cohort in cohorts]))
+    holds_run(run.path)  # a name that no folder can have is refused before anything is read
     config = _with_kept_split(config, run)
     entries = [_entry(source, cohort, config.splits) for source, cohort in cohorts]
     entries = [_seen_before(entry, run, verify_features=verify_features) for entry in entries]
@@ -143,7 +146,7 @@ def _sources(config: RunConfig) -> list[CohortSource]:
 
 def _with_kept_split(config: RunConfig, run: Run) -> RunConfig:
     """The configuration with the run's own split tables, if an earlier command on the folder chose to keep them."""
-    if config.splits or not (run.path / CONFIG).exists():
+    if config.splits or not holds_run(run.path):
         return config
     former = str(run.config.get("splits") or "")
     return replace(config, splits=former) if former and is_own_split(former, run.path) else config
@@ -214,7 +217,7 @@ def run_folder(config: RunConfig, cohorts: Sequence[str]) -> Path:
         return own
     defaults = RunConfig()
     changed = {key: getattr(config, key) for key in SAME_WITHIN_A_RUN if getattr(config, key) != getattr(defaults, key)}
-    name = "+".join(cohorts) if len(cohorts) <= 3 else f"{cohorts[0]}+{len(cohorts) - 1}-more"
+    name = folder_name("+".join(cohorts)) if len(cohorts) <= 3 else f"{cohorts[0]}+{len(cohorts) - 1}-more"
     if changed or len(cohorts) > 3:
         name += "-" + hashlib.sha256(canonical_json([changed, list(cohorts)]).encode()).hexdigest()[:6]
     shard = parse_shard(config.engine.shard)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from milbench.engines.shards import shard_records
 from milbench.store.claims import Claim, is_alive, read_claim
+from milbench.store.leftovers import leftovers, size_of
 from milbench.store.question import StaleTrial
 from milbench.store.run import CLAIMS, Run
-from milbench.store.trial import TRIAL
 
 
 @dataclass
@@ -33,12 +34,18 @@ class RunStatus:
     running : id and claim of each trial that is computed right now.
     shards : which parts of a divided plan the folder holds, such as "2/4".
     stale : trials on disk that answer another question than the one asked now.
+    damaged : why a folder is not the planned trial in whose place it lies, by the trial's id.
+    leftovers : files and folders that dead processes left.
+    leftover_bytes : what they take.
     """
 
     counts: Mapping[tuple[str, str], Count]
     running: tuple[tuple[str, Claim], ...]
     shards: tuple[str, ...]
     stale: tuple[StaleTrial, ...] = ()
+    damaged: Mapping[str, str] = field(default_factory=dict)
+    leftovers: tuple[Path, ...] = ()
+    leftover_bytes: int = 0
 
 
 def survey(run: Run) -> RunStatus:
@@ -48,9 +55,10 @@ def survey(run: Run) -> RunStatus:
     other_questions = {trial.id for trial in stale}
     working = at_work(run)
     counts: dict[tuple[str, str], Count] = defaultdict(Count)
+    damaged = run.damaged(verify_files=False)
     for slot in run.slots():
         trial_id, count = slot.trial_id, counts[slot.dataset, slot.model]
-        if trial_id not in other_questions and (run.path / "trials" / trial_id / TRIAL).exists():
+        if trial_id not in other_questions | damaged.keys() and run.has_record(trial_id):
             count.done += 1
         elif trial_id in working:
             count.running += 1
@@ -58,8 +66,15 @@ def survey(run: Run) -> RunStatus:
             count.failed += 1
         else:
             count.left += 1
+    left_behind = leftovers(run.path)
     return RunStatus(
-        counts, tuple(sorted(working.items())), tuple(str(r.shard) for r in shard_records(run)), tuple(stale)
+        counts,
+        tuple(sorted(working.items())),
+        tuple(str(record.shard) for record in shard_records(run)),
+        tuple(stale),
+        damaged,
+        tuple(left_behind),
+        size_of(left_behind),
     )
 
 

@@ -6,7 +6,6 @@ and since when. A claim that outlives its process is a trace of a violent death 
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -18,6 +17,10 @@ from functools import cache
 from pathlib import Path
 
 import psutil
+
+from milbench.errors import StoreError
+from milbench.store.files import json_bytes
+from milbench.store.headers import CLAIM_SHAPE, read_json
 
 HEARTBEAT_SECONDS = 30.0
 SILENT_SECONDS = 4 * HEARTBEAT_SECONDS
@@ -51,7 +54,9 @@ def claimed(folder: Path, key: str) -> Iterator[None]:
     claim = Claim(key, socket.gethostname(), os.getpid(), psutil.Process().create_time(), time.time())
     with suppress(OSError):
         folder.mkdir(exist_ok=True)
-        path.write_text(json.dumps(asdict(claim)))
+        path.unlink(missing_ok=True)
+        with path.open("xb") as file:  # a new file: a link that stood there is not followed
+            file.write(json_bytes(asdict(claim)))
     _held.add(path)
     _heart(os.getpid())
     try:
@@ -65,8 +70,8 @@ def claimed(folder: Path, key: str) -> Iterator[None]:
 def read_claim(folder: Path, key: str) -> Claim | None:
     """The claim on a trial; None where there is none, or one half-written."""
     try:
-        return Claim(**json.loads((folder / f"{key}.json").read_text()))
-    except (OSError, ValueError, TypeError):
+        return Claim(**read_json(folder / f"{key}.json", CLAIM_SHAPE))
+    except (StoreError, TypeError):
         return None
 
 

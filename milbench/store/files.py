@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
 import shutil
+import socket
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from milbench.errors import StoreError
+from milbench.names import is_folder_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_TABLE_BYTES = 256_000_000
+"""Of a table of labels or a split. The largest ever made here, 100,000 slides with 500 tasks, has 200 million."""
 
-def read(path: Path, parse: Any) -> Any:
+
+AGAIN = "Delete it and start the run's command again, which writes it anew; finished trials are kept."
+"""What to do about a damaged header."""
+
+
+def read(path: Path, parse: Any, most_bytes: int = MOST_TABLE_BYTES) -> Any:
     """What `parse` makes of the file's text.
 
     Raises
@@ -29,11 +41,52 @@ def read(path: Path, parse: Any) -> Any:
     StoreError : the file cannot be read, or `parse` does not understand it.
     """
     try:
-        return parse(path.read_text())
+        refuse_no_plain_file(path, most_bytes)
+        content = path.read_bytes().decode()  # as it lies there: a checksum may be taken of the text
+        if not content.strip():
+            raise ValueError("it is empty")
+        return parse(content)
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}. Check the file and its rights.") from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise StoreError(f"{path} is damaged ({error}). Delete it and start the same command again.") from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = "it holds too many lists inside each other" if isinstance(error, RecursionError) else str(error)
+        raise StoreError(f"{path} is damaged ({reason}). {AGAIN}") from error
+
+
+def refuse_no_plain_file(path: Path, most_bytes: int = MOST_TABLE_BYTES) -> None:
+    """Raise for what a run never writes: a link may lead anywhere, and reading a pipe or a device may never end.
+
+    Raises
+    ------
+    OSError : the file is not there.
+    ValueError : it is no plain file, or larger than any that a run writes.
+    """
+    facts = path.lstat()
+    if not stat.S_ISREG(facts.st_mode):
+        kind = "a symbolic link" if stat.S_ISLNK(facts.st_mode) else "no plain file"
+        raise ValueError(f"it is {kind}, and inside a run folder milbench follows none")
+    if facts.st_size > most_bytes:
+        raise ValueError(f"it has {facts.st_size:,} bytes; expected at most {most_bytes:,}")
+
+
+def inside(root: Path, *names: str) -> Path:
+    """`root` / names: the one door from names, which a file may hold, to a path that is read, written or deleted.
+
+    Raises
+    ------
+    StoreError : a name could lead out of `root`, or a symbolic link on the way does.
+    """
+    path = root
+    for name in names:
+        if not is_folder_name(name):
+            raise StoreError(f"{ascii(name)[:200]} cannot name a file or folder below {root}: it would lie elsewhere.")
+        path /= name
+        if path.is_symlink():
+            raise StoreError(
+                f"{path} is a symbolic link, and inside a run folder milbench follows none. "
+                "Replace it by what it points to, or move the whole run folder."
+            )
+    return path
 
 
 def text_table(text: str) -> pd.DataFrame:
@@ -61,6 +114,17 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def temporary_name(start: str) -> str:
+    """A name that nobody else uses and that tells host and process, so that what a dead one left can be told apart."""
+    return f"{start}-{this_host()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+
+
+@cache
+def this_host() -> str:
+    """Eight digits that stand for this machine's name."""
+    return hashlib.sha256(socket.gethostname().encode(errors="replace")).hexdigest()[:8]
+
+
 @contextmanager
 def as_os_error() -> Iterator[None]:
     """Turn what safetensors raises where the disk is full into what everything else raises there."""
@@ -74,7 +138,7 @@ def as_os_error() -> Iterator[None]:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` with `content`, on disk before the rename, so that no reader sees half of it."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = path.with_name(temporary_name(f".{path.name[:40]}"))
     try:
         temporary.write_bytes(content)
         _sync(temporary)
@@ -92,8 +156,10 @@ def replacing_folder(final: Path, temporary: Path) -> Iterator[Path]:
         for path in temporary.iterdir():
             _sync(path)
         final.parent.mkdir(parents=True, exist_ok=True)
-        if final.exists():
+        if final.is_dir():
             shutil.rmtree(final)
+        else:
+            final.unlink(missing_ok=True)
         temporary.replace(final)
         _sync(final.parent)
     except BaseException:

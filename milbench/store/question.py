@@ -7,7 +7,7 @@ answers another question: it stays on disk, and no table, figure or tracked run 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,20 +143,15 @@ def entries_changed(section: str, before: Mapping[str, Any], now: Mapping[str, A
             yield f"{section}.{key} {before.get(key)} -> {now.get(key)}"
 
 
-def asked_from_json(values: Any) -> dict[str, Asked]:
-    """Questions by dataset, as `asked_to_json` wrote them.
+def asked_from_json(values: Mapping[str, Any]) -> dict[str, Asked]:
+    """Questions by dataset, as `asked_to_json` wrote them."""
+    return {name: Asked(_question(each["now"]), tuple(map(_question, each["former"]))) for name, each in values.items()}
 
-    Raises
-    ------
-    ValueError : anything else.
-    """
-    try:
-        return {
-            name: Asked(Question(**each["now"]), tuple(Question(**former) for former in each["former"]))
-            for name, each in values.items()
-        }
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError("it holds no questions by dataset") from error
+
+def _question(values: Mapping[str, Any]) -> Question:
+    """What a newer version may have written beside the known keys is left out."""
+    known = {f.name for f in fields(Question)}
+    return Question(**{key: value for key, value in values.items() if key in known})
 
 
 def asked_to_json(asked: Mapping[str, Asked]) -> dict[str, Any]:

@@ -1,21 +1,35 @@
-"""Stored trial: one folder of predictions, history and weights, sealed by `trial.json` with their checksums."""
+"""Stored trial: one folder of predictions, history and weights, sealed by `trial.json` with their checksums.
+
+A stored trial proves who it is. Its key and its place follow from its own record, its files have the checksums and the
+schema that the record promises. Whatever does not is damaged.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from milbench.store.files import as_os_error, json_bytes
+from milbench.errors import StoreError
+from milbench.store.files import AGAIN, as_os_error, json_bytes, refuse_no_plain_file
+from milbench.store.headers import RECORD_SHAPE, read_json
+from milbench.store.identity import recorded_key
+from milbench.store.payload import refuse_other_history, refuse_other_predictions, refuse_other_weights
+from milbench.store.slot import trial_id_of
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
 PREDICTIONS, HISTORY, WEIGHTS, TRIAL = "predictions.parquet", "history.parquet", "model.safetensors", "trial.json"
+
+
+class DamagedTrialError(StoreError):
+    """A folder in a trial's place that is not that trial, or not whole. The message says why."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,15 +62,96 @@ class StoredTrial:
 
         return pd.read_parquet(self.path / HISTORY)
 
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether the trial's weights are on disk and under its checksums."""
+        return WEIGHTS in self.info["payload_sha256"]
 
-def read_trial(folder: Path, trial_id: str) -> StoredTrial | None:
-    """The finished trial in `folder`, or None where it is absent, half-written or damaged."""
+
+def read_record(folder: Path, trial_id: str) -> dict[str, Any]:
+    """What `trial.json` holds, its identity verified and no other file read.
+
+    Raises
+    ------
+    FileNotFoundError : there is none.
+    DamagedTrialError : it cannot be read, or is another trial's.
+    """
+    path = folder / TRIAL
+    if not path.exists() and not path.is_symlink():
+        raise FileNotFoundError(path)
     try:
-        info = json.loads((folder / TRIAL).read_text())
-        intact = all(_sha256(folder / name) == digest for name, digest in info["payload_sha256"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return StoredTrial(folder, trial_id, info) if intact else None
+        record = read_json(path, RECORD_SHAPE)
+        _refuse_another_identity(record, trial_id)
+    except (StoreError, ValueError) as error:
+        raise DamagedTrialError(_reason(error)) from error
+    return dict(record)
+
+
+def read_trial(folder: Path, trial_id: str) -> StoredTrial:
+    """The finished trial in `folder`, its record, checksums and files verified.
+
+    Raises
+    ------
+    FileNotFoundError : there is none, or one half-written.
+    DamagedTrialError : there is something else in its place.
+    """
+    record = read_record(folder, trial_id)
+    try:
+        for name, digest in record["payload_sha256"].items():
+            refuse_no_plain_file(folder / name)
+            if _sha256(folder / name) != digest:
+                raise ValueError(f"{name} has another checksum than {TRIAL} says")
+        _refuse_other_content(folder, record)
+    except OSError as error:
+        raise DamagedTrialError(f"{Path(str(error.filename)).name}: {error.strerror}") from error
+    except ValueError as error:
+        raise DamagedTrialError(str(error)) from error
+    return StoredTrial(folder, trial_id, record)
+
+
+def _refuse_another_identity(record: Mapping[str, Any], trial_id: str) -> None:
+    if recorded_key(record) != record["key"]:
+        raise ValueError(f"the key in its {TRIAL} does not follow from the settings there")
+    own_id = trial_id_of(record)
+    if own_id != trial_id or record.get("id", own_id) != own_id:
+        raise ValueError(f"its {TRIAL} is that of {own_id}")
+    names = set(record["payload_sha256"])
+    if not {PREDICTIONS, HISTORY} <= names <= {PREDICTIONS, HISTORY, WEIGHTS}:
+        raise ValueError(f"its {TRIAL} has no checksum of {PREDICTIONS} and {HISTORY}, or one of another file")
+
+
+def _refuse_other_content(folder: Path, record: Mapping[str, Any]) -> None:
+    digests = record["payload_sha256"]
+    n_slides = tuple(sorted(record.get("n_slides", {}).items()))
+    _predictions_are_right(folder / PREDICTIONS, digests[PREDICTIONS], tuple(record["tasks"]), n_slides)
+    _history_is_right(folder / HISTORY, digests[HISTORY], record.get("n_epochs"))
+    if WEIGHTS in digests:
+        _weights_are_right(folder / WEIGHTS, digests[WEIGHTS], record["n_parameters"])
+
+
+# A file with a known checksum is looked into once per process: a command asks for the same trials several times.
+
+
+@cache
+def _predictions_are_right(
+    path: Path, _digest: str, tasks: tuple[str, ...], n_slides: tuple[tuple[str, int], ...]
+) -> None:
+    refuse_other_predictions(path, tasks, dict(n_slides))
+
+
+@cache
+def _history_is_right(path: Path, _digest: str, n_epochs: int | None) -> None:
+    refuse_other_history(path, n_epochs)
+
+
+@cache
+def _weights_are_right(path: Path, _digest: str, n_parameters: float) -> None:
+    refuse_other_weights(path, n_parameters)
+
+
+def _reason(error: Exception) -> str:
+    """The message without what to do about a header, since a trial is computed again by itself."""
+    return str(error).removesuffix(f" {AGAIN}")
 
 
 def fill_trial_folder(
@@ -78,5 +173,13 @@ def fill_trial_folder(
     (folder / TRIAL).write_bytes(json_bytes({**info, "payload_sha256": digests}))
 
 
+def copy_trial(trial: StoredTrial, folder: Path) -> None:
+    """Copy the files that `trial` consists of, and nothing that lies beside them, into an empty folder."""
+    for name in (*sorted(trial.info["payload_sha256"]), TRIAL):
+        refuse_no_plain_file(trial.path / name)
+        shutil.copyfile(trial.path / name, folder / name, follow_symlinks=False)
+
+
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from milbench.cohorts.cohort import Cohort
 from milbench.errors import unknown_name
 from milbench.models import REGISTERED, MILModel
 from milbench.splits import Split
+from milbench.store.identity import key_of
 from milbench.store.slot import slot_name
 from milbench.trials.recipe import Recipe, recipe_for
 
@@ -62,7 +62,7 @@ class Trial:
     @cached_property
     def key(self) -> str:
         """SHA-256 of all that decides the result."""
-        return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()
+        return key_of(self.identity())
 
     @property
     def id(self) -> str:
@@ -73,7 +73,7 @@ class Trial:
     def stack_key(self) -> str:
         """SHA-256 of all but the task: trials that share it are one architecture, trained alike on the same bags."""
         alike = {**self.identity(), "tasks": len(self.tasks), "dataset": self.dataset}
-        return hashlib.sha256(canonical_json(alike).encode()).hexdigest()
+        return key_of(alike)
 
     def identity(self) -> dict[str, Any]:
         """What the key covers: no paths, hosts, times, workers or logging."""
@@ -91,11 +91,6 @@ class Trial:
             "seed": self.seed,
             "precision": self.precision,
         }
-
-
-def canonical_json(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, tuples as lists, 1.0 and 1 kept apart."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True)

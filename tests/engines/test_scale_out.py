@@ -226,11 +226,10 @@ def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(
     assert results(tmp_path / "out") == results(study / "single")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_claim_that_cannot_be_written_hinders_nobody(tmp_path: Path, study: Path, milbench_here: Milbench) -> None:
     words = run_words(study, "--workers", "1", "--set", "trainer.epochs=1")
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "claims").symlink_to("/dev/full")
+    (tmp_path / "out" / "claims").write_text("no folder")
     assert milbench_here(*words).returncode == 0
 
 

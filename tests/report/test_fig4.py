@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from runs_for_tests import make_run
+from runs_for_tests import make_run, write_as_another
 
 from milbench.errors import StoreError
 from milbench.report.fig4 import experts_figure, tasks_figure
@@ -26,7 +26,7 @@ def only(run: Run, tasks: tuple[str, ...]) -> Run:
     for trial in run.trials():
         table = trial.predictions()
         narrowed = table[table["task"].isin(tasks)]
-        run.write_trial(trial.id, {**trial.info, "tasks": list(tasks)}, narrowed, trial.history(), None)
+        write_as_another(run, trial, narrowed, tasks=list(tasks))
     return Run(run.path)
 
 
@@ -35,8 +35,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRuns:
     folder = tmp_path_factory.mktemp("study")
     main = make_run(folder / "main", datasets=("toy", "other"), models=("amil", "m4"))
     for trial in main.trials():
-        facts = {**trial.info, "hyperparameters": {"experts": 5}}
-        main.write_trial(trial.id, facts, trial.predictions(), trial.history(), None)
+        write_as_another(main, trial, trial.predictions(), hyperparameters={"experts": 5})
     experts = {number: make_run(folder / f"experts-{number}", models=("m4",)) for number in (1, 9)}
     return StudyRuns(Run(main.path), experts, {2: only(make_run(folder / "tasks-2", models=("m4",)), GENES)})
 

@@ -64,7 +64,7 @@ def test_a_planned_trial_without_a_result_is_listed(tmp_path: Path) -> None:
     trial = run.trials()[0]
     (trial.path / "trial.json").unlink()
     assert data_of(run).failures.iloc[0]["type"] == "not finished"
-    run.write_failure("key", {"id": trial.id, "type": "RuntimeError", "message": "out of memory"})
+    run.write_failure(trial.info["key"], {"id": trial.id, "type": "RuntimeError", "message": "out of memory"})
     rows = data_of(run).failures
     assert rows.to_numpy().tolist() == [[trial.id, "RuntimeError", "out of memory"]]
 

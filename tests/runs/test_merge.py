@@ -7,10 +7,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from commands_for_tests import Milbench
 from runs_for_tests import make_run
+from safetensors.numpy import save_file
 
 from milbench.cohorts.content import SlideContent
 from milbench.cohorts.record import ContentRecord, read_record
@@ -20,6 +22,7 @@ from milbench.runs.merge import merge
 from milbench.store.run import ENVIRONMENT, Run, open_run
 
 MODELS = ("amil", "m4")
+SPLIT = "patient_id,fold_0,fold_1\np,test,test\n"
 
 
 def files(run: Path) -> dict[str, bytes]:
@@ -45,7 +48,8 @@ def split_up(whole: Run, folder: Path, count: int) -> list[Path]:
 @pytest.fixture
 def whole(tmp_path: Path) -> Run:
     run = make_run(tmp_path / "whole", models=MODELS, folds=(0, 1))
-    (run.path / "splits" / "toy.csv").write_text("patient_id,fold_0\np,test\n")
+    (run.path / "splits" / "toy.csv").write_text(SPLIT)
+    change(run.path, "toy", split_sha256=hashlib.sha256(SPLIT.encode()).hexdigest())
     (run.path / "labels" / "toy.csv").write_text("slide_id,patient_id,A\ns,p,1.0\n")
     return run
 
@@ -130,8 +134,8 @@ def test_weights_that_only_one_folder_keeps_are_no_conflict(whole: Run, tmp_path
     info_file = next(other.glob("trials/*/*/*/*/trial.json"))
     info = json.loads(info_file.read_text())
     weights = info_file.with_name("model.safetensors")
-    weights.write_bytes(b"weights")
-    info["payload_sha256"][weights.name] = hashlib.sha256(b"weights").hexdigest()
+    save_file({"w": np.zeros(info["n_parameters"], dtype=np.float32)}, weights)
+    info["payload_sha256"][weights.name] = hashlib.sha256(weights.read_bytes()).hexdigest()
     info_file.write_text(json.dumps(info))
     assert merge(tmp_path / "out", [whole.path, other]).conflicts == ()
 

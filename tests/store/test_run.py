@@ -3,28 +3,29 @@
 import errno
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from runs_for_tests import make_run
+from runs_for_tests import describe, info, make_run
 
 from milbench.errors import StoreError
 from milbench.store.run import PREDICTION_COLUMNS, Run, open_run
+from milbench.store.slot import trial_id_of
 
-ID = "toy/tiny/a/fold0-seed1-00000000"
 PREDICTIONS = pd.DataFrame(
     {"slide_id": ["s1"], "patient_id": ["p1"], "role": ["test"], "task": ["a"], "target": [1.0], "probability": [0.25]}
 )
-HISTORY = pd.DataFrame({"epoch": [0], "train_loss": [0.5]})
-INFO: dict[str, Any] = {"key": "k" * 64, "dataset": "toy"}
+HISTORY = pd.DataFrame({"epoch": [0], "lr": [0.1], "train_loss": [0.5], "val_loss": [0.6], "val_auroc": [0.7]})
+INFO = info("toy", "amil", ("a",), 0, n_epochs=1, n_parameters=3)
+ID, SLOT = trial_id_of(INFO), "toy/amil/a/fold0-seed42"
+TOY = {"toy": describe("toy", ("amil",), ("a",))}
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     run = Run(tmp_path / "run")
-    run.write_header({"models": ["tiny"]}, {"git": "abc"}, {"toy": {"title": "Toy"}}, {"toy/tiny/a/fold0-seed1": ID})
+    run.write_header({"models": ["amil"]}, {"git": "abc"}, TOY, {SLOT: ID})
     return run
 
 
@@ -101,28 +102,28 @@ def test_a_held_trial_cannot_be_claimed_twice(run: Run) -> None:
 
 def test_a_replanned_slot_hides_the_older_trial(run: Run) -> None:
     write(run)
-    run.write_header({}, {}, {}, {"toy/tiny/a/fold0-seed1": ID[:-8] + "11111111"})
+    run.write_header({}, {}, {}, {SLOT: ID[:-8] + "11111111"})
     assert run.trials() == []
     assert run.trial(ID) is not None
 
 
 def test_a_failure_that_another_process_forgets_meanwhile_is_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    run.write_failure("k" * 64, {"id": ID, "type": "ValueError", "message": "", "traceback": ""})
-    read = Path.read_text
+    run.write_failure(INFO["key"], {"id": ID, "type": "ValueError", "message": "", "traceback": ""})
+    read = Path.read_bytes
 
-    def too_late(path: Path) -> str:
+    def too_late(path: Path) -> bytes:
         if path.parent.name == "failures":
             path.unlink()
         return read(path)
 
-    monkeypatch.setattr(Path, "read_text", too_late)
+    monkeypatch.setattr(Path, "read_bytes", too_late)
     assert run.failures() == []
 
 
 def test_failures_are_listed_until_cleared(run: Run) -> None:
-    run.write_failure("k", {"id": ID, "type": "ValueError", "message": "on purpose"})
+    run.write_failure(INFO["key"], {"id": ID, "type": "ValueError", "message": "on purpose"})
     assert [failure["type"] for failure in run.failures()] == ["ValueError"]
-    run.clear_failure("k")
+    run.clear_failure(INFO["key"])
     assert run.failures() == []
 
 
@@ -138,9 +139,10 @@ def test_a_damaged_header_is_named(run: Run) -> None:
 
 
 def test_the_header_keeps_what_earlier_calls_planned(run: Run) -> None:
-    run.write_header({}, {}, {"other": {}}, {"other/slot": "other/slot-1"})
+    slot = "other/amil/a/fold0-seed42"
+    run.write_header({}, {}, {"other": TOY["toy"]}, {slot: f"{slot}-00000000"})
     assert set(Run(run.path).datasets) == {"toy", "other"}
-    assert set(json.loads((run.path / "plan.json").read_text())) == {"toy/tiny/a/fold0-seed1", "other/slot"}
+    assert set(json.loads((run.path / "plan.json").read_text())) == {SLOT, slot}
 
 
 def test_predictions_of_all_trials_are_one_table(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from runs_for_tests import MODELS, describe, info
 
 from milbench.report.claim_stores import Scope
 from milbench.store.run import Run
+from milbench.store.slot import slot_name, trial_id_of
 
 N_PATIENTS = 240
 FOLDS = (0, 1, 2)
@@ -62,12 +63,10 @@ def scored_run(
             multi = MODELS[model][1] == "multi"
             for fold in FOLDS:
                 for group in [tuple(tasks)] if multi else [(task,) for task in tasks]:
-                    slot = f"{dataset}/{model}/{'all' if multi else group[0]}/fold{fold}"
-                    key = hashlib.sha256(slot.encode()).hexdigest()
-                    plan[slot] = f"{slot}-seed42-{key[:8]}"
-                    facts = {**info(dataset, model, group, fold, key), "hyperparameters": {"experts": experts}}
+                    facts = info(dataset, model, group, fold, hyperparameters={"experts": experts}, n_epochs=1)
+                    plan[slot_name(dataset, model, group, fold, 42)] = trial_id_of(facts)
                     table = pd.concat([scorer(task, fold).assign(task=task, role="test") for task in group])
-                    written.append((plan[slot], facts, pd.concat([table, table.assign(role="val")])))
+                    written.append((trial_id_of(facts), facts, pd.concat([table, table.assign(role="val")])))
     headers = {
         name: {**describe(name, tuple(models), tuple(tasks)), "control_tasks": []} for name, models in scorers.items()
     }

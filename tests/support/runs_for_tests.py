@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import zlib
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from milbench.store.identity import recorded_key
 from milbench.store.run import Run
+from milbench.store.slot import slot_name, trial_id_of
+from milbench.store.trial import StoredTrial
 
 MODELS = {
     "mean_pooling": ("Mean pooling", "single"), "amil": ("AMIL", "single"), "dsmil": ("DSMIL", "single"),
@@ -45,16 +48,14 @@ def make_run(
             groups = [tasks] if MODELS[model][1] == "multi" else [(task,) for task in tasks]
             for fold in folds:
                 for group in groups:
-                    name = "all" if len(group) > 1 else group[0].replace("/", "-")
-                    slot = f"{dataset}/{model}/{name}/fold{fold}"
-                    if slot in leave_out:
+                    slot = slot_name(dataset, model, group, fold, 42)
+                    if slot.removesuffix("-seed42") in leave_out:
                         continue
-                    key = hashlib.sha256(slot.encode()).hexdigest()
-                    trial_id = f"{slot}-seed42-{key[:8]}"
-                    plan[f"{slot}-seed42"] = trial_id
+                    facts_of_trial = info(dataset, model, group, fold)
+                    plan[slot] = trial_id = trial_id_of(facts_of_trial)
                     table = predictions(dataset, group, fold, rank)
                     table.loc[table["task"].isin(one_class), "target"] = 0.0
-                    written.append((trial_id, info(dataset, model, group, fold, key), table))
+                    written.append((trial_id, facts_of_trial, table))
     facts = {name: describe(name, models, tasks) for name in datasets}
     run.write_header({"models": list(models)}, {"git": "0123abc", "milbench": "0.1.0"}, facts, plan)
     history = pd.DataFrame(
@@ -72,6 +73,16 @@ def make_run(
     return run
 
 
+def write_as_another(run: Run, trial: StoredTrial, table: pd.DataFrame, **changed: Any) -> None:
+    """Put the trial's results back as those of a trial with other settings, and plan that one instead."""
+    facts = {**trial.info, **changed}
+    facts["key"] = recorded_key(facts)
+    facts["id"] = trial_id_of(facts)
+    plan = {**run.planned(), facts["id"].rpartition("-")[0]: facts["id"]}
+    (run.path / "plan.json").write_text(json.dumps(plan))
+    run.write_trial(facts["id"], facts, table, trial.history(), None)
+
+
 def describe(name: str, models: tuple[str, ...], tasks: tuple[str, ...]) -> dict[str, Any]:
     return {
         "title": name.upper(), "models": list(models), "tasks": list(tasks), "control_tasks": ["control"],
@@ -80,14 +91,16 @@ def describe(name: str, models: tuple[str, ...], tasks: tuple[str, ...]) -> dict
     }  # fmt: skip
 
 
-def info(dataset: str, model: str, tasks: tuple[str, ...], fold: int, key: str) -> dict[str, Any]:
-    return {
-        "key": key, "status": "done", "dataset": dataset, "model": model, "model_title": MODELS[model][0],
+def info(dataset: str, model: str, tasks: tuple[str, ...], fold: int, **changed: Any) -> dict[str, Any]:
+    record = {
+        "status": "done", "dataset": dataset, "model": model, "model_title": MODELS[model][0],
         "model_tasks": MODELS[model][1], "tasks": list(tasks), "fold": fold, "seed": 42, "protocol": "m4",
         "hyperparameters": {"hidden": 64, "dropout": 0.25}, "recipe": {"name": "m4", "lr": 0.01, "epochs": 2, "model": {}},
         "chosen_epoch": 1, "n_epochs": 2, "n_parameters": 1000, "wall_seconds": 2.0, "train_seconds": 1.5,
-        "peak_bytes": 10_000_000, "split_sha256": "f" * 64, "fingerprint": "e" * 64, "finished_at": "2026-01-02T03:04:05+00:00",
+        "peak_bytes": 10_000_000, "split_sha256": "f" * 64, "fingerprint": f"{zlib.crc32(dataset.encode()):064x}", "finished_at": "2026-01-02T03:04:05+00:00",
+        **changed,
     }  # fmt: skip
+    return {**record, "key": recorded_key(record)}
 
 
 def number(task: str) -> int:

@@ -1,5 +1,6 @@
 """The plan: one grid, stable keys that cover all that decides a result and nothing else."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,8 @@ from trial_for_tests import TRIAL
 from milbench.cohorts.cohort import Cohort
 from milbench.errors import UsageError
 from milbench.splits import make_split
+from milbench.store.identity import IDENTITY, recorded_key
+from milbench.store.slot import trial_id_of
 from milbench.trials.plan import PlanRequest, Trial, constructor_arguments, make_plan
 from milbench.trials.recipe import Recipe
 
@@ -120,3 +123,11 @@ def test_what_cannot_be_planned_is_refused_with_the_nearest_name(request_: PlanR
 
 def test_constructor_arguments_are_the_keyword_only_ones() -> None:
     assert constructor_arguments(Tiny) == {"hidden": 8, "dropout": 0.1}
+
+
+def test_a_stored_record_gives_back_the_key_of_its_trial() -> None:
+    assert tuple(TRIAL.identity()) == IDENTITY
+    record = json.loads(json.dumps({**TRIAL.identity(), "dataset": TRIAL.dataset, "key": TRIAL.key, "host": "a"}))
+    assert recorded_key(record) == TRIAL.key
+    assert trial_id_of(record) == TRIAL.id
+    assert recorded_key({**record, "seed": 43}) != TRIAL.key

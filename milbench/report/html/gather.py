@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from milbench.report.captions import distinct
 from milbench.report.html.data import CURVES, FAILURES, UNDEFINED, PageData, RocCurve, RunFacts
 from milbench.report.published import PAPERS_COHORTS
 from milbench.stats.analysis import Analysis
@@ -124,8 +125,8 @@ def _facts(run: Run, trials: Sequence[StoredTrial]) -> RunFacts:
         ("repeat the run", f"milbench run --config {pasteable(run.path / 'run.yaml')}"),
         ("render the report", f"milbench report {pasteable(run.path)}"),
         ("trials", f"{len(infos)} finished of {len(run.planned())} planned"),
-        ("protocol", _all(info["protocol"] for info in infos)),
-        ("folds; seeds", f"{_all(info['fold'] for info in infos)}; {_all(info['seed'] for info in infos)}"),
+        ("protocol", distinct(info["protocol"] for info in infos)),
+        ("folds; seeds", f"{distinct(info['fold'] for info in infos)}; {distinct(info['seed'] for info in infos)}"),
         ("milbench", str(environment.get("milbench", "unknown"))),
         ("commit", str(environment.get("git") or "")),
         *((f"split of {dataset}", hashes) for dataset, hashes in _splits(infos).items()),
@@ -135,7 +136,7 @@ def _facts(run: Run, trials: Sequence[StoredTrial]) -> RunFacts:
             for dataset, facts in run.datasets.items()
             if facts.get("notes")
         ),
-        ("devices", _all(info.get("device", "unknown") for info in infos)),
+        ("devices", distinct(info.get("device", "unknown") for info in infos)),
         ("packages", ", ".join(f"{name} {value}" for name, value in sorted(_packages(environment).items()))),
         ("configuration", json.dumps(run.config, indent=1, sort_keys=True, ensure_ascii=False)),
     ]
@@ -157,8 +158,3 @@ def _splits(infos: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         else "; ".join(f"{value} ({found[value]} trials)" for value in sorted(found))
         for dataset, found in sorted(counts.items())
     }
-
-
-def _all(values: Iterable[Any]) -> str:
-    """The distinct values, sorted, as text."""
-    return ", ".join(str(value) for value in sorted(set(values)))

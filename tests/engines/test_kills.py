@@ -1,0 +1,57 @@
+"""SIGKILL inside checkpoint writes and merges: the same command ends with the same bytes, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import killing
+import pytest
+from commands_for_tests import Milbench, environment
+from studies_for_tests import results, run_words
+
+from milbench.store.run import open_run
+
+
+def killed(folder: Path, kind: str, n_kills: int, run: Path, *words: str) -> dict[str, int]:
+    """How often the command was killed, and how it ended at last."""
+    command = [sys.executable, killing.__file__, kind, str(n_kills), "7", str(run), *words]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, done.stderr
+    told: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    sys.stdout.write(f"{kind}: {told}\n")
+    return told
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_25_kills_inside_checkpoint_writes_end_with_the_same_bytes(
+    study: Path, tmp_path: Path, milbench_here: Milbench
+) -> None:
+    words = run_words(study, "--workers", "1", "--set", "engine.checkpoint_seconds=0", "trainer.epochs=30")
+    assert milbench_here(*[word if word != "out" else "whole" for word in words]).returncode == 0
+    told = killed(tmp_path, "checkpoint", 25, tmp_path / "out", *words)
+    assert told["kills"] == 25
+    assert told["half_written"] > 0
+    assert (told["code"], told["left"]) == (0, 0)
+    assert results(tmp_path / "out") == results(tmp_path / "whole")
+    assert not list((tmp_path / "out" / "checkpoints").iterdir())
+    assert not list((tmp_path / "out" / "partial").iterdir())
+    assert not list((tmp_path / "out" / "claims").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_25_kills_inside_merges_end_with_the_same_bytes(study: Path, tmp_path: Path, milbench_here: Milbench) -> None:
+    folders = []
+    for number in (1, 2):
+        words = run_words(study, "--workers", "1", "--shard", f"{number}/2")
+        folders.append(f"shard{number}")
+        assert milbench_here(*[word if word != "out" else folders[-1] for word in words]).returncode == 0
+    told = killed(tmp_path, "merge", 25, tmp_path / "out", "merge", "out", *folders)
+    assert told["kills"] == 25
+    assert (told["code"], told["left"]) == (0, 0)
+    assert results(tmp_path / "out") == results(study / "single")
+    assert open_run(tmp_path / "out").planned() == open_run(study / "single").planned()
