@@ -15,10 +15,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from milbench.store.files import as_os_error
+from milbench.formats.tensor_file import write_tensors
 from milbench.training.learner import Learner
 from milbench.training.selection import TrialProgress
 
@@ -52,8 +51,7 @@ def save_checkpoint(learner: Learner, path: Path, identity: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with as_os_error():
-            save_file(_tensors(learner), temporary, metadata={"state": json.dumps(state)})
+        write_tensors(temporary, _tensors(learner), {"state": json.dumps(state)})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -92,7 +90,7 @@ def _tensors(learner: Learner) -> dict[str, Tensor]:
     for name, p in named.items():
         for key, value in learner.optimizer.state.get(p, {}).items():
             tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(value)
-    return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}  # safetensors refuses shared memory
+    return tensors
 
 
 def _restore(learner: Learner, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
