@@ -20,10 +20,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from milbench.errors import BagError, UsageError
+from milbench.process.generators import generators_left_as_they_were, seed_global_generators
 
 
 class BagOutput(NamedTuple):
@@ -195,6 +197,19 @@ class ModelInfo:
     order_matters: bool = False
     version: int = 1
     official_recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+def build(
+    model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any], *, seed: int
+) -> MILModel:
+    """A new model. Whatever its constructor draws, from torch, NumPy or Python, is decided by `seed`.
+
+    The generators continue afterwards as if nothing had been drawn.
+    """
+    with torch.random.fork_rng(devices=[]), generators_left_as_they_were():
+        torch.manual_seed(seed)
+        seed_global_generators(seed, 0)
+        return model(in_features, n_tasks, **hyperparameters)
 
 
 def _place(model: type[MILModel]) -> tuple[str | None, str]:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from milbench.commands.terminal import finding, grid, line
 from milbench.labels.finding import NOTE
+from milbench.registry import import_remarks
 from milbench.store.pasteable import pasteable
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def benchmark_header(console: Console, benchmark: Benchmark) -> None:
         left = len(entry.notes) - len(warnings[:MAX_WARNINGS]) - len(notes[:MAX_WARNINGS])
         if left:
             line(console, f"  and {left} more note{'s' * (left != 1)}, in {benchmark.run.path}/datasets.json")
+    for remark in import_remarks():
+        line(console, f"warning: {remark}")
     line(console, f"protocol {benchmark.config.protocol}, run folder {benchmark.run.path}")
 
 

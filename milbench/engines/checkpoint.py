@@ -100,6 +100,7 @@ def _restore(learner: Learner, state: Mapping[str, Any], tensors: Mapping[str, T
     learner.progress = [TrialProgress.from_dict(values) for values in state["members"]]
     for name in ("epoch", "seconds", "step_seconds"):
         setattr(learner, name, state[name])
+    learner.random.uses = learner.epoch * learner.steps_per_epoch  # one use per step
     for name in OF_STEP_MEMORY:
         setattr(learner.step_memory, name, state[name])
     for name, values in learner.best.items():

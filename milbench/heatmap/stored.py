@@ -18,7 +18,7 @@ from milbench.cohorts.scaling import FeatureScaler
 from milbench.datasets import all_datasets
 from milbench.datasets.source import CohortSource
 from milbench.errors import DataError, MilbenchError, StoreError, UsageError, unknown_name
-from milbench.models import AttentionMaps, BagOutput, MILModel
+from milbench.models import AttentionMaps, BagOutput, MILModel, build
 from milbench.registry import load_models
 from milbench.splits import ROLES, Split
 from milbench.store.question import differences
@@ -187,7 +187,9 @@ def trained_model(run: Run, trial: StoredTrial, in_features: int) -> MILModel:
     StoreError : the run kept no weights.
     """
     info = trial.info
-    model = _known_model(run, str(info["model"]))(in_features, len(info["tasks"]), **info["hyperparameters"])
+    known = _known_model(run, str(info["model"]))
+    # from the trial's seed: not all that a constructor draws must be a weight
+    model = build(known, in_features, len(info["tasks"]), info["hyperparameters"], seed=int(info["seed"]))
     model.load_state_dict(_weights(run, trial))
     return model.eval()
 
