@@ -187,6 +187,8 @@ class ModelInfo:
     order_matters : whether the order of the patches changes the output.
     version : part of every trial's identity. Raise it whenever the model's results change.
     official_recipe : training recipe of the official code, as data (see :mod:`milbench.trials.recipe`).
+    takes_cohort_settings : whether arguments that a cohort sets for the baselines (`model:` in cohort.yaml) reach the
+        model too, if it has arguments of these names.
     """
 
     name: str
@@ -197,6 +199,7 @@ class ModelInfo:
     order_matters: bool = False
     version: int = 1
     official_recipe: Mapping[str, Any] = field(default_factory=dict)
+    takes_cohort_settings: bool = False
 
 
 def build(
@@ -233,6 +236,7 @@ def register_model(
     order_matters: bool = False,
     version: int = 1,
     official_recipe: Mapping[str, Any] | None = None,
+    takes_cohort_settings: bool = False,
 ) -> Callable[[ModelClass], ModelClass]:
     """Class decorator that registers a `MILModel`; arguments as in `ModelInfo`.
 
@@ -248,7 +252,8 @@ def register_model(
                 f"two models are called '{name}': {taken.__module__}.{taken.__qualname__} and "
                 f"{cls.__module__}.{cls.__qualname__}. Rename one of them."
             )
-        cls.info = ModelInfo(name, title, tasks, paper, official, order_matters, version, dict(official_recipe or {}))
+        recipe = dict(official_recipe or {})
+        cls.info = ModelInfo(name, title, tasks, paper, official, order_matters, version, recipe, takes_cohort_settings)
         REGISTERED[name] = cls
         return cls
 

@@ -91,7 +91,7 @@ def load_models(plugins: Iterable[Path] = ()) -> Mapping[str, type[MILModel]]:
 
 def is_baseline(model: type[MILModel]) -> bool:
     """Whether the model comes with milbench, and not from a plug-in or another package."""
-    return model.__module__.partition(".")[0] in {e.module.partition(".")[0] for e in _installed() if _is_ours(e)}
+    return model.__module__.partition(".")[0] in _packages_of_ours()
 
 
 def import_remarks() -> list[str]:
@@ -110,6 +110,10 @@ def _installed() -> EntryPoints:
     Cached: a look-up reads the metadata of every installed package, and every model that is built needs one.
     """
     return entry_points(group=ENTRY_POINTS)
+
+
+def _packages_of_ours() -> set[str]:
+    return {entry.module.partition(".")[0] for entry in _installed() if _is_ours(entry)}
 
 
 def _is_ours(entry: EntryPoint) -> bool:

@@ -25,7 +25,7 @@ def must_return(seconds: float) -> Iterator[None]:
     ------
     DidNotReturnError : the code called `sys.exit` or `os._exit`, or took too long.
     """
-    with _no_exit(), _alarm(seconds):
+    with no_exit(), _alarm(seconds):
         try:
             yield
         except SystemExit as error:
@@ -35,7 +35,9 @@ def must_return(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def _no_exit() -> Iterator[None]:
+def no_exit() -> Iterator[None]:
+    """Inside, `os._exit` raises `DidNotReturnError` instead of ending the process without a word."""
+
     def refuse(*code: object) -> None:
         raise DidNotReturnError(f"it ends the process with os._exit({', '.join(map(str, code))})")
 

@@ -50,4 +50,4 @@ def undefined(scores: pd.DataFrame, datasets: Mapping[str, Any]) -> list[str]:
 
 def distinct(values: Iterable[Any]) -> str:
     """The distinct values, sorted, as text."""
-    return ", ".join(str(value) for value in sorted(set(values)))
+    return ", ".join(str(value) for value in sorted(set(values), key=lambda value: (isinstance(value, str), value)))

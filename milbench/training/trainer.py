@@ -17,6 +17,7 @@ from torch import Tensor
 
 from milbench.cohorts.scaling import FeatureScaler
 from milbench.errors import DataError, MilbenchError
+from milbench.process.must_return import DidNotReturnError
 from milbench.process.shared_state import left_as_it_was, of_torch, put_back, read_shared
 from milbench.training.evaluation import Evaluation, Predictions
 from milbench.training.learner import Learner
@@ -143,7 +144,7 @@ def call_or_record_error(learner: Learner, action: Callable[P, R], *arguments: P
         result = action(*arguments, **named)
     except DataError:
         raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model does is a result, not a crash
+    except (Exception, SystemExit, DidNotReturnError) as error:  # noqa: BLE001 - whatever a model does is a result, not a crash
         traceback.clear_frames(error.__traceback__)  # they hold the activations, for as long as the pass takes
         learner.error = error
     finally:
