@@ -52,7 +52,7 @@ class CurvePoint(NamedTuple):
 def curve_points(cohort: RunCohort, names: Sequence[str], fold: int) -> pd.DataFrame:
     """Curves of up to `MOST_SLIDES` positive test slides of every task, one row a point, `CurvePoint`."""
     models = models_of(cohort, names, fold)
-    wanted = {task: _positives(cohort, task, fold) for task in cohort.cohort.tasks}
+    wanted = {task: _positives(cohort, task, fold) for task in cohort.tasks}
     asked = dict.fromkeys(slide for slides in wanted.values() for slide in slides)
     rows = [
         point

@@ -19,6 +19,7 @@ from milbench.engines.settings import PoolSettings
 from milbench.engines.supervisor import Interrupts
 from milbench.errors import MilbenchError
 from milbench.store import claims
+from milbench.trials.job import Status
 
 
 def test_a_message_that_nobody_reads_any_more_hinders_no_stop() -> None:
