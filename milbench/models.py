@@ -59,7 +59,7 @@ class MILModel(nn.Module, ABC):
 
     * it does not change the bag, because all models share it;
     * it does not branch on the values of tensors;
-    * it draws random numbers through torch only;
+    * it draws random numbers through torch's generator, or those that NumPy and Python share;
     * it keeps no state between calls.
 
     Attributes

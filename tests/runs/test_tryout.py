@@ -8,6 +8,7 @@ from rule_breakers import THIS_FILE
 
 from milbench.errors import UsageError
 from milbench.runs.config import make_config
+from milbench.runs.notebook import open_run
 from milbench.runs.preparation import Benchmark, prepare
 from milbench.runs.tryout import try_models
 
@@ -83,3 +84,37 @@ def test_a_cohorts_settings_reach_baselines_and_models_that_ask_for_them(
     assert "settings for its size: hidden 512 -> 4 of amil" in printed.stdout, printed.stderr
     assert "settings for its size: hidden 8 -> 4 of takes_settings" in printed.stdout
     assert "keeps_all keeps hidden 8: a cohort sets arguments of baselines only" in printed.stdout
+
+
+TRANSPOSED = """
+import torch
+from torch import nn
+from milbench.models import BagOutput, MILModel, register_model
+
+@register_model("transposed", title="Transposed", tasks="single")
+class Transposed(MILModel):
+    def __init__(self, in_features, n_tasks):
+        super().__init__(in_features, n_tasks)
+        self.mix = nn.Parameter(torch.randn(in_features, 5).t())
+        self.tied = self.mix
+        self.register_buffer("fixed", torch.randn(5, n_tasks).t())
+
+    def forward(self, features):
+        return BagOutput(self.fixed @ torch.tanh(self.mix @ features.mean(0)), None, {})
+"""
+
+
+def test_weights_that_lie_transposed_in_memory_give_the_same_answers_from_disk(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(TRANSPOSED)
+    words = ("run", "--cohort", str(cohort_folder), "--models", "transposed", "--plugin", "mine.py", "--folds", "0",
+             "--workers", "1", "--no-tracking", "--run", "out", "--set", "trainer.epochs=2", "trainer.lr=0.01")  # fmt: skip
+    assert milbench_here(*words).returncode == 0
+    run = open_run(tmp_path / "out")
+    model, cohort = run.model("transposed", task="A"), run.cohort()
+    table = run.predictions().query("task == 'A' and role == 'test'")
+    assert len(table) > 0
+    for row in table.itertuples():
+        answer = float(model.probabilities(cohort.load(row.slide_id).features)[0])
+        assert answer == pytest.approx(row.probability, abs=1e-6)
