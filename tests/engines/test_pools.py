@@ -93,7 +93,7 @@ def test_without_worker_processes_all_passes_are_computed_here_and_that_is_said(
     monkeypatch.setattr(loky, "get_reusable_executor", refuse)
     monkeypatch.setattr(loky, "compute_here", lambda each, _: [Status(job, "done", 0.0) for job in each.jobs])
     pool = loky.LokyPool(PoolSettings(tmp_path / "run", workers=2, trial_seconds=9.0), announce=said.append)
-    todo = passes(tmp_path, 3)
+    todo = passes(tmp_path, 1, 1, 1)
     assert len(list(pool.run(iter(todo), alone=False))) == 3
     assert len(list(pool.run(iter(todo), alone=True))) == 3
     assert len(said) == 1
