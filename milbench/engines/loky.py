@@ -158,11 +158,10 @@ def _start_worker(gpus: tuple[str, ...]) -> None:
 @cache
 def _die_with_parent(parent: int) -> None:
     """Watch the parent from a thread. If a run is killed, no worker may stay behind with claimed trials and memory."""
-    leave = os._exit  # as it is now: while a model's code runs, it is another
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(TICK_SECONDS)
-        leave(1)
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="parent watch").start()

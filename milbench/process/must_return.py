@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 class DidNotReturnError(BaseException):
@@ -36,12 +37,14 @@ def must_return(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def no_exit() -> Iterator[None]:
-    """Inside, `os._exit` raises `DidNotReturnError` instead of ending the process without a word."""
+    """Inside, `os._exit` raises `DidNotReturnError` in this thread instead of ending the process without a word."""
+    former, mine = os._exit, threading.get_ident()
 
-    def refuse(*code: object) -> None:
+    def refuse(*code: Any) -> None:
+        if threading.get_ident() != mine:  # such as the thread that ends a worker whose parent has died
+            former(*code)
         raise DidNotReturnError(f"it ends the process with os._exit({', '.join(map(str, code))})")
 
-    former = os._exit
     os._exit = refuse  # type: ignore[assignment]
     try:
         yield

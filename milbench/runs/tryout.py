@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,11 +74,12 @@ def try_models(benchmark: Benchmark) -> Tried:
     ------
     UsageError : a model cannot be built as asked, or no training of it can end right.
     """
-    widths = {entry.cohort.name: entry.cohort.in_features for entry in benchmark.entries}
-    cases = list(dict.fromkeys(_case_of(trial, widths[trial.dataset]) for trial in benchmark.unfinished_trials()))
+    baselines = {name for name, model in benchmark.models.items() if is_baseline(model)}
+    found = [_of_baseline(benchmark, case) for case in _cases(benchmark, benchmark.trials, baselines)]
+    others = benchmark.models.keys() - baselines
+    # looking for what is left reads all that is stored, so it is done only if a model of others is there
+    foreign = _cases(benchmark, benchmark.unfinished_trials(), others) if others else []
     seconds = min(CASE_SECONDS, benchmark.config.engine.trial_timeout or CASE_SECONDS)
-    foreign = [case for case in cases if not is_baseline(benchmark.models[case.model])]
-    found = [_of_baseline(benchmark, case) for case in cases if case not in foreign]
     lost: dict[str, str] = {}
     found += _of_others(foreign, benchmark.config.plugins, seconds, lost)
     told = dict.fromkeys(
@@ -94,8 +95,16 @@ def try_models(benchmark: Benchmark) -> Tried:
     return Tried(tuple(dict.fromkeys([*lost_sentences, *(sentence for _, sentence in told)])), frozenset(lost))
 
 
-def _case_of(trial: Trial, in_features: int) -> Case:
-    return Case(trial.model, in_features, len(trial.tasks), canonical_json(dict(trial.hyperparameters)))
+def _cases(benchmark: Benchmark, trials: Iterable[Trial], models: Container[str]) -> list[Case]:
+    """The ways in which the trials build these models, each once."""
+    widths = {entry.cohort.name: entry.cohort.in_features for entry in benchmark.entries}
+    return list(
+        dict.fromkeys(
+            Case(trial.model, widths[trial.dataset], len(trial.tasks), canonical_json(dict(trial.hyperparameters)))
+            for trial in trials
+            if trial.model in models
+        )
+    )
 
 
 def _sentence(benchmark: Benchmark, case: Case, finding: Finding) -> str:

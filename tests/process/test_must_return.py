@@ -1,6 +1,7 @@
 """Code of others that ends the process, or does not come back, is an error."""
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -62,3 +63,14 @@ def test_outside_the_main_thread_there_is_no_time_limit_and_no_fault() -> None:
     thread.start()
     thread.join()
     assert done == [1]
+
+
+def test_other_threads_may_still_end_the_process() -> None:
+    code = (
+        "import os, threading, time\n"
+        "from milbench.process.must_return import no_exit\n"
+        "with no_exit():\n"
+        "    threading.Thread(target=lambda: os._exit(5)).start()\n"
+        "    time.sleep(30)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=25).returncode == 5
