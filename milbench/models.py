@@ -20,10 +20,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from milbench.errors import BagError, UsageError
+from milbench.process.generators import generators_left_as_they_were, seed_global_generators
 
 
 class BagOutput(NamedTuple):
@@ -57,7 +59,7 @@ class MILModel(nn.Module, ABC):
 
     * it does not change the bag, because all models share it;
     * it does not branch on the values of tensors;
-    * it draws random numbers through torch only;
+    * it draws random numbers through torch's generator, or those that NumPy and Python share;
     * it keeps no state between calls.
 
     Attributes
@@ -185,6 +187,8 @@ class ModelInfo:
     order_matters : whether the order of the patches changes the output.
     version : part of every trial's identity. Raise it whenever the model's results change.
     official_recipe : training recipe of the official code, as data (see :mod:`milbench.trials.recipe`).
+    takes_cohort_settings : whether arguments that a cohort sets for the baselines (`model:` in cohort.yaml) reach the
+        model too, if it has arguments of these names.
     """
 
     name: str
@@ -195,6 +199,20 @@ class ModelInfo:
     order_matters: bool = False
     version: int = 1
     official_recipe: Mapping[str, Any] = field(default_factory=dict)
+    takes_cohort_settings: bool = False
+
+
+def build(
+    model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any], *, seed: int
+) -> MILModel:
+    """A new model. Whatever its constructor draws, from torch, NumPy or Python, is decided by `seed`.
+
+    The generators continue afterwards as if nothing had been drawn.
+    """
+    with torch.random.fork_rng(devices=[]), generators_left_as_they_were():
+        torch.manual_seed(seed)
+        seed_global_generators(seed, 0)
+        return model(in_features, n_tasks, **hyperparameters)
 
 
 def _place(model: type[MILModel]) -> tuple[str | None, str]:
@@ -218,6 +236,7 @@ def register_model(
     order_matters: bool = False,
     version: int = 1,
     official_recipe: Mapping[str, Any] | None = None,
+    takes_cohort_settings: bool = False,
 ) -> Callable[[ModelClass], ModelClass]:
     """Class decorator that registers a `MILModel`; arguments as in `ModelInfo`.
 
@@ -233,7 +252,8 @@ def register_model(
                 f"two models are called '{name}': {taken.__module__}.{taken.__qualname__} and "
                 f"{cls.__module__}.{cls.__qualname__}. Rename one of them."
             )
-        cls.info = ModelInfo(name, title, tasks, paper, official, order_matters, version, dict(official_recipe or {}))
+        recipe = dict(official_recipe or {})
+        cls.info = ModelInfo(name, title, tasks, paper, official, order_matters, version, recipe, takes_cohort_settings)
         REGISTERED[name] = cls
         return cls
 

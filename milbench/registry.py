@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
@@ -17,8 +17,15 @@ from milbench.names import refuse_shared_folders
 
 if TYPE_CHECKING:  # torch takes seconds to import, and names are selected without it
     from milbench.models import MILModel
+    from milbench.process.shared_state import Moved
 
 ENTRY_POINTS = "milbench.models"
+
+IMPORT_SECONDS = 120.0
+"""Longest time that importing a plug-in or package may take: libraries on a slow network disk take a minute."""
+
+_MOVED: dict[str, list[Moved]] = {}
+"""What each import changed in this process. It belongs to the process, as `sys.modules` does."""
 
 
 def select(kind: str, words: Iterable[str], known: Iterable[str]) -> list[str]:
@@ -68,19 +75,32 @@ def load_models(plugins: Iterable[Path] = ()) -> Mapping[str, type[MILModel]]:
 
     Raises
     ------
-    UsageError : a plug-in file or an installed package cannot be imported, or two models would share a folder.
+    UsageError : a plug-in file or an installed package cannot be imported, ends the process or does not come back; or two
+        models would share a folder.
     """
     from milbench.models import REGISTERED
 
-    packages = _installed()
-    for entry in sorted(packages, key=lambda entry: (not _is_ours(entry), entry.name)):
+    for entry in sorted(_installed(), key=lambda entry: (not _is_ours(entry), entry.name)):
         _import_package(entry)
     for path in plugins:
         _import_file(path)
-    ours = {entry.module.partition(".")[0] for entry in packages if _is_ours(entry)}
     refuse_shared_folders("models", REGISTERED)
-    leading = [name for name, model in REGISTERED.items() if model.__module__.partition(".")[0] in ours]
+    leading = [name for name, model in REGISTERED.items() if is_baseline(model)]
     return {name: REGISTERED[name] for name in (*leading, *sorted(REGISTERED.keys() - set(leading)))}
+
+
+def is_baseline(model: type[MILModel]) -> bool:
+    """Whether the model comes with milbench, and not from a plug-in or another package."""
+    return model.__module__.partition(".")[0] in _packages_of_ours()
+
+
+def import_remarks() -> list[str]:
+    """Sentences on what plug-ins and packages changed in this process as they were imported; all of it was put back."""
+    return [
+        f"{what} changed {', '.join(map(str, moved))} as it was imported. milbench put this back, because all models share it."
+        for what, moved in _MOVED.items()
+        if moved
+    ]
 
 
 @cache
@@ -92,18 +112,39 @@ def _installed() -> EntryPoints:
     return entry_points(group=ENTRY_POINTS)
 
 
+def _packages_of_ours() -> set[str]:
+    return {entry.module.partition(".")[0] for entry in _installed() if _is_ours(entry)}
+
+
 def _is_ours(entry: EntryPoint) -> bool:
     return entry.dist is not None and entry.dist.name == "milbench"
 
 
 def _import_package(entry: EntryPoint) -> None:
-    try:
+    what = f"the model package '{entry.value}'"
+    if entry.module in sys.modules:
         entry.load()
-    except Exception as error:
-        raise UsageError(
-            f"the model package '{entry.value}' cannot be imported: {type(error).__name__}: {error}. "
-            "Fix or uninstall it."
-        ) from error
+        return
+    _imported(what, entry.load, "Fix or uninstall it.")
+
+
+def _imported(what: str, load: Callable[[], object], mend: str) -> None:
+    """Run code of others that registers models. What it changes in this process is put back and remembered.
+
+    Raises
+    ------
+    UsageError : the code raises, ends the process or does not come back.
+    """
+    from milbench.process.must_return import DidNotReturnError, must_return
+    from milbench.process.shared_state import left_as_it_was
+
+    try:
+        with left_as_it_was() as moved, must_return(IMPORT_SECONDS):
+            load()
+    except (Exception, DidNotReturnError) as error:
+        reason = str(error) if isinstance(error, DidNotReturnError) else f"{type(error).__name__}: {error}"
+        raise UsageError(f"{what} cannot be imported: {reason}. {mend}") from error
+    _MOVED[what] = moved
 
 
 def _import_file(path: Path) -> None:
@@ -118,10 +159,9 @@ def _import_file(path: Path) -> None:
         raise UsageError(f"plug-in {path} is not a Python file. Give a file that ends in .py.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    run = spec.loader.exec_module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        _imported(f"plug-in {path}", lambda: run(module), "A plug-in only defines models. Fix the file.")
+    except UsageError:
         del sys.modules[name]
-        raise UsageError(
-            f"plug-in {path} cannot be imported: {type(error).__name__}: {error}. Fix the file."
-        ) from error
+        raise

@@ -6,12 +6,13 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+import torch
 from models_for_tests import THIS_FILE
 
 from milbench import models, registry
 from milbench.errors import UsageError
 from milbench.models import REGISTERED
-from milbench.registry import load_models, select
+from milbench.registry import import_remarks, load_models, select
 
 KNOWN = ["amil", "m4", "mmoe_amil", "tcga-brca", "tcga-crc"]
 
@@ -117,3 +118,32 @@ def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
     load_models([THIS_FILE])
     with pytest.raises(UsageError, match="two models are called 'tiny'"):
         load_models([path])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import sys; sys.exit(0)", r"sys\.exit\(0\)"),
+        ("import sys; sys.exit(7)", r"sys\.exit\(7\)"),
+        ("import os; os._exit(0)", r"os\._exit\(0\)"),
+        ("import time; time.sleep(60)", r"not come back after 0\.5 seconds; it stands in line 1 of .*mine\.py"),
+        ("raise KeyError('x')", "KeyError: 'x'"),
+    ],
+)
+def test_a_plug_in_that_does_not_come_back_from_its_import_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    monkeypatch.setattr(registry, "IMPORT_SECONDS", 0.5)
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=rf"plug-in .*mine\.py cannot be imported: .*{said}.*Fix the file"):
+        load_models([path])
+
+
+def test_what_a_plug_in_changes_as_it_is_imported_is_put_back_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "changes.py"
+    path.write_text("import os, torch\ntorch.set_default_dtype(torch.float64)\nos.environ['MILBENCH_TEST'] = 'x'\n")
+    load_models([path])
+    assert torch.get_default_dtype() == torch.float32
+    (remark,) = [text for text in import_remarks() if str(path) in text]
+    assert "torch's default dtype (torch.float32 -> torch.float64), environment variables (MILBENCH_TEST" in remark

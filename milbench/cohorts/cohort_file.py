@@ -13,6 +13,7 @@ from milbench.errors import DataError, UsageError, unknown_name
 from milbench.labels import SUFFIXES, LabelTable, Stated, read_labels
 from milbench.names import refuse_cohort_name
 from milbench.special_files import refuse_special
+from milbench.store.plain_yaml import plain_yaml
 
 LABELS = "labels.csv"
 PATHO_BENCH = "k=all.tsv"
@@ -114,7 +115,7 @@ def _only(folder: Path, names: Sequence[str]) -> Path | None:
 def _from_yaml(path: Path) -> CohortFile:
     refuse_special(path, DataError)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = plain_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"{path} cannot be read as YAML: {error}.") from error
     if not isinstance(values, dict):

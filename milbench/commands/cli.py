@@ -12,6 +12,7 @@ from typing import Any
 import milbench
 from milbench.commands import data, datasets, heatmap, merge, models, plan, report, reproduce, run, status, track, ui
 from milbench.commands.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Command, add_commands
+from milbench.commands.output import printing
 from milbench.commands.terminal import complain
 from milbench.errors import MilbenchError, UsageError, unknown_name
 
@@ -47,15 +48,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # else Python ends by looking for garbage among all that torch has imported, for half a second
     atexit.register(gc.freeze)
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with printing() as output:
+        code = _called(words)
+        output.flush()
+    if output.failure is None or isinstance(output.failure, BrokenPipeError):  # a reader may leave when it likes
+        return code
+    complain(
+        f"standard output cannot be written ({output.failure.strerror}). What the command prints is lost; what it writes "
+        "into its folders is there."
+    )
+    return code or EXIT_BAD_INPUT
+
+
+def _called(words: Sequence[str]) -> int:
     try:
         options = _parser().parse_args(words)
         return COMMANDS[options.command].call(options)
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        complain(f"{shortened(str(error.filename))}: {error.strerror}. Check the path.")
+        return EXIT_BAD_INPUT
     except MilbenchError as error:
         complain(str(error))
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         complain("stopped. Give the same command again to go on; finished trials are kept.")
         return EXIT_INTERRUPTED
+
+
+def shortened(path: str, most: int = 100) -> str:
+    """The path, without its middle if it is very long."""
+    return path if len(path) <= most else f"{path[: most // 2]}...{path[-most // 2 :]}"
 
 
 class _Parser(argparse.ArgumentParser):

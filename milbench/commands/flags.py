@@ -16,6 +16,9 @@ PLAN_FLAGS = (
     "models", "datasets", "cohorts", "data_root", "protocol", "splits", "plugins", "run", "tasks", "precision",
 )  # fmt: skip
 
+LONGEST_NUMBER = 30
+"""Digits of a fold or seed. More cannot be meant, and Python refuses to read some thousands."""
+
 ENGINE_FLAGS = (
     "kind", "workers", "threads", "device", "gpus", "per_gpu", "address", "shard", "trial_timeout", "max_failures", "stack",
     "memory",
@@ -138,10 +141,16 @@ def _given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
 
 def _numbers(key: str, words: Sequence[str]) -> list[int]:
     """Numbers from words such as "0", "0,2" or "0-4"."""
+    from milbench.runs.config import MOST_NUMBERS
+
     numbers: list[int] = []
     for word in ",".join(words).split(","):
         first, dash, last = word.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or int(last or first) < int(first):
+        is_number = all(part.isdecimal() and len(part) <= LONGEST_NUMBER for part in (first, last) if part)
+        if not first or (dash and not last) or not is_number or int(last or first) < int(first):
             raise UsageError(f"--{key} takes numbers or ranges such as 0 2 or 0-4; got '{word}'.")
-        numbers += range(int(first), int(last or first) + 1)
+        wanted = range(int(first), int(last or first) + 1)
+        if wanted.stop - wanted.start + len(numbers) > MOST_NUMBERS:
+            raise UsageError(f"--{key} {word} asks for more than {MOST_NUMBERS:,} numbers. Name fewer.")
+        numbers += wanted
     return numbers

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK
-from milbench.commands.terminal import grid, new_console
+from milbench.commands.terminal import grid, new_console, warn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,9 +27,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of printing the models."""
-    from milbench.registry import load_models
+    from milbench.registry import import_remarks, load_models
 
     _print_models(new_console(), load_models([Path(plugin) for plugin in options.plugins]))
+    for remark in import_remarks():
+        warn(remark)
     return EXIT_OK
 
 

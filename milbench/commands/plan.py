@@ -39,10 +39,14 @@ def _print_plan(console: Console, benchmark: Benchmark) -> None:
     from milbench.runs.changes import changes_of
     from milbench.runs.estimate import estimated_seconds
     from milbench.runs.progress import duration
+    from milbench.runs.tryout import try_models
 
     benchmark_header(console, benchmark)
     for sentence in changes_of(benchmark, will_run=False):
         line(console, f"  changed: {sentence}")
+    tried = try_models(benchmark)
+    for warning in tried.warnings:
+        line(console, f"warning: {warning}")
     todo = [trial for trial in benchmark.trials if benchmark.run.trial(trial.id) is None]
     columns = ("dataset", "model", "trials", "to do", "epochs", "bags per trial")
     planned = Counter((trial.dataset, trial.model) for trial in benchmark.trials)
@@ -54,6 +58,6 @@ def _print_plan(console: Console, benchmark: Benchmark) -> None:
         for pair, count in planned.items()
     ]
     grid(console, columns, rows, names=columns[:2], right=columns[2:])
-    seconds, how = estimated_seconds(benchmark)
+    seconds, how = estimated_seconds(benchmark, without=tried.lost)
     line(console, f"{len(benchmark.trials)} trials, {len(todo)} to do; about {duration(seconds)} with "
           f"{os.cpu_count()} cores ({how})")  # fmt: skip

@@ -6,7 +6,7 @@ import argparse
 
 from milbench.commands.command import EXIT_INTERRUPTED, EXIT_OK, EXIT_SOME_FAILED
 from milbench.commands.flags import add_engine_flags, add_what_flags, config_of
-from milbench.commands.terminal import new_console
+from milbench.commands.terminal import line, new_console
 from milbench.errors import MilbenchError
 
 HELP = "train and test what is not done yet, then print the table"
@@ -47,10 +47,13 @@ def call(options: argparse.Namespace) -> int:
     from milbench.runs.benchmark import run_benchmark
     from milbench.runs.preparation import prepare
     from milbench.runs.progress import Progress
+    from milbench.runs.tryout import try_models
 
     console = new_console()
     benchmark = prepare(config_of(options), verify_features=options.verify_features)
     show_run.benchmark_header(console, benchmark)
+    for warning in try_models(benchmark).warnings:
+        line(console, f"warning: {warning}")
     try:
         outcome = run_benchmark(benchmark, Progress(console, forecasts=True), prune=options.prune)
     finally:

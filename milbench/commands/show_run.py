@@ -10,6 +10,8 @@ from rich.console import Console
 
 from milbench.commands.terminal import finding, grid, line
 from milbench.labels.finding import NOTE
+from milbench.registry import import_remarks
+from milbench.runs.overrides import overridden_arguments
 from milbench.store.pasteable import pasteable
 
 if TYPE_CHECKING:
@@ -27,9 +29,10 @@ def benchmark_header(console: Console, benchmark: Benchmark) -> None:
         cohort, split = entry.cohort, entry.split
         line(console, f"{cohort.name}: {len(cohort.slides)} slides, {cohort.slides['patient_id'].nunique()} patients, "
               f"{len(cohort.tasks)} tasks, {cohort.in_features}-d features, splits {split.protocol} ({split.sha256[:8]})")  # fmt: skip
-        defaults = {**cohort.model_defaults, **cohort.trainer_defaults}
-        if defaults:
-            line(console, f"  settings for its size, the same for all models: {settings_text(defaults)}")
+        if cohort.trainer_defaults:
+            line(console, f"  settings for its size, the same for all models: {settings_text(cohort.trainer_defaults)}")
+        for sentence in overridden_arguments(benchmark, cohort):
+            line(console, f"  {sentence}")
         warnings = [found for found in entry.findings if found.severity != NOTE]
         for found in warnings[:MAX_WARNINGS]:
             finding(console, found, indent="  ")
@@ -39,6 +42,8 @@ def benchmark_header(console: Console, benchmark: Benchmark) -> None:
         left = len(entry.notes) - len(warnings[:MAX_WARNINGS]) - len(notes[:MAX_WARNINGS])
         if left:
             line(console, f"  and {left} more note{'s' * (left != 1)}, in {benchmark.run.path}/datasets.json")
+    for remark in import_remarks():
+        line(console, f"warning: {remark}")
     line(console, f"protocol {benchmark.config.protocol}, run folder {benchmark.run.path}")
 
 

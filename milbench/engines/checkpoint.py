@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from milbench.store.files import as_os_error, temporary_name
+from milbench.formats.tensor_file import write_tensors
+from milbench.store.files import temporary_name
 from milbench.training.learner import Learner
 from milbench.training.selection import TrialProgress
 
@@ -51,8 +51,7 @@ def save_checkpoint(learner: Learner, path: Path, identity: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(temporary_name(f".{path.name}"))
     try:
-        with as_os_error():
-            save_file(_tensors(learner), temporary, metadata={"state": json.dumps(state)})
+        write_tensors(temporary, _tensors(learner), {"state": json.dumps(state)})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -91,7 +90,7 @@ def _tensors(learner: Learner) -> dict[str, Tensor]:
     for name, p in named.items():
         for key, value in learner.optimizer.state.get(p, {}).items():
             tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(value)
-    return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}  # safetensors refuses shared memory
+    return tensors
 
 
 def _restore(learner: Learner, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -101,6 +100,7 @@ def _restore(learner: Learner, state: Mapping[str, Any], tensors: Mapping[str, T
     learner.progress = [TrialProgress.from_dict(values) for values in state["members"]]
     for name in ("epoch", "seconds", "step_seconds"):
         setattr(learner, name, state[name])
+    learner.random.uses = learner.epoch * learner.steps_per_epoch  # one use per step
     for name in OF_STEP_MEMORY:
         setattr(learner.step_memory, name, state[name])
     for name, values in learner.best.items():

@@ -17,6 +17,7 @@ from milbench.engines.record import Measured, failure_record, predictions_table,
 from milbench.engines.shared_costs import SharedCosts
 from milbench.errors import DataError, MilbenchError, StoreError
 from milbench.machine.peak_memory import forget_peak
+from milbench.process.must_return import DidNotReturnError
 from milbench.serving.cohort_features import CohortFeatures, features_of
 from milbench.store.files import writing
 from milbench.store.run import Run
@@ -85,7 +86,7 @@ def _prepare(
             prepared.append(prepare_group(run, group, cohort_features))
         except (DataError, StoreError):
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model does is a result, not a crash
+        except (Exception, SystemExit, DidNotReturnError) as error:  # noqa: BLE001 - whatever a model does is a result, not a crash
             yield from (failed(run, job, error) for job in group)
     return prepared
 

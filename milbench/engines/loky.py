@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from joblib.externals.loky import get_reusable_executor, process_executor
@@ -37,6 +39,7 @@ class LokyPool:
     Parameters
     ----------
     may_compute_here : whether a single worker that needs neither alarm nor GPU place is this process itself.
+    announce : told if this machine can start no workers.
 
     Attributes
     ----------
@@ -45,37 +48,63 @@ class LokyPool:
 
     has_workers = False
 
-    def __init__(self, settings: PoolSettings, *, may_compute_here: bool = True) -> None:
-        self.settings, self.may_compute_here = settings, may_compute_here
+    def __init__(
+        self,
+        settings: PoolSettings,
+        *,
+        may_compute_here: bool = True,
+        announce: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.settings, self.may_compute_here, self.announce = settings, may_compute_here, announce
+        self.can_start_workers = True
 
     def run(self, passes: Iterator[DataPass], *, alone: bool) -> Iterator[PassResult]:
         """Result of each pass as it ends. If a worker dies, loky ends the others, and all running passes with them."""
         here = self.settings
         needs_own_process = alone or here.trial_seconds or here.gpu_places or not self.may_compute_here
-        if here.workers == 1 and not needs_own_process:
-            yield from (PassResult(data_pass.jobs, compute_here(data_pass, here)) for data_pass in passes)
+        if not self.can_start_workers or (here.workers == 1 and not needs_own_process):
+            yield from self._run_here(passes)
             return
         running: dict[Future[Any], DataPass] = {}
         try:
             yield from self._run_in_workers(passes, running, 1 if alone else here.workers)
         except BrokenProcessPool:
             yield from (PassResult(data_pass.jobs, worker_died=True) for data_pass in running.values())
+        except NoWorkersError as error:
+            self._fall_back(error)
+            yield from self._run_here(chain(running.values(), passes))
         except KeyboardInterrupt:
             end_workers()
             raise
+
+    def _run_here(self, passes: Iterator[DataPass]) -> Iterator[PassResult]:
+        here = self.settings
+        yield from (PassResult(data_pass.jobs, compute_here(data_pass, here)) for data_pass in passes)
+
+    def _fall_back(self, error: NoWorkersError) -> None:
+        """Go on in this process, where no alarm may end what hangs and no GPU can be chosen any more."""
+        self.can_start_workers = False
+        self.settings = replace(self.settings, workers=1, trial_seconds=0.0)
+        self.announce(
+            f"no worker processes can be started ({error}), so all trials run in this process, one after the other, without "
+            "--trial-timeout. Processes need some space in /dev/shm (in a container: --shm-size, or mount one) and files "
+            "that may be open (ulimit -n)."
+        )
 
     def _run_in_workers(
         self, passes: Iterator[DataPass], running: dict[Future[Any], DataPass], width: int
     ) -> Iterator[PassResult]:
         """Keep `width` passes running, no more: a first Ctrl-C waits until all of them have ended."""
-        here, LokyPool.has_workers = self.settings, True
-        executor = get_reusable_executor(
-            max_workers=width,
-            timeout=IDLE_SECONDS,
-            initializer=_start_worker,
-            initargs=(here.gpu_places,),
-            env=dict.fromkeys(THREAD_SETTINGS, str(here.threads)),
-        )
+        here = self.settings
+        with _no_workers_if_refused():
+            executor = get_reusable_executor(
+                max_workers=width,
+                timeout=IDLE_SECONDS,
+                initializer=_start_worker,
+                initargs=(here.gpu_places,),
+                env=dict.fromkeys(THREAD_SETTINGS, str(here.threads)),
+            )
+        LokyPool.has_workers = True
 
         def fill() -> None:
             for data_pass in islice(passes, width - len(running)):
@@ -94,6 +123,19 @@ class LokyPool:
             if here.trial_seconds:
                 for data_pass in running.values():
                     overdue.end(data_pass)
+
+
+class NoWorkersError(Exception):
+    """The system refuses what worker processes need."""
+
+
+@contextmanager
+def _no_workers_if_refused() -> Iterator[None]:
+    """A full or missing /dev/shm, too many open files: what the system refuses before any worker has started."""
+    try:
+        yield
+    except OSError as error:
+        raise NoWorkersError(error.strerror or str(error)) from error
 
 
 def end_workers() -> None:

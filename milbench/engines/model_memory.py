@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from milbench.models import MILModel
+from milbench.process.must_return import DidNotReturnError
 from milbench.registry import load_models
 from milbench.store.identity import canonical_json
 from milbench.training.activations import ActivationCost, activation_cost
@@ -46,7 +47,7 @@ def _of_model(tell: Callable[[MILModel], Any], job: Job, in_features: int) -> An
                 canonical_json(dict(trial.hyperparameters)),
                 job.plugins,
             )
-    except (Exception, SystemExit):  # noqa: BLE001 - whatever a model does
+    except (Exception, SystemExit, DidNotReturnError):  # noqa: BLE001 - whatever a model does
         return None
 
 

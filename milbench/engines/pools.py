@@ -31,4 +31,4 @@ def open_pool(settings: PoolSettings, interrupts: Interrupts) -> Iterator[Pool]:
 
         yield SlurmPool(settings, interrupts)
     else:
-        yield LokyPool(settings)
+        yield LokyPool(settings, announce=interrupts.announce)

@@ -13,7 +13,9 @@ import torch
 import milbench
 from milbench.engines.checkpoint import load_checkpoint, save_checkpoint
 from milbench.engines.model_memory import step_cost
-from milbench.models import MILModel
+from milbench.errors import MilbenchError
+from milbench.models import MILModel, build
+from milbench.process.shared_state import left_as_it_was
 from milbench.registry import load_models
 from milbench.serving.cohort_features import LEARNERS_SHARE, CohortFeatures
 from milbench.serving.fold_data import FoldData, fold_data, load_split
@@ -106,5 +108,12 @@ def _new_learner(job: Job, trials: Sequence[Trial], data: FoldData, cohort_featu
 
 def build_model(trial: Trial, in_features: int, plugins: tuple[Path, ...] = ()) -> MILModel:
     """The trial's model, its weights drawn from the trial's seed."""
-    torch.manual_seed(trial.seed)
-    return load_models(plugins)[trial.model](in_features, len(trial.tasks), **trial.hyperparameters)
+    known = load_models(plugins)[trial.model]
+    with left_as_it_was() as moved:
+        model = build(known, in_features, len(trial.tasks), trial.hyperparameters, seed=trial.seed)
+    if moved:
+        raise MilbenchError(
+            f"{known.__name__} changes {', '.join(map(str, moved))} as it is built, which all models of the process share. "
+            "It was put back. Leave it as it is in __init__ (docs/models.md)."
+        )
+    return model

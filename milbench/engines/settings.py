@@ -92,8 +92,8 @@ class PoolSettings:
         if self.address and self.kind != "dask":
             raise UsageError(f"--address {self.address} is the address of a dask scheduler. Add --engine dask.")
         jobs = str(self.slurm.get("jobs", 1))
-        if not jobs.isdigit() or int(jobs) < 1:
-            raise UsageError(f"engine.slurm.jobs is '{jobs}'; expected a number of jobs, at least 1.")
+        if not jobs.isdecimal() or len(jobs) > 5 or int(jobs) < 1:
+            raise UsageError(f"engine.slurm.jobs is '{jobs}'; expected a number of jobs, from 1 to 99999.")
         if self.kind == "slurm" and self.slurm.get("cluster", "slurm") == "slurm" and which("sbatch") is None:
             raise UsageError(
                 "--engine slurm found no `sbatch` on this machine. Run the command on a machine that submits SLURM jobs, "

@@ -44,8 +44,8 @@ def parse_shard(text: str) -> Shard | None:
     """
     if not text:
         return None
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if match is None or max(map(len, match.groups())) > 6 or not 1 <= int(match[1]) <= int(match[2]):
         raise UsageError(f"--shard takes i/n with i from 1 to n, such as 2/4; got '{text}'.")
     return Shard(int(match[1]), int(match[2]))
 

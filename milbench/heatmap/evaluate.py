@@ -38,7 +38,7 @@ class TruthScore(NamedTuple):
 def knows_truth(cohort: RunCohort) -> bool:
     """Whether the cohort's first slide says which patches carry which task's evidence."""
     bag = cohort.cohort.load(str(cohort.cohort.slides["slide_id"].iloc[0]))
-    return truth_of(cohort.cohort, bag.instance_labels, cohort.cohort.tasks[0]) is not None
+    return truth_of(cohort.cohort, bag.instance_labels, cohort.tasks[0]) is not None
 
 
 def truth_scores(cohort: RunCohort, names: Sequence[str], folds: Sequence[int]) -> pd.DataFrame:

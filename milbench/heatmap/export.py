@@ -46,9 +46,7 @@ def export_attention(
                 rows = _rows(look)
                 if index == 0:
                     file["rows"] = json.dumps([facts for facts, _ in rows])  # an attribute holds 64 KiB at most
-                stored = file.create_dataset(
-                    f"slides/{look.bag.slide_id}", data=np.stack([values for _, values in rows])
-                )
+                stored = _written(file, look.bag.slide_id, np.stack([values for _, values in rows]))
                 stored.attrs["role"] = roles.get(look.bag.slide_id, "")
                 advance()
         temporary.replace(path)
@@ -57,6 +55,14 @@ def export_attention(
     finally:
         temporary.unlink(missing_ok=True)
     return len(slides)
+
+
+def _written(file: h5py.File, slide_id: str, maps: NDArray[np.float32]) -> h5py.Dataset:
+    """The slide's dataset, read back once and compared."""
+    stored = file.create_dataset(f"slides/{slide_id}", data=maps)
+    if not np.array_equal(stored[...], maps, equal_nan=True):
+        raise OSError(f"the maps of slide {slide_id} do not read back as they were written")
+    return stored
 
 
 def _rows(look: Look) -> list[tuple[dict[str, str], NDArray[np.float32]]]:

@@ -52,7 +52,7 @@ class CurvePoint(NamedTuple):
 def curve_points(cohort: RunCohort, names: Sequence[str], fold: int) -> pd.DataFrame:
     """Curves of up to `MOST_SLIDES` positive test slides of every task, one row a point, `CurvePoint`."""
     models = models_of(cohort, names, fold)
-    wanted = {task: _positives(cohort, task, fold) for task in cohort.cohort.tasks}
+    wanted = {task: _positives(cohort, task, fold) for task in cohort.tasks}
     asked = dict.fromkeys(slide for slides in wanted.values() for slide in slides)
     rows = [
         point
@@ -119,7 +119,11 @@ def agreement_table(cohort: RunCohort, names: Sequence[str], folds: Sequence[int
                 ranks.setdefault(key, []).append(rankdata(as_array(maps.per_task[row])))
         for key, of_folds in ranks.items():
             found.setdefault(key, []).extend(correlation(a, b) for a, b in combinations(of_folds, 2))
-    rows = [(cohort.name, *key, len(folds), len(shared), float(np.nanmean(values))) for key, values in found.items()]
+    rows = [
+        (cohort.name, *key, len(folds), len(shared), float(np.nanmean(values)))
+        for key, values in found.items()
+        if values
+    ]
     return pd.DataFrame(rows, columns=["dataset", "model", "title", "task", "n_folds", "n_slides", "spearman"])
 
 

@@ -64,7 +64,7 @@ def evaluate_cohort(cohort: RunCohort, names: Sequence[str], folds: Sequence[int
 
 def _in_order(table: pd.DataFrame, cohort: RunCohort, names: Sequence[str]) -> pd.DataFrame:
     """Rows by model and map, then by task, in the order of the run's tables."""
-    places = {"model": list(names), "task": list(cohort.cohort.tasks)}
+    places = {"model": list(names), "task": list(cohort.tasks)}
     return table.sort_values(
         [column for column in ("model", "map", "task") if column in table],
         key=lambda values: values.map(places[values.name].index) if values.name in places else values,

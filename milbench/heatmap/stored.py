@@ -18,7 +18,7 @@ from milbench.cohorts.scaling import FeatureScaler
 from milbench.datasets import all_datasets
 from milbench.datasets.source import CohortSource
 from milbench.errors import DataError, MilbenchError, StoreError, UsageError, unknown_name
-from milbench.models import AttentionMaps, BagOutput, MILModel
+from milbench.models import AttentionMaps, BagOutput, MILModel, build
 from milbench.registry import load_models
 from milbench.splits import ROLES, Split
 from milbench.store.question import differences
@@ -90,6 +90,12 @@ class RunCohort:
         return [slot for slot in self.run.slots() if slot.dataset == self.name]
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks that the run learns of this cohort; the cohort may have more (`--tasks`)."""
+        learned = self.run.datasets[self.name].get("tasks") or self.cohort.tasks
+        return tuple(task for task in self.cohort.tasks if task in learned)
+
+    @property
     def models(self) -> list[str]:
         """Models of the run, in the order of the tables."""
         planned = {slot.model for slot in self.slots}
@@ -124,7 +130,9 @@ class RunCohort:
         """
         if model not in self.models:
             raise unknown_name(f"model of run {self.run.name}", model, self.models)
-        fits = [s for s in self.slots if s.model == model and s.group in (task, ALL_TASKS) and s.fold == fold]
+        fits = self._slots_of(model, task, fold)
+        if not fits and task not in self.tasks:
+            raise unknown_name(f"task of run {self.run.name}", task, self.tasks)
         if not fits:
             folds = sorted({slot.fold for slot in self.slots if slot.model == model})
             raise unknown_name(f"fold of {model} on {self.name}", str(fold), map(str, folds))
@@ -136,9 +144,16 @@ class RunCohort:
         return self.load_trial(self.trial(model, task, fold))
 
     def load_all(self, model: str, fold: int) -> list[StoredModel]:
-        """Everything that `model` learned in `fold`: one stored model per task, or one for all. Raises as `trial`."""
-        trials = (self.trial(model, task, fold) for task in self.cohort.tasks)
+        """Everything that the run lets `model` learn in `fold`: one stored model per task, or one for all.
+
+        It is empty if the run has the model in other folds only. Raises as `trial`.
+        """
+        planned = [task for task in self.tasks if self._slots_of(model, task, fold)]
+        trials = (self.trial(model, task, fold) for task in planned)
         return [self.load_trial(trial) for trial in {trial.id: trial for trial in trials}.values()]
+
+    def _slots_of(self, model: str, task: str, fold: int) -> list[Slot]:
+        return [s for s in self.slots if s.model == model and s.group in (task, ALL_TASKS) and s.fold == fold]
 
     def load_trial(self, trial: StoredTrial) -> StoredModel:
         """The model that `trial` left behind.
@@ -189,7 +204,8 @@ def trained_model(run: Run, trial: StoredTrial, in_features: int) -> MILModel:
     info = trial.info
     known, weights = _known_model(run, str(info["model"])), _weights(run, trial)
     try:
-        model = known(in_features, len(info["tasks"]), **info["hyperparameters"])
+        # from the trial's seed: not all that a constructor draws must be a weight
+        model = build(known, in_features, len(info["tasks"]), info["hyperparameters"], seed=int(info["seed"]))
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
@@ -288,8 +304,8 @@ def dataset_of_slide(run: Run, slide_id: str) -> str:
     )
 
 
-def check_task(cohort: Cohort, task: str) -> str:
-    """`task`, if the cohort has it; raises `UsageError` otherwise."""
+def check_task(cohort: RunCohort, task: str) -> str:
+    """`task`, if the run learns it; raises `UsageError` otherwise."""
     if task not in cohort.tasks:
         raise unknown_name(f"task of {cohort.name}", task, cohort.tasks)
     return task

@@ -23,7 +23,7 @@ from milbench.intake.copies import copy_findings
 from milbench.intake.findings import Subject, coords_findings, findings_of, some_slides
 from milbench.intake.inspection import Watch, read_headers
 from milbench.labels import LabelTable
-from milbench.labels.finding import ERROR, NOTE, WARNING, Finding, worst_first
+from milbench.labels.finding import ERROR, MANY_TASKS, NOTE, SHOWN, WARNING, Finding, some, worst_first
 from milbench.splits import N_FOLDS, audit, make_split
 
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".tif", ".tiff", ".mrxs", *FEATURE_SUFFIXES)
@@ -59,7 +59,7 @@ def check_cohort(file: CohortFile, watch: Watch, *, splits: str = "", deep: bool
     folder = _tried(problems, lambda: open_features(file.features))
     facts = [("cohort", file.name)]
     if table is not None:
-        facts += [("labels", note.removeprefix("labels: ")) for note in table.notes]
+        facts += [("labels", note.removeprefix("labels: ")) for note in some_notes(table.notes)]
         facts += _label_facts(table.slides)
     if folder is not None:
         facts.append(("features", folder.layout))
@@ -113,10 +113,21 @@ def _label_facts(slides: pd.DataFrame) -> list[tuple[str, str]]:
     facts = [
         ("slides", f"{len(slides)} labelled"),
         ("patients", f"{len(per_patient)}, at most {per_patient.iloc[0]} slides each ({per_patient.index[0]})"),
-        ("tasks", ", ".join(tasks_of(slides))),
+        ("tasks", _some_tasks(tasks_of(slides))),
     ]
     sites = _sites(slides)
     return [*facts, ("tissue source sites", sites)] if sites else facts
+
+
+def _some_tasks(tasks: Sequence[str]) -> str:
+    return ", ".join(tasks) if len(tasks) <= MANY_TASKS else f"{len(tasks)}: {some(tasks)}"
+
+
+def some_notes(notes: Sequence[str]) -> list[str]:
+    """The notes; if there are very many, the first ones and how many more there are."""
+    return (
+        list(notes) if len(notes) <= MANY_TASKS else [*notes[:SHOWN], f"{len(notes) - SHOWN} more notes of this kind"]
+    )
 
 
 def _sites(slides: pd.DataFrame) -> str:

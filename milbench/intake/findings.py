@@ -16,7 +16,7 @@ from milbench.formats import SlideHeader
 from milbench.intake.copies import copy_findings, same_files
 from milbench.intake.patients import patient_findings
 from milbench.labels import contradictions, one_class_tasks, read_labels
-from milbench.labels.finding import ERROR, NOTE, WARNING, Finding, of_tasks, some, worst_first
+from milbench.labels.finding import ERROR, NOTE, WARNING, Finding, condensed, of_tasks, some, worst_first
 from milbench.splits import Audit, Split
 
 FEW_POSITIVES = 5
@@ -60,7 +60,7 @@ def findings_of(subject: Subject) -> tuple[Finding, ...]:
     """Everything that was noticed about the cohort and its tasks, worst first."""
     slides, tasks, split, as_given = subject.slides, subject.tasks, subject.split, subject.as_given
     copies = same_files(subject.files, _with_patches(subject))
-    return worst_first([
+    return worst_first(condensed([
         *patient_findings(slides, split, as_given=as_given),
         *copy_findings("the same file", copies, slides, tasks, split, as_given=as_given),
         *of_tasks(subject.told, tasks),
@@ -69,7 +69,7 @@ def findings_of(subject: Subject) -> tuple[Finding, ...]:
         *header_findings(subject.headers, subject.broken, subject.files),
         *(split_findings(subject.split, subject.audit) if subject.split and subject.audit else ()),
         *_unlabelled(slides, tasks),
-    ])  # fmt: skip
+    ]))  # fmt: skip
 
 
 def _with_patches(subject: Subject) -> list[str]:

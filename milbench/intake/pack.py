@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
-from safetensors.torch import save_file
 from torch import Tensor
 
 from milbench.bag import all_finite, check_features
@@ -22,9 +21,11 @@ from milbench.cohorts.fingerprint import file_ends
 from milbench.errors import DataError, FeatureFileError, UsageError, unknown_name
 from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader, open_features
 from milbench.formats.packed import MARK, SUFFIX, facts, head, opened, sha256
+from milbench.formats.tensor_file import write_tensors
 from milbench.intake.inspection import Watch
 from milbench.labels import PATIENT, SLIDE
 from milbench.store.csv_files import exact_csv
+from milbench.store.files import writing
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 VERSION = 1
@@ -56,6 +57,7 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
     Raises
     ------
     FeatureFileError : a slide is unusable, or too large for float16.
+    StoreError : the disk is full or the folder cannot be written.
     UsageError : unknown dtype, or `out` is where the source lies.
     """
     if dtype not in DTYPES:
@@ -94,6 +96,7 @@ def _pack_slide(source: FeatureFolder, slide: str, target: Path, dtype: str) -> 
     Raises
     ------
     FeatureFileError : see `pack`.
+    StoreError : the disk is full or the folder cannot be written.
     UsageError : `target` was made from another file or with another dtype.
     """
     identity = hashlib.sha256(file_ends(source.paths[slide])).hexdigest()
@@ -109,8 +112,12 @@ def _pack_slide(source: FeatureFolder, slide: str, target: Path, dtype: str) -> 
         )
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     rounding = _rounding(features, stored)
-    _write(temporary, stored, content, header, {"source": identity, "largest_rounding": rounding})
-    temporary.replace(target)
+    try:
+        with writing(target.parent):
+            _write(temporary, stored, content, header, {"source": identity, "largest_rounding": rounding})
+            temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
     return rounding
 
 
@@ -135,7 +142,7 @@ def _write(path: Path, features: Tensor, content: SlideFeatures, header: SlideHe
     tensors = {"features": features, "coords": content.coords, "instance_labels": content.instance_labels}
     # one text, since safetensors keeps several entries in no fixed order and files should come out the same
     metadata = {MARK: json.dumps({name: value for name, value in told.items() if value not in ("", None)})}
-    save_file({name: t.contiguous() for name, t in tensors.items() if t is not None}, path, metadata)
+    write_tensors(path, {name: tensor for name, tensor in tensors.items() if tensor is not None}, metadata)
 
 
 def _rounding(features: Tensor, stored: Tensor) -> float:

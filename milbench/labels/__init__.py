@@ -85,6 +85,6 @@ def one_class_tasks(slides: pd.DataFrame, tasks: Sequence[str]) -> list[Finding]
             "Leave it out of `tasks:`.",
             task,
         )
-        for task in tasks
-        if slides[task].nunique() < 2
+        for task, has_two in zip(tasks, slides[list(tasks)].nunique() >= 2, strict=True)
+        if not has_two
     ]

@@ -19,6 +19,9 @@ from milbench.labels.meaning import is_listed_pair, key, negative_and_positive, 
 UNKNOWN = ("", "nan", "na", "n/a", "#n/a")
 """Cells that tell no label, in any case; what else may tell none is asked about."""
 
+PLAIN = {"0": 0.0, "1": 1.0, "": float("nan")}
+"""The cells of most columns: nothing is to be guessed, and a table may have thousands of them."""
+
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?(e[+-]?\d+)?")
 
 
@@ -74,6 +77,10 @@ def label_column(path: Path, column: pd.Series, ids: pd.Series, what: str, state
     LabelTableError : the column holds neither 0 and 1 nor two numbers or words, or a word such as "Not Reported".
     """
     stated = stated or Stated()
+    words = set(column)
+    if str(column.name) not in stated.positive and not stated.unknown and words <= PLAIN.keys():
+        values = pd.Series([PLAIN[cell] for cell in column], index=column.index, name=column.name)
+        return LabelColumn(values, _unknown_note(str(column.name), column[column == ""]) if "" in words else ())
     is_unknown = column.str.lower().isin(UNKNOWN) | column.map(key).isin([key(word) for word in stated.unknown])
     known = column[~is_unknown]
     notes = _unknown_note(str(column.name), column[is_unknown])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from milbench.errors import UsageError, unknown_name
+from milbench.store.plain_yaml import plain_yaml
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,17 @@ SECTIONS: dict[str, type[EngineConfig] | type[TrackingConfig]] = {"engine": Engi
 
 
 LOWEST = {"workers": 0, "threads": 1, "per_gpu": 1, "trial_timeout": 0, "max_failures": 0, "checkpoint_seconds": 0}
+HIGHEST = {
+    "workers": 1024, "threads": 1024, "per_gpu": 128, "trial_timeout": 1e9, "max_failures": 1e9, "checkpoint_seconds": 1e9,
+}  # fmt: skip
+"""More is a slip of the keyboard: the largest machines have some hundred cores, and a billion seconds are 31 years."""
+
+SEEDS = range(-(2**63), 2**63)
+"""What torch takes."""
+
+MOST_NUMBERS = 10_000
+"""Folds, or seeds, that one command may name."""
+
 ENGINES = ("loky", "dask", "slurm")
 STACKS = ("auto", "on", "off")
 
@@ -160,7 +172,7 @@ def make_config(path: Path | None, assignments: Iterable[str], flags: Mapping[st
 
 def _from_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text())
+        values = plain_yaml(path.read_text())
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}. Check the path after --config.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -178,7 +190,7 @@ def _from_assignment(assignment: str) -> dict[str, Any]:
         raise UsageError(f"--set takes key=value, for example trainer.epochs=2; got '{assignment}'.")
     try:
         # SLURM has its own notations; YAML would read a time such as 24:00:00 as a number of seconds
-        value: Any = text if key.startswith("engine.slurm.") else yaml.safe_load(text)
+        value: Any = text if key.startswith("engine.slurm.") else plain_yaml(text)
     except yaml.YAMLError as error:
         raise UsageError(f"--set {assignment}: the value is not valid YAML ({error}).") from error
     if isinstance(value, str) and not key.startswith("engine."):  # YAML reads 1e-3 as text, because it wants 1.0e-3
@@ -243,11 +255,20 @@ def _in_section(name: str, key: str, value: Any, default: Any) -> Any:
         raise UsageError(f"{name}.{key} is {value!r}; expected a value of type {expected.__name__}.")
     if key in LOWEST and value < LOWEST[key]:
         raise UsageError(f"{name}.{key} is {value}; the least is {LOWEST[key]}.")
+    if key in HIGHEST and value > HIGHEST[key]:
+        raise UsageError(f"{name}.{key} is {value}; the most is {HIGHEST[key]:g}.")
     if key == "kind" and value not in ENGINES:
         raise unknown_name("engine", value, ENGINES)
     if key == "stack" and value not in STACKS:
         raise unknown_name("value of engine.stack", value, STACKS)
     return value
+
+
+def _refuse_odd_numbers(key: str, items: Sequence[Any]) -> None:
+    if key in {"folds", "seeds"} and len(items) > MOST_NUMBERS:
+        raise UsageError(f"{key} names {len(items):,} numbers; the most is {MOST_NUMBERS:,}.")
+    if key == "seeds" and (odd := [seed for seed in items if seed not in SEEDS]):
+        raise UsageError(f"seeds holds {odd[0]}; a seed lies between -2^63 and 2^63 - 1.")
 
 
 def _value(key: str, value: Any) -> Any:
@@ -260,6 +281,7 @@ def _value(key: str, value: Any) -> Any:
         wanted = int if key in {"folds", "seeds"} else str
         if not all(type(item) is wanted for item in items):
             raise UsageError(f"{key} is {value!r}; expected {wanted.__name__} values.")
+        _refuse_odd_numbers(key, items)
         return tuple(dict.fromkeys(items))  # each once: a trial that is planned twice would wait for itself
     if isinstance(default, dict):
         if not isinstance(value, Mapping):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from milbench.cohorts.scaling import FeatureScaler
 from milbench.engines.prepared_group import build_model
 from milbench.errors import MilbenchError
 from milbench.machine.hardware import resolve_device
+from milbench.process.must_return import DidNotReturnError
 from milbench.runs.passes import pool_settings, trains_in_stack
 from milbench.runs.preparation import Benchmark, Entry
 from milbench.training.learner import Learner
@@ -38,16 +39,20 @@ class Estimate(NamedTuple):
     failed: dict[str, str]
 
 
-def estimate(benchmark: Benchmark) -> Estimate:
+def estimate(benchmark: Benchmark, *, without: Container[str] = ()) -> Estimate:
     """Seconds of what is left.
 
     One probe per dataset, model and size of stack: `PROBE_STEPS` optimiser steps of the real training loop on the first
     slides, scaled by slides and epochs. Reading from a cold disk is not included, nor is a model that raises.
+
+    Parameters
+    ----------
+    without : models that must not run in this process, because they would kill or keep it.
     """
     entries = {entry.cohort.name: entry for entry in benchmark.entries}
     settings = pool_settings(benchmark)
     device = torch.device(resolve_device(benchmark.config.engine.device))
-    groups = together(benchmark.unfinished_trials())
+    groups = together(trial for trial in benchmark.unfinished_trials() if trial.model not in without)
     failed: dict[str, str] = {}
 
     @cache
@@ -57,7 +62,7 @@ def estimate(benchmark: Benchmark) -> Estimate:
             return _probe(entries[dataset], group[:n], device)
         except MilbenchError:
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a model's own code; the run records it
+        except (Exception, SystemExit, DidNotReturnError) as error:  # noqa: BLE001 - a model's own code; the run records it
             failed[model] = f"{type(error).__name__}: {error}"
             return 0.0
 
@@ -71,9 +76,9 @@ def estimate(benchmark: Benchmark) -> Estimate:
     return Estimate(dict(totals), failed)
 
 
-def estimated_seconds(benchmark: Benchmark) -> tuple[float, str]:
+def estimated_seconds(benchmark: Benchmark, *, without: Container[str] = ()) -> tuple[float, str]:
     """Wall seconds for the trials that are left, and a sentence that says how they were found."""
-    found = estimate(benchmark)
+    found = estimate(benchmark, without=without)
     width = pool_settings(benchmark).width
     how = f"{width} workers, {PROBE_STEPS} training steps of each model timed here"
     failures = (f"without {model}, which failed: {message}" for model, message in found.failed.items())

@@ -50,7 +50,10 @@ class Forecast:
         with self.lock, deaf_children():
             if self.ended:
                 return
-            self.executor = ProcessPoolExecutor(max_workers=1, timeout=IDLE_SECONDS)
+            try:
+                self.executor = ProcessPoolExecutor(max_workers=1, timeout=IDLE_SECONDS)
+            except OSError:  # no or full /dev/shm: the run does without a forecast, as it does without workers
+                return
             plugins = tuple(map(Path, self.benchmark.config.plugins))
             self.future = self.executor.submit(seconds_per_trial, self.benchmark, plugins)
 
@@ -58,8 +61,10 @@ class Forecast:
         """Return when the forecast is made, or after so many seconds, when its process is ended."""
         from joblib.externals.loky import wait
 
+        if self.future is None:
+            return
         wait([self.future], timeout=seconds)
-        if self.future is not None and not self.future.done():
+        if not self.future.done():
             self.end()
 
     def end(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,9 @@ from milbench.training.precision import PRECISIONS
 from milbench.trials.plan import PlanRequest, Trial, make_plan, together
 
 RUNS = Path("runs")
+
+LONGEST_NAME, LONGEST_PATH = 255, 3000
+"""Bytes that file systems allow in a name, and in a path with room for the folders of trials (Linux: 4096)."""
 
 LEAST_MEMORY = 100_000_000
 """The least that `--memory` may name: less means that the unit was forgotten."""
@@ -212,7 +216,7 @@ def run_folder(config: RunConfig, cohorts: Sequence[str]) -> Path:
     name as a hash, so that a table never mixes them; models, folds and seeds may be added later.
     """
     if config.run:
-        return Path(config.run)
+        return _nameable(Path(config.run))
     if own := _folder_of_own_split(config.splits):
         return own
     defaults = RunConfig()
@@ -222,6 +226,17 @@ def run_folder(config: RunConfig, cohorts: Sequence[str]) -> Path:
         name += "-" + hashlib.sha256(canonical_json([changed, list(cohorts)]).encode()).hexdigest()[:6]
     shard = parse_shard(config.engine.shard)
     return RUNS / (f"{name}-shard-{shard.file_name}" if shard else name)
+
+
+def _nameable(folder: Path) -> Path:
+    """The folder, if a file system can have it and the trials below it."""
+    longest = max((len(os.fsencode(part)) for part in folder.parts), default=0)
+    if longest > LONGEST_NAME or len(os.fsencode(folder.absolute())) > LONGEST_PATH:
+        raise UsageError(
+            f"--run {str(folder)[:40]}... has {len(str(folder))} characters. A folder's name may have {LONGEST_NAME} bytes, "
+            f"its whole path {LONGEST_PATH}. Choose a shorter one."
+        )
+    return folder
 
 
 def _folder_of_own_split(splits: str) -> Path | None:

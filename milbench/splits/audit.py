@@ -40,7 +40,11 @@ def audit(split: Split, slides: pd.DataFrame, tasks: Sequence[str]) -> Audit:
             if side.empty:
                 raise SplitError(f"fold {fold} of the {split.protocol} split has no {role} slides. Use another split.")
             counts = (fold, role, side["patient_id"].nunique(), len(side))
-            rows += [(*counts, task, int((side[task] == 1).sum()), int((side[task] == 0).sum())) for task in tasks]
+            labels = side[list(tasks)].to_numpy(
+                dtype=float
+            )  # [slides, tasks]; column by column takes seconds for thousands
+            of_each = zip(tasks, (labels == 1).sum(axis=0).tolist(), (labels == 0).sum(axis=0).tolist(), strict=True)
+            rows += [(*counts, task, positives, negatives) for task, positives, negatives in of_each]
     table = pd.DataFrame(rows, columns=["fold", "role", "patients", "slides", "task", "positives", "negatives"])
     one_class = table[(table["positives"] == 0) | (table["negatives"] == 0)]
     return Audit(table, tuple(_one_class_warnings(one_class)))

@@ -14,11 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from milbench.store.files import read
+from milbench.store.plain_yaml import plain_yaml
 from milbench.store.shape import (
-    DEEPEST,
     Shape,
     anything,
     fields,
@@ -192,8 +190,7 @@ def read_config(file: Path) -> dict[str, Any]:
     """
 
     def parsed(content: str) -> dict[str, Any]:
-        _refuse_what_expands(content)
-        value = yaml.safe_load(content)
+        value = plain_yaml(content)
         CONFIG_SHAPE(value, file.stem)
         return {key: inner for key, inner in value.items() if inner is not None}
 
@@ -202,17 +199,3 @@ def read_config(file: Path) -> dict[str, Any]:
 
 def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number")
-
-
-def _refuse_what_expands(content: str) -> None:
-    """Aliases and depth are seen before anything is built; milbench writes neither, nor tags of a kind of its own."""
-    depth = line = 0
-    for event in yaml.parse(content, Loader=yaml.SafeLoader):
-        line = event.start_mark.line + 1 if event.start_mark else line
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError(f"line {line} repeats a value by an alias (*{event.anchor})")
-        if getattr(event, "tag", None) is not None:
-            raise ValueError(f"line {line} has a tag, such as !!python")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise ValueError(f"it holds more than {DEEPEST} lists and mappings inside each other")

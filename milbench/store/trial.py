@@ -6,6 +6,7 @@ schema that the record promises. Whatever does not is damaged.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 from collections.abc import Mapping
@@ -165,10 +166,7 @@ def fill_trial_folder(
     predictions.to_parquet(folder / PREDICTIONS, index=False)
     history.to_parquet(folder / HISTORY, index=False)
     if weights is not None:
-        from safetensors.numpy import save_file
-
-        with as_os_error():
-            save_file(dict(weights), folder / WEIGHTS)
+        _write_weights(folder / WEIGHTS, weights)
     digests = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
     (folder / TRIAL).write_bytes(json_bytes({**info, "payload_sha256": digests}))
 
@@ -178,6 +176,23 @@ def copy_trial(trial: StoredTrial, folder: Path) -> None:
     for name in (*sorted(trial.info["payload_sha256"]), TRIAL):
         refuse_no_plain_file(trial.path / name)
         shutil.copyfile(trial.path / name, folder / name, follow_symlinks=False)
+
+
+def _write_weights(path: Path, weights: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Write the arrays in the order of their values, read them back and compare.
+
+    safetensors stores bytes as they lie in memory. Those of a transposed array are in another order than its values.
+    """
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    ordered = {name: np.ascontiguousarray(values).reshape(values.shape) for name, values in weights.items()}
+    with as_os_error():
+        save_file(ordered, path)
+        stored = load_file(path)
+    changed = [name for name in ordered if name not in stored or stored[name].tobytes() != ordered[name].tobytes()]
+    if changed:
+        raise OSError(errno.EIO, f"{path.name} holds other values of {', '.join(changed[:3])} than were written")
 
 
 def _sha256(path: Path) -> str:

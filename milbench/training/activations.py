@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from milbench.models import MILModel
+from milbench.process.generators import generators_left_as_they_were, global_generators, set_global_generators
 from milbench.training.precision import bags_as_here
 
 IN_FLIGHT = 3.0
@@ -175,21 +176,23 @@ class _ModuleState(NamedTuple):
 
 
 class _StateOfNow(AbstractContextManager[None]):
-    """Context in which `part` has the weights, mode, forwards and precision of sums that it has now.
+    """Context in which `part` has the weights, mode, forwards, precision of sums and random numbers that it has now.
 
     The backward enters it to run the part's forward again. By then `recomputing` may have ended, or `functional_call`
-    may have put other weights back, while torch must see the same operations. torch itself restores autocast and the
-    random state.
+    may have put other weights back, while torch must see the same operations. torch itself restores autocast and its
+    own random state.
     """
 
     def __init__(self, part: nn.Module) -> None:
-        self.now, self.sums = _states_of(part.modules()), bags_as_here()
+        self.now, self.sums, self.generators = _states_of(part.modules()), bags_as_here(), global_generators()
         self.undo = ExitStack()
 
     def __enter__(self) -> None:
         self.undo.callback(_set_states, _states_of(state.module for state in self.now))
         _set_states(self.now)
         self.undo.enter_context(self.sums())
+        self.undo.enter_context(generators_left_as_they_were())
+        set_global_generators(self.generators)
 
     def __exit__(self, *error: object) -> None:
         self.undo.close()

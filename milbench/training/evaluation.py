@@ -12,6 +12,7 @@ from torch import Tensor
 
 from milbench.training.bag_groups import IndexedBag, joins_evaluation
 from milbench.training.bag_guard import BagGuard
+from milbench.training.randomness import Randomness
 from milbench.training.side import Side
 from milbench.training.step_memory import StepMemory
 from milbench.training.weights import OneModel, ParameterStack
@@ -40,10 +41,18 @@ class Evaluation:
     weights : of S trials.
     side : on the device, as the same S trials see it.
     memory : bounds the trials that are evaluated together, as it bounds those of a step.
+    random : what models draw that are random in evaluation too.
     """
 
-    def __init__(self, weights: OneModel | ParameterStack, side: Side, memory: StepMemory, bag_guard: BagGuard) -> None:
-        self.weights, self.side, self.memory, self.bag_guard = weights, side, memory, bag_guard
+    def __init__(
+        self,
+        weights: OneModel | ParameterStack,
+        side: Side,
+        memory: StepMemory,
+        bag_guard: BagGuard,
+        random: Randomness,
+    ) -> None:
+        self.weights, self.side, self.memory, self.bag_guard, self.random = weights, side, memory, bag_guard, random
         self.index_by_slide = side.index_by_slide()
         n_trials, n_slides, n_tasks = side.targets.shape
         self.losses = side.targets.new_empty(n_trials, n_slides)
@@ -66,6 +75,10 @@ class Evaluation:
 
     def _forward(self) -> None:
         """Take the waiting bags through the model."""
+        with self.random.in_use():
+            self._forward_of_waiting()
+
+    def _forward_of_waiting(self) -> None:
         begun = perf_counter()
         slides, bags = [bag.index for bag in self.waiting], [bag.features for bag in self.waiting]
         self.waiting = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from time import perf_counter
 
 import numpy as np
@@ -114,6 +115,11 @@ class Learner:
         """Whether no trial has anything left to learn."""
         return not self.still_learning or self.epoch >= self.recipe.epochs
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch."""
+        return ceil(len(self.train.slide_ids) / self.recipe.bags_per_step)
+
     # ---- one epoch -------------------------------------------------------------------------------
 
     def begin_epoch(self) -> None:
@@ -201,7 +207,8 @@ class Learner:
         return make_optimizer(self.weights.named_parameters(), self.recipe, stacked=self.is_stack)
 
     def _evaluation(self, weights: OneModel | ParameterStack, side: Side) -> Evaluation:
-        return Evaluation(weights, side, self.step_memory, self.bag_guard)
+        # from the seed each time: what a model draws in evaluation must not depend on what was evaluated before
+        return Evaluation(weights, side, self.step_memory, self.bag_guard, Randomness(self.random.seed, self.device))
 
     # ---- one step --------------------------------------------------------------------------------
 
@@ -219,7 +226,7 @@ class Learner:
 
     def _forward_backward(self, bags: Sequence[IndexedBag]) -> Tensor:
         """Losses [S] of a step, whose gradients are in place. If memory runs out, the step is tried again, smaller."""
-        start = self.random.states
+        start = self.random.mark()
         while True:
             self.optimizer.zero_grad(set_to_none=True)
             try:
@@ -230,7 +237,7 @@ class Learner:
                 if not is_out_of_memory(error) or self.step_memory.must_recompute:
                     raise
             self.step_memory.shrink(max(bag.n_patches for bag in bags))
-            self.random.states = start
+            self.random.go_back(start)
 
     def _forward_backward_group(self, group: Sequence[IndexedBag], divisor: int) -> Tensor:
         """Losses [S] of bags of one size, summed, with their gradients added to those of other groups."""

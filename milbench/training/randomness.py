@@ -1,4 +1,8 @@
-"""Randomness: torch's generators, saved and set again, so that trainings side by side do not disturb each other."""
+"""Randomness: the generators that a model draws from, set and put back, so that trainings do not disturb each other.
+
+Torch's generators continue where a training stopped. NumPy's and Python's start anew at each use, from the seed and the
+number of the use: their states are large, and saving them at each step would take longer than a small step.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +12,57 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from milbench.process.generators import global_generators, seed_global_generators, set_global_generators
+
 
 class Randomness:
     """The random numbers of one training. They continue where they stopped, whatever others drew in between.
 
+    Whoever uses it puts NumPy's and Python's generators back at the end (`generators_left_as_they_were`).
+
     Attributes
     ----------
     states : uint8 tensors, the CPU's generator first, then the GPU's if the training is on one.
+    uses : how often random numbers were drawn so far.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        self.device = device
+        self.seed, self.device, self.uses = seed, device, 0
         with _generators_left_as_they_were(device):
             torch.manual_seed(seed)
             self.states = generator_states(device)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Inside, torch draws this training's random numbers."""
+        """Inside, torch, NumPy and Python draw this training's random numbers."""
         with _generators_left_as_they_were(self.device):
             set_generators(self.states, self.device)
+            seed_global_generators(self.seed, self.uses)
+            self.uses += 1
             try:
                 yield
             finally:
                 self.states = generator_states(self.device)
+
+    def mark(self) -> tuple[list[Tensor], int]:
+        """Where the random numbers are now, for `go_back`."""
+        return self.states, self.uses
+
+    def go_back(self, mark: tuple[list[Tensor], int]) -> None:
+        """Draw again what was drawn after the mark."""
+        self.states, self.uses = mark
+
+
+class DrawnAgain:
+    """Every generator as it is now, so that the same random numbers can be drawn again."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.torch, self.others = device, generator_states(device), global_generators()
+
+    def rewind(self) -> None:
+        """Set every generator to where it was."""
+        set_generators(self.torch, self.device)
+        set_global_generators(self.others)
 
 
 def generator_states(device: torch.device) -> list[Tensor]:

@@ -19,9 +19,11 @@ from torch import Tensor
 
 from milbench.errors import MilbenchError
 from milbench.models import MILModel
+from milbench.process.generators import generators_left_as_they_were
 from milbench.training.bag_guard import BagGuard
 from milbench.training.evaluation import Evaluation
 from milbench.training.learner import Learner
+from milbench.training.randomness import Randomness
 from milbench.training.selection import Epoch
 from milbench.training.side import Side
 from milbench.training.step_memory import StepMemory
@@ -114,10 +116,12 @@ def predict(model: MILModel, bags: Bags, *, device: torch.device) -> Prediction:
     """Prediction of `model` for `bags`, in eval mode."""
     side = _side("all", bags).to(device)
     weights = OneModel(model.eval(), "float32", device)
-    evaluation = Evaluation(weights, side, StepMemory(weights.n_models, device), BagGuard(type(model).__name__))
-    for slide, features in _NumberedBags({"all": bags.features}, device).in_order(side.slide_ids):
-        evaluation.add(slide, features.float())
-    predictions = evaluation.finish()
+    memory, guard = StepMemory(weights.n_models, device), BagGuard(type(model).__name__)
+    evaluation = Evaluation(weights, side, memory, guard, Randomness(0, device))
+    with generators_left_as_they_were():
+        for slide, features in _NumberedBags({"all": bags.features}, device).in_order(side.slide_ids):
+            evaluation.add(slide, features.float())
+        predictions = evaluation.finish()
     return Prediction(predictions.losses[0], predictions.probabilities[0], predictions.seconds)
 
 

@@ -16,13 +16,18 @@ import torch
 from torch import Tensor
 
 from milbench.cohorts.scaling import FeatureScaler
-from milbench.errors import DataError
+from milbench.errors import DataError, MilbenchError
+from milbench.process.must_return import DidNotReturnError
+from milbench.process.shared_state import left_as_it_was, of_torch, put_back, read_shared
 from milbench.training.evaluation import Evaluation, Predictions
 from milbench.training.learner import Learner
 from milbench.training.side import Side
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+OF_TRAINING = of_torch()
+"""What a model could change under the models that are trained beside it; reading it takes a few microseconds."""
 
 
 class Features(Protocol):
@@ -54,13 +59,14 @@ def train(
     DataError : a bag cannot be read.
     """
     shuffler = torch.Generator().manual_seed(seed)
-    for epoch in range(max(learner.recipe.epochs for learner in learners)):
-        # drawn also for epochs that a checkpoint holds: a resumed pass goes on with the same orders
-        order = torch.randperm(len(slide_ids), generator=shuffler).tolist()
-        active = [learner for learner in learners if _takes_part(learner, epoch)]
-        if active:
-            _train_epoch(active, [slide_ids[i] for i in order], slide_ids, features)
-            after_epoch()
+    with left_as_it_was():
+        for epoch in range(max(learner.recipe.epochs for learner in learners)):
+            # drawn also for epochs that a checkpoint holds: a resumed pass goes on with the same orders
+            order = torch.randperm(len(slide_ids), generator=shuffler).tolist()
+            active = [learner for learner in learners if _takes_part(learner, epoch)]
+            if active:
+                _train_epoch(active, [slide_ids[i] for i in order], slide_ids, features)
+                after_epoch()
 
 
 def _takes_part(learner: Learner, epoch: int) -> bool:
@@ -99,9 +105,10 @@ def predict_all(
         if evaluation is not None:
             evaluations[learner] = evaluation
     slides = {learner: evaluation.index_by_slide for learner, evaluation in evaluations.items()}
-    for learner, slide, bag in bags_for(slides, slide_ids, features):
-        call_or_record_error(learner, evaluations[learner].add, slide, bag)
-    predictions = {each: call_or_record_error(each, evaluation.finish) for each, evaluation in evaluations.items()}
+    with left_as_it_was():
+        for learner, slide, bag in bags_for(slides, slide_ids, features):
+            call_or_record_error(learner, evaluations[learner].add, slide, bag)
+        predictions = {each: call_or_record_error(each, evaluation.finish) for each, evaluation in evaluations.items()}
     return [predictions.get(learner) for learner in learners]
 
 
@@ -131,13 +138,21 @@ def call_or_record_error(learner: Learner, action: Callable[P, R], *arguments: P
     if learner.error is not None:
         return None
     begun = perf_counter()
+    before = read_shared(OF_TRAINING)
+    result: R | None = None
     try:
-        return action(*arguments, **named)
+        result = action(*arguments, **named)
     except DataError:
         raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model does is a result, not a crash
+    except (Exception, SystemExit, DidNotReturnError) as error:  # noqa: BLE001 - whatever a model does is a result, not a crash
         traceback.clear_frames(error.__traceback__)  # they hold the activations, for as long as the pass takes
         learner.error = error
-        return None
     finally:
         learner.seconds += perf_counter() - begun
+        moved = put_back(OF_TRAINING, before)
+    if moved and learner.error is None:
+        learner.error = MilbenchError(
+            f"{type(learner.weights.model).__name__} changes {', '.join(map(str, moved))}, which all models of the process "
+            "share. It was put back. Leave it as it is in forward and loss (docs/models.md)."
+        )
+    return result if learner.error is None else None

@@ -20,7 +20,7 @@ from torch.func import functional_call, vmap
 from milbench.models import BagOutput, MILModel
 from milbench.training.activations import recomputing
 from milbench.training.precision import arithmetic, as_float32
-from milbench.training.randomness import generator_states, set_generators
+from milbench.training.randomness import DrawnAgain
 
 LossAndLogits = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """Function of one bag [N, D], its targets [T] and known [T] -> loss and logits [T]."""
@@ -141,9 +141,8 @@ class ParameterStack:
     def forward_backward(
         self, bags: Sequence[Tensor], targets: Tensor, known: Tensor, divisor: int, *, at_once: int, recompute: bool
     ) -> Tensor:
-        losses, random_states = [], generator_states(self.device)
-        for rows in slices(self.n_models, 1 if recompute else at_once):
-            set_generators(random_states, self.device)  # every model draws what it would draw alone
+        losses = []
+        for rows in self._in_turns(1 if recompute else at_once):
             if rows.stop - rows.start == 1:
                 own = self._forward_backward_of_one(rows, bags, targets, known, divisor, recompute=recompute)
             else:
@@ -154,8 +153,17 @@ class ParameterStack:
     def losses_and_logits(
         self, bags: Sequence[Tensor], targets: Tensor, known: Tensor, *, at_once: int
     ) -> tuple[Tensor, Tensor]:
-        parts = [self._together(rows, bags, targets, known) for rows in slices(self.n_models, at_once)]
+        parts = [self._together(rows, bags, targets, known) for rows in self._in_turns(at_once)]
         return torch.cat([losses for losses, _ in parts]), torch.cat([logits for _, logits in parts])
+
+    def _in_turns(self, at_once: int) -> Iterator[slice]:
+        """Rows of at most `at_once` models. Every model draws what it would draw alone."""
+        turns = list(slices(self.n_models, at_once))
+        start = DrawnAgain(self.device) if len(turns) > 1 else None
+        for rows in turns:
+            if start:
+                start.rewind()
+            yield rows
 
     def _forward_backward_together(
         self, rows: slice, bags: Sequence[Tensor], targets: Tensor, known: Tensor, divisor: int

@@ -13,9 +13,11 @@ from typing import Any
 from milbench.cohorts.cohort import Cohort
 from milbench.errors import unknown_name
 from milbench.models import REGISTERED, MILModel
+from milbench.registry import is_baseline
 from milbench.splits import Split
 from milbench.store.identity import key_of
 from milbench.store.slot import slot_name
+from milbench.trials.arguments import constructor_arguments, refuse_odd_arguments
 from milbench.trials.recipe import Recipe, recipe_for
 
 IDENTITY_FORMAT = 2
@@ -187,10 +189,17 @@ def _hyperparameters(
     cohort_defaults: Mapping[str, Any],
     user: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Every constructor argument, resolved: model's default < recipe < cohort < user."""
+    """Every constructor argument, resolved: model's default < recipe < cohort < user.
+
+    A cohort's settings are made for the baselines. An argument of somebody else's model may have the same name and
+    another meaning, so they reach such a model only if it asks for them.
+    """
     defaults = constructor_arguments(model)
-    shared = {**recipe.model, **cohort_defaults, **user.get("*", {})}
-    return {**defaults, **{key: value for key, value in shared.items() if key in defaults}, **user.get(name, {})}
+    takes = is_baseline(model) or model.info.takes_cohort_settings
+    shared = {**recipe.model, **(cohort_defaults if takes else {}), **user.get("*", {})}
+    chosen = {**{key: value for key, value in shared.items() if key in defaults}, **user.get(name, {})}
+    refuse_odd_arguments(model, name, chosen)
+    return {**defaults, **chosen}
 
 
 def _check_model_settings(models: Mapping[str, type[MILModel]], user: Mapping[str, Mapping[str, Any]]) -> None:
@@ -204,12 +213,6 @@ def _check_model_settings(models: Mapping[str, type[MILModel]], user: Mapping[st
         for argument in settings:
             if argument not in known:
                 raise unknown_name(f"argument of model '{name}'", argument, known)
-
-
-def constructor_arguments(model: type[MILModel]) -> dict[str, Any]:
-    """The model's keyword-only constructor arguments with their defaults."""
-    parameters = inspect.signature(model.__init__).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def source_sha256(model: type[MILModel]) -> str:

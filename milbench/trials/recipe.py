@@ -82,8 +82,9 @@ SETTINGS = tuple(f.name for f in fields(Recipe) if f.name not in {"name", "model
 """What `trainer.*` may set."""
 
 _TYPES = get_type_hints(Recipe)
-_POSITIVE = {"lr", "epochs", "bags_per_step"}
-_NOT_NEGATIVE = {"weight_decay", "lr_floor", "select_after"}
+_ABOVE_ZERO = {"lr", "epochs", "bags_per_step", "clip_norm", "gamma"}
+_AT_LEAST_ZERO = {"weight_decay", "lr_floor", "select_after", "patience"}
+_AT_MOST = {"epochs": 1_000_000, "bags_per_step": 1_000_000, "lr": 1000.0, "lr_floor": 1.0, "select_after": 1.0}
 
 
 def recipe_for(
@@ -123,9 +124,19 @@ def _checked(key: str, value: Any) -> Any:
     value = _as_type(key, value)
     if isinstance(value, float) and not isfinite(value):
         raise UsageError(f"trainer.{key} is {value}; expected a finite number.")
-    if value is not None and ((key in _POSITIVE and value <= 0) or (key in _NOT_NEGATIVE and value < 0)):
-        raise UsageError(f"trainer.{key} is {value}; it must be {'above' if key in _POSITIVE else 'at least'} 0.")
+    if value is not None and ((key in _ABOVE_ZERO and value <= 0) or (key in _AT_LEAST_ZERO and value < 0)):
+        raise UsageError(f"trainer.{key} is {value}; it must be {'above' if key in _ABOVE_ZERO else 'at least'} 0.")
+    if key in _AT_MOST and value > _AT_MOST[key]:
+        raise UsageError(f"trainer.{key} is {value}; the most is {_AT_MOST[key]:,}.")
+    if key == "betas" and (len(value) != 2 or not all(_is_share(beta) for beta in value)):
+        raise UsageError(f"trainer.betas is {list(value)}; expected two numbers from 0 to below 1.")
+    if key == "milestones" and not all(type(epoch) is int and epoch >= 0 for epoch in value):
+        raise UsageError(f"trainer.milestones is {list(value)}; expected numbers of epochs.")
     return value
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1
 
 
 def _as_type(key: str, value: Any) -> Any:

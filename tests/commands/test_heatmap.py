@@ -239,7 +239,7 @@ def test_an_export_that_fails_leaves_no_file(run: Path, heatmap: Heatmap, tmp_pa
         (("--slide", "SLIDE-03X"), "has no slide 'SLIDE-03X'. Nearest of its 24: SLIDE-03.X"),
         (("--slide", SLIDE, "--task", "TP53"), "unknown task of truth 'TP53'"),
         (("--slide", SLIDE, "--models", "transmil"), "unknown model of run truth 'transmil'"),
-        (("--slide", SLIDE, "--fold", "7"), "unknown fold of mean_pooling on truth '7'"),
+        (("--slide", SLIDE, "--fold", "7"), "unknown fold of truth in run truth '7'"),
         (("--slide", SLIDE, "--scale", "log"), "unknown scale 'log'"),
         (("--slide", SLIDE, "--smooth", "-1"), "--smooth is -1"),
         (("--slide", SLIDE, "--models", "amil", "--experts"), "--experts: amil has no experts"),
@@ -312,3 +312,34 @@ def test_a_third_partys_model_without_attention_is_left_out_or_refused_by_name(f
     code, _, errors = heatmap(run, "--slide", SLIDE, "--models", "tiny")
     assert code == 2
     assert "Tiny has no attention to draw: its forward returns none" in errors
+
+
+@pytest.mark.parametrize("truth", [True, False])
+def test_every_reader_of_a_run_of_some_tasks_asks_for_these_alone(
+    folder: Path, heatmap: Heatmap, tmp_path: Path, truth: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(folder, write_cohort(folder / f"some-{truth}", truth=truth), "--tasks", "B")
+    code, printed, errors = heatmap(run, "--evaluate")
+    assert (code, errors) == (0, ""), errors
+    assert "│ B " in printed
+    assert "│ A " not in printed
+    for words in (("--slide", SLIDE), ("--slides", "top-tp"), ("--export", tmp_path / "maps.h5")):
+        assert heatmap(run, *words)[::2] == (0, ""), words
+    code, _, errors = heatmap(run, "--slide", SLIDE, "--task", "A")
+    assert code == 2
+    assert "unknown task" in errors
+    for command in (["status", str(run)], ["report", str(run), "--out", str(tmp_path / "report")]):
+        assert main(command) == 0, capsys.readouterr().err
+
+
+def test_a_model_that_a_run_has_in_one_fold_only_is_evaluated_there(folder: Path, heatmap: Heatmap) -> None:
+    cohort = write_cohort(folder / "uneven")
+    run = train(folder, cohort, "--folds", "0", models=("amil",))
+    train(folder, cohort, "--folds", "1", "--run", str(run), models=("amil", "dsmil"))
+    code, printed, errors = heatmap(run, "--evaluate")
+    assert (code, errors) == (0, "")
+    assert "AMIL" in printed
+    assert "DSMIL" in printed
+    code, _, errors = heatmap(run, "--evaluate", "--fold", "7")
+    assert code == 2
+    assert "unknown fold" in errors

@@ -150,7 +150,7 @@ def test_a_full_disk_is_an_oserror_whatever_library_meets_it(tmp_path: Path, mon
     def full(*_: object, **__: object) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("milbench.engines.checkpoint.save_file", full)
+    monkeypatch.setattr("milbench.formats.tensor_file.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(learner([0], model_of("amil"), RECIPES["adam"]), tmp_path / "c.safetensors", "mine")
     assert not list(tmp_path.iterdir())

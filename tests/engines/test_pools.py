@@ -19,6 +19,7 @@ from milbench.engines.settings import PoolSettings
 from milbench.engines.supervisor import Interrupts
 from milbench.errors import MilbenchError
 from milbench.store import claims
+from milbench.trials.job import Status
 
 
 def test_a_message_that_nobody_reads_any_more_hinders_no_stop() -> None:
@@ -79,3 +80,24 @@ def test_a_dask_scheduler_that_is_gone_is_one_message(tmp_path: Path) -> None:
     pool = DaskPool(GoneScheduler(), PoolSettings(tmp_path / "run", kind="dask"), Interrupts(print))
     with pytest.raises(MilbenchError, match="the dask scheduler is gone"):
         list(pool.run(iter(passes(tmp_path, 1)), alone=False))
+
+
+@pytest.mark.parametrize("reason", ["Read-only file system", "No space left on device"])
+def test_without_worker_processes_all_passes_are_computed_here_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(28, reason)
+
+    said: list[str] = []
+    monkeypatch.setattr(loky, "get_reusable_executor", refuse)
+    monkeypatch.setattr(loky, "compute_here", lambda each, _: [Status(job, "done", 0.0) for job in each.jobs])
+    pool = loky.LokyPool(PoolSettings(tmp_path / "run", workers=2, trial_seconds=9.0), announce=said.append)
+    todo = passes(tmp_path, 1, 1, 1)
+    assert len(list(pool.run(iter(todo), alone=False))) == 3
+    assert len(list(pool.run(iter(todo), alone=True))) == 3
+    assert len(said) == 1
+    assert reason in said[0]
+    assert "/dev/shm" in said[0]
+    assert pool.settings.trial_seconds == 0, "the alarm would end this process"
+    loky.end_workers()

@@ -1,6 +1,7 @@
 """`milbench data check`: every kind of trouble is found at once, with its fix, and healthy data pass."""
 
 import shutil
+import time
 from pathlib import Path
 
 import h5py
@@ -13,6 +14,7 @@ from folders_for_tests import WIDTH, make_folder_cohort, write_h5
 from milbench.cohorts.cohort import folder_cohort
 from milbench.cohorts.cohort_file import cohort_file
 from milbench.intake.check import Check, check_cohort
+from milbench.labels.finding import NOTE, Finding, condensed
 
 
 def check(folder: Path, *, deep: bool = False, splits: str = "") -> Check:
@@ -197,3 +199,25 @@ def test_a_cohort_that_is_not_there_is_named(cohort: str, milbench_here: Milbenc
     refused = milbench_here("data", "check", cohort)
     assert refused.returncode == 2
     assert cohort in refused.stderr
+
+
+def test_thousands_of_tasks_are_checked_in_seconds_with_one_note_for_all(tmp_path: Path) -> None:
+    folder, rng = make_folder_cohort(tmp_path / "wide"), np.random.default_rng(0)
+    table = pd.read_csv(folder / "labels.csv", dtype=str)[["case_id", "slide_id"]]
+    cells = rng.choice(["0", "1", ""], size=(len(table), 5000), p=[0.45, 0.45, 0.1])
+    wide = pd.DataFrame(cells, columns=[f"T{i}" for i in range(5000)])
+    pd.concat([table, wide], axis=1).to_csv(folder / "labels.csv", index=False)
+    begun = time.process_time()
+    result = check_cohort(cohort_file(folder), lambda slides, _: slides)
+    assert time.process_time() - begun < 5
+    unlabelled = [problem for problem in result.problems if "have no label" in problem.what]
+    assert len(unlabelled) == 1
+    assert "The like holds for" in unlabelled[0].what
+    assert "more tasks (T" in unlabelled[0].what
+    assert len(result.problems) < 100
+    assert len(result.facts) < 20
+
+
+def test_a_few_tasks_get_a_finding_each() -> None:
+    each = [Finding(NOTE, f"T{i}: {i} slides have no label", task=f"T{i}") for i in range(10)]
+    assert condensed(each) == each

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from commands_for_tests import Milbench
 
 from milbench.errors import UsageError
 from milbench.runs.config import RunConfig, make_config
@@ -75,3 +76,37 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
 def test_defaults_are_the_documented_ones() -> None:
     config = RunConfig()
     assert (config.models, config.protocol, config.seeds, config.engine.threads) == (("all",), "m4", (42,), 1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("engine.workers=1000000", "the most is 1024"),
+        ("engine.threads=99999", "the most is 1024"),
+        ("engine.trial_timeout=1.0e+12", "the most is 1e\\+09"),
+        ("seeds=[9223372036854775808]", "a seed lies between"),
+        ("seeds=" + str(list(range(10_001))), "names 10,001 numbers; the most is 10,000"),
+        ("model={a: &a [*a]}", "holds itself"),
+        ("tasks=" + "[" * 50 + "]" * 50, "nested more than"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_what_does(setting: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_config(None, [setting], {})
+
+
+@pytest.mark.parametrize("key", ["folds", "seeds"])
+@pytest.mark.parametrize("word", ["0-9999999999", "0-10000", "9" * 5000, "²", "-3", "1-", "3-1"])
+def test_a_range_is_counted_before_it_is_made(milbench_here: Milbench, key: str, word: str) -> None:
+    result = milbench_here("plan", f"--{key}={word}")
+    assert result.returncode == 2
+    assert f"--{key} " in result.stderr
+
+
+def test_a_run_folder_that_no_file_system_can_have_is_refused(milbench_here: Milbench) -> None:
+    result = milbench_here("run", "--run", "x" * 300, "--models", "amil")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "has 300 characters. A folder's name may have 255 bytes" in result.stderr
+    result = milbench_here("status", "x" * 300)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "File name too long" in result.stderr

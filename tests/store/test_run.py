@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from runs_for_tests import describe, info, make_run
+from safetensors.numpy import load_file
 
 from milbench.errors import StoreError
 from milbench.store.run import PREDICTION_COLUMNS, Run, open_run
@@ -39,6 +40,15 @@ def test_a_trial_reads_back_as_it_was_written(run: Run) -> None:
     assert trial.info["dataset"] == "toy"
     pd.testing.assert_frame_equal(trial.predictions(), PREDICTIONS)
     pd.testing.assert_frame_equal(trial.history(), HISTORY)
+
+
+def test_weights_that_lie_transposed_in_memory_are_stored_by_value(run: Run) -> None:
+    grid = np.arange(12, dtype=np.float32).reshape(3, 4)
+    weights = {"transposed": grid.T, "columns": grid[:, ::2], "tied": grid, "also tied": grid, "number": np.float32(2)}
+    run.write_trial(ID, INFO, PREDICTIONS, HISTORY, {name: np.asarray(values) for name, values in weights.items()})
+    stored = load_file(run.path / "trials" / ID / "model.safetensors")
+    for name, values in weights.items():
+        np.testing.assert_array_equal(stored[name], values)
 
 
 def test_the_same_results_make_the_same_bytes(run: Run) -> None:

@@ -55,13 +55,19 @@ def _fold_table(audit: pd.DataFrame) -> Table:
     """Positives / labelled slides of every task, by side; validation sides of all folds in one cell."""
     from rich.table import Table
 
+    from milbench.labels.finding import MANY_TASKS, SHOWN
+
     table = Table(title="positive / labelled slides")
     for name in ("task", "test", "validation, fold by fold"):
         table.add_column(name, justify="left" if name == "task" else "right", overflow="fold")
-    for task, rows in audit.groupby("task", sort=False):
+    tasks = list(dict.fromkeys(audit["task"]))
+    shown = tasks if len(tasks) <= MANY_TASKS else tasks[:SHOWN]
+    for task, rows in audit[audit["task"].isin(shown)].groupby("task", sort=False):
         sides = {role: [_share(row) for row in rows[rows["role"] == role].itertuples()] for role in ("test", "val")}
         tests = sides["test"] if len(set(sides["test"])) > 1 else sides["test"][:1]
         table.add_row(str(task), "  ".join(tests), "  ".join(sides["val"]))
+    if len(shown) < len(tasks):
+        table.add_row(f"and {len(tasks) - len(shown)} more tasks", "", "")
     return table
 
 

@@ -66,11 +66,13 @@ def call(options: argparse.Namespace) -> int:
 def _assignment(text: str) -> tuple[str, Any]:
     import yaml
 
+    from milbench.store.plain_yaml import plain_yaml
+
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UsageError(f"--set takes key=value, for example width=64; got '{text}'.")
     try:
-        return key, yaml.safe_load(value)
+        return key, plain_yaml(value)
     except yaml.YAMLError as error:
         raise UsageError(f"--set {text}: the value is not valid YAML ({error}).") from error
 

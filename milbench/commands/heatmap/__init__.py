@@ -65,7 +65,7 @@ def call(options: argparse.Namespace) -> int:
             numbers.evaluate(find_cohort(run, name, options.data_root), out, options)
         return EXIT_OK
     cohort = find_cohort(run, _dataset(run, options), options.data_root)
-    fold = cohort.folds[0] if options.fold is None else options.fold
+    fold = cohort.folds[0] if options.fold is None else numbers.checked_fold(cohort, options.fold)
     if options.export:
         numbers.export(cohort, fold, options)
     else:

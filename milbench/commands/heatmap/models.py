@@ -31,13 +31,14 @@ def loaded_models(
     return _those_with_maps(models) if all_wanted else models
 
 
-def drawable_models(cohort: RunCohort, fold: int, words: Sequence[str] | None) -> list[str]:
-    """Names of the models to look with; where all are meant, those that have a map."""
+def drawable_models(cohort: RunCohort, folds: Sequence[int], words: Sequence[str] | None) -> list[str]:
+    """Names of the models to look with; if all are meant, those of any of the folds that have a map."""
     names = named_models(cohort, words)
     if words is not None:
         return names
-    task = cohort.cohort.tasks[0]
-    return [stored.name for stored in _those_with_maps([cohort.load(name, task, fold) for name in names])]
+    of_each = {name: min(slot.fold for slot in cohort.slots if slot.model == name) for name in names}
+    of_each |= {slot.model: slot.fold for fold in reversed(folds) for slot in cohort.slots if slot.fold == fold}
+    return [stored.name for stored in _those_with_maps([cohort.load_all(name, of_each[name])[0] for name in names])]
 
 
 def _those_with_maps(models: Sequence[StoredModel]) -> list[StoredModel]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from milbench.commands.heatmap.models import drawable_models
 from milbench.commands.terminal import new_console, say
+from milbench.errors import unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +26,8 @@ def evaluate(cohort: RunCohort, out: Path, options: argparse.Namespace) -> None:
     """Print and write whether the attention of one cohort's models is right."""
     from milbench.heatmap.report import evaluate_cohort, write_evaluation
 
-    folds = cohort.folds if options.fold is None else [options.fold]
-    found = evaluate_cohort(cohort, drawable_models(cohort, folds[0], options.models), folds)
+    folds = cohort.folds if options.fold is None else [checked_fold(cohort, options.fold)]
+    found = evaluate_cohort(cohort, drawable_models(cohort, folds, options.models), folds)
     for title, table, column in _tables(cohort.name, found):
         say(title)
         _console().print(_grid(table, column))
@@ -34,6 +35,13 @@ def evaluate(cohort: RunCohort, out: Path, options: argparse.Namespace) -> None:
         say(sentence)
     for path in write_evaluation(found, out):
         say(str(path))
+
+
+def checked_fold(cohort: RunCohort, fold: int) -> int:
+    """`fold`, if the run has it; raises `UsageError` otherwise."""
+    if fold not in cohort.folds:
+        raise unknown_name(f"fold of {cohort.name} in run {cohort.run.name}", str(fold), map(str, cohort.folds))
+    return fold
 
 
 def _tables(name: str, found: Evaluation) -> Iterator[tuple[str, pd.DataFrame, str]]:
@@ -80,6 +88,6 @@ def export(cohort: RunCohort, fold: int, options: argparse.Namespace) -> None:
     slides = cohort.cohort.slides["slide_id"]
     bar = iter(track(slides, "slides", console=console, disable=not console.is_terminal))
     next(bar, None)
-    names = drawable_models(cohort, fold, options.models)
+    names = drawable_models(cohort, [fold], options.models)
     count = export_attention(cohort, names, fold, options.export, lambda: next(bar, None))
     say(f"{options.export}: maps of {count} slides of {cohort.name} by the models of fold {fold}")

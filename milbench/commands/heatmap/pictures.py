@@ -25,7 +25,7 @@ def draw(cohort: RunCohort, names: Sequence[str], fold: int, out: Path, options:
     from milbench.heatmap.maps import SCALES
     from milbench.heatmap.stored import check_task
 
-    task = check_task(cohort.cohort, options.task or cohort.cohort.tasks[0])
+    task = check_task(cohort, options.task or cohort.tasks[0])
     words = [options.slide] if options.slide else [part for word in options.slides for part in word.split(",")]
     chosen = chosen_slides(cohort, words, names[0], task, fold)
     size: float | None = options.patch_size

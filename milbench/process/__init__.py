@@ -1,0 +1,5 @@
+"""Process: what all code of one process shares, kept from what a plug-in does to it.
+
+In: a block of code of others. Out: what it changed, put back (`shared_state.py`, open it first), the random numbers of
+NumPy and Python (`generators.py`), and an error if it ends the process or does not come back (`must_return.py`).
+"""

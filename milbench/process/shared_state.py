@@ -1,0 +1,169 @@
+"""Shared state: what all code of one process shares, put back after code of others has run.
+
+A plug-in's model runs in the process that trains other models too. If the plug-in changes the default dtype, the
+working folder or a signal's handler, the results and the behaviour of everything after it change.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from milbench.process.generators import generators_left_as_they_were
+
+
+class Shared(NamedTuple):
+    """Something that all code of a process shares.
+
+    Attributes
+    ----------
+    name : in words, for a message.
+    """
+
+    name: str
+    read: Callable[[], Any]
+    write: Callable[[Any], object]
+
+
+class Moved(NamedTuple):
+    """What code of others had changed, and has been put back."""
+
+    name: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.before} -> {self.after})"
+
+
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
+)
+
+OF_THE_SYSTEM = (
+    Shared("the working folder", lambda: _working_folder(), os.chdir),
+    Shared("environment variables", lambda: dict(os.environ), lambda former: _set_environment(former)),
+    Shared("signal handlers", lambda: _handlers(), lambda former: _set_handlers(former)),
+    Shared("Python's recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+    Shared("NumPy's treatment of floating-point errors", np.geterr, lambda former: np.seterr(**former)),
+    # read here, and put back by `left_as_it_was`
+    Shared("warning filters", lambda: list(warnings.filters), lambda _: None),
+)
+
+
+def of_torch() -> tuple[Shared, ...]:
+    """Torch's settings that results depend on; they are read in less than a microsecond each."""
+    import torch
+
+    return (
+        Shared("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
+        Shared("torch's default device", lambda: torch.empty(0).device.type, _set_default_device),
+        Shared("torch's grad mode", torch.is_grad_enabled, torch.set_grad_enabled),
+        Shared("torch's number of threads", torch.get_num_threads, torch.set_num_threads),
+        Shared(
+            "torch's deterministic algorithms",
+            torch.are_deterministic_algorithms_enabled,
+            torch.use_deterministic_algorithms,
+        ),
+        Shared("torch's anomaly mode", torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+        Shared("torch's precision of products", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        Shared("torch's autocast", lambda: torch.is_autocast_enabled("cpu"), _set_autocast),
+        Shared("cuDNN's deterministic flag", lambda: torch.backends.cudnn.deterministic, _set_cudnn("deterministic")),
+        Shared("cuDNN's benchmark flag", lambda: torch.backends.cudnn.benchmark, _set_cudnn("benchmark")),
+    )
+
+
+def read_shared(everything: tuple[Shared, ...]) -> list[Any]:
+    """Values of what is shared, in order."""
+    return [shared.read() for shared in everything]
+
+
+def put_back(everything: tuple[Shared, ...], before: list[Any]) -> list[Moved]:
+    """What differs from the values `before`, set to them again."""
+    moved: list[Moved] = []
+    after = read_shared(everything)
+    if after == before:
+        return moved
+    for shared, former, now in zip(everything, before, after, strict=True):
+        if now != former:
+            shared.write(former)
+            moved.append(Moved(shared.name, *_difference(former, now)))
+    return moved
+
+
+@contextmanager
+def left_as_it_was() -> Iterator[list[Moved]]:
+    """Inside, code of others may run. After the block the list holds what the code changed, all of it put back."""
+    everything = (*of_torch(), *OF_THE_SYSTEM)  # putting torch's settings back may import what sets variables
+    moved: list[Moved] = []
+    with warnings.catch_warnings(), generators_left_as_they_were():
+        before = read_shared(everything)
+        try:
+            yield moved
+        finally:
+            moved += put_back(everything, before)
+
+
+def _difference(before: Any, after: Any) -> tuple[str, str]:
+    """Both values in short; of a table of values only what differs, of a list only the length."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        return tuple(", ".join(f"{name}={side.get(name)}" for name in names[:3]) for side in (before, after))  # type: ignore[return-value]
+    if isinstance(before, list):
+        return f"{len(before)} of them", f"{len(after)}"
+    return str(before), str(after)
+
+
+def _working_folder() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was deleted
+        return ""
+
+
+def _set_environment(former: dict[str, str]) -> None:
+    for name in set(os.environ) - set(former):
+        del os.environ[name]
+    os.environ.update(former)
+
+
+def _handlers() -> dict[str, Any]:
+    return {number.name: signal.getsignal(number) for number in SIGNALS}
+
+
+def _set_handlers(former: dict[str, Any]) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in SIGNALS:
+        if former[number.name] is not None:  # one that was not set from Python cannot be
+            signal.signal(number, former[number.name])
+
+
+def _set_default_device(kind: str) -> None:
+    import torch
+
+    torch.set_default_device(None if kind == "cpu" else kind)  # a default of "cpu" would slow every new tensor down
+
+
+def _set_autocast(former: bool) -> None:  # noqa: FBT001 - torch's own setter
+    import torch
+
+    torch.set_autocast_enabled("cpu", former)
+
+
+def _set_cudnn(name: str) -> Callable[[bool], None]:
+    def write(former: bool) -> None:  # noqa: FBT001
+        import torch
+
+        setattr(torch.backends.cudnn, name, former)
+
+    return write

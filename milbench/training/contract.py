@@ -1,0 +1,256 @@
+"""Contract: one model tried on small bags, and which rules of docs/models.md it breaks.
+
+Each finding says where the model stands, what it does and what to do instead. A finding is final if no training can end
+right. The others are warnings: they depend on the bags that a cohort holds.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from milbench.models import BagOutput, MILModel, build
+from milbench.process.generators import generators_left_as_they_were, seed_global_generators
+from milbench.process.shared_state import left_as_it_was
+
+LONGEST_REASON = 200
+BAG_SIZES = (1, 2, 7)
+"""Patches of the bags: the fewest, a pair, and a number that no grid or group divides."""
+
+
+class Finding(NamedTuple):
+    """A broken rule.
+
+    Attributes
+    ----------
+    is_final : whether no training of the model can end right.
+    """
+
+    is_final: bool
+    what: str
+
+
+class BrokenRule(Exception):
+    """Raised where a rule is found broken."""
+
+    def __init__(self, what: str, *, is_final: bool = True) -> None:
+        super().__init__(what)
+        self.finding = Finding(is_final, what)
+
+
+def findings_of(
+    model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any], *, seed: int = 0
+) -> list[Finding]:
+    """The rules that the model breaks; empty if it keeps all that can be seen on three small bags.
+
+    The process, its generators and its settings are left as they were.
+    """
+    found: list[Finding] = []
+    with warnings.catch_warnings(), left_as_it_was() as moved:
+        warnings.simplefilter("ignore")
+        try:
+            built = _built(model, in_features, n_tasks, hyperparameters, seed)
+            found += _findings_of_built(built, seed)
+        except BrokenRule as broken:
+            found.append(broken.finding)
+    if shared := [each for each in moved if each.name != "warning filters"]:
+        what = f"it changes {', '.join(map(str, shared))}, which all models of the process share"
+        found.append(Finding(is_final=True, what=what))
+    final = [finding for finding in found if finding.is_final]  # what else was seen may only follow from these
+    return list(dict.fromkeys(final or found))
+
+
+def place_of(model: type[MILModel]) -> str:
+    """ "my_model.py, line 12": where the class stands."""
+    try:
+        return f"{inspect.getsourcefile(model)}, line {inspect.getsourcelines(model)[1]}"
+    except (OSError, TypeError):
+        return model.__module__
+
+
+def refuse_impossible_arguments(
+    model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any]
+) -> None:
+    """Build the model without numbers in its weights, which costs nothing.
+
+    Raises
+    ------
+    BrokenRule : it cannot be built so.
+    """
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        _built_once(model, in_features, n_tasks, hyperparameters, 0)
+
+
+def _built(
+    model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any], seed: int
+) -> MILModel:
+    """The model, built twice: a seed must decide its weights."""
+    first, second = (_built_once(model, in_features, n_tasks, hyperparameters, seed) for _ in range(2))
+    for (name, one), other in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
+        if not torch.equal(one, other):
+            raise BrokenRule(
+                f"its {name} is another each time the model is built from one seed. "
+                "Draw through torch's, NumPy's or Python's own generator, without a generator of your own"
+            )
+    return first
+
+
+def _built_once(
+    model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any], seed: int
+) -> MILModel:
+    try:
+        built = build(model, in_features, n_tasks, hyperparameters, seed=seed)
+    except (Exception, SystemExit) as error:
+        raise BrokenRule(f"it cannot be built{_with(hyperparameters)}: {_told(error, model)}") from error
+    for name, parameter in built.named_parameters():
+        if parameter.numel() == 0:
+            raise BrokenRule(
+                f"its {name} holds no numbers: its shape is {list(parameter.shape)}{_with(hyperparameters)}"
+            )
+    return built
+
+
+def _with(hyperparameters: Mapping[str, Any]) -> str:
+    return f" with {', '.join(f'{key}={value}' for key, value in hyperparameters.items())}" if hyperparameters else ""
+
+
+def _findings_of_built(model: MILModel, seed: int) -> Iterator[Finding]:
+    trained: set[str] = set()
+    for n_patches in BAG_SIZES:
+        try:
+            trained |= _trained_by(model, _bag(model, n_patches), seed)
+        except BrokenRule as broken:
+            yield broken.finding
+            if broken.finding.is_final:
+                return
+    yield from _never_trained(model, trained)
+    yield from _together(model)
+
+
+def _trained_by(model: MILModel, bag: Tensor, seed: int) -> set[str]:
+    """Names of the parameters that get a gradient from a step on the bag, after all that one bag can show."""
+    _refuse_other_answers(model, bag, seed)
+    model.train()
+    model.zero_grad(set_to_none=True)
+    with _watched(model, bag), _seeded(seed):
+        targets = torch.ones(model.n_tasks)
+        loss = model.loss(_output(model, bag), targets, torch.ones_like(targets))
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+    return {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def _refuse_other_answers(model: MILModel, bag: Tensor, seed: int) -> None:
+    """Raise unless the model says twice the same from the same random numbers, in training and in evaluation."""
+    for is_training in (False, True):
+        model.train(is_training)
+        logits = []
+        for _ in range(2):
+            with _watched(model, bag), _seeded(seed), torch.no_grad():
+                logits.append(_output(model, bag).logits)
+        if not torch.equal(*logits) and not all(one.isnan().any() for one in logits):
+            raise BrokenRule(
+                "its forward says something else of the same bag each time. It keeps state between calls, or draws from a "
+                "generator that milbench does not seed"
+            )
+
+
+def _output(model: MILModel, bag: Tensor) -> BagOutput:
+    output = model(bag)
+    if not isinstance(output, BagOutput):
+        raise BrokenRule(f"its forward returns a {type(output).__name__}. Return BagOutput(logits, attention, aux)")
+    if tuple(output.logits.shape) != (model.n_tasks,):
+        raise BrokenRule(
+            f"its logits have shape {list(output.logits.shape)} for {model.n_tasks} tasks. Return one logit per task, "
+            f"[{model.n_tasks}]"
+        )
+    return output
+
+
+@contextmanager
+def _watched(model: MILModel, bag: Tensor) -> Iterator[None]:
+    """Inside, the model may read the bag and its buffers, and raise nothing."""
+    buffers = [(name, buffer, buffer._version) for name, buffer in model.named_buffers()]
+    version = bag._version
+    try:
+        yield
+    except BrokenRule:
+        raise
+    except (Exception, SystemExit) as error:
+        raise BrokenRule(
+            f"it raises on a bag of {len(bag)} patch{'es' * (len(bag) > 1)}: {_told(error, type(model))}",
+            is_final=False,
+        ) from error
+    if bag._version != version:
+        raise BrokenRule(
+            "its forward writes into the bag, which all models share. Write into a copy (features = features.clone())"
+        )
+    for name, buffer, before in buffers:
+        if buffer._version != before:
+            raise BrokenRule(
+                f"it changes its buffer '{name}' as it runs, and a model keeps no state between bags. Use LayerNorm, or a "
+                "BatchNorm with track_running_stats=False"
+            )
+
+
+def _never_trained(model: MILModel, trained: set[str]) -> Iterator[Finding]:
+    wanted = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if not trained or not (missing := [name for name in wanted if name not in trained]):
+        return
+    shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+    yield Finding(
+        is_final=False, what=f"{shown} never get a gradient. Use them in forward, or set requires_grad to False"
+    )
+
+
+def _together(model: MILModel) -> Iterator[Finding]:
+    """Whether bags of one size can go through the model together."""
+    model.eval()
+    bags = torch.stack([_bag(model, BAG_SIZES[-1], start=start) for start in range(2)])
+    try:
+        with torch.no_grad():
+            vmap(lambda bag: model(bag).logits, randomness="different")(bags)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model does
+        yield Finding(
+            is_final=False,
+            what=f"two bags of one size cannot go through it together: {_told(error, type(model))}. A forward never branches "
+            "on the values of tensors (if tensor, .item(), .tolist(), tensor[mask]). Slides with equal numbers of patches "
+            "will fail",
+        )
+
+
+def _bag(model: MILModel, n_patches: int, *, start: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(start)
+    return torch.randn(n_patches, model.in_features, generator=generator)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]), generators_left_as_they_were():
+        torch.manual_seed(seed)
+        seed_global_generators(seed, 0)
+        yield
+
+
+def _told(error: BaseException, model: type[MILModel]) -> str:
+    """The error in a line, with the last line of the model's own file that it passed."""
+    first = (str(error).strip().splitlines() or [""])[0][:LONGEST_REASON]
+    if "data-dependent control flow" in first:
+        first = "it branches on the value of a tensor"
+    text = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    try:
+        own = inspect.getsourcefile(model)
+    except TypeError:
+        own = None
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]
+    return f"{text} ({Path(own).name}, line {lines[-1]})" if own and lines else text

@@ -1,0 +1,135 @@
+"""Models that each break one rule of docs/models.md, as a plug-in of somebody else would."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from milbench.models import BagOutput, MILModel, register_model
+
+THIS_FILE = Path(__file__).resolve()
+
+
+@register_model("keeps_all", title="Keeps all rules", tasks="single")
+class KeepsAll(MILModel):
+    def __init__(self, in_features: int, n_tasks: int, *, hidden: int = 8) -> None:
+        super().__init__(in_features, n_tasks)
+        self.embed, self.head = nn.Linear(in_features, hidden), nn.Linear(hidden, n_tasks)
+
+    def forward(self, features: Tensor) -> BagOutput:
+        return BagOutput(self.head(self.embed(features).mean(0)), None, {})
+
+
+@register_model("takes_settings", title="Takes settings", tasks="single", takes_cohort_settings=True)
+class TakesSettings(KeepsAll):
+    pass
+
+
+@register_model("normalises", title="Normalises", tasks="single")
+class Normalises(KeepsAll):
+    def __init__(self, in_features: int, n_tasks: int) -> None:
+        super().__init__(in_features, n_tasks)
+        self.norm = nn.BatchNorm1d(in_features)
+
+    def forward(self, features: Tensor) -> BagOutput:
+        return super().forward(self.norm(features))
+
+
+@register_model("branches", title="Branches", tasks="single")
+class Branches(KeepsAll):
+    def forward(self, features: Tensor) -> BagOutput:
+        if features.mean() > 0:
+            features = features * 2
+        return super().forward(features)
+
+
+@register_model("idles", title="Idles", tasks="single")
+class Idles(KeepsAll):
+    def __init__(self, in_features: int, n_tasks: int) -> None:
+        super().__init__(in_features, n_tasks)
+        self.unused = nn.Linear(3, 3)
+
+
+@register_model("own_chance", title="Own chance", tasks="single")
+class OwnChance(KeepsAll):
+    def forward(self, features: Tensor) -> BagOutput:
+        return super().forward(features * np.random.default_rng().random())
+
+
+@register_model("own_start", title="Own start", tasks="single")
+class OwnStart(KeepsAll):
+    def __init__(self, in_features: int, n_tasks: int) -> None:
+        super().__init__(in_features, n_tasks)
+        self.start = nn.Parameter(torch.from_numpy(np.random.default_rng().random(3)))
+
+
+@register_model("counts", title="Counts", tasks="single")
+class Counts(KeepsAll):
+    calls = 0
+
+    def forward(self, features: Tensor) -> BagOutput:
+        self.calls += 1
+        return super().forward(features * self.calls)
+
+
+@register_model("writes_bag", title="Writes", tasks="single")
+class WritesBag(KeepsAll):
+    def forward(self, features: Tensor) -> BagOutput:
+        return super().forward(features.mul_(2))
+
+
+@register_model("two_logits", title="Two logits", tasks="single")
+class TwoLogits(KeepsAll):
+    def forward(self, features: Tensor) -> BagOutput:
+        return BagOutput(torch.zeros(2) + self.head(self.embed(features).mean(0)), None, {})
+
+
+@register_model("bare", title="Bare", tasks="single")
+class Bare(KeepsAll):
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(features).logits
+
+
+@register_model("wants_two", title="Wants two", tasks="single")
+class WantsTwo(KeepsAll):
+    def forward(self, features: Tensor) -> BagOutput:
+        return super().forward(features[1][None])
+
+
+@register_model("sets_dtype", title="Sets dtype", tasks="single")
+class SetsDtype(KeepsAll):
+    def forward(self, features: Tensor) -> BagOutput:
+        torch.set_default_dtype(torch.float64)
+        return super().forward(features)
+
+
+@register_model("changes_folder", title="Changes folder", tasks="single")
+class ChangesFolder(KeepsAll):
+    def forward(self, features: Tensor) -> BagOutput:
+        os.chdir("/")
+        return super().forward(features)
+
+
+@register_model("leaves", title="Leaves", tasks="single")
+class Leaves(KeepsAll):
+    def forward(self, features: Tensor) -> BagOutput:
+        os._exit(0)
+
+
+@register_model("kills_itself", title="Kills itself", tasks="single")
+class KillsItself(KeepsAll):
+    def forward(self, features: Tensor) -> BagOutput:
+        os.kill(os.getpid(), 9)
+        return super().forward(features)
+
+
+@register_model("waits", title="Waits", tasks="single")
+class Waits(KeepsAll):
+    def forward(self, features: Tensor) -> BagOutput:
+        time.sleep(3600)
+        return super().forward(features)

@@ -1,0 +1,90 @@
+"""Each rule of docs/models.md that a model can break is seen on three small bags."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from models_for_tests import Tiny, TinyMulti
+from rule_breakers import (
+    Bare,
+    Branches,
+    ChangesFolder,
+    Counts,
+    Idles,
+    KeepsAll,
+    Normalises,
+    OwnChance,
+    OwnStart,
+    SetsDtype,
+    TwoLogits,
+    WantsTwo,
+    WritesBag,
+)
+from stacks_for_tests import OURS
+
+from milbench.models import MILModel
+from milbench.registry import load_models
+from milbench.training.contract import BrokenRule, findings_of, place_of, refuse_impossible_arguments
+
+FINAL: list[tuple[type[MILModel], str]] = [
+    (Normalises, r"changes its buffer 'norm\.\w+' as it runs.*LayerNorm"),
+    (OwnChance, "something else of the same bag each time"),
+    (Counts, "something else of the same bag each time"),
+    (OwnStart, "start is another each time the model is built from one seed"),
+    (WritesBag, "writes into the bag"),
+    (TwoLogits, r"logits have shape \[2\] for 1 tasks"),
+    (Bare, r"returns a Tensor\. Return BagOutput"),
+    (SetsDtype, r"torch's default dtype \(torch\.float32 -> torch\.float64\)"),
+    (ChangesFolder, "changes the working folder"),
+]
+
+WARNED: list[tuple[type[MILModel], str]] = [
+    (Branches, r"cannot go through it together: .*branches on the value of a tensor \(rule_breakers\.py, line \d+\)"),
+    (Idles, r"unused\.weight, unused\.bias never get a gradient"),
+    (WantsTwo, r"raises on a bag of 1 patch: IndexError: .* \(rule_breakers\.py, line \d+\)"),
+]
+
+
+@pytest.mark.parametrize(("model", "what"), FINAL, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_rule_that_no_training_survives_is_a_final_finding(model: type[MILModel], what: str) -> None:
+    folder = Path.cwd()
+    (finding,) = findings_of(model, 6, 1, {})
+    assert finding.is_final
+    assert re.search(what, finding.what)
+    assert torch.get_default_dtype() == torch.float32
+    assert Path.cwd() == folder
+
+
+@pytest.mark.parametrize(("model", "what"), WARNED, ids=lambda value: getattr(value, "__name__", ""))
+def test_what_depends_on_the_bags_is_a_warning(model: type[MILModel], what: str) -> None:
+    (finding,) = findings_of(model, 6, 1, {})
+    assert not finding.is_final
+    assert re.search(what, finding.what)
+
+
+@pytest.mark.parametrize("model", [Tiny, KeepsAll])
+def test_a_model_that_keeps_the_rules_has_no_findings(model: type[MILModel]) -> None:
+    assert findings_of(model, 6, 1, {}) == []
+    assert findings_of(TinyMulti, 6, 3, {"hidden": 4}) == []
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_baseline_keeps_the_rules(name: str) -> None:
+    model = load_models()[name]
+    assert findings_of(model, 16, 3 if model.info.tasks == "multi" else 1, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "what"),
+    [({"hidden": -3}, "cannot be built with hidden=-3"), ({"hidden": 0}, r"shape is \[0, 6\] with hidden=0")],
+)
+def test_arguments_that_no_model_can_have_are_refused_without_numbers_in_the_weights(
+    hyperparameters: dict[str, int], what: str
+) -> None:
+    with pytest.raises(BrokenRule, match=what):
+        refuse_impossible_arguments(KeepsAll, 6, 1, hyperparameters)
+
+
+def test_the_place_of_a_model_is_its_file_and_line() -> None:
+    assert place_of(KeepsAll).split(", line ")[0].endswith("rule_breakers.py")
