@@ -99,8 +99,8 @@ def _moves(machines: pd.DataFrame) -> str:
 
 def with_parts(page: str, name: str, text: str) -> str:
     """The page with another text between the marks of a part."""
-    marks = rf"(<!-- {name}: benchmarks/example.py -->\n).*?(\n<!-- end of {name} -->)"
-    replaced, count = re.subn(marks, lambda found: f"{found[1]}{text}{found[2]}", page, flags=re.DOTALL)
+    marks = rf"(<!-- {name}: benchmarks/example.py -->\n).*?(<!-- end of {name} -->)"
+    replaced, count = re.subn(marks, lambda found: f"{found[1]}{text}\n{found[2]}", page, flags=re.DOTALL)
     if count != 1:
         raise SystemExit(f"the marks of '{name}' stand {count} times in the page; expected once")
     return replaced
