@@ -44,7 +44,7 @@ def call(options: argparse.Namespace) -> int:
     """Exit code of the run: 0 if all is done, 3 if trials failed, 130 if some are left."""
     from milbench.commands import show_run
     from milbench.engines.loky import end_workers
-    from milbench.runs.benchmark import run_benchmark
+    from milbench.runs.benchmark import refuse_what_cannot_run, run_benchmark
     from milbench.runs.preparation import prepare
     from milbench.runs.progress import Progress
     from milbench.runs.tryout import try_models
@@ -52,6 +52,7 @@ def call(options: argparse.Namespace) -> int:
     console = new_console()
     benchmark = prepare(config_of(options), verify_features=options.verify_features)
     show_run.benchmark_header(console, benchmark)
+    refuse_what_cannot_run(benchmark)
     for warning in try_models(benchmark).warnings:
         line(console, f"warning: {warning}")
     try:

@@ -61,6 +61,18 @@ class Outcome:
     refused: str
 
 
+def refuse_what_cannot_run(benchmark: Benchmark) -> None:
+    """Refuse settings that this folder or machine cannot take, before anything is tried that takes time.
+
+    Raises
+    ------
+    StoreError : the run folder holds a run with other settings.
+    UsageError : a device, precision, GPU or package that is not here, or settings that do not go together.
+    """
+    refuse_other_settings(benchmark)
+    _check_precision(benchmark, pool_settings(benchmark))
+
+
 def run_benchmark(benchmark: Benchmark, progress: Progress, *, prune: bool = False) -> Outcome:
     """How the run of all unfinished trials ended; results lie in the run folder.
 

@@ -30,6 +30,22 @@ def test_values_beyond_float32s_squares_stop_a_run_and_name_the_file(milbench: M
     assert "trainer.lr" not in result.stderr
 
 
+STEEP = """
+from torch import nn
+from milbench.models import BagOutput, MILModel, register_model
+
+@register_model("steep", title="Steep", tasks="single")
+class Steep(MILModel):
+    def __init__(self, in_features, n_tasks):
+        super().__init__(in_features, n_tasks)
+        self.score = nn.Linear(in_features, n_tasks)
+
+    def forward(self, features):
+        return BagOutput((self.score(features) * 1e22).mean(dim=0), None, {})
+"""
+"""A model whose answers leave float32 for values of 1e17, and no others."""
+
+
 def test_a_training_that_diverged_names_the_slide_before_the_rate(
     milbench: Milbench, cohort_folder: Path, tmp_path: Path
 ) -> None:
@@ -37,8 +53,9 @@ def test_a_training_that_diverged_names_the_slide_before_the_rate(
     for path in (cohort_folder / "features").iterdir():
         values = random.standard_normal((4, WIDTH)) * (1e17 if path.stem.startswith("TCGA-0") else 1)
         write_h5(path, values.astype(np.float32))
-    words = ("--models", "tiny", "--plugin", PLUGIN, "--folds", "0", "--run", "out", "--workers", "1", "--no-tracking")
-    result = milbench("run", "--cohort", str(cohort_folder), *words, "--set", "trainer.epochs=3", "trainer.lr=1e30")
+    (tmp_path / "steep.py").write_text(STEEP)
+    words = ("--models", "steep", "--plugin", "steep.py", "--folds", "0", "--run", "out", "--workers", "1")
+    result = milbench("run", "--cohort", str(cohort_folder), *words, "--no-tracking", "--set", "trainer.epochs=3")
     assert result.returncode == 3, result.stderr
     told = [json.loads(path.read_text()) for path in (tmp_path / "out" / "failures").glob("*.json")]
     assert told

@@ -126,6 +126,7 @@ def test_a_broken_file_is_one_error_that_names_it_and_hides_no_other_slide(write
 
 def test_every_module_of_a_format_is_in_this_contract() -> None:
     shared = {
+        "tensor_file",
         "detect",
         "hdf5",
         "shapes",
