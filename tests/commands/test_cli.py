@@ -102,7 +102,7 @@ def test_predictions_cover_validation_and_test_slides_once_per_task(
         (("run", "--per-gpu", "3"), "Add --gpus all"),
         (("run", "--engine", "slurm", "--set", "engine.slurm.jobs=0"), "engine.slurm.jobs is '0'"),
         (("run", "--engine", "slurm", "--set", "engine.slurm.jobs=many"), "engine.slurm.jobs is 'many'"),
-        (("run", "--engine", "slurm", "--set", "engine.slurm.cluster=locl"), "engine.slurm: "),
+        (("run", "--models", "amil", "--engine", "slurm", "--set", "engine.slurm.cluster=locl"), "engine.slurm: "),
         (("run", "--seeds", "4.5"), "--seeds takes numbers"),
         (("run", "--cohort", "nowhere"), "nowhere does not exist"),
         (("run", "--config", "nowhere.yaml"), "cannot read nowhere.yaml"),
