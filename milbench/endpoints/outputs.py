@@ -1,0 +1,61 @@
+"""Outputs: how many logits a model is built for, and which of them answer which task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+from milbench.endpoints.fitted import FittedEndpoint
+
+
+class Outputs(int):
+    """Number W of logits, which also knows the tasks that they answer.
+
+    It is a whole number, so that `nn.Linear(width, n_outputs)` is all that most models need. T tasks have one logit
+    each if all are binary; a task of C classes has C.
+
+    Attributes
+    ----------
+    endpoints : one per task, in order.
+    """
+
+    endpoints: tuple[FittedEndpoint, ...]
+
+    def __new__(cls, endpoints: Sequence[FittedEndpoint]) -> Outputs:
+        number = super().__new__(cls, sum(each.width for each in endpoints))
+        number.endpoints = tuple(endpoints)
+        return number
+
+    def __getnewargs__(self) -> tuple[tuple[FittedEndpoint, ...]]:  # type: ignore[override]
+        return (self.endpoints,)
+
+    @classmethod
+    def of(cls, number: int) -> Outputs:
+        """`number` itself, or as many binary tasks where it is a plain number."""
+        return number if isinstance(number, Outputs) else cls([FittedEndpoint()] * number)
+
+    @property
+    def n_tasks(self) -> int:
+        """Number T of tasks."""
+        return len(self.endpoints)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Number of logits of each task."""
+        return tuple(each.width for each in self.endpoints)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Place of each task among the logits."""
+        ends = list(accumulate(self.widths, initial=0))
+        return tuple(slice(start, end) for start, end in zip(ends, ends[1:], strict=False))
+
+    @property
+    def all_binary(self) -> bool:
+        """Whether every task is binary."""
+        return all(each.kind == "binary" for each in self.endpoints)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Kinds of the tasks."""
+        return frozenset(each.kind for each in self.endpoints)
