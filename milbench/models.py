@@ -4,9 +4,9 @@ A whole model file::
 
     @register_model("mean", title="Mean of the patches", tasks="single")
     class Mean(MILModel):
-        def __init__(self, in_features: int, n_tasks: int) -> None:
-            super().__init__(in_features, n_tasks)
-            self.head = nn.Linear(in_features, n_tasks)
+        def __init__(self, in_features: int, n_outputs: int) -> None:
+            super().__init__(in_features, n_outputs)
+            self.head = nn.Linear(in_features, n_outputs)
 
         def forward(self, features: Tensor) -> BagOutput:  # [N, D]
             return BagOutput(self.head(features.mean(dim=0)), None, {})
@@ -16,15 +16,17 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from milbench.errors import BagError, UsageError
+from milbench.endpoints.endpoint import KINDS
+from milbench.endpoints.losses import task_losses
+from milbench.endpoints.outputs import Outputs
+from milbench.errors import BagError, UsageError, unknown_name
 from milbench.process.generators import generators_left_as_they_were, seed_global_generators
 
 
@@ -33,7 +35,8 @@ class BagOutput(NamedTuple):
 
     Attributes
     ----------
-    logits : Tensor [T]. One logit per task; the probability is its sigmoid.
+    logits : Tensor [W]. One logit per binary task, whose probability is its sigmoid; other kinds have as many as
+        docs/endpoints.md says (C for C classes).
     attention : Tensor [A, N] or None. One row per head, expert or class; `MILModel.attention_rows` names them.
     aux : tensors by name, for the model's own loss or for pictures: instance logits, gate weights, ...
     """
@@ -47,9 +50,9 @@ class MILModel(nn.Module, ABC):
     """Base class of every model. A model file writes these methods, the most needed first.
 
     ==================  ========  ================================================================================
-    ``__init__``        always    layers. Takes `in_features` and `n_tasks`; its options are keyword-only, with defaults
+    ``__init__``        always    layers. Takes `in_features` and `n_outputs`; its options are keyword-only, with defaults
     ``forward``         always    output for one bag
-    ``loss``            optional  default: binary cross-entropy, summed over the known tasks
+    ``loss``            optional  default: each task's loss by its kind, summed over the known tasks
     ``attention_rows``  optional  names of the rows of `BagOutput.attention`; default: none
     ``attention_maps``  optional  where the model looks, for heatmaps; default: `BagOutput.attention`
     ``from_official``   optional  the model with the weights of an official checkpoint
@@ -66,16 +69,19 @@ class MILModel(nn.Module, ABC):
     ----------
     info : what the model declared when it registered.
     in_features, n_tasks : D and T.
+    outputs : number W of logits, with the tasks that they answer; a plain number stands for binary tasks.
     """
 
     info: ClassVar[ModelInfo]
     in_features: int
     n_tasks: int
+    outputs: Outputs
 
-    def __init__(self, in_features: int, n_tasks: int) -> None:
+    def __init__(self, in_features: int, n_outputs: int) -> None:
         super().__init__()
         self.in_features = in_features
-        self.n_tasks = n_tasks
+        self.outputs = Outputs.of(n_outputs)
+        self.n_tasks = self.outputs.n_tasks
         self.register_forward_pre_hook(_refuse_a_bag_that_does_not_fit)
 
     @abstractmethod
@@ -83,15 +89,23 @@ class MILModel(nn.Module, ABC):
         """Output for one bag, `features` [N, D]."""
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
-        """Loss of one bag, a scalar; this default is the binary cross-entropy, summed over the known tasks.
+        """Loss of one bag, a scalar; this default is each task's loss by its kind, summed over the known tasks.
+
+        If you define your own, multiply each task's loss by `known`, and get losses of logits from `task_losses`.
 
         Parameters
         ----------
         output : what `forward` returned for this bag.
-        targets : Tensor [T], 0 or 1; any finite number where the label is unknown.
-        known : Tensor [T], 1 where the label is known, else 0; same dtype as `targets`.
+        targets : Tensor [T]. Binary: 0 or 1; other kinds as `milbench.endpoints.fitted` says. Any finite number where
+            the label is unknown.
+        known : Tensor [T], weight of each task: 0 where the label is unknown, else 1 unless classes or tasks are
+            weighted; same dtype as `targets`.
         """
-        return (binary_cross_entropy_with_logits(output.logits, targets, reduction="none") * known).sum()
+        return (self.task_losses(output.logits, targets) * known).sum()
+
+    def task_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Losses [..., T] of logits [..., W], each by its task's kind; `targets` as in `loss`."""
+        return task_losses(self.outputs, logits, targets)
 
     def attention_rows(self) -> tuple[str, ...]:
         """Names of the rows of `BagOutput.attention`; none if the model has no attention."""
@@ -100,8 +114,8 @@ class MILModel(nn.Module, ABC):
     def attention_maps(self, features: Tensor) -> AttentionMaps:
         """Maps of where the model, in eval mode, looks in one bag, `features` [N, D].
 
-        This default shows `BagOutput.attention`. If it has one row per task, those are the maps. Otherwise the mean of
-        the rows is the map of every task. If the model looks elsewhere, define this method.
+        This default shows `BagOutput.attention`. If it has one row per map (`Outputs.maps`), those are the maps. Otherwise
+        the mean of the rows is the map of every task. If the model looks elsewhere, define this method.
 
         Raises
         ------
@@ -114,11 +128,12 @@ class MILModel(nn.Module, ABC):
                 "Return attention in BagOutput.attention, or define attention_maps(features) (docs/models.md)."
             )
         rows = output.attention.detach()
-        if len(rows) == self.n_tasks:
+        n_maps = len(self.outputs.maps)
+        if len(rows) == n_maps:
             return AttentionMaps("attention", rows, output.logits.detach())
         names = self.attention_rows()
         names = names if len(names) == len(rows) else tuple(f"row {row + 1}" for row in range(len(rows)))
-        mean = rows.mean(dim=0).expand(self.n_tasks, -1)
+        mean = rows.mean(dim=0).expand(n_maps, -1)
         return AttentionMaps(
             "mean of the attention's rows", mean, output.logits.detach(), per_expert=rows, experts=names
         )
@@ -155,13 +170,14 @@ class AttentionMaps:
     Attributes
     ----------
     kind : what `per_task` shows, in words for a legend: "softmax attention", "instance logits", ...
-    per_task : Tensor [T, N]. A patch with a higher value counts more for the task.
-    logits : Tensor [T]. Logits of the pass that the maps come from.
+    per_task : Tensor [R, N], rows as `Outputs.maps` names them: one per task, one per class of a multiclass task. A patch
+        with a higher value counts more for the task or class.
+    logits : Tensor [W]. Logits of the pass that the maps come from.
     is_distribution : whether every row of `per_task` is non-negative and sums to 1.
     per_expert : Tensor [E, N] or None. One map per expert or head, if the model has several.
     experts : names of the rows of `per_expert`.
     gates : Tensor [T, E] or None. Weight of every expert for every task; rows sum to 1.
-    alternatives : other maps [T, N] of the model, by name.
+    alternatives : other maps [R, N] of the model, by name.
     """
 
     kind: str
@@ -189,6 +205,8 @@ class ModelInfo:
     official_recipe : training recipe of the official code, as data (see :mod:`milbench.trials.recipe`).
     takes_cohort_settings : whether arguments that a cohort sets for the baselines (`model:` in cohort.yaml) reach the
         model too, if it has arguments of these names.
+    kinds : kinds of tasks that the model can learn. A model with a loss of its own knows binary tasks alone unless it
+        says otherwise.
     """
 
     name: str
@@ -200,19 +218,21 @@ class ModelInfo:
     version: int = 1
     official_recipe: Mapping[str, Any] = field(default_factory=dict)
     takes_cohort_settings: bool = False
+    kinds: tuple[str, ...] = KINDS
 
 
 def build(
-    model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any], *, seed: int
+    model: type[MILModel], in_features: int, n_outputs: int, hyperparameters: Mapping[str, Any], *, seed: int
 ) -> MILModel:
-    """A new model. Whatever its constructor draws, from torch, NumPy or Python, is decided by `seed`.
+    """A new model for `n_outputs` logits, an `Outputs` where tasks are not all binary.
 
+    Whatever its constructor draws, from torch, NumPy or Python, is decided by `seed`.
     The generators continue afterwards as if nothing had been drawn.
     """
     with torch.random.fork_rng(devices=[]), generators_left_as_they_were():
         torch.manual_seed(seed)
         seed_global_generators(seed, 0)
-        return model(in_features, n_tasks, **hyperparameters)
+        return model(in_features, Outputs.of(n_outputs), **hyperparameters)
 
 
 def _place(model: type[MILModel]) -> tuple[str | None, str]:
@@ -237,13 +257,17 @@ def register_model(
     version: int = 1,
     official_recipe: Mapping[str, Any] | None = None,
     takes_cohort_settings: bool = False,
+    kinds: Sequence[str] | None = None,
 ) -> Callable[[ModelClass], ModelClass]:
     """Class decorator that registers a `MILModel`; arguments as in `ModelInfo`.
 
     Raises
     ------
-    UsageError : another class has the name.
+    UsageError : another class has the name, or a kind does not exist.
     """
+    for kind in kinds or ():
+        if kind not in KINDS:
+            raise unknown_name(f"kind of task that model '{name}' declares", kind, KINDS)
 
     def register(cls: ModelClass) -> ModelClass:
         taken = REGISTERED.get(name)
@@ -253,7 +277,12 @@ def register_model(
                 f"{cls.__module__}.{cls.__qualname__}. Rename one of them."
             )
         recipe = dict(official_recipe or {})
-        cls.info = ModelInfo(name, title, tasks, paper, official, order_matters, version, recipe, takes_cohort_settings)
+        # a loss written for 0 and 1 would take the standardised value of a score without a word
+        usual = KINDS if cls.loss is MILModel.loss else ("binary",)
+        cls.info = ModelInfo(
+            name, title, tasks, paper, official, order_matters, version, recipe, takes_cohort_settings,
+            usual if kinds is None else tuple(kinds),
+        )  # fmt: skip
         REGISTERED[name] = cls
         return cls
 

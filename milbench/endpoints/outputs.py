@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from milbench.endpoints.fitted import FittedEndpoint
 
@@ -48,7 +48,16 @@ class Outputs(int):
     def slices(self) -> tuple[slice, ...]:
         """Place of each task among the logits."""
         ends = list(accumulate(self.widths, initial=0))
-        return tuple(slice(start, end) for start, end in zip(ends, ends[1:], strict=False))
+        return tuple(slice(start, end) for start, end in pairwise(ends))
+
+    @property
+    def maps(self) -> tuple[tuple[int, str], ...]:
+        """Task and class of each heatmap: one per task (class ""), one per class of a multiclass task."""
+        return tuple(
+            (task, name)
+            for task, each in enumerate(self.endpoints)
+            for name in (each.endpoint.classes if each.kind == "multiclass" else ("",))
+        )
 
     @property
     def all_binary(self) -> bool:
