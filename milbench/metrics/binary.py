@@ -1,4 +1,4 @@
-"""Numbers from scores: arrays [S] or [S, T] in, one number per task out.
+"""Metrics of binary tasks: arrays [S] or [S, T] in, one number per task out.
 
 The trainer's selection and the report share this one AUROC. NumPy only: every worker imports this before its first trial.
 In every metric a NaN target marks an unknown label and is left out. What has no value without both classes is NaN
@@ -8,23 +8,24 @@ where one is missing, never a silent 0 or 0.5. A slide is called positive where 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+from milbench.metrics.weights import Flags, Floats
 
 N_BINS = 10
 """Bins of the expected calibration error: equally wide over [0, 1], each closed below, the last also above."""
 
 
-def auroc(targets: Floats, scores: Floats) -> float:
+def auroc(targets: Floats, scores: Floats, weights: Floats | None = None) -> float:
     """Area under the ROC curve of one task; NaN where the known targets hold one class only, or a score is NaN.
 
     Parameters
     ----------
     targets : [S] in {0, 1, NaN}; NaN marks an unknown label and is left out.
     scores : [S], higher means more likely positive; ties count one half.
+    weights : [S], how often each slide counts; once by default.
     """
+    if weights is not None:
+        return _weighted_auroc(*_known(targets, scores), weights[~np.isnan(targets)])
     positive, scores = _known(targets, scores)
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())
     if n_positive == 0 or n_negative == 0:
@@ -34,6 +35,17 @@ def auroc(targets: Floats, scores: Floats) -> float:
     _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]  # equal scores share the mean of their ranks
     return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+
+
+def _weighted_auroc(positive: Flags, scores: Floats, weights: Floats) -> float:
+    if np.isnan(scores).any():
+        return float("nan")
+    distinct, place = np.unique(scores, return_inverse=True)
+    positives = np.bincount(place, weights * positive, minlength=len(distinct))
+    negatives = np.bincount(place, weights * ~positive, minlength=len(distinct))
+    won = (positives * (np.cumsum(negatives) - negatives / 2)).sum()
+    pairs = positives.sum() * negatives.sum()
+    return float(won / pairs) if pairs > 0 else float("nan")
 
 
 def auroc_per_task(targets: Floats, scores: Floats) -> Floats:

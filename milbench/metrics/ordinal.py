@@ -1,0 +1,32 @@
+"""Metrics of tasks with grades in an order.
+
+A grade is its place in the declared order, from 0 to C - 1, so that a grade which nobody has keeps its place on the scale.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from milbench.metrics.multiclass import confusion
+from milbench.metrics.weights import Floats, quotient
+
+
+def rounded_grade(expected: Floats, n_classes: int) -> Floats:
+    """The grade [n] nearest to the expected grade [n], the higher at a half; NaN stays NaN."""
+    return np.clip(np.floor(expected + 0.5), 0, n_classes - 1)
+
+
+def quadratic_kappa(labels: Floats, predicted: Floats, n_classes: int, weights: Floats | None = None) -> float:
+    """Cohen's kappa with weights (i - j)^2 over all grades; NaN where truth and calls are all one and the same grade.
+
+    Parameters
+    ----------
+    labels, predicted : [n], places of grades; a NaN label is left out.
+    weights : [n], how often each row counts; once by default.
+    """
+    table = confusion(labels, predicted, n_classes, weights)
+    grades = np.arange(n_classes)
+    distance = (grades[:, None] - grades) ** 2
+    observed = (distance * table).sum()
+    by_chance = (distance * np.outer(table.sum(axis=1), table.sum(axis=0))).sum()
+    return 1 - quotient(float(observed * table.sum()), float(by_chance))
