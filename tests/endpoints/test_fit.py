@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from places import SHARED
+from places import GOLDEN
 from scipy.optimize import minimize
 
 from milbench.endpoints.endpoint import BINARY, Endpoint, signed_time
@@ -49,9 +49,8 @@ def least_loss(endpoint: FittedEndpoint, labels: np.ndarray) -> float:
     return min(result.fun for result in results)
 
 
-@pytest.mark.realdata
 def test_bins_and_placement_are_those_of_the_official_data_set_class() -> None:
-    golden = json.loads((SHARED / "endpoints" / "goldens" / "bins.json").read_text())
+    golden = json.loads((GOLDEN / "endpoints" / "bins.json").read_text())
     labels = signed_time(np.array(golden["time"]), np.array(golden["event"], dtype=float))
     endpoint = fitted(SURVIVAL, labels).fitted
     assert endpoint.edges == tuple(golden["mcat_edges"][1:-1])
