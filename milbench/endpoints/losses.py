@@ -76,20 +76,41 @@ def corn(logits: Tensor, target: Tensor) -> Tensor:
 def discrete_nll(logits: Tensor, target: Tensor, *, alpha: float = 0.0, eps: float = 0.0) -> Tensor:
     """Negative log-likelihood of discrete hazards sigmoid(z) [..., K]: [...].
 
-    Event in bin y: -log S_(y-1) - log h_y. Censored in bin y: (1 - alpha) times -log S_y. With `eps`, each factor is
-    clamped from below as MCAT, PORPOISE and SurvPath do; a clamped one has no gradient. Else in log space, exact.
+    Event in bin y: -log S_(y-1) - log h_y. Censored in bin y: (1 - alpha) times -log S_y.
 
     Parameters
     ----------
     target : the bin's number from 1; negative if censored.
+    eps : 0 = in log space, exact. Else S_(y-1), h_y and S_y are each clamped from below, as in MCAT, PORPOISE and
+        SurvPath: a clamped one has no gradient.
     """
-    k = torch.arange(1, logits.shape[-1] + 1, device=logits.device)
-    bin_number, event = target.abs(), target > 0
-    is_bin = (k == bin_number).to(logits.dtype)
-    log_hazard, log_survives = logsigmoid(logits), logsigmoid(-logits)
-    before = (log_survives * (k < bin_number)).sum(dim=-1)  # log S_(y-1)
-    until = before + (log_survives * is_bin).sum(dim=-1)  # log S_y
-    own = (log_hazard * is_bin).sum(dim=-1)  # log h_y
-    if eps:
-        before, until, own = ((part.exp().clamp(min=eps)).log() for part in (before, until, own))
-    return torch.where(event, -(before + own), -(1 - alpha) * until)
+    number, event = target.abs(), target > 0
+    factors = _log_factors_clamped(logits, number, eps) if eps else _log_factors(logits, number)
+    log_before, log_hazard, log_until = factors
+    return torch.where(event, -(log_before + log_hazard), -(1 - alpha) * log_until)
+
+
+def _log_factors(logits: Tensor, number: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log S_(y-1), log h_y and log S_y [...]."""
+    k = _bins(logits)
+    log_survives = logsigmoid(-logits)
+    log_hazard = (logsigmoid(logits) * (k == number)).sum(dim=-1)
+    return (log_survives * (k < number)).sum(dim=-1), log_hazard, (log_survives * (k <= number)).sum(dim=-1)
+
+
+def _log_factors_clamped(logits: Tensor, number: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of probabilities of at least `eps`; products bin by bin, so that float32 rounds as the official codes do."""
+    is_bin = _bins(logits) == number
+    hazard = logits.sigmoid()
+    survival = [torch.ones_like(hazard[..., 0])]
+    for own in hazard.unbind(dim=-1):  # not `cumprod`: its gradient branches on zeros
+        survival.append(survival[-1] * (1 - own))
+    curve = torch.stack(survival, dim=-1)  # [..., K + 1]: S_0, ..., S_K
+    chosen = [(each * is_bin).sum(dim=-1) for each in (curve[..., :-1], hazard, curve[..., 1:])]
+    before, own, until = (each.clamp(min=eps).log() for each in chosen)
+    return before, own, until
+
+
+def _bins(logits: Tensor) -> Tensor:
+    """Numbers of the bins, from 1 to K."""
+    return torch.arange(1, logits.shape[-1] + 1, device=logits.device)
