@@ -61,7 +61,7 @@ def _above(z: Floats, n_grades: int) -> Floats:
 
 def _value(fitted: FittedEndpoint, z: Floats) -> Floats:
     """Values [n, 1] of standardised ones."""
-    values = z * fitted.scale + fitted.center
+    values: Floats = z * fitted.scale + fitted.center
     if fitted.endpoint.transform == "none":
         return values
     with np.errstate(over="ignore"):  # infinity is an answer that whoever stores it refuses

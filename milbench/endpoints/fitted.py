@@ -17,6 +17,16 @@ from milbench.endpoints.endpoint import BINARY, Endpoint, event_of, time_of
 Floats = NDArray[np.float64]
 
 
+LOSSES: Mapping[str, tuple[str, ...]] = {
+    "binary": ("bce",),
+    "multiclass": ("ce",),
+    "ordinal": ("corn", "ce", "l1"),
+    "regression": ("huber", "l1", "mse"),
+    "survival": ("nll", "cox"),
+}
+"""Losses by kind, the usual one first."""
+
+
 @dataclass(frozen=True)
 class FittedEndpoint:
     """An endpoint as one fold's trials learn it.

@@ -12,8 +12,9 @@ import torch
 
 from milbench.engines.cost import energy_counter, energy_limit, energy_used
 from milbench.engines.culprit import culprit
+from milbench.engines.predictions import stored_predictions, training_risks
 from milbench.engines.prepared_group import PreparedGroup, prepare_group
-from milbench.engines.record import Measured, failure_record, predictions_table, trial_record
+from milbench.engines.record import Measured, failure_record, trial_record
 from milbench.engines.shared_costs import SharedCosts
 from milbench.errors import DataError, MilbenchError, StoreError
 from milbench.machine.peak_memory import forget_peak
@@ -29,10 +30,14 @@ from milbench.trials.job import Job, JobGroup, Status
 
 
 class RolePredictions(NamedTuple):
-    """What the chosen weights of one group say of the slides of each role."""
+    """What the chosen weights of one group say of the slides of each role.
+
+    The training side is predicted only where survival is learned, for the risk that parts its patients.
+    """
 
     val: Predictions
     test: Predictions
+    train: Predictions | None
 
 
 def compute(run: Run, groups: Sequence[JobGroup]) -> Iterator[Status]:
@@ -131,16 +136,24 @@ def _name_culprits(prepared: Sequence[PreparedGroup], cohort_features: CohortFea
 
 def _predict(prepared: Sequence[PreparedGroup], cohort_features: CohortFeatures) -> list[RolePredictions | None]:
     """Predictions of each group; None if its model raised. Only now are test slides read."""
-    slides = cohort_features.cohort.slides["slide_id"].tolist()
-    learners = [each.learner for each in prepared]
-    val, test = (
-        predict_all(learners, [each.data.sides[role] for each in prepared], slides, cohort_features.features)
-        for role in RolePredictions._fields
-    )
+    val, test = (_of_role(prepared, role, cohort_features) for role in ("val", "test"))
+    with_survival = [each for each in prepared if _learns_survival(each)]
+    on_train = iter(_of_role(with_survival, "train", cohort_features))
+    train = [next(on_train) if _learns_survival(each) else None for each in prepared]
     return [
-        None if on_val is None or on_test is None else RolePredictions(on_val, on_test)
-        for on_val, on_test in zip(val, test, strict=True)
+        None if on_val is None or on_test is None or each.learner.error else RolePredictions(on_val, on_test, on_train)
+        for each, on_val, on_test, on_train in zip(prepared, val, test, train, strict=True)
     ]
+
+
+def _of_role(prepared: Sequence[PreparedGroup], role: str, cohort_features: CohortFeatures) -> list[Predictions | None]:
+    slides = cohort_features.cohort.slides["slide_id"].tolist()
+    sides = [each.data.sides[role] for each in prepared]
+    return predict_all([each.learner for each in prepared], sides, slides, cohort_features.features)
+
+
+def _learns_survival(prepared: PreparedGroup) -> bool:
+    return any(endpoint.kind == "survival" for trial in prepared.trials for endpoint in trial.endpoints)
 
 
 def _write(run: Run, prepared: PreparedGroup, said: RolePredictions, measured: Measured) -> Iterator[Status]:
@@ -163,14 +176,18 @@ def _write_trial(
     trial, data, learner = job.trial, prepared.data, prepared.learner
     progress, model = learner.progress[number], learner.model_of(number)
     n_slides = {role: len(slides) for role, slides in data.slides.items()}
-    info = trial_record(trial, model, progress, measured, n_slides=n_slides, device=learner.device, threads=job.threads)
+    risks = training_risks(trial, data.sides["train"], number, said.train) if said.train else {}
+    info = trial_record(
+        trial, model, progress, measured,
+        n_slides=n_slides, training_risks=risks, device=learner.device, threads=job.threads,
+    )  # fmt: skip
     tables = [
-        predictions_table(
-            role, data.slides[role], trial.tasks, data.sides[role].labels(number), seen.probabilities[number]
-        )
-        for role, seen in said._asdict().items()
+        stored_predictions(role, data.slides[role], trial, data.sides[role], number, seen)
+        for role, seen in (("val", said.val), ("test", said.test))
     ]
     history = pd.DataFrame(progress.history, columns=list(Epoch._fields))
+    if trial.endpoints:
+        history = history.rename(columns={"val_auroc": "val_score"})
     weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
     run.write_trial(trial.id, info, pd.concat(tables), history, weights if job.keep_weights else None)
     run.clear_failure(trial.key)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from milbench.endpoints.outputs import Outputs
 from milbench.models import MILModel
 from milbench.process.must_return import DidNotReturnError
 from milbench.registry import load_models
@@ -43,7 +44,7 @@ def _of_model(tell: Callable[[MILModel], Any], job: Job, in_features: int) -> An
                 tell,
                 trial.model,
                 in_features,
-                len(trial.tasks),
+                trial.outputs,
                 canonical_json(dict(trial.hyperparameters)),
                 job.plugins,
             )
@@ -56,11 +57,11 @@ def _told(
     tell: Callable[[MILModel], Any],
     model: str,
     in_features: int,
-    n_tasks: int,
+    outputs: Outputs,
     hyperparameters: str,
     plugins: tuple[Path, ...],
 ) -> Any:
-    return tell(load_models(plugins)[model](in_features, n_tasks, **json.loads(hyperparameters)))
+    return tell(load_models(plugins)[model](in_features, outputs, **json.loads(hyperparameters)))
 
 
 def _weight_bytes(model: MILModel) -> int:

@@ -103,6 +103,7 @@ def _new_learner(job: Job, trials: Sequence[Trial], data: FoldData, cohort_featu
         cost=step_cost(job, in_features) if step_bytes else None,
         budget_bytes=ceil(step_bytes * (1 - LEARNERS_SHARE)),  # never rounded to 0, which is no limit
         scaler=data.scaler,
+        endpoints=[trial.outputs.endpoints for trial in trials],
     )
 
 
@@ -110,7 +111,7 @@ def build_model(trial: Trial, in_features: int, plugins: tuple[Path, ...] = ()) 
     """The trial's model, its weights drawn from the trial's seed."""
     known = load_models(plugins)[trial.model]
     with left_as_it_was() as moved:
-        model = build(known, in_features, len(trial.tasks), trial.hyperparameters, seed=trial.seed)
+        model = build(known, in_features, trial.outputs, trial.hyperparameters, seed=trial.seed)
     if moved:
         raise MilbenchError(
             f"{known.__name__} changes {', '.join(map(str, moved))} as it is built, which all models of the process share. "

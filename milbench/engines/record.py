@@ -1,4 +1,4 @@
-"""Record: what is kept of a trial that has ended. These are its predictions and its trial.json, or its failure."""
+"""Record: what is said of a trial that has ended, in its trial.json or in the file of its failure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -45,27 +44,6 @@ class Measured:
     shortage: str
 
 
-def predictions_table(
-    role: str,
-    slides: pd.DataFrame,
-    tasks: tuple[str, ...],
-    labels: NDArray[np.float64],
-    probabilities: NDArray[np.float64],
-) -> pd.DataFrame:
-    """Predictions in long form, slide by slide; `labels` and `probabilities` are [n, T]."""
-    n_slides, n_tasks = probabilities.shape
-    return pd.DataFrame(
-        {
-            "slide_id": np.repeat(slides["slide_id"].to_numpy(dtype=object), n_tasks),
-            "patient_id": np.repeat(slides["patient_id"].to_numpy(dtype=object), n_tasks),
-            "role": role,
-            "task": np.tile(np.array(tasks, dtype=object), n_slides),
-            "target": labels.ravel(),
-            "probability": probabilities.ravel(),
-        }
-    )
-
-
 def trial_record(
     trial: Trial,
     model: MILModel,
@@ -73,6 +51,7 @@ def trial_record(
     measured: Measured,
     *,
     n_slides: Mapping[str, int],
+    training_risks: Mapping[str, Mapping[str, float]] | None = None,
     device: torch.device,
     threads: int,
 ) -> dict[str, Any]:
@@ -80,6 +59,7 @@ def trial_record(
     return {
         "key": trial.key,
         "status": "done",
+        **({"training_risk": dict(training_risks)} if training_risks else {}),
         **trial.identity(),
         "dataset": trial.dataset,
         "model_title": model.info.title,
@@ -87,7 +67,9 @@ def trial_record(
         "protocol": trial.recipe.name,
         "source_sha256": trial.source_sha256,
         "chosen_epoch": progress.epoch,
-        "selected_by": progress.rule(trial.recipe),
+        "selected_by": progress.rule(trial.recipe).replace(
+            "val_auroc", "val_score" if trial.endpoints else "val_auroc"
+        ),
         "n_epochs": len(progress.history),
         "n_parameters": sum(p.numel() for p in model.parameters()),
         "n_slides": dict(n_slides),
@@ -103,7 +85,7 @@ def trial_record(
         "host": socket.gethostname(),
         "finished_at": _now(),
         "cost": cost_record(
-            multiply_adds=multiply_adds(type(model), model.in_features, model.n_tasks, trial.hyperparameters),
+            multiply_adds=multiply_adds(type(model), model.in_features, model.outputs, trial.hyperparameters),
             inference_seconds=measured.inference_seconds,
             n_training_bags=n_slides["train"],
             n_epochs=len(progress.history),

@@ -17,6 +17,7 @@ from milbench.store.csv_files import exact_csv
 from milbench.store.identity import canonical_json
 from milbench.store.question import Asked, Question, settings_changed, settings_of
 from milbench.store.run import Run
+from milbench.trials.fits import Fits
 from milbench.trials.plan import make_plan
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _settings(benchmark: Benchmark, entry: Entry, former: Asked | None) -> dict[
     """Settings of the benchmark's models, and of those that the folder holds from earlier commands."""
     others = former.now.models if former else {}
     known = {**benchmark.models, **{name: REGISTERED[name] for name in others if name in REGISTERED}}
-    trials = make_plan(known, [(entry.cohort, entry.split)], plan_request(benchmark.config))
+    trials = make_plan(known, [Fits(entry.cohort, entry.split)], plan_request(benchmark.config))
     plain = {trial.model: json.loads(canonical_json(settings_of(trial.identity()))) for trial in trials}
     recipes = {name: settings["recipe"] for name, settings in plain.items()}
     return {name: _followed(settings, recipes) for name, settings in others.items() if name not in plain} | plain

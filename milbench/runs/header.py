@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from milbench.cohorts.cohort import Cohort
 from milbench.engines.shards import write_shard
 from milbench.errors import StoreError
 from milbench.runs.changes import labels_csv, questions_of
@@ -98,7 +99,12 @@ def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:
         "control_tasks": list(cohort.control_tasks),
         "n_slides": len(cohort.slides),
         "n_patients": int(cohort.slides["patient_id"].nunique()),
-        "positives": {task: int((cohort.slides[task] == 1).sum()) for task in cohort.tasks},
+        "positives": {
+            task: int((cohort.slides[task] == 1).sum())
+            for task in cohort.tasks
+            if cohort.endpoint(task).kind == "binary"
+        },
+        **_other_kinds(cohort),
         "in_features": cohort.in_features,
         "fingerprint": cohort.fingerprint,
         "split_sha256": entry.split.sha256,
@@ -109,3 +115,9 @@ def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:
         "trainer_defaults": dict(cohort.trainer_defaults),
         "notes": entry.notes,
     }
+
+
+def _other_kinds(cohort: Cohort) -> dict[str, Any]:
+    """What tasks of other kinds than binary ask; nothing where there are none."""
+    found = {task: cohort.endpoint(task).as_dict() for task in cohort.tasks if cohort.endpoint(task).kind != "binary"}
+    return {"endpoints": found} if found else {}

@@ -25,6 +25,7 @@ from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
 from milbench.store.identity import canonical_json
 from milbench.store.run import CONFIG, FEATURES, SPLITS, Run, holds_run
 from milbench.training.precision import PRECISIONS
+from milbench.trials.fits import Fits, left_out
 from milbench.trials.plan import PlanRequest, Trial, make_plan, together
 
 RUNS = Path("runs")
@@ -105,7 +106,12 @@ def prepare(config: RunConfig, *, verify_features: bool = False) -> Benchmark:
     entries = [_seen_before(entry, run, verify_features=verify_features) for entry in entries]
     entries = _of_tasks(entries, config.tasks)
     entries = [_examined(entry) for entry in entries]
-    plan = make_plan(models, [(entry.cohort, entry.split) for entry in entries], plan_request(config))
+    fits = [Fits(entry.cohort, entry.split) for entry in entries]
+    plan = make_plan(models, fits, plan_request(config))
+    entries = [
+        replace(entry, findings=[*entry.findings, *left_out(models, entry.cohort), *each.findings()])
+        for entry, each in zip(entries, fits, strict=True)
+    ]
     shard = parse_shard(config.engine.shard)
     trials = [trial for group in groups_of_shard(together(plan), shard) for trial in group] if shard else plan
     return Benchmark(config, models, list(known), entries, trials, run, shard, plan)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from milbench.cohorts.scaling import FITTED_MODES, FeatureScaler
 from milbench.errors import DataError
@@ -17,6 +18,8 @@ from milbench.splits import Split
 from milbench.training.side import Side
 from milbench.training.trainer import Features
 from milbench.trials.plan import Trial
+
+Floats = NDArray[np.float64]
 
 ROLES = ("train", "val", "test")
 
@@ -51,7 +54,7 @@ def fold_data(
     """The fold of `trials`, with a row of labels for each of them; takes its scaler from `scalers`, or adds it."""
     first = trials[0]
     by_role = {role: split.slides(slides, first.fold, role) for role in ROLES}
-    sides = {role: side_of(table, [trial.tasks for trial in trials]) for role, table in by_role.items()}
+    sides = {role: side_of(table, trials) for role, table in by_role.items()}
     needed = sides["train"].slide_ids if first.feature_scaling in FITTED_MODES else ()
     key = (first.feature_scaling, needed)
     if key not in scalers:
@@ -59,12 +62,33 @@ def fold_data(
     return FoldData(by_role, sides, scalers[key])
 
 
-def side_of(slides: pd.DataFrame, tasks: Sequence[Sequence[str]]) -> Side:
-    """Slides with labels [S, n, T]: one row of S for each group of T tasks."""
-    labels = np.stack([slides[list(group)].to_numpy(dtype=np.float32) for group in tasks])
-    known = ~np.isnan(labels)
-    targets = torch.from_numpy(np.where(known, labels, 0).astype(np.float32))
-    return Side(tuple(slides["slide_id"]), targets, torch.from_numpy(known.astype(np.float32)))
+def side_of(slides: pd.DataFrame, trials: Sequence[Trial]) -> Side:
+    """Slides with labels [S, n, T]: one row of S for each trial, which has T tasks."""
+    raw = np.stack([slides[list(trial.tasks)].to_numpy(dtype=np.float64) for trial in trials])
+    encoded = np.stack([_targets(labels, trial) for labels, trial in zip(raw, trials, strict=True)])
+    weights = np.stack(
+        [np.where(np.isnan(labels), 0, _weights(trial)) for labels, trial in zip(raw, trials, strict=True)]
+    )
+    return Side(
+        tuple(slides["slide_id"]),
+        torch.from_numpy(np.nan_to_num(encoded).astype(np.float32)),
+        torch.from_numpy(weights.astype(np.float32)),
+        raw,
+        tuple(slides["patient_id"]),
+    )
+
+
+def _targets(labels: Floats, trial: Trial) -> Floats:
+    """What the losses compare logits with [n, T], of labels [n, T]."""
+    endpoints = trial.outputs.endpoints
+    return np.stack([each.targets(labels[:, task]) for task, each in enumerate(endpoints)], axis=1)
+
+
+def _weights(trial: Trial) -> Floats:
+    """Weight [T] of each task's loss: binary tasks alone count alike, as in the study."""
+    if not trial.endpoints or trial.recipe.task_weights == "equal":
+        return np.ones(len(trial.tasks))
+    return np.array([1 / each.constant_loss for each in trial.endpoints])
 
 
 @lru_cache(maxsize=16)

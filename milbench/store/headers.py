@@ -14,12 +14,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+from milbench.endpoints.endpoint import FEWEST_CLASSES, KINDS, WITH_CLASSES
+from milbench.endpoints.fitted import LOSSES
 from milbench.store.files import read
 from milbench.store.plain_yaml import plain_yaml
 from milbench.store.shape import (
     Shape,
     anything,
     fields,
+    finite,
     flag,
     list_of,
     mapping_of,
@@ -73,6 +76,33 @@ def plan_shape(value: Any, where: str) -> None:
             raise ValueError(f"{where} puts {trial_id} into the place of {slot}")
 
 
+def fitted_endpoint(value: Any, where: str) -> None:
+    """An endpoint as a trial learned it."""
+    endpoint(value, where)
+    fields(
+        {"loss": text},
+        {
+            "edges": list_of(number),
+            **dict.fromkeys(("alpha", "eps", "constant_loss"), number),
+            **dict.fromkeys(("center", "scale"), finite),
+        },
+    )(value, where)
+    if (sorted(set(value.get("edges", ()))) != list(value.get("edges", ()))) or value["loss"] not in LOSSES[
+        value["kind"]
+    ]:
+        raise ValueError(f"{where} holds a loss that is none of its kind's, or edges that do not ascend")
+
+
+def endpoint(value: Any, where: str) -> None:
+    """What a task asks."""
+    fields({"kind": text}, {"classes": _TEXTS, "transform": text})(value, where)
+    kind, classes = value["kind"], value.get("classes", [])
+    if kind not in KINDS:
+        raise ValueError(f"{where}.kind is {ascii(kind)[:60]}; expected {', '.join(KINDS)}")
+    if kind in WITH_CLASSES and (len(classes) < FEWEST_CLASSES or len(set(classes)) < len(classes)):
+        raise ValueError(f"{where}.classes names fewer than {FEWEST_CLASSES} classes, or one twice")
+
+
 CONFIG_SHAPE = fields(
     {},
     {
@@ -115,6 +145,7 @@ DATASETS_SHAPE = mapping_of(
             "fingerprint": text,
             **dict.fromkeys(("control_tasks", "notes"), _TEXTS),
             "positives": mapping_of(text, number),
+            "endpoints": mapping_of(text, endpoint),
             "in_features": whole(1, 10**7),
             "test_side_differs": flag,
         },
@@ -159,6 +190,8 @@ RECORD_SHAPE = fields(
         **dict.fromkeys(("id", "feature_scaling", "model_tasks", "precision", "source_sha256", "device", "host"), text),
         **dict.fromkeys(("load_seconds", "n_epochs", "chosen_epoch", "threads", "stack"), number),
         "n_slides": mapping_of(text, number),
+        "endpoints": list_of(fitted_endpoint),
+        "training_risk": mapping_of(text, mapping_of(text, finite)),
         "cost": nullable(mapping_of(text, nullable(number))),
     },
 )

@@ -9,9 +9,9 @@ from typing import Any
 
 IDENTITY = (
     "format", "fingerprint", "split_sha256", "feature_scaling", "model", "model_version", "hyperparameters", "recipe",
-    "tasks", "fold", "seed", "precision",
+    "tasks", "fold", "seed", "precision", "endpoints",
 )  # fmt: skip
-"""What a key covers: no paths, hosts, times, workers or logging."""
+"""What a key covers: no paths, hosts, times, workers or logging. Trials of binary tasks alone have no endpoints."""
 
 
 def canonical_json(value: Any) -> str:

@@ -7,15 +7,26 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from milbench.endpoints.fitted import FittedEndpoint
+
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
     from pyarrow.parquet import ParquetFile
 
+    Floats = NDArray[np.float64]
+
 TEXT_COLUMNS = ("slide_id", "patient_id", "role", "task")
 NUMBER_COLUMNS = ("target", "probability")
 HISTORY_COLUMNS = ("epoch", "lr", "train_loss", "val_loss", "val_auroc")
+ANSWER_TEXTS = (*TEXT_COLUMNS, "answer")
+ANSWER_NUMBERS = ("target", "event", "prediction")
+"""Columns of trials that have a task of another kind than binary, with one row per slide, task and answer."""
+
+SCORE_HISTORY_COLUMNS = ("epoch", "lr", "train_loss", "val_loss", "val_score")
+"""Columns of the history of such trials."""
+
 ROLES_PREDICTED = {"val", "test"}
 
 MOST_ROWS = 10_000_000
@@ -56,16 +67,92 @@ def refuse_other_predictions(path: Path, tasks: Sequence[str], n_slides: Mapping
             raise ValueError(f"{path.name} holds {n_rows} rows of role {role}; expected {n_slides[role]} slides")
 
 
-def refuse_other_history(path: Path, n_epochs: float | None) -> None:
+def refuse_other_answers(
+    path: Path, tasks: Sequence[str], endpoints: Sequence[FittedEndpoint], n_slides: Mapping[str, float]
+) -> None:
+    """Raise unless the file holds each answer of each task once per slide of both roles, in that order, and nothing else.
+
+    An answer may be NaN: a model that overflowed on a slide said so, and its scores are undefined.
+
+    Raises
+    ------
+    ValueError : other columns, types, roles, tasks, answers or values, or rows in another order.
+    """
+    import numpy as np
+
+    table = _table(path, ANSWER_TEXTS, ANSWER_NUMBERS)
+    expected = [(task, answer) for task, each in zip(tasks, endpoints, strict=True) for answer in each.answers]
+    if table.num_rows % len(expected):
+        raise ValueError(f"{path.name} holds {table.num_rows} rows; expected {len(expected)} per slide")
+    shape = (table.num_rows // len(expected), len(expected))  # a row per slide, a column per task and answer
+    texts = {name: _texts(path, table, name).reshape(shape) for name in ANSWER_TEXTS}
+    for column, wanted in zip(("task", "answer"), zip(*expected, strict=True), strict=True):
+        if (texts[column] != np.array(wanted, dtype=object)).any():
+            raise ValueError(f"{path.name} holds other values of {column} than {', '.join(wanted)[:200]}")
+    if any((texts[column] != texts[column][:, :1]).any() for column in ("slide_id", "patient_id", "role")):
+        raise ValueError(f"{path.name} holds the rows of a slide apart from each other")
+    _refuse_other_slides(path, texts["role"][:, 0], texts["slide_id"][:, 0], n_slides)
+    numbers = {name: _numbers(table, name).reshape(shape) for name in ANSWER_NUMBERS}
+    start = 0
+    for task, each in zip(tasks, endpoints, strict=True):
+        own = slice(start, start + len(each.answers))
+        _refuse_odd_answers(path, task, each, {name: values[:, own] for name, values in numbers.items()})
+        start = own.stop
+
+
+def _refuse_other_slides(
+    path: Path, roles: NDArray[np.object_], slides: NDArray[np.object_], n_slides: Mapping[str, float]
+) -> None:
+    """Raise unless each role has its number of slides, each once."""
+    if extra := set(roles) - ROLES_PREDICTED:
+        raise ValueError(f"{path.name} holds the role {ascii(min(extra))[:60]}; expected val and test")
+    if len(set(zip(roles, slides, strict=True))) < len(slides):
+        raise ValueError(f"{path.name} holds a slide twice")
+    for role in ROLES_PREDICTED & n_slides.keys():
+        if (roles == role).sum() != n_slides[role]:
+            raise ValueError(
+                f"{path.name} holds {(roles == role).sum()} slides of role {role}; expected {n_slides[role]}"
+            )
+
+
+def _refuse_odd_answers(path: Path, task: str, endpoint: FittedEndpoint, numbers: Mapping[str, Floats]) -> None:
+    """Raise where a target, an event or a probability of the task cannot be one; arrays are [slides, answers]."""
+    import numpy as np
+
+    target, event, prediction = (numbers[name] for name in ANSWER_NUMBERS)
+    if (np.nan_to_num(target - target[:, :1]) != 0).any() or np.isinf(target).any():
+        raise ValueError(f"{path.name} holds several targets of one slide for task {task}, or one that is not finite")
+    known = target[:, 0][~np.isnan(target[:, 0])]
+    n_classes = 2 if endpoint.kind == "binary" else len(endpoint.endpoint.classes)
+    if n_classes and not np.isin(known, np.arange(n_classes)).all():
+        raise ValueError(f"{path.name} holds a target of task {task} that is none of its {n_classes} classes")
+    if endpoint.kind == "survival":
+        if (known <= 0).any() or not (np.isin(event, [0, 1]) | np.isnan(target)).all():
+            raise ValueError(
+                f"{path.name} holds a time of task {task} that is not above 0, or an event that is not 0 or 1"
+            )
+    elif not np.isnan(event).all():
+        raise ValueError(f"{path.name} holds events of task {task}, which is no survival task")
+    shares = [place for place, name in enumerate(endpoint.answers) if name.startswith(("probability", "survival at "))]
+    if not _are_shares(prediction[:, shares]):
+        raise ValueError(f"{path.name} holds a probability of task {task} below 0 or above 1")
+
+
+def refuse_other_history(path: Path, n_epochs: float | None, *, has_other_kinds: bool = False) -> None:
     """Raise unless the file holds one row of numbers per epoch, epochs counted from 0.
+
+    Parameters
+    ----------
+    has_other_kinds : whether the trial has a task of another kind than binary, and so a score for an AUROC.
 
     Raises
     ------
     ValueError : other columns or types, or an epoch that is missing.
     """
-    table = _table(path, (), HISTORY_COLUMNS)
-    if not _are_shares(_numbers(table, "val_auroc")):
-        raise ValueError(f"{path.name} holds an AUROC below 0 or above 1")
+    columns = SCORE_HISTORY_COLUMNS if has_other_kinds else HISTORY_COLUMNS
+    table = _table(path, (), columns)
+    if not _are_shares(_numbers(table, columns[-1])):
+        raise ValueError(f"{path.name} holds an AUROC or score below 0 or above 1")
     if table["epoch"].to_pylist() != list(range(table.num_rows)):
         raise ValueError(f"{path.name} holds other epochs than 0, 1, 2, ...")
     if n_epochs is not None and n_epochs != table.num_rows:
@@ -128,6 +215,15 @@ def _text_codes(path: Path, table: pa.Table, name: str) -> pa.DictionaryArray:
     if table[name].null_count:
         raise ValueError(f"{path.name} has an empty cell in column {name}")
     return table[name].unify_dictionaries().combine_chunks()
+
+
+def _texts(path: Path, table: pa.Table, name: str) -> NDArray[np.object_]:
+    """The column's values."""
+    import numpy as np
+
+    codes = _text_codes(path, table, name)
+    values: NDArray[np.object_] = np.array(codes.dictionary.to_pylist(), dtype=object)[codes.indices.to_numpy()]
+    return values
 
 
 def _are_shares(values: NDArray[np.float64]) -> bool:

@@ -108,6 +108,12 @@ def number(value: Any, where: str) -> None:
         raise _mismatch(value, where, f"a number from 0 to {LARGEST:g}")
 
 
+def finite(value: Any, where: str) -> None:
+    """A number of either sign that is not absurd."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -LARGEST <= value <= LARGEST:
+        raise _mismatch(value, where, f"a number from {-LARGEST:g} to {LARGEST:g}")
+
+
 def nullable(shape: Shape) -> Shape:
     """What `shape` takes, or none."""
     return lambda value, where: None if value is None else shape(value, where)

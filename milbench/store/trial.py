@@ -15,11 +15,17 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import StoreError
 from milbench.store.files import AGAIN, as_os_error, json_bytes, refuse_no_plain_file
 from milbench.store.headers import RECORD_SHAPE, read_json
 from milbench.store.identity import recorded_key
-from milbench.store.payload import refuse_other_history, refuse_other_predictions, refuse_other_weights
+from milbench.store.payload import (
+    refuse_other_answers,
+    refuse_other_history,
+    refuse_other_predictions,
+    refuse_other_weights,
+)
 from milbench.store.slot import trial_id_of
 
 if TYPE_CHECKING:
@@ -27,6 +33,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PREDICTIONS, HISTORY, WEIGHTS, TRIAL = "predictions.parquet", "history.parquet", "model.safetensors", "trial.json"
+
+
+def endpoints_of(record: Mapping[str, Any]) -> tuple[FittedEndpoint, ...]:
+    """Endpoints that a record holds, one per task; empty if all tasks are binary."""
+    return tuple(FittedEndpoint.from_dict(values) for values in record.get("endpoints", ()))
 
 
 class DamagedTrialError(StoreError):
@@ -52,13 +63,44 @@ class StoredTrial:
         return f"StoredTrial({self.id})"
 
     def predictions(self) -> pd.DataFrame:
-        """Rows (slide_id, patient_id, role val/test, task, target, probability)."""
+        """Rows (slide_id, patient_id, role val/test, task, target, probability) of the trial's binary tasks."""
         import pandas as pd
 
-        return pd.read_parquet(self.path / PREDICTIONS)
+        if not self.endpoints:
+            return pd.read_parquet(self.path / PREDICTIONS)
+        binary = [task for task, each in zip(self.info["tasks"], self.endpoints, strict=True) if each.kind == "binary"]
+        rows = self.answers()
+        rows = rows[rows["task"].isin(binary)].drop(columns=["event", "answer"]).reset_index(drop=True)
+        return rows.rename(columns={"prediction": "probability"})
+
+    def answers(self) -> pd.DataFrame:
+        """Rows (slide_id, patient_id, role, task, target, event, answer, prediction): one per slide, task and answer.
+
+        The target is 0 or 1, the place of the class or grade, the value, or the time in days; `event` is 0 or 1 for
+        survival, else NaN. Answers are named as in `FittedEndpoint.answers`.
+        """
+        import pandas as pd
+
+        rows = pd.read_parquet(self.path / PREDICTIONS)
+        if self.endpoints:
+            return rows
+        rows.insert(rows.columns.get_loc("target") + 1, "event", float("nan"))
+        rows.insert(rows.columns.get_loc("event") + 1, "answer", "probability")
+        return rows.rename(columns={"probability": "prediction"})
+
+    @property
+    def endpoints(self) -> tuple[FittedEndpoint, ...]:
+        """Of each task, as the trial's training patients fitted it; empty if all tasks are binary."""
+        return endpoints_of(self.info)
+
+    @property
+    def endpoint_of(self) -> dict[str, FittedEndpoint]:
+        """Endpoint by task, binary ones too."""
+        tasks = self.info["tasks"]
+        return dict(zip(tasks, self.endpoints or [FittedEndpoint()] * len(tasks), strict=True))
 
     def history(self) -> pd.DataFrame:
-        """One row per epoch (epoch, lr, train_loss, val_loss, val_auroc)."""
+        """One row per epoch (epoch, lr, train_loss, val_loss, val_auroc; val_score for it if a task is not binary)."""
         import pandas as pd
 
         return pd.read_parquet(self.path / HISTORY)
@@ -124,8 +166,9 @@ def _refuse_another_identity(record: Mapping[str, Any], trial_id: str) -> None:
 def _refuse_other_content(folder: Path, record: Mapping[str, Any]) -> None:
     digests = record["payload_sha256"]
     n_slides = tuple(sorted(record.get("n_slides", {}).items()))
-    _predictions_are_right(folder / PREDICTIONS, digests[PREDICTIONS], tuple(record["tasks"]), n_slides)
-    _history_is_right(folder / HISTORY, digests[HISTORY], record.get("n_epochs"))
+    endpoints = endpoints_of(record)
+    _predictions_are_right(folder / PREDICTIONS, digests[PREDICTIONS], tuple(record["tasks"]), endpoints, n_slides)
+    _history_is_right(folder / HISTORY, digests[HISTORY], record.get("n_epochs"), bool(endpoints))
     if WEIGHTS in digests:
         _weights_are_right(folder / WEIGHTS, digests[WEIGHTS], record["n_parameters"])
 
@@ -135,14 +178,21 @@ def _refuse_other_content(folder: Path, record: Mapping[str, Any]) -> None:
 
 @cache
 def _predictions_are_right(
-    path: Path, _digest: str, tasks: tuple[str, ...], n_slides: tuple[tuple[str, int], ...]
+    path: Path,
+    _digest: str,
+    tasks: tuple[str, ...],
+    endpoints: tuple[FittedEndpoint, ...],
+    n_slides: tuple[tuple[str, int], ...],
 ) -> None:
-    refuse_other_predictions(path, tasks, dict(n_slides))
+    if endpoints:
+        refuse_other_answers(path, tasks, endpoints, dict(n_slides))
+    else:
+        refuse_other_predictions(path, tasks, dict(n_slides))
 
 
 @cache
-def _history_is_right(path: Path, _digest: str, n_epochs: int | None) -> None:
-    refuse_other_history(path, n_epochs)
+def _history_is_right(path: Path, _digest: str, n_epochs: int | None, has_other_kinds: bool) -> None:  # noqa: FBT001 - cached by place
+    refuse_other_history(path, n_epochs, has_other_kinds=has_other_kinds)
 
 
 @cache

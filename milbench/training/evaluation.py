@@ -24,11 +24,13 @@ class Predictions(NamedTuple):
     Attributes
     ----------
     losses : float32 Tensor [S, n].
-    probabilities : [S, n, T].
+    logits : float32 [S, n, W].
+    probabilities : [S, n, W], the sigmoid of each logit: of a binary task its probability.
     seconds : [n] wall time of the model alone, per trial. Slides and trials that go through together share it evenly.
     """
 
     losses: Tensor
+    logits: NDArray[np.float32]
     probabilities: NDArray[np.float64]
     seconds: NDArray[np.float64]
 
@@ -54,9 +56,9 @@ class Evaluation:
     ) -> None:
         self.weights, self.side, self.memory, self.bag_guard, self.random = weights, side, memory, bag_guard, random
         self.index_by_slide = side.index_by_slide()
-        n_trials, n_slides, n_tasks = side.targets.shape
+        n_trials, n_slides, _ = side.targets.shape
         self.losses = side.targets.new_empty(n_trials, n_slides)
-        self.logits = side.targets.new_empty(n_trials, n_slides, n_tasks)
+        self.logits = side.targets.new_empty(n_trials, n_slides, int(weights.model.outputs))
         self.seconds = np.zeros(n_slides)
         self.waiting: list[IndexedBag] = []
 
@@ -71,7 +73,7 @@ class Evaluation:
         if self.waiting:
             self._forward()
         probabilities = torch.sigmoid(self.logits).cpu().double().numpy()
-        return Predictions(self.losses.cpu(), probabilities, self.seconds)
+        return Predictions(self.losses.cpu(), self.logits.cpu().numpy(), probabilities, self.seconds)
 
     def _forward(self) -> None:
         """Take the waiting bags through the model."""

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from milbench.cohorts.scaling import FeatureScaler
+from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import MilbenchError
-from milbench.metrics import auroc_per_task, mean_of_defined
 from milbench.models import MILModel
 from milbench.training.activations import ActivationCost, is_out_of_memory
 from milbench.training.bag_groups import IndexedBag, training_groups
@@ -29,6 +29,7 @@ from milbench.training.randomness import Randomness
 from milbench.training.selection import Epoch, TrialProgress
 from milbench.training.side import Side
 from milbench.training.step_memory import StepMemory
+from milbench.training.validation_score import validation_score
 from milbench.training.weights import OneModel, ParameterStack, weights_of
 from milbench.trials.recipe import Recipe
 
@@ -64,6 +65,7 @@ class Learner:
     precision : "float32", "tf32" or "bf16" for the matrix products.
     cost, budget_bytes : memory of a step by patches, and how much of it may be used; 0 = no limit.
     scaler : fitted on the training slides; it is applied to every bag before the learner sees it.
+    endpoints : of the tasks of each trial; None = those that the models were built for.
 
     Attributes
     ----------
@@ -88,6 +90,7 @@ class Learner:
         cost: ActivationCost | None = None,
         budget_bytes: int = 0,
         scaler: FeatureScaler | None = None,
+        endpoints: Sequence[Sequence[FittedEndpoint]] | None = None,
     ) -> None:
         self.models, self.recipe, self.device = list(models), recipe, device
         self.weights: OneModel | ParameterStack = weights_of(models, precision, device)
@@ -96,6 +99,7 @@ class Learner:
         self.train, self.validation = train.to(device), validation.to(device)
         self.train_index, self.validation_index = train.index_by_slide(), validation.index_by_slide()
         self.scaler = scaler or FeatureScaler("none")
+        self._endpoints = list(endpoints) if endpoints else [model.outputs.endpoints for model in models]
         self.progress = [TrialProgress() for _ in models]
         self.still_learning = list(range(len(models)))
         self.best = {name: torch.zeros_like(values) for name, values in self.weights.values_per_trial().items()}
@@ -166,7 +170,7 @@ class Learner:
 
     def _booked(self, row: int, train_loss: float, predictions: Predictions) -> Epoch:
         """The epoch of one trial, for its history."""
-        score = mean_of_defined(auroc_per_task(self.validation.labels(row), predictions.probabilities[row]))
+        score = validation_score(self._endpoints[self.still_learning[row]], self.validation, row, predictions)
         return Epoch(self.epoch, self._lr(), train_loss, float(predictions.losses[row].double().mean()), score)
 
     def _keep(self, row: int, trial: int, values: dict[str, Tensor]) -> None:

@@ -12,7 +12,7 @@ from milbench.trials.recipe import Recipe
 
 
 class Epoch(NamedTuple):
-    """One row of the history."""
+    """One row of the history; `val_auroc` is the validation score, which is the mean AUROC where all tasks are binary."""
 
     epoch: int
     lr: float

@@ -17,20 +17,27 @@ class Side(NamedTuple):
     Attributes
     ----------
     slide_ids : n of them, each once.
-    targets : float32 Tensor [S, n, T] in {0, 1}, 0 where unknown.
-    known : float32 Tensor [S, n, T], 1 where the label is known.
+    targets : float32 Tensor [S, n, T], as `FittedEndpoint.targets`: 0 or 1 of a binary task; 0 where unknown.
+    known : float32 Tensor [S, n, T], weight of each loss: 0 where the label is unknown, else 1 unless losses are weighted.
+    raw : float64 [S, n, T], the labels themselves, NaN where unknown; None = they are what `targets` and `known` say.
+    patient_ids : of each slide; empty = each slide is a patient of its own.
     """
 
     slide_ids: tuple[str, ...]
     targets: Tensor
     known: Tensor
+    raw: NDArray[np.float64] | None = None
+    patient_ids: tuple[str, ...] = ()
 
     def index_by_slide(self) -> dict[str, int]:
         """Position in `slide_ids` of each slide."""
         return {slide: index for index, slide in enumerate(self.slide_ids)}
 
     def labels(self, row: int = 0) -> NDArray[np.float64]:
-        """Targets [n, T] of one trial with NaN where unknown."""
+        """Labels [n, T] of one trial with NaN where unknown."""
+        if self.raw is not None:
+            labels: NDArray[np.float64] = self.raw[row]
+            return labels
         known = self.known[row].cpu().numpy() == 1
         return np.where(known, self.targets[row].cpu().numpy().astype(np.float64), np.nan)
 
@@ -40,4 +47,5 @@ class Side(NamedTuple):
 
     def of(self, rows: Sequence[int]) -> Side:
         """The same side as some of the trials see it."""
-        return self._replace(targets=self.targets[list(rows)], known=self.known[list(rows)])
+        raw = None if self.raw is None else self.raw[list(rows)]
+        return self._replace(targets=self.targets[list(rows)], known=self.known[list(rows)], raw=raw)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from milbench.cohorts.cohort import Cohort
+from milbench.endpoints.fitted import FittedEndpoint
+from milbench.endpoints.outputs import Outputs
 from milbench.errors import unknown_name
 from milbench.models import REGISTERED, MILModel
 from milbench.registry import is_baseline
@@ -18,6 +20,7 @@ from milbench.splits import Split
 from milbench.store.identity import key_of
 from milbench.store.slot import slot_name
 from milbench.trials.arguments import constructor_arguments, refuse_odd_arguments
+from milbench.trials.fits import Fits, learnable_tasks
 from milbench.trials.recipe import Recipe, recipe_for
 
 IDENTITY_FORMAT = 2
@@ -40,6 +43,7 @@ class Trial:
     model_version : number that the model declares.
     source_sha256 : hash of the model's source file; recorded, not part of the identity.
     precision : of the matrix products: "float32", "tf32" or "bf16".
+    endpoints : what the fold's training patients decide about each task; empty if all tasks are binary.
     """
 
     dataset: str
@@ -55,6 +59,12 @@ class Trial:
     model_version: int
     source_sha256: str
     precision: str = "float32"
+    endpoints: tuple[FittedEndpoint, ...] = ()
+
+    @property
+    def outputs(self) -> Outputs:
+        """The logits that a model of this trial has, with the tasks that they answer."""
+        return Outputs(self.endpoints) if self.endpoints else Outputs.of(len(self.tasks))
 
     @property
     def slot(self) -> str:
@@ -75,11 +85,15 @@ class Trial:
     def stack_key(self) -> str:
         """SHA-256 of all but the task: trials that share it are one architecture, trained alike on the same bags."""
         alike = {**self.identity(), "tasks": len(self.tasks), "dataset": self.dataset}
+        if self.endpoints:
+            alike["endpoints"] = [endpoint.structure for endpoint in self.endpoints]
         return key_of(alike)
 
     def identity(self) -> dict[str, Any]:
         """What the key covers: no paths, hosts, times, workers or logging."""
+        endpoints = {"endpoints": [endpoint.as_dict() for endpoint in self.endpoints]} if self.endpoints else {}
         return {
+            **endpoints,
             "format": IDENTITY_FORMAT,
             "fingerprint": self.fingerprint,
             "split_sha256": self.split_sha256,
@@ -117,21 +131,17 @@ class PlanRequest:
     models: Mapping[str, Mapping[str, Any]] | None = None
 
 
-def make_plan(
-    models: Mapping[str, type[MILModel]], cohorts: Sequence[tuple[Cohort, Split]], request: PlanRequest
-) -> list[Trial]:
+def make_plan(models: Mapping[str, type[MILModel]], cohorts: Sequence[Fits], request: PlanRequest) -> list[Trial]:
     """Every trial of the grid, cohort by cohort, slowest models first so that no worker idles at the end.
 
     Raises
     ------
     UsageError : unknown fold, model argument or trainer setting.
+    DataError : the training side of a fold cannot teach a task.
     """
     _check_model_settings(models, request.models or {})
     trials = [
-        trial
-        for cohort, split in cohorts
-        for name, model in models.items()
-        for trial in _trials_of(name, model, cohort, split, request)
+        trial for fits in cohorts for name, model in models.items() for trial in _trials_of(name, model, fits, request)
     ]
     return sorted(trials, key=lambda trial: (trial.dataset, *_expected_order(models[trial.model], trial)))
 
@@ -149,14 +159,16 @@ def together(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def _trials_of(name: str, model: type[MILModel], cohort: Cohort, split: Split, request: PlanRequest) -> Iterable[Trial]:
+def _trials_of(name: str, model: type[MILModel], fits: Fits, request: PlanRequest) -> Iterable[Trial]:
+    cohort, split = fits.cohort, fits.split
     recipe = recipe_for(model, request.protocol, cohort.trainer_defaults, request.trainer or {})
     hyperparameters = _hyperparameters(name, model, recipe, cohort.model_defaults, request.models or {})
     source = source_sha256(model)
-    groups = [cohort.tasks] if model.info.tasks == "multi" else [(task,) for task in cohort.tasks]
+    learnable = learnable_tasks(model, cohort)
+    groups = [learnable] if model.info.tasks == "multi" else [(task,) for task in learnable]
     for fold in _folds(cohort, split, request.folds):
         for seed in request.seeds:
-            for tasks in groups:
+            for tasks in filter(None, groups):
                 yield Trial(
                     dataset=cohort.name,
                     model=name,
@@ -171,6 +183,7 @@ def _trials_of(name: str, model: type[MILModel], cohort: Cohort, split: Split, r
                     model_version=model.info.version,
                     source_sha256=source,
                     precision=request.precision,
+                    endpoints=fits.of(fold, tasks, recipe.loss_options),
                 )
 
 

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from math import cos, isfinite, pi
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from milbench.endpoints.fitted import LossOptions
 from milbench.errors import UsageError, unknown_name
 from milbench.models import MILModel
 
@@ -41,6 +42,12 @@ class Recipe:
     patience : epochs without improvement before training stops; None = never.
     clip_norm : gradient norm to which each top-level part of the model is clipped; None = no clipping.
     model : constructor arguments that the recipe asks for.
+    ordinal_loss, regression_loss, survival_loss : loss by kind of task (docs/endpoints.md).
+    survival_bins, survival_alpha, survival_eps : of the discrete-time likelihood: number of time bins, share by which
+        censored patients count less, smallest probability (0 = exact).
+    class_weights : "balanced" weighs each training slide by N / (C n_k) of its class; of binary tasks and of classes.
+    task_weights : how losses of several tasks are added where one is not binary: "constant" divides each by that of the
+        best constant answer, "equal" does not; "uncertainty" and "dwa" move the weights as they train.
     """
 
     name: str = "m4"
@@ -60,6 +67,14 @@ class Recipe:
     patience: int | None = None
     clip_norm: float | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
+    ordinal_loss: Literal["corn", "ce", "l1"] = "corn"
+    regression_loss: Literal["huber", "l1", "mse"] = "huber"
+    survival_loss: Literal["nll", "cox"] = "nll"
+    survival_bins: int = 4
+    survival_alpha: float = 0.0
+    survival_eps: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    task_weights: Literal["constant", "equal", "uncertainty", "dwa"] = "constant"
 
     def lr_factor(self, epoch: int) -> float:
         """Learning rate of `epoch` (from 0) as a fraction of `lr`."""
@@ -74,17 +89,45 @@ class Recipe:
         return self.select_after == 0 or epoch > self.select_after * self.epochs
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for the trial's identity and for YAML."""
-        return asdict(self)
+        """Plain values for the trial's identity and for YAML.
 
+        How one kind of task is learned stands in the trial's endpoints. What was added after trials had been stored is
+        left out where it is as it always was, so that their identity stays.
+        """
+        usual = Recipe()
+        return {
+            key: value
+            for key, value in asdict(self).items()
+            if key not in OF_ONE_KIND and (key not in ADDED_LATER or value != getattr(usual, key))
+        }
+
+    @property
+    def loss_options(self) -> LossOptions:
+        """How tasks that are not binary are learned."""
+        return LossOptions(
+            self.ordinal_loss, self.regression_loss, self.survival_loss, self.survival_bins, self.survival_alpha,
+            self.survival_eps,
+        )  # fmt: skip
+
+
+OF_ONE_KIND = frozenset(
+    {"ordinal_loss", "regression_loss", "survival_loss", "survival_bins", "survival_alpha", "survival_eps"}
+)
+"""Settings that `FittedEndpoint` holds of the tasks that ask for them."""
+
+ADDED_LATER = frozenset({"class_weights", "task_weights"})
 
 SETTINGS = tuple(f.name for f in fields(Recipe) if f.name not in {"name", "model"})
 """What `trainer.*` may set."""
 
 _TYPES = get_type_hints(Recipe)
 _ABOVE_ZERO = {"lr", "epochs", "bags_per_step", "clip_norm", "gamma"}
-_AT_LEAST_ZERO = {"weight_decay", "lr_floor", "select_after", "patience"}
-_AT_MOST = {"epochs": 1_000_000, "bags_per_step": 1_000_000, "lr": 1000.0, "lr_floor": 1.0, "select_after": 1.0}
+_AT_LEAST_ZERO = {"weight_decay", "lr_floor", "select_after", "patience", "survival_alpha", "survival_eps"}
+_AT_LEAST_TWO = {"survival_bins"}
+_AT_MOST = {
+    "epochs": 1_000_000, "bags_per_step": 1_000_000, "lr": 1000.0, "lr_floor": 1.0, "select_after": 1.0,
+    "survival_bins": 100, "survival_alpha": 1.0, "survival_eps": 0.1,
+}  # fmt: skip
 
 
 def recipe_for(
@@ -126,6 +169,8 @@ def _checked(key: str, value: Any) -> Any:
         raise UsageError(f"trainer.{key} is {value}; expected a finite number.")
     if value is not None and ((key in _ABOVE_ZERO and value <= 0) or (key in _AT_LEAST_ZERO and value < 0)):
         raise UsageError(f"trainer.{key} is {value}; it must be {'above' if key in _ABOVE_ZERO else 'at least'} 0.")
+    if key in _AT_LEAST_TWO and value < 2:
+        raise UsageError(f"trainer.{key} is {value}; expected 2 or more.")
     if key in _AT_MOST and value > _AT_MOST[key]:
         raise UsageError(f"trainer.{key} is {value}; the most is {_AT_MOST[key]:,}.")
     if key == "betas" and (len(value) != 2 or not all(_is_share(beta) for beta in value)):

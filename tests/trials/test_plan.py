@@ -15,6 +15,7 @@ from milbench.errors import UsageError
 from milbench.splits import make_split
 from milbench.store.identity import IDENTITY, recorded_key
 from milbench.store.slot import trial_id_of
+from milbench.trials.fits import Fits
 from milbench.trials.plan import PlanRequest, Trial, constructor_arguments, make_plan
 from milbench.trials.recipe import Recipe
 
@@ -32,7 +33,7 @@ def make_cohort() -> Cohort:
 
 def plan(request: PlanRequest, **models: type) -> list[Trial]:
     cohort = make_cohort()
-    return make_plan(models, [(cohort, make_split(cohort.slides, cohort.tasks, "kfold"))], request)
+    return make_plan(models, [Fits(cohort, make_split(cohort.slides, cohort.tasks, "kfold"))], request)
 
 
 def test_the_key_is_the_same_in_every_version_and_process() -> None:
@@ -126,7 +127,7 @@ def test_constructor_arguments_are_the_keyword_only_ones() -> None:
 
 
 def test_a_stored_record_gives_back_the_key_of_its_trial() -> None:
-    assert tuple(TRIAL.identity()) == IDENTITY
+    assert (*TRIAL.identity(), "endpoints") == IDENTITY
     record = json.loads(json.dumps({**TRIAL.identity(), "dataset": TRIAL.dataset, "key": TRIAL.key, "host": "a"}))
     assert recorded_key(record) == TRIAL.key
     assert trial_id_of(record) == TRIAL.id
