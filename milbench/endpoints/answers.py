@@ -48,7 +48,8 @@ def _probabilities_of_grades(fitted: FittedEndpoint, z: Floats) -> Floats:
     n_grades = len(fitted.endpoint.classes)
     above = np.cumprod(expit(z), axis=1) if fitted.loss == "corn" else _above(z, n_grades)  # P(y > k)
     at_least = np.hstack([np.ones((len(z), 1)), above, np.zeros((len(z), 1))])  # P(y >= k) of k = 0, ..., C
-    return at_least[:, :-1] - at_least[:, 1:]
+    probabilities: Floats = at_least[:, :-1] - at_least[:, 1:]
+    return probabilities
 
 
 def _above(z: Floats, n_grades: int) -> Floats:
