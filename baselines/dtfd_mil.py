@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
 from milbench.endpoints.endpoint import KINDS
 from milbench.endpoints.evidence import evidence, task_evidence
@@ -279,7 +279,13 @@ class DTFDMIL(MILModel):
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
         """Sum of the pseudo-bags' mean loss and the slide's, a scalar."""
         tiers = (answer_of(self.outputs, output.aux[tier]) for tier in ("pseudo_logits", "slide_logits"))
-        return sum(self.task_losses(tier, targets).mean() for tier in tiers) * known[0]
+        return sum(self._mean_loss(tier, targets) for tier in tiers) * known[0]
+
+    def _mean_loss(self, answers: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss, a scalar, of several answers [..., W] to one bag."""
+        if self.outputs.all_binary:  # as written, because gradients of this and of a mean over it differ in their last digit
+            return binary_cross_entropy_with_logits(answers, targets.expand_as(answers))
+        return self.task_losses(answers, targets).mean()
 
     def attention_rows(self) -> tuple[str, ...]:
         """One row: tier-1 attention, which sums to 1 inside each pseudo-bag."""
