@@ -35,24 +35,24 @@ class AMIL(MILModel):
 
         a_n = softmax over n of w_a . (tanh(V h_n) * sigmoid(U h_n))     eq. 9
         M = sum_n a_n h_n                                                eq. 7
-        logit = w . M + c
+        logits = w M + c
 
     Parameters
     ----------
-    in_features, n_tasks : D and T.
+    in_features, n_outputs : D and W.
     hidden : width of the embedding.
     attention : width of the attention's branches; 256 is the official "small", 384 its "big".
     dropout : on the embedding and on both attention branches.
     """
 
     def __init__(
-        self, in_features: int, n_tasks: int, *, hidden: int = 512, attention: int = 256, dropout: float = 0.25
+        self, in_features: int, n_outputs: int, *, hidden: int = 512, attention: int = 256, dropout: float = 0.25
     ) -> None:
-        super().__init__(in_features, n_tasks)
+        super().__init__(in_features, n_outputs)
         self.expert = AttentionExpert(
             in_features, hidden=hidden, attention=attention, dropout=dropout, attention_dropout=dropout
         )
-        self.head = nn.Linear(hidden, n_tasks)
+        self.head = nn.Linear(hidden, n_outputs)
         xavier(self.head)
 
     def forward(self, features: Tensor) -> BagOutput:
@@ -67,17 +67,19 @@ class AMIL(MILModel):
         return ("attention",)
 
     def attention_maps(self, features: Tensor) -> AttentionMaps:
-        """Softmax attention [T, N], the same row for every task."""
+        """Softmax attention [R, N], the same row for every task and class."""
         output = self(features)
-        attention = output.attention.detach().expand(self.n_tasks, -1)  # [T, N]
+        attention = output.attention.detach().expand(len(self.outputs.maps), -1)  # [R, N]
         return AttentionMaps("softmax attention", attention, output.logits.detach(), is_distribution=True)
 
     @classmethod
-    def from_official(cls, state_dict: Mapping[str, Tensor], **options: Any) -> AMIL:
-        """Model in eval mode with the weights of an official `PorpoiseAMIL`."""
+    def from_official(
+        cls, state_dict: Mapping[str, Tensor], *, n_outputs: int | None = None, **options: Any
+    ) -> AMIL:
+        """Model in eval mode with the weights of an official `PorpoiseAMIL`: one binary task per logit, or `n_outputs`."""
         hidden, in_features = shape_of(state_dict, "attention_net.0.weight")
         attention = shape_of(state_dict, "attention_net.3.attention_a.0.weight")[0]
-        n_tasks = shape_of(state_dict, "classifier.weight")[0]
-        model = cls(in_features, n_tasks, hidden=hidden, attention=attention, **options)
+        outputs = n_outputs or shape_of(state_dict, "classifier.weight")[0]
+        model = cls(in_features, outputs, hidden=hidden, attention=attention, **options)
         names = {**official_names("expert.", "", dead_layer=False), "classifier": "head"}
         return load_official(model, state_dict, names)

@@ -4,22 +4,30 @@ paper    Li, Li, Eliceiri, "Dual-stream multiple instance learning network", CVP
 code     binli123/dsmil-wsi@80465ed (`dsmil.py`; recipe of `train_tcga.py`)
 differs  scores are divided by sqrt(width) in the model's own precision; the official code uses a float32 root
          `patch_dropout` acts in training only; the official `dropout_patch` also acts in evaluation
-         `average_streams` is the mean of the two probabilities; the official trainer's `--average` is their sum
-map      the bag stream's attention A_c of (3), which sums to 1; alternative: the instance logits s_c of (1)
+         `average_streams` is the mean of the two answers; the official trainer's `--average` is their sum
+kinds    classes: the official C sigmoids, whose logits are returned as their logarithms, so that softmax divides them by
+         their sum; grades, scores, survival: each logit has a critical patch of its own, and both streams take the task's
+         loss; Cox's loss is taken of the mean of both streams, which is then the answer
+map      the bag stream's attention A_c of (3), which sums to 1; of grades and time bins the mean over their logits,
+         weighted by the grade where each grade has a logit; alternative: the instance logits s_c of (1), decoded
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import sqrt
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
+from milbench.endpoints.endpoint import KINDS
+from milbench.endpoints.evidence import evidence
+from milbench.endpoints.fitted import FittedEndpoint
+from milbench.endpoints.outputs import Outputs
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
-from milbench_baselines.layers.averaging import logit_of_mean_probability
+from milbench_baselines.layers.averaging import logits_of_mean_answer
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.options import one_of
@@ -53,6 +61,7 @@ OFFICIAL_NAMES = {
     paper="Li et al., CVPR 2021",
     official="binli123/dsmil-wsi@80465ed",
     official_recipe=OFFICIAL_RECIPE,
+    kinds=KINDS,
 )
 class DSMIL(MILModel):
     """Two streams: max pooling over instance scores, and attention by likeness to the top instance.
@@ -64,11 +73,12 @@ class DSMIL(MILModel):
         A_cn = softmax_n q(x_n) . q(x_{i_c}) / sqrt(width)  (3) bag stream
         logit_c = conv(A v(x))_c                            (4)
 
-    Every task is a class c. The bag rows of all classes feed every logit.
+    Every logit is a class c: a binary task, a class, a threshold between grades, a time bin. The bag rows of all feed
+    every logit.
 
     Parameters
     ----------
-    in_features, n_tasks : D and C.
+    in_features, n_outputs : D and C.
     hidden : width of the optional embedding.
     attention : width of the query q. Official: 128.
     dropout : before the value layer, so it acts only with `transforms_values`. Official `dropout_v`: 0.
@@ -76,14 +86,16 @@ class DSMIL(MILModel):
     nonlinear_query : q = Linear, ReLU, Linear, tanh (official default). False: one Linear.
     transforms_values : v = Dropout, Linear, ReLU (official `passing_v`). False: v is the features themselves.
     embeds : Linear, ReLU of width `hidden` come first, as in MIL-Lab. The official code has no embedding.
-    average_streams : predict the mean probability of both streams (official `--average`). False: the bag stream's.
+    average_streams : predict the mean of both streams' answers (official `--average`). False: the bag stream's.
+        Probabilities are averaged, of grades those above each threshold, of survival those of being alive after each bin;
+        values as they are.
     init : "default" (torch's; `train_mil.py`) or "orthogonal" with zero biases (`train_tcga.py`).
     """
 
     def __init__(
         self,
         in_features: int,
-        n_tasks: int,
+        n_outputs: int,
         *,
         hidden: int = 512,
         attention: int = 128,
@@ -95,19 +107,20 @@ class DSMIL(MILModel):
         average_streams: bool = False,
         init: Init = "default",
     ) -> None:
-        super().__init__(in_features, n_tasks)
+        super().__init__(in_features, n_outputs)
         width = hidden if embeds else in_features
         self.patch_dropout = patch_dropout
         self.average_streams = average_streams
+        self.sigmoids = Outputs(list(_apart(self.outputs)))
         self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU()) if embeds else nn.Identity()
-        self.score = nn.Linear(width, n_tasks)
+        self.score = nn.Linear(width, n_outputs)
         self.query = _query(width, attention, nonlinear=nonlinear_query)
         self.value = (
             nn.Sequential(Dropout(dropout), nn.Linear(width, width), nn.ReLU())
             if transforms_values
             else nn.Identity()
         )
-        self.head = nn.Conv1d(n_tasks, n_tasks, kernel_size=width)
+        self.head = nn.Conv1d(n_outputs, n_outputs, kernel_size=width)
         self.scale = 1 / sqrt(attention)
         if one_of(Init, init=init) == "orthogonal":
             self.apply(_start_orthogonal)
@@ -123,27 +136,51 @@ class DSMIL(MILModel):
         attention = (likeness + mask).softmax(dim=1)                    # [C, N]    (3)
         rows = attention @ self.value(h)                                # [C, K]
         bag = self.head(rows[None])[0, :, 0]                            # [C]       (4)
-        logits = logit_of_mean_probability(torch.stack((top, bag))) if self.average_streams else bag
-        return BagOutput(logits, attention, {"instance_logits": s, "top_logits": top, "bag_logits": bag})
+        return BagOutput(self._answer(top, bag), attention, {"instance_logits": s, "top_logits": top, "bag_logits": bag})
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
-        """Mean over the known tasks of half the cross-entropy of each stream (official), a scalar."""
-        streams = torch.stack((output.aux["top_logits"], output.aux["bag_logits"]))
-        both = binary_cross_entropy_with_logits(streams, targets.expand_as(streams), reduction="none").mean(dim=0)
-        return (both * known).sum() / known.sum().clamp(min=1)
+        """Mean over the known tasks of half the loss of each stream (official), a scalar."""
+        streams = torch.stack((output.aux["top_logits"], output.aux["bag_logits"]))  # [2, C]
+        both = self._losses(streams, targets).mean(dim=0)                            # [T]
+        return (both * known).sum() / (known > 0).sum().clamp(min=1)
+
+    def _losses(self, streams: Tensor, targets: Tensor) -> Tensor:
+        """Losses [2, T] of the streams' logits [2, C]; of classes the mean over their sigmoids."""
+        losses = self.task_losses(streams, targets)
+        if "multiclass" not in self.outputs.kinds:
+            return losses
+        each = zip(self.outputs.endpoints, self.outputs.slices, targets, losses.unbind(dim=1), strict=True)
+        return torch.stack(
+            [_one_vs_rest(streams[:, own], y) if task.kind == "multiclass" else loss for task, own, y, loss in each], dim=1
+        )
+
+    def _answer(self, top: Tensor, bag: Tensor) -> Tensor:
+        """Logits [C] that are returned, from those of the two streams [C]."""
+        streams = torch.stack((top, bag))
+        answer = logits_of_mean_answer(self.sigmoids, streams) if self.average_streams else bag
+        if self.outputs.kinds <= {"binary", "ordinal", "regression"}:
+            return answer
+        each = zip(self.outputs.endpoints, self.outputs.slices, strict=True)
+        return torch.cat([_returned(task, answer[own], streams[:, own]) for task, own in each])
 
     def attention_rows(self) -> tuple[str, ...]:
-        """One row per task: likeness to the task's critical patch."""
-        return tuple(f"task {task}" for task in range(self.n_tasks))
+        """One row per logit: likeness to its critical patch."""
+        return tuple(
+            f"task {task}" + f", logit {logit}" * (width > 1)
+            for task, width in enumerate(self.outputs.widths)
+            for logit in range(width)
+        )
 
     def attention_maps(self, features: Tensor) -> AttentionMaps:
-        """Attention A [C, N] of the bag stream; alternative: the instance logits."""
+        """Attention [R, N] of the bag stream; alternative: the instance logits."""
         output = self(features)
-        instances = {"instance logits": output.aux["instance_logits"].detach().T}
+        instances = {"instance logits": evidence(self.sigmoids, output.aux["instance_logits"]).detach().T}
         attention, logits = output.attention.detach(), output.logits.detach()
+        shares = torch.block_diag(*(_shares(task) for task in self.outputs.endpoints)).to(attention)  # [R, C]
         return AttentionMaps(
-            "softmax attention of the bag stream", attention, logits, is_distribution=True, alternatives=instances
-        )
+            "softmax attention of the bag stream", shares @ attention, logits, is_distribution=True,
+            alternatives=instances,
+        )  # fmt: skip
 
     def _patch_mask(self, features: Tensor) -> Tensor:
         """Mask [N] to add to scores: -inf at the patches that this training pass leaves out, 0 elsewhere."""
@@ -155,8 +192,13 @@ class DSMIL(MILModel):
         return mask.masked_fill(torch.randperm(n, device=features.device) >= kept, -torch.inf)
 
     @classmethod
-    def from_official(cls, state_dict: Mapping[str, Tensor], **options: Any) -> DSMIL:
-        """Model in eval mode with the weights of an official `MILNet(FCLayer, BClassifier)`."""
+    def from_official(
+        cls, state_dict: Mapping[str, Tensor], *, n_outputs: int | None = None, **options: Any
+    ) -> DSMIL:
+        """Model in eval mode with the weights of an official `MILNet(FCLayer, BClassifier)`.
+
+        Its C sigmoids are C binary tasks, unless `n_outputs` says that they are classes or another kind.
+        """
         n_classes, in_features = shape_of(state_dict, "i_classifier.fc.0.weight")
         nonlinear = "b_classifier.q.weight" not in state_dict
         query = "b_classifier.q.2.weight" if nonlinear else "b_classifier.q.weight"
@@ -165,7 +207,34 @@ class DSMIL(MILModel):
             "nonlinear_query": nonlinear,
             "transforms_values": "b_classifier.v.1.weight" in state_dict,
         }
-        return load_official(cls(in_features, n_classes, **{**told, **options}), state_dict, OFFICIAL_NAMES)
+        return load_official(cls(in_features, n_outputs or n_classes, **{**told, **options}), state_dict, OFFICIAL_NAMES)
+
+
+def _apart(outputs: Outputs) -> Iterator[FittedEndpoint]:
+    """Tasks as the streams answer them: each class is a binary task of its own."""
+    for task in outputs.endpoints:
+        yield from [FittedEndpoint()] * task.width if task.kind == "multiclass" else [task]
+
+
+def _one_vs_rest(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy [...] of C sigmoids with logits [..., C] and the class's place."""
+    is_class = (torch.arange(logits.shape[-1], device=logits.device) == target).to(logits.dtype)
+    return binary_cross_entropy_with_logits(logits, is_class.expand_as(logits), reduction="none").mean(dim=-1)
+
+
+def _returned(task: FittedEndpoint, answer: Tensor, streams: Tensor) -> Tensor:
+    """Logits [width] that answer a task, from its `answer` [width] and both streams [2, width]."""
+    if task.loss == "cox":  # the derivative that the step hands to each bag is that of the returned logit
+        return streams.mean(dim=0)
+    return logsigmoid(answer) if task.kind == "multiclass" else answer
+
+
+def _shares(task: FittedEndpoint) -> Tensor:
+    """Weights [R, width], rows sum to 1, of a task's attention rows in its maps."""
+    if task.kind == "multiclass":
+        return torch.eye(task.width)
+    weights = torch.arange(task.width) if task.loss == "ce" else torch.ones(task.width)
+    return (weights / weights.sum())[None]
 
 
 def _query(width: int, attention: int, *, nonlinear: bool) -> nn.Module:

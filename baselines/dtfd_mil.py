@@ -4,11 +4,15 @@ paper    Zhang et al., "DTFD-MIL: double-tier feature distillation MIL", CVPR 20
 code     hrzhang1123/DTFD-MIL@10964f4
 differs  distilled rows are detached and the tiers' losses summed; the gradients are those of the official two
          optimisers, which discard the gradient of tier 2 into tier 1
-         the logit is the difference of the official two, so BCE on it is their cross-entropy
+         a binary task's logit is the difference of the official two, so BCE on it is their cross-entropy
+         of more classes, MaxS and MaxMinS rank patches by their likeliest class; the official code by the last class
          at most N pseudo-bags, unless `small_bags="official"`
          evaluation's grouping is fixed by N; the official code draws a new one
+kinds    both tiers have W logits; patches are ranked by the expected grade, the value or the risk of their evidence;
+         Cox's loss is taken of the sum of both tiers' logits, which is then the answer
 map      tier-1 attention, a softmax inside each pseudo-bag, divided by their number so that the map sums to 1;
-         alternative: the instance scores, class-1 evidence of the attention-weighted patch C (a_n h_n) without bias
+         alternative: the instance scores, what the attention-weighted patch C (a_n h_n) without bias says for class 1,
+         or for the class, grade, value or risk
 """
 
 from __future__ import annotations
@@ -20,15 +24,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
+from milbench.endpoints.endpoint import KINDS
+from milbench.endpoints.evidence import evidence, task_evidence
 from milbench.errors import UsageError
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
-from milbench_baselines.layers.averaging import logit_of_mean_probability
-from milbench_baselines.layers.checkpoint import load_official, shape_of
+from milbench_baselines.layers.averaging import logit_of_mean_probability, logits_of_mean_answer
+from milbench_baselines.layers.checkpoint import load_official, outputs_of_classes, shape_of
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.pseudo_bags import fixed_orders, members_of_parts, sizes_of_parts
-from milbench_baselines.layers.two_class import log_odds, refuse_several_tasks
+from milbench_baselines.layers.two_class import answer_of, head_width, log_odds, refuse_several_tasks
 
 Distillation = Literal["AFS", "MaxS", "MaxMinS"]
 SmallBags = Literal["cap", "official"]
@@ -71,29 +77,29 @@ class Residual(nn.Module):
         return x + self.block(x)  # type: ignore[no-any-return]
 
 
-class TwoClassHead(nn.Module):
-    """Two logits [..., 2] of rows [..., L]: Dropout, then Linear."""
+class Head(nn.Module):
+    """Logits [..., C] of rows [..., L]: Dropout, then Linear."""
 
-    def __init__(self, in_features: int, dropout: float) -> None:
+    def __init__(self, in_features: int, n_classes: int, dropout: float) -> None:
         super().__init__()
         self.dropout = Dropout(dropout)
-        self.linear = nn.Linear(in_features, 2)
+        self.linear = nn.Linear(in_features, n_classes)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Logits [..., 2] of rows [..., L]."""
+        """Logits [..., C] of rows [..., L]."""
         return self.linear(self.dropout(rows))  # type: ignore[no-any-return]
 
 
 class AttentionClassifier(nn.Module):
-    """Two logits [2] of rows [M, L]: gated-attention MIL without an embedding."""
+    """Logits [C] of rows [M, L]: gated-attention MIL without an embedding."""
 
-    def __init__(self, width: int, attention: int, dropout: float) -> None:
+    def __init__(self, width: int, attention: int, n_classes: int, dropout: float) -> None:
         super().__init__()
         self.attention = GatedAttention(width, attention)
-        self.classifier = TwoClassHead(width, dropout)
+        self.classifier = Head(width, n_classes, dropout)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Logits [2] of rows [M, L]."""
+        """Logits [C] of rows [M, L]."""
         weights = self.attention(rows).softmax(dim=0)                       # [M]
         return self.classifier(weights @ rows)  # type: ignore[no-any-return]
 
@@ -103,9 +109,9 @@ class Round(NamedTuple):
 
     Attributes
     ----------
-    pseudo_logits : Tensor [G, 2]. Tier 1, per pseudo-bag.
+    pseudo_logits : Tensor [G, C]. Tier 1, per pseudo-bag.
     distilled : Tensor [M, L]. Rows for tier 2.
-    slide_logits : Tensor [2]. Tier 2.
+    slide_logits : Tensor [C]. Tier 2.
     attention : Tensor [N]. Tier 1; sums to 1 inside each pseudo-bag.
     """
 
@@ -123,6 +129,7 @@ class Round(NamedTuple):
     official="hrzhang1123/DTFD-MIL@10964f4",
     order_matters=True,
     official_recipe=OFFICIAL_RECIPE,
+    kinds=KINDS,
 )
 class DTFDMIL(MILModel):
     """Gated-attention MIL on the pseudo-bags g of the shuffled patches, then on rows distilled from them.
@@ -136,9 +143,11 @@ class DTFDMIL(MILModel):
         largest (and smallest) class evidence C (a_n h_n)     (4) distillation
         slide logits = gated-attention MIL on those rows      (5) tier 2
 
+    A binary task has two logits in both tiers, which the answer subtracts. Other kinds have W.
+
     Parameters
     ----------
-    in_features, n_tasks : D, and 1 because the method has two classes.
+    in_features, n_outputs : D, and W logits of one task.
     hidden, attention : widths of h and of both gated attentions. Official: 512, 128.
     dropout, tier_two_dropout : before the classifiers of the two tiers. Official `droprate`, `droprate_2`: 0.
     distillation : official `distill_type`. MAS is left out: no released code uses it.
@@ -154,7 +163,7 @@ class DTFDMIL(MILModel):
     def __init__(
         self,
         in_features: int,
-        n_tasks: int,
+        n_outputs: int,
         *,
         hidden: int = 512,
         attention: int = 128,
@@ -167,8 +176,8 @@ class DTFDMIL(MILModel):
         regroupings: int = 1,
         small_bags: SmallBags = "cap",
     ) -> None:
-        super().__init__(in_features, n_tasks)
-        refuse_several_tasks("DTFD-MIL", n_tasks)
+        super().__init__(in_features, n_outputs)
+        refuse_several_tasks("DTFD-MIL", self.outputs)
         if pseudo_bags < 1 or regroupings < 1:
             raise UsageError(f"pseudo_bags={pseudo_bags}, regroupings={regroupings}; both must be at least 1.")
         if distillation != "AFS" and total_instances < pseudo_bags:
@@ -184,17 +193,18 @@ class DTFDMIL(MILModel):
             nn.Linear(in_features, hidden, bias=False), nn.ReLU(), *(Residual(hidden) for _ in range(residual_layers))
         )
         self.attention = GatedAttention(hidden, attention)
-        self.classifier = TwoClassHead(hidden, dropout)
-        self.tier_two = AttentionClassifier(hidden, attention, tier_two_dropout)
+        n_classes = head_width(self.outputs)
+        self.classifier = Head(hidden, n_classes, dropout)
+        self.tier_two = AttentionClassifier(hidden, attention, n_classes, tier_two_dropout)
 
     def forward(self, features: Tensor) -> BagOutput:
-        """Logit [1], tier-1 attention [1, N]; aux as in `forward_grouped`. The grouping is random in training only."""
+        """Logits [W], tier-1 attention [1, N]; aux as in `forward_grouped`. The grouping is random in training only."""
         return self.forward_grouped(features, self._orders(features))
 
     def forward_grouped(self, features: Tensor, orders: list[Tensor]) -> BagOutput:
         """Output for R given orders [N] of the patches, each cut into consecutive pseudo-bags.
 
-        Aux: `pseudo_logits` [R G, 2], `slide_logits` [R, 2], `distilled` [R M, L].
+        Aux: `pseudo_logits` [R G, C], `slide_logits` [R, C], `distilled` [R M, L]; C is 2 of a binary task, else W.
         """
         return self._output(self.reduction(features), orders)               #          (1)
 
@@ -202,11 +212,19 @@ class DTFDMIL(MILModel):
         """Output of embedded patches h [N, L]."""
         scores = self.attention(h)                                          # [N]
         rounds = [self._round(h, scores, order) for order in orders]        # R of them
-        slide_logits = torch.stack([r.slide_logits for r in rounds])        # [R, 2]
+        slide_logits = torch.stack([r.slide_logits for r in rounds])        # [R, C]
         attention = torch.stack([r.attention for r in rounds]).mean(dim=0)  # [N]
         aux = {name: torch.cat([getattr(r, name) for r in rounds]) for name in ("pseudo_logits", "distilled")}
         aux["slide_logits"] = slide_logits
-        return BagOutput(logit_of_mean_probability(log_odds(slide_logits))[None], attention[None], aux)
+        return BagOutput(self._answer(slide_logits, aux["pseudo_logits"]), attention[None], aux)
+
+    def _answer(self, slide_logits: Tensor, pseudo_logits: Tensor) -> Tensor:
+        """Logits [W] that are returned, from those of R groupings in tier 2 [R, C] and in tier 1 [R G, C]."""
+        if self.outputs.all_binary:
+            return logit_of_mean_probability(log_odds(slide_logits))[None]
+        logits = logits_of_mean_answer(self.outputs, slide_logits)
+        # the derivative that Cox's step hands to each bag is that of the returned logit
+        return logits + pseudo_logits.mean(dim=0) if self.outputs.endpoints[0].loss == "cox" else logits
 
     def _round(self, h: Tensor, scores: Tensor, order: Tensor) -> Round:
         """Results of embedded patches h [N, L] with scores [N], grouped by `order` [N]."""
@@ -222,28 +240,32 @@ class DTFDMIL(MILModel):
         return Round(self.classifier(b), rows, self.tier_two(rows), attention)  #      (5)
 
     def _extremes(self, h: Tensor, attention: Tensor, member: Tensor, sizes: list[int]) -> Tensor:
-        """Rows [M, L] of the patches with most (and for MaxMinS least) evidence of class 1 in each pseudo-bag."""
-        evidence = self._evidence(h, attention)                             # [N]
+        """Rows [M, L] of the patches with most (and for MaxMinS least) evidence in each pseudo-bag.
+
+        It is that of class 1, of the patch's likeliest class, or of its grade, value or risk.
+        """
+        found = task_evidence(self.outputs, self._instance_logits(h, attention)).squeeze(1)  # [N]
         chosen = []
         for group, size in zip(member, sizes, strict=True):
             kept = min(self.kept, size)
-            chosen.append(torch.where(group, evidence, -torch.inf).topk(kept).indices)
+            chosen.append(torch.where(group, found, -torch.inf).topk(kept).indices)
             if self.distillation == "MaxMinS":
-                chosen.append(torch.where(group, evidence, torch.inf).topk(kept, largest=False).indices.flip(0))
+                chosen.append(torch.where(group, found, torch.inf).topk(kept, largest=False).indices.flip(0))
         return h[torch.cat(chosen)]
 
-    def _evidence(self, h: Tensor, attention: Tensor) -> Tensor:
-        """Evidence [N] of class 1 in the attention-weighted patches, without bias."""
-        return log_odds(attention[:, None] * h @ self.classifier.linear.weight.T)
+    def _instance_logits(self, h: Tensor, attention: Tensor) -> Tensor:
+        """Logits [N, W] of the attention-weighted patches, without bias."""
+        return answer_of(self.outputs, attention[:, None] * h @ self.classifier.linear.weight.T)
 
     def attention_maps(self, features: Tensor) -> AttentionMaps:
-        """Tier-1 attention [1, N], divided by the number of pseudo-bags; alternative: instance scores [1, N]."""
+        """Tier-1 attention [R, N], divided by the number of pseudo-bags, the same row for every class; instance scores [R, N]."""
         h = self.reduction(features)                                        # [N, L]
         output = self._output(h, self._orders(features))
         attention = output.attention.detach()  # type: ignore[union-attr]    # [1, N]
-        scores = self._evidence(h.detach(), attention[0]).detach()[None]    # [1, N]
+        scores = evidence(self.outputs, self._instance_logits(h.detach(), attention[0])).detach().T  # [R, N]
+        maps = (attention / attention.sum()).expand(len(scores), -1)        # [R, N]
         return AttentionMaps(
-            "softmax attention inside pseudo-bags", attention / attention.sum(), output.logits.detach(),
+            "softmax attention inside pseudo-bags", maps, output.logits.detach(),
             is_distribution=True, alternatives={"instance scores": scores},
         )  # fmt: skip
 
@@ -255,20 +277,32 @@ class DTFDMIL(MILModel):
         return fixed_orders(n, self.regroupings, features.device)
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
-        """Sum of the pseudo-bags' mean cross-entropy and the slide's, a scalar."""
-        tiers = (log_odds(output.aux["pseudo_logits"]), log_odds(output.aux["slide_logits"]))
-        return sum(binary_cross_entropy_with_logits(t, targets.expand_as(t)) for t in tiers) * known[0]
+        """Sum of the pseudo-bags' mean loss and the slide's, a scalar."""
+        tiers = (answer_of(self.outputs, output.aux[tier]) for tier in ("pseudo_logits", "slide_logits"))
+        return sum(self._mean_loss(tier, targets) for tier in tiers) * known[0]
+
+    def _mean_loss(self, answers: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss, a scalar, of several answers [..., W] to one bag."""
+        if self.outputs.all_binary:  # as written, because gradients of this and of a mean over it differ in their last digit
+            return binary_cross_entropy_with_logits(answers, targets.expand_as(answers))
+        return self.task_losses(answers, targets).mean()
 
     def attention_rows(self) -> tuple[str, ...]:
         """One row: tier-1 attention, which sums to 1 inside each pseudo-bag."""
         return ("tier 1",)
 
     @classmethod
-    def from_official(cls, state_dict: Mapping[str, Tensor], **options: Any) -> DTFDMIL:
-        """Model in eval mode with the weights of the four official parts, prefixed `classifier.`, `attention.`, ..."""
+    def from_official(
+        cls, state_dict: Mapping[str, Tensor], *, n_outputs: int | None = None, **options: Any
+    ) -> DTFDMIL:
+        """Model in eval mode with the weights of the four official parts, prefixed `classifier.`, `attention.`, ...
+
+        Their two classes are a binary task and more are classes, unless `n_outputs` says what the logits answer.
+        """
         hidden, in_features = shape_of(state_dict, "dimReduction.fc1.weight")
         blocks = {name.split(".")[2] for name in state_dict if name.startswith("dimReduction.resBlocks.")}
         width = shape_of(state_dict, "attention.attention_V.0.weight")[0]
         told: dict[str, Any] = {"hidden": hidden, "attention": width, "residual_layers": len(blocks)}
         names = OFFICIAL_NAMES | {f"dimReduction.resBlocks.{i}": f"reduction.{i + 2}" for i in range(len(blocks))}
-        return load_official(cls(in_features, 1, **told | options), state_dict, names)
+        outputs = n_outputs or outputs_of_classes(shape_of(state_dict, "classifier.fc.weight")[0])
+        return load_official(cls(in_features, outputs, **told | options), state_dict, names)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from milbench.endpoints.endpoint import KINDS
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 from milbench_baselines.layers import mp_amil, tower
 from milbench_baselines.layers.checkpoint import load_official, shape_of
@@ -28,7 +29,7 @@ from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.side_by_side import linear_on_row, weights_and_biases
 from milbench_baselines.layers.square_grid import folded
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
-from milbench_baselines.layers.tower import Tower, logits_of
+from milbench_baselines.layers.tower import logits_of, of_tasks
 
 Gate = Literal["shared", "per_task"]
 Reduction = Literal["sum", "mean"]
@@ -42,6 +43,7 @@ Reduction = Literal["sum", "mean"]
     official="Bigyehahaha/M4@192a77b",
     order_matters=True,
     official_recipe=STUDY_TRAINER,
+    kinds=KINDS,
 )
 class M4(MILModel):
     """Mixture of E experts, each with a slide feature M_e, with one gate per task and quarter of the channels.
@@ -51,11 +53,11 @@ class M4(MILModel):
         q = ReLU(W mean_n x_n + b)                      eq. 10
         G_t[j] = softmax over e of W_t q_j + b_t        eq. 12
         z_t[j] = sum_e G_t[j, e] M_e[j]                 eq. 13
-        logit_t = tower_t(z_t)
+        logits_t = tower_t(z_t)
 
     Parameters
     ----------
-    in_features, n_tasks : D and T.
+    in_features, n_outputs : D, and W logits of T tasks.
     hidden : width of embedding and gate; a multiple of 4.
     attention : width of the experts' attention branches.
     experts : E.
@@ -74,7 +76,7 @@ class M4(MILModel):
     def __init__(
         self,
         in_features: int,
-        n_tasks: int,
+        n_outputs: int,
         *,
         hidden: int = 512,
         attention: int = 128,
@@ -92,9 +94,9 @@ class M4(MILModel):
         activate_identity: bool = True,
         dead_layer: bool = False,
     ) -> None:
-        super().__init__(in_features, n_tasks)
+        super().__init__(in_features, n_outputs)
         self.loss_over_tasks = one_of(Reduction, loss_over_tasks=loss_over_tasks)
-        n_first = 1 if one_of(Gate, gate=gate) == "shared" else n_tasks
+        n_first = 1 if one_of(Gate, gate=gate) == "shared" else self.n_tasks
         self.experts = nn.ModuleList(
             MPAMIL(
                 in_features, hidden=hidden, attention=attention, dropout=dropout, attention_dropout=attention_dropout,
@@ -104,8 +106,8 @@ class M4(MILModel):
             for _ in range(experts)
         )  # fmt: skip
         self.gate_first = nn.ModuleList(nn.Linear(in_features, hidden) for _ in range(n_first))
-        self.gate_second = nn.ModuleList(nn.Linear(hidden // SEGMENTS, experts) for _ in range(n_tasks))
-        self.towers = nn.ModuleList(Tower(hidden, tower, tower_dropout) for _ in range(n_tasks))
+        self.gate_second = nn.ModuleList(nn.Linear(hidden // SEGMENTS, experts) for _ in range(self.n_tasks))
+        self.towers = of_tasks(self.outputs, hidden, tower, tower_dropout)
 
     def forward(self, features: Tensor) -> BagOutput:
         m, raw = of_experts(self.experts, features)               # [E, hidden], [E, k*k]           Alg. 1
@@ -113,7 +115,7 @@ class M4(MILModel):
         g = self.gates(mean)                                      # [T, 4, E]                       eq. 12
         segments = m.reshape(len(m), SEGMENTS, -1)                # [E, 4, hidden/4]
         z = (g.transpose(0, 1) @ segments.transpose(0, 1)).transpose(0, 1).flatten(1)  # [T, hidden]  eq. 13
-        logits = logits_of(self.towers, z)                        # [T]
+        logits = logits_of(self.towers, z)                        # [W]
         attention = folded(raw.softmax(dim=1), len(features))     # [E, N]
         return BagOutput(logits, attention, {"gates": g, "experts": m, "scores": raw})
 
@@ -125,29 +127,35 @@ class M4(MILModel):
         return (q @ weight.mT + bias[:, None]).softmax(dim=-1)    # [T, 4, E]                        eq. 12
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
-        """Sum or mean over the known tasks of the binary cross-entropy, a scalar."""
+        """Sum or mean over the known tasks of their losses, a scalar."""
         total = super().loss(output, targets, known)
-        return total if self.loss_over_tasks == "sum" else total / known.sum().clamp(min=1)
+        return total if self.loss_over_tasks == "sum" else total / (known > 0).sum().clamp(min=1)
 
     def attention_rows(self) -> tuple[str, ...]:
         """One row per expert."""
         return tuple(f"expert {e + 1}" for e in range(len(self.experts)))
 
     def attention_maps(self, features: Tensor) -> AttentionMaps:
-        """Maps 1/4 sum_j sum_e G_t[j, e] a_e per task, a_e per expert."""
+        """Maps 1/4 sum_j sum_e G_t[j, e] a_e per task, for each of its classes the same; a_e per expert."""
         output = self(features)
-        return mixed_maps(output, output.aux["gates"].mean(dim=1), self.attention_rows())
+        return mixed_maps(output, output.aux["gates"].mean(dim=1), self.attention_rows(), self.outputs)
 
     @classmethod
-    def from_official(cls, state_dict: Mapping[str, Tensor], *, dead_layer: bool = False, **options: Any) -> M4:
-        """Model in eval mode with the weights of an official `M4`; its dead layers are left out unless `dead_layer`."""
+    def from_official(
+        cls, state_dict: Mapping[str, Tensor], *, n_outputs: int | None = None, dead_layer: bool = False, **options: Any
+    ) -> M4:
+        """Model in eval mode with the weights of an official `M4`; its dead layers are left out unless `dead_layer`.
+
+        A tower of one output is a binary task and a wider one has classes, unless `n_outputs` says what they answer.
+        """
         hidden, in_features = shape_of(state_dict, "gate1_fc1.0.weight")
         experts = shape_of(state_dict, "gate1_fc2.0.0.weight")[0]
         n_tasks = sum(name.startswith("gate1_fc2.") and name.endswith("weight") for name in state_dict)
         attention = shape_of(state_dict, "experts.0.attention_net.attention_a.0.weight")[0]
         sizes = {"hidden": hidden, "attention": attention, "experts": experts}
         sizes["tower"] = shape_of(state_dict, "towers.0.fc1.weight")[0]
-        model = cls(in_features, n_tasks, **sizes, dead_layer=dead_layer, **options)  # type: ignore[arg-type]
+        outputs = n_outputs or tower.official_outputs(state_dict, n_tasks)
+        model = cls(in_features, outputs, **sizes, dead_layer=dead_layer, **options)  # type: ignore[arg-type]
         names = tower.official_names(n_tasks) | {"gate1_fc1.0": "gate_first.0"}
         names |= {f"gate1_fc2.{t}.0": f"gate_second.{t}" for t in range(n_tasks)}
         for e in range(experts):

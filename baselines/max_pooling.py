@@ -3,7 +3,8 @@
 paper    none
 code     none released with the study; this is the field's usual reference model
 differs  no original to differ from; `level` and `embedding` offer the variants in use
-map      the patches' instance logits, because there is no attention
+kinds    as CLAM's `MIL_fc_mc`: one patch per task gives all logits of the task
+map      what the patches' instance logits say for the class, grade, value or risk, because there is no attention
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from milbench.endpoints.evidence import task_evidence
 from milbench.models import BagOutput, register_model
 from milbench_baselines.layers.pooling import PoolingModel
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
@@ -18,7 +20,11 @@ from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
 @register_model("max_pooling", title="Max pooling", tasks="single", official_recipe=STUDY_TRAINER)
 class MaxPooling(PoolingModel):
-    """Highest of the patches' logits: logit_t = max_n (w_t . ReLU(W x_n + b) + b_t)."""
+    """Logits of the highest patch: logit_t = max_n (w_t . ReLU(W x_n + b) + b_t).
+
+    If a task has several logits, its highest patch gives all of them. With classes it is the patch with the highest
+    probability of any class, with grades that of the highest expected grade, in survival that of the highest risk.
+    """
 
     def forward(self, features: Tensor) -> BagOutput:
         if self.training and self.level == "instance":
@@ -30,10 +36,24 @@ class MaxPooling(PoolingModel):
         with torch.no_grad():
             h = self.embed(features)                              # [N, hidden]
             mask = self.dropout.mask(h.shape, like=h)             # [N, hidden]
-            scores = self.head(h * mask)                          # [N, T]
-            highest = scores.max(dim=0).indices                   # [T]         the first of equals, as in `pool`
+            scores = self.head(h * mask)                          # [N, W]
+            highest = self._highest(scores)                       # [T]         the first of equals, as in `pool`
         h = self.embed(features[highest]) * mask[highest]         # [T, hidden] one patch per task
-        return BagOutput(self.head(h).diagonal(), None, {"instance_logits": scores})
+        return BagOutput(self._own(self.head(h)), None, {"instance_logits": scores})
+
+    def pool_logits(self, scores: Tensor) -> Tensor:
+        """Logits [W], each task's from its highest patch."""
+        return self._own(scores[self._highest(scores)])
+
+    def _highest(self, scores: Tensor) -> Tensor:
+        """Place [T] of each task's highest patch."""
+        return task_evidence(self.outputs, scores).max(dim=0).indices
+
+    def _own(self, rows: Tensor) -> Tensor:
+        """Logits [W] of rows [T, W]: each task's from its own row."""
+        if self.outputs.all_binary:
+            return rows.diagonal()
+        return torch.cat([row[own] for row, own in zip(rows, self.outputs.slices, strict=True)])
 
     def pool(self, rows: Tensor) -> Tensor:
         """Highest value [F] of every column. The gradient goes to the first of equals alone."""

@@ -3,7 +3,7 @@
 paper    none
 code     none released with the study; this is the field's usual reference model
 differs  no original to differ from; `level` and `embedding` offer the variants in use
-map      the patches' instance logits, because there is no attention
+map      what the patches' instance logits say for the class, grade, value or risk, because there is no attention
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
 @register_model("mean_pooling", title="Mean pooling", tasks="single", official_recipe=STUDY_TRAINER)
 class MeanPooling(PoolingModel):
-    """Mean of the patches' logits: logit_t = 1/N sum_n (w_t . ReLU(W x_n + b) + b_t)."""
+    """Mean of the patches' logits, whatever they answer: logit_w = 1/N sum_n (w_w . ReLU(W x_n + b) + b_w)."""
 
     def pool(self, rows: Tensor) -> Tensor:
         """Mean [F] over the patches."""

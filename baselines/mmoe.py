@@ -26,7 +26,7 @@ from milbench_baselines.layers.mp_amil import MPAMIL, mixed_maps
 from milbench_baselines.layers.side_by_side import linear_on_row
 from milbench_baselines.layers.square_grid import folded
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
-from milbench_baselines.layers.tower import Tower, logits_of
+from milbench_baselines.layers.tower import logits_of, of_tasks
 
 SOURCE = {"tasks": "multi", "official": "Bigyehahaha/M4@192a77b", "official_recipe": STUDY_TRAINER}
 
@@ -38,11 +38,11 @@ class MMoE(MILModel):
 
         g_t = softmax over e of W_t mean_n x_n + b_t     (1)
         z_t = sum_e g_te M_e                             (2)
-        logit_t = tower_t(z_t)                           (3)
+        logits_t = tower_t(z_t)                          (3)
 
     Parameters
     ----------
-    in_features, n_tasks : D and T.
+    in_features, n_outputs : D, and W logits of T tasks.
     experts : modules that return a slide feature [hidden] and raw scores [N] or [k*k].
     hidden : width of the experts' slide features.
     tower, tower_dropout : width and dropout of a task's tower.
@@ -51,19 +51,19 @@ class MMoE(MILModel):
     experts: nn.ModuleList
 
     def __init__(
-        self, in_features: int, n_tasks: int, experts: nn.ModuleList, *, hidden: int, tower: int, tower_dropout: float
+        self, in_features: int, n_outputs: int, experts: nn.ModuleList, *, hidden: int, tower: int, tower_dropout: float
     ) -> None:
-        super().__init__(in_features, n_tasks)
+        super().__init__(in_features, n_outputs)
         self.experts = experts
-        self.gates = nn.ModuleList(nn.Linear(in_features, len(experts)) for _ in range(n_tasks))
-        self.towers = nn.ModuleList(Tower(hidden, tower, tower_dropout) for _ in range(n_tasks))
+        self.gates = nn.ModuleList(nn.Linear(in_features, len(experts)) for _ in range(self.n_tasks))
+        self.towers = of_tasks(self.outputs, hidden, tower, tower_dropout)
 
     def forward(self, features: Tensor) -> BagOutput:
         m, raw = of_experts(self.experts, features)                       # [E, hidden], [E, N]; MP-AMIL: [E, k*k]
         mean = features.mean(dim=0)                                       # [D]          of the raw, unpadded patches
         g = linear_on_row(self.gates, mean).softmax(-1)                   # [T, E]       (1)
         z = g @ m                                                         # [T, hidden]  (2)
-        logits = logits_of(self.towers, z)                                # [T]          (3)
+        logits = logits_of(self.towers, z)                                # [W]          (3)
         attention = folded(raw.softmax(dim=1), len(features))             # [E, N]
         return BagOutput(logits, attention, {"gates": g, "experts": m, "scores": raw})
 
@@ -72,19 +72,25 @@ class MMoE(MILModel):
         return tuple(f"expert {e + 1}" for e in range(len(self.experts)))
 
     def attention_maps(self, features: Tensor) -> AttentionMaps:
-        """Maps sum_e g_te a_e per task, a_e per expert."""
+        """Maps sum_e g_te a_e per task, for each of its classes the same; a_e per expert."""
         output = self(features)
-        return mixed_maps(output, output.aux["gates"], self.attention_rows())
+        return mixed_maps(output, output.aux["gates"], self.attention_rows(), self.outputs)
 
     @classmethod
-    def from_official(cls, state_dict: Mapping[str, Tensor], *, dead_layer: bool = False, **options: Any) -> Self:
-        """Model in eval mode with the weights of an official `MMoE`; its dead layers are left out unless `dead_layer`."""
+    def from_official(
+        cls, state_dict: Mapping[str, Tensor], *, n_outputs: int | None = None, dead_layer: bool = False, **options: Any
+    ) -> Self:
+        """Model in eval mode with the weights of an official `MMoE`; its dead layers are left out unless `dead_layer`.
+
+        A tower of one output is a binary task and a wider one has classes, unless `n_outputs` says what they answer.
+        """
         n_experts, in_features = shape_of(state_dict, "gate1.0.0.weight")
         n_tasks = sum(name.startswith("gate1.") and name.endswith("weight") for name in state_dict)
         width, hidden = shape_of(state_dict, "towers.0.fc1.weight")
         attention = shape_of(state_dict, f"specific_experts1.0.{cls.official_attention()}.weight")[0]
         sizes = {"hidden": hidden, "attention": attention, "experts": n_experts, "tower": width}
-        model = cls(in_features, n_tasks, **sizes, dead_layer=dead_layer, **options)  # type: ignore[arg-type, call-arg]
+        outputs = n_outputs or tower.official_outputs(state_dict, n_tasks)
+        model = cls(in_features, outputs, **sizes, dead_layer=dead_layer, **options)  # type: ignore[arg-type, call-arg]
         names = tower.official_names(n_tasks) | {f"gate1.{t}.0": f"gates.{t}" for t in range(n_tasks)}
         for e in range(n_experts):
             names |= cls.official_expert(f"experts.{e}.", f"specific_experts1.{e}.", dead_layer=dead_layer)
@@ -112,7 +118,7 @@ class MMoEAMIL(MMoE):
     def __init__(
         self,
         in_features: int,
-        n_tasks: int,
+        n_outputs: int,
         *,
         hidden: int = 512,
         attention: int = 128,
@@ -130,7 +136,7 @@ class MMoEAMIL(MMoE):
             )
             for _ in range(experts)
         )  # fmt: skip
-        super().__init__(in_features, n_tasks, made, hidden=hidden, tower=tower, tower_dropout=tower_dropout)
+        super().__init__(in_features, n_outputs, made, hidden=hidden, tower=tower, tower_dropout=tower_dropout)
 
     @staticmethod
     def official_expert(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:
@@ -150,7 +156,7 @@ class MMoEMPAMIL(MMoE):
     def __init__(
         self,
         in_features: int,
-        n_tasks: int,
+        n_outputs: int,
         *,
         hidden: int = 512,
         attention: int = 128,
@@ -169,7 +175,7 @@ class MMoEMPAMIL(MMoE):
             )
             for _ in range(experts)
         )  # fmt: skip
-        super().__init__(in_features, n_tasks, made, hidden=hidden, tower=tower, tower_dropout=tower_dropout)
+        super().__init__(in_features, n_outputs, made, hidden=hidden, tower=tower, tower_dropout=tower_dropout)
 
     @staticmethod
     def official_expert(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:

@@ -3,13 +3,15 @@
 paper    Shao et al., "TransMIL: transformer based correlated MIL", NeurIPS 2021
 code     szc19990412/TransMIL@9d6aee5, with nystrom-attention 0.0.14 (`crop="aligned"`) or its pinned 0.0.9 ("legacy")
 differs  any feature width (official: 1024)
-         the logit is the difference of the official two, so BCE on it is their cross-entropy
+         a binary task's logit is the difference of the official two, so BCE on it is their cross-entropy
          the second layer computes the class token's row only, because no other row is read
          the three depthwise kernels of PPEG are summed before they are applied (equal up to rounding)
          the official trainer runs in half precision
+kinds    the class token's Linear has W logits, of C classes the official C
 map      the class token's Nyström attention over the patches in layer 2, mean over heads; a copy's attention is added
          to its patch; it may be slightly negative, and the class token and the padding take a share;
-         alternative: gradient x input, sum_d x_nd dlogit/dx_nd, which sees both layers and the convolutions
+         alternative: gradient x input, sum_d x_nd dlogit/dx_nd, which sees both layers and the convolutions; of other
+         kinds the gradient of what speaks for the class, grade, value or risk
 """
 
 from __future__ import annotations
@@ -21,12 +23,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from milbench.endpoints.evidence import evidence
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
-from milbench_baselines.layers.checkpoint import load_official, shape_of
+from milbench_baselines.layers.checkpoint import load_official, outputs_of_classes, shape_of
 from milbench_baselines.layers.depthwise import depthwise
 from milbench_baselines.layers.nystrom_attention import Crop, NystromAttention
 from milbench_baselines.layers.square_grid import folded, side_of
-from milbench_baselines.layers.two_class import log_odds, refuse_several_tasks
+from milbench_baselines.layers.two_class import answer_of, head_width, refuse_several_tasks
 
 OFFICIAL_RECIPE = {
     "optimizer": "lookahead_radam",
@@ -105,7 +108,7 @@ class TransMIL(MILModel):
 
     Parameters
     ----------
-    in_features, n_tasks : D, and 1 because the method has two classes.
+    in_features, n_outputs : D, and W logits of one task.
     hidden : width of all tokens. Official: 512.
     heads : of both attentions; each has width `hidden // heads`. Official: 8.
     landmarks : of both attentions. None: `hidden // 2`. Official: 256.
@@ -116,7 +119,7 @@ class TransMIL(MILModel):
     def __init__(
         self,
         in_features: int,
-        n_tasks: int,
+        n_outputs: int,
         *,
         hidden: int = 512,
         heads: int = 8,
@@ -126,8 +129,8 @@ class TransMIL(MILModel):
         value_residual: int = 33,
         crop: Crop = "aligned",
     ) -> None:
-        super().__init__(in_features, n_tasks)
-        refuse_several_tasks("TransMIL", n_tasks)
+        super().__init__(in_features, n_outputs)
+        refuse_several_tasks("TransMIL", self.outputs)
         self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU())
         self.class_token = nn.Parameter(torch.randn(1, 1, hidden))
         self.layer1, self.layer2 = (
@@ -147,10 +150,10 @@ class TransMIL(MILModel):
         )
         self.position = PPEG(hidden)
         self.norm = nn.LayerNorm(hidden)
-        self.head = nn.Linear(hidden, 2)
+        self.head = nn.Linear(hidden, head_width(self.outputs))
 
     def forward(self, features: Tensor) -> BagOutput:
-        """Logit [1], the class token's attention in layer 2 [heads, N]; aux `two_logits` [2] and the tokens between."""
+        """Logits [W], the class token's attention in layer 2 [heads, N]; aux `head_logits` and the tokens between."""
         n = features.shape[0]
         side = side_of(n)                                                 # k = ceil(sqrt N)
         h = self.embed(features)                                          # [N, H]
@@ -160,32 +163,40 @@ class TransMIL(MILModel):
         h = self.position(h, side)                                        # [1 + k k, H]  (3)
         update, attention = self.layer2(h, rows=1)                        # [1, H], [heads, 1 + k k]
         bag = self.norm(h[0] + update[0])                                 # [H]           (4)
-        two_logits = self.head(bag)                                       # [2]           (5)
-        aux = {"two_logits": two_logits, "after_layer1": first, "after_position": h, "bag": bag}
-        return BagOutput(log_odds(two_logits)[None], folded(attention[:, 1:], n), aux)
+        head_logits = self.head(bag)                                      # [2] or [W]    (5)
+        aux = {"head_logits": head_logits, "after_layer1": first, "after_position": h, "bag": bag}
+        return BagOutput(answer_of(self.outputs, head_logits), folded(attention[:, 1:], n), aux)
 
     def attention_rows(self) -> tuple[str, ...]:
         """One row per head of layer 2. Nyström's approximation may be slightly negative."""
         return tuple(f"head {head}" for head in range(self.layer2.attn.heads))
 
     def attention_maps(self, features: Tensor) -> AttentionMaps:
-        """Attention [1, N] of the class token, mean over heads; alternative: gradient x input [1, N]."""
+        """Attention [R, N] of the class token, mean over heads, the same row for every class; alternative: gradient x input."""
         with torch.enable_grad():  # also if the caller has switched gradients off
             x = features.detach().requires_grad_()                        # [N, D]
             output = self(x)
-            (gradient,) = torch.autograd.grad(output.logits[0], x)        # [N, D]
-        heads, influence = output.attention.detach(), (gradient * x.detach()).sum(dim=1)[None]  # [heads, N], [1, N]
+            speaking = evidence(self.outputs, output.logits)              # [R]
+            gradients = [torch.autograd.grad(each, x, retain_graph=True)[0] for each in speaking]  # R of [N, D]
+        influence = torch.stack([(gradient * x.detach()).sum(dim=1) for gradient in gradients])    # [R, N]
+        heads = output.attention.detach()                                 # [heads, N]
         return AttentionMaps(
-            "Nyström attention of the class token", heads.mean(dim=0)[None], output.logits.detach(),
+            "Nyström attention of the class token", heads.mean(dim=0).expand(len(speaking), -1), output.logits.detach(),
             per_expert=heads, experts=self.attention_rows(), alternatives={"gradient x input": influence},
         )  # fmt: skip
 
     @classmethod
-    def from_official(cls, state_dict: Mapping[str, Tensor], **options: Any) -> TransMIL:
-        """Model in eval mode with the weights of an official `TransMIL` of two classes."""
+    def from_official(
+        cls, state_dict: Mapping[str, Tensor], *, n_outputs: int | None = None, **options: Any
+    ) -> TransMIL:
+        """Model in eval mode with the weights of an official `TransMIL`.
+
+        Its two classes are a binary task and more are classes, unless `n_outputs` says what the logits answer.
+        """
         hidden, in_features = shape_of(state_dict, "_fc1.0.weight")
         told: dict[str, Any] = {"hidden": hidden, "value_residual": 0}
         if "layer1.attn.res_conv.weight" in state_dict:
             heads, _, length, _ = shape_of(state_dict, "layer1.attn.res_conv.weight")
             told |= {"heads": heads, "value_residual": length}
-        return load_official(cls(in_features, 1, **{**told, **options}), state_dict, OFFICIAL_NAMES)
+        outputs = n_outputs or outputs_of_classes(shape_of(state_dict, "_fc2.weight")[0])
+        return load_official(cls(in_features, outputs, **{**told, **options}), state_dict, OFFICIAL_NAMES)

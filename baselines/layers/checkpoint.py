@@ -7,6 +7,9 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from milbench.endpoints.endpoint import FEWEST_CLASSES, Endpoint
+from milbench.endpoints.fitted import FittedEndpoint
+from milbench.endpoints.outputs import Outputs
 from milbench.errors import CheckpointError
 from milbench.models import MILModel
 
@@ -26,6 +29,18 @@ def shape_of(state_dict: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
             "Give the state dict of the official model."
         )
     return tuple(state_dict[name].shape)
+
+
+def outputs_of_classes(*counts: int) -> Outputs:
+    """Outputs of tasks with so many classes each: two are a binary task, with one logit; more are named by their places."""
+    return Outputs([_of_classes(count) for count in counts])
+
+
+def _of_classes(count: int) -> FittedEndpoint:
+    if count < FEWEST_CLASSES:
+        return FittedEndpoint()
+    names = tuple(f"class {place}" for place in range(count))
+    return FittedEndpoint(Endpoint("multiclass", names), loss="ce")
 
 
 def load_official(model: Model, state_dict: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> Model:

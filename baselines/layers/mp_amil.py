@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import hardswish
 
+from milbench.endpoints.outputs import Outputs
 from milbench.errors import UsageError
 from milbench.models import AttentionMaps, BagOutput
 from milbench_baselines.layers.attention_expert import DEAD_CLASSES, weighted_sum
@@ -168,11 +169,14 @@ class MPAMIL(nn.Module):
         return (scores.softmax(dim=1)[:, None] @ r).squeeze(1), scores
 
 
-def mixed_maps(output: BagOutput, gates: Tensor, experts: tuple[str, ...]) -> AttentionMaps:
-    """Maps of a mixture: the experts' attention [E, N], and per task [T, N] its sum weighted by `gates` [T, E]."""
+def mixed_maps(output: BagOutput, gates: Tensor, experts: tuple[str, ...], outputs: Outputs) -> AttentionMaps:
+    """Maps [R, N] of a mixture: per task the experts' attention [E, N], weighted by `gates` [T, E] and summed.
+
+    The classes of a task share its gate, so they share its map.
+    """
     attention, gates = output.attention.detach(), gates.detach()  # type: ignore[union-attr]  # mixtures have one
     return AttentionMaps(
-        "gate-weighted softmax attention", gates @ attention, output.logits.detach(), is_distribution=True,
+        "gate-weighted softmax attention", (gates @ attention)[[task for task, _ in outputs.maps]], output.logits.detach(), is_distribution=True,
         per_expert=attention, experts=experts, gates=gates,
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from milbench.endpoints.evidence import evidence
 from milbench.models import AttentionMaps, BagOutput, MILModel
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.initialisation import xavier
@@ -20,7 +21,7 @@ class PoolingModel(MILModel):
 
     Parameters
     ----------
-    in_features, n_tasks : D and T.
+    in_features, n_outputs : D and W.
     hidden : width of the embedding.
     dropout : on the embedding.
     level : "instance" pools the patches' logits; the study calls this instance-level MIL. "embedding" pools the
@@ -31,31 +32,39 @@ class PoolingModel(MILModel):
     def __init__(
         self,
         in_features: int,
-        n_tasks: int,
+        n_outputs: int,
         *,
         hidden: int = 512,
         dropout: float = 0.25,
         level: Level = "instance",
         embedding: bool = True,
     ) -> None:
-        super().__init__(in_features, n_tasks)
+        super().__init__(in_features, n_outputs)
         self.level = one_of(Level, level=level)
         self.embed = nn.Sequential(*([nn.Linear(in_features, hidden), nn.ReLU()] if embedding else []))
         self.dropout = Dropout(dropout if embedding else 0)
-        self.head = nn.Linear(hidden if embedding else in_features, n_tasks)
+        self.head = nn.Linear(hidden if embedding else in_features, n_outputs)
         xavier(self)
 
     @abstractmethod
     def pool(self, rows: Tensor) -> Tensor:
         """Pooled row [F] of `rows` [N, F]."""
 
+    def pool_logits(self, scores: Tensor) -> Tensor:
+        """Logits [W] of the patches' logits [N, W]."""
+        return self.pool(scores)
+
     def forward(self, features: Tensor) -> BagOutput:
         h = self.dropout(self.embed(features))                    # [N, hidden]
-        scores = self.head(h)                                     # [N, T]
-        logits = self.pool(scores) if self.level == "instance" else self.head(self.pool(h))  # [T]
+        scores = self.head(h)                                     # [N, W]
+        logits = self.pool_logits(scores) if self.level == "instance" else self.head(self.pool(h))  # [W]
         return BagOutput(logits, None, {"instance_logits": scores})
 
     def attention_maps(self, features: Tensor) -> AttentionMaps:
-        """Instance logits [T, N]; with `level="embedding"` the logits that each patch would get as a bag of its own."""
+        """Evidence [R, N] in the instance logits: of a class against the others, for a grade, a value, a risk.
+
+        With `level="embedding"` instance logits are those that each patch would get as a bag of its own.
+        """
         output = self(features)
-        return AttentionMaps("instance logits", output.aux["instance_logits"].detach().T, output.logits.detach())
+        maps = evidence(self.outputs, output.aux["instance_logits"].detach()).T
+        return AttentionMaps("instance logits", maps, output.logits.detach())

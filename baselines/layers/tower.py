@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor, nn
 
+from milbench.endpoints.outputs import Outputs
+from milbench_baselines.layers.checkpoint import outputs_of_classes, shape_of
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.side_by_side import linear_on_own_bags
 
 
 class Tower(nn.Sequential):
-    """Logit [1] of a mixture [hidden]: Linear, ReLU, Dropout, Linear (M4 paper, section 3.4)."""
+    """Logits [O] of a mixture [hidden]: Linear, ReLU, Dropout, Linear (M4 paper, section 3.4)."""
 
-    def __init__(self, hidden: int, width: int, dropout: float) -> None:
-        super().__init__(nn.Linear(hidden, width), nn.ReLU(), Dropout(dropout), nn.Linear(width, 1))
+    def __init__(self, hidden: int, width: int, dropout: float, n_outputs: int = 1) -> None:
+        super().__init__(nn.Linear(hidden, width), nn.ReLU(), Dropout(dropout), nn.Linear(width, n_outputs))
+
+
+def of_tasks(outputs: Outputs, hidden: int, width: int, dropout: float) -> nn.ModuleList:
+    """Towers, one per task."""
+    return nn.ModuleList(Tower(hidden, width, dropout, n_outputs) for n_outputs in outputs.widths)
 
 
 def logits_of(towers: nn.ModuleList, mixtures: Tensor) -> Tensor:
-    """Logits [T] of mixtures [T, hidden]: task t's mixture through tower t."""
+    """Logits [W], task by task, of mixtures [T, hidden]: task t's mixture through tower t."""
     first, second = [tower[0] for tower in towers], [tower[3] for tower in towers]  # type: ignore[index]
     dropout = towers[0][2]  # type: ignore[index]                     # all towers have the same rate
     h = dropout(linear_on_own_bags(first, mixtures[:, None]).relu())  # [T, 1, width]; every entry drops out by itself
-    return linear_on_own_bags(second, h).flatten()                    # [T]
+    return _last(second, h)                                           # [W]
+
+
+def _last(layers: list[nn.Linear], h: Tensor) -> Tensor:
+    """Outputs [W] of layer t on row h[t] of `h` [T, 1, width]; layers of one size share their products."""
+    by_size: dict[int, list[int]] = {}
+    for t, layer in enumerate(layers):
+        by_size.setdefault(layer.out_features, []).append(t)
+    if len(by_size) == 1:
+        return linear_on_own_bags(layers, h).flatten()
+    rows: dict[int, Tensor] = {}
+    for tasks in by_size.values():
+        rows.update(zip(tasks, linear_on_own_bags([layers[t] for t in tasks], h[tasks]).squeeze(1), strict=True))
+    return torch.cat([rows[t] for t in range(len(layers))])
 
 
 def official_names(n_tasks: int) -> dict[str, str]:
     """Our prefix of every official prefix of all towers."""
     return {f"towers.{t}.fc{i}": f"towers.{t}.{0 if i == 1 else 3}" for t in range(n_tasks) for i in (1, 2)}
+
+
+def official_outputs(state_dict: Mapping[str, Tensor], n_tasks: int) -> Outputs:
+    """Outputs of an official checkpoint: a tower of one output is a binary task, a wider one has that many classes."""
+    return outputs_of_classes(*(shape_of(state_dict, f"towers.{t}.fc2.weight")[0] for t in range(n_tasks)))
 
 
 def without_dead_layers(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,14 +1,26 @@
 """Two logits for one binary task, as in the official codes of TransMIL and DTFD-MIL.
 
 The task's logit is their difference: sigmoid(y1 - y0) = softmax(y)_1. So binary cross-entropy on it is exactly the
-two-class cross-entropy, with the same gradients of all weights.
+two-class cross-entropy, with the same gradients of all weights. A task of another kind has its own number of logits in
+the head, and they are the answer: of C classes the official C.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from milbench.endpoints.outputs import Outputs
 from milbench.errors import UsageError
+
+
+def head_width(outputs: Outputs) -> int:
+    """Number of logits in the head: 2 of a binary task, else W."""
+    return 2 if outputs.all_binary else int(outputs)
+
+
+def answer_of(outputs: Outputs, head_logits: Tensor) -> Tensor:
+    """Logits [..., W] that answer the task, from the head's [..., 2] or [..., W]."""
+    return log_odds(head_logits)[..., None] if outputs.all_binary else head_logits
 
 
 def log_odds(two_logits: Tensor) -> Tensor:
@@ -16,7 +28,7 @@ def log_odds(two_logits: Tensor) -> Tensor:
     return two_logits[..., 1] - two_logits[..., 0]
 
 
-def refuse_several_tasks(title: str, n_tasks: int) -> None:
+def refuse_several_tasks(title: str, outputs: Outputs) -> None:
     """Raise `UsageError` unless there is one task."""
-    if n_tasks != 1:
-        raise UsageError(f"{title} has two classes, so it has one task; got n_tasks={n_tasks}. Train one model per task.")
+    if outputs.n_tasks != 1:
+        raise UsageError(f"{title} answers one task; got n_tasks={outputs.n_tasks}. Train one model per task.")

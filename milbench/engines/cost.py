@@ -25,34 +25,38 @@ RAPL = Path("/sys/class/powercap/intel-rapl:0")
 
 
 def multiply_adds(
-    model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any]
+    model: type[MILModel], in_features: int, n_outputs: int, hyperparameters: Mapping[str, Any]
 ) -> int | None:
     """Multiply-adds of one forward pass of a bag of `AT_PATCHES` patches; None if the model cannot take such a bag.
 
     Matrix products, convolutions and attention are counted, as torch does it; sums, activations and norms are not.
     Each process counts each set of arguments once. The random state does not change.
+
+    Parameters
+    ----------
+    n_outputs : number of logits, an `Outputs` where tasks are not all binary.
     """
-    return _counted(model, in_features, n_tasks, canonical_json(dict(hyperparameters)))
+    return _counted(model, in_features, n_outputs, canonical_json(dict(hyperparameters)))
 
 
 @cache
-def _counted(model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: str) -> int | None:
+def _counted(model: type[MILModel], in_features: int, n_outputs: int, hyperparameters: str) -> int | None:
     arguments = json.loads(hyperparameters)
     for device in ("meta", "cpu"):  # meta tensors hold no numbers: nothing is computed and no memory peaks
         try:
-            return _count(model, in_features, n_tasks, arguments, device)
+            return _count(model, in_features, n_outputs, arguments, device)
         except Exception:  # noqa: BLE001, S112 - a trained trial must not fail because counting failed
             continue
     return None
 
 
 def _count(
-    model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any], device: str
+    model: type[MILModel], in_features: int, n_outputs: int, hyperparameters: Mapping[str, Any], device: str
 ) -> int:
     """Half of the floating-point operations that torch counts, which are two per multiply-add."""
     # only the CPU's generator is drawn from: building and counting touch no GPU
     with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
-        built = model(in_features, n_tasks, **hyperparameters).eval()
+        built = model(in_features, n_outputs, **hyperparameters).eval()
         with FlopCounterMode(display=False) as counter:
             built(torch.zeros(AT_PATCHES, in_features))
     return int(counter.get_total_flops()) // 2

@@ -13,10 +13,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from milbench.endpoints.fitted import FittedEndpoint
+from milbench.endpoints.outputs import Outputs
 from milbench.errors import UsageError
 from milbench.process.must_return import DidNotReturnError, must_return
 from milbench.registry import IMPORT_SECONDS, is_baseline, load_models
@@ -38,12 +40,23 @@ GRACE_SECONDS = 10.0
 
 
 class Case(NamedTuple):
-    """One way in which the plan builds a model."""
+    """One way in which the plan builds a model.
+
+    Attributes
+    ----------
+    endpoints : JSON list of what the tasks ask, in order.
+    tasks : their names, for messages; none if all are binary, so that equal tasks are one case.
+    """
 
     model: str
     in_features: int
-    n_tasks: int
+    endpoints: str
+    tasks: tuple[str, ...]
     hyperparameters: str
+
+    def outputs(self) -> Outputs:
+        """What the model must answer."""
+        return Outputs([FittedEndpoint.from_dict(values) for values in json.loads(self.endpoints)])
 
     def arguments(self) -> Mapping[str, Any]:
         """The constructor arguments."""
@@ -99,13 +112,20 @@ def try_models(benchmark: Benchmark) -> Tried:
 def _cases(benchmark: Benchmark, trials: Iterable[Trial], models: Container[str]) -> list[Case]:
     """The ways in which the trials build these models, each once."""
     widths = {entry.cohort.name: entry.cohort.in_features for entry in benchmark.entries}
-    return list(
-        dict.fromkeys(
-            Case(trial.model, widths[trial.dataset], len(trial.tasks), canonical_json(dict(trial.hyperparameters)))
-            for trial in trials
-            if trial.model in models
-        )
-    )
+    return list(dict.fromkeys(_case(trial, widths[trial.dataset]) for trial in trials if trial.model in models))
+
+
+def _case(trial: Trial, in_features: int) -> Case:
+    outputs = trial.outputs
+    endpoints = canonical_json([_form(endpoint).as_dict() for endpoint in outputs.endpoints])
+    tasks = () if outputs.all_binary else tuple(trial.tasks)
+    return Case(trial.model, in_features, endpoints, tasks, canonical_json(dict(trial.hyperparameters)))
+
+
+def _form(endpoint: FittedEndpoint) -> FittedEndpoint:
+    """The endpoint with nothing of its fold except the number of time bins, so that all folds are one case."""
+    edges = tuple(float(place + 1) for place in range(len(endpoint.edges)))
+    return replace(endpoint, edges=edges, center=0.0, scale=1.0, constant_loss=1.0)
 
 
 def _sentence(benchmark: Benchmark, case: Case, finding: Finding) -> str:
@@ -114,7 +134,7 @@ def _sentence(benchmark: Benchmark, case: Case, finding: Finding) -> str:
 
 def _of_baseline(benchmark: Benchmark, case: Case) -> tuple[Case, list[Finding]]:
     try:
-        refuse_impossible_arguments(benchmark.models[case.model], case.in_features, case.n_tasks, case.arguments())
+        refuse_impossible_arguments(benchmark.models[case.model], case.in_features, case.outputs(), case.arguments())
     except BrokenRule as broken:
         return case, [broken.finding]
     return case, []
@@ -165,7 +185,9 @@ def main(answers: Path, asked: Mapping[str, Any]) -> None:
         for case in (Case(*values) for values in asked["cases"]):
             try:
                 with must_return(asked["seconds"]):
-                    found = findings_of(models[case.model], case.in_features, case.n_tasks, case.arguments())
+                    found = findings_of(
+                        models[case.model], case.in_features, case.outputs(), case.arguments(), tasks=case.tasks
+                    )
                 answer: Answer = [(finding.is_final, finding.what) for finding in found]
             except DidNotReturnError as error:
                 answer = f"on a small bag, {error}"

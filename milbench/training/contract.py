@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from milbench.endpoints.fitted import FittedEndpoint
+from milbench.endpoints.outputs import Outputs
 from milbench.models import BagOutput, MILModel, build
 from milbench.process.generators import generators_left_as_they_were, seed_global_generators
 from milbench.process.shared_state import left_as_it_was
@@ -48,18 +50,29 @@ class BrokenRule(Exception):
 
 
 def findings_of(
-    model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any], *, seed: int = 0
+    model: type[MILModel],
+    in_features: int,
+    n_outputs: int,
+    hyperparameters: Mapping[str, Any],
+    *,
+    tasks: Sequence[str] = (),
+    seed: int = 0,
 ) -> list[Finding]:
     """The rules that the model breaks; empty if it keeps all that can be seen on three small bags.
 
     The process, its generators and its settings are left as they were.
+
+    Parameters
+    ----------
+    n_outputs : number of logits, an `Outputs` where tasks are not all binary.
+    tasks : names of the tasks, for messages.
     """
     found: list[Finding] = []
     with warnings.catch_warnings(), left_as_it_was() as moved:
         warnings.simplefilter("ignore")
         try:
-            built = _built(model, in_features, n_tasks, hyperparameters, seed)
-            found += _findings_of_built(built, seed)
+            built = _built(model, in_features, n_outputs, hyperparameters, seed)
+            found += _findings_of_built(built, tasks, seed)
         except BrokenRule as broken:
             found.append(broken.finding)
     if shared := [each for each in moved if each.name != "warning filters"]:
@@ -78,7 +91,7 @@ def place_of(model: type[MILModel]) -> str:
 
 
 def refuse_impossible_arguments(
-    model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any]
+    model: type[MILModel], in_features: int, n_outputs: int, hyperparameters: Mapping[str, Any]
 ) -> None:
     """Build the model without numbers in its weights, which costs nothing.
 
@@ -88,14 +101,14 @@ def refuse_impossible_arguments(
     """
     with warnings.catch_warnings(), torch.device("meta"):
         warnings.simplefilter("ignore")
-        _built_once(model, in_features, n_tasks, hyperparameters, 0)
+        _built_once(model, in_features, n_outputs, hyperparameters, 0)
 
 
 def _built(
-    model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any], seed: int
+    model: type[MILModel], in_features: int, n_outputs: int, hyperparameters: Mapping[str, Any], seed: int
 ) -> MILModel:
     """The model, built twice: a seed must decide its weights."""
-    first, second = (_built_once(model, in_features, n_tasks, hyperparameters, seed) for _ in range(2))
+    first, second = (_built_once(model, in_features, n_outputs, hyperparameters, seed) for _ in range(2))
     for (name, one), other in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
         if not torch.equal(one, other):
             raise BrokenRule(
@@ -106,10 +119,10 @@ def _built(
 
 
 def _built_once(
-    model: type[MILModel], in_features: int, n_tasks: int, hyperparameters: Mapping[str, Any], seed: int
+    model: type[MILModel], in_features: int, n_outputs: int, hyperparameters: Mapping[str, Any], seed: int
 ) -> MILModel:
     try:
-        built = build(model, in_features, n_tasks, hyperparameters, seed=seed)
+        built = build(model, in_features, n_outputs, hyperparameters, seed=seed)
     except (Exception, SystemExit) as error:
         raise BrokenRule(f"it cannot be built{_with(hyperparameters)}: {_told(error, model)}") from error
     for name, parameter in built.named_parameters():
@@ -124,11 +137,11 @@ def _with(hyperparameters: Mapping[str, Any]) -> str:
     return f" with {', '.join(f'{key}={value}' for key, value in hyperparameters.items())}" if hyperparameters else ""
 
 
-def _findings_of_built(model: MILModel, seed: int) -> Iterator[Finding]:
+def _findings_of_built(model: MILModel, tasks: Sequence[str], seed: int) -> Iterator[Finding]:
     trained: set[str] = set()
     for n_patches in BAG_SIZES:
         try:
-            trained |= _trained_by(model, _bag(model, n_patches), seed)
+            trained |= _trained_by(model, tasks, _bag(model, n_patches), seed)
         except BrokenRule as broken:
             yield broken.finding
             if broken.finding.is_final:
@@ -137,27 +150,27 @@ def _findings_of_built(model: MILModel, seed: int) -> Iterator[Finding]:
     yield from _together(model)
 
 
-def _trained_by(model: MILModel, bag: Tensor, seed: int) -> set[str]:
+def _trained_by(model: MILModel, tasks: Sequence[str], bag: Tensor, seed: int) -> set[str]:
     """Names of the parameters that get a gradient from a step on the bag, after all that one bag can show."""
-    _refuse_other_answers(model, bag, seed)
+    _refuse_other_answers(model, tasks, bag, seed)
     model.train()
     model.zero_grad(set_to_none=True)
     with _watched(model, bag), _seeded(seed):
         targets = torch.ones(model.n_tasks)
-        loss = model.loss(_output(model, bag), targets, torch.ones_like(targets))
+        loss = model.loss(_output(model, tasks, bag), targets, torch.ones_like(targets))
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
     return {name for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-def _refuse_other_answers(model: MILModel, bag: Tensor, seed: int) -> None:
+def _refuse_other_answers(model: MILModel, tasks: Sequence[str], bag: Tensor, seed: int) -> None:
     """Raise unless the model says twice the same from the same random numbers, in training and in evaluation."""
     for is_training in (False, True):
         model.train(is_training)
         logits = []
         for _ in range(2):
             with _watched(model, bag), _seeded(seed), torch.no_grad():
-                logits.append(_output(model, bag).logits)
+                logits.append(_output(model, tasks, bag).logits)
         if not torch.equal(*logits) and not all(one.isnan().any() for one in logits):
             raise BrokenRule(
                 "its forward says something else of the same bag each time. It keeps state between calls, or draws from a "
@@ -165,16 +178,38 @@ def _refuse_other_answers(model: MILModel, bag: Tensor, seed: int) -> None:
             )
 
 
-def _output(model: MILModel, bag: Tensor) -> BagOutput:
+def _output(model: MILModel, tasks: Sequence[str], bag: Tensor) -> BagOutput:
     output = model(bag)
     if not isinstance(output, BagOutput):
         raise BrokenRule(f"its forward returns a {type(output).__name__}. Return BagOutput(logits, attention, aux)")
-    if tuple(output.logits.shape) != (model.n_tasks,):
+    if tuple(output.logits.shape) != (int(model.outputs),):
         raise BrokenRule(
-            f"its logits have shape {list(output.logits.shape)} for {model.n_tasks} tasks. Return one logit per task, "
-            f"[{model.n_tasks}]"
+            f"its logits have shape {list(output.logits.shape)}. Return {_wanted(model.outputs, tasks)}. The constructor's "
+            "n_outputs is their number"
         )
     return output
+
+
+def _wanted(outputs: Outputs, tasks: Sequence[str]) -> str:
+    """ "4 logits: one per class of subtype": how many logits there must be, and why."""
+    number = f"{int(outputs)} logit{'s' * (int(outputs) > 1)}"
+    if outputs.all_binary:
+        return f"{number}: one per task"
+    names = tasks or [f"task {place + 1}" for place in range(outputs.n_tasks)]
+    if outputs.n_tasks == 1:
+        return f"{number}: {_logits_are(outputs.endpoints[0])} {names[0]}"
+    each = zip(outputs.endpoints, names, strict=True)
+    return f"{number}: " + ", ".join(f"{_logits_are(task)} {name} ({task.width})" for task, name in each)
+
+
+def _logits_are(task: FittedEndpoint) -> str:
+    if task.loss == "corn":
+        return "one per threshold between the grades of"
+    if task.loss == "nll":
+        return "one per time bin of"
+    if task.loss == "ce":
+        return "one per class of" if task.kind == "multiclass" else "one per grade of"
+    return "one for"
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def test_outputs_are_the_official_ones(file, dtype, suffix, tolerance):
         with torch.no_grad():
             output = model(golden.bag(n).to(dtype))
         aux, y = output.aux, torch.from_numpy(golden[f"y{suffix}/{n}"])
-        torch.testing.assert_close(aux["two_logits"], y, atol=tolerance, rtol=0)
+        torch.testing.assert_close(aux["head_logits"], y, atol=tolerance, rtol=0)
         torch.testing.assert_close(output.logits, y[1:] - y[:1], atol=2 * tolerance, rtol=0)
         for stage, key in (
             (aux["after_layer1"][0], "cls_after_layer1"),
@@ -83,7 +83,7 @@ def test_the_loss_is_the_official_two_class_cross_entropy(label):
     model, x = small().eval().double(), torch.randn(5, 12).double()
     output = model(x)
     ours = model.loss(output, torch.tensor([float(label)]).double(), torch.ones(1).double())
-    torch.testing.assert_close(ours, cross_entropy(output.aux["two_logits"], torch.tensor(label)))
+    torch.testing.assert_close(ours, cross_entropy(output.aux["head_logits"], torch.tensor(label)))
 
 
 def test_the_class_tokens_attention_is_what_mixes_the_values():

@@ -33,7 +33,7 @@ FINAL: list[tuple[type[MILModel], str]] = [
     (Counts, "something else of the same bag each time"),
     (OwnStart, "start is another each time the model is built from one seed"),
     (WritesBag, "writes into the bag"),
-    (TwoLogits, r"logits have shape \[2\] for 1 tasks"),
+    (TwoLogits, r"logits have shape \[2\]\. Return 1 logit: one per task\. .*n_outputs"),
     (Bare, r"returns a Tensor\. Return BagOutput"),
     (SetsDtype, r"torch's default dtype \(torch\.float32 -> torch\.float64\)"),
     (ChangesFolder, "changes the working folder"),
