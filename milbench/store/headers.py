@@ -159,6 +159,7 @@ RECORD_SHAPE = fields(
         **dict.fromkeys(("id", "feature_scaling", "model_tasks", "precision", "source_sha256", "device", "host"), text),
         **dict.fromkeys(("load_seconds", "n_epochs", "chosen_epoch", "threads", "stack"), number),
         "n_slides": mapping_of(text, number),
+        "weights": mapping_of(text, text),
         "cost": nullable(mapping_of(text, nullable(number))),
     },
 )

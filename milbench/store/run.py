@@ -41,7 +41,7 @@ from milbench.store.headers import (
 from milbench.store.question import Asked, StaleTrial, asked_from_json, asked_of_old_folder, differences
 from milbench.store.run_tables import labels_from, roles_from
 from milbench.store.slot import Slot, id_parts, slot_of
-from milbench.store.trial import TRIAL, StoredTrial, read_record, read_trial
+from milbench.store.trial import TRIAL, StoredTrial, glance_at, read_record, read_trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,11 +164,11 @@ class Run:
 
         Parameters
         ----------
-        verify_files : read all its files; else only `trial.json`.
+        verify_files : read all its files; else only `trial.json` and the header of the weights.
         """
         try:
             folder = self.trial_folder(trial_id)
-            read_trial(folder, trial_id) if verify_files else read_record(folder, trial_id)
+            read_trial(folder, trial_id) if verify_files else glance_at(folder, trial_id)
         except FileNotFoundError:
             return ""
         except StoreError as error:
