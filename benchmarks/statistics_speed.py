@@ -24,6 +24,7 @@ from milbench.stats.analysis import analyse
 from milbench.stats.crossed import draw_within_classes, fold_aurocs, generator
 from milbench.stats.grid import TaskScores, grids
 from milbench.store.run import Run
+from milbench.store.run_writing import write_header, write_trial
 
 STATED = {"brca": 188, "crc": 113, "gbmlgg": 160, "luad": 93, "ucec": 100}  # test patients
 PREVALENCES = np.linspace(0.4, 0.08, 10)
@@ -62,12 +63,12 @@ def write_run(path: Path, tables: dict[str, pd.DataFrame]) -> Run:
         name: {"models": list(MODELS), "tasks": list(table.columns[2:]), "control_tasks": []}
         for name, table in tables.items()
     }
-    run.write_header({}, {}, facts, plan)
+    write_header(run, {}, {}, facts, plan)
     for slot, dataset, model, fold, tasks in jobs:
         info = {"key": hashlib.sha256(slot.encode()).hexdigest(), "dataset": dataset, "model": model, "fold": fold,
                 "model_title": model, "seed": 42}  # fmt: skip
-        run.write_trial(
-            plan[slot], info, _predictions(tables[dataset], slot, tasks), pd.DataFrame({"epoch": [0]}), None
+        write_trial(
+            run, plan[slot], info, _predictions(tables[dataset], slot, tasks), pd.DataFrame({"epoch": [0]}), None
         )
     return run
 

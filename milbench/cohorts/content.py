@@ -62,9 +62,22 @@ def contents(
     FeatureFileError : a file cannot be read, or changes while it is read.
     """
     with ThreadPoolExecutor(min(THREADS, 2 * (os.cpu_count() or 1)), "milbench-hash") as pool:
-        look = partial(_content, known=known, on_any_machine=on_any_machine)
+        look = partial(content_of, known=known, on_any_machine=on_any_machine)
         found = pool.map(look, files, files.values())
         return dict(zip(files, found, strict=True))
+
+
+def content_of(
+    slide: str, path: Path, known: Mapping[str, SlideContent], *, on_any_machine: bool = False
+) -> SlideContent:
+    """Content of one slide's file. Parameters and errors are those of `contents`."""
+    is_as_it_was = _looks_as_it_was if on_any_machine else _is_as_it_was
+    try:
+        if slide in known and is_as_it_was(path, known[slide].files):
+            return known[slide]
+        return _read(path)
+    except OSError as error:
+        raise FeatureFileError(f"{path} cannot be read: {error.strerror}. Check the file and its rights.") from error
 
 
 def content_sha256(found: Mapping[str, SlideContent], slides: Iterable[str]) -> str:
@@ -84,16 +97,6 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes; raises `OSError`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _content(slide: str, path: Path, known: Mapping[str, SlideContent], *, on_any_machine: bool) -> SlideContent:
-    is_as_it_was = _looks_as_it_was if on_any_machine else _is_as_it_was
-    try:
-        if slide in known and is_as_it_was(path, known[slide].files):
-            return known[slide]
-        return _read(path)
-    except OSError as error:
-        raise FeatureFileError(f"{path} cannot be read: {error.strerror}. Check the file and its rights.") from error
 
 
 def _is_as_it_was(path: Path, before: tuple[FileState, ...]) -> bool:

@@ -22,6 +22,7 @@ from milbench.process.must_return import DidNotReturnError
 from milbench.serving.cohort_features import CohortFeatures, features_of
 from milbench.store.files import writing
 from milbench.store.run import Run
+from milbench.store.run_writing import clear_failure, write_failure, write_trial
 from milbench.training.evaluation import Predictions
 from milbench.training.precision import check_precision, float32_products
 from milbench.training.selection import Epoch
@@ -189,13 +190,13 @@ def _write_trial(
     if trial.endpoints:
         history = history.rename(columns={"val_auroc": "val_score"})
     weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
-    run.write_trial(trial.id, info, pd.concat(tables), history, weights if job.keep_weights else None)
-    run.clear_failure(trial.key)
+    write_trial(run, trial.id, info, pd.concat(tables), history, weights if job.keep_weights else None)
+    clear_failure(run, trial.key)
 
 
 def failed(run: Run, job: Job, error: BaseException) -> Status:
     """Failed status of the job, its failure on disk."""
-    run.write_failure(job.trial.key, failure_record(job.trial, error))
+    write_failure(run, job.trial.key, failure_record(job.trial, error))
     return Status(job, "failed", 0.0, f"{type(error).__name__}: {error}")
 
 

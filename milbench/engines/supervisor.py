@@ -22,6 +22,7 @@ from milbench.engines.pass_result import PassResult
 from milbench.engines.record import failure_record
 from milbench.errors import MilbenchError
 from milbench.store.run import Run
+from milbench.store.run_writing import write_failure
 from milbench.trials.job import DataPass, Job, JobGroup, Status
 
 MAX_DEATHS = 2
@@ -222,7 +223,7 @@ def _killed(job: Job) -> Status:
         "the trial's process was killed twice, probably because memory ran out. "
         "Use fewer workers (--workers) or smaller bags, then run the same command again."
     )
-    Run(job.run).write_failure(job.trial.key, failure_record(job.trial, error))
+    write_failure(Run(job.run), job.trial.key, failure_record(job.trial, error))
     return Status(job, "failed", 0.0, str(error))
 
 
@@ -233,5 +234,5 @@ def _timed_out(job: Job, trace: str) -> Status:
         "If it was only slow, raise --trial-timeout, then run the same command again."
     )
     record = {**failure_record(job.trial, error), "traceback": trace}
-    Run(job.run).write_failure(job.trial.key, record)
+    write_failure(Run(job.run), job.trial.key, record)
     return Status(job, "failed", 0.0, f"TimeoutError: {error}")

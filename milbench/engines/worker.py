@@ -11,6 +11,7 @@ from milbench.engines.model_memory import learner_bytes
 from milbench.errors import DataError, StoreError
 from milbench.serving.cohort_features import features_of, forget_features
 from milbench.store.run import Run
+from milbench.store.run_writing import claim
 from milbench.trials.job import DataPass, JobGroup, Status
 
 
@@ -29,7 +30,7 @@ def run_pass(data_pass: DataPass) -> list[Status]:
 def _claim(run: Run, group: JobGroup, claims: ExitStack) -> bool:
     """Whether this process now holds all trials of the group, until `claims` ends; it never holds only some."""
     with ExitStack() as trying:
-        if not all(trying.enter_context(run.claim(job.trial.key)) for job in group):
+        if not all(trying.enter_context(claim(run, job.trial.key)) for job in group):
             return False
         claims.enter_context(trying.pop_all())
         return True

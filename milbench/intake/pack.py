@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,22 @@ from torch import Tensor
 
 from milbench.bag import all_finite, check_features
 from milbench.cohorts.cohort_file import PROTOCOLS, CohortFile
+from milbench.cohorts.content import SlideContent, content_of
 from milbench.cohorts.fingerprint import file_ends
+from milbench.cohorts.record import ContentRecord, remembered_beside
 from milbench.errors import DataError, FeatureFileError, UsageError, unknown_name
 from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader, open_features
-from milbench.formats.packed import MARK, SUFFIX, facts, head, opened, sha256
+from milbench.formats.packed import MARK, SUFFIX, facts, head, opened, read, sha256
 from milbench.formats.tensor_file import write_tensors
 from milbench.intake.inspection import Watch
 from milbench.labels import PATIENT, SLIDE
 from milbench.store.csv_files import exact_csv
-from milbench.store.files import writing
+from milbench.store.files import write_atomically, writing
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 VERSION = 1
+SOURCES = "sources.json"
+"""Beside the packs: content of the file that each was made from. Without it, slides are compared by their values."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,11 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
     _make(target)
     wanted = [slide for slide in slides["slide_id"] if slide in source.paths]
     there = {slide for slide in wanted if (target / f"{slide}{SUFFIX}").exists()}
-    roundings = [_pack_slide(source, slide, target / f"{slide}{SUFFIX}", dtype) for slide in watch(wanted, "packing")]
+    with _remembered(out / SOURCES) as made_from:
+        roundings = [
+            _pack_slide(source, slide, target / f"{slide}{SUFFIX}", dtype, made_from)
+            for slide in watch(wanted, "packing")
+        ]
     cohort = _write_cohort(file, slides, out)
     before = sum(source.paths[slide].stat().st_size for slide in wanted)
     after = sum((target / f"{slide}{SUFFIX}").stat().st_size for slide in wanted)
@@ -90,8 +99,21 @@ def _make(folder: Path) -> None:
         raise DataError(f"{folder} cannot be made: {error.strerror}. Name another folder with --out.") from error
 
 
-def _pack_slide(source: FeatureFolder, slide: str, target: Path, dtype: str) -> float:
-    """Largest relative rounding of one slide, written now or there already.
+@contextmanager
+def _remembered(path: Path) -> Iterator[dict[str, SlideContent]]:
+    """Content that each pack was made from, by slide; what the block adds is kept, however the block ends."""
+    made_from = remembered_beside([path])
+    try:
+        yield made_from
+    finally:
+        with writing(path.parent):
+            write_atomically(path, ContentRecord(made_from).to_json())
+
+
+def _pack_slide(
+    source: FeatureFolder, slide: str, target: Path, dtype: str, made_from: dict[str, SlideContent]
+) -> float:
+    """Largest relative rounding of one slide, written now or there already; `made_from` then tells its source's content.
 
     Raises
     ------
@@ -99,38 +121,82 @@ def _pack_slide(source: FeatureFolder, slide: str, target: Path, dtype: str) -> 
     StoreError : the disk is full or the folder cannot be written.
     UsageError : `target` was made from another file or with another dtype.
     """
-    identity = hashlib.sha256(file_ends(source.paths[slide])).hexdigest()
-    if target.exists():
-        return _earlier(target, identity, dtype)
+    now = content_of(slide, source.paths[slide], made_from)
+    before = made_from.get(slide)
+    rounding = (
+        _earlier(source, slide, target, dtype, now, before)
+        if target.exists()
+        else _pack_anew(source, slide, target, dtype, now)
+    )
+    made_from[slide] = now
+    return rounding
+
+
+def _pack_anew(source: FeatureFolder, slide: str, target: Path, dtype: str, now: SlideContent) -> float:
+    path = source.paths[slide]
     content, header = source.load(slide), source.header(slide)
-    features = check_features(content.features, str(source.paths[slide]))
+    features = check_features(content.features, str(path))
     stored = features.to(DTYPES[dtype])
     if not all_finite(stored):
         raise FeatureFileError(
-            f"{source.paths[slide]}: values up to {features.abs().max():.3g} do not fit float16 (65504). "
-            "Pack with --dtype float32."
+            f"{path}: values up to {features.abs().max():.3g} do not fit float16 (65504). Pack with --dtype float32."
         )
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     rounding = _rounding(features, stored)
     try:
         with writing(target.parent):
-            _write(temporary, stored, content, header, {"source": identity, "largest_rounding": rounding})
+            _write(temporary, stored, content, header, {"source": _identity(path), "largest_rounding": rounding})
+            _refuse_change(slide, path, now)
             temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
     return rounding
 
 
-def _earlier(target: Path, identity: str, dtype: str) -> float:
-    """Rounding of a slide that an earlier call packed from the same file; another file is refused."""
+def _identity(path: Path) -> str:
+    """What a pack says of its source: both ends, so that packs of older versions are taken up."""
+    return hashlib.sha256(file_ends(path)).hexdigest()
+
+
+def _refuse_change(slide: str, path: Path, read: SlideContent) -> None:
+    if content_of(slide, path, {slide: read}).sha256 != read.sha256:
+        raise FeatureFileError(f"{path} changes while it is read. Wait until the extraction has ended.")
+
+
+def _earlier(
+    source: FeatureFolder, slide: str, target: Path, dtype: str, now: SlideContent, before: SlideContent | None
+) -> float:
+    """Rounding of a slide that an earlier call packed from the same content; another content is refused.
+
+    Parameters
+    ----------
+    before : what the slide was packed from; None = not remembered, and the values are compared.
+    """
     stored = head(target).dtype
     with opened(target) as file:
         told = facts(file)
-    if (told.get("version"), told.get("source"), stored) != (VERSION, identity, dtype):
+    is_same = (told.get("version"), told.get("source"), stored) == (VERSION, _identity(source.paths[slide]), dtype)
+    if is_same:
+        is_same = _holds(target, source.load(slide), dtype) if before is None else before.sha256 == now.sha256
+    if not is_same:
         raise UsageError(
             f"{target} was made from another file or as {stored}. Name another folder with --out; nothing is overwritten."
         )
     return float(told["largest_rounding"])
+
+
+def _holds(target: Path, content: SlideFeatures, dtype: str) -> bool:
+    """Whether the pack holds the features, coordinates and truth of `content`."""
+    packed = read(target)
+    pairs = [
+        (packed.features, content.features.to(DTYPES[dtype])),
+        (packed.coords, content.coords),
+        (packed.instance_labels, content.instance_labels),
+    ]
+    return all(
+        (mine is None and theirs is None) or (mine is not None and theirs is not None and torch.equal(mine, theirs))
+        for mine, theirs in pairs
+    )
 
 
 def _write(path: Path, features: Tensor, content: SlideFeatures, header: SlideHeader, made: Mapping[str, Any]) -> None:

@@ -27,6 +27,7 @@ from milbench.store.files import inside
 from milbench.store.leftovers import delete, is_at_work
 from milbench.store.question import stale_sentences
 from milbench.store.run import Run
+from milbench.store.run_writing import delete_stale, sweep
 from milbench.tracking.client import default_uri
 from milbench.tracking.tracker import Tracker
 from milbench.training.precision import check_precision
@@ -88,7 +89,7 @@ def run_benchmark(benchmark: Benchmark, progress: Progress, *, prune: bool = Fal
     _announce(_first_readings(benchmark), progress)
     benchmark = replace(benchmark, entries=[with_record(entry, benchmark.run) for entry in benchmark.entries])
     write_header(benchmark)
-    benchmark.run.sweep()
+    sweep(benchmark.run)
     _announce([*changes, *_of_other_questions(benchmark.run, prune=prune), *_damage_notes(benchmark)], progress)
     todo = benchmark.unfinished_trials()
     passes = passes_of(benchmark, todo, settings)
@@ -106,7 +107,7 @@ def run_benchmark(benchmark: Benchmark, progress: Progress, *, prune: bool = Fal
 
 def _clean_up(outcome: Outcome) -> None:
     """Delete what processes that were killed left, and checkpoints once no training can go on from them."""
-    outcome.run.sweep()
+    sweep(outcome.run)
     if not outcome.left and not is_at_work(outcome.run.path):
         delete(list(inside(outcome.run.path, CHECKPOINTS).glob("*")))
 
@@ -128,7 +129,7 @@ def _of_other_questions(run: Run, *, prune: bool) -> list[str]:
     stale = run.stale()
     if prune:
         for trial in stale:
-            run.delete_stale(trial)
+            delete_stale(run, trial)
     return [
         f"{sentence}: {'deleted' if prune else 'kept, left out of every table'}" for sentence in stale_sentences(stale)
     ]

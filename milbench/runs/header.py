@@ -13,8 +13,10 @@ from milbench.runs.changes import labels_csv, questions_of
 from milbench.runs.config import different_settings
 from milbench.runs.environment import describe_environment
 from milbench.runs.preparation import Benchmark, Entry, is_own_split
+from milbench.store import run_writing
 from milbench.store.files import write_atomically
 from milbench.store.run import check_header, holds_run, open_run
+from milbench.store.run_writing import described
 
 
 def refuse_other_settings(benchmark: Benchmark) -> None:
@@ -54,9 +56,9 @@ def write_header(benchmark: Benchmark) -> None:
     datasets = {entry.cohort.name: _describe(entry, benchmark.known_models) for entry in benchmark.entries}
     questions = questions_of(benchmark)
     environment = describe_environment()
-    with run.described():
+    with described(run):
         _keep_former_splits(benchmark)
-        run.write_header(benchmark.config.as_dict(), environment, datasets, plan, questions)
+        run_writing.write_header(run, benchmark.config.as_dict(), environment, datasets, plan, questions)
         for entry in benchmark.entries:
             _write_what_it_consists_of(benchmark, entry)
         if benchmark.shard:

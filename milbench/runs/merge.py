@@ -16,9 +16,11 @@ from milbench.cohorts.record import ContentRecord, read_record
 from milbench.engines.shards import ShardRecord, shard_records, write_record
 from milbench.errors import StoreError
 from milbench.runs.config import different_settings
+from milbench.store import run_writing
 from milbench.store.files import write_atomically
 from milbench.store.question import Question, stale_sentences
 from milbench.store.run import FAILURES, Run, holds_run, open_run
+from milbench.store.run_writing import adopt, claim, clear_failure, described, sweep, write_failure
 from milbench.store.trial import StoredTrial
 
 SAME_OF_A_DATASET = {"fingerprint": "labels or features", "split_sha256": "split table", "scaling": "feature scaling"}
@@ -67,7 +69,7 @@ def merge(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = Fals
         raise StoreError(f"{missing} Name its folder too, or merge without it by --allow-missing-shards.")
     merged = Run(out)
     _write_header(merged, every, records)
-    merged.sweep()
+    sweep(merged)
     damaged, conflicts = _adopt(merged, runs)
     n_trials = len(merged.trials())
     notes = ([missing] if missing else []) + _machines(every) + _left_out(every)
@@ -156,7 +158,7 @@ def _missing(records: Sequence[ShardRecord]) -> str:
 
 
 def _write_header(merged: Run, every: Sequence[Run], records: Sequence[ShardRecord]) -> None:
-    with merged.described():
+    with described(merged):
         _write_locked(merged, every, records)
 
 
@@ -167,7 +169,7 @@ def _write_locked(merged: Run, every: Sequence[Run], records: Sequence[ShardReco
     splits = {name: _split_bytes(every, name) for name in datasets}
     labels = {name: content for name in datasets if (content := _label_bytes(every, name))}
     environment = next((run.environment for run in every if run.environment), {})
-    merged.write_header(_config(every, merged.path), environment, datasets, plan, _questions(every))
+    run_writing.write_header(merged, _config(every, merged.path), environment, datasets, plan, _questions(every))
     for record in records:
         write_record(merged, record)
     for name, content in splits.items():
@@ -258,16 +260,16 @@ def _adopt(merged: Run, runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[str
     for run in runs:
         for failure in run.failures():
             if merged.trial(failure["id"]) is None:
-                merged.write_failure(failure_key(run, failure), failure)
+                write_failure(merged, failure_key(run, failure), failure)
     return tuple(sorted(i for i in damaged if merged.trial(i) is None)), tuple(sorted(conflicts))
 
 
 def _adopt_one(merged: Run, trial: StoredTrial) -> None:
     """Copy the trial, unless a process is computing it in the merged folder right now."""
-    with merged.claim(trial.info["key"]) as mine:
+    with claim(merged, trial.info["key"]) as mine:
         if mine:
-            merged.adopt(trial)
-            merged.clear_failure(trial.info["key"])
+            adopt(merged, trial)
+            clear_failure(merged, trial.info["key"])
 
 
 def _agree(ours: dict[str, str], theirs: dict[str, str]) -> bool:

@@ -1,6 +1,6 @@
 """Claims: who computes which trial right now, in small files that anyone may read.
 
-The file lock decides who may compute a trial (`store.Run.claim`); the claim beside it only tells: host, process
+The file lock decides who may compute a trial (`run_writing.claim`); the claim beside it only tells: host, process
 and since when. A claim that outlives its process is a trace of a violent death and says nothing to the lock.
 """
 

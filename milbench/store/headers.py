@@ -192,6 +192,7 @@ RECORD_SHAPE = fields(
         "n_slides": mapping_of(text, number),
         "endpoints": list_of(fitted_endpoint),
         "training_risk": mapping_of(text, mapping_of(text, finite)),
+        "weights": mapping_of(text, text),
         "cost": nullable(mapping_of(text, nullable(number))),
     },
 )

@@ -159,22 +159,53 @@ def refuse_other_history(path: Path, n_epochs: float | None, *, has_other_kinds:
         raise ValueError(f"{path.name} holds {table.num_rows} epochs; expected {n_epochs}")
 
 
-def refuse_other_weights(path: Path, n_parameters: float) -> None:
-    """Raise unless the file's tensors hold as many numbers as the model has parameters; buffers may add to them.
+def refuse_other_weights(path: Path, n_parameters: float, layout: Mapping[str, str] | None = None) -> None:
+    """Raise unless the file's tensors are those of `layout`, and hold as many numbers as the model has parameters.
+
+    Only the file's header is read. Buffers may add to the parameters.
+
+    Parameters
+    ----------
+    layout : as `weights_layout` tells it of the file that the trial wrote; None = not recorded, as in older folders.
 
     Raises
     ------
-    ValueError : no safetensors, or too few numbers.
+    ValueError : no safetensors, too few numbers, or a tensor of another name, type or shape.
     """
+    tensors = _tensors(path)
+    held = sum(prod(shape) for _, shape in tensors.values())
+    if held < n_parameters:
+        raise ValueError(f"{path.name} holds {held:,} weights; expected at least {n_parameters:,}")
+    if layout is not None and (found := _in_words(tensors)) != layout:
+        name = min(name for name in {*found, *layout} if found.get(name) != layout.get(name))
+        theirs, ours = (words.get(name, "none") for words in (found, layout))
+        raise ValueError(f"{path.name} holds {ascii(name)[1:-1][:100]} as {theirs}; expected {ascii(ours)[1:-1][:100]}")
+
+
+def weights_layout(path: Path) -> dict[str, str]:
+    """Type and shape of each tensor in a safetensors file, such as "F32 [64, 512]", by its name.
+
+    Raises
+    ------
+    ValueError : no safetensors.
+    """
+    return _in_words(_tensors(path))
+
+
+def _in_words(tensors: Mapping[str, tuple[str, list[int]]]) -> dict[str, str]:
+    return {name: f"{kind} {shape}" for name, (kind, shape) in tensors.items()}
+
+
+def _tensors(path: Path) -> dict[str, tuple[str, list[int]]]:
+    """Type and shape of each tensor by its name; nothing but the file's header is read."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
-            held = sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no mapping
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            return {name: (tensor.get_dtype(), tensor.get_shape()) for name, tensor in slices.items()}
     except SafetensorError as error:
         raise ValueError(f"{path.name} is no safetensors file ({error})") from error
-    if held < n_parameters:
-        raise ValueError(f"{path.name} holds {held:,} weights; expected at least {n_parameters:,}")
 
 
 def _table(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> pa.Table:

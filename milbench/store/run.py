@@ -1,4 +1,4 @@
-"""Store: one folder per finished trial, below one folder per run. Predictions are the truth.
+"""Run: one folder per finished trial, below one folder per run. Predictions are the truth.
 
 ::
 
@@ -16,34 +16,19 @@
       checkpoints/               where trainings that are not done have got to
       partial/                   trials being written; a killed process leaves them to the next claim
 
-A trial's folder appears by one atomic rename. This module knows no training and reaches no torch.
+A trial's folder appears by one atomic rename. This module reads a run and changes nothing; `run_writing.py` writes it.
+Both know no training and reach no torch.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from filelock import FileLock, Timeout
-
 from milbench.errors import StoreError
 from milbench.names import by_folder
-from milbench.store.claims import claimed
-from milbench.store.files import (
-    AGAIN,
-    inside,
-    json_bytes,
-    read,
-    replacing_folder,
-    temporary_name,
-    write_atomically,
-    writing,
-)
+from milbench.store.files import AGAIN, inside, read
 from milbench.store.headers import (
     DATASETS_SHAPE,
     ENVIRONMENT_SHAPE,
@@ -53,31 +38,12 @@ from milbench.store.headers import (
     read_config,
     read_json,
 )
-from milbench.store.leftovers import delete, leftovers
-from milbench.store.question import (
-    Asked,
-    Question,
-    StaleTrial,
-    asked_from_json,
-    asked_of_old_folder,
-    asked_to_json,
-    differences,
-)
+from milbench.store.question import Asked, StaleTrial, asked_from_json, asked_of_old_folder, differences
 from milbench.store.run_tables import labels_from, roles_from
 from milbench.store.slot import Slot, id_parts, slot_of
-from milbench.store.trial import (
-    TRIAL,
-    StoredTrial,
-    copy_trial,
-    fill_trial_folder,
-    read_record,
-    read_trial,
-)
+from milbench.store.trial import TRIAL, StoredTrial, glance_at, read_record, read_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy as np
     import pandas as pd
 
 PLAN, CONFIG, ENVIRONMENT, DATASETS = "plan.json", "run.yaml", "environment.json", "datasets.json"
@@ -85,10 +51,10 @@ QUESTIONS = "questions.json"
 RUN_FORMAT = 1
 """Version of the format, raised when an older milbench could misread the folder; 0 = a folder that states none, read alike."""
 
-PARTIAL, CLAIMS, SPLITS, LABELS, FAILURES = "partial", "claims", "splits", "labels", "failures"
-FEATURES = "features"
+TRIALS, FAILURES, SPLITS, LABELS, FEATURES = "trials", "failures", "splits", "labels", "features"
+PARTIAL, CLAIMS, LOCKS = "partial", "claims", "locks"
 
-FOLDERS = ("trials", FAILURES, "locks", SPLITS, LABELS, PARTIAL, CLAIMS, "checkpoints", "shards", FEATURES)
+FOLDERS = (TRIALS, FAILURES, LOCKS, SPLITS, LABELS, PARTIAL, CLAIMS, "checkpoints", "shards", FEATURES)
 
 PREDICTION_COLUMNS = (
     "dataset", "model", "task", "fold", "seed", "slide_id", "patient_id", "role", "target", "probability",
@@ -97,7 +63,7 @@ PREDICTION_COLUMNS = (
 
 
 class Run:
-    """A run folder: finished trials, failures, configuration."""
+    """A run folder as it is read: finished trials, failures, configuration."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -123,6 +89,11 @@ class Run:
         """What the report needs of every cohort (datasets.json); empty if a command was killed before it wrote the file."""
         path = self.path / DATASETS
         return dict(read_json(path, DATASETS_SHAPE)) if _is_there(path) else {}
+
+    def forget_header(self) -> None:
+        """Read the header's files again next time, since another is in their place."""
+        for name in ("config", "environment", "datasets"):
+            self.__dict__.pop(name, None)
 
     def __repr__(self) -> str:
         try:
@@ -164,8 +135,8 @@ class Run:
         """Trials in the folder that answer another question than the one asked now, sorted by id."""
         asked, planned = self.asked(), set(self.planned().values())
         found = []
-        for path in sorted((self.path / "trials").glob(f"*/*/*/*/{TRIAL}")):
-            trial_id = path.parent.relative_to(self.path / "trials").as_posix()
+        for path in sorted((self.path / TRIALS).glob(f"*/*/*/*/{TRIAL}")):
+            trial_id = path.parent.relative_to(self.path / TRIALS).as_posix()
             info = self.record(trial_id)
             if info is None:
                 continue
@@ -173,11 +144,6 @@ class Run:
             if other or trial_id not in planned:
                 found.append(StaleTrial(trial_id, path.parent, info, other or ("an earlier plan",)))
         return found
-
-    def delete_stale(self, trial: StaleTrial) -> None:
-        """Delete a trial of another question."""
-        with writing(self.path):
-            shutil.rmtree(self.trial_folder(trial.id))
 
     def record(self, trial_id: str) -> dict[str, Any] | None:
         """What the trial's `trial.json` holds, its checksums not verified; None where it is absent or another's."""
@@ -198,11 +164,11 @@ class Run:
 
         Parameters
         ----------
-        verify_files : read all its files; else only `trial.json`.
+        verify_files : read all its files; else only `trial.json` and the header of the weights.
         """
         try:
             folder = self.trial_folder(trial_id)
-            read_trial(folder, trial_id) if verify_files else read_record(folder, trial_id)
+            read_trial(folder, trial_id) if verify_files else glance_at(folder, trial_id)
         except FileNotFoundError:
             return ""
         except StoreError as error:
@@ -240,14 +206,36 @@ class Run:
 
     def failure(self, key: str) -> dict[str, Any]:
         """The recorded failure of one trial."""
-        return _failure(self._failure_file(key))
+        return _failure(self.failure_file(key))
 
     def has_failed(self, key: str) -> bool:
         """Whether a failure of the trial is on record."""
-        return self._failure_file(key).exists()
+        return self.failure_file(key).exists()
 
-    def _failure_file(self, key: str) -> Path:
+    def failure_file(self, key: str) -> Path:
+        """Where a failure of the trial is recorded, if there is one."""
         return inside(self.path, FAILURES) / f"{key}.json"
+
+    def has_folder(self, trial_id: str) -> bool:
+        """Whether anything lies in the trial's place, even a link; what lies there may be damaged."""
+        return _is_there(self.path / TRIALS / trial_id)
+
+    def has_record(self, trial_id: str) -> bool:
+        """Whether the trial's place holds a `trial.json`, which is written last; nothing is verified."""
+        return (self.trial_folder(trial_id) / TRIAL).exists()
+
+    def trial_folder(self, trial_id: str) -> Path:
+        """Folder of the trial, which need not be there.
+
+        Raises
+        ------
+        StoreError : it is no trial's id, or a symbolic link leads elsewhere.
+        """
+        try:
+            parts = id_parts(trial_id)
+        except ValueError as error:
+            raise StoreError(f"{self.path}: {error}.") from error
+        return inside(self.path, TRIALS, *parts)
 
     def split_file(self, dataset: str) -> Path:
         """Path of the dataset's split table."""
@@ -291,142 +279,6 @@ class Run:
     def snapshot(self) -> Run:
         """The run as it is now: its trials are found and their checksums verified once, not at every look."""
         return _Snapshot(self.path)
-
-    # ---- writing -------------------------------------------------------------------------------
-
-    def write_header(
-        self,
-        config: Mapping[str, Any],
-        environment: Mapping[str, Any],
-        datasets: Mapping[str, Any],
-        plan: Mapping[str, str],
-        questions: Mapping[str, Question] | None = None,
-    ) -> None:
-        """Describe the run; datasets and planned trials add to those that earlier calls left.
-
-        A question takes the place of the dataset's former one; trials that do not answer it are stale from then on.
-
-        Raises
-        ------
-        StoreError : the folder cannot be written.
-        """
-        with self.described():
-            write_atomically(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False).encode())
-            write_atomically(self.path / ENVIRONMENT, json_bytes({**environment, "run_format": RUN_FORMAT}))
-            asked = self.asked()  # of an older folder it follows from what is overwritten here
-            now = {
-                name: asked[name].then(question) if name in asked else Asked(question)
-                for name, question in (questions or {}).items()
-            }
-            write_atomically(self.path / DATASETS, json_bytes({**Run(self.path).datasets, **datasets}))
-            write_atomically(self.path / PLAN, json_bytes({**self.planned(), **plan}))
-            write_atomically(self.path / QUESTIONS, json_bytes(asked_to_json({**asked, **now})))
-            for name in ("config", "environment", "datasets"):
-                self.__dict__.pop(name, None)  # what was read before is not what is there now
-
-    @contextmanager
-    def described(self) -> Iterator[None]:
-        """For the length of the block this process alone writes the header; its folders are there.
-
-        Raises
-        ------
-        StoreError : the folder cannot be written.
-        """
-        with writing(self.path):
-            for folder in ("trials", FAILURES, "locks", SPLITS, LABELS, PARTIAL):
-                inside(self.path, folder).mkdir(parents=True, exist_ok=True)
-            with self._header_lock:
-                yield
-
-    @cached_property
-    def _header_lock(self) -> FileLock:
-        return FileLock(inside(self.path, "locks", "header.lock"))
-
-    def sweep(self) -> None:
-        """Delete what processes left here that were killed; what the living write stays."""
-        delete(leftovers(self.path))
-
-    def write_trial(
-        self,
-        trial_id: str,
-        info: Mapping[str, Any],
-        predictions: pd.DataFrame,
-        history: pd.DataFrame,
-        weights: Mapping[str, np.ndarray[Any, Any]] | None,
-    ) -> None:
-        """Put a finished trial in place by one rename; a damaged folder of that name gives way.
-
-        Raises
-        ------
-        StoreError : the disk is full or the folder cannot be written.
-        """
-        with writing(self.path), replacing_folder(self.trial_folder(trial_id), self._partial(info["key"])) as folder:
-            fill_trial_folder(folder, {**info, "id": trial_id}, predictions, history, weights)
-
-    def adopt(self, trial: StoredTrial) -> None:
-        """Put another run's finished trial in place, byte for byte, by one rename; an intact one here stays.
-
-        Raises
-        ------
-        StoreError : the disk is full or the folder cannot be written.
-        """
-        if self.trial(trial.id) is not None:
-            return
-        key = trial.info["key"]
-        with writing(self.path), replacing_folder(self.trial_folder(trial.id), self._partial(key)) as folder:
-            copy_trial(trial, folder)
-
-    def write_failure(self, key: str, record: Mapping[str, Any]) -> None:
-        """Record why a trial failed; a failure never counts as done."""
-        with writing(self.path):
-            write_atomically(self._failure_file(key), json_bytes(record))
-
-    def clear_failure(self, key: str) -> None:
-        """Forget a failure, because the trial is tried again or has succeeded."""
-        with writing(self.path):
-            self._failure_file(key).unlink(missing_ok=True)
-
-    def has_folder(self, trial_id: str) -> bool:
-        """Whether anything lies in the trial's place, even a link; what lies there may be damaged."""
-        return _is_there(self.path / "trials" / trial_id)
-
-    def has_record(self, trial_id: str) -> bool:
-        """Whether the trial's place holds a `trial.json`, which is written last; nothing is verified."""
-        return (self.trial_folder(trial_id) / TRIAL).exists()
-
-    def trial_folder(self, trial_id: str) -> Path:
-        """Folder of the trial, which need not be there.
-
-        Raises
-        ------
-        StoreError : it is no trial's id, or a symbolic link leads elsewhere.
-        """
-        try:
-            parts = id_parts(trial_id)
-        except ValueError as error:
-            raise StoreError(f"{self.path}: {error}.") from error
-        return inside(self.path, "trials", *parts)
-
-    def _partial(self, key: str) -> Path:
-        """Folder in which a trial is written until it is whole; `claim` sweeps those that a killed process left."""
-        return inside(self.path, PARTIAL, temporary_name(key))
-
-    @contextmanager
-    def claim(self, key: str) -> Iterator[bool]:
-        """Whether this process now holds the trial; the system lets go of it when the process dies."""
-        lock = FileLock(inside(self.path, "locks", f"{key}.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
-            # of a process that was killed while it wrote
-            delete(list(inside(self.path, PARTIAL).glob(f"{key}-*")))
-            with claimed(inside(self.path, CLAIMS), key):
-                yield True
-        finally:
-            lock.release()
 
 
 class _Snapshot(Run):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import StoreError
-from milbench.store.files import AGAIN, as_os_error, json_bytes, refuse_no_plain_file
+from milbench.store.files import AGAIN, MOST_TABLE_BYTES, as_os_error, json_bytes, refuse_no_plain_file
 from milbench.store.headers import RECORD_SHAPE, read_json
 from milbench.store.identity import recorded_key
 from milbench.store.payload import (
@@ -25,6 +26,7 @@ from milbench.store.payload import (
     refuse_other_history,
     refuse_other_predictions,
     refuse_other_weights,
+    weights_layout,
 )
 from milbench.store.slot import trial_id_of
 
@@ -33,6 +35,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PREDICTIONS, HISTORY, WEIGHTS, TRIAL = "predictions.parquet", "history.parquet", "model.safetensors", "trial.json"
+
+MOST_WEIGHT_BYTES = 40_000_000_000
+"""Of one trial's weights: 10 billion numbers of 4 bytes."""
+
+LAYOUT = "weights"
+"""Entry of `trial.json`: type and shape of each tensor in the weights. Trials of older versions have none."""
 
 
 def endpoints_of(record: Mapping[str, Any]) -> tuple[FittedEndpoint, ...]:
@@ -130,6 +138,21 @@ def read_record(folder: Path, trial_id: str) -> dict[str, Any]:
     return dict(record)
 
 
+def glance_at(folder: Path, trial_id: str) -> None:
+    """Raise unless `trial.json` is the trial's and the header of its weights is as it says; no checksum is verified.
+
+    Raises
+    ------
+    FileNotFoundError : there is no trial, or one half-written.
+    DamagedTrialError : there is something else in its place.
+    """
+    record = read_record(folder, trial_id)
+    if WEIGHTS in record["payload_sha256"]:
+        with _as_damage():
+            _refuse_no_plain_payload(folder / WEIGHTS)
+            refuse_other_weights(folder / WEIGHTS, record["n_parameters"], record.get(LAYOUT))
+
+
 def read_trial(folder: Path, trial_id: str) -> StoredTrial:
     """The finished trial in `folder`, its record, checksums and files verified.
 
@@ -139,17 +162,27 @@ def read_trial(folder: Path, trial_id: str) -> StoredTrial:
     DamagedTrialError : there is something else in its place.
     """
     record = read_record(folder, trial_id)
-    try:
+    with _as_damage():
         for name, digest in record["payload_sha256"].items():
-            refuse_no_plain_file(folder / name)
+            _refuse_no_plain_payload(folder / name)
             if _sha256(folder / name) != digest:
                 raise ValueError(f"{name} has another checksum than {TRIAL} says")
         _refuse_other_content(folder, record)
+    return StoredTrial(folder, trial_id, record)
+
+
+@contextmanager
+def _as_damage() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise DamagedTrialError(f"{Path(str(error.filename)).name}: {error.strerror}") from error
     except ValueError as error:
         raise DamagedTrialError(str(error)) from error
-    return StoredTrial(folder, trial_id, record)
+
+
+def _refuse_no_plain_payload(path: Path) -> None:
+    refuse_no_plain_file(path, MOST_WEIGHT_BYTES if path.name == WEIGHTS else MOST_TABLE_BYTES)
 
 
 def _refuse_another_identity(record: Mapping[str, Any], trial_id: str) -> None:
@@ -170,7 +203,8 @@ def _refuse_other_content(folder: Path, record: Mapping[str, Any]) -> None:
     _predictions_are_right(folder / PREDICTIONS, digests[PREDICTIONS], tuple(record["tasks"]), endpoints, n_slides)
     _history_is_right(folder / HISTORY, digests[HISTORY], record.get("n_epochs"), bool(endpoints))
     if WEIGHTS in digests:
-        _weights_are_right(folder / WEIGHTS, digests[WEIGHTS], record["n_parameters"])
+        layout = tuple(record[LAYOUT].items()) if LAYOUT in record else None
+        _weights_are_right(folder / WEIGHTS, digests[WEIGHTS], record["n_parameters"], layout)
 
 
 # A file with a known checksum is looked into once per process: a command asks for the same trials several times.
@@ -196,8 +230,10 @@ def _history_is_right(path: Path, _digest: str, n_epochs: int | None, has_other_
 
 
 @cache
-def _weights_are_right(path: Path, _digest: str, n_parameters: float) -> None:
-    refuse_other_weights(path, n_parameters)
+def _weights_are_right(
+    path: Path, _digest: str, n_parameters: float, layout: tuple[tuple[str, str], ...] | None
+) -> None:
+    refuse_other_weights(path, n_parameters, None if layout is None else dict(layout))
 
 
 def _reason(error: Exception) -> str:
@@ -218,13 +254,14 @@ def fill_trial_folder(
     if weights is not None:
         _write_weights(folder / WEIGHTS, weights)
     digests = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
-    (folder / TRIAL).write_bytes(json_bytes({**info, "payload_sha256": digests}))
+    layout = {} if weights is None else {LAYOUT: weights_layout(folder / WEIGHTS)}
+    (folder / TRIAL).write_bytes(json_bytes({**info, **layout, "payload_sha256": digests}))
 
 
 def copy_trial(trial: StoredTrial, folder: Path) -> None:
     """Copy the files that `trial` consists of, and nothing that lies beside them, into an empty folder."""
     for name in (*sorted(trial.info["payload_sha256"]), TRIAL):
-        refuse_no_plain_file(trial.path / name)
+        _refuse_no_plain_payload(trial.path / name)
         shutil.copyfile(trial.path / name, folder / name, follow_symlinks=False)
 
 

@@ -25,6 +25,7 @@ from milbench.engines.supervisor import execute
 from milbench.errors import UsageError
 from milbench.store import claims
 from milbench.store.run import Run
+from milbench.store.run_writing import write_header
 from milbench.trials.job import DataPass, Job, JobGroup, Status
 
 
@@ -228,7 +229,7 @@ def test_a_claim_of_another_host_lives_by_its_heartbeat(tmp_path: Path, monkeypa
 def stack(tmp_path: Path) -> DataPass:
     """A pass of one stack, for the tasks A, B and C."""
     run = Run(tmp_path / "run")
-    run.write_header({}, {}, {}, {})
+    write_header(run, {}, {}, {}, {})
     jobs = tuple(Job(run.path, replace(TRIAL, tasks=(task,)), CohortSource()) for task in ("A", "B", "C"))
     return DataPass((JobGroup(jobs),))
 

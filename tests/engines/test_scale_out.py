@@ -20,6 +20,7 @@ from commands_for_tests import FAST, Milbench, command, environment
 from studies_for_tests import WORDS, n_done, results, run_words, start, wait_for
 
 from milbench.store.run import Run, open_run
+from milbench.store.run_writing import claim, write_header
 
 N_TRIALS = 6
 
@@ -246,7 +247,8 @@ HOLDS_A_TRIAL = """
 import sys, time
 from pathlib import Path
 from milbench.store.run import Run
-with Run(Path(sys.argv[1])).claim(sys.argv[2]) as mine:
+from milbench.store.run_writing import claim
+with claim(Run(Path(sys.argv[1])), sys.argv[2]) as mine:
     print(mine, flush=True)
     time.sleep(600)
 """
@@ -254,7 +256,7 @@ with Run(Path(sys.argv[1])).claim(sys.argv[2]) as mine:
 
 def test_a_lock_left_by_a_dead_process_holds_nobody_up(study: Path, tmp_path: Path, milbench_here: Milbench) -> None:
     run = Run(tmp_path / "out")
-    run.write_header({}, {}, {}, {})
+    write_header(run, {}, {}, {}, {})
     (tmp_path / "out" / "run.yaml").unlink()
     key = json.loads(next((study / "single").glob("trials/*/slow/A/fold0*/trial.json")).read_text())["key"]
     words = [sys.executable, "-c", HOLDS_A_TRIAL, str(run.path), key]
@@ -271,7 +273,7 @@ def test_a_lock_left_by_a_dead_process_holds_nobody_up(study: Path, tmp_path: Pa
 
 
 def _claimed_here(run: Run, key: str) -> bool:
-    with run.claim(key) as mine:
+    with claim(run, key) as mine:
         return mine
 
 

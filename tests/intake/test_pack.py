@@ -1,6 +1,7 @@
 """`milbench data pack`: the same values, contiguous; nothing overwritten, nothing done twice."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import h5py
@@ -11,10 +12,12 @@ from commands_for_tests import FAST, Milbench
 from folders_for_tests import make_folder_cohort, write_h5
 from safetensors.torch import save_file
 
+from milbench.cohorts import content
 from milbench.cohorts.cohort import folder_cohort
 from milbench.cohorts.cohort_file import cohort_file
+from milbench.cohorts.fingerprint import file_ends
 from milbench.errors import FeatureFileError, MilbenchError, UsageError
-from milbench.formats import open_features
+from milbench.formats import FeatureFolder, SlideFeatures, open_features
 from milbench.intake.check import check_cohort
 from milbench.intake.pack import Packed, pack
 
@@ -71,6 +74,77 @@ def test_nothing_is_overwritten(cohort_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="was made from another file"):
         packed(cohort_folder, tmp_path / "out")
     assert sums(tmp_path / "out") == before
+
+
+def edit_in_the_middle(path: Path) -> None:
+    """Change one value and neither the size nor the ends of a file."""
+    whole = bytearray(path.read_bytes())
+    middle = len(whole) // 2
+    whole[middle : middle + 4] = np.float32(7).tobytes()
+    path.write_bytes(whole)
+
+
+@pytest.fixture
+def long_slide(tmp_path: Path) -> Path:
+    """Feature file of a cohort whose middle is in neither end."""
+    folder = make_folder_cohort(tmp_path / "toy", n_patients=3)
+    path = sorted((folder / "features").iterdir())[0]
+    write_h5(path, np.zeros((20_000, 6), dtype=np.float32))
+    return path
+
+
+@pytest.mark.parametrize("is_remembered", [True, False])
+def test_an_edit_in_the_middle_of_a_source_is_seen(long_slide: Path, tmp_path: Path, is_remembered: bool) -> None:
+    packed(long_slide.parent.parent, tmp_path / "out")
+    if not is_remembered:
+        (tmp_path / "out" / "sources.json").unlink()
+    before, ends = sums(tmp_path / "out" / "features"), file_ends(long_slide)
+    edit_in_the_middle(long_slide)
+    assert file_ends(long_slide) == ends
+    for _ in range(2):
+        with pytest.raises(UsageError, match=rf"{long_slide.stem}.* was made from another file"):
+            packed(long_slide.parent.parent, tmp_path / "out")
+    assert sums(tmp_path / "out" / "features") == before
+
+
+@pytest.mark.parametrize("remembered", ["", "{", '{"first": {}, "slides": {}}', None])
+def test_packs_whose_sources_nobody_remembers_are_compared_by_value_and_kept(
+    cohort_folder: Path, tmp_path: Path, remembered: str | None
+) -> None:
+    packed(cohort_folder, tmp_path / "out")
+    before = sums(tmp_path / "out" / "features")
+    (tmp_path / "out" / "sources.json").unlink()
+    if remembered is not None:
+        (tmp_path / "out" / "sources.json").write_text(remembered)
+    again = packed(cohort_folder, tmp_path / "out")
+    assert (again.written, again.kept) == (0, 48)
+    assert sums(tmp_path / "out" / "features") == before
+
+
+def test_a_source_that_is_as_it_was_is_read_once(
+    cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (cohort_folder / "features").iterdir():
+        os.utime(path, (1e9, 1e9))
+    packed(cohort_folder, tmp_path / "out")
+    monkeypatch.setattr(content, "file_sha256", lambda path: pytest.fail(f"{path} is read again"))
+    assert packed(cohort_folder, tmp_path / "out").kept == 48
+
+
+def test_a_source_that_changes_while_it_is_packed_leaves_no_pack(
+    long_slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = FeatureFolder.load
+
+    def load_and_edit(folder: FeatureFolder, slide: str) -> SlideFeatures:
+        loaded = load(folder, slide)
+        edit_in_the_middle(folder.paths[slide])
+        return loaded
+
+    monkeypatch.setattr(FeatureFolder, "load", load_and_edit)
+    with pytest.raises(FeatureFileError, match="changes while it is read"):
+        packed(long_slide.parent.parent, tmp_path / "out")
+    assert not list((tmp_path / "out" / "features").iterdir())
 
 
 def test_values_beyond_float16_are_refused_by_name(cohort_folder: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from milbench.report.html import PageData, page_data, write_page
 from milbench.report.published import PAPERS_COHORTS
 from milbench.stats.analysis import analyse
 from milbench.store.run import Run
+from milbench.store.run_writing import write_failure
 
 
 def data_of(run: Run) -> PageData:
@@ -64,7 +65,7 @@ def test_a_planned_trial_without_a_result_is_listed(tmp_path: Path) -> None:
     trial = run.trials()[0]
     (trial.path / "trial.json").unlink()
     assert data_of(run).failures.iloc[0]["type"] == "not finished"
-    run.write_failure(trial.info["key"], {"id": trial.id, "type": "RuntimeError", "message": "out of memory"})
+    write_failure(run, trial.info["key"], {"id": trial.id, "type": "RuntimeError", "message": "out of memory"})
     rows = data_of(run).failures
     assert rows.to_numpy().tolist() == [[trial.id, "RuntimeError", "out of memory"]]
 

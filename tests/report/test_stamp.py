@@ -12,6 +12,7 @@ from milbench.report.stamp import write_for_stamp
 from milbench.stats.grid import grids
 from milbench.stats.levels import metric_table
 from milbench.store.run import Run
+from milbench.store.run_writing import write_trial
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         table = trial.predictions()
         number = table["slide_id"].str[1:].astype(int) // 2
         table = table.assign(patient_id=table["role"].str[0] + number.astype(str))
-        made.write_trial(trial.id, trial.info, table, trial.history(), None)
+        write_trial(made, trial.id, trial.info, table, trial.history(), None)
     return made
 
 

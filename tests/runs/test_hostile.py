@@ -26,8 +26,10 @@ from run_mutations import (
     replace_value,
     reseal,
 )
+from safetensors.numpy import load_file, save_file
 from weighted_runs_for_tests import train, write_cohort
 
+from milbench.commands.cli import main
 from milbench.errors import StoreError
 from milbench.runs.merge import merge
 from milbench.store.run import open_run
@@ -144,6 +146,18 @@ def test_weights_of_another_model_are_damaged(hostile: Hostile) -> None:
     shutil.copy(small, large)
     reseal(large)
     assert "model.safetensors holds" in left_out(run, large.parent)
+
+
+def test_weights_of_another_shape_are_named_by_status_and_computed_again_to_the_same_bytes(
+    hostile: Hostile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = first_trial(hostile.fresh()) / "model.safetensors"
+    save_file({name: tensor.T.copy() for name, tensor in load_file(weights).items()}, weights)
+    reseal(weights)
+    assert re.search(r"model\.safetensors holds .* as F32 \[.*\]; expected F32", left_out(hostile.run, weights.parent))
+    assert main(["status", str(hostile.run)]) == 0
+    assert re.search(r"damaged: .*model\.safetensors holds", capsys.readouterr().out)
+    assert hostile.try_command("run", capsys) == "right"
 
 
 def test_damaged_trials_are_named_and_computed_again_to_the_same_bytes(

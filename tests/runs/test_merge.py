@@ -20,6 +20,7 @@ from milbench.engines.shards import ShardRecord, write_record
 from milbench.errors import StoreError
 from milbench.runs.merge import merge
 from milbench.store.run import ENVIRONMENT, Run, open_run
+from milbench.store.run_writing import clear_failure, write_failure
 
 MODELS = ("amil", "m4")
 SPLIT = "patient_id,fold_0,fold_1\np,test,test\n"
@@ -116,13 +117,13 @@ def test_a_failure_is_forgotten_when_its_trial_arrives(whole: Run, shards: list[
     trial = open_run(shards[0]).trials()[0]
     kept = tmp_path / "kept"
     shutil.move(trial.path, kept)
-    open_run(shards[0]).write_failure(
-        trial.info["key"], {"id": trial.id, "type": "ValueError", "message": "m", "traceback": ""}
+    write_failure(
+        open_run(shards[0]), trial.info["key"], {"id": trial.id, "type": "ValueError", "message": "m", "traceback": ""}
     )
     merge(out, shards)
     assert [row["id"] for row in open_run(out).failures()] == [trial.id]
     shutil.move(kept, trial.path)
-    open_run(shards[0]).clear_failure(trial.info["key"])
+    clear_failure(open_run(shards[0]), trial.info["key"])
     merge(out, shards)
     assert open_run(out).failures() == []
     assert files(out) == files(whole.path)
@@ -247,7 +248,7 @@ def test_failures_come_along_until_the_trial_is_done(whole: Run, tmp_path: Path)
     half = tmp_path / "half"
     shutil.copytree(whole.path, half)
     shutil.rmtree(half / "trials" / trial_id)
-    Run(half).write_failure(trial_id[-8:] + "rest", {"id": trial_id, "type": "ValueError", "message": "on purpose"})
+    write_failure(Run(half), trial_id[-8:] + "rest", {"id": trial_id, "type": "ValueError", "message": "on purpose"})
     assert [f["id"] for f in merge(tmp_path / "out", [half]).run.failures()] == [trial_id], slot
     assert merge(tmp_path / "both", [half, whole.path]).run.failures() == []
 

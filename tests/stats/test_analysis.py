@@ -14,6 +14,7 @@ from milbench.stats.crossed import crossed_draws, generator, interval
 from milbench.stats.grid import grids
 from milbench.stats.scores import score_table, summary
 from milbench.store.run import Run
+from milbench.store.run_writing import write_trial
 
 SIGNAL = TASKS[:3]
 DRAWS = 300
@@ -173,7 +174,7 @@ def test_a_task_of_one_class_is_undefined_for_all_and_missing_from_none(tmp_path
 
 def change_predictions(run: Run, change: object) -> None:
     for trial in run.trials():
-        run.write_trial(trial.id, trial.info, change(trial.predictions(), trial.info), trial.history(), None)
+        write_trial(run, trial.id, trial.info, change(trial.predictions(), trial.info), trial.history(), None)
 
 
 def test_fewer_than_ten_positives_have_a_mean_and_no_interval(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from milbench.metrics import expected_calibration_error, youden_threshold
 from milbench.stats.grid import grids
 from milbench.stats.levels import COLUMNS, metric_table
 from milbench.store.run import Run
+from milbench.store.run_writing import write_trial
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def rewrite(run: Run, change: object) -> None:
     """Pass every trial's predictions through `change` and store it again."""
     for trial in run.trials():
-        run.write_trial(trial.id, trial.info, change(trial.predictions(), trial.info), trial.history(), None)
+        write_trial(run, trial.id, trial.info, change(trial.predictions(), trial.info), trial.history(), None)
 
 
 def two_slides_a_patient(table: pd.DataFrame, about: dict) -> pd.DataFrame:

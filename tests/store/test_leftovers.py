@@ -17,6 +17,7 @@ from milbench.store.claims import claimed
 from milbench.store.files import temporary_name, this_host
 from milbench.store.leftovers import SILENT_SECONDS, leftovers
 from milbench.store.run import Run
+from milbench.store.run_writing import sweep
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_what_a_dead_process_was_writing_is_left_over_and_what_a_living_one_writ
     folder.mkdir()
     (folder / "history.parquet").write_bytes(b"half")
     assert leftovers(run.path) == sorted([*(run.path / name for name in names), folder])
-    run.sweep()
+    sweep(run)
     assert leftovers(run.path) == []
     assert len(list((run.path / "checkpoints").iterdir())) == len(list((run.path / "partial").iterdir())) == 1
 

@@ -14,6 +14,7 @@ from runs_for_tests import MODELS, describe, info
 
 from milbench.report.claim_stores import Scope
 from milbench.store.run import Run
+from milbench.store.run_writing import write_header, write_trial
 from milbench.store.slot import slot_name, trial_id_of
 
 N_PATIENTS = 240
@@ -70,10 +71,10 @@ def scored_run(
     headers = {
         name: {**describe(name, tuple(models), tuple(tasks)), "control_tasks": []} for name, models in scorers.items()
     }
-    run.write_header(dict(config or {}), {"git": "0123abc", "milbench": "0.1.0"}, headers, plan)
+    write_header(run, dict(config or {}), {"git": "0123abc", "milbench": "0.1.0"}, headers, plan)
     history = pd.DataFrame({"epoch": [0], "lr": [0.1], "train_loss": [0.7], "val_loss": [0.8], "val_auroc": [0.6]})
     for trial_id, facts, table in written:
-        run.write_trial(trial_id, facts, table, history, None)
+        write_trial(run, trial_id, facts, table, history, None)
     return run
 
 

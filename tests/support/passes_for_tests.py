@@ -9,6 +9,7 @@ from trial_for_tests import TRIAL
 
 from milbench.datasets.source import CohortSource
 from milbench.store.run import Run
+from milbench.store.run_writing import write_header
 from milbench.trials.job import DataPass, Job, JobGroup
 from milbench.trials.plan import Trial
 
@@ -20,7 +21,7 @@ def trials(n: int, model: str = "m") -> list[Trial]:
 def passes(tmp_path: Path, *sizes: int) -> list[DataPass]:
     """Passes of so many jobs each, their folds counted on."""
     run = Run(tmp_path / "run")
-    run.write_header({}, {}, {}, {})
+    write_header(run, {}, {}, {}, {})
     jobs = [Job(run.path, trial, CohortSource()) for trial in trials(sum(sizes))]
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     return [

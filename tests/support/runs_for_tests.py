@@ -13,6 +13,7 @@ import pandas as pd
 
 from milbench.store.identity import recorded_key
 from milbench.store.run import Run
+from milbench.store.run_writing import write_header, write_trial
 from milbench.store.slot import slot_name, trial_id_of
 from milbench.store.trial import StoredTrial
 
@@ -57,7 +58,7 @@ def make_run(
                     table.loc[table["task"].isin(one_class), "target"] = 0.0
                     written.append((trial_id, facts_of_trial, table))
     facts = {name: describe(name, models, tasks) for name in datasets}
-    run.write_header({"models": list(models)}, {"git": "0123abc", "milbench": "0.1.0"}, facts, plan)
+    write_header(run, {"models": list(models)}, {"git": "0123abc", "milbench": "0.1.0"}, facts, plan)
     history = pd.DataFrame(
         {
             "epoch": [0, 1],
@@ -69,7 +70,7 @@ def make_run(
     )
     for index, (trial_id, facts_of_trial, table) in enumerate(written):
         finished = datetime.fromisoformat(facts_of_trial["finished_at"]) + index * apart
-        run.write_trial(trial_id, {**facts_of_trial, "finished_at": finished.isoformat()}, table, history, None)
+        write_trial(run, trial_id, {**facts_of_trial, "finished_at": finished.isoformat()}, table, history, None)
     return run
 
 
@@ -80,7 +81,7 @@ def write_as_another(run: Run, trial: StoredTrial, table: pd.DataFrame, **change
     facts["id"] = trial_id_of(facts)
     plan = {**run.planned(), facts["id"].rpartition("-")[0]: facts["id"]}
     (run.path / "plan.json").write_text(json.dumps(plan))
-    run.write_trial(facts["id"], facts, table, trial.history(), None)
+    write_trial(run, facts["id"], facts, table, trial.history(), None)
 
 
 def describe(name: str, models: tuple[str, ...], tasks: tuple[str, ...]) -> dict[str, Any]:
