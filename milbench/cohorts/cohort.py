@@ -13,6 +13,7 @@ from milbench.bag import Bag, check_features
 from milbench.cohorts.cohort_file import CohortFile, cohort_file
 from milbench.cohorts.fingerprint import fingerprint
 from milbench.cohorts.scaling import MODES
+from milbench.endpoints.endpoint import BINARY, Endpoint
 from milbench.errors import LabelTableError, unknown_name
 from milbench.formats import FeatureFolder, SlideHeader, open_features
 from milbench.labels.finding import Finding
@@ -25,8 +26,8 @@ class Cohort:
     Attributes
     ----------
     name : e.g. "tcga-brca"; appears in trial ids, file names and tables.
-    slides : DataFrame with `slide_id` (str), `patient_id` (str) and one float column per task in
-        {0, 1, NaN}; NaN = label unknown. In file order.
+    slides : DataFrame with `slide_id` (str), `patient_id` (str) and one float column per task; NaN = label unknown.
+        A binary label is 0 or 1; `milbench.endpoints.endpoint` says how other kinds are one number. In file order.
     tasks : the task columns, in order.
     in_features : width D of every patch's features.
     fingerprint : hash of labels and of the feature files' identity.
@@ -43,6 +44,7 @@ class Cohort:
     header : slide_id -> sizes, its values left on disk; None = nothing lies on disk, and `load` is as cheap.
     files : feature file by slide id; empty = nothing lies on disk.
     patients : "as_given" = ids that look as if they parted a patient are meant so.
+    endpoints : what each task asks; a task that is not listed is binary.
     """
 
     name: str
@@ -64,6 +66,11 @@ class Cohort:
     header: Callable[[str], SlideHeader] | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     patients: str = ""
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+
+    def endpoint(self, task: str) -> Endpoint:
+        """What the task asks."""
+        return self.endpoints.get(task, BINARY)
 
     def __repr__(self) -> str:
         patients = self.slides["patient_id"].nunique()
@@ -110,7 +117,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
         slides=slides,
         tasks=tasks,
         in_features=width,
-        fingerprint=fingerprint(slides, folder),
+        fingerprint=fingerprint(slides, folder, table.endpoints),
         load=_loader(slides, folder, width, file.patch_size),
         splits=file.splits,
         n_folds=file.n_folds,
@@ -124,6 +131,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
         header=folder.header,
         files=folder.paths,
         patients=file.patients,
+        endpoints=table.endpoints,
     )
 
 
