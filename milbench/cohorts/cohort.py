@@ -117,7 +117,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
         slides=slides,
         tasks=tasks,
         in_features=width,
-        fingerprint=fingerprint(slides, folder),
+        fingerprint=fingerprint(slides, folder, table.endpoints),
         load=_loader(slides, folder, width, file.patch_size),
         splits=file.splits,
         n_folds=file.n_folds,
@@ -131,6 +131,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
         header=folder.header,
         files=folder.paths,
         patients=file.patients,
+        endpoints=table.endpoints,
     )
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import yaml
 
+from milbench.cohorts.task_kinds import cell, declared_tasks
 from milbench.errors import DataError, UsageError, unknown_name
 from milbench.labels import SUFFIXES, LabelTable, Stated, read_labels
+from milbench.labels.declared import Declared
 from milbench.names import refuse_cohort_name
 from milbench.special_files import refuse_special
 from milbench.store.plain_yaml import plain_yaml
@@ -35,13 +37,14 @@ class CohortFile:
     ----------
     labels, features : label table and feature folder; relative to the file.
     slides : STAMP's slide table, where `labels` is its clini table.
-    tasks : columns of the label table; empty = every column but the ids.
+    tasks : columns of the label table, or tasks that `declared` tells of; empty = every column but the ids.
     splits : "kfold", "m4", "site", a saved split table, or splits of CLAM, Patho-Bench or STAMP.
     patch_size : edge of a patch in the unit of the coordinates, for maps; None = as the feature files tell.
     model, trainer : settings fit for the cohort's size, the same for every model.
     patients : "as_given" = ids that look as if they parted a patient are meant so.
     positive : by task, the cell that is class 1 where the table holds words or numbers other than 0 and 1.
     unknown : cells that tell no label, such as "Not Reported".
+    declared : kind and columns of each task where `tasks:` is a mapping; empty = all tasks are binary.
     """
 
     name: str
@@ -59,10 +62,11 @@ class CohortFile:
     patients: str = ""
     positive: Mapping[str, str] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
+    declared: Mapping[str, Declared] = field(default_factory=dict)
 
     def label_table(self) -> LabelTable:
         """The labels as this file says that they are meant; raises `LabelTableError`."""
-        stated = Stated(self.positive, self.unknown)
+        stated = Stated(self.positive, self.unknown, self.declared)
         return read_labels(self.labels, self.tasks or None, slides=self.slides, stated=stated)
 
 
@@ -71,7 +75,8 @@ AS_GIVEN = "as_given"
 
 TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "name": (str, "text"), "labels": (str, "a path"), "features": (str, "a path"), "slides": (str, "a path"),
-    "feature_scaling": (str, "text"), "tasks": (list, "a list"), "splits": (str, "text"), "n_folds": (int, "a number"), "title": (str, "text"),
+    "feature_scaling": (str, "text"), "tasks": ((list, dict), "a list of columns, or the kind of each task"),
+    "splits": (str, "text"), "n_folds": (int, "a number"), "title": (str, "text"),
     "model": (dict, "a section"), "trainer": (dict, "a section"), "patch_size": ((int, float), "a number"),
     "patients": (str, AS_GIVEN), "positive": (dict, "a section"), "unknown": (list, "a list"),
 }  # fmt: skip
@@ -136,17 +141,11 @@ def _from_yaml(path: Path) -> CohortFile:
     return replace(
         file,
         tasks=tuple(map(str, file.tasks)),
+        declared=declared_tasks(path, values["tasks"]) if isinstance(values.get("tasks"), dict) else {},
         splits=str(base / file.splits) if is_path else file.splits,
-        positive={str(task): _cell(path, "positive", cell) for task, cell in file.positive.items()},
-        unknown=tuple(_cell(path, "unknown", cell) for cell in file.unknown),
+        positive={str(task): cell(path, "positive", word) for task, word in file.positive.items()},
+        unknown=tuple(cell(path, "unknown", word) for word in file.unknown),
     )
-
-
-def _cell(path: Path, key: str, value: Any) -> str:
-    """A cell of the label table as `value` names it; YAML makes true and false of words such as yes, no, on and off."""
-    if isinstance(value, (bool, list, dict)) or value is None:
-        raise UsageError(f"{path}: {key} holds {value!r}. Write cells as they stand in the table, in quotes: 'yes'.")
-    return str(value)
 
 
 def _check_key(path: Path, key: str, value: Any) -> None:

@@ -6,21 +6,31 @@ What lies between the ends is told by `content.py` and `record.py`, which leave 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from milbench.endpoints.endpoint import Endpoint
 from milbench.errors import FeatureFileError
 from milbench.formats import FeatureFolder
 from milbench.special_files import refuse_special
+from milbench.store.identity import canonical_json
 
 FINGERPRINT_BYTES = 65_536
 """Bytes read from either end of a feature file: enough to notice another extraction without reading terabytes."""
 
 
-def fingerprint(slides: pd.DataFrame, folder: FeatureFolder) -> str:
-    """SHA-256 of labels, and of every feature file's size, first and last bytes; paths do not enter."""
+def fingerprint(slides: pd.DataFrame, folder: FeatureFolder, endpoints: Mapping[str, Endpoint]) -> str:
+    """SHA-256 of labels, and of every feature file's size, first and last bytes; paths do not enter.
+
+    Parameters
+    ----------
+    endpoints : what tasks ask that are not binary: the same numbers are other labels if classes have another order.
+    """
     digest = hashlib.sha256(slides.to_csv(index=False, lineterminator="\n").encode() + folder.read_anew.encode())
+    if endpoints:
+        digest.update(canonical_json({task: endpoint.as_dict() for task, endpoint in endpoints.items()}).encode())
     files = folder.paths
     for slide in slides["slide_id"]:
         try:

@@ -74,7 +74,9 @@ def check_cohort(file: CohortFile, watch: Watch, *, splits: str = "", deep: bool
     if subject.split is not None:
         facts += [("splits", note.removeprefix("splits: ")) for note in subject.split.notes]
     if subject.headers or subject.broken:
-        facts.append(("fingerprint", _tried(problems, lambda: fingerprint(subject.slides, folder)) or "none"))
+        facts.append(
+            ("fingerprint", _tried(problems, lambda: fingerprint(subject.slides, folder, table.endpoints)) or "none")
+        )
     return Check(worst_first(problems), tuple(facts), pd.DataFrame() if subject.audit is None else subject.audit.table)
 
 

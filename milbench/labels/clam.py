@@ -25,7 +25,7 @@ def read(path: Path, table: TextTable, tasks: Sequence[str] | None, stated: Stat
                 f"{path}: column '{column}' is missing. {EXPECTED} (or STAMP's PATIENT column); "
                 f"found {', '.join(cells)}."
             )
-    names = task_columns(path, list(cells), (PATIENT, SLIDE), tasks)
+    names = task_columns(path, list(cells), (PATIENT, SLIDE), tasks, stated)
     return slide_table(
         path, cells, names, [f"labels: {path.name} is a table as CLAM and M4 use it", *table.notes], stated
     )

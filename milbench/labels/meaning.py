@@ -46,6 +46,24 @@ NOBODY_KNOWS = """
 """
 """Cells that tell no label, and yet are words: milbench asks about them."""
 
+CENSORED = """
+    censored | cens | censor | alive | living | alive with disease | living with disease | no event | event free | not dead |
+    disease free | diseasefree | no evidence of disease | recurrence free | relapse free | progression free | metastasis free |
+    no recurrence | not recurred | non recurrent | no relapse | no progression | not progressed | tumor free | tumour free |
+    lost to follow up | lebend | lebt | vivant | vivo | viva | levend | 存活 | 生存
+"""
+SEEN = """
+    event | uncensored | not censored | observed | dead | deceased | died | death | died of disease | dead of disease |
+    recurred | recurrence | recurrent | relapse | relapsed | progressed | progression | recurred/progressed |
+    recurrence/progression | metastasis | metastasized | verstorben | gestorben | tot | décédé | mort | fallecido | muerto |
+    deceduto | overleden | 死亡
+"""
+"""Words of a patient's state at the end of follow-up, which mean the same in a column of events and in one of censoring."""
+
+NO = "0 | 0.0 | no | n | false | f | nein | non | nee | nej | 否"
+YES = "1 | 1.0 | yes | y | true | t | ja | oui | si | sí | 是"
+"""Words that say whether that is so which the column's name says."""
+
 STROKES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212\ufe63\uff0d"), "-") | {ord("\uff0b"): "+"}
 
 
@@ -80,6 +98,23 @@ def is_listed_pair(words: tuple[str, str]) -> bool:
     """Whether the two words are one of `PAIRS`, so that even "-" and "none" are classes."""
     first, second = key(words[0]), key(words[1])
     return _is_pair(first, second) or _is_pair(second, first)
+
+
+def event_in(word: str, *, of_censoring: bool) -> float | None:
+    """1 if a cell says that the event was seen, 0 if the patient was censored, None if it says neither.
+
+    Parameters
+    ----------
+    of_censoring : whether the column tells censoring, so that its 1 and yes mean censored.
+    """
+    text = key(word)
+    numbered = re.fullmatch(r"([01])\s*[:=)]\s*(.+)", text)
+    for state in (_joined(numbered[2]), numbered[1]) if numbered else (_joined(text),):
+        if state in _states():
+            return _states()[state]
+        if state in _answers():
+            return 1 - _answers()[state] if of_censoring else _answers()[state]
+    return None
 
 
 def _is_pair(word: str, other: str) -> bool:
@@ -135,3 +170,13 @@ def _listed(words: str) -> list[str]:
 @cache
 def _nobody_knows() -> frozenset[str]:
     return frozenset(_listed(NOBODY_KNOWS))
+
+
+@cache
+def _states() -> dict[str, float]:
+    return {**dict.fromkeys(_listed(CENSORED), 0.0), **dict.fromkeys(_listed(SEEN), 1.0)}
+
+
+@cache
+def _answers() -> dict[str, float]:
+    return {**dict.fromkeys(_listed(NO), 0.0), **dict.fromkeys(_listed(YES), 1.0)}

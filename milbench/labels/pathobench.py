@@ -33,7 +33,7 @@ def read(path: Path, table: TextTable, tasks: Sequence[str] | None, stated: Stat
     LabelTableError : a line cannot be used, or there is no label column.
     """
     folds = fold_columns(table.cells)
-    names = task_columns(path, list(table.cells), (PATIENT, SLIDE, *folds), tasks)
+    names = task_columns(path, list(table.cells), (PATIENT, SLIDE, *folds), tasks, stated)
     note = (
         f"labels: {path.name} is a Patho-Bench table; its {len(folds)} fold columns are used where `splits:` names it"
     )

@@ -13,6 +13,7 @@ from milbench.labels.finding import NOTE, WARNING, Finding
 from milbench.labels.patients import spelling
 from milbench.labels.table import (
     LabelTable,
+    endpoints_of,
     label_columns,
     refuse_blank,
     refuse_missing_patients,
@@ -47,7 +48,7 @@ def read(path: Path, table: TextTable, tasks: Sequence[str] | None, slides: Path
     clini = table.cells
     refuse_blank(path, clini, [PATIENT])
     refuse_missing_patients(path, clini[PATIENT])
-    names = task_columns(path, list(clini), [name for name in (PATIENT, FILE) if name in clini], tasks)
+    names = task_columns(path, list(clini), [name for name in (PATIENT, FILE) if name in clini], tasks, stated)
     if slides is not None:
         refuse_repeated(path, clini[PATIENT], "patient id")
     columns = label_columns(path, clini, names, clini[PATIENT], "patient", stated)
@@ -60,7 +61,7 @@ def read(path: Path, table: TextTable, tasks: Sequence[str] | None, slides: Path
         *(note for column in columns for note in column.notes),
     )
     findings = (*table_findings(names, columns), *_unmatched(owners["patient_id"], clini[PATIENT]))
-    return LabelTable(joined[["slide_id", "patient_id", *names]], notes, findings)
+    return LabelTable(joined[["slide_id", "patient_id", *names]], notes, findings, endpoints_of(names, columns))
 
 
 def _owners(path: Path, table: TextTable, slides: Path | None) -> tuple[pd.DataFrame, tuple[str, ...]]:

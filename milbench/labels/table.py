@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pandas as pd
 
+from milbench.endpoints.endpoint import Endpoint
 from milbench.errors import LabelTableError, UsageError, unknown_name
 from milbench.labels.finding import NOTE, Finding, some
-from milbench.labels.values import LabelColumn, Stated, label_column
+from milbench.labels.kinds import task_column
+from milbench.labels.values import LabelColumn, Stated
 from milbench.names import folder_name, refuse_shared_folders
 
 PATIENT, SLIDE = "case_id", "slide_id"
@@ -25,14 +28,17 @@ class LabelTable(NamedTuple):
 
     Attributes
     ----------
-    slides : DataFrame `slide_id`, `patient_id` (str) and one float column per task in {0, 1, NaN}, in file order.
+    slides : DataFrame `slide_id`, `patient_id` (str) and one float column per task, in file order; NaN = unknown. A binary
+        label is 0 or 1; `milbench.endpoints.endpoint` says how other kinds are one number.
     notes : the convention that was recognised and how text became labels, for the run's log.
     findings : what was guessed, and what may be wrong with the table.
+    endpoints : what each task asks; a task that is not listed is binary.
     """
 
     slides: pd.DataFrame
     notes: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
+    endpoints: Mapping[str, Endpoint] = MappingProxyType({})
 
 
 def slide_table(
@@ -56,17 +62,24 @@ def slide_table(
     labels = {name: column.values for name, column in zip(names, columns, strict=True)}
     slides = pd.DataFrame({"slide_id": cells[SLIDE], "patient_id": cells[PATIENT], **labels}).reset_index(drop=True)
     notes = (*notes, *(note for column in columns for note in column.notes))
-    return LabelTable(slides, notes, table_findings(names, columns))
+    return LabelTable(slides, notes, table_findings(names, columns), endpoints_of(names, columns))
 
 
 def label_columns(
     path: Path, cells: pd.DataFrame, names: Sequence[str], ids: pd.Series, what: str, stated: Stated
 ) -> list[LabelColumn]:
-    """The labels of every task; raises as `label_column`, and where `positive:` names no column."""
+    """The labels of every task; raises as `task_column`, and where `positive:` names no column."""
     for name in stated.positive:
-        if name not in cells:
+        if name not in cells and name not in names:
             raise LabelTableError(f"{path}: {unknown_name('task in `positive:`', name, names)}")
-    return [label_column(path, cells[name], ids, what, stated) for name in names]
+    return [task_column(path, cells, name, ids, what, stated) for name in names]
+
+
+def endpoints_of(names: Sequence[str], columns: Iterable[LabelColumn]) -> dict[str, Endpoint]:
+    """What each task asks, of those that are not binary."""
+    return {
+        name: column.endpoint for name, column in zip(names, columns, strict=True) if column.endpoint.kind != "binary"
+    }
 
 
 def table_findings(names: Sequence[str], columns: Iterable[LabelColumn]) -> tuple[Finding, ...]:
@@ -80,17 +93,21 @@ def table_findings(names: Sequence[str], columns: Iterable[LabelColumn]) -> tupl
     return (*(finding for column in columns for finding in column.findings), *folders)
 
 
-def task_columns(path: Path, columns: Sequence[str], ids: Sequence[str], tasks: Sequence[str] | None) -> list[str]:
-    """The columns that are tasks: those asked for, or all but `ids`.
+def task_columns(
+    path: Path, columns: Sequence[str], ids: Sequence[str], tasks: Sequence[str] | None, stated: Stated
+) -> list[str]:
+    """The tasks: those asked for, or all columns but `ids`.
 
     Raises
     ------
-    LabelTableError : there is none, one asked for does not exist, or two would share a folder of results.
+    LabelTableError : there is none, a column of one asked for does not exist, or two would share a folder of results.
     """
     candidates = [name for name in columns if name not in ids]
-    for name in tasks or ():
-        if name not in candidates:
-            raise LabelTableError(f"{path}: {unknown_name('task', name, candidates)}")
+    for task in tasks or ():
+        for name in stated.of(task).columns(task):
+            if name not in candidates:
+                what = "task" if name == task else f"column in task '{task}'"
+                raise LabelTableError(f"{path}: {unknown_name(what, name, candidates)}")
     if not candidates:
         raise LabelTableError(f"{path}: there is no task column beside {' and '.join(ids)}. Add one 0/1 column a task.")
     chosen = list(tasks or candidates)

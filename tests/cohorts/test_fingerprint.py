@@ -66,4 +66,4 @@ def test_arrays_that_are_read_otherwise_than_before_are_another_cohort(tmp_path:
     cohort = folder_cohort(tmp_path)
     plain = replace(open_features(tmp_path / "features"), read_anew="")
     assert cohort.in_features == 4
-    assert cohort.fingerprint != fingerprint(cohort.slides, plain)
+    assert cohort.fingerprint != fingerprint(cohort.slides, plain, {})

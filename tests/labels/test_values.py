@@ -12,12 +12,14 @@ import pytest
 from places import SHARED
 
 from milbench.errors import LabelTableError
+from milbench.labels.origin import Origin
 from milbench.labels.values import LabelColumn, Stated, label_column
 
 
 def column(*cells: str, stated: Stated | None = None) -> LabelColumn:
     ids = pd.Series([f"s{row}" for row in range(len(cells))])
-    return label_column(Path("l.csv"), pd.Series(cells, name="A", dtype=object), ids, "slide", stated)
+    origin = Origin(Path("l.csv"), "A", ids, "slide")
+    return label_column(origin, pd.Series(cells, name="A", dtype=object), stated)
 
 
 @pytest.mark.parametrize(
