@@ -56,7 +56,7 @@ def _above(z: Floats, n_grades: int) -> Floats:
 
     The loss "l1" learns no probabilities. These are the narrowest that have the expected grade as their mean.
     """
-    return np.clip(z - np.arange(n_grades - 1), 0, 1)
+    return np.asarray(np.clip(z - np.arange(n_grades - 1), 0, 1)) + 0.0  # no -0.0, which a table would show
 
 
 def _value(fitted: FittedEndpoint, z: Floats) -> Floats:
@@ -65,4 +65,4 @@ def _value(fitted: FittedEndpoint, z: Floats) -> Floats:
     if fitted.endpoint.transform == "none":
         return values
     with np.errstate(over="ignore"):  # infinity is an answer that whoever stores it refuses
-        return np.expm1(values)
+        return np.asarray(np.expm1(values))
