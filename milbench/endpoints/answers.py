@@ -46,8 +46,8 @@ def _probabilities_of_grades(fitted: FittedEndpoint, z: Floats) -> Floats:
     if fitted.loss == "ce":
         return np.asarray(softmax(z, axis=1))
     n_grades = len(fitted.endpoint.classes)
-    above = np.cumprod(expit(z), axis=1) if fitted.loss == "corn" else _above(z, n_grades)  # P(y > k)
-    at_least = np.hstack([np.ones((len(z), 1)), above, np.zeros((len(z), 1))])  # P(y >= k) of k = 0, ..., C
+    above: Floats = np.cumprod(expit(z), axis=1) if fitted.loss == "corn" else _above(z, n_grades)  # P(y > k)
+    at_least: Floats = np.hstack([np.ones((len(z), 1)), above, np.zeros((len(z), 1))])  # P(y >= k) of k = 0, ..., C
     return at_least[:, :-1] - at_least[:, 1:]
 
 
