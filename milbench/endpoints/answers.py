@@ -46,10 +46,9 @@ def _probabilities_of_grades(fitted: FittedEndpoint, z: Floats) -> Floats:
     if fitted.loss == "ce":
         return np.asarray(softmax(z, axis=1))
     n_grades = len(fitted.endpoint.classes)
-    above = np.cumprod(expit(z), axis=1) if fitted.loss == "corn" else _above(z, n_grades)  # P(y > k)
-    at_least = np.hstack([np.ones((len(z), 1)), above, np.zeros((len(z), 1))])  # P(y >= k) of k = 0, ..., C
-    probabilities: Floats = at_least[:, :-1] - at_least[:, 1:]
-    return probabilities
+    above: Floats = np.cumprod(expit(z), axis=1) if fitted.loss == "corn" else _above(z, n_grades)  # P(y > k)
+    at_least: Floats = np.hstack([np.ones((len(z), 1)), above, np.zeros((len(z), 1))])  # P(y >= k) of k = 0, ..., C
+    return at_least[:, :-1] - at_least[:, 1:]
 
 
 def _above(z: Floats, n_grades: int) -> Floats:
@@ -57,7 +56,7 @@ def _above(z: Floats, n_grades: int) -> Floats:
 
     The loss "l1" learns no probabilities. These are the narrowest that have the expected grade as their mean.
     """
-    return np.clip(z - np.arange(n_grades - 1), 0, 1)
+    return np.asarray(np.clip(z - np.arange(n_grades - 1), 0, 1)) + 0.0  # no -0.0, which a table would show
 
 
 def _value(fitted: FittedEndpoint, z: Floats) -> Floats:
@@ -66,4 +65,4 @@ def _value(fitted: FittedEndpoint, z: Floats) -> Floats:
     if fitted.endpoint.transform == "none":
         return values
     with np.errstate(over="ignore"):  # infinity is an answer that whoever stores it refuses
-        return np.expm1(values)
+        return np.asarray(np.expm1(values))
