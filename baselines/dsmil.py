@@ -176,7 +176,7 @@ class DSMIL(MILModel):
         output = self(features)
         instances = {"instance logits": evidence(self.sigmoids, output.aux["instance_logits"]).detach().T}
         attention, logits = output.attention.detach(), output.logits.detach()
-        shares = torch.block_diag(*(_shares(task) for task in self.outputs.endpoints)).to(attention)  # [R, C]
+        shares = torch.block_diag(*(_shares(task) for task in self.outputs.endpoints)).to(attention)  # type: ignore[no-untyped-call]  # [R, C]
         return AttentionMaps(
             "softmax attention of the bag stream", shares @ attention, logits, is_distribution=True,
             alternatives=instances,
