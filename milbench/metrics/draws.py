@@ -8,6 +8,7 @@ folds and seeds share one product; the result is [B, ...].
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import prod
 
 import numpy as np
 
@@ -112,10 +113,8 @@ def pearson_draws(weights: Floats, labels: Floats, predictions: Floats) -> Float
     """Pearson's r, from weighted moments."""
     weights, y, x = _known(weights, labels, predictions)
     z_x, z_y = _standardised(x), _standardised(y[None])
-    (m_x, m_xx, m_xy), (m_y, m_yy) = (
-        _means(weights, z_x, z_x**2, z_x * z_y),
-        _means(weights, z_y, z_y**2),
-    )
+    m_x, m_xx, m_xy = _means(weights, z_x, z_x**2, z_x * z_y)
+    m_y, m_yy = _means(weights, z_y, z_y**2)
     v_x, v_y = m_xx - m_x**2, m_yy - m_y**2
     with np.errstate(invalid="ignore"):
         values = np.clip(ratio(m_xy - m_x * m_y, np.sqrt(v_x * v_y)), -1, 1)
@@ -164,7 +163,7 @@ def kappa_draws(weights: Floats, labels: Floats, predicted: Floats, n_classes: i
 def _known(weights: Floats, labels: Floats, predictions: Floats) -> tuple[Floats, Floats, Floats]:
     """Weights [B, k], labels [k] and predictions [m, k] of rows with a known label."""
     known = ~np.isnan(labels)
-    return weights[:, known].astype(float), labels[known], np.array(list(_rows_of(predictions, known)), dtype=float)
+    return weights[:, known].astype(float), labels[known], _rows_of(predictions, known).astype(float)
 
 
 def _standardised(values: Floats) -> Floats:
@@ -192,7 +191,8 @@ def _again(values: Floats, doubtful: Flags, metric: Metric, weights: Floats, lab
 
 
 def _shaped(values: Floats, rows: Floats, predictions: Floats) -> Floats:
-    """`values` [B, m] as [B, ...]; NaN for predictions that are not finite."""
+    """`values` [B, m] as [B, ...]; NaN for predictions that are not finite, and where they are too large to square."""
+    values[~np.isfinite(values)] = np.nan
     values[:, ~np.isfinite(rows).all(axis=1)] = np.nan
     return values.reshape(len(values), *predictions.shape[:-1])
 
@@ -200,8 +200,9 @@ def _shaped(values: Floats, rows: Floats, predictions: Floats) -> Floats:
 # ---- steps ---------------------------------------------------------------------------------------
 
 
-def _rows_of(predictions: Floats, known: Flags) -> Iterator[Floats]:
-    return iter(predictions[..., known].reshape(-1, int(known.sum())))
+def _rows_of(predictions: Floats, known: Flags) -> Floats:
+    """Predictions [..., n] as [m, k], of the k known rows."""
+    return predictions.reshape(prod(predictions.shape[:-1]), len(known))[:, known]
 
 
 def _steps(draws: int, columns: int) -> list[slice]:

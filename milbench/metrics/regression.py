@@ -64,7 +64,7 @@ def ccc(labels: Floats, predictions: Floats, weights: Floats | None = None) -> f
     with np.errstate(over="ignore", invalid="ignore"):
         x, y = labels - weighted_mean(labels, weights), predictions - weighted_mean(predictions, weights)
         shift = weighted_mean(labels - predictions, weights)
-        return quotient(float(2 * (x * y) @ weights), float((x**2 + y**2 + shift**2) @ weights))
+        return quotient(float(2 * (x * y) @ weights), float((x**2 + y**2 + shift * shift) @ weights))
 
 
 def is_constant(values: Floats) -> bool:
