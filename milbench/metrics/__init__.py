@@ -43,7 +43,7 @@ from milbench.metrics.multiclass import (
     per_class_auroc,
     predicted_class,
 )
-from milbench.metrics.ordinal import quadratic_kappa, rounded_grade
+from milbench.metrics.ordinal import quadratic_kappa
 from milbench.metrics.regression import ccc, mae, pearson, r2, rmse, spearman
 from milbench.metrics.survival import (
     brier_at,
@@ -65,7 +65,7 @@ __all__ = [
     "integrated_brier", "kaplan_meier", "kappa_draws", "log_rank", "macro_auroc", "macro_auroc_draws", "macro_f1", "mae",
     "mae_draws", "mean_of_defined", "mean_time_dependent_auc", "multiclass_brier", "multiclass_log_loss",
     "one_vs_one_auroc", "pearson", "pearson_draws", "per_class_auroc", "per_class_auroc_draws", "predicted_class",
-    "quadratic_kappa", "r2", "r2_draws", "rmse", "rounded_grade", "sensitivity", "spearman", "specificity",
+    "quadratic_kappa", "r2", "r2_draws", "rmse", "sensitivity", "spearman", "specificity",
     "survival_in_bins", "tau", "threshold_at_sensitivity", "threshold_at_specificity", "time_dependent_auc",
     "uno_concordance", "youden_threshold",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Metrics of tasks with grades in an order.
 
 A grade is its place in the declared order, from 0 to C - 1, so that a grade which nobody has keeps its place on the scale.
+`endpoints.answers.decoded_grade` makes a grade of an expected grade.
 """
 
 from __future__ import annotations
@@ -9,11 +10,6 @@ import numpy as np
 
 from milbench.metrics.multiclass import confusion
 from milbench.metrics.weights import Floats, quotient
-
-
-def rounded_grade(expected: Floats, n_classes: int) -> Floats:
-    """The grade [n] nearest to the expected grade [n], the higher at a half; NaN stays NaN."""
-    return np.clip(np.floor(expected + 0.5), 0, n_classes - 1)
 
 
 def quadratic_kappa(labels: Floats, predicted: Floats, n_classes: int, weights: Floats | None = None) -> float:

@@ -1,4 +1,4 @@
-"""Quadratic kappa against recorded scikit-learn, and grades from expected grades."""
+"""Quadratic kappa against recorded scikit-learn."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from milbench.metrics import predicted_class, quadratic_kappa, rounded_grade
+from milbench.metrics import predicted_class, quadratic_kappa
 
 CASES = endpoint_golden("multiclass")["cases"]
 GOLDEN = {name: case for name, case in CASES.items() if "p" in case}
@@ -46,11 +46,6 @@ def test_weighted_kappa_equals_scikit_learns_and_a_weight_of_two_the_row_twice(s
     kappa = quadratic_kappa(y, called, grades, w.astype(float))
     assert kappa == near(cohen_kappa_score(y, called, weights="quadratic", labels=range(grades), sample_weight=w))
     assert kappa == near(quadratic_kappa(np.repeat(y, w), np.repeat(called, w), grades))
-
-
-def test_an_expected_grade_becomes_the_nearest_grade() -> None:
-    grades = rounded_grade(np.array([-0.3, 0.49, 0.5, 1.5, 2.4, 3.7, np.nan]), 4)
-    np.testing.assert_array_equal(grades, [0, 0, 1, 2, 2, 3, np.nan])
 
 
 def test_kappa_leaves_unknown_labels_out_and_is_nan_without_any_or_with_a_nan_call() -> None:

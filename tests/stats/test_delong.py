@@ -8,7 +8,8 @@ from scipy.special import expit
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from milbench.stats.delong import delong, delong_interval, delong_p
+from milbench.metrics import macro_auroc, per_class_auroc
+from milbench.stats.delong import delong, delong_interval, delong_p, difference_p, macro_delong
 from milbench.stats.ensemble import ensemble
 from milbench.stats.grid import TaskScores
 
@@ -104,3 +105,62 @@ def test_there_is_no_ensemble_where_folds_test_different_slides() -> None:
     tested = np.array([[True, False], [False, True]])
     task = TaskScores(np.arange(2), np.array([0.0, 1]), np.full((1, 2, 1, 2), 0.5), tested, 2)
     assert np.isnan(ensemble(task)[1]).all()
+
+
+def three_classes(seed: int, n: int, models: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.r_[0.0, 0, 1, 1, 2, 2, rng.integers(0, 3, n)]
+    return labels, np.round(rng.random((models, n + 6, 3)) + 0.5 * (labels[:, None] == np.arange(3)), 1)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 30))
+def test_of_two_classes_macro_delong_is_delong(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    targets, scores = np.r_[0.0, 0, 1, 1, rng.integers(0, 2, n)], np.round(rng.random((2, n + 4)), 1)
+    binary, macro = delong(targets, scores), macro_delong(targets, np.stack([1 - scores, scores], axis=-1))
+    np.testing.assert_allclose(macro.aurocs, binary.aurocs, atol=1e-12)
+    np.testing.assert_allclose(macro.covariance, binary.covariance, atol=1e-12)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 30))
+def test_macro_delong_is_the_mean_over_classes_and_of_one_column_delong(seed: int, n: int) -> None:
+    labels, p = three_classes(seed, n)
+    result = macro_delong(labels, p)
+    assert result.aurocs == pytest.approx([macro_auroc(labels, row) for row in p])
+    alone = macro_delong((labels == 1).astype(float), np.stack([-p[:, :, 1], p[:, :, 1]], axis=-1))
+    assert alone.aurocs == pytest.approx([per_class_auroc(labels, row)[1] for row in p])
+    np.testing.assert_allclose(alone.covariance, delong((labels == 1).astype(float), p[:, :, 1]).covariance, atol=1e-12)
+
+
+def test_macro_delong_has_the_variance_of_new_patients() -> None:
+    rng = np.random.default_rng(5)
+    values, variances = [], []
+    for _ in range(400):
+        labels = rng.choice(3, 90, p=[0.5, 0.3, 0.2]).astype(float)
+        logits = rng.normal(size=(90, 3)) + (labels[:, None] == np.arange(3))
+        result = macro_delong(labels, logits[None])
+        values.append(result.aurocs[0])
+        variances.append(result.covariance[0, 0])
+    assert np.sqrt(np.mean(variances)) == pytest.approx(np.std(values), rel=0.12)
+
+
+def test_macro_delong_is_nan_where_a_class_has_fewer_than_two_patients() -> None:
+    labels, p = three_classes(0, 0)
+    assert np.isnan(macro_delong(labels[:5], p[:, :5]).aurocs).all()
+    assert np.isnan(macro_delong(labels[:5], p[:, :5]).covariance).all()
+    p[0, 3, 1] = np.nan
+    result = macro_delong(labels, p)
+    assert np.isnan(result.aurocs[0])
+    assert np.isfinite(result.aurocs[1])
+    assert np.isfinite(result.covariance[1, 1])
+
+
+def test_macro_aurocs_are_compared_as_aurocs_are() -> None:
+    labels, p = three_classes(1, 60, models=3)
+    p[1], p[2] = p[0], np.random.default_rng(0).random(p[2].shape)
+    result = macro_delong(labels, p)
+    assert delong_p(result, 0, 1) == 1
+    assert delong_p(result, 0, 2) < 0.01
+    assert delong_p(result, 0, 2) == difference_p(*result, 0, 2)
