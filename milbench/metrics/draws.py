@@ -91,15 +91,16 @@ def _pair_sums(kernel: Floats, first: Floats, second: Floats) -> Floats:
     return np.concatenate([np.empty(0), *sums])
 
 
-def exact_dtype(first: Floats, second: Floats) -> type[np.floating]:
-    """float32 where it holds every sum of pairs exactly, else float64.
+def exact_dtype(first: Floats, second: Floats, terms: int = 1) -> type[np.floating]:
+    """float32 where it holds every sum over pairs of up to `terms` wins exactly, else float64.
 
-    With whole weights all terms are whole numbers of halves. Below 2^24 halves float32 rounds nothing, whatever the
-    order of the sum, and is twice as fast.
+    With whole weights all terms are whole numbers of halves. While the largest sum stays under 2^24 halves float32
+    rounds nothing, in whatever order a BLAS adds, and twice as many fit into a step.
     """
     if not (_whole(first) and _whole(second)) or not len(first):
         return np.float64
-    return np.float32 if 2 * first.sum(axis=1).max() * second.sum(axis=1).max() < 2**24 else np.float64
+    largest = 2 * terms * int(first.sum(axis=1).max()) * int(second.sum(axis=1).max())
+    return np.float32 if largest < 2**24 else np.float64
 
 
 def _whole(weights: Floats) -> bool:

@@ -10,9 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from milbench.errors import StoreError
+from milbench.metrics.weights import ratio
 from milbench.report.verdicts import Contrast, Draft, above, below, contrast
 from milbench.stats.arms import Estimate
-from milbench.stats.crossed import draw_counts, generator, ratio
+from milbench.stats.crossed import draw_counts, generator
 
 Floats = NDArray[np.float64]
 

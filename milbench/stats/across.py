@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from milbench.stats.crossed import draw_counts, fold_aurocs, mean_over_folds, ratio
+from milbench.metrics.weights import ratio
+from milbench.stats.crossed import draw_counts, fold_aurocs, mean_over_folds
 from milbench.stats.grid import TaskScores
 
 Floats = NDArray[np.float64]

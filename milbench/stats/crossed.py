@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from milbench.metrics.draws import exact_dtype
+from milbench.metrics.weights import ratio
 from milbench.stats.grid import TaskScores
 
 Floats = NDArray[np.float64]
@@ -144,21 +146,6 @@ def _weighted_wins(matrix: Floats, w_few: Floats, w_many: Floats) -> Floats:
     """Sum over i, j of w_i H[i, j] w_j: [b, M F]."""
     inner = (w_many @ matrix).reshape(len(w_many), -1, w_few.shape[1])  # [b, M F, few]
     return np.asarray(np.matmul(inner, w_few[:, :, None])[:, :, 0], dtype=float)
-
-
-def ratio(total: Floats, weight: Floats) -> Floats:
-    """`total / weight`; NaN where nothing was weighed."""
-    return np.asarray(np.divide(total, weight, out=np.full(total.shape, np.nan), where=weight > 0), dtype=float)
-
-
-def exact_dtype(w_few: NDArray[np.int64], w_many: NDArray[np.int64], n_seeds: int) -> type[np.floating]:
-    """float32 where it holds every sum exactly, else float64.
-
-    All terms are whole numbers of halves, so while the largest sum stays under 2^24 halves float32 rounds nothing,
-    in whatever order a BLAS adds, and twice as many fit into a step.
-    """
-    largest = 2 * n_seeds * int(w_few.sum(axis=1).max()) * int(w_many.sum(axis=1).max())
-    return np.float32 if largest < 2**24 else np.float64
 
 
 def _chunks(draws: int, bytes_per_draw: int) -> list[slice]:

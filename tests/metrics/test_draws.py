@@ -164,3 +164,4 @@ def test_float32_is_used_only_where_it_is_exact() -> None:
     assert draws.exact_dtype(np.full((2, 3), 2), np.full((2, 3), 2)) is np.float32
     assert draws.exact_dtype(np.full((2, 3), 2), np.full((2, 3), 0.5)) is np.float64
     assert draws.exact_dtype(np.full((1, 1), 3000), np.full((1, 1), 3000)) is np.float64
+    assert draws.exact_dtype(np.ones((1, 100)), np.ones((1, 100)), terms=1000) is np.float64

@@ -12,7 +12,6 @@ from milbench.stats.crossed import (
     crossed_draws,
     draw_counts,
     draw_within_classes,
-    exact_dtype,
     fold_aurocs,
     generator,
     interval,
@@ -78,12 +77,6 @@ def test_small_steps_give_the_same_numbers_as_one(monkeypatch: pytest.MonkeyPatc
     whole = fold_aurocs(task, weights)
     monkeypatch.setattr(crossed, "CHUNK_BYTES", 1)
     np.testing.assert_array_equal(fold_aurocs(task, weights), whole)
-
-
-def test_float32_is_used_only_where_it_is_exact() -> None:
-    few = np.ones((1, 100), dtype=int)
-    assert exact_dtype(few, few, 1) is np.float32
-    assert exact_dtype(few, np.ones((1, 100_000), dtype=int), 1) is np.float64
 
 
 def test_float32_rounds_nothing_on_a_large_test_set() -> None:
