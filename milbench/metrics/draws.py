@@ -16,7 +16,7 @@ from milbench.metrics.multiclass import are_places
 from milbench.metrics.ordinal import quadratic_kappa
 from milbench.metrics.regression import is_constant, pearson, r2
 from milbench.metrics.survival import comparable, favourable
-from milbench.metrics.weights import Flags, Floats, ratio
+from milbench.metrics.weights import Flags, Floats, Weights, ratio
 
 BYTES_PER_STEP = 64 * 2**20
 """Largest array of a step."""
@@ -29,7 +29,7 @@ Metric = Callable[[Floats, Floats, Floats], float]
 # ---- of pairs ------------------------------------------------------------------------------------
 
 
-def concordance_draws(weights: Floats, time: Floats, event: Floats, risk: Floats) -> Floats:
+def concordance_draws(weights: Weights, time: Floats, event: Floats, risk: Floats) -> Floats:
     """Harrell's c, w'(P * C)w / w'Pw, with P the comparable pairs and C whether each is in favour."""
     known = ~(np.isnan(time) | np.isnan(event))
     weights, time, event = weights[:, known], time[known], event[known]
@@ -41,7 +41,7 @@ def concordance_draws(weights: Floats, time: Floats, event: Floats, risk: Floats
     return _shares(won, pairs, risk, known)
 
 
-def auroc_draws(weights: Floats, targets: Floats, scores: Floats) -> Floats:
+def auroc_draws(weights: Weights, targets: Floats, scores: Floats) -> Floats:
     """AUROC of one binary task."""
     known = ~np.isnan(targets)
     weights, positive = weights[:, known], targets[known] == 1
@@ -50,7 +50,7 @@ def auroc_draws(weights: Floats, targets: Floats, scores: Floats) -> Floats:
     return _shares(won, first.sum(axis=1) * second.sum(axis=1), scores, known)
 
 
-def per_class_auroc_draws(weights: Floats, labels: Floats, probabilities: Floats) -> Floats:
+def per_class_auroc_draws(weights: Weights, labels: Floats, probabilities: Floats) -> Floats:
     """AUROC of each class against the rest, of probabilities [..., n, C]: [B, ..., C]."""
     columns = np.moveaxis(probabilities, -1, 0)  # [C, ..., n]
     of_class = [
@@ -60,7 +60,7 @@ def per_class_auroc_draws(weights: Floats, labels: Floats, probabilities: Floats
     return np.stack(of_class, axis=-1)
 
 
-def macro_auroc_draws(weights: Floats, labels: Floats, probabilities: Floats) -> Floats:
+def macro_auroc_draws(weights: Weights, labels: Floats, probabilities: Floats) -> Floats:
     """Mean over classes of the AUROC against the rest, of probabilities [..., n, C]; NaN where a draw lacks a class."""
     return np.asarray(per_class_auroc_draws(weights, labels, probabilities).mean(axis=-1))
 
@@ -78,7 +78,7 @@ def _shares(won: Iterator[Floats], pairs: Floats, predictions: Floats, known: Fl
     return np.moveaxis(values, -1, 0)
 
 
-def _pair_sums(kernel: Floats, first: Floats, second: Floats) -> Floats:
+def _pair_sums(kernel: Floats, first: Weights, second: Weights) -> Floats:
     """Sum over i, j of first_i K[i, j] second_j for every draw: [r, c], [B, r] and [B, c] to [B]."""
     if kernel.shape[0] > kernel.shape[1]:  # the product contracts the longer side, the sum afterwards the shorter
         kernel, first, second = kernel.T, second, first
@@ -91,7 +91,7 @@ def _pair_sums(kernel: Floats, first: Floats, second: Floats) -> Floats:
     return np.concatenate([np.empty(0), *sums])
 
 
-def exact_dtype(first: Floats, second: Floats, terms: int = 1) -> type[np.floating]:
+def exact_dtype(first: Weights, second: Weights, terms: int = 1) -> type[np.floating]:
     """float32 where it holds every sum over pairs of up to `terms` wins exactly, else float64.
 
     With whole weights all terms are whole numbers of halves. While the largest sum stays under 2^24 halves float32
@@ -103,54 +103,54 @@ def exact_dtype(first: Floats, second: Floats, terms: int = 1) -> type[np.floati
     return np.float32 if largest < 2**24 else np.float64
 
 
-def _whole(weights: Floats) -> bool:
+def _whole(weights: Weights) -> bool:
     return np.issubdtype(weights.dtype, np.integer) or bool((weights == np.floor(weights)).all())
 
 
 # ---- of moments ----------------------------------------------------------------------------------
 
 
-def pearson_draws(weights: Floats, labels: Floats, predictions: Floats) -> Floats:
+def pearson_draws(weights: Weights, labels: Floats, predictions: Floats) -> Floats:
     """Pearson's r, from weighted moments."""
-    weights, y, x = _known(weights, labels, predictions)
+    w, y, x = _known(weights, labels, predictions)
     z_x, z_y = _standardised(x), _standardised(y[None])
-    m_x, m_xx, m_xy = _means(weights, z_x, z_x**2, z_x * z_y)
-    m_y, m_yy = _means(weights, z_y, z_y**2)
+    m_x, m_xx, m_xy = _means(w, z_x, z_x**2, z_x * z_y)
+    m_y, m_yy = _means(w, z_y, z_y**2)
     v_x, v_y = m_xx - m_x**2, m_yy - m_y**2
     with np.errstate(invalid="ignore"):
         values = np.clip(ratio(m_xy - m_x * m_y, np.sqrt(v_x * v_y)), -1, 1)
     doubtful = (v_x <= CANCELS * m_xx) | (v_y <= CANCELS * m_yy)
-    return _shaped(_again(values, doubtful, pearson, weights, y, x), x, predictions)
+    return _shaped(_again(values, doubtful, pearson, w, y, x), x, predictions)
 
 
-def r2_draws(weights: Floats, labels: Floats, predictions: Floats) -> Floats:
+def r2_draws(weights: Weights, labels: Floats, predictions: Floats) -> Floats:
     """1 - SSE / SST, with SST about the mean of the draw's labels."""
-    weights, y, x = _known(weights, labels, predictions)
+    w, y, x = _known(weights, labels, predictions)
     centred = y[None] - y.mean() if len(y) else y[None]
     with np.errstate(over="ignore", invalid="ignore"):
-        (error,) = _means(weights, (x - y) ** 2)
-    m_y, m_yy = _means(weights, centred, centred**2)
+        (error,) = _means(w, (x - y) ** 2)
+    m_y, m_yy = _means(w, centred, centred**2)
     variance = m_yy - m_y**2
     values = 1 - ratio(error, variance)
     doubtful = np.broadcast_to(variance <= CANCELS * m_yy, values.shape)
-    return _shaped(_again(values, doubtful, r2, weights, y, x), x, predictions)
+    return _shaped(_again(values, doubtful, r2, w, y, x), x, predictions)
 
 
-def mae_draws(weights: Floats, labels: Floats, predictions: Floats) -> Floats:
+def mae_draws(weights: Weights, labels: Floats, predictions: Floats) -> Floats:
     """Mean absolute error."""
-    weights, y, x = _known(weights, labels, predictions)
-    (values,) = _means(weights, np.abs(x - y))
+    w, y, x = _known(weights, labels, predictions)
+    (values,) = _means(w, np.abs(x - y))
     return _shaped(values, x, predictions)
 
 
-def kappa_draws(weights: Floats, labels: Floats, predicted: Floats, n_classes: int) -> Floats:
+def kappa_draws(weights: Weights, labels: Floats, predicted: Floats, n_classes: int) -> Floats:
     """Quadratic kappa: 1 - E(y - x)^2 / (E y^2 + E x^2 - 2 E y E x), which is the form over the confusion table."""
-    weights, y, x = _known(weights, labels, predicted)
+    w, y, x = _known(weights, labels, predicted)
     if not are_places(y, n_classes):
-        return np.full((len(weights), *predicted.shape[:-1]), np.nan)
+        return np.full((len(w), *predicted.shape[:-1]), np.nan)
     x = np.where([[are_places(row, n_classes)] for row in x], x, np.nan) if len(x) else x
-    error, m_x, m_xx = _means(weights, (x - y) ** 2, x, x**2)
-    m_y, m_yy = _means(weights, y[None], y[None] ** 2)
+    error, m_x, m_xx = _means(w, (x - y) ** 2, x, x**2)
+    m_y, m_yy = _means(w, y[None], y[None] ** 2)
     by_chance = m_yy + m_xx - 2 * m_y * m_x
     values = 1 - ratio(error, by_chance)
 
@@ -158,10 +158,10 @@ def kappa_draws(weights: Floats, labels: Floats, predicted: Floats, n_classes: i
         return quadratic_kappa(labels, predictions, n_classes, weights)
 
     doubtful = by_chance <= CANCELS * (m_yy + m_xx)
-    return _shaped(_again(values, doubtful, kappa, weights, y, x), x, predicted)
+    return _shaped(_again(values, doubtful, kappa, w, y, x), x, predicted)
 
 
-def _known(weights: Floats, labels: Floats, predictions: Floats) -> tuple[Floats, Floats, Floats]:
+def _known(weights: Weights, labels: Floats, predictions: Floats) -> tuple[Floats, Floats, Floats]:
     """Weights [B, k], labels [k] and predictions [m, k] of rows with a known label."""
     known = ~np.isnan(labels)
     return weights[:, known].astype(float), labels[known], _rows_of(predictions, known).astype(float)

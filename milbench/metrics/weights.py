@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Weights = NDArray[np.float64] | NDArray[np.int64]
+"""Of draws: whole numbers, if rows are drawn with replacement."""
 
 NAN = float("nan")
 
