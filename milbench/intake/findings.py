@@ -11,12 +11,13 @@ import pandas as pd
 
 from milbench.cohorts.cohort import Cohort
 from milbench.cohorts.cohort_file import AS_GIVEN
+from milbench.cohorts.task_kinds import declared_tasks
 from milbench.endpoints.endpoint import WITH_CLASSES, Endpoint
 from milbench.errors import DataError, FeatureFileError
 from milbench.formats import SlideHeader
 from milbench.intake.copies import copy_findings, same_files
 from milbench.intake.patients import patient_findings
-from milbench.labels import contradictions, one_class_tasks, read_labels
+from milbench.labels import Stated, contradictions, one_class_tasks, read_labels, suggested_tasks
 from milbench.labels.finding import ERROR, NOTE, WARNING, Finding, condensed, of_tasks, some, worst_first
 from milbench.splits import Audit, Split
 
@@ -94,10 +95,14 @@ def _with_patches(subject: Subject) -> list[str]:
 
 
 def findings_of_labels(path: Path) -> tuple[Finding, ...]:
-    """What a label table tells by itself, without features and splits; raises `LabelTableError`."""
-    table = read_labels(path)
+    """What a label table tells by itself, without features and splits; raises `LabelTableError`.
+
+    If not all of its columns are binary, they are read as the kinds that their names and cells suggest.
+    """
+    declared = declared_tasks(path, suggested_tasks(path))
+    table = read_labels(path, list(declared) or None, stated=Stated(declared=declared))
     tasks = [column for column in table.slides if column not in ("slide_id", "patient_id")]
-    return findings_of(Subject(table.slides, tasks, table.findings))
+    return findings_of(Subject(table.slides, tasks, table.findings, endpoints=table.endpoints))
 
 
 def refuse_errors(cohort: str, findings: Iterable[Finding]) -> None:

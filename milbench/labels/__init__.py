@@ -10,15 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from milbench.errors import LabelTableError
 from milbench.labels import clam, pathobench, stamp, torchmil
 from milbench.labels.cells import SUFFIXES, read_table
+from milbench.labels.suggestion import suggested
 from milbench.labels.table import EXPECTED, PATIENT, SLIDE, LabelTable
 from milbench.labels.task_findings import contradictions, one_class_tasks
 from milbench.labels.values import Stated
 
-__all__ = ["PATIENT", "SLIDE", "SUFFIXES", "LabelTable", "Stated", "contradictions", "one_class_tasks", "read_labels"]
+__all__ = [
+    "PATIENT",
+    "SLIDE",
+    "SUFFIXES",
+    "LabelTable",
+    "Stated",
+    "contradictions",
+    "one_class_tasks",
+    "read_labels",
+    "slide_ids",
+    "suggested_tasks",
+]
 
 
 def read_labels(
@@ -48,6 +61,32 @@ def read_labels(
     _refuse_slides(path, slides)
     read = pathobench.read if pathobench.recognises(table.cells) else clam.read
     return read(path, table, tasks, stated)
+
+
+def slide_ids(path: Path) -> set[str]:
+    """Slides that a table names, whatever its other columns hold; raises as `read_labels` for a table that cannot be read."""
+    if path.is_dir():
+        return set(read_labels(path).slides["slide_id"])
+    cells = read_table(path, EXPECTED).cells
+    if stamp.recognises(cells):
+        return set(stamp.slide_ids(cells))
+    if SLIDE not in cells:
+        raise LabelTableError(f"{path}: column '{SLIDE}' is missing. {EXPECTED}; found {', '.join(cells)}.")
+    return set(cells[SLIDE])
+
+
+def suggested_tasks(path: Path) -> dict[str, dict[str, Any]]:
+    """What to write in `tasks:` of a cohort.yaml for a table, by task; see `suggestion.py`.
+
+    Empty where all columns are binary, since then nothing need be said, and for torchmil's folder.
+    """
+    if path.is_dir():
+        return {}
+    cells = read_table(path, EXPECTED).cells
+    ids = (PATIENT, SLIDE, stamp.PATIENT, stamp.FILE, *pathobench.fold_columns(cells))
+    names = [name for name in cells if name not in ids]
+    found = suggested(cells, names)
+    return {} if all(found.get(name) == {"kind": "binary"} for name in names) else found
 
 
 def _refuse_slides(path: Path, slides: Path | None) -> None:

@@ -91,6 +91,7 @@ def _write_if_new(path: Path, text: str) -> None:
 def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:
     """What the report needs to know of a cohort."""
     cohort = entry.cohort
+    endpoints = {task: cohort.endpoints[task].as_dict() for task in cohort.tasks if task in cohort.endpoints}
     return {
         "title": cohort.title or cohort.name,
         "models": list(known_models),
@@ -98,7 +99,8 @@ def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:
         "control_tasks": list(cohort.control_tasks),
         "n_slides": len(cohort.slides),
         "n_patients": int(cohort.slides["patient_id"].nunique()),
-        "positives": {task: int((cohort.slides[task] == 1).sum()) for task in cohort.tasks},
+        "positives": {task: int((cohort.slides[task] == 1).sum()) for task in cohort.tasks if task not in endpoints},
+        **({"endpoints": endpoints} if endpoints else {}),
         "in_features": cohort.in_features,
         "fingerprint": cohort.fingerprint,
         "split_sha256": entry.split.sha256,
