@@ -131,7 +131,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
         header=folder.header,
         files=folder.paths,
         patients=file.patients,
-        endpoints=table.endpoints,
+        endpoints=dict(table.endpoints),
     )
 
 

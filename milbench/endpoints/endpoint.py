@@ -69,6 +69,9 @@ class Endpoint:
 
 BINARY = Endpoint()
 
+ALL_BINARY: Mapping[str, Endpoint] = {}
+"""What tasks ask, by task, where no task is of another kind: a task that is not listed is binary."""
+
 
 def signed_time(days: Floats, event: Floats) -> Floats:
     """Survival labels of times [n] in days and events [n] in {0, 1}; NaN where either is unknown."""

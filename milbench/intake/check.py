@@ -22,6 +22,7 @@ from milbench.formats.packed import checksum_problem
 from milbench.intake.copies import copy_findings
 from milbench.intake.findings import Subject, coords_findings, findings_of, some_slides
 from milbench.intake.inspection import Watch, read_headers
+from milbench.intake.task_summary import task_summary
 from milbench.labels import LabelTable
 from milbench.labels.finding import ERROR, MANY_TASKS, NOTE, SHOWN, WARNING, Finding, some, worst_first
 from milbench.splits import N_FOLDS, audit, make_split
@@ -60,11 +61,11 @@ def check_cohort(file: CohortFile, watch: Watch, *, splits: str = "", deep: bool
     facts = [("cohort", file.name)]
     if table is not None:
         facts += [("labels", note.removeprefix("labels: ")) for note in some_notes(table.notes)]
-        facts += _label_facts(table.slides)
+        facts += _label_facts(table)
     if folder is not None:
         facts.append(("features", folder.layout))
     if table is None or folder is None:
-        known = [] if table is None else findings_of(Subject(table.slides, tasks_of(table.slides), table.findings))
+        known = [] if table is None else findings_of(_labels_alone(table))
         return Check(worst_first([*problems, *known]), tuple(facts), pd.DataFrame())
     folder = folder.spelled_as(table.slides["slide_id"])
     subject = _subject(problems, file, table, folder, watch, splits or file.splits)
@@ -89,12 +90,19 @@ def _subject(
     seen = read_headers(folder, watch, kept["slide_id"])
     split = counts = None
     if len(kept):
-        split = _tried(problems, lambda: make_split(table.slides, tasks, protocol, n_folds=n_folds))
+        split = _tried(
+            problems, lambda: make_split(table.slides, tasks, protocol, n_folds=n_folds, endpoints=table.endpoints)
+        )
     if split is not None:
-        counts = _tried(problems, lambda: audit(split, kept, tasks))
+        counts = _tried(problems, lambda: audit(split, kept, tasks, table.endpoints))
     given = file.patients == AS_GIVEN
     slides = kept if len(kept) else table.slides
-    return Subject(slides, tasks, table.findings, folder.paths, seen.headers, seen.broken, split, counts, given)
+    told, endpoints = table.findings, table.endpoints
+    return Subject(slides, tasks, told, folder.paths, seen.headers, seen.broken, split, counts, given, endpoints)
+
+
+def _labels_alone(table: LabelTable) -> Subject:
+    return Subject(table.slides, tasks_of(table.slides), table.findings, endpoints=table.endpoints)
 
 
 def tasks_of(slides: pd.DataFrame) -> list[str]:
@@ -110,12 +118,14 @@ def _tried(problems: list[Finding], step: Callable[[], T]) -> T | None:
         return None
 
 
-def _label_facts(slides: pd.DataFrame) -> list[tuple[str, str]]:
+def _label_facts(table: LabelTable) -> list[tuple[str, str]]:
+    slides = table.slides
     per_patient = slides["patient_id"].value_counts()
     facts = [
         ("slides", f"{len(slides)} labelled"),
         ("patients", f"{len(per_patient)}, at most {per_patient.iloc[0]} slides each ({per_patient.index[0]})"),
         ("tasks", _some_tasks(tasks_of(slides))),
+        *((task, task_summary(slides, task, endpoint)) for task, endpoint in table.endpoints.items()),
     ]
     sites = _sites(slides)
     return [*facts, ("tissue source sites", sites)] if sites else facts

@@ -11,11 +11,13 @@ import pandas as pd
 
 from milbench.cohorts.cohort import Cohort
 from milbench.cohorts.cohort_file import AS_GIVEN
+from milbench.cohorts.task_kinds import declared_tasks
+from milbench.endpoints.endpoint import WITH_CLASSES, Endpoint
 from milbench.errors import DataError, FeatureFileError
 from milbench.formats import SlideHeader
 from milbench.intake.copies import copy_findings, same_files
 from milbench.intake.patients import patient_findings
-from milbench.labels import contradictions, one_class_tasks, read_labels
+from milbench.labels import Stated, contradictions, one_class_tasks, read_labels, suggested_tasks
 from milbench.labels.finding import ERROR, NOTE, WARNING, Finding, condensed, of_tasks, some, worst_first
 from milbench.splits import Audit, Split
 
@@ -36,6 +38,7 @@ class Subject:
     broken : by slide id, why a file cannot be opened.
     split, audit : None = there is no split.
     as_given : whether ids that seem to part a patient are meant so.
+    endpoints : what the tasks ask, by task.
     """
 
     slides: pd.DataFrame
@@ -47,13 +50,25 @@ class Subject:
     split: Split | None = None
     audit: Audit | None = None
     as_given: bool = False
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
 
 
 def subject_of(cohort: Cohort, split: Split, audit: Audit) -> Subject:
     """What is known of a cohort that was read; headers are read here."""
     headers, broken = ({}, {}) if cohort.header is None else headers_of(cohort.header, cohort.slides["slide_id"])
     given = cohort.patients == AS_GIVEN
-    return Subject(cohort.slides, cohort.tasks, cohort.findings, cohort.files, headers, broken, split, audit, given)
+    return Subject(
+        cohort.slides,
+        cohort.tasks,
+        cohort.findings,
+        cohort.files,
+        headers,
+        broken,
+        split,
+        audit,
+        given,
+        cohort.endpoints,
+    )
 
 
 def findings_of(subject: Subject) -> tuple[Finding, ...]:
@@ -64,8 +79,8 @@ def findings_of(subject: Subject) -> tuple[Finding, ...]:
         *patient_findings(slides, split, as_given=as_given),
         *copy_findings("the same file", copies, slides, tasks, split, as_given=as_given),
         *of_tasks(subject.told, tasks),
-        *contradictions(slides, tasks),
-        *one_class_tasks(slides, tasks),
+        *contradictions(slides, tasks, subject.endpoints),
+        *one_class_tasks(slides, tasks, subject.endpoints),
         *header_findings(subject.headers, subject.broken, subject.files),
         *(split_findings(subject.split, subject.audit) if subject.split and subject.audit else ()),
         *_unlabelled(slides, tasks),
@@ -80,10 +95,14 @@ def _with_patches(subject: Subject) -> list[str]:
 
 
 def findings_of_labels(path: Path) -> tuple[Finding, ...]:
-    """What a label table tells by itself, without features and splits; raises `LabelTableError`."""
-    table = read_labels(path)
+    """What a label table tells by itself, without features and splits; raises `LabelTableError`.
+
+    If not all of its columns are binary, they are read as the kinds that their names and cells suggest.
+    """
+    declared = declared_tasks(path, suggested_tasks(path))
+    table = read_labels(path, list(declared) or None, stated=Stated(declared=declared))
     tasks = [column for column in table.slides if column not in ("slide_id", "patient_id")]
-    return findings_of(Subject(table.slides, tasks, table.findings))
+    return findings_of(Subject(table.slides, tasks, table.findings, endpoints=table.endpoints))
 
 
 def refuse_errors(cohort: str, findings: Iterable[Finding]) -> None:
@@ -100,21 +119,33 @@ def _unlabelled(slides: pd.DataFrame, tasks: Sequence[str]) -> list[Finding]:
 
 
 def split_findings(split: Split, audit: Audit) -> list[Finding]:
-    """Sides of folds with one class, or with few positives."""
-    bad = audit.table[(audit.table["positives"] == 0) | (audit.table["negatives"] == 0)]  # the rows that are warned of
-    fix = "Use another split or leave the task out."
-    told = zip(audit.warnings, bad["task"], strict=True)
-    one_class = [Finding(WARNING, text, fix, str(task)) for text, task in told]
-    few = audit.table[(audit.table["role"] != "train") & audit.table["positives"].between(1, FEW_POSITIVES - 1)]
-    return one_class + [
-        Finding(
-            NOTE,
-            f"{task}: fewer than {FEW_POSITIVES} positive slides on {len(rows)} validation or test sides "
-            f"({split.protocol})",
-            task=str(task),
-        )
-        for task, rows in few.groupby("task", sort=False)
+    """Sides of folds that lack what a task needs, or that have few positives, events or slides of a class."""
+    sides = audit.table[audit.table["role"] != "train"]
+    few = [(row.task, what) for row in sides.itertuples() if (what := _scarce(row.kind, row.counts))]
+    counts = Counter(few)
+    return [
+        *audit.findings,
+        *(
+            Finding(
+                NOTE,
+                f"{task}: fewer than {FEW_POSITIVES} {what} on {n} validation or test sides ({split.protocol})",
+                task=str(task),
+            )
+            for (task, what), n in counts.items()
+        ),
     ]
+
+
+def _scarce(kind: str, counts: Sequence[int]) -> str:
+    """What a side has, and has few of; "" where it has enough, or none."""
+    if kind == "regression":
+        return ""
+    if kind in WITH_CLASSES:
+        return "slides of a class" if any(0 < count < FEW_POSITIVES for count in counts) else ""
+    return SCARCE[kind] if 0 < counts[1] < FEW_POSITIVES else ""
+
+
+SCARCE = {"binary": "positive slides", "survival": "slides with an event"}
 
 
 # ---- headers -------------------------------------------------------------------------------------

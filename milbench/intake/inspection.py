@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import yaml
 
 from milbench.errors import DataError, FeatureFileError, MilbenchError
 from milbench.formats import FeatureFolder, SlideHeader, open_features
-from milbench.labels import SUFFIXES, read_labels
+from milbench.labels import SUFFIXES, read_labels, slide_ids, suggested_tasks
+from milbench.labels.suggestion import flow, plain
 from milbench.machine.sizes import bytes_text
 
 Watch = Callable[[Iterable[str], str], Iterable[str]]
@@ -95,13 +97,23 @@ def counted(values: Iterable[object]) -> str:
 
 
 def find_labels(path: Path, slides: Iterable[str]) -> tuple[Path | None, int]:
-    """The label table in or beside `path` that knows most of `slides`, and how many; (None, 0) if there is none."""
+    """The label table in or beside `path` that knows most of `slides`, and how many; (None, 0) if there is none.
+
+    Tables whose columns are all binary go first: others may be no label tables at all.
+    """
     wanted = set(slides)
-    best: tuple[Path | None, int] = (None, 0)
     places = [path, path.parent, path.parent.parent]
-    for table in (table for place in places for name in TABLES for table in sorted(place.glob(name))):
+    tables = [table for place in places for name in TABLES for table in sorted(place.glob(name))]
+    best = _knows_most(tables, lambda table: len(wanted & set(read_labels(table).slides["slide_id"])))
+    return best if best[0] else _knows_most(tables, lambda table: n_labelled(table, wanted))
+
+
+def _knows_most(tables: Iterable[Path], n_known: Callable[[Path], int]) -> tuple[Path | None, int]:
+    """The table with the most known slides, and how many; tables that cannot be read are passed over."""
+    best: tuple[Path | None, int] = (None, 0)
+    for table in tables:
         try:
-            known = n_labelled(table, wanted)
+            known = n_known(table)
         except MilbenchError:
             continue
         best = (table, known) if known > best[1] else best
@@ -110,23 +122,39 @@ def find_labels(path: Path, slides: Iterable[str]) -> tuple[Path | None, int]:
 
 def n_labelled(table: Path, slides: Iterable[str]) -> int:
     """How many of `slides` a label table knows; raises `LabelTableError`."""
-    return len(set(slides) & set(read_labels(table).slides["slide_id"]))
+    return len(set(slides) & slide_ids(table))
 
 
 def draft(inspection: Inspection, labels: Path | None, name: str, out: Path) -> str:
     """A cohort.yaml to be written to `out`; paths relative to it where they can be."""
     features = inspection.folder.folder
+    tasks = suggested_tasks(labels) if labels else {}
     lines = [
         yaml.safe_dump({"name": name}).strip(),
         yaml.safe_dump({"labels": _relative(labels, out) if labels else "labels.csv"}).strip()
         + ("" if labels else "   # not found: a CSV with case_id, slide_id and one column per task"),
         yaml.safe_dump({"features": _relative(features, out)}).strip()
         + f"   # {inspection.folder.layout.split(' in ')[0]}",
+        *task_lines(tasks),
         "feature_scaling: none   # none | standard | minmax (to [-1, 1]) | l2; fitted on training slides only",
         "splits: kfold           # kfold | m4 | site | a file",
         "n_folds: 5",
     ]
     return "\n".join(lines) + "\n"
+
+
+def task_lines(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """`tasks:` of a cohort.yaml; empty where nothing need be said of the tasks."""
+    if not tasks:
+        return []
+    lines = [
+        f"  {plain(task)}: binary" if said["kind"] == "binary" else f"  {flow(task, said)}"
+        for task, said in tasks.items()
+    ]
+    return [
+        "tasks:   # guessed from names and cells: check kinds, orders and units, and delete what is no task",
+        *lines,
+    ]
 
 
 def write_draft(text: str, out: Path) -> None:

@@ -21,12 +21,14 @@ from milbench.cohorts.cohort_file import PROTOCOLS, CohortFile
 from milbench.cohorts.content import SlideContent, content_of
 from milbench.cohorts.fingerprint import file_ends
 from milbench.cohorts.record import ContentRecord, remembered_beside
+from milbench.endpoints.endpoint import BINARY
 from milbench.errors import DataError, FeatureFileError, UsageError, unknown_name
 from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader, open_features
 from milbench.formats.packed import MARK, SUFFIX, facts, head, opened, read, sha256
 from milbench.formats.tensor_file import write_tensors
 from milbench.intake.inspection import Watch
-from milbench.labels import PATIENT, SLIDE
+from milbench.labels import PATIENT, SLIDE, LabelTable
+from milbench.labels.written import written_task
 from milbench.store.csv_files import exact_csv
 from milbench.store.files import write_atomically, writing
 
@@ -67,7 +69,8 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
     """
     if dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
-    slides = file.label_table().slides
+    table = file.label_table()
+    slides = table.slides
     source = open_features(file.features).spelled_as(slides["slide_id"])
     _refuse_source(out, source)
     target = out / "features"
@@ -79,7 +82,7 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
             _pack_slide(source, slide, target / f"{slide}{SUFFIX}", dtype, made_from)
             for slide in watch(wanted, "packing")
         ]
-    cohort = _write_cohort(file, slides, out)
+    cohort = _write_cohort(file, table, out)
     before = sum(source.paths[slide].stat().st_size for slide in wanted)
     after = sum((target / f"{slide}{SUFFIX}").stat().st_size for slide in wanted)
     return Packed(cohort, len(wanted) - len(there), len(there), before, after, max(roundings, default=0.0))
@@ -217,10 +220,14 @@ def _rounding(features: Tensor, stored: Tensor) -> float:
     return float((features.double() - stored.double()).abs().max() / largest) if largest else 0.0
 
 
-def _write_cohort(file: CohortFile, slides: pd.DataFrame, out: Path) -> Path:
-    tasks = [column for column in slides if column not in ("slide_id", "patient_id")]
-    table = slides.rename(columns={"patient_id": PATIENT, "slide_id": SLIDE})[[PATIENT, SLIDE, *tasks]]
-    (out / "labels.csv").write_text(exact_csv(table.astype(dict.fromkeys(tasks, "Int64"))), encoding="utf-8")
+def _write_cohort(file: CohortFile, labels: LabelTable, out: Path) -> Path:
+    slides, endpoints = labels.slides, labels.endpoints
+    names = [column for column in slides if column not in ("slide_id", "patient_id")]
+    written = {task: written_task(task, slides[task], endpoints.get(task, BINARY), taken=names) for task in names}
+    columns = {name: cells for each in written.values() for name, cells in each.columns.items()}
+    table = pd.DataFrame({PATIENT: slides["patient_id"], SLIDE: slides["slide_id"], **columns})
+    (out / "labels.csv").write_text(exact_csv(table), encoding="utf-8")
+    tasks = {task: each.said for task, each in written.items()} if endpoints else names
     splits = file.splits if file.splits in PROTOCOLS else str(Path(file.splits).resolve())
     values = {
         "name": file.name, "labels": "labels.csv", "features": "features", "tasks": tasks, "splits": splits,

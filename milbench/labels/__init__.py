@@ -3,24 +3,35 @@
 In: a table or folder as another tool left it. Out: one checked table (slide_id, patient_id, one column per task), and notes
 on what was noticed. Open `clam.py` first, as an example of a convention; `values.py` says what a cell means.
 Ids are text. A label is 0, 1 or unknown; a column of two words or numbers becomes 0 and 1, and the guess
-is a finding (`meaning.py`).
+is a finding (`meaning.py`). Tasks of other kinds are declared (`declared.py`), and `kinds.py` says who reads them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from milbench.errors import LabelTableError
 from milbench.labels import clam, pathobench, stamp, torchmil
 from milbench.labels.cells import SUFFIXES, read_table
-from milbench.labels.finding import WARNING, Finding
+from milbench.labels.suggestion import suggested
 from milbench.labels.table import EXPECTED, PATIENT, SLIDE, LabelTable
+from milbench.labels.task_findings import contradictions, one_class_tasks
 from milbench.labels.values import Stated
 
-__all__ = ["PATIENT", "SLIDE", "SUFFIXES", "LabelTable", "Stated", "contradictions", "one_class_tasks", "read_labels"]
+__all__ = [
+    "PATIENT",
+    "SLIDE",
+    "SUFFIXES",
+    "LabelTable",
+    "Stated",
+    "contradictions",
+    "one_class_tasks",
+    "read_labels",
+    "slide_ids",
+    "suggested_tasks",
+]
 
 
 def read_labels(
@@ -33,7 +44,7 @@ def read_labels(
     path : CSV, TSV or XLSX table as CLAM and M4, Patho-Bench or STAMP write it, or torchmil's folder of labels.
     tasks : columns to use; None = every column but ids and folds.
     slides : STAMP's slide table.
-    stated : which cells are the positive class, and which tell no label.
+    stated : which cells are the positive class, which tell no label, and the kinds of tasks.
 
     Raises
     ------
@@ -52,39 +63,35 @@ def read_labels(
     return read(path, table, tasks, stated)
 
 
+def slide_ids(path: Path) -> set[str]:
+    """Slides that a table names, whatever its other columns hold; raises as `read_labels` for a table that cannot be read."""
+    if path.is_dir():
+        return set(read_labels(path).slides["slide_id"])
+    cells = read_table(path, EXPECTED).cells
+    if stamp.recognises(cells):
+        return set(stamp.slide_ids(cells))
+    if SLIDE not in cells:
+        raise LabelTableError(f"{path}: column '{SLIDE}' is missing. {EXPECTED}; found {', '.join(cells)}.")
+    return set(cells[SLIDE])
+
+
+def suggested_tasks(path: Path) -> dict[str, dict[str, Any]]:
+    """What to write in `tasks:` of a cohort.yaml for a table, by task; see `suggestion.py`.
+
+    Empty where all columns are binary, since then nothing need be said, and for torchmil's folder.
+    """
+    if path.is_dir():
+        return {}
+    cells = read_table(path, EXPECTED).cells
+    ids = (PATIENT, SLIDE, stamp.PATIENT, stamp.FILE, *pathobench.fold_columns(cells))
+    names = [name for name in cells if name not in ids]
+    found = suggested(cells, names)
+    return {} if all(found.get(name) == {"kind": "binary"} for name in names) else found
+
+
 def _refuse_slides(path: Path, slides: Path | None) -> None:
     if slides is not None:
         raise LabelTableError(
             f"{path} is not STAMP's clini table (it has no PATIENT column), so the slide table {slides} has no use. "
             "Delete `slides:`, or name the clini table in `labels:`."
         )
-
-
-def contradictions(slides: pd.DataFrame, tasks: Sequence[str]) -> list[Finding]:
-    """One finding per task whose label differs between slides of one patient, with the number of patients."""
-    distinct = slides.groupby("patient_id", sort=False)[list(tasks)].nunique()
-    counts = (distinct > 1).sum()
-    return [
-        Finding(
-            WARNING,
-            f"{task}: {count} patient{'s have' if count > 1 else ' has'} contradictory labels on their slides",
-            "Decide on one label per patient.",
-            task,
-        )
-        for task, count in counts.items()
-        if count
-    ]
-
-
-def one_class_tasks(slides: pd.DataFrame, tasks: Sequence[str]) -> list[Finding]:
-    """One finding per task that has one class only in the whole cohort, so that no AUROC exists."""
-    return [
-        Finding(
-            WARNING,
-            f"{task}: only one class among the known labels, it will get no AUROC",
-            "Leave it out of `tasks:`.",
-            task,
-        )
-        for task, has_two in zip(tasks, slides[list(tasks)].nunique() >= 2, strict=True)
-        if not has_two
-    ]

@@ -34,10 +34,11 @@ def task_column(path: Path, cells: pd.DataFrame, task: str, ids: pd.Series, what
             f"{path}: `positive:` names '{task}', which is {declared.kind}; only binary tasks have a positive class. "
             "Delete it there, or declare the task binary."
         )
-    origin = Origin(path, declared.columns(task)[0], ids, what, tuple(cells))
+    origin = Origin(path, declared.columns(task)[0], ids, what, cells)
     if declared.kind == "survival":
         return survival_column(origin, cells, task, stated)
     read = {"multiclass": class_column, "ordinal": class_column, "regression": score_column}.get(
         declared.kind, label_column
     )
-    return read(origin, cells[origin.column].rename(task), stated)
+    column = cells[origin.column]
+    return read(origin, column if origin.column == task else column.rename(task), stated)

@@ -20,14 +20,14 @@ class Origin(NamedTuple):
     column : of the table; "" = the table has no columns.
     ids : whose cells these are, by line; or by file, where each has one of its own.
     what : "slide" or "patient".
-    columns : all columns of the table.
+    columns : all columns of the table; of thousands of tasks each would copy a list.
     """
 
     path: Path
     column: str
     ids: pd.Series
     what: str
-    columns: tuple[str, ...] = ()
+    columns: Iterable[str] = ()
 
     def at(self, line: object) -> str:
         """Whose cell a line holds, and which line that is: "slide s1 (line 2)"."""

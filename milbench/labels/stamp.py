@@ -64,6 +64,11 @@ def read(path: Path, table: TextTable, tasks: Sequence[str] | None, slides: Path
     return LabelTable(joined[["slide_id", "patient_id", *names]], notes, findings, endpoints_of(names, columns))
 
 
+def slide_ids(cells: pd.DataFrame) -> list[str]:
+    """Slides that a clini table names itself; none if a slide table does."""
+    return list(cells[FILE].map(_slide_id)) if FILE in cells else []
+
+
 def _owners(path: Path, table: TextTable, slides: Path | None) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """`slide_id, patient_id` from the slide table, in its order."""
     source = table if slides is None else read_table(slides, EXPECTED_SLIDES)

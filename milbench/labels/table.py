@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import pandas as pd
 
-from milbench.endpoints.endpoint import Endpoint
+from milbench.endpoints.endpoint import ALL_BINARY, Endpoint
 from milbench.errors import LabelTableError, UsageError, unknown_name
 from milbench.labels.finding import NOTE, Finding, some
 from milbench.labels.kinds import task_column
@@ -38,7 +37,7 @@ class LabelTable(NamedTuple):
     slides: pd.DataFrame
     notes: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
-    endpoints: Mapping[str, Endpoint] = MappingProxyType({})
+    endpoints: Mapping[str, Endpoint] = ALL_BINARY
 
 
 def slide_table(

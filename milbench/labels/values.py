@@ -175,7 +175,7 @@ def _refuse(origin: Origin, odd: pd.Series, known: pd.Series) -> None:
     raise LabelTableError(
         f"{origin.path}: column '{origin.column}' holds '{odd[line]}' for {origin.at(line)}; expected 0, 1 or "
         f"blank, or exactly two words or numbers, one per class; it holds {some(sorted(set(known)), 5)}. "
-        f"{other_kind(str(known.name), known, origin.columns)}Name the task columns with `tasks:` if this is no label."
+        f"{other_kind(str(known.name), known, list(origin.columns))}Name the task columns with `tasks:` if this is no label."
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from milbench.cohorts.content import changed_slides
 from milbench.cohorts.record import read_record
+from milbench.endpoints.endpoint import BINARY, WITH_CLASSES, Endpoint
 from milbench.errors import StoreError
 from milbench.models import REGISTERED
 from milbench.runs.preparation import Benchmark, Entry, plan_request
@@ -97,10 +98,11 @@ def _changes(benchmark: Benchmark, entry: Entry, before: Question, now: Question
     run, name = benchmark.run, entry.cohort.name
     labels_changed = False
     if before.fingerprint != now.fingerprint:
-        lines = _label_changes(former_labels, entry) if (former_labels := _labels(run, name)) is not None else []
+        kinds, former_labels = _kind_changes(run, entry), _labels(run, name)
+        lines = [*kinds.values(), *(_label_changes(former_labels, entry, kinds) if former_labels is not None else [])]
         labels_changed, features = bool(lines), _feature_changes(run, entry)
         yield from [*lines, *features] or ["labels or features changed"]
-        if lines and not features and before.labels_sha256 == now.labels_sha256:
+        if lines and not features and not kinds and before.labels_sha256 == now.labels_sha256:
             yield "features changed"
     if before.split_sha256 != now.split_sha256:
         kept = run.former_split_file(name, before.split_sha256) if will_run else run.split_file(name)
@@ -128,16 +130,36 @@ def _settings_changes(before: Question, now: Question) -> Iterator[str]:
         yield change if len(names) == len(before.models) else f"{change} ({', '.join(names)})"
 
 
-def _label_changes(before: pd.DataFrame, entry: Entry) -> list[str]:
-    """ "labels changed: P001 TP53 0 -> 1", slides and tasks that came or went."""
+def _kind_changes(run: Run, entry: Entry) -> dict[str, str]:
+    """ "grade is ordinal (G1, G2, G3), was multiclass (G1, G2, G3)", by task."""
+    facts = run.datasets.get(entry.cohort.name, {})
+    former = {task: Endpoint.from_dict(values) for task, values in facts.get("endpoints", {}).items()}
+    pairs = {task: (former.get(task, BINARY), entry.cohort.endpoint(task)) for task in entry.cohort.tasks}
+    return {
+        task: f"{task} is {_asked(now)}, was {_asked(before)}"
+        for task, (before, now) in pairs.items()
+        if before != now and task in facts.get("tasks", ())
+    }
+
+
+def _asked(endpoint: Endpoint) -> str:
+    told = ", ".join(endpoint.classes) or endpoint.transform
+    return endpoint.kind if told == "none" else f"{endpoint.kind} ({told})"
+
+
+def _label_changes(before: pd.DataFrame, entry: Entry, of_other_kind: Collection[str]) -> list[str]:
+    """ "labels changed: P001 TP53 0 -> 1", slides and tasks that came or went.
+
+    Numbers of tasks that were of another kind, or had other classes, are not compared.
+    """
     now = entry.cohort.slides
-    tasks = [column for column in before if column in entry.cohort.tasks]
+    tasks = [column for column in before if column in entry.cohort.tasks and column not in of_other_kind]
     both = before.merge(now, on="slide_id", suffixes=(" before", ""))
     changed = [
-        f"{patient} {task} {_text(old)} -> {_text(new)}"
+        f"{patient} {task} {_text(old, entry.cohort.endpoint(task))} -> {_text(new, entry.cohort.endpoint(task))}"
         for task in tasks
         for patient, old, new in both[["patient_id", f"{task} before", task]].itertuples(index=False)
-        if _text(old) != _text(new)
+        if not _same(old, new)
     ]
     moved = both.loc[both["patient_id before"] != both["patient_id"], "slide_id"]
     kinds = {
@@ -177,8 +199,19 @@ def _split_change(benchmark: Benchmark, entry: Entry, kept: Path, *, because_of_
     return f"{what}{why}. To keep the former sides, add --splits {kept}"
 
 
-def _text(value: float) -> str:
-    return "unknown" if value != value else f"{value:g}"  # noqa: PLR0124 - NaN is no label
+def _same(old: float, new: float) -> bool:
+    return old == new or (old != old and new != new)  # noqa: PLR0124 - NaN is no label
+
+
+def _text(value: float, endpoint: Endpoint) -> str:
+    """A label in the user's words."""
+    if value != value:  # noqa: PLR0124 - NaN is no label
+        return "unknown"
+    if endpoint.kind in WITH_CLASSES:
+        return endpoint.classes[int(value)]
+    if endpoint.kind == "survival":
+        return f"{'event' if value > 0 else 'censored'} at {abs(value):g} days"
+    return f"{value:g}"
 
 
 def _some(names: list[str]) -> str:

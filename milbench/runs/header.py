@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from milbench.cohorts.cohort import Cohort
 from milbench.engines.shards import write_shard
 from milbench.errors import StoreError
 from milbench.runs.changes import labels_csv, questions_of
@@ -94,6 +93,7 @@ def _write_if_new(path: Path, text: str) -> None:
 def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:
     """What the report needs to know of a cohort."""
     cohort = entry.cohort
+    endpoints = {task: cohort.endpoints[task].as_dict() for task in cohort.tasks if task in cohort.endpoints}
     return {
         "title": cohort.title or cohort.name,
         "models": list(known_models),
@@ -101,12 +101,8 @@ def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:
         "control_tasks": list(cohort.control_tasks),
         "n_slides": len(cohort.slides),
         "n_patients": int(cohort.slides["patient_id"].nunique()),
-        "positives": {
-            task: int((cohort.slides[task] == 1).sum())
-            for task in cohort.tasks
-            if cohort.endpoint(task).kind == "binary"
-        },
-        **_other_kinds(cohort),
+        "positives": {task: int((cohort.slides[task] == 1).sum()) for task in cohort.tasks if task not in endpoints},
+        **({"endpoints": endpoints} if endpoints else {}),
         "in_features": cohort.in_features,
         "fingerprint": cohort.fingerprint,
         "split_sha256": entry.split.sha256,
@@ -117,9 +113,3 @@ def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:
         "trainer_defaults": dict(cohort.trainer_defaults),
         "notes": entry.notes,
     }
-
-
-def _other_kinds(cohort: Cohort) -> dict[str, Any]:
-    """What tasks of other kinds than binary ask; nothing where there are none."""
-    found = {task: cohort.endpoint(task).as_dict() for task in cohort.tasks if cohort.endpoint(task).kind != "binary"}
-    return {"endpoints": found} if found else {}

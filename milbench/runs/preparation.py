@@ -169,8 +169,9 @@ def is_own_split(splits: str, folder: Path) -> bool:
 
 def _entry(source: CohortSource, cohort: Cohort, splits: str) -> Entry:
     protocol = _own_table(splits, cohort.name) or splits or cohort.splits
-    split = make_split(cohort.patients_from, cohort.tasks, protocol, n_folds=max(N_FOLDS, cohort.n_folds))
-    return Entry(source, cohort, split, audit(split, cohort.slides, cohort.tasks))
+    n_folds = max(N_FOLDS, cohort.n_folds)
+    split = make_split(cohort.patients_from, cohort.tasks, protocol, n_folds=n_folds, endpoints=cohort.endpoints)
+    return Entry(source, cohort, split, audit(split, cohort.slides, cohort.tasks, cohort.endpoints))
 
 
 def _own_table(splits: str, cohort: str) -> str:
@@ -206,7 +207,7 @@ def _restricted(entry: Entry, chosen: Sequence[str]) -> Entry:
         )
     controls = tuple(task for task in cohort.control_tasks if task in tasks)
     restricted = replace(cohort, tasks=tasks, control_tasks=controls)
-    return replace(entry, cohort=restricted, audit=audit(entry.split, cohort.slides, tasks))
+    return replace(entry, cohort=restricted, audit=audit(entry.split, cohort.slides, tasks, cohort.endpoints))
 
 
 def _refuse_two_of_one_name(names: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ Open `draw.py` first (drawn splits), then `files.py` (splits from disk).
     five-fold cross-validation; it is five random splits whose validation sides overlap.
 ``kfold``
     The same share for testing, then true k-fold over the remaining patients: each validates exactly once.
-    Both stratified over all tasks at once.
+    Both stratified over all tasks at once, whatever their kinds (`strata.py`).
 ``site``
     As kfold, but every TCGA tissue source site stands whole on one side.
 a path
@@ -18,16 +18,20 @@ a path
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from milbench.endpoints.endpoint import ALL_BINARY, Endpoint
 from milbench.errors import SplitError, UsageError
 from milbench.splits.audit import Audit, audit
-from milbench.splits.draw import kfold, m4, patient_labels, patients_of
+from milbench.splits.draw import kfold, m4, patients_of
 from milbench.splits.files import read_split
 from milbench.splits.sites import site
+from milbench.splits.strata import patient_strata
 from milbench.splits.table import ROLES, Split
 
 __all__ = ["N_FOLDS", "ROLES", "Audit", "Split", "audit", "make_split"]
@@ -38,12 +42,20 @@ DRAWN = {"kfold": kfold, "m4": m4, "site": site}
 """Splits that are made, by protocol: patients [P], labels [P, L] and a number of folds -> roles."""
 
 
-def make_split(slides: pd.DataFrame, tasks: Sequence[str], protocol: str, *, n_folds: int = N_FOLDS) -> Split:
+def make_split(
+    slides: pd.DataFrame,
+    tasks: Sequence[str],
+    protocol: str,
+    *,
+    n_folds: int = N_FOLDS,
+    endpoints: Mapping[str, Endpoint] = ALL_BINARY,
+) -> Split:
     """The split of a cohort.
 
     Parameters
     ----------
-    slides : the cohort's table, `slide_id`, `patient_id` and task columns in {0, 1, NaN}.
+    slides : the cohort's table, `slide_id`, `patient_id` and task columns.
+    endpoints : what the tasks ask, by task.
     protocol : "m4", "kfold", "site" or the path of a saved table or of another tool's splits.
 
     Raises
@@ -52,20 +64,20 @@ def make_split(slides: pd.DataFrame, tasks: Sequence[str], protocol: str, *, n_f
     UsageError : neither a protocol nor a path.
     """
     if protocol in DRAWN:
-        return _drawn(slides, tasks, protocol, n_folds)
+        return _drawn(slides, protocol, n_folds, patient_strata(slides, tasks, endpoints))
     if not Path(protocol).exists():
         raise UsageError(
             f"splits '{protocol}' is neither {', '.join(DRAWN)} nor a file or folder. "
             "Check --splits or the cohort's `splits:`."
         )
-    return read_split(Path(protocol), slides, tasks)
+    return read_split(Path(protocol), slides, tasks, endpoints)
 
 
-def _drawn(slides: pd.DataFrame, tasks: Sequence[str], protocol: str, n_folds: int) -> Split:
+def _drawn(slides: pd.DataFrame, protocol: str, n_folds: int, labels: NDArray[np.bool_]) -> Split:
     patients = patients_of(slides)
     if len(patients) < 2 * n_folds:
         raise SplitError(
             f"{len(patients)} patients are too few for {n_folds} folds and a test side; "
             f"at least {2 * n_folds} are needed. Add patients, or name a split file with --splits."
         )
-    return Split(DRAWN[protocol](patients, patient_labels(slides, tasks), n_folds), protocol)
+    return Split(DRAWN[protocol](patients, labels, n_folds), protocol)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from milbench.endpoints.endpoint import ALL_BINARY, BINARY, WITH_CLASSES, Endpoint, time_of
 from milbench.errors import SplitError
+from milbench.labels.finding import WARNING, Finding, some
 from milbench.splits.table import ROLES, Split
+
+FIX = "Use another split or leave the task out."
+
+TWO_SIDED = ("binary", "survival")
+
+FEWEST_SCORES = 3
+"""Of two points every correlation is 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,15 +29,56 @@ class Audit:
 
     Attributes
     ----------
-    table : DataFrame fold, role, task, patients, slides, positives, negatives.
-    warnings : one line for each fold and side with one class only, where a task gets no AUROC.
+    table : DataFrame fold, role, patients, slides, task, positives, negatives, kind, counts. `counts` are slides by
+        class; censored and events; known scores. `positives` and `negatives` are events and censored for survival, and
+        NaN for tasks that have neither.
+    findings : one for each fold and side on which a task can't be learned or gets no score.
     """
 
     table: pd.DataFrame
-    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The findings, one line each."""
+        return tuple(finding.what for finding in self.findings)
 
 
-def audit(split: Split, slides: pd.DataFrame, tasks: Sequence[str]) -> Audit:
+class Side(NamedTuple):
+    """One task on one side of a fold.
+
+    Attributes
+    ----------
+    labels : of slides; NaN = unknown.
+    counts : see `Audit`.
+    """
+
+    task: str
+    endpoint: Endpoint
+    fold: int
+    role: str
+    labels: NDArray[np.float64]
+    counts: tuple[int, ...]
+
+    def row(self, n_patients: int) -> dict[str, Any]:
+        """The side's row of the table."""
+        negatives, positives = self.counts if self.endpoint.kind in TWO_SIDED else (np.nan, np.nan)
+        return {
+            "fold": self.fold,
+            "role": self.role,
+            "patients": n_patients,
+            "slides": len(self.labels),
+            "task": self.task,
+            "positives": positives,
+            "negatives": negatives,
+            "kind": self.endpoint.kind,
+            "counts": self.counts,
+        }
+
+
+def audit(
+    split: Split, slides: pd.DataFrame, tasks: Sequence[str], endpoints: Mapping[str, Endpoint] = ALL_BINARY
+) -> Audit:
     """Counts by fold, role and task.
 
     Raises
@@ -33,21 +86,39 @@ def audit(split: Split, slides: pd.DataFrame, tasks: Sequence[str]) -> Audit:
     SplitError : a patient stands in two rows, has no row, or a side of a fold is empty.
     """
     _refuse_leaks(split, slides)
-    rows = []
+    rows, findings = [], []
     for fold in range(split.n_folds):
         for role in ROLES:
             side = split.slides(slides, fold, role)
             if side.empty:
                 raise SplitError(f"fold {fold} of the {split.protocol} split has no {role} slides. Use another split.")
-            counts = (fold, role, side["patient_id"].nunique(), len(side))
-            labels = side[list(tasks)].to_numpy(
-                dtype=float
-            )  # [slides, tasks]; column by column takes seconds for thousands
-            of_each = zip(tasks, (labels == 1).sum(axis=0).tolist(), (labels == 0).sum(axis=0).tolist(), strict=True)
-            rows += [(*counts, task, positives, negatives) for task, positives, negatives in of_each]
-    table = pd.DataFrame(rows, columns=["fold", "role", "patients", "slides", "task", "positives", "negatives"])
-    one_class = table[(table["positives"] == 0) | (table["negatives"] == 0)]
-    return Audit(table, tuple(_one_class_warnings(one_class)))
+            n_patients = side["patient_id"].nunique()
+            for each in _sides(side, fold, role, tasks, endpoints):
+                rows.append(each.row(n_patients))
+                findings += [Finding(WARNING, text, FIX, each.task) for text in _lacks(each)]
+    return Audit(pd.DataFrame(rows), tuple(findings))
+
+
+def _sides(
+    side: pd.DataFrame, fold: int, role: str, tasks: Sequence[str], endpoints: Mapping[str, Endpoint]
+) -> Iterator[Side]:
+    # [slides, tasks]; column by column takes seconds for thousands
+    labels = side[list(tasks)].to_numpy(dtype=float)
+    negatives, positives = ((labels == value).sum(axis=0).tolist() for value in (0, 1))
+    for place, task in enumerate(tasks):
+        endpoint = endpoints.get(task, BINARY)
+        is_binary = endpoint.kind == "binary"
+        counts = (negatives[place], positives[place]) if is_binary else _counts(endpoint, labels[:, place])
+        yield Side(task, endpoint, fold, role, labels[:, place], counts)
+
+
+def _counts(endpoint: Endpoint, labels: NDArray[np.float64]) -> tuple[int, ...]:
+    """Slides by class; censored and events; known scores."""
+    if endpoint.kind in WITH_CLASSES:
+        return tuple(int((labels == place).sum()) for place in range(len(endpoint.classes)))
+    if endpoint.kind == "survival":
+        return int((labels < 0).sum()), int((labels > 0).sum())
+    return (int((~np.isnan(labels)).sum()),)
 
 
 def _refuse_leaks(split: Split, slides: pd.DataFrame) -> None:
@@ -65,14 +136,66 @@ def _refuse_leaks(split: Split, slides: pd.DataFrame) -> None:
         )
 
 
-def _one_class_warnings(rows: pd.DataFrame) -> list[str]:
+# ---- what a side lacks -----------------------------------------------------------------------------
+
+
+def _lacks(side: Side) -> list[str]:
+    """A line where the side lacks what its task needs for learning, or for its score."""
+    if side.endpoint.kind in WITH_CLASSES:
+        return _lacking_classes(side)
+    if side.endpoint.kind == "survival":
+        return _lacking_events(side)
+    if side.endpoint.kind == "regression":
+        return _lacking_scores(side)
+    negatives, positives = side.counts
+    told = f"{side.task} has {positives} positive and {negatives} negative {_where(side)}"
+    return [] if negatives and positives else [f"{told}: it {_follows(side.role, 'AUROC')}"]
+
+
+def _lacking_classes(side: Side) -> list[str]:
+    counts = side.counts
+    absent = [name for name, count in zip(side.endpoint.classes, counts, strict=True) if not count]
+    are_compared = sum(map(bool, counts)) > 1
+    if not absent or (side.endpoint.kind == "ordinal" and side.role != "train" and are_compared):
+        return []  # kappa takes all grades of the cohort, so a side without one has a kappa
+    metric = "macro AUROC" if side.endpoint.kind == "multiclass" else "kappa"
+    follows = f"it {_follows(side.role, metric)}"
+    if side.role == "train" and are_compared:
+        follows = "no model can learn to predict that"
+    return [f"{side.task} has no {some(absent, 5)} among its {sum(counts)} {_where(side)}: {follows}"]
+
+
+def _lacking_events(side: Side) -> list[str]:
+    censored, events = side.counts
+    times = len(np.unique(time_of(side.labels[side.labels > 0])))
+    if side.role == "train" and events and times == 1:
+        return [
+            f"{side.task} has all its {events} events at one time among the {_where(side)}: no time bins can be cut"
+        ]
+    told = f"{side.task} has no event and {censored} censored {_where(side)}"
+    return [] if events else [f"{told}: it {_follows(side.role, 'c-index')}"]
+
+
+def _lacking_scores(side: Side) -> list[str]:
+    known = side.counts[0]
+    values = len(np.unique(side.labels[~np.isnan(side.labels)]))
+    fewest = 2 if side.role == "train" else FEWEST_SCORES
+    if known >= fewest and values > 1:
+        return []
+    told = (
+        f"{side.task} has {known} known value{'s' * (known != 1)}, {values} of them different, among the {_where(side)}"
+    )
+    return [f"{told}: it {_follows(side.role, 'correlation')}"]
+
+
+def _where(side: Side) -> str:
+    return f"{side.role} slides in fold {side.fold}"
+
+
+def _follows(role: str, metric: str) -> str:
     what = {
         "train": "cannot learn",
-        "val": "gets no validation AUROC",
-        "test": "gets no test AUROC (NaN, left out of means)",
+        "val": f"gets no validation {metric}",
+        "test": f"gets no test {metric} (NaN, left out of means)",
     }
-    return [
-        f"{row.task} has {row.positives} positive and {row.negatives} negative {row.role} slides in fold {row.fold}: "
-        f"it {what[row.role]}"
-        for row in rows.itertuples()
-    ]
+    return what[role]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from milbench.endpoints.endpoint import ALL_BINARY, Endpoint
 from milbench.errors import SplitError
-from milbench.splits.draw import assign, patient_labels, patients_of
+from milbench.splits.draw import assign, patients_of
+from milbench.splits.strata import patient_strata
 from milbench.splits.table import TEST_SEED, Split
 
 LEAST_KNOWN = 0.5
 """Share of a cohort's patients that a saved split must know: with fewer it is most likely another cohort's."""
 
 
-def deal_in(split: Split, slides: pd.DataFrame, tasks: Sequence[str]) -> Split:
+def deal_in(
+    split: Split, slides: pd.DataFrame, tasks: Sequence[str], endpoints: Mapping[str, Endpoint] = ALL_BINARY
+) -> Split:
     """The split with a role for every patient of `slides`; unchanged if it has them all.
 
     New patients join the groups of patients that have the same roles in all folds. Each group keeps its share of
@@ -41,7 +45,7 @@ def deal_in(split: Split, slides: pd.DataFrame, tasks: Sequence[str]) -> Split:
     groups = sorted(set(roles))
     group_of = np.array([groups.index(roles[patient]) if patient in known else -1 for patient in patients])
     shares = np.array([(roles == group).mean() for group in groups])
-    dealt = assign(patient_labels(slides, tasks), shares, np.random.default_rng(TEST_SEED), taken=group_of)
+    dealt = assign(patient_strata(slides, tasks, endpoints), shares, np.random.default_rng(TEST_SEED), taken=group_of)
     rows = [(patient, *groups[group]) for patient, group in zip(patients[is_new], dealt[is_new], strict=True)]
     table = pd.concat([split.table, pd.DataFrame(rows, columns=list(split.table), dtype=object)], ignore_index=True)
     note = (

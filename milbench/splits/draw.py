@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -75,13 +73,3 @@ def assign(
             lacking[chosen] -= 1
             lacking_label[chosen] -= columns[patient]
     return group
-
-
-def patient_labels(slides: pd.DataFrame, tasks: Sequence[str]) -> NDArray[np.bool_]:
-    """Whether a patient is positive on any slide, for every task, and negative, [P, 2T].
-
-    Both classes are spread, so that unknown labels and common ones are balanced too.
-    """
-    groups = slides.groupby("patient_id", sort=False)[list(tasks)]
-    positive, negative = groups.max().to_numpy() == 1, groups.min().to_numpy() == 0
-    return np.column_stack([positive, negative])

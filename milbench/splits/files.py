@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
+from milbench.endpoints.endpoint import ALL_BINARY, Endpoint
 from milbench.errors import SplitError, StoreError, unknown_name
 from milbench.special_files import refuse_special
 from milbench.splits import clam, pathobench, stamp
@@ -23,7 +24,9 @@ WRITERS: dict[str, Callable[[Split, pd.DataFrame, Path], list[str]]] = {
 }
 
 
-def read_split(path: Path, slides: pd.DataFrame, tasks: Sequence[str]) -> Split:
+def read_split(
+    path: Path, slides: pd.DataFrame, tasks: Sequence[str], endpoints: Mapping[str, Endpoint] = ALL_BINARY
+) -> Split:
     """The split in a file or folder, for the patients of `slides`.
 
     Raises
@@ -33,14 +36,14 @@ def read_split(path: Path, slides: pd.DataFrame, tasks: Sequence[str]) -> Split:
     refuse_special(path, SplitError)
     foreign = _foreign(path)
     if foreign is not None:
-        return to_split(path, foreign, slides, tasks)
+        return to_split(path, foreign, slides, tasks, endpoints)
     if path.is_dir():
         raise SplitError(
             f"the folder {path} holds no splits that milbench knows. Looked for: splits_0.csv, splits_1.csv, ... "
             f"(CLAM), {pathobench.FILE} (Patho-Bench), {stamp.FILE} (STAMP). It holds {_names(path)}. If each side has a "
             "file of its own, or True and False per slide, write one splits_0.csv with the columns train, val, test."
         )
-    return deal_in(_with_known_ids(Split.from_csv(path), slides), slides, tasks)
+    return deal_in(_with_known_ids(Split.from_csv(path), slides), slides, tasks, endpoints)
 
 
 def _names(folder: Path, most: int = 3) -> str:

@@ -9,9 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from milbench.endpoints.endpoint import ALL_BINARY, Endpoint
 from milbench.errors import SplitError
-from milbench.splits.draw import assign, patient_labels, patients_of
+from milbench.splits.draw import assign, patients_of
 from milbench.splits.spelling import respelled
+from milbench.splits.strata import patient_strata
 from milbench.splits.table import TEST_SEED, Split
 
 VALIDATION_SHARE = 0.2
@@ -35,7 +37,13 @@ class ForeignSplit(NamedTuple):
     folds: Sequence[Roles]
 
 
-def to_split(path: Path, foreign: ForeignSplit, slides: pd.DataFrame, tasks: Sequence[str]) -> Split:
+def to_split(
+    path: Path,
+    foreign: ForeignSplit,
+    slides: pd.DataFrame,
+    tasks: Sequence[str],
+    endpoints: Mapping[str, Endpoint] = ALL_BINARY,
+) -> Split:
     """The roles of the cohort's patients.
 
     Raises
@@ -59,7 +67,7 @@ def to_split(path: Path, foreign: ForeignSplit, slides: pd.DataFrame, tasks: Seq
     ]
     without = [fold for fold in range(len(folds)) if not (table[f"fold_{fold}"] == "val").any()]
     if without:
-        table = _with_validation(table, patient_labels(slides, tasks), without)
+        table = _with_validation(table, patient_strata(slides, tasks, endpoints), without)
         notes.append(
             f"{foreign.tool} gives no validation side in {len(without)} of {len(folds)} folds: "
             f"{VALIDATION_SHARE:.0%} of their training patients validate, drawn with seed {TEST_SEED} and stratified "

@@ -254,7 +254,7 @@ class Run:
         return inside(self.path, LABELS, f"{dataset}.csv")
 
     def labels(self, dataset: str) -> pd.DataFrame:
-        """Labels of the dataset's slides: slide_id, patient_id, one column per task in {0, 1, NaN}.
+        """Labels of the dataset's slides: slide_id, patient_id, one column per task; NaN = unknown, a binary label is 0 or 1.
 
         Raises
         ------
@@ -262,7 +262,8 @@ class Run:
         """
         asked = self.asked().get(dataset)
         expected = asked.now.labels_sha256 if asked else ""
-        table: pd.DataFrame = read(self.label_file(dataset), lambda text: labels_from(text, expected))
+        endpoints = self.datasets.get(dataset, {}).get("endpoints", {})
+        table: pd.DataFrame = read(self.label_file(dataset), lambda text: labels_from(text, expected, endpoints))
         return table
 
     def roles(self, dataset: str) -> pd.DataFrame:

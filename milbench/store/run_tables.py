@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
+from milbench.endpoints.endpoint import ALL_BINARY, WITH_CLASSES
 from milbench.store.files import text_table
 
 if TYPE_CHECKING:
@@ -15,12 +18,13 @@ ROLES = {"train", "val", "test"}
 VALUES = {"", "0", "1", "0.0", "1.0", "nan"}
 
 
-def labels_from(text: str, sha256: str = "") -> pd.DataFrame:
-    """Labels of slides: slide_id, patient_id, one column per task in {0, 1, NaN}.
+def labels_from(text: str, sha256: str = "", endpoints: Mapping[str, Any] = ALL_BINARY) -> pd.DataFrame:
+    """Labels of slides: slide_id, patient_id, one column per task; NaN = unknown, a binary label is 0 or 1.
 
     Parameters
     ----------
     sha256 : of the text that the run wrote; "" = not recorded.
+    endpoints : what tasks ask that are not binary, as datasets.json holds it.
 
     Raises
     ------
@@ -33,9 +37,31 @@ def labels_from(text: str, sha256: str = "") -> pd.DataFrame:
         raise ValueError("it holds a slide twice")
     tasks = table.columns[2:]
     for task in tasks:
-        if odd := sorted(set(table[task]) - VALUES):
+        if task in endpoints:
+            _refuse_odd_labels(task, set(table[task]) - {"", "nan"}, endpoints[task])
+        elif odd := sorted(set(table[task]) - VALUES):
             raise ValueError(f"it holds the label {ascii(odd[0])[:60]} of task {task}; expected 0, 1 or nothing")
     return table.assign(**{task: table[task].replace("", "nan").astype(float) for task in tasks})
+
+
+def _refuse_odd_labels(task: str, cells: Iterable[str], endpoint: Mapping[str, Any]) -> None:
+    """ValueError for a cell that is no label of its kind, written as one number."""
+    kind, n_classes = endpoint["kind"], len(endpoint.get("classes", ()))
+    expected = {"survival": "days, negative if censored", "regression": "a number"}.get(
+        kind, f"a whole number below {n_classes}"
+    )
+    for cell in sorted(cells):
+        number = _number(cell)
+        is_class = kind not in WITH_CLASSES or (number.is_integer() and 0 <= number < n_classes)
+        if not math.isfinite(number) or not is_class or (kind == "survival" and number == 0):
+            raise ValueError(f"it holds the label {ascii(cell)[:60]} of the {kind} task {task}; expected {expected}")
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
 
 
 def roles_from(text: str, sha256: str = "") -> pd.DataFrame:

@@ -52,12 +52,18 @@ def _print_check(console: Console, result: Check) -> None:
 
 
 def _fold_table(audit: pd.DataFrame) -> Table:
-    """Positives / labelled slides of every task, by side; validation sides of all folds in one cell."""
+    """Positives or events / labelled slides of every task, by side; validation sides of all folds in one cell.
+
+    Of classes each one's number, of scores that of known ones.
+    """
     from rich.table import Table
 
     from milbench.labels.finding import MANY_TASKS, SHOWN
 
-    table = Table(title="positive / labelled slides")
+    others = set(audit["kind"]) - {"binary"}
+    title = "positive / labelled slides" + "; events / labelled slides" * ("survival" in others)
+    title += "; slides of each class" * bool(others & {"multiclass", "ordinal"})
+    table = Table(title=title + "; slides with a score" * ("regression" in others))
     for name in ("task", "test", "validation, fold by fold"):
         table.add_column(name, justify="left" if name == "task" else "right", overflow="fold")
     tasks = list(dict.fromkeys(audit["task"]))
@@ -72,5 +78,5 @@ def _fold_table(audit: pd.DataFrame) -> Table:
 
 
 def _share(row: object) -> str:
-    positives, negatives = row.positives, row.negatives  # type: ignore[attr-defined]
-    return f"{positives}/{positives + negatives}"
+    counts, kind = row.counts, row.kind  # type: ignore[attr-defined]
+    return f"{counts[1]}/{sum(counts)}" if kind in ("binary", "survival") else "·".join(map(str, counts))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK
 from milbench.commands.terminal import facts, finding, line, new_console, watcher
 from milbench.names import file_stem
+
+if TYPE_CHECKING:
+    from milbench.labels.finding import Finding
 
 HELP = "say what a folder of features holds, and draft a cohort.yaml"
 
@@ -22,7 +27,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def call(options: argparse.Namespace) -> int:
     """Exit code of printing what the folder holds and writing the draft."""
     from milbench.intake import inspection
-    from milbench.intake.findings import findings_of_labels
 
     console = new_console()
     found = inspection.inspect_folder(options.path, watcher(console))
@@ -34,12 +38,27 @@ def call(options: argparse.Namespace) -> int:
     facts(console, rows)
     for message in found.broken.values():
         line(console, f"unreadable: {message}")
-    for noticed in findings_of_labels(labels) if labels else ():
+    for noticed in _findings(labels) if labels else ():
         finding(console, noticed)
     out = options.out or Path("cohort.yaml")
     inspection.write_draft(inspection.draft(found, labels, _cohort_name(options.path.resolve()), out), out)
     line(console, f"draft: {out}\nnext: milbench data check {out}\n      milbench run --cohort {out}")
     return EXIT_OK
+
+
+def _findings(labels: Path) -> Sequence[Finding]:
+    """What the labels tell; if their kinds were guessed wrongly, why they cannot be read so: the draft is to be corrected."""
+    from milbench.errors import LabelTableError
+    from milbench.intake.findings import findings_of_labels
+    from milbench.labels import suggested_tasks
+    from milbench.labels.finding import WARNING, Finding
+
+    try:
+        return findings_of_labels(labels)
+    except LabelTableError as error:
+        if not suggested_tasks(labels):
+            raise
+        return [Finding(WARNING, str(error), "Correct `tasks:` in the draft.")]
 
 
 def _cohort_name(folder: Path) -> str:

@@ -39,8 +39,8 @@ def call(options: argparse.Namespace) -> int:
     place = {"path": path} if path.exists() else {"name": options.cohort}
     cohort = CohortSource(**place, data_root=data_root_of(options), allow_missing=options.allow_missing).load()
     protocol, n_folds = options.splits or cohort.splits, max(N_FOLDS, cohort.n_folds)
-    split = make_split(cohort.patients_from, cohort.tasks, protocol, n_folds=n_folds)
-    audit(split, cohort.slides, cohort.tasks)
+    split = make_split(cohort.patients_from, cohort.tasks, protocol, n_folds=n_folds, endpoints=cohort.endpoints)
+    audit(split, cohort.slides, cohort.tasks, cohort.endpoints)
     refuse_errors(cohort.name, patient_findings(cohort.slides, split, as_given=bool(cohort.patients)))
     notes = write_split(split, cohort.slides, options.to, options.out)
     for note in (*split.notes, *notes):
