@@ -200,7 +200,7 @@ def test_a_step_of_coxs_loss_has_the_gradient_of_the_loss_of_the_answers(name: s
 
 @pytest.mark.parametrize("name", ONE_TASK)
 def test_models_of_one_task_refuse_several_of_any_kind(name: str) -> None:
-    with pytest.raises(UsageError, match="answers one task; got n_tasks=7. Train one model per task"):
+    with pytest.raises(UsageError, match=r"answers one task; got n_tasks=7\. Train one model per task"):
         make(name, MIXED)
 
 
