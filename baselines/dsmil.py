@@ -176,9 +176,10 @@ class DSMIL(MILModel):
         output = self(features)
         instances = {"instance logits": evidence(self.sigmoids, output.aux["instance_logits"]).detach().T}
         attention, logits = output.attention.detach(), output.logits.detach()
-        shares = torch.block_diag(*(_shares(task) for task in self.outputs.endpoints)).to(attention)  # type: ignore[no-untyped-call]  # [R, C]
+        of_tasks = [_shares(task) for task in self.outputs.endpoints]
+        shares: Tensor = torch.block_diag(*of_tasks)  # type: ignore[no-untyped-call]  # [R, C]
         return AttentionMaps(
-            "softmax attention of the bag stream", shares @ attention, logits, is_distribution=True,
+            "softmax attention of the bag stream", shares.to(attention) @ attention, logits, is_distribution=True,
             alternatives=instances,
         )  # fmt: skip
 

@@ -1,14 +1,20 @@
 """DSMIL against the official code's numbers, and its options."""
 
+import numpy as np
 import pytest
 import torch
 from golden_rules import Golden, gradients_of
+from outputs_for_tests import EVERY, SINGLE, targets_for
 from vmap_rules import (
     assert_many_bags_equal_one_by_one,
     assert_stacked_copies_equal_each_alone,
     assert_training_works_together,
 )
 
+from milbench.endpoints.answers import answers_of
+from milbench.endpoints.endpoint import Endpoint
+from milbench.endpoints.fitted import FittedEndpoint
+from milbench.endpoints.outputs import Outputs
 from milbench.errors import BagError, CheckpointError, UsageError
 from milbench_baselines.dsmil import DSMIL
 
@@ -123,3 +129,84 @@ def test_a_misfit_checkpoint_is_refused_by_name():
 def test_an_empty_bag_is_refused():
     with pytest.raises(BagError, match="empty"):
         small()(torch.empty(0, 12))
+
+
+# ---- tasks of other kinds ------------------------------------------------------------------------
+
+
+def of_kind(kind: str, **options) -> DSMIL:
+    torch.manual_seed(0)
+    return DSMIL(12, EVERY[kind], hidden=8, attention=4, **options).eval().double()
+
+
+BAG = torch.randn(6, 12, generator=torch.Generator().manual_seed(2)).double()
+
+
+def test_classes_are_sigmoids_that_are_divided_by_their_sum():
+    output = of_kind("classes")(BAG)
+    sigmoids = output.aux["bag_logits"].sigmoid()
+    assert output.attention.shape == (4, 6)
+    torch.testing.assert_close(output.logits.softmax(dim=0), sigmoids / sigmoids.sum())
+
+
+def test_the_loss_of_classes_is_the_official_one_of_a_one_hot_label():
+    golden = Golden("dsmil_c3_passv")
+    three = FittedEndpoint(Endpoint("multiclass", ("a", "b", "c")), "ce")
+    classes = DSMIL.from_official(golden.state_dict(), n_outputs=Outputs([three])).double()
+    columns = DSMIL.from_official(golden.state_dict()).double()
+    bag, one = golden.bag(7).double(), torch.ones(1).double()
+    torch.testing.assert_close(
+        classes(bag).aux["bag_logits"].detach(), torch.from_numpy(golden["y64/7"]), atol=1e-7, rtol=0
+    )
+    for place, one_hot in enumerate(torch.eye(3).double()):
+        theirs = columns.loss(columns(bag), one_hot, torch.ones(3).double())
+        torch.testing.assert_close(classes.loss(classes(bag), one * place, one), theirs)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SINGLE if kind not in ("classes", "grade", "risk")])
+def test_averaged_streams_answer_the_mean_of_both_answers(kind):
+    output = of_kind(kind, average_streams=True)(BAG)
+    streams = torch.stack((output.aux["top_logits"], output.aux["bag_logits"])).detach().numpy()
+    ours = answers_of(SINGLE[kind], output.logits[None].detach().numpy())[0]
+    np.testing.assert_allclose(ours, answers_of(SINGLE[kind], streams).mean(axis=0), atol=1e-12)
+    torch.testing.assert_close(of_kind(kind)(BAG).logits, output.aux["bag_logits"])
+
+
+def test_averaged_streams_of_classes_are_the_mean_of_both_sigmoids():
+    output = of_kind("classes", average_streams=True)(BAG)
+    both = (output.aux["top_logits"].sigmoid() + output.aux["bag_logits"].sigmoid()) / 2
+    torch.testing.assert_close(output.logits.softmax(dim=0), both / both.sum())
+
+
+def test_a_cox_risk_is_the_mean_of_both_streams():
+    output = of_kind("risk")(BAG)
+    torch.testing.assert_close(output.logits, (output.aux["top_logits"] + output.aux["bag_logits"]) / 2)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SINGLE if kind != "classes"])
+def test_half_of_each_streams_loss_counts(kind):
+    model, targets, one = of_kind(kind), targets_for(EVERY[kind]), torch.ones(1).double()
+    output = model(BAG)
+    halves = [model.task_losses(output.aux[stream], targets) / 2 for stream in ("top_logits", "bag_logits")]
+    torch.testing.assert_close(model.loss(output, targets, one), sum(halves).sum())
+
+
+def test_the_loss_is_the_mean_over_the_tasks_that_are_known_whatever_they_weigh():
+    model = small(2).eval()
+    x, targets = torch.randn(6, 12), torch.tensor([1.0, 0.0])
+    light, heavy = (model.loss(model(x), targets, torch.tensor([w, 0.0])) for w in (1.0, 5.0))
+    torch.testing.assert_close(heavy, 5 * light)
+
+
+def test_maps_of_classes_are_their_attention_and_of_grades_a_mean_weighted_by_the_grade():
+    for kind, weights in (("thresholds", [1 / 2, 1 / 2]), ("bins", [1 / 4] * 4), ("grades", [0, 1 / 3, 2 / 3])):
+        model = of_kind(kind)
+        expected = torch.tensor(weights).double() @ model(BAG).attention
+        torch.testing.assert_close(model.attention_maps(BAG).per_task[0], expected.detach(), atol=1e-7, rtol=0)
+    model = of_kind("classes")
+    torch.testing.assert_close(model.attention_maps(BAG).per_task, model(BAG).attention.detach())
+
+
+def test_rows_of_attention_are_named_by_task_and_logit():
+    assert small(2).attention_rows() == ("task 0", "task 1")
+    assert of_kind("thresholds").attention_rows() == ("task 0, logit 0", "task 0, logit 1")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from golden_rules import Golden, gradients_of
+from outputs_for_tests import EVERY, SINGLE, targets_for
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 from vmap_rules import (
@@ -12,6 +13,7 @@ from vmap_rules import (
     assert_training_works_together,
 )
 
+from milbench.endpoints.answers import answers_of
 from milbench.errors import BagError, CheckpointError, UsageError
 from milbench_baselines.dtfd_mil import DTFDMIL
 from milbench_baselines.layers.pseudo_bags import members_of_parts, sizes_of_parts
@@ -222,3 +224,78 @@ def test_a_misfit_checkpoint_is_refused_by_name():
     weights["attCls.classifier.fc.weight"] = torch.ones(2, 31)
     with pytest.raises(CheckpointError, match=r"attCls.classifier.fc.weight.*\(2, 31\)"):
         DTFDMIL.from_official(weights)
+
+
+# ---- tasks of other kinds ------------------------------------------------------------------------
+
+
+def of_kind(kind: str, **options) -> DTFDMIL:
+    torch.manual_seed(0)
+    return DTFDMIL(12, EVERY[kind], **{"hidden": 8, "attention": 4, "total_instances": 8, **options}).eval().double()
+
+
+OTHERS = [kind for kind in SINGLE if kind != "binary"]
+BAG = torch.randn(14, 12, generator=torch.Generator().manual_seed(2)).double()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OTHERS if kind not in ("grade", "risk")])
+def test_regroupings_answer_the_mean_of_their_answers(kind):
+    output = of_kind(kind, regroupings=3)(BAG)
+    each = answers_of(SINGLE[kind], output.aux["slide_logits"].detach().numpy())
+    assert each.shape[0] == 3
+    np.testing.assert_allclose(
+        answers_of(SINGLE[kind], output.logits[None].detach().numpy())[0], each.mean(axis=0), atol=1e-12
+    )
+
+
+def test_a_cox_risk_is_the_sum_of_both_tiers():
+    output = of_kind("risk", regroupings=3)(BAG)
+    tiers = (output.aux["slide_logits"].mean(dim=0), output.aux["pseudo_logits"].mean(dim=0))
+    torch.testing.assert_close(output.logits, sum(tiers))
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_both_tiers_take_the_tasks_loss(kind):
+    model, targets, one = of_kind(kind), targets_for(EVERY[kind]), torch.ones(1).double()
+    output = model(BAG)
+    pseudo = torch.stack([model.task_losses(logits, targets)[0] for logits in output.aux["pseudo_logits"]])
+    slide = model.task_losses(output.aux["slide_logits"][0], targets)[0]
+    assert len(pseudo) == 4
+    torch.testing.assert_close(model.loss(output, targets, 3 * one), 3 * (pseudo.mean() + slide))
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("distillation", ["MaxS", "MaxMinS"])
+def test_distilled_patches_have_the_likeliest_class_or_the_highest_grade_value_or_risk(kind, distillation):
+    model = of_kind(kind, distillation=distillation, pseudo_bags=1, total_instances=2)
+    output = model.forward_grouped(BAG, [torch.arange(14)])
+    h = model.reduction(BAG)
+    cam = ((output.attention[0][:, None] * h) @ model.classifier.linear.weight.T).detach().numpy()
+    answers = cam if kind == "grade" else answers_of(SINGLE[kind], cam)  # a grade's stored answer is clipped
+    order = np.argsort(answers.max(axis=1) if kind == "classes" else answers[:, 0])
+    chosen = [*order[:-3:-1], *(order[1::-1] if distillation == "MaxMinS" else [])]
+    torch.testing.assert_close(output.aux["distilled"], h[chosen].detach())
+
+
+def test_instance_scores_of_classes_have_a_row_each():
+    maps = of_kind("classes").attention_maps(BAG)
+    assert torch.equal(maps.per_task[0], maps.per_task[3])
+    torch.testing.assert_close(maps.alternatives["instance scores"].sigmoid().sum(dim=0), torch.ones(14).double())
+
+
+def test_an_official_checkpoint_of_three_classes_answers_as_its_last_layer():
+    weights = Golden("dtfd_res0").state_dict()
+    for part in ("classifier.fc", "attCls.classifier.fc"):
+        weights[f"{part}.weight"] = torch.cat([weights[f"{part}.weight"], -weights[f"{part}.weight"][:1]])
+        weights[f"{part}.bias"] = torch.tensor([0.1, 0.2, 0.3])
+    model, bag = DTFDMIL.from_official(weights), Golden("dtfd_res0").bag(7)
+    assert model.outputs.endpoints[0].endpoint.classes == ("class 0", "class 1", "class 2")
+    two = DTFDMIL.from_official(Golden("dtfd_res0").state_dict())
+    ours, theirs = model(bag).aux["pseudo_logits"], two(bag).aux["pseudo_logits"]
+    first, second = (Golden("dtfd_res0").state_dict()["classifier.fc.bias"][place] for place in (0, 1))
+    torch.testing.assert_close(ours[:, 0] - 0.1, theirs[:, 0] - first)
+    torch.testing.assert_close(ours[:, 1] - 0.2, theirs[:, 1] - second)
+    torch.testing.assert_close(ours[:, 2] - 0.3, -(theirs[:, 0] - first))
+    grades = DTFDMIL.from_official(weights, n_outputs=EVERY["grades"])
+    assert torch.equal(grades(bag).logits, model(bag).logits)
+    assert grades.outputs.kinds == {"ordinal"}

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from outputs_for_tests import EVERY, MIXED, SINGLE
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
+from milbench.endpoints.answers import answers_of
 from milbench.errors import UsageError
 from milbench_baselines.max_pooling import MaxPooling
 from milbench_baselines.mean_pooling import MeanPooling
@@ -113,3 +115,54 @@ def test_what_training_keeps_for_the_gradient_does_not_grow_with_the_bag() -> No
             training()(torch.randn(n, 6).double()).logits.sum().backward()
         kept[n] = sum(sizes)
     assert 0 < kept[1000] == kept[10]
+
+
+# ---- tasks of other kinds ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+def test_one_patch_gives_all_logits_of_the_maximum(kind: str) -> None:
+    torch.manual_seed(1)
+    model = MaxPooling(6, EVERY[kind], hidden=5).eval().double()
+    alone = np.stack([model(patch[None].double()).logits.detach().numpy() for patch in BAG])  # [N, W]
+    answers = answers_of(SINGLE[kind], alone)
+    rank = answers.max(axis=1) if kind == "classes" else answers[:, 0]
+    np.testing.assert_allclose(model(BAG.double()).logits.detach(), alone[rank.argmax()], atol=1e-12)
+    highest = model.attention_maps(BAG.double()).per_task.amax(dim=0).argmax()
+    assert int(highest) == int(rank.argmax())
+
+
+def test_tasks_of_several_kinds_have_a_highest_patch_each() -> None:
+    torch.manual_seed(1)
+    model = MaxPooling(6, MIXED, hidden=5).eval().double()
+    logits = model(BAG.double()).logits
+    scores = model(BAG.double()).aux["instance_logits"]
+    for endpoint, own in zip(MIXED.endpoints, MIXED.slices, strict=True):
+        answers = answers_of(endpoint, scores[:, own].detach().numpy())
+        rank = answers.max(axis=1) if endpoint.kind == "multiclass" else answers[:, 0]
+        torch.testing.assert_close(logits[own], scores[rank.argmax(), own])
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_in_training_the_maximum_of_any_kind_has_the_gradients_of_the_whole_bag(kind: str) -> None:
+    torch.manual_seed(1)
+    model, bag = MaxPooling(6, EVERY[kind], hidden=5, dropout=0.0).double(), BAG.double()
+    weight = torch.linspace(-1, 2, int(EVERY[kind])).double()
+    found = []
+    for is_training in (True, False):  # evaluation keeps every patch in the graph
+        logits = model.train(is_training)(bag).logits
+        found.append((logits, torch.autograd.grad((logits**2 * weight).sum(), list(model.parameters()))))
+    torch.testing.assert_close(*found, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_the_mean_is_that_of_every_logit(kind: str) -> None:
+    torch.manual_seed(1)
+    model = MeanPooling(6, EVERY[kind], hidden=5).eval()
+    torch.testing.assert_close(model(BAG).logits, model(BAG).aux["instance_logits"].mean(dim=0))
+
+
+def test_a_map_of_a_class_is_the_logit_of_its_probability() -> None:
+    torch.manual_seed(1)
+    maps = MeanPooling(6, EVERY["classes"], hidden=5).eval().attention_maps(BAG)
+    torch.testing.assert_close(maps.per_task.sigmoid().sum(dim=0), torch.ones(9))

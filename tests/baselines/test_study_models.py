@@ -5,9 +5,12 @@ from collections.abc import Mapping
 import pytest
 import torch
 from golden_rules import Golden, gradients_of
+from outputs_for_tests import EVERY, MIXED, SINGLE
 from torch import Tensor, nn
 from vmap_rules import assert_many_bags_equal_one_by_one
 
+from milbench.endpoints.fitted import FittedEndpoint
+from milbench.endpoints.outputs import Outputs
 from milbench.errors import CheckpointError
 from milbench.models import MILModel
 from milbench_baselines.amil import AMIL
@@ -231,3 +234,51 @@ def test_with_dead_layers_a_seed_draws_the_official_weights(model: type[MILModel
     ours = model(12, 3, hidden=16, attention=4, experts=2, dead_layer=True).state_dict()
     assert ours.keys() == expected.keys()
     assert all(torch.equal(ours[name], expected[name]) for name in expected)
+
+
+# ---- tasks of other kinds ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["mmoe_t3", "m4_t3"])
+def test_an_official_tower_of_several_outputs_is_a_task_of_classes(file: str) -> None:
+    golden = Golden(file)
+    weights = dict(golden.state_dict())
+    for part in ("weight", "bias"):
+        weights[f"towers.1.fc2.{part}"] = torch.cat([weights[f"towers.1.fc2.{part}"]] * 3)
+    model = load(file, weights)
+    assert model.outputs.widths == (1, 3, 1)
+    assert [endpoint.kind for endpoint in model.outputs.endpoints] == ["binary", "multiclass", "binary"]
+    logits, y = model(golden.bag(7)).logits.detach().sigmoid(), torch.from_numpy(golden["y/7"]).flatten()
+    torch.testing.assert_close(logits, y[[0, 1, 1, 1, 2]], atol=1e-5, rtol=0)
+    told = MODELS[file].from_official(
+        weights, n_outputs=Outputs([FittedEndpoint(), SINGLE["grades"], FittedEndpoint()])
+    )
+    assert told.outputs.kinds == {"binary", "ordinal"}
+
+
+def test_an_official_amil_of_several_logits_is_several_binary_tasks_unless_told() -> None:
+    weights = dict(Golden("amil").state_dict())
+    weights["classifier.weight"] = torch.cat([weights["classifier.weight"][:1]] * 4)
+    weights["classifier.bias"] = torch.cat([weights["classifier.bias"][:1]] * 4)
+    assert AMIL.from_official(weights).n_tasks == 4
+    told = AMIL.from_official(weights, n_outputs=EVERY["classes"])
+    assert told.outputs.kinds == {"multiclass"}
+    torch.testing.assert_close(
+        told(Golden("amil").bag(7)).logits, AMIL.from_official(weights)(Golden("amil").bag(7)).logits
+    )
+
+
+def test_m4s_mean_loss_counts_the_known_tasks_and_not_their_weights() -> None:
+    summed, mean = m4(), m4(loss_over_tasks="mean")
+    targets, known = torch.tensor([1.0, 0.0, 1.0]), torch.tensor([4.0, 0.0, 0.5])
+    torch.testing.assert_close(mean.loss(mean(BAG), targets, known), summed.loss(summed(BAG), targets, known) / 2)
+
+
+def test_classes_of_a_task_share_its_map_and_gates_stay_one_row_per_task() -> None:
+    torch.manual_seed(0)
+    maps = M4(12, MIXED, hidden=16, attention=4).eval().attention_maps(BAG)
+    assert maps.gates is not None
+    assert maps.gates.shape == (MIXED.n_tasks, 5)
+    assert torch.equal(maps.per_task[1], maps.per_task[4])
+    assert maps.per_expert is not None
+    torch.testing.assert_close(maps.per_task[5], maps.gates[2] @ maps.per_expert)

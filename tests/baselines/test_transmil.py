@@ -3,6 +3,7 @@
 import pytest
 import torch
 from golden_rules import Golden, gradients_of
+from outputs_for_tests import EVERY
 from torch.func import vmap
 from torch.nn.functional import cross_entropy
 from vmap_rules import (
@@ -11,6 +12,7 @@ from vmap_rules import (
     assert_training_works_together,
 )
 
+from milbench.endpoints.evidence import evidence
 from milbench.errors import BagError, CheckpointError, UsageError
 from milbench_baselines.layers.nystrom_attention import NystromAttention
 from milbench_baselines.layers.pseudo_inverse import pseudo_inverse
@@ -180,3 +182,35 @@ def test_a_misfit_checkpoint_is_refused_by_name():
     del weights["norm.bias"]
     with pytest.raises(CheckpointError, match=r"missing.*norm\.bias"):
         TransMIL.from_official(weights)
+
+
+# ---- tasks of other kinds ------------------------------------------------------------------------
+
+
+def test_an_official_checkpoint_of_three_classes_answers_with_its_three_logits():
+    golden = Golden("transmil_ny0014")
+    weights = golden.state_dict()
+    weights["_fc2.weight"] = torch.cat([weights["_fc2.weight"], weights["_fc2.weight"].sum(dim=0, keepdim=True)])
+    weights["_fc2.bias"] = torch.cat([weights["_fc2.bias"], weights["_fc2.bias"].sum(dim=0, keepdim=True)])
+    model = TransMIL.from_official(weights)
+    y = torch.from_numpy(golden["y/100"])
+    assert model.outputs.kinds == {"multiclass"}
+    torch.testing.assert_close(model(golden.bag(100)).logits.detach(), torch.cat([y, y.sum()[None]]), atol=1e-5, rtol=0)
+    told = TransMIL.from_official(weights, n_outputs=EVERY["grades"])
+    assert told.outputs.kinds == {"ordinal"}
+    with pytest.raises(CheckpointError, match=r"_fc2\.weight.*expected \(4, 512\)"):
+        TransMIL.from_official(weights, n_outputs=EVERY["classes"])
+
+
+@pytest.mark.parametrize("kind", ["classes", "thresholds", "bins"])
+def test_gradient_times_input_is_that_of_the_evidence_of_each_map(kind):
+    torch.manual_seed(0)
+    model = TransMIL(12, EVERY[kind], hidden=16, heads=4, landmarks=4).eval().double()
+    bag, step, patch = torch.randn(7, 12).double(), 1e-6, 3
+    maps = model.attention_maps(bag)
+    nudged = [bag.clone() for _ in range(2)]
+    nudged[0][patch] *= 1 + step
+    nudged[1][patch] *= 1 - step
+    first, second = (evidence(model.outputs, model(x).logits).detach() for x in nudged)
+    slopes = (first - second) / (2 * step)
+    torch.testing.assert_close(maps.alternatives["gradient x input"][:, patch], slopes, rtol=1e-5, atol=1e-8)

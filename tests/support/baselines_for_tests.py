@@ -12,12 +12,12 @@ MODELS = {name: model for name, model in load_models().items() if model.__module
 SMALL = {"hidden": 16, "attention": 4, "landmarks": 4, "heads": 2}
 
 
-def make(name: str, n_tasks: int | None = None) -> MILModel:
+def make(name: str, n_outputs: int | None = None, **options: object) -> MILModel:
     """A small copy in eval mode, its weights drawn from the generator as it stands."""
     model = MODELS[name]
     known = constructor_arguments(model)
-    n_tasks = n_tasks or (3 if model.info.tasks == "multi" else 1)
-    return model(12, n_tasks, **{key: value for key, value in SMALL.items() if key in known}).eval()
+    n_outputs = n_outputs or (3 if model.info.tasks == "multi" else 1)
+    return model(12, n_outputs, **{key: value for key, value in SMALL.items() if key in known}, **options).eval()
 
 
 def bag(n: int, seed: int = 0) -> torch.Tensor:
