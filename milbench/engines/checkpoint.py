@@ -7,7 +7,6 @@ one rename. A damaged file, or one of another stack or machine setting, counts a
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from milbench.formats.tensor_file import write_tensors
-from milbench.store.files import temporary_name
+from milbench.store.files import replacing_file
 from milbench.training.learner import Learner
 from milbench.training.selection import TrialProgress
 
@@ -49,14 +48,8 @@ def save_checkpoint(learner: Learner, path: Path, identity: str) -> None:
         **{name: getattr(learner.step_memory, name) for name in OF_STEP_MEMORY},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(temporary_name(f".{path.name}"))
-    try:
+    with replacing_file(path) as temporary:
         write_tensors(temporary, _tensors(learner), {"state": json.dumps(state)})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(learner: Learner, path: Path, identity: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +29,8 @@ from milbench.intake.inspection import Watch
 from milbench.labels import PATIENT, SLIDE, LabelTable
 from milbench.labels.written import written_task
 from milbench.store.csv_files import exact_csv
-from milbench.store.files import write_atomically, writing
+from milbench.store.files import replacing_file, write_atomically, writing
+from milbench.store.leftovers import abandoned, delete
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 VERSION = 1
@@ -75,6 +75,7 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
     _refuse_source(out, source)
     target = out / "features"
     _make(target)
+    delete([*abandoned(out), *abandoned(target)])
     wanted = [slide for slide in slides["slide_id"] if slide in source.paths]
     there = {slide for slide in wanted if (target / f"{slide}{SUFFIX}").exists()}
     with _remembered(out / SOURCES) as made_from:
@@ -144,15 +145,10 @@ def _pack_anew(source: FeatureFolder, slide: str, target: Path, dtype: str, now:
         raise FeatureFileError(
             f"{path}: values up to {features.abs().max():.3g} do not fit float16 (65504). Pack with --dtype float32."
         )
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     rounding = _rounding(features, stored)
-    try:
-        with writing(target.parent):
-            _write(temporary, stored, content, header, {"source": _identity(path), "largest_rounding": rounding})
-            _refuse_change(slide, path, now)
-            temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(target.parent), replacing_file(target) as temporary:
+        _write(temporary, stored, content, header, {"source": _identity(path), "largest_rounding": rounding})
+        _refuse_change(slide, path, now)
     return rounding
 
 

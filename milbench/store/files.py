@@ -148,12 +148,31 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 @contextmanager
+def replacing_file(final: Path) -> Iterator[Path]:
+    """Path of a file to write: it takes the place of `final` by one rename, or is deleted on an error.
+
+    It lies in a folder of its own. A library may write beside the path that it is given, under a name that nobody knows:
+    what a kill leaves of that goes with the folder.
+    """
+    folder = final.with_name(temporary_name(f".{final.name[:40]}"))
+    folder.mkdir()
+    try:
+        yield folder / final.name
+        _open_as_the_folder(folder / final.name)
+        _sync(folder / final.name)
+        (folder / final.name).replace(final)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def replacing_folder(final: Path, temporary: Path) -> Iterator[Path]:
     """`temporary`, an empty folder to fill: it takes the place of `final` by one rename, or is deleted on an error."""
     temporary.mkdir(parents=True)
     try:
         yield temporary
         for path in temporary.iterdir():
+            _open_as_the_folder(path)
             _sync(path)
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.is_dir():
@@ -165,6 +184,11 @@ def replacing_folder(final: Path, temporary: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _open_as_the_folder(path: Path) -> None:
+    """Let those read and write a file who may do so with its folder: safetensors lets nobody but the owner."""
+    path.chmod(path.parent.stat().st_mode & 0o666)
 
 
 def _sync(path: Path) -> None:

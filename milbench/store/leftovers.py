@@ -18,7 +18,7 @@ from milbench.store.files import this_host
 SILENT_SECONDS = 24 * 3600.0
 """After so long a half-written file counts as left over, if it is another machine's or does not tell its process."""
 
-PLACES = ("", "splits", "splits/*", "labels", "shards", "failures", "checkpoints", "claims", "partial")
+PLACES = ("", "splits", "splits/*", "labels", "features", "shards", "failures", "checkpoints", "claims", "partial")
 """Folders of a run in which files are written."""
 
 _OWNED = re.compile(r"[.\w].*-([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{12}", flags=re.ASCII)
@@ -27,8 +27,16 @@ _OF_OLDER_VERSIONS = re.compile(r"(\..*\.|[0-9a-f]{64}-)[0-9a-f]{32}", flags=re.
 
 def leftovers(run: Path) -> list[Path]:
     """Files and folders in a run that a dead process was writing, and claims of dead processes of this machine."""
-    found = [path for place in PLACES for path in _entries(run, place) if _is_abandoned(path)]
+    folders = [folder for place in PLACES for folder in ([run] if not place else run.glob(place))]
+    found = [path for folder in folders for path in abandoned(folder)]
     return sorted([*found, *_dead_claims(run / "claims")])
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """Files and folders in `folder` that a dead process was writing; none where a link leads, or nothing is."""
+    if not folder.is_dir() or folder.is_symlink():
+        return []
+    return [path for path in folder.iterdir() if _is_abandoned(path)]
 
 
 def is_at_work(run: Path) -> bool:
@@ -59,12 +67,6 @@ def _bytes(path: Path) -> int:
         return path.lstat().st_size
     except OSError:
         return 0
-
-
-def _entries(run: Path, place: str) -> Iterator[Path]:
-    for folder in [run] if not place else run.glob(place):
-        if folder.is_dir() and not folder.is_symlink():
-            yield from folder.iterdir()
 
 
 def _is_abandoned(path: Path) -> bool:

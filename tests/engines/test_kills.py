@@ -1,8 +1,9 @@
-"""SIGKILL inside checkpoint writes and merges: the same command ends with the same bytes, and leaves nothing behind."""
+"""SIGKILL inside writes of checkpoints, merges and what is remembered of feature files: the same command ends with the same bytes, and leaves nothing behind."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 from commands_for_tests import Milbench, environment
 from studies_for_tests import results, run_words
 
+from milbench.cohorts.content import contents
+from milbench.cohorts.record import read_record
+from milbench.commands.cli import main
 from milbench.store.run import open_run
 
 
@@ -55,3 +59,39 @@ def test_25_kills_inside_merges_end_with_the_same_bytes(study: Path, tmp_path: P
     assert (told["code"], told["left"]) == (0, 0)
     assert results(tmp_path / "out") == results(study / "single")
     assert open_run(tmp_path / "out").planned() == open_run(study / "single").planned()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_25_kills_while_a_run_remembers_its_feature_files_end_with_the_same_bytes(
+    study: Path, tmp_path: Path, milbench_here: Milbench
+) -> None:
+    cohort = shutil.copytree(study / "toy", tmp_path / "toy")
+    words = (*run_words(study, "--workers", "1")[:-1], str(cohort))
+    told = killed(tmp_path, "content", 25, tmp_path / "out", *words)
+    assert told["kills"] == 25
+    assert told["half_written"] > 0
+    assert (told["code"], told["left"]) == (0, 0)
+    assert results(tmp_path / "out") == results(study / "single")
+    remembered, whole = (read_record(run / "features" / "toy.json") for run in (tmp_path / "out", study / "single"))
+    assert remembered.first == whole.first
+    files = {slide: cohort / "features" / f"{slide}.h5" for slide in whole.slides}
+    assert remembered.slides == contents(files, {})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", ["pack", "sources"])
+def test_25_kills_inside_packing_end_with_the_same_bytes(study: Path, tmp_path: Path, kind: str) -> None:
+    words = ("data", "pack", str(study / "toy"), "--dtype", "float16", "--out")
+    assert main([*words, str(tmp_path / "whole")]) == 0
+    told = killed(tmp_path, kind, 25, tmp_path / "out", *words, str(tmp_path / "out"))
+    assert told["kills"] == 25
+    assert told["half_written"] > 0
+    assert (told["code"], told["left"]) == (0, 0)
+    assert packs(tmp_path / "out") == packs(tmp_path / "whole")
+    assert read_record(tmp_path / "out" / "sources.json") == read_record(tmp_path / "whole" / "sources.json")
+
+
+def packs(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (out / "features").iterdir()}

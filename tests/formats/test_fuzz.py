@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from limited_reader import DIED, REFUSED, RIGHT, LimitedReader
 from mutations import mutated
 from safetensors.numpy import save_file
 
-N_EXAMPLES, N_FAST = 400, 8
+N_EXAMPLES, N_FAST = int(os.environ.get("MILBENCH_EXAMPLES", "400")), 8
 SLIDE = "S1.a"
 
 IN_HDF5 = {"clam_h5", "clam_hdf5", "clam_sites", "trident_h5", "trident_patches", "torchmil_h5",

@@ -1,12 +1,15 @@
 """A run's files: whole or as they were."""
 
 import errno
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from milbench.errors import StoreError
-from milbench.store.files import replacing_folder, write_atomically, writing
+from milbench.store.files import replacing_file, replacing_folder, write_atomically, writing
 
 
 def test_an_interrupted_atomic_write_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,3 +39,37 @@ def test_a_folder_that_is_not_filled_to_the_end_changes_nothing(tmp_path: Path) 
         raise KeyboardInterrupt
     assert [path.name for path in final.iterdir()] == ["old"]
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+def test_a_file_that_a_library_writes_replaces_the_one_before_with_all_that_lies_beside_it(tmp_path: Path) -> None:
+    final = tmp_path / "a.safetensors"
+    for content in ("old", "new"):
+        with replacing_file(final) as path:
+            path.write_text(content)
+            path.with_name(".tmpUiZ7zm").write_text("half")
+    assert final.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_a_file_that_is_not_written_to_the_end_changes_nothing(tmp_path: Path) -> None:
+    final = tmp_path / "a.safetensors"
+    final.write_text("old")
+    with pytest.raises(OSError, match="No such file"), replacing_file(final) as path:
+        path.with_name("half").write_text("half")  # and so there is nothing to put in place
+    assert final.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [final]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_umask_read_what_the_umask_lets_them_read(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with replacing_file(tmp_path / "file") as path:
+            save_file({"w": np.zeros(3)}, path)
+        with replacing_folder(tmp_path / "final", tmp_path / "temporary") as folder:
+            save_file({"w": np.zeros(3)}, folder / "w")
+            (folder / "text").touch()
+    finally:
+        os.umask(before)
+    modes = {(tmp_path / name).stat().st_mode & 0o777 for name in ("file", "final/w", "final/text")}
+    assert modes == {0o666 & ~umask}

@@ -16,7 +16,7 @@ from runs_for_tests import make_run
 from milbench.store.claims import claimed
 from milbench.store.files import temporary_name, this_host
 from milbench.store.leftovers import SILENT_SECONDS, leftovers
-from milbench.store.run import Run
+from milbench.store.run import FOLDERS, Run
 from milbench.store.run_writing import sweep
 
 
@@ -50,6 +50,14 @@ def test_what_a_dead_process_was_writing_is_left_over_and_what_a_living_one_writ
     sweep(run)
     assert leftovers(run.path) == []
     assert len(list((run.path / "checkpoints").iterdir())) == len(list((run.path / "partial").iterdir())) == 1
+
+
+@pytest.mark.parametrize("folder", sorted({*FOLDERS} - {"trials", "locks"}))  # there nothing is written by a rename
+def test_half_of_a_file_is_left_over_in_every_folder_of_a_run(run: Run, folder: str) -> None:
+    half = run.path / folder / f".a.json-{this_host()}-{dead_process()}-0123456789ab"
+    half.parent.mkdir(exist_ok=True)
+    half.write_bytes(b"half")
+    assert leftovers(run.path) == [half]
 
 
 def test_another_machines_half_written_file_is_left_over_after_a_day(run: Run) -> None:

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from milbench.commands.cli import main
 from milbench.store.leftovers import leftovers
@@ -30,12 +31,45 @@ def child(words: list[str]) -> int:
     os._exit(main(words))
 
 
-def is_writing(run: Path) -> bool:
-    """Whether a checkpoint is half-written right now."""
+class Place(NamedTuple):
+    """Where a kind of file is written, and how likely one that is half-written is the one that the kill hits.
+
+    Attributes
+    ----------
+    chance : 1 = the first one; less if each try should get further than the one before.
+    """
+
+    folder: str
+    chance: float
+
+
+PLACES = {
+    "checkpoint": Place("checkpoints", 0.2),
+    "content": Place("features", 1.0),
+    "pack": Place("features", 0.5),
+    "sources": Place("", 1.0),
+}
+
+
+def is_writing(folder: Path) -> bool:
+    """Whether a file in the folder is half-written right now."""
     try:
-        return any(entry.name.startswith(".") for entry in os.scandir(run / "checkpoints"))
+        return any(entry.name.startswith(".") for entry in os.scandir(folder))
     except FileNotFoundError:
         return False
+
+
+def is_the_moment(kind: str, run: Path, seconds: float, moment: float) -> bool:
+    if kind not in PLACES:
+        return seconds > moment
+    place = PLACES[kind]
+    return is_writing(run / place.folder) and random.random() < place.chance
+
+
+def touch(cohort: Path, age: int) -> None:
+    """Give each feature file another time, so that what is remembered of it is written anew."""
+    for path in (cohort / "features").iterdir():
+        os.utime(path, (10**9 + age, 10**9 + age))
 
 
 def kill_once(kind: str, run: Path, words: list[str], moment: float) -> bool:
@@ -44,8 +78,7 @@ def kill_once(kind: str, run: Path, words: list[str], moment: float) -> bool:
     while time.monotonic() - started < LONGEST_SECONDS:
         if os.waitpid(pid, os.WNOHANG)[0]:
             return False
-        # of the many checkpoints of a run any may be the one, so that each try gets further than the one before
-        if is_writing(run) and random.random() < 0.2 if kind == "checkpoint" else time.monotonic() - started > moment:
+        if is_the_moment(kind, run, time.monotonic() - started, moment):
             break
         time.sleep(POLL_SECONDS)
     time.sleep(random.random() * 0.002)
@@ -54,22 +87,30 @@ def kill_once(kind: str, run: Path, words: list[str], moment: float) -> bool:
     return True
 
 
+def left_in(folder: Path) -> list[Path]:
+    """What dead processes left in a run or in a packed cohort, known to milbench or not."""
+    return [*leftovers(folder), *folder.rglob(".*")]
+
+
 def try_all(kind: str, n_kills: int, seed: int, run: Path, words: list[str]) -> dict[str, int]:
     random.seed(seed)
+    import milbench.intake.pack
     import milbench.runs.benchmark
     import milbench.runs.merge  # noqa: F401 - imported once, for all forks
 
     killed = half_written = tries = 0
     while killed < n_kills and tries < 3 * n_kills:
         tries += 1
+        if kind == "content":
+            touch(Path(words[words.index("--cohort") + 1]), tries)
         killed += kill_once(kind, run, words, random.random() * 0.25)
-        half_written += bool(leftovers(run))
+        half_written += bool(left_in(run))
     status = os.waitpid(child(words), 0)[1]
     return {
         "kills": killed,
         "half_written": half_written,
         "code": os.waitstatus_to_exitcode(status),
-        "left": len(leftovers(run)),
+        "left": len(left_in(run)),
     }
 
 
