@@ -36,6 +36,9 @@ LONGEST_NAME, LONGEST_PATH = 255, 3000
 LEAST_MEMORY = 100_000_000
 """The least that `--memory` may name: less means that the unit was forgotten."""
 
+MOST_MEMORY = 10**15
+"""The most: a million gigabytes mean a slip of the keyboard."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -261,9 +264,11 @@ def memory_bytes(config: RunConfig) -> int:
     if not config.engine.memory:
         return 0
     stated = parse_bytes(config.engine.memory)
-    if 0 < stated < LEAST_MEMORY:
+    if stated < LEAST_MEMORY:
         raise UsageError(
             f"--memory {config.engine.memory} is {bytes_text(stated)}, and a worker needs 0.5 GB before it reads a bag. "
             "Write a unit after the number, such as 16GB."
         )
+    if stated > MOST_MEMORY:
+        raise UsageError(f"--memory {config.engine.memory} is more than any machine has. Write a size such as 16GB.")
     return stated
