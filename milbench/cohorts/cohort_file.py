@@ -154,7 +154,11 @@ def _check_key(path: Path, key: str, value: Any) -> None:
         raise UsageError(f"{path}: {unknown_name('key', key, TYPES)}")
     expected, text = TYPES[key]
     if not isinstance(value, expected) or isinstance(value, bool):
-        quotes = " Put it in quotes." if expected is str and value is not None and not isinstance(value, (list, dict)) else ""
+        quotes = (
+            " Put it in quotes."
+            if expected is str and value is not None and not isinstance(value, (list, dict))
+            else ""
+        )
         raise UsageError(f"{path}: {key} is {value!r}; expected {text}.{quotes}")
     if key == "feature_scaling" and value not in MODES:
         raise UsageError(f"{path}: {unknown_name('feature_scaling', value, MODES)}")

@@ -70,7 +70,9 @@ def _zeros(several: Sequence[tuple[str, ...]]) -> Finding | None:
         return None
     shown = some([" and ".join(f"'{patient}'" for patient in ids[:3]) for ids in several])
     text = f"patient ids that differ in zeros alone count as different patients: {shown}"
-    return Finding(WARNING, text, f"If they are one patient, a spreadsheet dropped the zeros: write them alike. {AS_GIVEN}")
+    return Finding(
+        WARNING, text, f"If they are one patient, a spreadsheet dropped the zeros: write them alike. {AS_GIVEN}"
+    )
 
 
 def _with_sides(text: str, fix: str, several: Mapping[str, tuple[str, ...]], split: Split | None) -> Finding:

@@ -90,7 +90,7 @@ def _delimited(path: Path) -> tuple[Rows, tuple[str, ...]]:
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             for row in reader:  # no comprehension: if it fails, the last good row tells where
-                rows.append((reader.line_num, [cell.strip() for cell in row]))  # noqa: PERF401
+                rows.append((reader.line_num, [cell.strip() for cell in row]))
     except csv.Error as error:
         line = rows[-1][0] + 1 if rows else 1
         raise LabelTableError(
@@ -110,7 +110,9 @@ def _refuse_nul(path: Path, rows: Rows) -> None:
     """LabelTableError for a character that no text has and that no folder, JSON file or message could repeat."""
     for line, cells in rows:
         if any("\0" in cell for cell in cells):
-            raise LabelTableError(f"{path}: line {line} holds a NUL character, so the file is damaged. Save the table again.")
+            raise LabelTableError(
+                f"{path}: line {line} holds a NUL character, so the file is damaged. Save the table again."
+            )
 
 
 def _workbook(path: Path) -> tuple[Rows, tuple[str, ...]]:

@@ -79,7 +79,9 @@ def _roles(path: Path) -> dict[str, str]:
             f"{', '.join(ROLES)}."
         )
     if twice := [role for role in ROLES if header.count(role) > 1]:
-        raise SplitError(f"{path}: {header.count(twice[0])} columns are called '{twice[0]}'. Put all ids of a side into one.")
+        raise SplitError(
+            f"{path}: {header.count(twice[0])} columns are called '{twice[0]}'. Put all ids of a side into one."
+        )
     sides = {role: _ids(header, rows, role) for role in ROLES}
     _refuse_no_test_side(path, sides)
     found: dict[str, str] = {}

@@ -114,7 +114,7 @@ def writing(folder: Path) -> Iterator[None]:
         name = "" if error.filename is None else os.fsdecode(error.filename)
         where = f" ({name})" if name and name != str(folder) else ""
         fix = (
-            "Something of another kind stands in its place: move it away"
+            "Something of another kind stands in its place. Move it away, or choose another place (--run, --out)"
             if error.errno in IN_THE_WAY
             else "Free space or choose another place (--run, --out)"
         )

@@ -74,6 +74,7 @@ def _refuse_what_expands_too_far(text: str) -> None:
             _remember(sizes, anchor, size)
             _add(open_ones, size)
         elif isinstance(event, yaml.ScalarEvent):
+            _refuse_what_no_file_holds(event)
             _remember(sizes, event.anchor, 1)
             _add(open_ones, 1)
         elif isinstance(event, yaml.AliasEvent):
@@ -82,6 +83,13 @@ def _refuse_what_expands_too_far(text: str) -> None:
             _add(open_ones, sizes.get(str(event.anchor), 1))
         if len(open_ones) > DEEPEST:
             raise ExpandsTooFarError(f"it is nested more than {DEEPEST} levels deep")
+
+
+def _refuse_what_no_file_holds(event: yaml.ScalarEvent) -> None:
+    """Escapes of NUL and of halves of characters stand for characters that no path, JSON file or table can hold."""
+    if "\0" in event.value or any("\ud800" <= character <= "\udfff" for character in event.value):
+        line = event.start_mark.line + 1
+        raise yaml.YAMLError(f"the text in line {line} holds a NUL or half of a character, {ascii(event.value)[:60]}")
 
 
 def _remember(sizes: dict[str, int], anchor: str | None, size: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from milbench.cohorts.cohort import Cohort
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.endpoints.outputs import Outputs
-from milbench.errors import unknown_name
+from milbench.errors import UsageError, unknown_name
 from milbench.models import REGISTERED, MILModel
 from milbench.registry import is_baseline
 from milbench.splits import Split

@@ -36,3 +36,10 @@ def test_a_folder_that_is_not_filled_to_the_end_changes_nothing(tmp_path: Path) 
         raise KeyboardInterrupt
     assert [path.name for path in final.iterdir()] == ["old"]
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+def test_what_stands_in_the_way_of_a_run_is_named(tmp_path: Path) -> None:
+    (tmp_path / "locks").write_text("")
+    message = r"File exists \(.*locks\)\. Something of another kind stands in its place\. Move it away"
+    with pytest.raises(StoreError, match=message), writing(tmp_path):
+        (tmp_path / "locks").mkdir()
