@@ -68,8 +68,8 @@ def refuse_shared_folders(kind: str, names: Iterable[str]) -> None:
 
 def refuse_cohort_name(name: str) -> None:
     """UsageError for a cohort that no folder, file or LaTeX input can be called after."""
-    if file_stem(name) != name:
+    if file_stem(name) != name or not name.strip():
         raise UsageError(
             f"the cohort's name is '{name}', which cannot name a folder of results. "
-            f"Write another `name:` in its cohort.yaml, such as {plain_name(name)}: no slash, no leading dot, no control character."
+            f"Write another `name:` in its cohort.yaml, such as {plain_name(name)}: no slash, no leading dot, no control character, not blank."
         )

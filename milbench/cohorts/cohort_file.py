@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from milbench.cohorts.scaling import MODES
 from milbench.cohorts.task_kinds import cell, declared_tasks
 from milbench.errors import DataError, UsageError, unknown_name
 from milbench.labels import SUFFIXES, LabelTable, Stated, read_labels
@@ -153,6 +154,13 @@ def _check_key(path: Path, key: str, value: Any) -> None:
         raise UsageError(f"{path}: {unknown_name('key', key, TYPES)}")
     expected, text = TYPES[key]
     if not isinstance(value, expected) or isinstance(value, bool):
-        raise UsageError(f"{path}: {key} is {value!r}; expected {text}.")
+        quotes = (
+            " Put it in quotes."
+            if expected is str and value is not None and not isinstance(value, (list, dict))
+            else ""
+        )
+        raise UsageError(f"{path}: {key} is {value!r}; expected {text}.{quotes}")
+    if key == "feature_scaling" and value not in MODES:
+        raise UsageError(f"{path}: {unknown_name('feature_scaling', str(value), MODES)}")
     if key == "patients" and value != AS_GIVEN:
         raise UsageError(f"{path}: {unknown_name('value of patients', str(value), [AS_GIVEN])}")

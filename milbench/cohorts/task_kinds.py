@@ -10,9 +10,9 @@ from milbench.endpoints.endpoint import DAYS, FEWEST_CLASSES, KINDS, WITH_CLASSE
 from milbench.errors import UsageError, unknown_name
 from milbench.labels.declared import KEYS, Declared
 from milbench.labels.meaning import key as spelling
+from milbench.labels.table import OWN_COLUMNS
 
 TRANSFORMS: tuple[Transform, ...] = ("none", "log1p")
-IDS = ("slide_id", "patient_id")
 LISTS = ("classes", "event_value")
 
 
@@ -24,7 +24,7 @@ def declared_tasks(path: Path, tasks: Mapping[Any, Any]) -> dict[str, Declared]:
     UsageError : an unknown kind or key, or a value that the kind does not take.
     """
     for task in tasks:
-        if str(task) in IDS:
+        if str(task) in OWN_COLUMNS:
             raise UsageError(f"{path}: a task cannot be called '{task}', as the column of ids. Name it otherwise.")
     return {str(task): _declared(path, f"task '{task}'", said) for task, said in tasks.items()}
 

@@ -41,7 +41,7 @@ def _print_plan(console: Console, benchmark: Benchmark) -> None:
     from milbench.runs.progress import duration
     from milbench.runs.tryout import try_models
 
-    benchmark_header(console, benchmark)
+    benchmark_header(console, benchmark, written=False)
     for sentence in changes_of(benchmark, will_run=False):
         line(console, f"  changed: {sentence}")
     tried = try_models(benchmark)

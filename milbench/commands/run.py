@@ -51,7 +51,7 @@ def call(options: argparse.Namespace) -> int:
 
     console = new_console()
     benchmark = prepare(config_of(options), verify_features=options.verify_features)
-    show_run.benchmark_header(console, benchmark)
+    show_run.benchmark_header(console, benchmark, written=True)
     refuse_what_cannot_run(benchmark)
     for warning in try_models(benchmark).warnings:
         line(console, f"warning: {warning}")

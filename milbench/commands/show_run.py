@@ -23,8 +23,13 @@ MAX_WARNINGS = 8
 """Warnings printed for one cohort; all of them stand in datasets.json."""
 
 
-def benchmark_header(console: Console, benchmark: Benchmark) -> None:
-    """Print what is compared, on what, and what the cohorts' audits found."""
+def benchmark_header(console: Console, benchmark: Benchmark, *, written: bool) -> None:
+    """Print what is compared, on what, and what the cohorts' audits found.
+
+    Parameters
+    ----------
+    written : whether the command writes a run folder, which keeps all notes.
+    """
     for entry in benchmark.entries:
         cohort, split = entry.cohort, entry.split
         line(console, f"{cohort.name}: {len(cohort.slides)} slides, {cohort.slides['patient_id'].nunique()} patients, "
@@ -41,7 +46,8 @@ def benchmark_header(console: Console, benchmark: Benchmark) -> None:
             line(console, f"  note: {note}")
         left = len(entry.notes) - len(warnings[:MAX_WARNINGS]) - len(notes[:MAX_WARNINGS])
         if left:
-            line(console, f"  and {left} more note{'s' * (left != 1)}, in {benchmark.run.path}/datasets.json")
+            where = f", in {benchmark.run.path}/datasets.json" if written else " (see `milbench data check`)"
+            line(console, f"  and {left} more note{'s' * (left != 1)}{where}")
     for remark in import_remarks():
         line(console, f"warning: {remark}")
     line(console, f"protocol {benchmark.config.protocol}, run folder {benchmark.run.path}")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from milbench.labels.barcode import barcode_kind, tcga_patient
 from milbench.labels.finding import ERROR, NOTE, WARNING, Finding, some
-from milbench.labels.patients import longer_barcodes, own_slide, parted
+from milbench.labels.patients import differ_in_zeros, longer_barcodes, own_slide, parted
 from milbench.splits import Split
 
 AS_GIVEN = "If the ids are meant as they are, write `patients: as_given` in cohort.yaml."
@@ -35,6 +35,7 @@ def patient_findings(slides: pd.DataFrame, split: Split | None, *, as_given: boo
         _barcodes(longer, of_barcodes, split) if longer else None,
         _spellings(others, split) if others else None,
         _own_slides(slides) if own_slide(slides) and not several and not longer else None,
+        _zeros(differ_in_zeros(dict.fromkeys(slides["patient_id"]))),
     ]
     return [_meant(finding) if as_given else finding for finding in found if finding is not None]
 
@@ -61,6 +62,17 @@ def _spellings(several: Mapping[str, tuple[str, ...]], split: Split | None) -> F
     n_ids = len(list(chain.from_iterable(several.values())))
     text = f"{n_ids} patient ids seem to be {len(several)} patient{'s' * (len(several) != 1)}: {shown}"
     return _with_sides(text, f"Give all slides of a patient one and the same id. {AS_GIVEN}", several, split)
+
+
+def _zeros(several: Sequence[tuple[str, ...]]) -> Finding | None:
+    """A warning and no error: the patients of two hospitals may be numbered 001, 002, ... and 1, 2, ..."""
+    if not several:
+        return None
+    shown = some([" and ".join(f"'{patient}'" for patient in ids[:3]) for ids in several])
+    text = f"patient ids that differ in zeros alone count as different patients: {shown}"
+    return Finding(
+        WARNING, text, f"If they are one patient, a spreadsheet dropped the zeros: write them alike. {AS_GIVEN}"
+    )
 
 
 def _with_sides(text: str, fix: str, several: Mapping[str, tuple[str, ...]], split: Split | None) -> Finding:

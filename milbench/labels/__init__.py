@@ -12,9 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from milbench.errors import LabelTableError
 from milbench.labels import clam, pathobench, stamp, torchmil
 from milbench.labels.cells import SUFFIXES, read_table
+from milbench.labels.finding import WARNING, Finding, some
+from milbench.labels.meaning import key
 from milbench.labels.suggestion import suggested
 from milbench.labels.table import EXPECTED, PATIENT, SLIDE, LabelTable
 from milbench.labels.task_findings import contradictions, one_class_tasks
@@ -57,10 +61,22 @@ def read_labels(
         return torchmil.read(path, tasks, stated)
     table = read_table(path, EXPECTED)
     if stamp.recognises(table.cells):
-        return stamp.read(path, table, tasks, slides, stated)
-    _refuse_slides(path, slides)
-    read = pathobench.read if pathobench.recognises(table.cells) else clam.read
-    return read(path, table, tasks, stated)
+        labels = stamp.read(path, table, tasks, slides, stated)
+    else:
+        _refuse_slides(path, slides)
+        read = pathobench.read if pathobench.recognises(table.cells) else clam.read
+        labels = read(path, table, tasks, stated)
+    return labels._replace(findings=(*labels.findings, *_words_of_no_cell(table.cells, stated)))
+
+
+def _words_of_no_cell(cells: pd.DataFrame, stated: Stated) -> list[Finding]:
+    """A finding on what `unknown:` names in vain: a slip there leaves a class where no label was meant."""
+    if not stated.unknown:
+        return []
+    there = {key(cell) for column in cells for cell in set(cells[column])}
+    vain = [word for word in stated.unknown if key(word) not in there]
+    text = f"`unknown:` names {some([repr(word) for word in vain])}, and no cell holds that"
+    return [Finding(WARNING, text, "Write the words as they stand in the table, or delete them.")] if vain else []
 
 
 def slide_ids(path: Path) -> set[str]:

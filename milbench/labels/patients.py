@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from milbench.labels.barcode import tcga_patient
+from milbench.labels.meaning import STROKES
 
 SUFFIX = re.compile(
     r"\.(svs|ndpi|tiff?|mrxs|scn|bif|czi|dcm|isyntax|vms|h5|hdf5|pt|npy|npz|safetensors|zarr)$", re.IGNORECASE
@@ -17,13 +18,29 @@ SUFFIX = re.compile(
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 
 
+LOOK_ALIKE = str.maketrans("авекмнорстухіјѕԁԛԝαβεζηικμνορτυχ_", "abekmhopctyxijsdqwabezhikmnoptyx-") | STROKES
+"""Small Cyrillic and Greek letters whose capitals or they themselves look Latin; the strokes of other keyboards."""
+
+ONE_NUMBER = re.compile(r"(\D*)0+(\d+\D*)")
+"""Id of one number with zeros in front. Ids of several numbers may differ by a zero's place."""
+
+
 def spelling(patient_id: str) -> str:
-    """The patient whatever the id's case, blanks, encoding of accents or `.0` behind a number; of a TCGA barcode its patient."""
-    text = unicodedata.normalize("NFC", patient_id).translate(INVISIBLE).casefold()
+    """The patient whatever the id's case, blanks, strokes, look-alike letters or `.0` behind a number; of a TCGA barcode its patient."""
+    text = unicodedata.normalize("NFKC", patient_id).translate(INVISIBLE).casefold().translate(LOOK_ALIKE)
     text = re.sub(r"\s+", "", text)
     text = re.sub(r"^(\d+)\.0+$", r"\1", text)
     barcode = tcga_patient(text)
     return barcode.casefold() if barcode else text
+
+
+def differ_in_zeros(patients: Iterable[str]) -> list[tuple[str, ...]]:
+    """Ids that are one number if the zeros in front are dropped, as a spreadsheet does: 007 and 7."""
+    ids: dict[str, list[str]] = defaultdict(list)
+    for patient in patients:
+        text = spelling(patient)
+        ids[ONE_NUMBER.sub(r"\1\2", text) if ONE_NUMBER.fullmatch(text) else text].append(patient)
+    return [tuple(found) for found in ids.values() if len(set(map(spelling, found))) > 1]
 
 
 def parted(slides: pd.DataFrame) -> dict[str, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,12 +13,21 @@ from milbench.endpoints.endpoint import ALL_BINARY, Endpoint
 from milbench.errors import LabelTableError, UsageError, unknown_name
 from milbench.labels.finding import NOTE, Finding, some
 from milbench.labels.kinds import task_column
+from milbench.labels.meaning import tells_nothing
 from milbench.labels.values import LabelColumn, Stated
 from milbench.names import folder_name, refuse_shared_folders
 
 PATIENT, SLIDE = "case_id", "slide_id"
-NO_ID = ("na", "n/a", "#n/a", "<na>", "nan", "none", "null", "unknown")
-"""What tables hold where an id is missing, in any case."""
+NO_ID = (
+    "na", "n/a", "#n/a", "<na>", "nan", "none", "null", "unknown", "#ref!", "#div/0!", "#value!", "#name?", "#null!", "#num!",
+)  # fmt: skip
+"""What tables hold where an id is missing, in any case; the last six are errors of a spreadsheet."""
+
+SHORTENED = re.compile(r"\d([.,]\d+)?E[+]?\d+")
+"""What Excel writes into a CSV file for a long number: 123456789012 becomes 1.23457E+11."""
+
+OWN_COLUMNS = ("slide_id", "patient_id")
+"""What the checked table calls its ids, so that no task can have the name."""
 
 EXPECTED = f"Expected {PATIENT}, {SLIDE} and one 0/1 column per task"
 
@@ -99,7 +109,8 @@ def task_columns(
 
     Raises
     ------
-    LabelTableError : there is none, a column of one asked for does not exist, or two would share a folder of results.
+    LabelTableError : there is none, a column of one asked for does not exist, one is called as milbench calls its ids, or
+        two would share a folder of results.
     """
     candidates = [name for name in columns if name not in ids]
     for task in tasks or ():
@@ -110,11 +121,21 @@ def task_columns(
     if not candidates:
         raise LabelTableError(f"{path}: there is no task column beside {' and '.join(ids)}. Add one 0/1 column a task.")
     chosen = list(tasks or candidates)
+    _refuse_own_columns(path, chosen)
     try:
         refuse_shared_folders("tasks", chosen)
     except UsageError as error:
         raise LabelTableError(f"{path}: {error}") from error
     return chosen
+
+
+def _refuse_own_columns(path: Path, tasks: Sequence[str]) -> None:
+    """LabelTableError for a task that would take the place of the ids."""
+    for name in set(tasks) & set(OWN_COLUMNS):
+        raise LabelTableError(
+            f"{path}: the column '{name}' would be a task, but milbench calls its own column of ids so. Rename or delete it, "
+            "or name the columns that are labels with `tasks:`."
+        )
 
 
 def refuse_blank(path: Path, cells: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -126,16 +147,30 @@ def refuse_blank(path: Path, cells: pd.DataFrame, columns: Sequence[str]) -> Non
 
 
 def refuse_missing_patients(path: Path, patients: pd.Series) -> None:
-    """LabelTableError for words such as NA in place of an id: slides of many patients would count as one patient's."""
-    missing = patients[patients.str.casefold().isin(NO_ID)]
-    if missing.empty:
-        return
-    words = " or ".join(f"'{word}'" for word in dict.fromkeys(missing))
-    lines = f"line{'s' * (len(missing) != 1)} {some(list(map(str, missing.index)), 5)}"
-    raise LabelTableError(
-        f"{path}: {patients.name} is {words} in {lines}, which is no id. Fill in the patient, or delete the line. "
-        "If nobody knows the patient, write an id that occurs once, such as the slide's."
+    """LabelTableError for what is no id: slides of many patients would count as one patient's.
+
+    Words such as NA are refused wherever they stand. Others that tell nothing, such as a dash, may be the id of one slide.
+    """
+    repeated = patients[patients.duplicated(keep=False)]
+    no_words = patients.str.casefold().isin(NO_ID) | patients.isin(set(filter(tells_nothing, set(repeated))))
+    _refuse_no_ids(
+        path,
+        patients[no_words],
+        "Fill in the patient, or delete the line. If nobody knows the patient, write an id that occurs once, such as the slide's.",
     )
+    _refuse_no_ids(
+        path,
+        patients[patients.str.fullmatch(SHORTENED.pattern)],
+        "Excel writes long numbers so, and their last digits are lost. Make the column text before the table is saved.",
+    )
+
+
+def _refuse_no_ids(path: Path, patients: pd.Series, fix: str) -> None:
+    if patients.empty:
+        return
+    words = " or ".join(f"'{word}'" for word in list(dict.fromkeys(patients))[:3])
+    lines = f"line{'s' * (len(patients) != 1)} {some(list(map(str, patients.index)), 5)}"
+    raise LabelTableError(f"{path}: {patients.name} is {words} in {lines}, which is no id. {fix}")
 
 
 def refuse_repeated(path: Path, ids: pd.Series, what: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from milbench.errors import UsageError, unknown_name
+from milbench.special_files import refuse_special
 from milbench.store.plain_yaml import plain_yaml
 
 
@@ -171,8 +172,9 @@ def make_config(path: Path | None, assignments: Iterable[str], flags: Mapping[st
 
 
 def _from_yaml(path: Path) -> dict[str, Any]:
+    refuse_special(path, UsageError)
     try:
-        values = plain_yaml(path.read_text())
+        values = plain_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}. Check the path after --config.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -201,12 +203,18 @@ def _from_assignment(assignment: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+def _merge(into: dict[str, Any], new: Mapping[str, Any], within: str = "") -> None:
+    """Put `new` into `into`, section by section; a section never takes the place of a value that is none unseen."""
     for key, value in new.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
+        name = f"{within}{key}"
+        if not isinstance(value, Mapping):
+            into[key] = value
+        elif isinstance(into.get(key), dict):
+            _merge(into[key], value, f"{name}.")
+        elif into.get(key) is None:
+            into[key] = dict(value)
         else:
-            into[key] = dict(value) if isinstance(value, Mapping) else value
+            raise UsageError(f"{name} is {into[key]!r}; expected a section of `key: value` lines.")
 
 
 def _refuse_numbers_that_are_none(name: str, value: Any) -> None:
@@ -271,6 +279,15 @@ def _refuse_odd_numbers(key: str, items: Sequence[Any]) -> None:
         raise UsageError(f"seeds holds {odd[0]}; a seed lies between -2^63 and 2^63 - 1.")
 
 
+def _of_model(name: str, values: Any) -> Mapping[str, Any]:
+    """Constructor arguments of one model; `model: {amil: }` gives none."""
+    if values is not None and not isinstance(values, Mapping):
+        raise UsageError(
+            f"model.{name} is {values!r}; expected a section of its arguments, such as model: {{{name}: {{hidden: 256}}}}."
+        )
+    return {str(key): value for key, value in (values or {}).items()}
+
+
 def _value(key: str, value: Any) -> Any:
     """`value` as the type that the field's default has."""
     default = getattr(RunConfig(), key)
@@ -286,7 +303,7 @@ def _value(key: str, value: Any) -> Any:
     if isinstance(default, dict):
         if not isinstance(value, Mapping):
             raise UsageError(f"{key} is {value!r}; expected a section of `key: value` lines.")
-        return {str(k): v for k, v in value.items()}
+        return {str(k): _of_model(str(k), v) if key == "model" else v for k, v in value.items()}
     if type(value) is not type(default):
         raise UsageError(f"{key} is {value!r}; expected a value of type {type(default).__name__}.")
     return value

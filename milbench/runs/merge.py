@@ -19,7 +19,7 @@ from milbench.runs.config import different_settings
 from milbench.store import run_writing
 from milbench.store.files import write_atomically
 from milbench.store.question import Question, stale_sentences
-from milbench.store.run import FAILURES, Run, holds_run, open_run
+from milbench.store.run import FAILURES, Run, holds_run, open_run, refuse_foreign_folder
 from milbench.store.run_writing import adopt, claim, clear_failure, described, sweep, write_failure
 from milbench.store.trial import StoredTrial
 
@@ -57,6 +57,7 @@ def merge(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = Fals
     StoreError : a folder is no run, or has other settings, data or splits; a shard is missing. Nothing is written then.
     """
     runs = [open_run(path) for path in paths]
+    refuse_foreign_folder(out)
     whole = [open_run(out)] if holds_run(out) else []
     for run in whole:
         _refuse_a_shard_as_the_whole(run)

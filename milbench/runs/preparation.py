@@ -23,7 +23,7 @@ from milbench.registry import load_models, select
 from milbench.runs.config import SAME_WITHIN_A_RUN, RunConfig
 from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
 from milbench.store.identity import canonical_json
-from milbench.store.run import CONFIG, FEATURES, SPLITS, Run, holds_run
+from milbench.store.run import CONFIG, FEATURES, SPLITS, Run, holds_run, refuse_foreign_folder
 from milbench.training.precision import PRECISIONS
 from milbench.trials.fits import Fits, left_out
 from milbench.trials.plan import PlanRequest, Trial, make_plan, together
@@ -35,6 +35,9 @@ LONGEST_NAME, LONGEST_PATH = 255, 3000
 
 LEAST_MEMORY = 100_000_000
 """The least that `--memory` may name: less means that the unit was forgotten."""
+
+MOST_MEMORY = 10**15
+"""The most: a million gigabytes mean a slip of the keyboard."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def prepare(config: RunConfig, *, verify_features: bool = False) -> Benchmark:
     cohorts = [(source, source.load()) for source in _sources(config)]
     _refuse_two_of_one_name([cohort.name for _, cohort in cohorts])
     run = Run(run_folder(config, [cohort.name for _, cohort in cohorts]))
-    holds_run(run.path)  # a name that no folder can have is refused before anything is read
+    refuse_foreign_folder(run.path)  # before anything is read
     config = _with_kept_split(config, run)
     entries = [_entry(source, cohort, config.splits) for source, cohort in cohorts]
     entries = [_seen_before(entry, run, verify_features=verify_features) for entry in entries]
@@ -262,9 +265,11 @@ def memory_bytes(config: RunConfig) -> int:
     if not config.engine.memory:
         return 0
     stated = parse_bytes(config.engine.memory)
-    if 0 < stated < LEAST_MEMORY:
+    if stated < LEAST_MEMORY:
         raise UsageError(
             f"--memory {config.engine.memory} is {bytes_text(stated)}, and a worker needs 0.5 GB before it reads a bag. "
             "Write a unit after the number, such as 16GB."
         )
+    if stated > MOST_MEMORY:
+        raise UsageError(f"--memory {config.engine.memory} is more than any machine has. Write a size such as 16GB.")
     return stated

@@ -27,7 +27,10 @@ def find(path: Path) -> list[Path]:
     """The split files in a folder by number, or the one file; empty if they are not CLAM's."""
     if path.is_file():
         return [path] if path.suffix == ".csv" and _is_clams(_rows(path)[0]) else []
-    numbered = {int(match[1]): file for file in path.iterdir() if (match := FILE.fullmatch(file.name))}
+    numbered: dict[int, Path] = {}
+    for file, match in ((file, FILE.fullmatch(file.name)) for file in sorted(path.iterdir())):
+        if match and (other := numbered.setdefault(int(match[1]), file)) != file:
+            raise SplitError(f"{path}: {other.name} and {file.name} are both of fold {int(match[1])}. Delete one.")
     return [numbered[number] for number in sorted(numbered)]
 
 
@@ -62,9 +65,10 @@ def _rows(path: Path) -> list[list[str]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             delimiter = separator_of(file.readline(), ",")
             file.seek(0)
-            return [[cell.strip() for cell in row] for row in csv.reader(file, delimiter=delimiter)] or [[]]
+            header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file, delimiter=delimiter)] or [[]]
     except (OSError, ValueError, csv.Error) as error:
         raise SplitError(f"the split {path} cannot be read ({error}). Save it as comma-separated UTF-8.") from error
+    return [[name.lower() if name.lower() in ROLES else name for name in header], *rows]
 
 
 def _roles(path: Path) -> dict[str, str]:
@@ -73,6 +77,10 @@ def _roles(path: Path) -> dict[str, str]:
         raise SplitError(
             f"{path}: columns are {', '.join(header) or 'none'}; expected CLAM's: one without name, then "
             f"{', '.join(ROLES)}."
+        )
+    if twice := [role for role in ROLES if header.count(role) > 1]:
+        raise SplitError(
+            f"{path}: {header.count(twice[0])} columns are called '{twice[0]}'. Put all ids of a side into one."
         )
     sides = {role: _ids(header, rows, role) for role in ROLES}
     _refuse_no_test_side(path, sides)

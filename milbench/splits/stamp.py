@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from milbench.errors import SplitError
+from milbench.special_files import refuse_special
 from milbench.splits.other_tools import ForeignSplit
 from milbench.splits.table import Split
 
@@ -29,9 +30,10 @@ def read(path: Path) -> ForeignSplit:
     ------
     SplitError : unreadable, another shape, or a patient on both sides.
     """
+    refuse_special(path, SplitError)
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SplitError(f"the split {path} cannot be read as JSON ({error}). Write the file again.") from error
     folds = content.get("splits") if isinstance(content, dict) else None
     if not isinstance(folds, list) or not folds:

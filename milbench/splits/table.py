@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from milbench.errors import SplitError
-from milbench.labels.cells import separator_of
-from milbench.special_files import refuse_special
+from milbench.errors import LabelTableError, SplitError
+from milbench.labels.cells import read_delimited
 from milbench.store.csv_files import exact_csv
 
 EXPECTED = (
@@ -73,13 +71,11 @@ class Split:
         ------
         SplitError : missing, unreadable, or with other columns or roles.
         """
-        refuse_special(path, SplitError)
         try:
-            text = path.read_text(encoding="utf-8-sig")
-            separator = separator_of(text.partition("\n")[0], ",")
-            table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
-        except (OSError, ValueError) as error:
-            raise SplitError(f"the split {path} cannot be read as a table ({error}). {EXPECTED}") from error
+            table = read_delimited(path, EXPECTED.removesuffix(".")).cells
+        except LabelTableError as error:
+            what = str(error)
+            raise SplitError(f"the split {what if EXPECTED in what else f'{what} {EXPECTED}'}") from error
         folds = [f"fold_{fold}" for fold in range(table.shape[1] - 1)]
         if not folds or list(table) != ["patient_id", *folds]:
             raise SplitError(
@@ -88,10 +84,8 @@ class Split:
             )
         odd = table[folds].stack().loc[lambda roles: ~roles.isin(ROLES)]
         if len(odd):
-            raise SplitError(
-                f"{path}: role '{odd.iloc[0]}' in line {odd.index[0][0] + 2}; expected train, val or test."
-            )
-        return cls(table.astype(object), str(path))
+            raise SplitError(f"{path}: role '{odd.iloc[0]}' in line {odd.index[0][0]}; expected train, val or test.")
+        return cls(table.reset_index(drop=True), str(path))
 
 
 def role_table(patients: NDArray[np.object_], is_test: NDArray[np.bool_], fold_of: NDArray[np.int64]) -> pd.DataFrame:

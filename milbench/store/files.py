@@ -101,15 +101,25 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
 
 
+IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+"""What a system says where a file stands in the place of a folder, or a folder in that of a file."""
+
+
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Turn the system's refusals to write into one clear message."""
     try:
         yield
     except OSError as error:
+        name = "" if error.filename is None else os.fsdecode(error.filename)
+        where = f" ({name})" if name and name != str(folder) else ""
+        fix = (
+            "Something of another kind stands in its place. Move it away, or choose another place (--run, --out)"
+            if error.errno in IN_THE_WAY
+            else "Free space or choose another place (--run, --out)"
+        )
         raise StoreError(
-            f"cannot write to {folder}: {error.strerror or error}. "
-            "Free space or choose another place (--run, --out), then give the same command again. "
+            f"cannot write to {folder}: {error.strerror or error}{where}. {fix}, then give the same command again. "
             "Finished trials are kept."
         ) from error
 

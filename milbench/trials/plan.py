@@ -13,7 +13,7 @@ from typing import Any
 from milbench.cohorts.cohort import Cohort
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.endpoints.outputs import Outputs
-from milbench.errors import unknown_name
+from milbench.errors import UsageError, unknown_name
 from milbench.models import REGISTERED, MILModel
 from milbench.registry import is_baseline
 from milbench.splits import Split
@@ -21,7 +21,7 @@ from milbench.store.identity import key_of
 from milbench.store.slot import slot_name
 from milbench.trials.arguments import constructor_arguments, refuse_odd_arguments
 from milbench.trials.fits import Fits, learnable_tasks
-from milbench.trials.recipe import Recipe, recipe_for
+from milbench.trials.recipe import Recipe, changed, recipe_for
 
 IDENTITY_FORMAT = 2
 """Version of the results: raised when the trainer or splitter changes them, so that no older trial passes for a new one."""
@@ -140,6 +140,8 @@ def make_plan(models: Mapping[str, type[MILModel]], cohorts: Sequence[Fits], req
     DataError : the training side of a fold cannot teach a task.
     """
     _check_model_settings(models, request.models or {})
+    for fits in cohorts:
+        _check_cohort_settings(models, fits.cohort)
     trials = [
         trial for fits in cohorts for name, model in models.items() for trial in _trials_of(name, model, fits, request)
     ]
@@ -226,6 +228,27 @@ def _check_model_settings(models: Mapping[str, type[MILModel]], user: Mapping[st
         for argument in settings:
             if argument not in known:
                 raise unknown_name(f"argument of model '{name}'", argument, known)
+
+
+def _check_cohort_settings(models: Mapping[str, type[MILModel]], cohort: Cohort) -> None:
+    """A cohort's settings serve all models, so an argument counts as known if any model has it.
+
+    Raises
+    ------
+    UsageError : an unknown argument or trainer setting, or an odd value, with the cohort that says so.
+    """
+    every = {**REGISTERED, **models}
+    known = {argument for model in every.values() for argument in constructor_arguments(model)}
+    try:
+        changed(Recipe(), cohort.trainer_defaults)
+        for argument in cohort.model_defaults:
+            if str(argument) not in known:
+                raise unknown_name("argument of models", str(argument), known)
+        for name, model in models.items():
+            own = constructor_arguments(model).keys() & cohort.model_defaults.keys() if is_baseline(model) else ()
+            refuse_odd_arguments(model, name, {argument: cohort.model_defaults[argument] for argument in own})
+    except UsageError as error:
+        raise UsageError(f"settings of cohort '{cohort.name}': {error}") from error
 
 
 def source_sha256(model: type[MILModel]) -> str:

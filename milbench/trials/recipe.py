@@ -11,6 +11,7 @@ Precedence, lowest first: protocol, cohort (``m4`` only), the user's ``trainer.*
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import cos, isfinite, pi
@@ -200,5 +201,11 @@ def _as_type(key: str, value: Any) -> Any:
         return float(value)
     if expected is None or type(value) is not expected:
         name = expected.__name__ if expected else "list"
-        raise UsageError(f"trainer.{key} is {value!r}; expected a value of type {name}.")
+        raise UsageError(f"trainer.{key} is {value!r}; expected a value of type {name}.{_hint(value)}")
     return value
+
+
+def _hint(value: Any) -> str:
+    """How to write a number that YAML reads as text."""
+    is_power = isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d+)?e[+-]?\d+", value, re.IGNORECASE)
+    return f" YAML wants a point and a sign in powers of ten: write {float(value):.1e}." if is_power else ""

@@ -57,6 +57,12 @@ def test_the_stated_patch_size_is_that_of_every_bag_and_no_part_of_the_identity(
             "name: a\nlabels: labels.csv\nfeatures: features\npatch_size: big\n",
             "patch_size is 'big'; expected a number",
         ),
+        ("name: no\nlabels: labels.csv\nfeatures: features\n", "name is False; expected text. Put it in quotes"),
+        ("name: ' '\nlabels: labels.csv\nfeatures: features\n", "cohort's name is ' ', which cannot name a folder"),
+        (
+            "name: a\nlabels: labels.csv\nfeatures: features\ntasks: [A]\ntasks: []\n",
+            "'tasks' stands twice, in lines 4 and 5",
+        ),
         ("- a\n", "must hold `key: value` lines"),
         ("a: [\n", "cannot be read as YAML"),
     ],

@@ -77,3 +77,9 @@ def test_only_the_patients_that_a_fold_parts_are_counted() -> None:
     (found,) = patient_findings(cohort(*roles), split(**roles))
     assert "6 patient ids seem to be 3 patients" in found.what
     assert "slides of 2 patients stand on two sides" in found.what
+
+
+def test_ids_that_differ_in_zeros_alone_are_a_warning_also_on_two_sides() -> None:
+    (found,) = patient_findings(cohort("007", "7", "8"), split(**{"007": "te", "7": "et", "8": "vv"}))
+    assert found.severity == "warning"
+    assert "'007' and '7'" in found.what

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from milbench.labels.barcode import barcode_kind, tcga_patient
-from milbench.labels.patients import longer_barcodes, own_slide, parted, spelling
+from milbench.labels.patients import differ_in_zeros, longer_barcodes, own_slide, parted, spelling
 
 
 def slides(*pairs: tuple[str, str]) -> pd.DataFrame:
@@ -52,6 +52,11 @@ def test_what_is_no_barcode_names_no_patient(name: str) -> None:
         ("P\u200b1", "P1"),
         ("7", "7.0"),
         ("10126", "10126.00"),
+        ("P-1", "P\u20111"),
+        ("P_1", "P-1"),
+        ("P1", "\u04201"),  # a Cyrillic letter
+        ("AB12", "\u0391\u039212"),  # Greek letters
+        ("P01", "P\uff10\uff11"),  # digits of full width
         ("TCGA-3C-AALI", "tcga-3c-aali-01Z-00-DX1"),
         ("TCGA-3C-AALI-01A", "TCGA-3C-AALI-11A"),
     ],
@@ -67,6 +72,14 @@ def test_ids_that_differ_in_spelling_only_are_one_patient(one: str, other: str) 
 def test_ids_that_differ_otherwise_are_two_patients(one: str, other: str) -> None:
     assert spelling(one) != spelling(other)
     assert parted(slides(("a", one), ("b", other))) == {}
+
+
+def test_ids_that_differ_in_zeros_alone_are_told() -> None:
+    assert differ_in_zeros(["007", "7", "8", "P-010", "P-10", "100", "10"]) == [("007", "7"), ("P-010", "P-10")]
+
+
+def test_ids_of_one_length_or_of_several_numbers_never_differ_in_zeros_alone() -> None:
+    assert differ_in_zeros(["01a1", "1a01", "a0b1", "a1b0", "0", "00000001", "10000000"]) == []
 
 
 def test_slides_of_one_tcga_patient_under_ids_of_their_own_part_it() -> None:

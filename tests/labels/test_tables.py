@@ -2,15 +2,17 @@
 
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from milbench.errors import LabelTableError
-from milbench.labels import contradictions, one_class_tasks, read_labels
+from milbench.labels import Stated, contradictions, one_class_tasks, read_labels
 
 
 def table(tmp_path: Path, text: str) -> Path:
@@ -89,13 +91,21 @@ def test_an_id_that_only_contains_such_a_word_stays_an_id(tmp_path: Path) -> Non
         ("case_id,slide_id,A\np,s,1\np,s,1\n", r"1 slide id \(s\) in more than one line"),
         ("case_id,slide_id,A\np,,1\n", "slide_id is blank in line 2"),
         ("case_id,slide_id,A\n\n\np,s,2\n", r"slide s \(line 4\)"),
-        ("", "has no slide below its header"),
-        ("case_id,slide_id,A\n", "has no slide below its header"),
+        ("", "has no line below its header"),
+        ("case_id,slide_id,A\n", "has no line below its header"),
         ('case_id,slide_id,A\n"p,s,1\n', "cannot be read as a CSV"),
         ("case_id,slide_id,A\np,s,1,\n", "line 2 has 4 cells, the header has 3"),
         ("case_id,slide_id,A\np,s,1\nq,t\n", "line 3 has 2 cells, the header has 3"),
         ("case_id,slide_id,A,A\np,s,1,0\n", "2 columns are called 'A'"),
         (",case_id,slide_id,A\n0,p,s,1\n", "column 1 has values but no name.*index=False"),
+        ("sep=,\ncase_id,slide_id,A\n", r"line 2 has 3 cells, the header has 2 \(line 1: sep=, \)"),
+        ('case_id,slide_id,A\np,s,1\nq,"t,0\nr,u,1\n', "the row that begins in line 3 does not end as a row does"),
+        ("case_id,slide_id,A\np,s\0,1\n", "line 2 holds a NUL character"),
+        ("case_id,slide_id,patient_id\np,s,1\n", "the column 'patient_id' would be a task"),
+        ("case_id,slide_id,A\n#REF!,s,1\n", "case_id is '#REF!' in line 2, which is no id"),
+        ("case_id,slide_id,A\n-,s,1\nq,t,0\n-,u,1\n", "case_id is '-' in lines 2, 4, which is no id"),
+        ("case_id,slide_id,A\nunbekannt,s,1\nunbekannt,t,0\n", "'unbekannt' in lines 2, 3, which is no id"),
+        ("case_id,slide_id,A\n1.23457E+11,s,1\nq,t,0\n", "'1.23457E.11' in line 2.*last digits are lost"),
     ],
 )
 def test_a_bad_table_is_one_error_with_the_place(tmp_path: Path, text: str, message: str) -> None:
@@ -156,3 +166,51 @@ def test_contradictory_patients_are_counted_per_task(tmp_path: Path) -> None:
 def test_a_task_with_one_class_is_noted(tmp_path: Path) -> None:
     slides = read_labels(table(tmp_path, "case_id,slide_id,A,B\np,s1,1,0\nq,s2,1,1\n")).slides
     assert [finding.task for finding in one_class_tasks(slides, ["A", "B"])] == ["A"]
+
+
+def test_a_patient_called_by_a_word_that_tells_nothing_stays_if_it_occurs_once(tmp_path: Path) -> None:
+    labels = read_labels(table(tmp_path, "case_id,slide_id,A\n-,s,1\nND,t,0\n"))
+    assert labels.slides["patient_id"].tolist() == ["-", "ND"]
+
+
+def test_the_own_name_of_an_id_may_stand_beside_the_tasks_that_are_named(tmp_path: Path) -> None:
+    labels = read_labels(table(tmp_path, "case_id,slide_id,patient_id,A\np,s,1,1\n"), ["A"])
+    assert labels.slides.iloc[0].tolist() == ["s", "p", 1.0]
+
+
+def test_a_word_for_unknown_that_no_cell_holds_is_told(tmp_path: Path) -> None:
+    path = table(tmp_path, "case_id,slide_id,A\np,s,1\nq,t,Not Reported\nr,u,0\n")
+    told = read_labels(path, stated=Stated(unknown=("not reported", "NE"))).findings
+    assert [finding.what for finding in told] == ["`unknown:` names 'NE', and no cell holds that"]
+    assert not read_labels(path, stated=Stated(unknown=("not reported",))).findings
+
+
+def workbook(tmp_path: Path, change: Callable[[openpyxl.Workbook], None]) -> Path:
+    book = openpyxl.Workbook()
+    for row in (("case_id", "slide_id", "A"), ("p", "s", 1), ("q", "t", 0)):
+        book.active.append(row)
+    change(book)
+    book.save(tmp_path / "labels.xlsx")
+    return tmp_path / "labels.xlsx"
+
+
+def test_a_formula_whose_value_was_never_stored_is_no_unknown_label(tmp_path: Path) -> None:
+    path = workbook(tmp_path, lambda book: book.active.__setitem__("C3", "=1-1"))
+    with pytest.raises(
+        LabelTableError, match="cell C3 of the sheet 'Sheet' holds a formula whose value was never stored"
+    ):
+        read_labels(path)
+
+
+def test_rows_that_a_filter_hides_are_read_and_counted(tmp_path: Path) -> None:
+    labels = read_labels(workbook(tmp_path, lambda book: setattr(book.active.row_dimensions[3], "hidden", True)))
+    assert len(labels.slides) == 2
+    assert any("1 rows that a filter hides were read too" in note for note in labels.notes)
+
+
+def test_an_empty_first_sheet_is_named(tmp_path: Path) -> None:
+    path = workbook(tmp_path, lambda book: book.create_sheet("notes", 0))
+    with pytest.raises(
+        LabelTableError, match=r"no line below its header \(.*only the first of 2 sheets was read \('notes'\)"
+    ):
+        read_labels(path)

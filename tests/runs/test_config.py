@@ -1,5 +1,6 @@
 """Configuration: what wins over what, and what is refused."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from commands_for_tests import Milbench
 
 from milbench.errors import UsageError
 from milbench.runs.config import RunConfig, make_config
+from milbench.runs.preparation import memory_bytes
 
 
 def test_flags_win_over_set_and_set_over_the_file(tmp_path: Path) -> None:
@@ -53,6 +55,8 @@ def test_the_environment_names_the_data_root(monkeypatch: pytest.MonkeyPatch) ->
         ("keep_weights=1", "type bool"),
         ("epochs", "takes key=value"),
         ("trainer.lr=[", "not valid YAML"),
+        ("model.amil=5", "model.amil is 5; expected a section of its arguments"),
+        ("model={amil: [1]}", "model.amil is"),
     ],
 )
 def test_a_mistake_names_the_key_and_the_mend(assignment: str, message: str) -> None:
@@ -71,6 +75,39 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     listed.write_text("- a\n")
     with pytest.raises(UsageError, match="expected `key: value`"):
         make_config(listed, [], {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tracking: false", "tracking is False; expected a section"),
+        ("engine: [loky]", "engine is \\['loky'\\]; expected a section"),
+        ("trainer: 5", "trainer is 5; expected a section"),
+    ],
+)
+def test_a_flag_does_not_hide_a_value_where_a_section_belongs(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+    flags = {"engine": {}, "tracking": {}, "trainer": {"lr": 0.1}}
+    with pytest.raises(UsageError, match=message):
+        make_config(tmp_path / "run.yaml", [], flags)
+
+
+def test_a_section_without_a_value_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("engine:\ntrainer:\nmodel: {amil: }\n")
+    config = make_config(tmp_path / "run.yaml", [], {"engine": {"workers": 2}})
+    assert (config.engine.workers, config.trainer, config.model) == (2, {}, {"amil": {}})
+
+
+def test_a_configuration_that_is_a_pipe_is_refused_unopened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run.yaml")
+    with pytest.raises(UsageError, match="is a named pipe, not a file, and was not opened"):
+        make_config(tmp_path / "run.yaml", [], {})
+
+
+@pytest.mark.parametrize("size", ["0", "1B", "1e99TB"])
+def test_a_memory_that_no_machine_can_have_is_refused(size: str) -> None:
+    with pytest.raises(UsageError, match=f"--memory {size} is"):
+        memory_bytes(make_config(None, [], {"engine": {"memory": size}}))
 
 
 def test_defaults_are_the_documented_ones() -> None:

@@ -144,6 +144,7 @@ def test_slides_that_a_split_does_not_list_follow_their_patient_and_are_counted(
         ),
         (",train,val,test\n0,0.0,1.0,2.0\n1,,0.0.svs,\n", "'0.0.svs' stands on two sides, once spelled otherwise"),
         ("", "columns are none; expected CLAM's"),
+        (",train,train,val,test\n0,00,01,02,02\n", "2 columns are called 'train'"),
     ],
 )
 def test_a_mistake_in_clams_files_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -202,9 +203,21 @@ def test_a_file_that_is_no_table_is_told_what_is_expected(tmp_path: Path, name: 
     np.savez(tmp_path / "split.npz", train=["a"])
     (tmp_path / "split.npz").replace(tmp_path / name)
     with pytest.raises(
-        SplitError, match=r"cannot be read as a table.*Expected a CSV table of milbench, CLAM.*one column per side"
+        SplitError, match=r"the split .*split\..*Expected a CSV table of milbench, CLAM.*one column per side"
     ):
         make_split(make_slides(3), TASKS, str(tmp_path / name))
+
+
+def test_two_files_of_one_fold_are_named(tmp_path: Path) -> None:
+    for name in ("splits_0.csv", "splits_00.csv"):
+        (tmp_path / name).write_text(",train,val,test\n0,00,01,02\n")
+    with pytest.raises(SplitError, match=r"splits_0\.csv and splits_00\.csv are both of fold 0"):
+        read_split(tmp_path, make_slides(3), TASKS)
+
+
+def test_clams_sides_in_capitals_are_sides(tmp_path: Path) -> None:
+    split = read_split(clam(tmp_path, ",Train,VAL,Test\n0,00,01,02\n"), make_slides(3), TASKS)
+    assert split.table["fold_0"].tolist() == ["train", "val", "test"]
 
 
 def test_a_missing_number_is_named(tmp_path: Path) -> None:
@@ -255,6 +268,7 @@ def test_a_mistake_in_patho_benchs_table_is_named(tmp_path: Path, text: str, mes
     ("content", "message"),
     [
         ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
         ([], 'does not hold {"splits"'),
         ({"splits": []}, "at least one split"),
         ({"splits": [{"train_patients": ["00"]}]}, "split 0 has no list of texts 'test_patients'"),

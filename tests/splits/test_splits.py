@@ -170,7 +170,15 @@ def test_a_split_that_leaks_or_lacks_a_side_is_refused(rows: list[tuple[str, str
     [
         ("patient,fold_0\nA,train\n", "expected patient_id"),
         ("patient_id,fold_0\nA,training\n", "role 'training' in line 2"),
-        ("", "cannot be read"),
+        ("", "the split .*has no line below its header. Expected a CSV table of milbench"),
+        (
+            "patient_id,fold_0\nA,train,\nB,test,\n",
+            r"line 2 has 3 cells, the header has 2 \(line 1: patient_id, fold_0\)",
+        ),
+        ("patient_id,fold_0\n0,A,train\n", "line 2 has 3 cells, the header has 2"),
+        (",patient_id,fold_0\n0,A,train\n", "column 1 has values but no name"),
+        ("patient_id,fold_0,fold_0\nA,train,test\n", "2 columns are called 'fold_0'"),
+        ('patient_id,fold_0\nA,train\n"B,test\n', "the row that begins in line 3 does not end"),
     ],
 )
 def test_a_bad_split_table_is_named(tmp_path: Path, text: str, message: str) -> None:

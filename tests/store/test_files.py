@@ -73,3 +73,10 @@ def test_umask_read_what_the_umask_lets_them_read(tmp_path: Path, umask: int) ->
         os.umask(before)
     modes = {(tmp_path / name).stat().st_mode & 0o777 for name in ("file", "final/w", "final/text")}
     assert modes == {0o666 & ~umask}
+
+
+def test_what_stands_in_the_way_of_a_run_is_named(tmp_path: Path) -> None:
+    (tmp_path / "locks").write_text("")
+    message = r"File exists \(.*locks\)\. Something of another kind stands in its place\. Move it away"
+    with pytest.raises(StoreError, match=message), writing(tmp_path):
+        (tmp_path / "locks").mkdir()

@@ -47,3 +47,23 @@ def test_what_expands_too_far_is_refused_at_once(text: str, said: str) -> None:
 )  # fmt: skip
 def test_ordinary_text_is_read_as_ever(text: str) -> None:
     assert plain_yaml(text) == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seeds: [1]\nlr: 2\nseeds: [2]\n", "'seeds' stands twice, in lines 1 and 3"),
+        ("trainer:\n  lr: 1\n  lr: 2\n", "'lr' stands twice, in lines 2 and 3"),
+        ("positive: {T: a, 'T': b}\n", "'T' stands twice"),
+        ('a: 1\ntitle: "x\\0y"\n', "text in line 2 holds a NUL or half of a character"),
+        ('title: "\\uD800"\n', "text in line 1 holds a NUL or half of a character"),
+    ],
+)
+def test_what_would_be_read_as_something_else_is_refused_with_its_line(text: str, said: str) -> None:
+    with pytest.raises(yaml.YAMLError, match=said):
+        plain_yaml(text)
+
+
+def test_a_key_that_a_merge_brings_may_be_given_anew() -> None:
+    text = "base: &b {lr: 1, epochs: 2}\nmine:\n  <<: *b\n  lr: 3\n"
+    assert plain_yaml(text)["mine"] == {"lr": 3, "epochs": 2}

@@ -122,6 +122,26 @@ def test_what_cannot_be_planned_is_refused_with_the_nearest_name(request_: PlanR
         plan(request_, tiny=Tiny)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"model_defaults": {"hiden": 8}},
+            "settings of cohort 'toy': unknown argument of models 'hiden'. Did you mean 'hidden'",
+        ),
+        ({"model_defaults": {"tiny": {"hidden": 8}}}, "settings of cohort 'toy': unknown argument of models 'tiny'"),
+        ({"model_defaults": {5: 3}}, "unknown argument of models '5'"),
+        ({"trainer_defaults": {"ephocs": 3}}, "settings of cohort 'toy': unknown trainer setting 'ephocs'"),
+        ({"trainer_defaults": {"lr": "1e-3"}}, "settings of cohort 'toy': trainer.lr is '1e-3'.*write 1.0e-03"),
+    ],
+)
+def test_settings_of_a_cohort_that_no_model_has_are_refused(settings: dict[str, object], message: str) -> None:
+    cohort = replace(make_cohort(), **settings)
+    fits = Fits(cohort, make_split(cohort.slides, cohort.tasks, "kfold"))
+    with pytest.raises(UsageError, match=message):
+        make_plan({"tiny": Tiny}, [fits], PlanRequest())
+
+
 def test_constructor_arguments_are_the_keyword_only_ones() -> None:
     assert constructor_arguments(Tiny) == {"hidden": 8, "dropout": 0.1}
 
