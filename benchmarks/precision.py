@@ -58,7 +58,7 @@ def scores_in(run: Path) -> pd.Series:
     """Test AUROC of the tasks with signal, from stored predictions, by model, dataset, task, fold and seed."""
     scores = score_table([open_run(run)])
     signal = scores[~scores["is_control"].astype(bool)]
-    return signal.set_index(["model", "dataset", "task", "fold", "seed"])["auroc"]
+    return signal.set_index(["model", "dataset", "task", "fold", "seed"])["score"]
 
 
 def compare(base: pd.Series, other: pd.Series, draws: int) -> pd.DataFrame:

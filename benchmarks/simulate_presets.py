@@ -29,6 +29,7 @@ from milbench.runs.preparation import Benchmark, prepare
 from milbench.runs.progress import Progress
 from milbench.simulate.design import make_design
 from milbench.simulate.write import Simulation, simulate, write_cohort
+from milbench.stats.metric import AUROC
 from milbench.stats.scores import score_table
 
 HERE = Path(__file__).parent
@@ -118,7 +119,7 @@ def run_models(variant: Variant, folder: Path, workers: int) -> pd.DataFrame:
     outcome = run_benchmark(benchmark, Progress(Console(file=io.StringIO())))
     if outcome.failed or outcome.refused or outcome.left:
         raise SystemExit(f"{folder}: {outcome}")
-    scores = score_table([outcome.run])[["model", "task", "auroc"]]
+    scores = AUROC.as_written(score_table([outcome.run]))[["model", "task", "auroc"]]
     sites = pd.read_csv(folder / "cohort/carriers.csv", dtype={"slide_id": str}).set_index("slide_id")["site"]
     return pd.concat([scores, site_only(benchmark, sites)] if variant.preset == "null" else [scores])
 

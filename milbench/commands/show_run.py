@@ -55,13 +55,14 @@ def benchmark_header(console: Console, benchmark: Benchmark, *, written: bool) -
 
 def outcome(console: Console, result: Outcome) -> None:
     """Print the result table, where the run lies, and what to do next."""
+    from milbench.stats.metric import AUROC
     from milbench.stats.scores import score_table, summary
 
     run = result.run
     trials = run.trials()
     if trials:
         _print_results(console, summary(score_table([run])), run.datasets)
-        line(console, "mean test AUROC over tasks ± standard deviation over folds and seeds (training variability, "
+        line(console, f"mean test {AUROC.title} over tasks ± standard deviation over folds and seeds (training variability, "
               "not a confidence interval); control tasks are left out")  # fmt: skip
     parts = {"done": result.done, "done before": result.already, "failed": result.failed}
     parts |= {"skipped (see --max-failures)": result.skipped, "left": result.left}

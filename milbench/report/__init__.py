@@ -109,7 +109,7 @@ def _write_frames(contents: Contents, folder: Path) -> None:
     }  # fmt: skip
     folder.mkdir(exist_ok=True)
     for name, frame in frames.items():
-        write_atomically(folder / f"{name}.csv", spreadsheet_csv(frame).encode())
+        write_atomically(folder / f"{name}.csv", spreadsheet_csv(analysis.metric.as_written(frame)).encode())
 
 
 def _write_published(contents: Contents, out: Path) -> None:

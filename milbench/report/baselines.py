@@ -29,7 +29,7 @@ def no_image_baselines(labels: pd.DataFrame, roles: pd.DataFrame, folds: Iterabl
 
     Returns
     -------
-    DataFrame : task, name, auroc (mean over the folds; NaN where no fold has one, or where patients have no site).
+    DataFrame : task, name, score (AUROC, mean over the folds; NaN where no fold has one, or where patients have no site).
     """
     tasks = [column for column in labels.columns if column not in ("slide_id", "patient_id")]
     folds = list(folds)
@@ -41,7 +41,7 @@ def no_image_baselines(labels: pd.DataFrame, roles: pd.DataFrame, folds: Iterabl
         known_sites = bool(sites.notna().all())
         scores = [_site_only(labels[task], sites, train, test) for train, test in sides] if known_sites else []
         rows.append((task, SITE, _mean(scores)))
-    return pd.DataFrame(rows, columns=["task", "name", "auroc"])
+    return pd.DataFrame(rows, columns=["task", "name", "score"])
 
 
 def _sides(labels: pd.DataFrame, roles: pd.DataFrame, fold: int, task: str) -> tuple[pd.Series, pd.Series]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from milbench.stats.metric import AUROC, PrimaryMetric
 from milbench.stats.scores import SPREAD, SPREAD_OF_SIDES
 
 
@@ -37,11 +38,11 @@ def _as_they_ran(defaults: Mapping[str, Any], used: Sequence[Mapping[str, Any]])
     return {key: distinct(values[key] for values in used if key in values) or str(defaults[key]) for key in defaults}
 
 
-def undefined(scores: pd.DataFrame, datasets: Mapping[str, Any]) -> list[str]:
-    """A sentence for every cohort with (task, fold) pairs that have no AUROC."""
-    pairs = scores.loc[scores["auroc"].isna(), ["dataset", "task", "fold"]].drop_duplicates()
+def undefined(scores: pd.DataFrame, datasets: Mapping[str, Any], metric: PrimaryMetric = AUROC) -> list[str]:
+    """A sentence for every cohort with (task, fold) pairs that have no score."""
+    pairs = scores.loc[scores["score"].isna(), ["dataset", "task", "fold"]].drop_duplicates()
     return [
-        f"{datasets[name]['title']}: {len(rows)} (task, fold) pairs have no AUROC and are left out of means ("
+        f"{datasets[name]['title']}: {len(rows)} (task, fold) pairs have no {metric.title} and are left out of means ("
         + "; ".join(f"{task} in folds {distinct(group['fold'])}" for task, group in rows.groupby("task", sort=False))
         + ")."
         for name, rows in pairs.groupby("dataset", sort=False)

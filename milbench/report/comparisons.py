@@ -15,6 +15,7 @@ from milbench.report.figures import blank_figure
 from milbench.report.looks import styles
 from milbench.report.told_apart import ToldApart
 from milbench.report.units import BYTES, COUNT, SECONDS, in_words, nice_ticks
+from milbench.stats.metric import AUROC, PrimaryMetric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,7 +91,8 @@ def groups_not_told_apart(order: Sequence[str], verdict: ToldApart) -> list[list
 def rank_notes(ranks: Any, verdict: ToldApart) -> list[str]:
     """What a reader of the diagram must know, in sentences."""
     joined = (
-        "Joined by a bar: not told apart in mean AUROC (crossed bootstrap, Holm over all pairs), as in pairs.csv."
+        f"Joined by a bar: not told apart in mean {verdict.metric.title} (crossed bootstrap, Holm over all pairs), as in "
+        "pairs.csv."
         if verdict.can_tell
         else "No bar is drawn."
     )
@@ -103,8 +105,8 @@ def rank_notes(ranks: Any, verdict: ToldApart) -> list[str]:
 def matrix_note(ranks: Any, verdict: ToldApart) -> str:
     """What a reader of the matrix must know."""
     return (
-        f"Row minus column: mean AUROC difference; wins/ties/losses over {ranks.n_cells} (cohort, task) cells; "
-        "Holm-corrected p of the crossed bootstrap, as in pairs.csv. Grey: not told apart. Full colour from a difference "
+        f"Row minus column: mean {verdict.metric.title} difference; wins/ties/losses over {ranks.n_cells} (cohort, task) "
+        "cells; Holm-corrected p of the crossed bootstrap, as in pairs.csv. Grey: not told apart. Full colour from a difference "
         f"of {FIXED_SCALE:g}. {verdict.note}"
     ).strip()
 
@@ -167,8 +169,8 @@ def _pair(ranks: Any, verdict: ToldApart, first: str, second: str) -> str:
     return f"{difference}\n{counts[0]}/{counts[1]}/{counts[2]}\n{p_text}"
 
 
-LEAST_AUROC_SPAN = 0.1
-"""AUROC that an axis shows at least: differences of thousandths must look like nothing."""
+LEAST_SPAN = 0.1
+"""Score that an axis shows at least: differences of thousandths must look like nothing."""
 
 LEAST_COST_RATIO = 10.0
 """A cost axis spans at least this factor, for the same reason."""
@@ -180,13 +182,20 @@ COST_AXES = {
 }
 
 
-def pareto(cohorts: pd.DataFrame, costs: pd.DataFrame, cost: str, title: str, highlight: str = "") -> Figure | None:
-    """AUROC with its interval against a cost, log scale; a line joins models that none beats in both.
+def pareto(
+    cohorts: pd.DataFrame,
+    costs: pd.DataFrame,
+    cost: str,
+    title: str,
+    highlight: str = "",
+    metric: PrimaryMetric = AUROC,
+) -> Figure | None:
+    """Scores with its interval against a cost, log scale; a line joins models that none beats in both.
 
     Both frames hold one dataset. None where no model has both numbers. A model without an interval has no whisker.
     """
     both = cohorts.merge(costs[["model", cost, "n_models_for_all_tasks"]], on="model")
-    both = both[(both["n_missing"] == 0) & both["auroc"].notna() & (both[cost] > 0)].copy()
+    both = both[(both["n_missing"] == 0) & both["score"].notna() & (both[cost] > 0)].copy()
     if both.empty:
         return None
     if cost == "multiply_adds":  # ten single-task models look at a slide ten times
@@ -195,20 +204,20 @@ def pareto(cohorts: pd.DataFrame, costs: pd.DataFrame, cost: str, title: str, hi
     axes = figure.add_axes((0.1, 0.13, 0.6, 0.76))
     looks = styles(list(cohorts["model"]), highlight)
     front = both[~both.apply(lambda row: _beaten(row, both, cost), axis=1)].sort_values(cost)
-    axes.step(front[cost], front["auroc"], where="post", color="0.6", linewidth=1.0, zorder=1)
+    axes.step(front[cost], front["score"], where="post", color="0.6", linewidth=1.0, zorder=1)
     for row in both.itertuples():
         look = looks[row.model]
         value = getattr(row, cost)
         if not np.isnan(row.low):
             axes.plot([value, value], [row.low, row.high], color=look["color"], linewidth=1.2, zorder=2)
-        axes.plot(value, row.auroc, linestyle="", marker=look["marker"], color=look["color"],
+        axes.plot(value, row.score, linestyle="", marker=look["marker"], color=look["color"],
                   markersize=10 if row.model == highlight else 7,
                   markerfacecolor=look["color"] if row.model in set(front["model"]) else "white",
                   label=row.title, zorder=3)  # fmt: skip
     has_intervals = bool(both["low"].notna().any())
     _cost_axis(axes, both[cost], cost)
-    axes.set_ylim(auroc_ends(both[["auroc", "low", "high"]].to_numpy(dtype=float)))
-    axes.set_ylabel("mean test AUROC, 95 % interval" if has_intervals else "mean test AUROC")
+    axes.set_ylim(score_ends(both[["score", "low", "high"]].to_numpy(dtype=float), metric))
+    axes.set_ylabel(f"mean test {metric.title}{', 95 % interval' if has_intervals else ''}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.92")
     axes.set_title(title, fontsize=11)
@@ -217,14 +226,15 @@ def pareto(cohorts: pd.DataFrame, costs: pd.DataFrame, cost: str, title: str, hi
     return figure
 
 
-def auroc_ends(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Ends of an AUROC axis: all values and a margin, never less than `LEAST_AUROC_SPAN`, never beyond 0 and 1."""
+def score_ends(values: NDArray[np.float64], metric: PrimaryMetric = AUROC) -> tuple[float, float]:
+    """Ends of an axis of scores: all values and a margin, never less than `LEAST_SPAN`, never beyond worst and best."""
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    margin = max(0.05 * (high - low), (LEAST_AUROC_SPAN - (high - low)) / 2)
+    margin = max(0.05 * (high - low), (LEAST_SPAN - (high - low)) / 2)
     low, high = low - margin, high + margin
-    if high > 1.01:  # a little room for the marker of a model at 1
-        low, high = low - (high - 1.01), 1.01
-    return max(low, -0.01), high
+    most = metric.best + 0.01  # a little room for the marker of a model at the best score
+    if high > most:
+        low, high = low - (high - most), most
+    return max(low, metric.worst - 0.01), high
 
 
 def _cost_axis(axes: Any, values: pd.Series, cost: str) -> None:
@@ -243,6 +253,6 @@ def _cost_axis(axes: Any, values: pd.Series, cost: str) -> None:
 
 
 def _beaten(row: pd.Series, all_rows: pd.DataFrame, cost: str) -> bool:
-    better = (all_rows[cost] <= row[cost]) & (all_rows["auroc"] >= row["auroc"])
-    strictly = (all_rows[cost] < row[cost]) | (all_rows["auroc"] > row["auroc"])
+    better = (all_rows[cost] <= row[cost]) & (all_rows["score"] >= row["score"])
+    strictly = (all_rows[cost] < row[cost]) | (all_rows["score"] > row["score"])
     return bool((better & strictly).any())

@@ -17,6 +17,7 @@ from milbench.report.figures import STUDIED
 from milbench.report.gain import Gain, prevalence_and_gain
 from milbench.report.published import beside_ours
 from milbench.stats.analysis import Analysis, analyse
+from milbench.stats.metric import PrimaryMetric
 from milbench.stats.scores import score_table
 from milbench.store.run import Run
 
@@ -34,7 +35,7 @@ class Contents:
     scores : rows of `milbench.stats.scores.score_table`.
     analysis : intervals and comparisons.
     datasets : facts by name, of cohorts with finished trials, in the order of the columns.
-    baselines : dataset, task, name, auroc: the rows that need no image.
+    baselines : dataset, task, name, score: the rows that need no image.
     costs : rows of `milbench.report.costs.cost_frame`.
     highlight : registry name of the model that figures draw thicker than the others; "" for none.
     """
@@ -46,6 +47,11 @@ class Contents:
     baselines: pd.DataFrame
     costs: pd.DataFrame
     highlight: str = ""
+
+    @property
+    def metric(self) -> PrimaryMetric:
+        """What the scores are."""
+        return self.analysis.metric
 
     @cached_property
     def dataset_titles(self) -> dict[str, str]:
@@ -137,11 +143,11 @@ def _refuse_a_dataset_in_two_runs(runs: Sequence[Run]) -> None:
 
 def _baselines(runs: Sequence[Run], scores: pd.DataFrame) -> pd.DataFrame:
     """Rows that need no image, of every cohort whose run stored its labels."""
-    frames = [pd.DataFrame(columns=["dataset", "task", "name", "auroc"])]
+    frames = [pd.DataFrame(columns=["dataset", "task", "name", "score"])]
     for run in runs:
         for name in run.datasets:
             folds = scores.loc[scores["dataset"] == name, "fold"].unique()
             if len(folds) and run.label_file(name).exists():  # a run of an older version has none
                 found = no_image_baselines(run.labels(name), run.roles(name), sorted(folds))
                 frames.append(found.assign(dataset=name))
-    return pd.concat(frames, ignore_index=True).astype({"auroc": float})
+    return pd.concat(frames, ignore_index=True).astype({"score": float})

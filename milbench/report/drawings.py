@@ -46,15 +46,16 @@ def draw(contents: Contents, out: Path) -> list[Drawn]:
 
 
 def _by_dataset(contents: Contents) -> Iterator[Drawing]:
+    metric = contents.metric
     for name, title in contents.dataset_titles.items():
-        rows = contents.scores[(contents.scores["dataset"] == name) & contents.scores["auroc"].notna()]
+        rows = contents.scores[(contents.scores["dataset"] == name) & contents.scores["score"].notna()]
         signal = rows[~rows["is_control"].astype(bool)]
         if len(signal):
-            figure = figures.box(signal, f"{title}: test AUROC over tasks, folds and seeds")
-            yield f"box_{name}", figure, f"Test AUROC on {title}. {BOX}"
+            figure = figures.box(signal, f"{title}: test {metric.title} over tasks, folds and seeds", metric)
+            yield f"box_{name}", figure, f"Test {metric.title} on {title}. {BOX}"
         if 3 <= signal["task"].nunique() <= figures.MOST_SPOKES:
-            figure = figures.radar(signal, f"{title}: mean test AUROC by task", contents.highlight)
-            yield f"radar_{name}", figure, f"Mean test AUROC by task on {title}. {RADAR}"
+            figure = figures.radar(signal, f"{title}: mean test {metric.title} by task", contents.highlight)
+            yield f"radar_{name}", figure, f"Mean test {metric.title} by task on {title}. {RADAR}"
         yield from _pareto(contents, name, title)
         yield from _curves(contents, name, title)
 
@@ -87,12 +88,13 @@ RADAR = (
 
 
 def _pareto(contents: Contents, name: str, title: str) -> Iterator[Drawing]:
+    metric = contents.metric
     cohorts, costs = (frame[frame["dataset"] == name] for frame in (contents.analysis.cohorts, contents.costs))
     for cost in PARETO_COSTS:
-        figure = comparisons.pareto(cohorts, costs, cost, title, contents.highlight)
+        figure = comparisons.pareto(cohorts, costs, cost, title, contents.highlight, metric)
         if figure is not None:
             label = comparisons.COST_AXES[cost][0]
-            yield f"pareto_{cost}_{name}", figure, f"Mean test AUROC on {title} against {label}. {PARETO}"
+            yield f"pareto_{cost}_{name}", figure, f"Mean test {metric.title} on {title} against {label}. {PARETO}"
 
 
 PARETO = "Bars: 95 % intervals of the crossed bootstrap. The line joins models that no other beats in both."

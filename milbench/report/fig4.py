@@ -103,7 +103,7 @@ def _boxes(axes: Any, position: float, width: float, rows: pd.DataFrame, every: 
     if rows.empty:
         return
     model = str(rows["model"].iloc[0])
-    values = rows["auroc"].to_numpy(dtype=float)
+    values = rows["score"].to_numpy(dtype=float)
     look = styles(list(dict.fromkeys(every["model"])))[model]
     axes.boxplot(
         [values], positions=[position], widths=width, showfliers=False, showmeans=True, patch_artist=True, manage_ticks=False,

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from milbench.report.looks import styles
+from milbench.stats.metric import AUROC, PrimaryMetric
 from milbench.stats.scores import coverage
 from milbench.visible import visible
 
@@ -35,7 +36,7 @@ def radar(scores: pd.DataFrame, title: str, highlight: str = "") -> Figure:
     figure = blank_figure((9.0, 5.6))
     axes: Any = figure.add_axes((0.12, 0.11, 0.46, 0.739), projection="polar")
     tasks = list(dict.fromkeys(scores["task"]))
-    means = scores.groupby(["model", "task"], sort=False)["auroc"].mean().unstack("task").reindex(columns=tasks)
+    means = scores.groupby(["model", "task"], sort=False)["score"].mean().unstack("task").reindex(columns=tasks)
     titles = dict(zip(scores["model"], scores["title"], strict=True))
     angles = np.arange(len(tasks)) * 2 * np.pi / len(tasks)
     covered = coverage(scores)
@@ -88,22 +89,22 @@ FEWEST_TO_BOX = 5
 """Scores of a model below which a box would show more than there is; they are drawn as dots alone."""
 
 
-def box(scores: pd.DataFrame, title: str) -> Figure:
-    """AUROC over folds, seeds and tasks, one box per model and one dot per trained (task, fold, seed).
+def box(scores: pd.DataFrame, title: str, metric: PrimaryMetric = AUROC) -> Figure:
+    """Scores over folds, seeds and tasks, one box per model and one dot per trained (task, fold, seed).
 
     The box is of quartiles. It has no whiskers: the dots show the range, and a whisker would read as an interval.
-    `scores` have a defined AUROC.
+    None of `scores` is NaN.
     """
     figure = blank_figure((8.2, 4.6))
     axes: Any = figure.add_axes((0.09, 0.24, 0.89, 0.66))
     titles = dict(zip(scores["model"], scores["title"], strict=True))
     covered, looks = coverage(scores), styles(list(titles))
     for position, model in enumerate(titles):
-        values = scores.loc[scores["model"] == model, "auroc"].to_numpy()
+        values = scores.loc[scores["model"] == model, "score"].to_numpy()
         _box(axes, position, values)
         _dots(axes, position, values, looks[model]["color"])
-    axes.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
-    axes.set(xlabel="", ylabel="test AUROC", xlim=(-0.6, len(titles) - 0.4))
+    axes.axhline(metric.chance, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
+    axes.set(xlabel="", ylabel=f"test {metric.title}", xlim=(-0.6, len(titles) - 0.4))
     labels = [f"{title}, incomplete" if covered[model].n_missing else title for model, title in titles.items()]
     axes.set_xticks(range(len(labels)), labels, rotation=28, ha="right", fontsize=9, rotation_mode="anchor")
     axes.spines[["top", "right"]].set_visible(False)

@@ -97,7 +97,7 @@ def beside_ours(cohorts: pd.DataFrame, overall: pd.DataFrame) -> pd.DataFrame:
     average = overall.assign(dataset="average", low=overall["low_fixed"], high=overall["high_fixed"])
     average = average if set(cohorts["dataset"]) == PAPERS_COHORTS else average.iloc[:0]
     whole = cohorts[cohorts["n_missing"] == 0]
-    ours = pd.concat([whole, average], ignore_index=True).rename(columns={"dataset": "cohort", "auroc": "ours"})
+    ours = pd.concat([whole, average], ignore_index=True).rename(columns={"dataset": "cohort", "score": "ours"})
     both = (
         published()
         .rename(columns={"auroc": "published"})

@@ -10,6 +10,7 @@ import pandas as pd
 
 from milbench.report.baselines import TITLES
 from milbench.report.tables import DAGGER, Cell, Row, Table
+from milbench.stats.metric import AUROC, PrimaryMetric
 
 ABLATION = ("amil", "mmoe_amil", "mmoe_mp_amil", "m4")
 """Rows of the study's Table 3, each adding one part."""
@@ -28,6 +29,7 @@ def model_table(
     titles: Mapping[str, str],
     leads: Mapping[str, bool],
     baselines: pd.DataFrame,
+    metric: PrimaryMetric = AUROC,
 ) -> Table:
     """Models × cohorts, and their average where there are several; the rows that need no image stand below.
 
@@ -36,7 +38,7 @@ def model_table(
     cohorts, overall : of `milbench.stats.Analysis`.
     titles : how each dataset is called, in the order of the columns.
     leads : by dataset and "all": whether the best model's lead over the runner-up survives; it gets a dagger.
-    baselines : dataset, task, name, auroc, over the tasks that count.
+    baselines : dataset, task, name, score, over the tasks that count.
     """
     columns = [*titles, "all"] if len(titles) > 1 else list(titles)
     # printed for these cohorts as they are: drawing five cohorts too covers 90 % only (docs/statistics.md)
@@ -53,10 +55,13 @@ def model_table(
     headers = tuple("Average" if column == "all" else titles[column] for column in columns)
     everything = pd.concat([cohorts, overall.assign(dataset="all")], ignore_index=True)
     data = everything[everything["dataset"].isin(columns)]
-    return Table(name, caption, "Method", headers, tuple(rows), pd.concat([data, _baseline_data(baselines)]))
+    written = metric.as_written(pd.concat([data, _baseline_data(baselines)]))
+    return Table(name, caption, "Method", headers, tuple(rows), written)
 
 
-def spread_table(name: str, caption: str, cohorts: pd.DataFrame, titles: Mapping[str, str]) -> Table:
+def spread_table(
+    name: str, caption: str, cohorts: pd.DataFrame, titles: Mapping[str, str], metric: PrimaryMetric = AUROC
+) -> Table:
     """Models × cohorts: mean ± standard deviation over folds and seeds, which is training variability."""
     by_place = {(row.model, row.dataset): row for row in cohorts.itertuples()}
     models = dict(zip(cohorts["model"], cohorts["title"], strict=True))
@@ -64,10 +69,17 @@ def spread_table(name: str, caption: str, cohorts: pd.DataFrame, titles: Mapping
         Row(title, tuple(_spread(by_place.get((model, dataset))) for dataset in titles))
         for model, title in models.items()
     ]
-    return Table(name, caption, "Method", tuple(titles.values()), tuple(rows), cohorts)
+    return Table(name, caption, "Method", tuple(titles.values()), tuple(rows), metric.as_written(cohorts))
 
 
-def task_table(name: str, caption: str, cells: pd.DataFrame, tasks: pd.DataFrame, baselines: pd.DataFrame) -> Table:
+def task_table(
+    name: str,
+    caption: str,
+    cells: pd.DataFrame,
+    tasks: pd.DataFrame,
+    baselines: pd.DataFrame,
+    metric: PrimaryMetric = AUROC,
+) -> Table:
     """Models × tasks of one dataset, controls included; under each task the positives among its test patients."""
     models = dict(zip(cells["model"], cells["title"], strict=True))
     facts = {row.task: row for row in tasks.itertuples()}
@@ -79,21 +91,23 @@ def task_table(name: str, caption: str, cells: pd.DataFrame, tasks: pd.DataFrame
     }
     rows = [Row(title, tuple(grid[task][model] for task in facts)) for model, title in models.items()]
     for label, title in _known(baselines).items():
-        values = baselines[baselines["name"] == label].set_index("task")["auroc"]
+        values = baselines[baselines["name"] == label].set_index("task")["score"]
         numbers = tuple(Cell(number(values.get(task, math.nan))) for task in facts)
         rows.append(Row(title, numbers, rule=len(rows) == len(models)))
     counts = tuple(Cell(f"{fact.n_positive}/{fact.n_positive + fact.n_negative}") for fact in facts.values())
     rows.append(Row("positive/all test patients", counts, rule=True))
-    return Table(name, caption, "Method", tuple(facts), tuple(rows), cells)
+    return Table(name, caption, "Method", tuple(facts), tuple(rows), metric.as_written(cells))
 
 
-def against_table(name: str, caption: str, against: pd.DataFrame, titles: Mapping[str, str]) -> Table:
+def against_table(
+    name: str, caption: str, against: pd.DataFrame, titles: Mapping[str, str], metric: PrimaryMetric = AUROC
+) -> Table:
     """Models × tasks of one dataset: difference from the reference, its interval, a dagger where it survives Holm."""
     tasks = list(dict.fromkeys(against["task"]))
     by_place = {(row.model, row.task): row for row in against.itertuples()}
     models = list(dict.fromkeys(against["model"]))
     rows = [Row(titles[model], tuple(_difference(by_place.get((model, task))) for task in tasks)) for model in models]
-    return Table(name, caption, "Method", tuple(tasks), tuple(rows), against)
+    return Table(name, caption, "Method", tuple(tasks), tuple(rows), metric.as_written(against))
 
 
 def leads(cohorts: pd.DataFrame, overall: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, bool]:
@@ -102,7 +116,7 @@ def leads(cohorts: pd.DataFrame, overall: pd.DataFrame, pairs: pd.DataFrame) -> 
     frames["all"] = overall
     found = {}
     for dataset, rows in frames.items():
-        top = rows.dropna(subset=["auroc"]).sort_values("auroc", ascending=False, kind="stable")["model"].tolist()[:2]
+        top = rows.dropna(subset=["score"]).sort_values("score", ascending=False, kind="stable")["model"].tolist()[:2]
         mine = pairs[(pairs["dataset"] == dataset) & pairs["model_a"].isin(top) & pairs["model_b"].isin(top)]
         found[dataset] = len(top) == 2 and bool((mine["p_holm"] < ALPHA).any())
     return found
@@ -135,7 +149,7 @@ def _column(
     """
     by_model = {row.model: row for row in rows.itertuples()}
     printed = {
-        model: round(row.auroc, 3) for model, row in by_model.items() if not row.n_missing and not math.isnan(row.auroc)
+        model: round(row.score, 3) for model, row in by_model.items() if not row.n_missing and not math.isnan(row.score)
     }
     top = sorted(set(printed.values()), reverse=True)[:2] if len(models) > 1 and medals else []
     styles = {model: "best" if value == top[0] else "second" for model, value in printed.items() if value in top}
@@ -149,16 +163,16 @@ def _score(row: Any, style: str, *, lead: bool, too_small: bool) -> Cell:
         return Cell()
     if row.n_missing:
         return Cell(f"incomplete ({row.n_cells - row.n_missing} of {row.n_cells})")
-    if math.isnan(row.auroc):
+    if math.isnan(row.score):
         return Cell()
     below = TOO_SMALL if too_small else interval(row.low, row.high)
-    return Cell(number(row.auroc) + (DAGGER if lead and style == "best" else ""), below, style)
+    return Cell(number(row.score) + (DAGGER if lead and style == "best" else ""), below, style)
 
 
 def _spread(row: Any) -> Cell:
-    if row is None or row.n_missing or math.isnan(row.auroc):
+    if row is None or row.n_missing or math.isnan(row.score):
         return Cell()
-    return Cell(number(row.auroc) if math.isnan(row.sd) else f"{row.auroc:.3f} ± {row.sd:.3f}")
+    return Cell(number(row.score) if math.isnan(row.sd) else f"{row.score:.3f} ± {row.sd:.3f}")
 
 
 def _difference(row: Any) -> Cell:
@@ -181,20 +195,20 @@ def _baseline_rows(baselines: pd.DataFrame, columns: Sequence[str]) -> list[Row]
 
 def _known(baselines: pd.DataFrame) -> dict[str, str]:
     """Title by name of the baselines that have a number at all: a cohort without barcodes has no sites."""
-    defined = set(baselines.loc[baselines["auroc"].notna(), "name"])
+    defined = set(baselines.loc[baselines["score"].notna(), "name"])
     return {name: title for name, title in TITLES.items() if name in defined}
 
 
 def _baseline_means(baselines: pd.DataFrame) -> dict[tuple[str, str], float]:
     return {
-        (str(name), str(dataset)): float(rows["auroc"].mean())
+        (str(name), str(dataset)): float(rows["score"].mean())
         for (name, dataset), rows in baselines.groupby(["name", "dataset"], sort=False)
     }
 
 
 def _baseline_data(baselines: pd.DataFrame) -> pd.DataFrame:
     rows = [
-        {"dataset": dataset, "model": name, "title": TITLES[name], "auroc": mean}
+        {"dataset": dataset, "model": name, "title": TITLES[name], "score": mean}
         for (name, dataset), mean in _baseline_means(baselines).items()
     ]
-    return pd.DataFrame(rows, columns=["dataset", "model", "title", "auroc"])
+    return pd.DataFrame(rows, columns=["dataset", "model", "title", "score"])

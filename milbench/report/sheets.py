@@ -40,12 +40,10 @@ def make_tables(contents: Contents) -> list[Table]:
 
 def _table2(contents: Contents) -> Table:
     analysis = contents.analysis
-    caption = (
-        f"Mean test AUROC over tasks. {INTERVAL} {LEAD}{_five_cohorts(contents)}{_gaps(contents)}{_luad(contents)}"
-    )
+    caption = f"Mean test {contents.metric.title} over tasks. {INTERVAL} {LEAD}{_five_cohorts(contents)}{_gaps(contents)}{_luad(contents)}"
     table = model_table(
         "table2", caption, analysis.cohorts, analysis.overall, contents.dataset_titles,
-        leads(analysis.cohorts, analysis.overall, analysis.pairs), contents.signal_baselines,
+        leads(analysis.cohorts, analysis.overall, analysis.pairs), contents.signal_baselines, contents.metric,
     )  # fmt: skip
     return _with_paper(contents, table, 2)
 
@@ -56,10 +54,13 @@ def _table3(contents: Contents) -> list[Table]:
     overall = analysis.overall[analysis.overall["model"].isin(ABLATION)]
     if cohorts["model"].nunique() < 2:
         return []
-    caption = f"Ablation: what each part of M4 adds, mean test AUROC over tasks. {INTERVAL} {LEAD}{_gaps(contents)}{_luad(contents)}"
+    caption = (
+        f"Ablation: what each part of M4 adds, mean test {contents.metric.title} over tasks. {INTERVAL} {LEAD}"
+        f"{_gaps(contents)}{_luad(contents)}"
+    )
     table = model_table(
         "table3", caption, cohorts, overall, contents.dataset_titles, leads(cohorts, overall, analysis.pairs),
-        contents.signal_baselines,
+        contents.signal_baselines, contents.metric,
     )  # fmt: skip
     return [_with_paper(contents, table, 3)]
 
@@ -71,16 +72,21 @@ def _with_paper(contents: Contents, table: Table, number: int) -> Table:
 
 
 def _spread(contents: Contents) -> Table:
-    caption = f"Training variability: mean test AUROC over tasks. {spread_means(contents.datasets)}{_gaps(contents)}"
-    return spread_table("spread", caption, contents.analysis.cohorts, contents.dataset_titles)
+    caption = (
+        f"Training variability: mean test {contents.metric.title} over tasks. {spread_means(contents.datasets)}"
+        f"{_gaps(contents)}"
+    )
+    return spread_table("spread", caption, contents.analysis.cohorts, contents.dataset_titles, contents.metric)
 
 
 def _tasks(contents: Contents, name: str) -> Table:
     analysis = contents.analysis
-    caption = f"Test AUROC by task on {contents.dataset_titles[name]}. {INTERVAL}{_gaps(contents, name)}"
+    title = contents.dataset_titles[name]
+    caption = f"Test {contents.metric.title} by task on {title}. {INTERVAL}{_gaps(contents, name)}"
     return task_table(
         f"tasks_{name}", caption, analysis.cells[analysis.cells["dataset"] == name],
         analysis.tasks[analysis.tasks["dataset"] == name], contents.baselines[contents.baselines["dataset"] == name],
+        contents.metric,
     )  # fmt: skip
 
 
@@ -90,11 +96,11 @@ def _against(contents: Contents, name: str) -> list[Table]:
         return []
     reference = contents.model_titles[str(contents.analysis.reference)]
     caption = (
-        f"Difference of test AUROC from {reference} by task on {contents.dataset_titles[name]}, with its 95 % interval "
+        f"Difference of test {contents.metric.title} from {reference} by task on {contents.dataset_titles[name]}, with its 95 % interval "
         f"(patients × folds, the same draws for all models). † = p < 0.05 after Holm's correction over the models of a "
         f"task; over tasks see the column q_bh of the CSV (Benjamini-Hochberg).{_gaps(contents, name)}"
     )
-    return [against_table(f"against_{name}", caption, rows, contents.model_titles)]
+    return [against_table(f"against_{name}", caption, rows, contents.model_titles, contents.metric)]
 
 
 def _operating(contents: Contents, name: str) -> Table:
@@ -118,7 +124,7 @@ def _gaps(contents: Contents, name: str | None = None) -> str:
     datasets = contents.datasets if name is None else {name: contents.datasets[name]}
     scores = contents.scores[contents.scores["dataset"].isin(datasets)]
     left_out = [f"{dataset}: {task}" for dataset, task in contents.analysis.left_out if dataset in datasets]
-    sentences = undefined(scores, datasets)
+    sentences = undefined(scores, datasets, contents.metric)
     if left_out:
         sentences.append(f"Left out of means, since not all models finished them: {', '.join(left_out)}.")
     return "".join(f" {sentence}" for sentence in sentences)

@@ -17,6 +17,7 @@ from milbench.report.floats import figure_float
 from milbench.report.study_runs import StudyRuns
 from milbench.report.table1 import table1
 from milbench.report.tables import to_csv, to_latex, to_markdown
+from milbench.stats.metric import AUROC
 from milbench.stats.scores import score_table
 from milbench.store.csv_files import spreadsheet_csv
 from milbench.store.files import write_atomically, writing
@@ -90,7 +91,7 @@ def _write_fig4(study: StudyRuns, part: str, out: Path) -> Iterator[str]:
     tabulate, draw = makers[part]
     for dataset, rows in tabulate(study).groupby("dataset", sort=False):
         name = f"{part}_{dataset}"
-        write_atomically(out / f"{name}.csv", spreadsheet_csv(rows).encode())
+        write_atomically(out / f"{name}.csv", spreadsheet_csv(AUROC.as_written(rows)).encode())
         title = str(study.main.datasets[str(dataset)]["title"])
         save(draw(rows, title), out / name)
         write_atomically(out / f"{name}.tex", figure_float(name, CAPTIONS[part].format(title)).encode())
@@ -136,7 +137,7 @@ def tasks_table(study: StudyRuns) -> pd.DataFrame:
 def _signal(run: Run | None) -> pd.DataFrame:
     """The run's defined scores on tasks that count."""
     scores = score_table([run] if run else [])
-    return scores[scores["auroc"].notna() & ~scores["is_control"].astype(bool)]
+    return scores[scores["score"].notna() & ~scores["is_control"].astype(bool)]
 
 
 def _pairs(scores: pd.DataFrame) -> pd.Series:

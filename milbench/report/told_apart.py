@@ -10,6 +10,7 @@ import pandas as pd
 
 from milbench.stats.analysis import Analysis
 from milbench.stats.by_cohort import ALL
+from milbench.stats.metric import AUROC, PrimaryMetric
 
 LEVEL = 0.05
 
@@ -20,15 +21,17 @@ class ToldApart:
 
     Attributes
     ----------
-    p : models × models. p of the pair table: crossed bootstrap of the difference in mean AUROC, Holm over the pairs.
+    p : models × models. p of the pair table: crossed bootstrap of the difference in mean score, Holm over the pairs.
         NaN where a pair was not tested.
     note : what a reader of rank figures must know of the tests: that none can be significant, where that is so.
     can_tell : whether any pair could have got a p under 0.05.
+    metric : what was compared.
     """
 
     p: pd.DataFrame
     note: str
     can_tell: bool
+    metric: PrimaryMetric = AUROC
 
     def apart(self, first: str, second: str) -> bool:
         """Whether the two models are told apart."""
@@ -47,7 +50,7 @@ def told_apart(analysis: Analysis) -> ToldApart | None:
     n_pairs = int(pairs["p"].notna().sum())
     least = min(n_pairs / (analysis.n_draws + 1), 1.0) if n_pairs else 1.0
     notes = [_bootstrap_note(n_pairs, analysis.n_draws, least), _wilcoxon_note(analysis.ranks)]
-    return ToldApart(table, " ".join(filter(None, notes)), least < LEVEL)
+    return ToldApart(table, " ".join(filter(None, notes)), least < LEVEL, analysis.metric)
 
 
 def _pairs(analysis: Analysis) -> pd.DataFrame:

@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from milbench.endpoints.endpoint import Kind
 from milbench.errors import StoreError
 from milbench.stats.by_cohort import Cohort, cohort, overall, pair_table
 from milbench.stats.by_task import against_table, cell_table, resample, task_table, unfinished
 from milbench.stats.grid import Grid, grids
 from milbench.stats.levels import metric_table
+from milbench.stats.metric import METRICS, PrimaryMetric
 from milbench.stats.ranks import Ranks, rank_models
 from milbench.stats.scores import coverage
 from milbench.store.run import Run
@@ -28,20 +30,20 @@ class Analysis:
     Attributes
     ----------
     scores : one row per (dataset, model, task, fold, seed, level in {"slide", "patient"}): title, is_control,
-        auroc, average_precision, balanced_accuracy, f1, sensitivity, specificity, threshold (Youden's, on that
+        score (AUROC), average_precision, balanced_accuracy, f1, sensitivity, specificity, threshold (Youden's, on that
         trial's validation rows), brier, ece, sensitivity_at_specificity_90 with specificity_reached, and
         specificity_at_sensitivity_90 with sensitivity_reached (thresholds from the same validation rows). A patient's
         score is the mean over its slides, its label the largest.
     tasks : (dataset, task): is_control, n_slides, n_patients, n_positive, n_negative (patients of the test sides),
         prevalence (share of patients), too_small (fewer than ten positive or ten negative patients).
-    cells : (dataset, task, model): title, is_control, auroc (mean over folds and seeds), sd (spread over them), low
-        and high (crossed bootstrap, 95 %), n_missing, n_cells, ensemble_auroc, delong_low, delong_high (mean logit
+    cells : (dataset, task, model): title, is_control, score (mean over folds and seeds), sd (spread over them), low
+        and high (crossed bootstrap, 95 %), n_missing, n_cells, ensemble_score, ensemble_low, ensemble_high (mean logit
         over folds, seeds and the patient's slides; NaN where the test sides of folds differ).
     against : (dataset, task, model) for every model but the reference: is_control, delta (model - reference), low,
-        high, p, p_holm (over the models of the task), q_bh (over the signal tasks of the model), p_delong.
-    cohorts : (dataset, model): title, auroc (mean over tasks in a fold and seed, then over those), sd, low, high
+        high, p, p_holm (over the models of the task), q_bh (over the signal tasks of the model), p_ensemble.
+    cohorts : (dataset, model): title, score (mean over tasks in a fold and seed, then over those), sd, low, high
         (patients drawn once for all tasks, times folds), n_tasks, n_undefined, n_missing, n_cells.
-    overall : (model): title, auroc (mean of the cohorts), low, high (cohorts, patients and folds drawn; NaN for a
+    overall : (model): title, score (mean of the cohorts), low, high (cohorts, patients and folds drawn; NaN for a
         single cohort), low_fixed, high_fixed (the cohorts as they are), n_cohorts.
     pairs : (dataset, model_a, model_b), every unordered pair, and once more with dataset "all" where there are two
         cohorts or more: delta (a - b), low, high, p, p_holm (over the pairs of the dataset), superiority (share of
@@ -51,6 +53,7 @@ class Analysis:
     incomplete : (dataset, model, n_missing, n_cells) of every model that lacks cells which others have.
     left_out : the (dataset, task) that not all models finished, in no mean or comparison; only with `complete_cases`.
     n_draws : draws of every bootstrap.
+    kind : of the tasks; their primary metric is what the frames call `score`.
     """
 
     scores: pd.DataFrame
@@ -65,6 +68,12 @@ class Analysis:
     incomplete: tuple[tuple[str, str, int, int], ...]
     left_out: tuple[tuple[str, str], ...]
     n_draws: int
+    kind: Kind = "binary"
+
+    @property
+    def metric(self) -> PrimaryMetric:
+        """What the scores are."""
+        return METRICS[self.kind]
 
 
 def analyse(
@@ -174,10 +183,10 @@ def _refusal(incomplete: Sequence[tuple[str, str, int, int]]) -> str:
 
 
 def _comparable(cells: pd.DataFrame, left_out: Mapping[str, Collection[str]], models: Sequence[str]) -> pd.DataFrame:
-    """AUROC of (dataset, task) cells × models, for signal tasks that all models finished."""
+    """Score of (dataset, task) cells × models, for signal tasks that all models finished."""
     keep = [
         not control and task not in left_out[dataset]
         for dataset, task, control in zip(cells["dataset"], cells["task"], cells["is_control"], strict=True)
     ]
     rows = cells[keep]
-    return rows.pivot(index=["dataset", "task"], columns="model", values="auroc").reindex(columns=list(models))
+    return rows.pivot(index=["dataset", "task"], columns="model", values="score").reindex(columns=list(models))

@@ -23,9 +23,9 @@ ALL = "all"
 """Name that stands for the mean over cohorts."""
 
 COHORT_COLUMNS = [
-    "dataset", "model", "title", "auroc", "sd", "low", "high", "n_tasks", "n_undefined", "n_missing", "n_cells",
+    "dataset", "model", "title", "score", "sd", "low", "high", "n_tasks", "n_undefined", "n_missing", "n_cells",
 ]  # fmt: skip
-OVERALL_COLUMNS = ["model", "title", "auroc", "low", "high", "low_fixed", "high_fixed", "n_cohorts"]
+OVERALL_COLUMNS = ["model", "title", "score", "low", "high", "low_fixed", "high_fixed", "n_cohorts"]
 PAIR_COLUMNS = [
     "dataset", "model_a", "model_b", "delta", "low", "high", "p", "p_holm", "superiority", "p_sign_flip",
 ]  # fmt: skip
@@ -48,9 +48,9 @@ class Cohort(NamedTuple):
         """Name of the dataset."""
         return str(self.rows["dataset"].iloc[0])
 
-    def aurocs(self, models: Sequence[str]) -> Floats:
+    def scores(self, models: Sequence[str]) -> Floats:
         """[M], NaN for a model that is not here."""
-        return np.asarray(self.rows.set_index("model")["auroc"].reindex(list(models)), dtype=float)
+        return np.asarray(self.rows.set_index("model")["score"].reindex(list(models)), dtype=float)
 
     def draws_of(self, models: Sequence[str]) -> Floats:
         """[B, M], NaN for a model that is not here."""
@@ -87,12 +87,12 @@ class Overall(NamedTuple):
     Attributes
     ----------
     rows : one per model, `OVERALL_COLUMNS`.
-    aurocs : [D, M] of the cohorts that every model has.
+    scores : [D, M] of the cohorts that every model has.
     draws : [B, M] with cohorts drawn too; [0, M] for a single cohort, or where one has no interval.
     """
 
     rows: pd.DataFrame
-    aurocs: Floats
+    scores: Floats
     draws: Floats
 
 
@@ -104,40 +104,40 @@ def overall(cohorts: Sequence[Cohort], titles: dict[str, str], seed: int) -> Ove
     titles : of every model, by name, in order.
     """
     models = list(titles)
-    used = [one for one in cohorts if not np.isnan(one.aurocs(models)).any()]
-    aurocs = np.array([one.aurocs(models) for one in used]).reshape(len(used), len(models))
+    used = [one for one in cohorts if not np.isnan(one.scores(models)).any()]
+    scores = np.array([one.scores(models) for one in used]).reshape(len(used), len(models))
     none = np.empty((0, len(models)))
     if used and all(len(one.draws) for one in used):
         stacked = np.array([one.draws_of(models) for one in used])  # [D, B, M]
         fixed, drawn = stacked.mean(axis=0), overall_draws(stacked, generator(seed)) if len(used) > 1 else none
     else:
         fixed = drawn = none
-    means = aurocs.mean(axis=0) if used else np.full(len(models), np.nan)
+    means = scores.mean(axis=0) if used else np.full(len(models), np.nan)
     rows = [
         (model, title, means[m], *interval(drawn[:, m]), *interval(fixed[:, m]), len(used))
         for m, (model, title) in enumerate(titles.items())
     ]
-    return Overall(pd.DataFrame(rows, columns=OVERALL_COLUMNS), aurocs, drawn)
+    return Overall(pd.DataFrame(rows, columns=OVERALL_COLUMNS), scores, drawn)
 
 
 def pair_table(cohorts: Sequence[Cohort], over: Overall) -> pd.DataFrame:
     """Every unordered pair of models in every cohort, and over all where there are two cohorts or more."""
     models = list(over.rows["model"])
-    parts = [_pairs(one.name, models, one.aurocs(models), one.draws_of(models)) for one in cohorts]
-    if len(over.aurocs) > 1:
-        table = _pairs(ALL, models, over.aurocs.mean(axis=0), over.draws)
+    parts = [_pairs(one.name, models, one.scores(models), one.draws_of(models)) for one in cohorts]
+    if len(over.scores) > 1:
+        table = _pairs(ALL, models, over.scores.mean(axis=0), over.draws)
         pairs = combinations(range(len(models)), 2)
-        table["p_sign_flip"] = [sign_flip_p(over.aurocs[:, a] - over.aurocs[:, b]) for a, b in pairs]
+        table["p_sign_flip"] = [sign_flip_p(over.scores[:, a] - over.scores[:, b]) for a, b in pairs]
         parts.append(table)
     return pd.concat(parts, ignore_index=True)
 
 
-def _pairs(dataset: str, models: Sequence[str], aurocs: Floats, draws: Floats) -> pd.DataFrame:
+def _pairs(dataset: str, models: Sequence[str], scores: Floats, draws: Floats) -> pd.DataFrame:
     rows = []
     for a, b in combinations(range(len(models)), 2):
         differences = draws[:, a] - draws[:, b]
         rows.append((
-            dataset, models[a], models[b], aurocs[a] - aurocs[b], *interval(differences), p_value(differences),
+            dataset, models[a], models[b], scores[a] - scores[b], *interval(differences), p_value(differences),
             np.nan, superiority(differences), np.nan,
         ))  # fmt: skip
     table = pd.DataFrame(rows, columns=PAIR_COLUMNS)

@@ -19,10 +19,22 @@ from milbench.stats.scores import coverage
 Floats = NDArray[np.float64]
 
 CELL_COLUMNS = [
-    "dataset", "task", "model", "title", "is_control", "auroc", "sd", "low", "high", "n_missing", "n_cells",
-    "ensemble_auroc", "delong_low", "delong_high",
+    "dataset", "task", "model", "title", "is_control", "score", "sd", "low", "high", "n_missing", "n_cells",
+    "ensemble_score", "ensemble_low", "ensemble_high",
 ]  # fmt: skip
-AGAINST_COLUMNS = ["dataset", "task", "model", "is_control", "delta", "low", "high", "p", "p_holm", "q_bh", "p_delong"]
+AGAINST_COLUMNS = [
+    "dataset",
+    "task",
+    "model",
+    "is_control",
+    "delta",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "q_bh",
+    "p_ensemble",
+]
 NO_INTERVAL = Interval(float("nan"), float("nan"))
 
 
@@ -79,7 +91,7 @@ def cell_table(grid: Grid, slides: pd.DataFrame, resampled: dict[str, Resampled]
     ----------
     slides : the slide-level scores of the dataset.
     """
-    by_cell = slides.groupby(["task", "model"])["auroc"]
+    by_cell = slides.groupby(["task", "model"])["score"]
     mean, sd = by_cell.mean().to_dict(), by_cell.std(ddof=1).to_dict()
     rows = []
     for name, (task, draws, result) in resampled.items():
@@ -106,7 +118,7 @@ def against_table(
     grid: Grid, cells: pd.DataFrame, resampled: dict[str, Resampled], reference: str, left_out: Collection[str]
 ) -> pd.DataFrame:
     """One row per (task, model) for every model but the reference; NaN in tasks that are `left_out`."""
-    aurocs = cells.set_index(["task", "model"])["auroc"].to_dict()
+    scores = cells.set_index(["task", "model"])["score"].to_dict()
     base = grid.models.index(reference) if reference in grid.models else None
     rows = []
     for name, result in resampled.items():
@@ -117,13 +129,13 @@ def against_table(
             if base is None or name in left_out:
                 rows.append((*place, *[np.nan] * 7))
                 continue
-            delta = aurocs[name, model] - aurocs[name, reference]
+            delta = scores[name, model] - scores[name, reference]
             rows.append((*place, delta, *_compare(result, column, base)))
     return _adjusted(pd.DataFrame(rows, columns=AGAINST_COLUMNS))
 
 
 def _compare(result: Resampled, a: int, b: int) -> tuple[float, ...]:
-    """low, high, p, room for p_holm and q_bh, p_delong."""
+    """low, high, p, room for p_holm and q_bh, p_ensemble."""
     if result.task.too_small:
         return (float("nan"),) * 6
     differences = result.draws[:, a] - result.draws[:, b]

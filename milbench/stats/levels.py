@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 CELL = ["model", "task", "fold", "seed"]
 METRICS = (
-    "auroc", "average_precision", "balanced_accuracy", "f1", "sensitivity", "specificity", "threshold", "brier", "ece",
+    "score", "average_precision", "balanced_accuracy", "f1", "sensitivity", "specificity", "threshold", "brier", "ece",
     "sensitivity_at_specificity_90", "specificity_reached", "specificity_at_sensitivity_90", "sensitivity_reached",
 )  # fmt: skip
 WANTED = 0.9

@@ -32,7 +32,7 @@ class Ranks:
     n_cells : (dataset, task) cells compared.
     wilcoxon_p : models × models, signed-rank over cells, Holm over the pairs; 1 on the diagonal.
     wins, ties, losses : models × models, cells in which the row's model is above, level with, below the column's.
-    mean_difference : models × models, mean AUROC of the row's model minus that of the column's.
+    mean_difference : models × models, mean score of the row's model minus that of the column's.
     """
 
     mean_ranks: pd.Series
@@ -46,14 +46,14 @@ class Ranks:
     mean_difference: pd.DataFrame
 
 
-def rank_models(aurocs: pd.DataFrame) -> Ranks | None:
-    """Ranks over the rows of `aurocs` without a NaN; None with fewer than two models or two such rows.
+def rank_models(scores: pd.DataFrame) -> Ranks | None:
+    """Ranks over the rows of `scores` without a NaN; None with fewer than two models or two such rows.
 
     Parameters
     ----------
-    aurocs : (dataset, task) cells × models.
+    scores : (dataset, task) cells × models.
     """
-    whole = aurocs.dropna()
+    whole = scores.dropna()
     if whole.shape[1] < 2 or len(whole) < 2:
         return None
     models, values = whole.columns, whole.to_numpy(dtype=float)

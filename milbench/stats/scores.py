@@ -28,11 +28,11 @@ def score_table(runs: Sequence[Run]) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame : dataset, model, title, task, is_control, fold, seed, auroc (slide level; NaN where the test
+    DataFrame : dataset, model, title, task, is_control, fold, seed, score (AUROC, slide level; NaN where the test
         side holds one class), in the order of the models' registration and of the cohorts' tasks.
     """
     rows = [(*_place(run, row), row) for run in runs for trial in run.trials() for row in _trial_rows(run, trial)]
-    columns = ["dataset", "model", "title", "task", "is_control", "fold", "seed", "auroc"]
+    columns = ["dataset", "model", "title", "task", "is_control", "fold", "seed", "score"]
     return pd.DataFrame([row for *_, row in sorted(rows, key=lambda entry: entry[:-1])], columns=columns)
 
 
@@ -52,17 +52,17 @@ def _trial_rows(run: Run, trial: StoredTrial) -> list[tuple[object, ...]]:
     controls = set(run.datasets[info["dataset"]].get("control_tasks", []))
     return [
         (info["dataset"], info["model"], info["model_title"], task, task in controls, info["fold"], info["seed"], value)
-        for task, value in aurocs_on_test(trial).items()
+        for task, value in scores_on_test(trial).items()
     ]
 
 
-def aurocs_on_test(trial: StoredTrial) -> Mapping[str, float]:
+def scores_on_test(trial: StoredTrial) -> Mapping[str, float]:
     """Slide-level test AUROC by task; NaN where the test side holds one class. Predictions are read once per process."""
-    return _aurocs_in(trial.path / PREDICTIONS, trial.info["payload_sha256"][PREDICTIONS])
+    return _scores_in(trial.path / PREDICTIONS, trial.info["payload_sha256"][PREDICTIONS])
 
 
 @cache
-def _aurocs_in(predictions: Path, sha256: str) -> Mapping[str, float]:
+def _scores_in(predictions: Path, sha256: str) -> Mapping[str, float]:
     """AUROC by task of the test rows of a file whose content has the checksum `sha256`."""
     # columns as they lie in the file: a data frame of them takes three times as long, and a study has thousands of files
     table = read_table(predictions, columns=["role", "task", "target", "probability"], use_threads=False)
@@ -90,7 +90,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     covered = {dataset: coverage(group) for dataset, group in signal.groupby("dataset")}
     rows = []
     for (dataset, model), group in signal.groupby(["dataset", "model"], sort=False):
-        per_run = group.groupby(["fold", "seed"])["auroc"].mean()  # pandas leaves NaN out
+        per_run = group.groupby(["fold", "seed"])["score"].mean()  # pandas leaves NaN out
         rows.append(
             {
                 "dataset": dataset,
@@ -100,7 +100,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
                 "sd": per_run.std(ddof=1) if len(per_run) > 1 else np.nan,
                 "n_runs": len(per_run),
                 "n_tasks": group["task"].nunique(),
-                "n_undefined": int(group["auroc"].isna().sum()),
+                "n_undefined": int(group["score"].isna().sum()),
                 **covered[dataset][model]._asdict(),
             }
         )
@@ -127,7 +127,7 @@ def coverage(scores: pd.DataFrame) -> dict[str, Coverage]:
     A cell counts where its AUROC is defined. One that no model can have, since its test side holds one class,
     is missing from none.
     """
-    defined = scores.dropna(subset=["auroc"])
+    defined = scores.dropna(subset=["score"])
     cells = {
         model: set(zip(rows["task"], rows["fold"], rows["seed"], strict=True))
         for model, rows in defined.groupby("model")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from milbench.metrics import mean_of_defined
-from milbench.stats.scores import aurocs_on_test
+from milbench.stats.metric import AUROC
+from milbench.stats.scores import scores_on_test
 from milbench.store.trial import StoredTrial
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ def metrics_of(trial: StoredTrial) -> list[Metric]:
         for name in ("train_loss", "val_loss", "val_auroc")
         for epoch, value in zip(history["epoch"], history[name], strict=True)
     ]
-    scores = aurocs_on_test(trial)
+    scores = scores_on_test(trial)
     if len(scores) > 1:
-        rows += [Metric(f"test/auroc {accepted_name(task)}", value, now, 0) for task, value in scores.items()]
-    rows.append(Metric("test/auroc", mean_of_defined(np.array(list(scores.values()))), now, 0))
+        rows += [Metric(f"test/{AUROC.name} {accepted_name(task)}", value, now, 0) for task, value in scores.items()]
+    rows.append(Metric(f"test/{AUROC.name}", mean_of_defined(np.array(list(scores.values()))), now, 0))
     rows += [
         Metric(f"cost/{name}", float(trial.info[name]), now, 0)
         for name in ("wall_seconds", "peak_bytes", "n_parameters")
@@ -50,13 +51,13 @@ def summary_of(trials: Sequence[StoredTrial], controls: set[str]) -> dict[str, f
     """Mean test AUROC by task, and over the tasks that are no controls; cost of all trials together."""
     by_task: dict[str, list[float]] = {}
     for trial in trials:
-        for task, value in aurocs_on_test(trial).items():
+        for task, value in scores_on_test(trial).items():
             by_task.setdefault(task, []).append(value)
     means = {task: mean_of_defined(np.array(scores)) for task, scores in by_task.items()}
     signal = {task: mean for task, mean in means.items() if task not in controls}
     # first, since the compare view plots the first metric
-    values = {"test/auroc": mean_of_defined(np.array(list(signal.values())))}
-    values |= {f"test/auroc {accepted_name(task)}": value for task, value in means.items()}
+    values = {f"test/{AUROC.name}": mean_of_defined(np.array(list(signal.values())))}
+    values |= {f"test/{AUROC.name} {accepted_name(task)}": value for task, value in means.items()}
     values["cost/train_seconds"] = sum(trial.info["train_seconds"] for trial in trials)
     values["cost/n_parameters"] = float(trials[0].info["n_parameters"])
     return {name: value for name, value in values.items() if math.isfinite(value)}
@@ -68,7 +69,7 @@ def accepted_name(name: str) -> str:
     >>> accepted_name("HER2 IHC"), accepted_name("ER+"), accepted_name("ER-")
     ('HER2 IHC', 'ER_ 3c4d51ac', 'ER-')
     """
-    whole = f"auroc {name}"
+    whole = f"{AUROC.name} {name}"
     # a name that looks like one of ours gets a digest too, so that none can be taken for another
     is_taken = ACCEPTED.fullmatch(name) and not DIGEST.search(name) and len(name) <= LONGEST_NAME
     if is_taken and posixpath.normpath(whole) == whole:

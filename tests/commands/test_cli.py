@@ -195,7 +195,7 @@ def test_a_task_with_one_class_in_the_test_set_warns_and_gets_no_auroc(
 
     run = open_run(tmp_path / "out")
     scores = score_table([run])
-    undefined = scores[scores["auroc"].isna()]
+    undefined = scores[scores["score"].isna()]
     assert set(undefined["task"]) <= {"RARE"}
     assert summary(scores)["n_undefined"].iloc[0] == len(undefined)
 

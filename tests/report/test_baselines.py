@@ -19,7 +19,7 @@ def cohort(sites: list[str], targets: list[float], roles: list[str]) -> tuple[pd
 
 def values(labels: pd.DataFrame, roles: pd.DataFrame) -> dict[str, float]:
     rows = no_image_baselines(labels, roles, [0])
-    return dict(zip(rows["name"], rows["auroc"], strict=True))
+    return dict(zip(rows["name"], rows["score"], strict=True))
 
 
 def test_prevalence_is_a_half_and_a_telling_site_is_one() -> None:
@@ -65,6 +65,6 @@ def test_the_site_alone_tells_idh1_in_gbmlgg() -> None:
     rows = no_image_baselines(
         slides[["slide_id", "patient_id", *tasks]], make_split(slides, tasks, "m4").table, range(5)
     )
-    site_only = rows[rows["name"] == "site-only"].set_index("task")["auroc"]
+    site_only = rows[rows["name"] == "site-only"].set_index("task")["score"]
     assert site_only["IDH1"] > 0.7
     assert 0.4 < site_only["CIC"] < 0.6

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from milbench.report.comparisons import (
-    auroc_ends,
     comparison_matrix,
     critical_difference,
     groups_not_told_apart,
     pareto,
+    score_ends,
 )
 from milbench.report.costs import cost_frame, cost_table
 from milbench.report.told_apart import ToldApart, smallest_wilcoxon_p
@@ -53,7 +53,7 @@ def test_the_comparison_matrix_shows_difference_counts_and_p_of_every_pair(ranks
 
 
 COHORTS = pd.DataFrame(
-    {"model": list(TITLES), "title": list(TITLES.values()), "auroc": [0.6, 0.7, 0.8, 0.65], "low": math.nan,
+    {"model": list(TITLES), "title": list(TITLES.values()), "score": [0.6, 0.7, 0.8, 0.65], "low": math.nan,
      "high": math.nan, "n_missing": 0}
 )  # fmt: skip
 COSTS = pd.DataFrame(
@@ -150,15 +150,15 @@ def test_a_model_without_an_interval_has_no_whisker() -> None:
 
 
 def test_axes_do_not_zoom_into_noise() -> None:
-    alike = COHORTS.assign(auroc=[0.700, 0.701, 0.702, 0.703])
+    alike = COHORTS.assign(score=[0.700, 0.701, 0.702, 0.703])
     axes = pareto(alike, COSTS.assign(all_tasks_seconds=[1.0, 1.01, 1.02, 1.03]), "all_tasks_seconds", "toy").axes[0]
     low, high = axes.get_ylim()
     assert high - low >= 0.0999
     assert low < 0.7 < 0.703 < high
     left, right = axes.get_xlim()
     assert right / left >= 9.99
-    assert auroc_ends(np.array([0.999, 1.0]))[1] <= 1.01
-    low, high = auroc_ends(np.array([0.2, 1.0]))
+    assert score_ends(np.array([0.999, 1.0]))[1] <= 1.01
+    low, high = score_ends(np.array([0.2, 1.0]))
     assert low < 0.2
     assert high >= 1.0
 

@@ -62,7 +62,7 @@ def test_fig4b_scores_both_models_on_the_same_tasks(study: StudyRuns) -> None:
 def test_amils_rows_are_the_main_runs_single_task_trials(study: StudyRuns) -> None:
     table = tasks_table(study)
     amil = table[(table["model"] == "amil") & (table["task"] == "TP53")].pivot(
-        index="fold", columns="tasks", values="auroc"
+        index="fold", columns="tasks", values="score"
     )
     assert (amil[2] == amil[3]).all()
 

@@ -68,7 +68,7 @@ def test_json_between_script_tags_holds_nothing_that_html_reads() -> None:
 
 def test_what_is_not_a_number_is_null(page: PageData) -> None:
     cells = page.analysis.cells.copy()
-    cells.loc[cells.index[:3], "auroc"] = [np.nan, np.inf, -np.inf]
+    cells.loc[cells.index[:3], "score"] = [np.nan, np.inf, -np.inf]
     text = render(replace(page, analysis=replace(page.analysis, cells=cells)))
     assert data_of(text, "core")["cells"]["auroc"][:3] == [None, None, None]  # type: ignore[index]
 
@@ -137,7 +137,7 @@ def test_what_is_missing_is_counted(page: PageData) -> None:
 
 
 def test_no_defined_mean_leads_nowhere() -> None:
-    scores = known_scores().assign(auroc=np.nan)
+    scores = known_scores().assign(score=np.nan)
     text = " ".join(sentences(known_page(known_analysis(scores))))
     assert "none leads" in text
 

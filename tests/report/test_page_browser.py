@@ -209,7 +209,7 @@ def test_paper_gets_the_charts(visit: Visit) -> None:
 
 def undefined_page() -> PageData:
     scores = known_scores()
-    scores.loc[scores["task"] == "GENE1", "auroc"] = np.nan
+    scores.loc[scores["task"] == "GENE1", "score"] = np.nan
     return known_page(known_analysis(scores))
 
 
@@ -232,7 +232,7 @@ HARD = {
     "one task": lambda: known_page(known_analysis(known_scores(cohorts=1, tasks=1, control=False))),
     "a hundred tasks": lambda: known_page(known_analysis(known_scores(cohorts=1, tasks=100, models=9, folds=1))),
     "undefined": undefined_page,
-    "nothing defined": lambda: known_page(known_analysis(known_scores().assign(auroc=np.nan))),
+    "nothing defined": lambda: known_page(known_analysis(known_scores().assign(score=np.nan))),
     "evil names": evil_page,
     "bare": bare_page,
     "one epoch": lambda: known_page(known_analysis(known_scores()), epochs=1),

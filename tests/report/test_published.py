@@ -52,7 +52,7 @@ def test_a_difference_that_the_paper_prints_is_that_from_the_best_of_the_others(
 def ours(auroc: float = 0.7) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Means of AMIL and M4 on the five cohorts, 0.05 around which an interval stands, and over all."""
     rows = [
-        {"dataset": name, "model": model, "title": title, "auroc": auroc, "sd": 0.01, "low": auroc - 0.05,
+        {"dataset": name, "model": model, "title": title, "score": auroc, "sd": 0.01, "low": auroc - 0.05,
          "high": auroc + 0.05, "n_missing": 0, "n_cells": 9}
         for name in COHORTS
         for model, title in (("amil", "AMIL"), ("m4", "M4"))
@@ -64,7 +64,7 @@ def ours(auroc: float = 0.7) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def beside(number: int) -> Table:
     cohorts, overall = ours()
-    nothing = pd.DataFrame({"dataset": [], "task": [], "name": [], "auroc": []})
+    nothing = pd.DataFrame({"dataset": [], "task": [], "name": [], "score": []})
     table = model_table("t", "Caption.", cohorts, overall, {name: name.upper() for name in COHORTS}, {}, nothing)
     return with_paper(table, number, beside_ours(cohorts, overall), [*COHORTS, "all"])
 
@@ -98,6 +98,6 @@ def test_the_csv_holds_ours_theirs_and_the_difference_in_full() -> None:
 def test_a_cohort_that_the_paper_does_not_have_leaves_the_table_as_it_is() -> None:
     cohorts, overall = ours()
     own = cohorts.assign(dataset="digits")
-    nothing = pd.DataFrame({"dataset": [], "task": [], "name": [], "auroc": []})
+    nothing = pd.DataFrame({"dataset": [], "task": [], "name": [], "score": []})
     table = model_table("t", "Caption.", own, overall, {"digits": "Digits"}, {}, nothing)
     assert with_paper(table, 2, beside_ours(own, overall), ["digits"]) is table

@@ -87,13 +87,13 @@ def test_ties_at_three_decimals_share_their_mark() -> None:
 
 
 def frame(values: list[tuple[str, float]], dataset: str = "toy") -> pd.DataFrame:
-    rows = [{"dataset": dataset, "model": name, "title": name, "auroc": value, "sd": 0.01, "low": value - 0.05,
+    rows = [{"dataset": dataset, "model": name, "title": name, "score": value, "sd": 0.01, "low": value - 0.05,
              "high": value + 0.05, "low_fixed": value - 0.04, "high_fixed": value + 0.04, "n_missing": 0, "n_cells": 9} for name, value in values]  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def no_baselines() -> pd.DataFrame:
-    return pd.DataFrame({"dataset": [], "task": [], "name": [], "auroc": []})
+    return pd.DataFrame({"dataset": [], "task": [], "name": [], "score": []})
 
 
 @pytest.mark.parametrize(("p_holm", "dagger"), [(0.049, True), (0.051, False)])
@@ -121,7 +121,7 @@ def test_complete_cases_leave_a_task_that_not_all_finished_out_of_every_models_m
     assert "Left out of means, since not all models finished them: toy: TP53." in text
     scores = score_table([run])
     rest = scores[scores["task"].isin(["PIK3CA", "A_B"]) & (scores["model"] == "m4")]
-    assert f"{rest['auroc'].mean():.3f}" in next(line for line in text.splitlines() if line.startswith("| M4"))
+    assert f"{rest['score'].mean():.3f}" in next(line for line in text.splitlines() if line.startswith("| M4"))
     assert "| AMIL | incomplete (2 of 3) |" in (out / "tasks_toy.md").read_text()
 
 
@@ -131,7 +131,7 @@ def test_a_task_that_no_fold_can_score_is_counted_in_the_caption_and_leaves_the_
     assert "TOY: 3 (task, fold) pairs have no AUROC and are left out of means (A_B in folds 0, 1, 2)." in text
     assert "incomplete" not in text
     scores = score_table([run])
-    legend = labels(radar(scores.dropna(subset=["auroc"]), "toy"))
+    legend = labels(radar(scores.dropna(subset=["score"]), "toy"))
     assert len(legend) == len(MODELS)
     assert not any("incomplete" in text for text in legend)
 
@@ -220,7 +220,7 @@ def test_a_control_task_has_no_best_model(report: Path) -> None:
 
 def test_the_radar_is_over_the_tasks_that_count_and_its_areas_are_those_of_the_page(report: Path, run: Run) -> None:
     scores = score_table([run])
-    signal = scores[(scores["dataset"] == "tcga-luad") & ~scores["is_control"].astype(bool)].dropna(subset=["auroc"])
+    signal = scores[(scores["dataset"] == "tcga-luad") & ~scores["is_control"].astype(bool)].dropna(subset=["score"])
     figure = radar(signal, "LUAD")
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [
         task for task in TASKS if task != "control"
@@ -237,7 +237,7 @@ def test_the_radar_is_over_the_tasks_that_count_and_its_areas_are_those_of_the_p
 
 
 def test_a_box_has_no_whiskers_and_few_scores_have_no_box(run: Run) -> None:
-    scores = score_table([run]).dropna(subset=["auroc"])
+    scores = score_table([run]).dropna(subset=["score"])
     axes = box(scores, "all").axes[0]
     assert len(axes.patches) == len(MODELS)
     few = box(scores[scores["task"] == "TP53"].groupby("model").head(3), "few").axes[0]

@@ -31,7 +31,7 @@ def test_the_files_give_the_aurocs_of_patients_that_the_report_gives(run: Run, t
     files = write_for_stamp([run], tmp_path)
     assert len(files) == len(set(files)) == 2 * 2 * len(TASKS)
     (grid,) = grids([run])
-    ours = metric_table(grid).query("level == 'patient'").set_index(["model", "task", "fold"])["auroc"]
+    ours = metric_table(grid).query("level == 'patient'").set_index(["model", "task", "fold"])["score"]
     for file in files:
         model, task, split = file.parts[-4:-1]
         theirs = pd.read_csv(file, dtype=str)

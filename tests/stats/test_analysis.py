@@ -50,14 +50,14 @@ def test_every_table_has_one_row_for_each_of_its_keys(analysis: Analysis) -> Non
 def test_means_are_those_of_the_summary(run: Run, analysis: Analysis) -> None:
     means = summary(score_table([run])).set_index(["dataset", "model"])
     found = analysis.cohorts.set_index(["dataset", "model"])
-    for ours, theirs in (("auroc", "mean"), ("sd", "sd"), ("n_tasks", "n_tasks"), ("n_cells", "n_cells")):
+    for ours, theirs in (("score", "mean"), ("sd", "sd"), ("n_tasks", "n_tasks"), ("n_cells", "n_cells")):
         pd.testing.assert_series_equal(found[ours], means[theirs], check_names=False)
-    overall = found["auroc"].groupby("model").mean()
-    assert analysis.overall.set_index("model")["auroc"].to_dict() == pytest.approx(overall.to_dict())
+    overall = found["score"].groupby("model").mean()
+    assert analysis.overall.set_index("model")["score"].to_dict() == pytest.approx(overall.to_dict())
 
 
 def test_intervals_hold_their_estimate_and_cohorts_drawn_too_are_named_apart(analysis: Analysis) -> None:
-    for frame, point in (("cells", "auroc"), ("cohorts", "auroc"), ("overall", "auroc"), ("pairs", "delta")):
+    for frame, point in (("cells", "score"), ("cohorts", "score"), ("overall", "score"), ("pairs", "delta")):
         rows = frames(analysis)[frame]
         assert ((rows["low"] <= rows[point]) & (rows[point] <= rows["high"])).all(), frame
     assert {"low_fixed", "high_fixed"} < set(analysis.overall)
@@ -77,7 +77,7 @@ def test_models_are_held_against_the_reference_with_families_of_their_own(analys
     signal = against[~against["is_control"]]
     assert (signal["q_bh"] >= signal["p"]).all()
     assert against.loc[against["is_control"], "q_bh"].isna().all(), "a control is no discovery"
-    auroc = analysis.cells.set_index(["dataset", "task", "model"])["auroc"]
+    auroc = analysis.cells.set_index(["dataset", "task", "model"])["score"]
     row = against.query("dataset == 'one' and task == 'A_B' and model == 'm4'").iloc[0]
     assert row["delta"] == pytest.approx(auroc["one", "A_B", "m4"] - auroc["one", "A_B", "amil"])
 
@@ -167,7 +167,7 @@ def test_a_task_of_one_class_is_undefined_for_all_and_missing_from_none(tmp_path
     row = analysis.tasks.set_index("task").loc["TP53"]
     assert (row["n_positive"], row["prevalence"], row["too_small"]) == (0, 0, True)
     cells = analysis.cells.set_index("task").loc["TP53"]
-    assert cells[["auroc", "low", "high", "ensemble_auroc", "delong_low"]].isna().all(axis=None)
+    assert cells[["score", "low", "high", "ensemble_score", "ensemble_low"]].isna().all(axis=None)
     assert set(analysis.cohorts["n_undefined"]) == {3}
     assert analysis.cohorts["low"].notna().all()
 
@@ -188,10 +188,10 @@ def test_fewer_than_ten_positives_have_a_mean_and_no_interval(tmp_path: Path) ->
     analysis = analyse([run], draws=DRAWS)
     cells, against = analysis.cells.set_index("task"), analysis.against.set_index("task")
     assert analysis.tasks.set_index("task")["too_small"].to_dict() == {task: task == "TP53" for task in TASKS}
-    assert cells.loc["TP53", "auroc"].notna().all()
-    assert cells.loc["TP53", ["low", "high", "delong_low", "delong_high"]].isna().all(axis=None)
-    assert against.loc["TP53", ["p", "p_holm", "q_bh", "p_delong"]].isna().all()
-    assert against.loc["A_B", ["p", "p_holm", "q_bh", "p_delong"]].notna().all()
+    assert cells.loc["TP53", "score"].notna().all()
+    assert cells.loc["TP53", ["low", "high", "ensemble_low", "ensemble_high"]].isna().all(axis=None)
+    assert against.loc["TP53", ["p", "p_holm", "q_bh", "p_ensemble"]].isna().all()
+    assert against.loc["A_B", ["p", "p_holm", "q_bh", "p_ensemble"]].notna().all()
 
 
 def test_folds_with_test_sides_of_their_own_have_crossed_intervals_and_no_ensemble(tmp_path: Path) -> None:
@@ -204,12 +204,12 @@ def test_folds_with_test_sides_of_their_own_have_crossed_intervals_and_no_ensemb
     analysis = analyse([run], draws=DRAWS)
     assert set(analysis.tasks["n_patients"]) == {60}
     assert analysis.cells["low"].notna().all()
-    assert analysis.cells[["ensemble_auroc", "delong_low"]].isna().all(axis=None)
+    assert analysis.cells[["ensemble_score", "ensemble_low"]].isna().all(axis=None)
     assert analysis.against["p"].notna().all()
-    assert analysis.against["p_delong"].isna().all()
-    per_fold = analysis.scores.query("task == 'A_B' and model == 'm4' and level == 'slide'")["auroc"]
+    assert analysis.against["p_ensemble"].isna().all()
+    per_fold = analysis.scores.query("task == 'A_B' and model == 'm4' and level == 'slide'")["score"]
     cell = analysis.cells.query("task == 'A_B' and model == 'm4'").iloc[0]
-    assert cell["auroc"] == pytest.approx(per_fold.mean()), "never pooled over folds"
+    assert cell["score"] == pytest.approx(per_fold.mean()), "never pooled over folds"
 
 
 def test_runs_without_a_finished_trial_are_refused(tmp_path: Path) -> None:

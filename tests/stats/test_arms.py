@@ -36,13 +36,13 @@ def test_the_numbers_and_intervals_of_one_run_are_those_of_its_analysis(runs: di
     comparison = Comparison("one", arms, DRAWS)
     for row in analysis.cohorts.itertuples():
         found = comparison.mean(row.model, GENES)
-        assert found.value == pytest.approx(row.auroc, abs=1e-12)
+        assert found.value == pytest.approx(row.score, abs=1e-12)
         assert interval(found.draws) == pytest.approx((row.low, row.high), abs=1e-12)
     pair = analysis.pairs.iloc[0]
     difference = comparison.mean(pair.model_a, GENES).minus(comparison.mean(pair.model_b, GENES))
     assert interval(difference.draws) == pytest.approx((pair.low, pair.high), abs=1e-12)
     for row in analysis.cells.itertuples():
-        assert comparison.task(row.model, row.task).value == pytest.approx(row.auroc, abs=1e-12)
+        assert comparison.task(row.model, row.task).value == pytest.approx(row.score, abs=1e-12)
 
 
 def test_arms_of_two_runs_are_compared_patient_by_patient(runs: dict[str, Run]) -> None:

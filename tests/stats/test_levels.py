@@ -46,7 +46,7 @@ def expected(test: pd.DataFrame, val: pd.DataFrame) -> dict[str, float]:
     threshold = youden_threshold(val["target"].to_numpy(), val["probability"].to_numpy())
     called = p >= threshold
     return {
-        "auroc": sk.roc_auc_score(y, p),
+        "score": sk.roc_auc_score(y, p),
         "average_precision": sk.average_precision_score(y, p),
         "balanced_accuracy": sk.balanced_accuracy_score(y, called),
         "f1": sk.f1_score(y, called),
@@ -93,7 +93,7 @@ def test_unknown_labels_are_left_out_and_a_task_without_any_has_rows_of_nan(tmp_
     [grid] = grids([run])
     table = metric_table(grid).query("level == 'slide'").set_index("task")
     assert tuple(table.index) == TASKS
-    assert table.loc["A_B", ["auroc", "brier"]].isna().all()
+    assert table.loc["A_B", ["score", "brier"]].isna().all()
     assert not table.loc["TP53"].isna().any()
     assert len(grid.task("TP53").targets) == 59
     assert len(grid.task("A_B").targets) == 0
@@ -108,8 +108,8 @@ def test_a_model_that_diverged_has_no_metric(tmp_path: Path) -> None:
 
     rewrite(run, diverge)
     table = metric_table(grids([run])[0]).set_index("task")
-    assert table.loc["TP53", ["auroc", "brier", "ece"]].isna().all(axis=None)
-    assert table.loc["A_B", "auroc"].notna().all()
+    assert table.loc["TP53", ["score", "brier", "ece"]].isna().all(axis=None)
+    assert table.loc["A_B", "score"].notna().all()
 
 
 def test_trials_that_disagree_on_a_label_are_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_every_score_is_scikit_learns_on_the_stored_test_predictions(run: Run) -> None:
-    scores = score_table([run]).set_index(["model", "task", "fold"])["auroc"]
+    scores = score_table([run]).set_index(["model", "task", "fold"])["score"]
     assert len(scores) == len(MODELS) * len(TASKS) * 3
     for trial in run.trials():
         table = trial.predictions().query("role == 'test'")
@@ -31,7 +31,7 @@ def test_the_summary_is_the_mean_over_tasks_then_over_folds_without_the_control(
     scores = score_table([run])
     result = summary(scores).set_index("model")
     for model, rows in scores[scores["task"] != "control"].groupby("model"):
-        per_fold = [rows[rows["fold"] == fold]["auroc"].mean() for fold in (0, 1, 2)]
+        per_fold = [rows[rows["fold"] == fold]["score"].mean() for fold in (0, 1, 2)]
         assert result.loc[model, "mean"] == pytest.approx(np.mean(per_fold))
         assert result.loc[model, "sd"] == pytest.approx(np.std(per_fold, ddof=1))
     assert (result["n_tasks"] == 3).all()
@@ -62,7 +62,7 @@ def test_a_score_that_only_one_model_lacks_makes_that_model_incomplete() -> None
     base = {"dataset": "toy", "is_control": False, "seed": 1, "fold": 0}
     rows = [("amil", "a", 0.6), ("amil", "b", np.nan), ("amil", "c", np.nan)]
     rows += [("m4", "a", 0.7), ("m4", "b", 0.8), ("m4", "c", np.nan)]
-    scores = pd.DataFrame([{**base, "model": m, "title": m, "task": task, "auroc": auroc} for m, task, auroc in rows])
+    scores = pd.DataFrame([{**base, "model": m, "title": m, "task": task, "score": auroc} for m, task, auroc in rows])
     result = summary(scores).set_index("model")
     assert result["n_missing"].to_dict() == {"amil": 1, "m4": 0}
     assert result["n_cells"].to_dict() == {"amil": 2, "m4": 2}, "nobody can have task c"
@@ -71,7 +71,7 @@ def test_a_score_that_only_one_model_lacks_makes_that_model_incomplete() -> None
 def test_an_undefined_auroc_is_left_out_and_counted() -> None:
     base = {"dataset": "toy", "model": "amil", "title": "AMIL", "is_control": False, "seed": 1}
     rows = [("a", 0, 0.6), ("b", 0, np.nan), ("a", 1, 0.8), ("b", 1, 0.4)]
-    scores = pd.DataFrame([{**base, "task": task, "fold": fold, "auroc": auroc} for task, fold, auroc in rows])
+    scores = pd.DataFrame([{**base, "task": task, "fold": fold, "score": auroc} for task, fold, auroc in rows])
     result = summary(scores).iloc[0]
     assert result["mean"] == pytest.approx((0.6 + 0.6) / 2)
     assert result["n_undefined"] == 1

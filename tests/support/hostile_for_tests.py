@@ -13,6 +13,7 @@ import pytest
 from weighted_runs_for_tests import MODELS, ONE_EPOCH, slide_name
 
 from milbench.commands.cli import main
+from milbench.stats.metric import AUROC
 from milbench.store.run import open_run
 
 MOST_SECONDS, MOST_BYTES = 60, 1_000_000_000
@@ -87,7 +88,7 @@ def results(run: Path) -> dict[str, bytes]:
 def scores(run: Path) -> set[tuple[object, ...]]:
     from milbench.stats.scores import score_table
 
-    return _as_set(score_table([open_run(run)]))
+    return _as_set(AUROC.as_written(score_table([open_run(run)])))
 
 
 def scores_in(report: Path) -> set[tuple[object, ...]]:

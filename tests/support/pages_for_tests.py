@@ -38,21 +38,21 @@ def known_scores(
     table = pd.DataFrame(rows, columns=["dataset", "model", "title", "task", "is_control", "fold", "seed"])
     place = table["model"].map({name: i for i, name in enumerate(names)}).to_numpy()
     noise = generator.normal(0, 0.04, len(table))
-    table["auroc"] = np.clip(np.where(table["is_control"], 0.5, 0.62 + 0.02 * place) + noise, 0, 1)
+    table["score"] = np.clip(np.where(table["is_control"], 0.5, 0.62 + 0.02 * place) + noise, 0, 1)
     return table
 
 
 def known_analysis(scores: pd.DataFrame, reference: str | None = "amil") -> Analysis:
     """Frames of the contract from slide-level scores."""
     levels = pd.concat([scores.assign(level=level) for level in ("slide", "patient")], ignore_index=True)
-    levels = levels.assign(**dict.fromkeys(METRICS, levels["auroc"] * 0.9))
+    levels = levels.assign(**dict.fromkeys(METRICS, levels["score"] * 0.9))
     signal = scores[~scores["is_control"]]
     models = list(dict.fromkeys(scores["model"]))
     reference = reference if reference in models else None
     cells = _means(scores, ["dataset", "task", "model"]).assign(
         n_missing=0, n_cells=scores.groupby(["fold", "seed"]).ngroups
     )
-    cells = cells.assign(ensemble_auroc=cells["auroc"], delong_low=cells["low"], delong_high=cells["high"])
+    cells = cells.assign(ensemble_score=cells["score"], ensemble_low=cells["low"], ensemble_high=cells["high"])
     cohorts = _means(signal, ["dataset", "model"]).assign(
         n_tasks=signal["task"].nunique(), n_undefined=0, n_missing=0, n_cells=10
     )
@@ -87,7 +87,7 @@ def known_page(analysis: Analysis, *, epochs: int = 5, slides: int = 40, title: 
         ("split of tcga-c0", "f" * 64),
         ("repeat the run", "milbench run --config known/run.yaml"),
     )
-    baselines = analysis.tasks[["dataset", "task"]].assign(name="prevalence", auroc=0.5)
+    baselines = analysis.tasks[["dataset", "task"]].assign(name="prevalence", score=0.5)
     return PageData(
         title, analysis, curves=curves, roc=_roc(analysis.cells, slides), costs=costs, baselines=baselines, provenance=(RunFacts("known", facts),),
         failures=pd.DataFrame([("tcga-c0/m4/all/fold9", "RuntimeError", "out of memory")], columns=["id", "type", "message"]),
@@ -99,10 +99,10 @@ def known_page(analysis: Analysis, *, epochs: int = 5, slides: int = 40, title: 
 def _means(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     found = (
         rows.groupby(keys, sort=False)
-        .agg(title=("title", "first"), auroc=("auroc", "mean"), sd=("auroc", "std"))
+        .agg(title=("title", "first"), score=("score", "mean"), sd=("score", "std"))
         .reset_index()
     )
-    return found.assign(low=found["auroc"] - HALF, high=found["auroc"] + HALF)
+    return found.assign(low=found["score"] - HALF, high=found["score"] + HALF)
 
 
 def _tasks(scores: pd.DataFrame) -> pd.DataFrame:
@@ -111,20 +111,20 @@ def _tasks(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _against(cells: pd.DataFrame, reference: str | None) -> pd.DataFrame:
-    columns = ["dataset", "task", "model", "delta", "low", "high", "p", "p_holm", "q_bh", "p_delong"]
+    columns = ["dataset", "task", "model", "delta", "low", "high", "p", "p_holm", "q_bh", "p_ensemble"]
     if reference is None:
         return pd.DataFrame(columns=columns)
-    base = cells[cells["model"] == reference].set_index(["dataset", "task"])["auroc"]
+    base = cells[cells["model"] == reference].set_index(["dataset", "task"])["score"]
     rest = cells[cells["model"] != reference]
-    delta = rest["auroc"].to_numpy() - base.reindex(pd.MultiIndex.from_frame(rest[["dataset", "task"]])).to_numpy()
+    delta = rest["score"].to_numpy() - base.reindex(pd.MultiIndex.from_frame(rest[["dataset", "task"]])).to_numpy()
     p = np.exp(-20 * np.abs(delta))
-    return rest.assign(delta=delta, low=delta - HALF, high=delta + HALF, p=p, p_holm=p, q_bh=p, p_delong=p)[
+    return rest.assign(delta=delta, low=delta - HALF, high=delta + HALF, p=p, p_holm=p, q_bh=p, p_ensemble=p)[
         columns
     ].reset_index(drop=True)
 
 
 def _pairs(dataset: str, means: pd.DataFrame, models: list[str]) -> list[tuple[Any, ...]]:
-    auroc = means.set_index("model")["auroc"]
+    auroc = means.set_index("model")["score"]
     found = []
     for a, b in combinations(models, 2):
         delta = auroc.get(a, np.nan) - auroc.get(b, np.nan)
@@ -148,7 +148,7 @@ def _pairs(dataset: str, means: pd.DataFrame, models: list[str]) -> list[tuple[A
 
 def _ranks(cells: pd.DataFrame, models: list[str]) -> Ranks | None:
     wide = (
-        cells.pivot_table(index=["dataset", "task"], columns="model", values="auroc", sort=False)
+        cells.pivot_table(index=["dataset", "task"], columns="model", values="score", sort=False)
         .reindex(columns=models)
         .dropna()
     )

@@ -48,7 +48,7 @@ def test_metrics_are_those_of_the_store(run: Run) -> None:
             assert metrics["train/loss"] == 0.5
             assert metrics["val/loss"] == 0.8, "a NaN epoch is left out"
             if facts["task"] != "all":
-                expected = scores.set_index(["model", "task", "fold"])["auroc"]
+                expected = scores.set_index(["model", "task", "fold"])["score"]
                 cell = facts["model"], facts["task"], int(facts["fold"])
                 assert metrics["test/auroc"] == pytest.approx(expected[cell])
 

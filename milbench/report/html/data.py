@@ -17,7 +17,7 @@ COSTS = (
 )  # fmt: skip
 FAILURES = ("id", "type", "message")
 UNDEFINED = ("dataset", "task", "fold", "reason")
-BASELINES = ("dataset", "task", "name", "auroc")
+BASELINES = ("dataset", "task", "name", "score")
 PUBLISHED = ("table", "cohort", "model", "auroc", "source", "note", "like_for_like")
 CLAIMS = (
     "claim", "text", "where", "claim_verdict", "statement", "verdict", "contrast", "value", "low", "high", "paper",

@@ -48,8 +48,8 @@ def blocks(page: PageData) -> dict[str, Any]:
 
 def _core(page: PageData) -> dict[str, Any]:
     analysis = page.analysis
-    frames = {name: columns(getattr(analysis, name)) for name in FRAMES}
-    own = {name: columns(getattr(page, name)) for name in OWN}
+    frames = {name: columns(analysis.metric.as_written(getattr(analysis, name))) for name in FRAMES}
+    own = {name: columns(analysis.metric.as_written(getattr(page, name))) for name in OWN}
     return {
         **frames,
         **own,

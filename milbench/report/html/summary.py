@@ -37,20 +37,21 @@ def _compared(page: PageData) -> str:
 
 
 def _ranking(page: PageData) -> pd.DataFrame:
-    """Models by falling mean AUROC: over cohorts where there are several, else on the only one."""
+    """Models by falling mean score: over cohorts where there are several, else on the only one."""
     analysis = page.analysis
     several = analysis.cohorts["dataset"].nunique() > 1 and len(analysis.overall) > 0
     means = analysis.overall if several else analysis.cohorts
-    return means.dropna(subset=["auroc"]).sort_values("auroc", ascending=False, kind="stable")
+    return means.dropna(subset=["score"]).sort_values("score", ascending=False, kind="stable")
 
 
 def _leader(page: PageData, ranking: pd.DataFrame) -> str:
+    title = page.analysis.metric.title
     if ranking.empty:
-        return "No model has a defined mean AUROC, so none leads."
+        return f"No model has a defined mean {title}, so none leads."
     best = ranking.iloc[0]
     over = "over the cohorts' means" if "dataset" not in ranking else "over tasks"
     who = "is the only model, with" if len(ranking) == 1 else "leads with"
-    return f"{best['title']} {who} a mean test AUROC of {best['auroc']:.3f}{_interval(best)} {over}."
+    return f"{best['title']} {who} a mean test {title} of {best['score']:.3f}{_interval(best)} {over}."
 
 
 def _lead(page: PageData, ranking: pd.DataFrame) -> str:
@@ -60,7 +61,7 @@ def _lead(page: PageData, ranking: pd.DataFrame) -> str:
     first, second = ranking.iloc[0], ranking.iloc[1]
     pair = _pair(page, str(first["model"]), str(second["model"]), one_cohort="dataset" in ranking)
     if pair is None or math.isnan(pair["p_holm"]):
-        delta = first["auroc"] - second["auroc"]
+        delta = first["score"] - second["score"]
         return f"Its lead over the runner-up, {second['title']}, is {delta:.3f}; it was not tested."
     lead = f"Its lead over the runner-up, {second['title']}, is {_number(pair['delta'])}{_interval(pair)}"
     verdict = (
