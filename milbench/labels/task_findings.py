@@ -72,7 +72,5 @@ def _lone_classes(slides: pd.DataFrame, task: str, endpoint: Endpoint) -> list[F
     if not lone:
         return []
     word = "class" if endpoint.kind == "multiclass" else "grade"
-    what = (
-        f"{task}: one patient only has the {word} {' and one the '.join(lone)}, so it stands on one side of every fold"
-    )
+    what = f"{task}: one patient only has {', and one '.join(lone)}: such a {word} stands on one side of every fold"
     return [Finding(WARNING, what, "Join it with another in the table, or list it in `unknown:`.", task)]

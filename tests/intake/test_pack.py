@@ -6,6 +6,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from commands_for_tests import FAST, Milbench
@@ -181,6 +182,23 @@ def test_what_the_source_knew_is_kept(tmp_path: Path) -> None:
     for slide in source.paths:
         assert reader.header(slide) == source.header(slide)._replace(dtype="float16")
         assert torch.equal(reader.load(slide).instance_labels, source.load(slide).instance_labels)
+
+
+def test_a_pack_keeps_the_labels_of_every_kind(cohort_folder: Path, tmp_path: Path) -> None:
+    table, rng = pd.read_csv(cohort_folder / "labels.csv", dtype=str), np.random.default_rng(0)
+    table["grade"] = rng.choice(["G1", "NA", "G3", ""], len(table))
+    table["hrd"] = rng.normal(size=len(table))
+    table["months"], table["dead"] = rng.exponential(30, len(table)), rng.choice(["alive", "dead", ""], len(table))
+    table.to_csv(cohort_folder / "labels.csv", index=False)
+    (cohort_folder / "cohort.yaml").write_text(
+        "name: toy\nlabels: labels.csv\nfeatures: features\ntasks:\n  A: binary\n"
+        "  grade: {kind: ordinal, classes: [G1, NA, G3]}\n  hrd: regression\n"
+        "  os: {kind: survival, time: months, event: dead}\n"
+    )
+    source = folder_cohort(cohort_folder)
+    copy = folder_cohort(packed(cohort_folder, tmp_path / "out").cohort)
+    assert copy.slides.equals(source.slides)
+    assert copy.endpoints == source.endpoints
 
 
 @pytest.mark.parametrize("dtype", ["int8", "float64"])
