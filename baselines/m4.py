@@ -146,7 +146,7 @@ class M4(MILModel):
     ) -> M4:
         """Model in eval mode with the weights of an official `M4`; its dead layers are left out unless `dead_layer`.
 
-        A tower of one output is a binary task and a wider one has classes, unless `n_outputs` says what they answer.
+        A tower of one output is a binary task and one of three or more has classes, unless `n_outputs` says what they answer.
         """
         hidden, in_features = shape_of(state_dict, "gate1_fc1.0.weight")
         experts = shape_of(state_dict, "gate1_fc2.0.0.weight")[0]

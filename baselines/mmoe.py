@@ -82,7 +82,7 @@ class MMoE(MILModel):
     ) -> Self:
         """Model in eval mode with the weights of an official `MMoE`; its dead layers are left out unless `dead_layer`.
 
-        A tower of one output is a binary task and a wider one has classes, unless `n_outputs` says what they answer.
+        A tower of one output is a binary task and one of three or more has classes, unless `n_outputs` says what they answer.
         """
         n_experts, in_features = shape_of(state_dict, "gate1.0.0.weight")
         n_tasks = sum(name.startswith("gate1.") and name.endswith("weight") for name in state_dict)

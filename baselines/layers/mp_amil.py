@@ -175,8 +175,9 @@ def mixed_maps(output: BagOutput, gates: Tensor, experts: tuple[str, ...], outpu
     The classes of a task share its gate, so they share its map.
     """
     attention, gates = output.attention.detach(), gates.detach()  # type: ignore[union-attr]  # mixtures have one
+    maps = (gates @ attention)[[task for task, _ in outputs.maps]]  # [R, N]
     return AttentionMaps(
-        "gate-weighted softmax attention", (gates @ attention)[[task for task, _ in outputs.maps]], output.logits.detach(), is_distribution=True,
+        "gate-weighted softmax attention", maps, output.logits.detach(), is_distribution=True,
         per_expert=attention, experts=experts, gates=gates,
     )  # fmt: skip
 

@@ -42,7 +42,8 @@ def _last(layers: list[nn.Linear], h: Tensor) -> Tensor:
         return linear_on_own_bags(layers, h).flatten()
     rows: dict[int, Tensor] = {}
     for tasks in by_size.values():
-        rows.update(zip(tasks, linear_on_own_bags([layers[t] for t in tasks], h[tasks]).squeeze(1), strict=True))
+        own = torch.stack([h[t] for t in tasks])  # an index of numbers would make a GPU wait for the CPU
+        rows.update(zip(tasks, linear_on_own_bags([layers[t] for t in tasks], own).squeeze(1), strict=True))
     return torch.cat([rows[t] for t in range(len(layers))])
 
 
@@ -52,7 +53,7 @@ def official_names(n_tasks: int) -> dict[str, str]:
 
 
 def official_outputs(state_dict: Mapping[str, Tensor], n_tasks: int) -> Outputs:
-    """Outputs of an official checkpoint: a tower of one output is a binary task, a wider one has that many classes."""
+    """Outputs of an official checkpoint: a tower of one output is a binary task, one of three or more has classes."""
     return outputs_of_classes(*(shape_of(state_dict, f"towers.{t}.fc2.weight")[0] for t in range(n_tasks)))
 
 

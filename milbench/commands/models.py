@@ -36,11 +36,18 @@ def call(options: argparse.Namespace) -> int:
 
 
 def _print_models(console: Console, known: Mapping[str, type[MILModel]]) -> None:
-    """Print every registered model with what it is and where it comes from."""
-    columns = ("name", "title", "tasks", "order of patches", "paper", "official code")
+    """Print every registered model with what it is and where it comes from; kinds of tasks if a model lacks one."""
+    from milbench.endpoints.endpoint import KINDS
+
+    infos = [(name, model.info) for name, model in known.items()]
+    lacks_one = any(set(info.kinds) != set(KINDS) for _, info in infos)
+    columns = ("name", "title", "tasks", *["kinds"] * lacks_one, "order of patches", "paper", "official code")
     rows = [
-        (name, model.info.title, model.info.tasks, "matters" if model.info.order_matters else "-", model.info.paper,
-         model.info.official)
-        for name, model in known.items()
+        (
+            name, info.title, info.tasks,
+            *["all" if set(info.kinds) == set(KINDS) else ", ".join(info.kinds)] * lacks_one,
+            "matters" if info.order_matters else "-", info.paper, info.official,
+        )
+        for name, info in infos
     ]  # fmt: skip
     grid(console, columns, rows, names=("name", "title"))

@@ -116,7 +116,7 @@ def _cases(benchmark: Benchmark, trials: Iterable[Trial], models: Container[str]
 
 
 def _case(trial: Trial, in_features: int) -> Case:
-    outputs = Outputs.of(len(trial.tasks))
+    outputs = trial.outputs
     endpoints = canonical_json([_form(endpoint).as_dict() for endpoint in outputs.endpoints])
     tasks = () if outputs.all_binary else tuple(trial.tasks)
     return Case(trial.model, in_features, endpoints, tasks, canonical_json(dict(trial.hyperparameters)))

@@ -16,9 +16,12 @@ from vmap_rules import (
 
 from milbench.endpoints.endpoint import KINDS
 from milbench.endpoints.outputs import Outputs
+from milbench.engines.cost import multiply_adds
 from milbench.errors import UsageError
 from milbench.models import MILModel
+from milbench.training.activations import saved_bytes
 from milbench.training.contract import findings_of
+from milbench.training.precision import arithmetic, as_float32
 
 ONE_TASK = ("transmil", "dtfd_mil")
 CASES = [(name, kind) for name in MODELS for kind in EVERY if kind != "mixed" or name not in ONE_TASK]
@@ -110,6 +113,29 @@ def test_an_unknown_task_among_other_kinds_moves_nothing_of_its_own(name: str) -
 def test_other_float_types_work_throughout(name: str, kind: str) -> None:
     for dtype in (torch.float64, torch.bfloat16):
         assert seeded(name, kind).to(dtype)(bag(9).to(dtype)).logits.dtype == dtype
+
+
+@of_every_kind
+def test_a_step_in_bfloat16_has_a_finite_loss_and_gradients(name: str, kind: str) -> None:
+    model = seeded(name, kind).train()
+    with arithmetic("bf16", torch.device("cpu")):
+        output = model(bag(9))
+    targets = targets_for(model.outputs).float()
+    loss = model.loss(as_float32(output), targets, torch.ones_like(targets))
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@of_every_kind
+def test_memory_and_work_of_the_model_are_counted(name: str, kind: str) -> None:
+    small = {"hidden": 16} | ({"landmarks": 4, "heads": 2} if name == "transmil" else {})
+    work = multiply_adds(MODELS[name], 12, EVERY[kind], small)
+    assert work is not None
+    assert work > 0
+    assert saved_bytes(seeded(name, kind), 12, 25) > 0
+    assert saved_bytes(seeded(name, kind), 12, 25, recomputed=True) > 0
 
 
 @of_every_kind

@@ -10,11 +10,13 @@ import pytest
 import torch
 from commands_for_tests import FAST, Milbench
 from models_for_tests import Raises, Tiny
+from outputs_for_tests import EVERY
 from torch import Tensor
 
 from milbench.engines import cost
 from milbench.engines.cost import AT_PATCHES, cost_record, energy_counter, energy_limit, energy_used, multiply_adds
 from milbench.models import BagOutput
+from milbench.registry import load_models
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -22,6 +24,15 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 def test_multiply_adds_are_those_counted_by_hand() -> None:
     by_hand = AT_PATCHES * 6 * 8 + 8 * 3  # a Linear 6 -> 8 on every patch, then 8 -> 3 on their mean
     assert multiply_adds(Tiny, 6, 3, {"hidden": 8}) == by_hand
+
+
+def test_four_logits_of_one_task_are_not_counted_as_four_tasks() -> None:
+    m4, arguments = load_models()["m4"], {"hidden": 16, "attention": 4, "tower": 8, "experts": 2}
+    of_tasks, of_classes = (multiply_adds(m4, 6, outputs, arguments) for outputs in (4, EVERY["classes"]))
+    towers, gates = 3 * 16 * 8, 3 * 4 * 2 * (16 // 4)  # of three tasks more: first layer, and gate of four proxies
+    mixtures = 3 * 4 * 2 * (16 // 4)
+    assert of_tasks is not None
+    assert of_tasks - towers - gates - mixtures == of_classes
 
 
 def test_counting_leaves_the_random_state_alone() -> None:

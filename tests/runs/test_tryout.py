@@ -1,11 +1,14 @@
 """`plan` and `run` try each model before anything trains, and say once what is wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from commands_for_tests import Milbench
+from outputs_for_tests import SINGLE
 from rule_breakers import THIS_FILE
 
+from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import UsageError
 from milbench.runs.config import make_config
 from milbench.runs.notebook import open_run
@@ -42,6 +45,26 @@ def test_models_that_can_end_right_in_no_training_are_refused_all_at_once(cohort
     assert "model 'normalises'" in str(refused.value)
     assert "model 'own_chance'" in str(refused.value)
     assert "keeps_all" not in str(refused.value)
+
+
+def test_models_are_tried_for_the_logits_of_the_plans_tasks_once_for_all_folds(
+    cohort_folder: Path, tmp_path: Path
+) -> None:
+    plan = benchmark(cohort_folder, tmp_path, "amil", "keeps_all", "one_too_many")
+    kinds = {"A": SINGLE["classes"], "B": SINGLE["bins"]}
+    trials = [replace(trial, endpoints=(of_fold(kinds[trial.tasks[0]], trial.fold),)) for trial in plan.trials]
+    with pytest.raises(UsageError) as refused:
+        try_models(replace(plan, trials=trials))
+    said = str(refused.value).splitlines()
+    assert len(said) == 2, "one per task: what a fold fits makes no other model"
+    assert "Return 4 logits: one per class of A. " in said[0]
+    assert "Return 4 logits: one per time bin of B. " in said[1]
+    assert all("model 'one_too_many' (" in line for line in said)
+
+
+def of_fold(endpoint: FittedEndpoint, fold: int) -> FittedEndpoint:
+    """The endpoint as another fold fits it."""
+    return replace(endpoint, edges=tuple(edge + fold for edge in endpoint.edges), constant_loss=1.0 + fold)
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])

@@ -89,6 +89,13 @@ class TwoLogits(KeepsAll):
         return BagOutput(torch.zeros(2) + self.head(self.embed(features).mean(0)), None, {})
 
 
+@register_model("one_too_many", title="One too many", tasks="single")
+class OneTooMany(KeepsAll):
+    def forward(self, features: Tensor) -> BagOutput:
+        logits = super().forward(features).logits
+        return BagOutput(torch.cat([logits, logits[:1]]), None, {})
+
+
 @register_model("bare", title="Bare", tasks="single")
 class Bare(KeepsAll):
     def forward(self, features: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from models_for_tests import Tiny, TinyMulti
+from outputs_for_tests import EVERY, MIXED
 from rule_breakers import (
     Bare,
     Branches,
@@ -14,6 +15,7 @@ from rule_breakers import (
     Idles,
     KeepsAll,
     Normalises,
+    OneTooMany,
     OwnChance,
     OwnStart,
     SetsDtype,
@@ -23,6 +25,7 @@ from rule_breakers import (
 )
 from stacks_for_tests import OURS
 
+from milbench.endpoints.outputs import Outputs
 from milbench.models import MILModel
 from milbench.registry import load_models
 from milbench.training.contract import BrokenRule, findings_of, place_of, refuse_impossible_arguments
@@ -84,6 +87,32 @@ def test_arguments_that_no_model_can_have_are_refused_without_numbers_in_the_wei
 ) -> None:
     with pytest.raises(BrokenRule, match=what):
         refuse_impossible_arguments(KeepsAll, 6, 1, hyperparameters)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("classes", "4 logits: one per class of site"),
+        ("thresholds", "2 logits: one per threshold between the grades of site"),
+        ("grades", "3 logits: one per grade of site"),
+        ("bins", "4 logits: one per time bin of site"),
+        ("value", "1 logit: one for site"),
+    ],
+)
+def test_wrong_logits_are_told_how_many_there_must_be_and_why(kind: str, wanted: str) -> None:
+    (finding,) = findings_of(OneTooMany, 6, EVERY[kind], {}, tasks=["site"])
+    assert finding.is_final
+    assert f"its logits have shape [{int(EVERY[kind]) + 1}]. Return {wanted}. " in finding.what
+
+
+def test_of_several_tasks_each_says_how_many_logits_it_has() -> None:
+    (finding,) = findings_of(OneTooMany, 6, Outputs(MIXED.endpoints[:3]), {})
+    assert "6 logits: one for task 1 (1), one per class of task 2 (4), one for task 3 (1)" in finding.what
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_a_plain_model_keeps_the_rules_with_tasks_of_any_kind(kind: str) -> None:
+    assert findings_of(KeepsAll, 6, EVERY[kind], {}) == []
 
 
 def test_the_place_of_a_model_is_its_file_and_line() -> None:
