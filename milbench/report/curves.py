@@ -110,7 +110,7 @@ def histories_of(trials: Iterable[StoredTrial]) -> pd.DataFrame:
     """One row per epoch of every training: model, fold, seed, epoch from 1, and the numbers of `PANELS`."""
     frames = []
     for trial in trials:
-        history, n_tasks = trial.history(), len(trial.info["tasks"])
+        history, n_tasks = trial.history().rename(columns={"val_score": "val_auroc"}), len(trial.info["tasks"])
         losses = {name: history[name] / n_tasks for name in ("train_loss", "val_loss")}
         place = {name: trial.info[name] for name in ("model", "fold", "seed")}
         frames.append(history.assign(epoch=history["epoch"] + 1, **losses, **place))
