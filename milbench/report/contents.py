@@ -22,6 +22,7 @@ from milbench.stats.analysis import Analysis, analyse
 from milbench.stats.metric import PrimaryMetric
 from milbench.stats.scores import kinds_of, score_table
 from milbench.store.run import Run
+from milbench.store.trial import StoredTrial
 
 REFERENCE = "amil"
 """Model that the others are compared with unless another is declared."""
@@ -58,6 +59,11 @@ class Contents:
     def name_of(self, what: str, dataset: str = "") -> str:
         """Stem of a table or figure."""
         return name_of(what, self.kind, dataset, [name for run in self.runs for name in run.datasets])
+
+    def trials_of(self, dataset: str) -> list[StoredTrial]:
+        """Finished trials of a cohort that learned a task of the kind."""
+        trials = [trial for run in self.runs for trial in run.trials() if trial.info["dataset"] == dataset]
+        return [trial for trial in trials if any(each.kind == self.kind for each in trial.endpoint_of.values())]
 
     @property
     def metric(self) -> PrimaryMetric:

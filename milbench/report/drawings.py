@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from milbench.report import comparisons, curves, figures
 from milbench.report.contents import Contents
 from milbench.report.gain import gain_figure, gain_sentence
+from milbench.report.kind_drawings import kind_drawings
 from milbench.report.told_apart import told_apart
 
 if TYPE_CHECKING:
@@ -55,14 +56,16 @@ def _by_dataset(contents: Contents) -> Iterator[Drawing]:
             figure = figures.box(signal, f"{title}: test {metric.title} over tasks, folds and seeds", metric)
             yield contents.name_of("box", name), figure, f"Test {metric.title} on {title}. {BOX}"
         if 3 <= signal["task"].nunique() <= figures.MOST_SPOKES:
-            figure = figures.radar(signal, f"{title}: mean test {metric.title} by task", contents.highlight)
+            figure = figures.radar(signal, f"{title}: mean test {metric.title} by task", contents.highlight, metric)
             yield contents.name_of("radar", name), figure, f"Mean test {metric.title} by task on {title}. {RADAR}"
         yield from _pareto(contents, name, title)
         yield from _curves(contents, name, title)
+        if contents.kind != "binary":
+            yield from kind_drawings(contents, name)
 
 
 def _curves(contents: Contents, name: str, title: str) -> Iterator[Drawing]:
-    trials = [trial for run in contents.runs for trial in run.trials() if trial.info["dataset"] == name]
+    trials = contents.trials_of(name)
     present = {trial.info["model"] for trial in trials}
     titles = {model: text for model, text in contents.model_titles.items() if model in present}
     tasks = list(contents.analysis.tasks.loc[contents.analysis.tasks["dataset"] == name, "task"])
@@ -74,8 +77,12 @@ def _curves(contents: Contents, name: str, title: str) -> Iterator[Drawing]:
                 drawn, shown, titles, f"{title}: ROC of the test side by task", contents.highlight
             )
             yield f"roc_{name}", figure, f"ROC curves of the test side of {title} by task. {curves.ROC_NOTE}"
-    figure = curves.training_figure(curves.histories_of(trials), titles, f"{title}: training", contents.highlight)
-    yield contents.name_of("training", name), figure, f"Training on {title}. {curves.TRAINING_NOTE}"
+    scored = any(trial.endpoints for trial in trials)
+    panels, note = (curves.SCORE_PANELS, curves.SCORE_NOTE) if scored else (curves.PANELS, curves.TRAINING_NOTE)
+    of_kind = "" if contents.kind == "binary" else f", tasks of kind {contents.kind}"
+    head = f"{title}: training{of_kind}"
+    figure = curves.training_figure(curves.histories_of(trials), titles, head, contents.highlight, panels)
+    yield contents.name_of("training", name), figure, f"Training on {title}{of_kind}. {note}"
 
 
 BOX = (

@@ -12,6 +12,7 @@ from milbench.report.kind_tables import label_table, metrics_table
 from milbench.report.kinds import METRIC_NOTES, TOO_SMALL_NOTES
 from milbench.report.operating import operating_table
 from milbench.report.published import NOT_LIKE_FOR_LIKE, with_paper
+from milbench.report.risk_groups import group_table, risk_groups
 from milbench.report.score_tables import ABLATION, against_table, leads, model_table, spread_table, task_table
 from milbench.report.settings import settings_table
 from milbench.report.table1 import table1
@@ -44,8 +45,9 @@ def make_tables(contents: Sequence[Contents]) -> list[Table]:
 
 def _of_dataset(contents: Contents, name: str, *, with_costs: bool) -> list[Table]:
     metrics = _operating if contents.kind == "binary" else _metrics
+    groups = _risk_groups(contents, name) if contents.kind == "survival" else []
     costs = [_costs(contents, name)] if with_costs else []
-    return [_tasks(contents, name), *_against(contents, name), metrics(contents, name), *costs]
+    return [_tasks(contents, name), *_against(contents, name), metrics(contents, name), *groups, *costs]
 
 
 def _table2(contents: Contents) -> Table:
@@ -126,6 +128,14 @@ def _metrics(contents: Contents, name: str) -> Table:
     scores = contents.analysis.scores[contents.analysis.scores["dataset"] == name]
     gaps = _gaps(contents, name)
     return metrics_table(contents.name_of("metrics", name), scores, contents.dataset_titles[name], contents.kind, gaps)
+
+
+def _risk_groups(contents: Contents, name: str) -> list[Table]:
+    groups = risk_groups(contents.trials_of(name))
+    if not groups:
+        return []
+    stem = contents.name_of("risk_groups", name)
+    return [group_table(stem, groups, contents.model_titles, contents.dataset_titles[name])]
 
 
 def _costs(contents: Contents, name: str) -> Table:
