@@ -112,7 +112,7 @@ def _survival(contents: Contents, name: str) -> Iterator[Drawing]:
     if not each:
         return
     title = contents.dataset_titles[name]
-    parts = [("\n".join(panel), f"{panel[0]}, {titles[panel[1]]}\n{one.name}", one) for panel, one in each]
+    parts = [("\n".join(panel), f"{panel[0]}, {titles[panel[1]]}", one) for panel, one in each]
     figure = survival_figure(parts, f"{title}: Kaplan-Meier curves by predicted risk")
     once = (
         " Only the first seed is drawn."

@@ -58,10 +58,10 @@ class Groups(NamedTuple):
 
     @property
     def said(self) -> str:
-        """Patients and events of either group, and the p."""
+        """What was trained, the p, and patients and events of either group."""
         counts = [f"{name} {mine.sum()} ({int(self.event[mine].sum())} events)"
                   for name, mine in (("low", ~self.is_high), ("high", self.is_high))]  # fmt: skip
-        return f"{', '.join(counts)}; log-rank p {p_text(self.p)}"
+        return f"{self.name}; log-rank p {p_text(self.p)}\n{', '.join(counts)}"
 
     @property
     def name(self) -> str:
@@ -162,7 +162,7 @@ def survival_figure(panels: Sequence[tuple[str, str, Groups]], title: str) -> Fi
     figure, every = panel_grid([task for task, *_ in panels], title, room, columns=3)
     for axes, (_, head, groups) in zip(every, panels, strict=True):
         _survival(axes, groups, month_ticks(float(groups.time.max(initial=1.0)) / DAYS_OF_A_MONTH))
-        axes.set_title(f"{head}\n{groups.said}", fontsize=8, pad=4)
+        axes.set_title(f"{head}\n{groups.said}", fontsize=7.5, pad=4)
     return figure
 
 
