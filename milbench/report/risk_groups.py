@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from milbench.endpoints.endpoint import DAYS_OF_A_MONTH
 from milbench.metrics import kaplan_meier, log_rank
+from milbench.report.answered import Panel, answers_by_patient
 from milbench.report.panel_grid import Room, panel_grid
 from milbench.report.tables import Cell, Row, Table
-from milbench.report.tested import Panel, tested_patients
 from milbench.store.trial import StoredTrial
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def risk_groups(trials: Iterable[StoredTrial]) -> dict[Panel, list[Groups]]:
     found: dict[Panel, list[Groups]] = {}
     for trial in sorted(trials, key=lambda trial: (trial.info["fold"], trial.info["seed"])):
         risks = trial.info.get("training_risk", {})
-        for task, tested in tested_patients(trial, "survival").items():
+        for task, tested in answers_by_patient(trial, "survival").items():
             if task in risks:
                 is_high = tested.answers[:, 0] > risks[task]["median"]
                 groups = Groups(
