@@ -25,7 +25,7 @@ import pandas as pd
 from scipy.special import expit
 from scipy.stats import norm, ttest_1samp
 
-from milbench.stats.crossed import draw_counts, draw_within_classes, fold_aurocs, interval, mean_over_folds, p_value
+from milbench.stats.crossed import draw_counts, draw_within_classes, fold_scores, interval, mean_over_folds, p_value
 from milbench.stats.delong import delong, delong_p
 from milbench.stats.ensemble import ensemble
 from milbench.stats.grid import TaskScores
@@ -92,11 +92,11 @@ def judge(setting: Setting, difference: float, repetitions: int, draws: int) -> 
 
 def _once(setting: Setting, difference: float, draws: int, rng: np.random.Generator) -> dict[str, float]:
     task = setting.scores(rng, difference)
-    aurocs = fold_aurocs(task, draw_within_classes(rng, task.patient_label, draws))  # [B, 2, F]
+    aurocs = fold_scores(task, draw_within_classes(rng, task.patient_label, draws))  # [B, 2, F]
     crossed = mean_over_folds(aurocs, draw_counts(rng, setting.n_folds, draws)) @ [1, -1]
     patients = aurocs.mean(axis=2) @ [1, -1]
     low, high = interval(crossed)
-    by_fold = fold_aurocs(task, np.ones((1, setting.n), dtype=int))[0].T @ [1, -1]
+    by_fold = fold_scores(task, np.ones((1, setting.n), dtype=int))[0].T @ [1, -1]
     return {
         "rejected": p_value(crossed) < 0.05,
         "covered": low <= difference <= high,

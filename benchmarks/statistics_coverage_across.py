@@ -22,7 +22,7 @@ from scipy.stats import norm
 from statistics_coverage import BASE, RESULTS
 
 from milbench.stats.across import cohort_draws, overall_draws, sign_flip_p
-from milbench.stats.crossed import fold_aurocs, interval, p_value
+from milbench.stats.crossed import fold_scores, interval, p_value
 from milbench.stats.grid import TaskScores
 
 
@@ -61,7 +61,7 @@ def once(study: Study, difference: float, draws: int, rng: np.random.Generator) 
     cohorts = [study.tasks(rng, truth) for truth in truths]
     stacked = np.array([cohort_draws(tasks, rng, draws) for tasks in cohorts])  # [D, B, 2]
     one = np.ones((1, study.n), dtype=int)
-    seen = np.array([np.mean([fold_aurocs(t, one).mean(axis=2)[0] @ [1, -1] for t in tasks]) for tasks in cohorts])
+    seen = np.array([np.mean([fold_scores(t, one).mean(axis=2)[0] @ [1, -1] for t in tasks]) for tasks in cohorts])
     claims = {
         "cohort": (stacked[0] @ [1, -1], truths[0]),
         "fixed": (stacked.mean(axis=0) @ [1, -1], truths.mean()),

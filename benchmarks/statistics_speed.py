@@ -21,7 +21,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from milbench.stats.analysis import analyse
-from milbench.stats.crossed import draw_within_classes, fold_aurocs, generator
+from milbench.stats.crossed import draw_within_classes, fold_scores, generator
 from milbench.stats.grid import TaskScores, grids
 from milbench.store.run import Run
 from milbench.store.run_writing import write_header, write_trial
@@ -126,7 +126,7 @@ def _against_naive(grid: object, draws: int) -> None:
     task = grid.task(grid.tasks[0])
     weights = draw_within_classes(np.random.default_rng(0), task.patient_label, draws)
     start = time.perf_counter()
-    matrix = fold_aurocs(task, weights)
+    matrix = fold_scores(task, weights)
     ours = (time.perf_counter() - start) / matrix.size
     start = time.perf_counter()
     loop = naive(task, weights[:500])

@@ -55,15 +55,10 @@ def benchmark_header(console: Console, benchmark: Benchmark, *, written: bool) -
 
 def outcome(console: Console, result: Outcome) -> None:
     """Print the result table, where the run lies, and what to do next."""
-    from milbench.stats.metric import AUROC
-    from milbench.stats.scores import score_table, summary
-
     run = result.run
     trials = run.trials()
     if trials:
-        _print_results(console, summary(score_table([run])), run.datasets)
-        line(console, f"mean test {AUROC.title} over tasks ± standard deviation over folds and seeds (training variability, "
-              "not a confidence interval); control tasks are left out")  # fmt: skip
+        print_scores(console, run)
     parts = {"done": result.done, "done before": result.already, "failed": result.failed}
     parts |= {"skipped (see --max-failures)": result.skipped, "left": result.left}
     line(console, ", ".join(f"{count} trials {name}" for name, count in parts.items() if count))
@@ -111,6 +106,17 @@ def unfinished(run: Run) -> str:
 def absent_ids(run: Run) -> list[str]:
     """Ids of planned trials that are not done."""
     return sorted(set(run.planned().values()) - {trial.id for trial in run.trials()})
+
+
+def print_scores(console: Console, run: Run) -> None:
+    """Print one table per kind of tasks: a mean over several kinds would mean nothing."""
+    from milbench.stats.metric import METRICS
+    from milbench.stats.scores import kinds_of, score_table, summary
+
+    for kind in kinds_of([run]):
+        _print_results(console, summary(score_table([run], kind)), run.datasets)
+        line(console, f"mean test {METRICS[kind].title} over tasks ± standard deviation over folds and seeds (training "
+              "variability, not a confidence interval); control tasks are left out")  # fmt: skip
 
 
 def _print_results(console: Console, summary: Any, datasets: Mapping[str, Any]) -> None:

@@ -1,46 +1,59 @@
-"""Rows that need no image: what a model must beat before its AUROC says anything about tissue."""
+"""Rows that need no image: what a model must beat before its score says anything about tissue."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from milbench.endpoints.endpoint import ALL_BINARY, BINARY, Endpoint, event_of, time_of
+from milbench.endpoints.fit import patient_labels
 from milbench.labels.barcode import tissue_source_site
-from milbench.metrics import auroc, mean_of_defined
+from milbench.metrics import mean_of_defined
+from milbench.stats.scores import primary_score
+
+Floats = NDArray[np.float64]
 
 PREVALENCE, SITE = "prevalence", "site-only"
 TITLES = {PREVALENCE: "Prevalence (no image)", SITE: "Site only (no image)"}
 
 
-def no_image_baselines(labels: pd.DataFrame, roles: pd.DataFrame, folds: Iterable[int]) -> pd.DataFrame:
-    """Test AUROC of two predictors that see no image, fitted on training patients only.
+def no_image_baselines(
+    labels: pd.DataFrame, roles: pd.DataFrame, folds: Iterable[int], endpoints: Mapping[str, Endpoint] = ALL_BINARY
+) -> pd.DataFrame:
+    """Test scores of two predictors that see no image, fitted on training patients only.
 
-    Prevalence gives every slide the same score. Site-only gives a slide the share of positive training slides
-    from its TCGA tissue source site, drawn towards the prevalence by one slide's weight; a site that training
-    has not seen gets the prevalence.
+    Prevalence gives every slide the mean of the training slides: a share, the shares of classes, a grade or a value.
+    Site-only gives a slide that mean over its TCGA tissue source site, drawn towards the prevalence by one slide's
+    weight. For survival the risk of a site is its observed events over those expected from the times of its patients,
+    with one event added to both. A site that training has not seen gets the prevalence.
 
     Parameters
     ----------
-    labels : `slide_id, patient_id` and one column per task in {0, 1, NaN}.
+    labels : `slide_id, patient_id` and one column of numbers per task; NaN is unknown.
     roles : `patient_id, fold_0 ..`, the run's split table.
     folds : those that were trained.
+    endpoints : of tasks that are not binary.
 
     Returns
     -------
-    DataFrame : task, name, score (AUROC, mean over the folds; NaN where no fold has one, or where patients have no site).
+    DataFrame : task, name, score (the primary metric of the task's kind, mean over the folds; NaN where no fold has
+        one, or where patients have no site).
     """
     tasks = [column for column in labels.columns if column not in ("slide_id", "patient_id")]
     folds = list(folds)
     sites = labels["patient_id"].map(tissue_source_site)
+    nowhere = pd.Series("", index=labels.index)
+    known_sites = bool(sites.notna().all())
     rows: list[tuple[str, str, float]] = []
     for task in tasks:
+        endpoint = endpoints.get(task, BINARY)
         sides = [_sides(labels, roles, fold, task) for fold in folds]
-        rows.append((task, PREVALENCE, _mean([_constant(labels[task], test) for _, test in sides])))
-        known_sites = bool(sites.notna().all())
-        scores = [_site_only(labels[task], sites, train, test) for train, test in sides] if known_sites else []
-        rows.append((task, SITE, _mean(scores)))
+        rows.append((task, PREVALENCE, _mean([_score(labels, task, endpoint, nowhere, *side) for side in sides])))
+        of_sites = [_score(labels, task, endpoint, sites, *side) for side in sides] if known_sites else []
+        rows.append((task, SITE, _mean(of_sites)))
     return pd.DataFrame(rows, columns=["task", "name", "score"])
 
 
@@ -51,16 +64,47 @@ def _sides(labels: pd.DataFrame, roles: pd.DataFrame, fold: int, task: str) -> t
     return (role == "train") & known, (role == "test") & known
 
 
-def _constant(targets: pd.Series, test: pd.Series) -> float:
-    return auroc(targets[test].to_numpy(dtype=float), np.zeros(int(test.sum())))
+def _score(
+    labels: pd.DataFrame, task: str, endpoint: Endpoint, groups: pd.Series, train: pd.Series, test: pd.Series
+) -> float:
+    """Test score of a predictor that knows the group of a slide and nothing else."""
+    make = _rates if endpoint.kind == "survival" else _means
+    by_group, otherwise = make(labels[train], task, endpoint, groups[train])
+    answers = by_group.reindex(groups[test]).fillna(otherwise).to_numpy(dtype=float)
+    targets = labels.loc[test, task].to_numpy(dtype=float)
+    is_survival = endpoint.kind == "survival"
+    events = event_of(targets) if is_survival else np.full(len(targets), np.nan)
+    patients = labels.loc[test, "patient_id"].to_numpy(dtype=object)
+    return primary_score(endpoint, time_of(targets) if is_survival else targets, events, answers, patients)
 
 
-def _site_only(targets: pd.Series, sites: pd.Series, train: pd.Series, test: pd.Series) -> float:
-    prevalence = targets[train].mean()
-    by_site = targets[train].groupby(sites[train]).agg(["sum", "count"])
-    rate = (by_site["sum"] + prevalence) / (by_site["count"] + 1)
-    scores = sites[test].map(rate).astype(float).fillna(prevalence)
-    return auroc(targets[test].to_numpy(dtype=float), scores.to_numpy())
+def _means(train: pd.DataFrame, task: str, endpoint: Endpoint, groups: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
+    """Answers by group, and those for a group that is not there."""
+    values = train[task].to_frame()
+    if endpoint.kind == "multiclass":
+        values = pd.DataFrame({place: (train[task] == place).astype(float) for place in range(len(endpoint.classes))})
+    overall = values.mean()
+    found = values.groupby(groups)
+    return (found.sum() + overall).div(found.size() + 1, axis=0), overall
+
+
+def _rates(train: pd.DataFrame, task: str, endpoint: Endpoint, groups: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
+    """Observed over expected events by group of patients, and 1 for a group that is not there."""
+    known = patient_labels(train, task, endpoint)
+    group = groups.groupby(train["patient_id"], sort=False).first()
+    times, events = time_of(known.to_numpy(dtype=float)), event_of(known.to_numpy(dtype=float))
+    frame = pd.DataFrame({"observed": events, "expected": cumulative_hazard(times, events)}, index=known.index)
+    sums = frame.groupby(group.reindex(known.index)).sum()
+    return ((sums["observed"] + 1) / (sums["expected"] + 1)).to_frame("risk"), pd.Series({"risk": 1.0})
+
+
+def cumulative_hazard(times: Floats, events: Floats) -> Floats:
+    """Events that each patient [n] should have had until their own time, if all were alike (Nelson-Aalen)."""
+    distinct, place = np.unique(times, return_inverse=True)
+    leaving = np.bincount(place, minlength=len(distinct))
+    at_risk = np.cumsum(leaving[::-1])[::-1]
+    hazard = np.bincount(place, events, minlength=len(distinct)) / at_risk
+    return np.asarray(np.cumsum(hazard)[place])
 
 
 def _mean(values: Sequence[float]) -> float:

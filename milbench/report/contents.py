@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from milbench.endpoints.endpoint import BINARY, Endpoint, Kind
 from milbench.errors import StoreError, unknown_name
 from milbench.report.baselines import no_image_baselines
 from milbench.report.costs import cost_frame
@@ -113,7 +114,9 @@ def gather(runs: Sequence[Run], *, reference: str, draws: int, complete_cases: b
     finished = set(scores["dataset"])
     datasets = {name: facts for run in runs for name, facts in run.datasets.items() if name in finished}
     analysis = analyse(runs, reference=reference, draws=draws, complete_cases=complete_cases)
-    return Contents(tuple(runs), scores, analysis, datasets, _baselines(runs, scores), cost_frame(runs), highlight)
+    return Contents(
+        tuple(runs), scores, analysis, datasets, _baselines(runs, scores, analysis.kind), cost_frame(runs), highlight
+    )
 
 
 def _refuse_an_unknown_reference(runs: Sequence[Run], reference: str) -> None:
@@ -141,13 +144,16 @@ def _refuse_a_dataset_in_two_runs(runs: Sequence[Run]) -> None:
             )
 
 
-def _baselines(runs: Sequence[Run], scores: pd.DataFrame) -> pd.DataFrame:
-    """Rows that need no image, of every cohort whose run stored its labels."""
+def _baselines(runs: Sequence[Run], scores: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+    """Rows that need no image, for the tasks of one kind, of every cohort whose run stored its labels."""
     frames = [pd.DataFrame(columns=["dataset", "task", "name", "score"])]
     for run in runs:
-        for name in run.datasets:
+        for name, facts in run.datasets.items():
             folds = scores.loc[scores["dataset"] == name, "fold"].unique()
             if len(folds) and run.label_file(name).exists():  # a run of an older version has none
-                found = no_image_baselines(run.labels(name), run.roles(name), sorted(folds))
+                endpoints = {task: Endpoint.from_dict(values) for task, values in facts.get("endpoints", {}).items()}
+                labels = run.labels(name)
+                others = [task for task in labels.columns[2:] if endpoints.get(task, BINARY).kind != kind]
+                found = no_image_baselines(labels.drop(columns=others), run.roles(name), sorted(folds), endpoints)
                 frames.append(found.assign(dataset=name))
     return pd.concat(frames, ignore_index=True).astype({"score": float})

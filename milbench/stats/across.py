@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milbench.metrics.weights import ratio
-from milbench.stats.crossed import draw_counts, fold_aurocs, mean_over_folds
+from milbench.stats.crossed import draw_counts, fold_scores, mean_over_folds
 from milbench.stats.grid import TaskScores
 
 Floats = NDArray[np.float64]
@@ -19,7 +19,7 @@ MOST_FLIPPED = 20
 
 
 def cohort_draws(tasks: Sequence[TaskScores], rng: np.random.Generator, draws: int) -> Floats:
-    """Mean AUROC over `tasks` of one cohort in every draw of patients and folds: [draws, M].
+    """Mean score over `tasks` of one cohort and kind in every draw of patients and folds: [draws, M].
 
     Patients are drawn once and reused for all tasks, since tasks share them; not within classes, since tasks
     differ in who is positive. A (task, fold) whose draw lacks a class is left out of that draw, for all models.
@@ -30,13 +30,13 @@ def cohort_draws(tasks: Sequence[TaskScores], rng: np.random.Generator, draws: i
 
 
 def weighted_mean(tasks: Sequence[TaskScores], patients: Counts, folds: Counts) -> Floats:
-    """Mean AUROC over `tasks` inside a fold, then over folds, under patient weights [B, P] and fold weights [B, F]: [B, M]."""
+    """Mean score over `tasks` inside a fold, then over folds, under patient weights [B, P] and fold weights [B, F]: [B, M]."""
     total = np.zeros((len(patients), len(tasks[0].scores), len(tasks[0].tested)))
     known = np.zeros_like(total)
     for task in tasks:
-        aurocs = fold_aurocs(task, patients)
-        defined = ~np.isnan(aurocs)
-        total += np.where(defined, aurocs, 0)
+        scores = fold_scores(task, patients)
+        defined = ~np.isnan(scores)
+        total += np.where(defined, scores, 0)
         known += defined
     return mean_over_folds(ratio(total, known), folds)
 

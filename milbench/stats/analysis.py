@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,23 +23,27 @@ from milbench.store.run import Run
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """Scores, intervals and comparisons of a set of runs; NaN where a number is undefined.
+    """Scores, intervals and comparisons of a set of runs on tasks of one kind; NaN where a number is undefined.
 
-    The point estimate is always the slide-level test AUROC. `dataset`, `task` and `model` are names, in the order
-    of their registration. Control tasks stand in the frames by task with `is_control` True, and enter no mean.
+    The point estimate is always the primary metric on the test side: of slides, for survival of patients. `dataset`,
+    `task` and `model` are names, in the order of their registration. Control tasks stand in the frames by task with
+    `is_control` True, and enter no mean.
 
     Attributes
     ----------
-    scores : one row per (dataset, model, task, fold, seed, level in {"slide", "patient"}): title, is_control,
-        score (AUROC), average_precision, balanced_accuracy, f1, sensitivity, specificity, threshold (Youden's, on that
-        trial's validation rows), brier, ece, sensitivity_at_specificity_90 with specificity_reached, and
-        specificity_at_sensitivity_90 with sensitivity_reached (thresholds from the same validation rows). A patient's
-        score is the mean over its slides, its label the largest.
+    scores : one row per (dataset, model, task, fold, seed, level in {"slide", "patient"}): title, is_control and the
+        metrics of the kind, `score` first (`milbench.stats.kind_metrics`). Binary: score (AUROC), average_precision,
+        balanced_accuracy, f1, sensitivity, specificity, threshold (Youden's, on that trial's validation rows), brier,
+        ece, sensitivity_at_specificity_90 with specificity_reached, and specificity_at_sensitivity_90 with
+        sensitivity_reached (thresholds from the same validation rows). A patient's score is the mean over its slides,
+        its label the largest.
     tasks : (dataset, task): is_control, n_slides, n_patients, n_positive, n_negative (patients of the test sides),
-        prevalence (share of patients), too_small (fewer than ten positive or ten negative patients).
+        prevalence (share of patients), too_small (fewer than ten positive or ten negative patients). Of classes:
+        n_by_class, n_rarest; of survival: n_events, n_censored, longest_days; of scores: mean, sd.
     cells : (dataset, task, model): title, is_control, score (mean over folds and seeds), sd (spread over them), low
         and high (crossed bootstrap, 95 %), n_missing, n_cells, ensemble_score, ensemble_low, ensemble_high (mean logit
-        over folds, seeds and the patient's slides; NaN where the test sides of folds differ).
+        over folds, seeds and the patient's slides; NaN where the test sides of folds differ; other kinds as in
+        `milbench.stats.ensemble`).
     against : (dataset, task, model) for every model but the reference: is_control, delta (model - reference), low,
         high, p, p_holm (over the models of the task), q_bh (over the signal tasks of the model), p_ensemble.
     cohorts : (dataset, model): title, score (mean over tasks in a fold and seed, then over those), sd, low, high
@@ -79,16 +84,18 @@ class Analysis:
 def analyse(
     runs: Sequence[Run],
     *,
+    kind: Kind = "binary",
     reference: str = "amil",
     draws: int = 10_000,
     seed: int = 0,
     complete_cases: bool = False,
 ) -> Analysis:
-    """Analysis of finished runs, with uncertainties. Same runs and seed, same bytes.
+    """Analysis of the tasks of one kind in finished runs, with uncertainties. Same runs and seed, same bytes.
 
     Parameters
     ----------
     runs : no two hold the same dataset.
+    kind : of the tasks; a mean over tasks of several kinds would mean nothing.
     reference : the model that all others are held against, declared before the scores are seen.
     draws : of every bootstrap.
     complete_cases : leave out the (dataset, task) that not every model finished, instead of refusing.
@@ -97,13 +104,13 @@ def analyse(
     ------
     StoreError : models lack cells that others have, and `complete_cases` was not asked for.
     """
-    found = grids(runs)
+    found = grids(runs, kind)
     if not found:
         raise StoreError(
-            f"{', '.join(str(run.path) for run in runs)}: no finished trial to analyse. Finish the run first."
+            f"{', '.join(str(run.path) for run in runs)}: no finished trial to analyse{_of_kind(kind)}. Finish the run first."
         )
     scores = pd.concat([metric_table(grid) for grid in found], ignore_index=True)
-    slides = dict(iter(scores[scores["level"] == "slide"].groupby("dataset")))
+    slides = dict(iter(scores[scores["level"] == METRICS[kind].level].groupby("dataset")))
     titles = _titles(found)
     incomplete = _incomplete(slides, titles)
     if incomplete and not complete_cases:
@@ -126,7 +133,29 @@ def analyse(
         incomplete=incomplete,
         left_out=tuple((dataset, task) for dataset, tasks in left_out.items() for task in tasks),
         n_draws=draws,
+        kind=kind,
     )
+
+
+def _of_kind(kind: Kind) -> str:
+    return "" if kind == "binary" else f" on a task of kind {kind}"
+
+
+def rank_all(analyses: Sequence[Analysis]) -> Ranks | None:
+    """Ranks over the cells of all kinds together. A mean of their scores, and Wilcoxon's test, would mix scales: NaN."""
+    if len(analyses) == 1:
+        return analyses[0].ranks
+    cells = [
+        _comparable(one.cells, _by_dataset(one.left_out), list(dict.fromkeys(one.cells["model"]))) for one in analyses
+    ]
+    return rank_models(pd.concat(cells), one_scale=False)
+
+
+def _by_dataset(left_out: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for dataset, task in left_out:
+        found[dataset].add(task)
+    return found
 
 
 class _Part(NamedTuple):

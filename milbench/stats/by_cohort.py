@@ -65,7 +65,7 @@ def cohort(
 
     Parameters
     ----------
-    slides : the slide-level scores of the dataset.
+    slides : the scores of the dataset, at the level that the kind prints.
     """
     tasks = [resampled[name].task for name in kept]
     drawn = np.empty((0, len(grid.models)))

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from milbench.stats.crossed import Interval, crossed_draws, generator, interval, p_value
-from milbench.stats.delong import Delong, delong, delong_interval, delong_p
-from milbench.stats.ensemble import ensemble
+from milbench.stats.crossed import crossed_draws, generator, interval, p_value
+from milbench.stats.ensemble import EnsembleScores, ensemble_scores
 from milbench.stats.grid import Grid, TaskScores
 from milbench.stats.multiplicity import benjamini_hochberg, holm
 from milbench.stats.scores import coverage
@@ -23,19 +22,8 @@ CELL_COLUMNS = [
     "ensemble_score", "ensemble_low", "ensemble_high",
 ]  # fmt: skip
 AGAINST_COLUMNS = [
-    "dataset",
-    "task",
-    "model",
-    "is_control",
-    "delta",
-    "low",
-    "high",
-    "p",
-    "p_holm",
-    "q_bh",
-    "p_ensemble",
-]
-NO_INTERVAL = Interval(float("nan"), float("nan"))
+    "dataset", "task", "model", "is_control", "delta", "low", "high", "p", "p_holm", "q_bh", "p_ensemble",
+]  # fmt: skip
 
 
 class Resampled(NamedTuple):
@@ -44,44 +32,57 @@ class Resampled(NamedTuple):
     Attributes
     ----------
     task : its scores.
-    draws : [B, M] AUROC of every model in every crossed draw; [0, M] where the task is too small.
-    delong : of the fold ensemble.
+    draws : [B, M] score of every model in every crossed draw; [0, M] where the task is too small.
+    ensemble : of all trainings of a model together.
     """
 
     task: TaskScores
     draws: Floats
-    delong: Delong
+    ensemble: EnsembleScores
 
 
 def resample(grid: Grid, draws: int, seed: int) -> dict[str, Resampled]:
-    """Crossed draws and DeLong of every task of one dataset."""
-    return {name: _resample(grid.task(name), generator(seed, grid.dataset, name), draws) for name in grid.tasks}
+    """Crossed draws and ensembles of every task of one dataset."""
+    return {name: _resample(grid.task(name), (grid.dataset, name), draws, seed) for name in grid.tasks}
 
 
-def _resample(task: TaskScores, rng: np.random.Generator, draws: int) -> Resampled:
+def _resample(task: TaskScores, names: tuple[str, str], draws: int, seed: int) -> Resampled:
+    rng, of_ensemble = generator(seed, *names), generator(seed, *names, "ensemble")
     drawn = np.empty((0, len(task.scores))) if task.too_small else crossed_draws(task, rng, draws)
-    return Resampled(task, drawn, delong(*ensemble(task)))
+    return Resampled(task, drawn, ensemble_scores(task, of_ensemble, draws))
 
 
 def task_table(grid: Grid, resampled: dict[str, Resampled]) -> pd.DataFrame:
     """One row per task: how many slides and patients of which class its test sides hold."""
-    rows = []
-    for name, (task, *_) in resampled.items():
-        n_patients = task.n_positive + task.n_negative
-        rows.append(
-            {
-                "dataset": grid.dataset,
-                "task": name,
-                "is_control": name in grid.controls,
-                "n_slides": len(task.targets),
-                "n_patients": n_patients,
-                "n_positive": task.n_positive,
-                "n_negative": task.n_negative,
-                "prevalence": task.n_positive / n_patients if n_patients else np.nan,
-                "too_small": task.too_small,
-            }
-        )
+    rows = [
+        {
+            "dataset": grid.dataset,
+            "task": name,
+            "is_control": name in grid.controls,
+            "n_slides": len(task.targets),
+            "n_patients": task.n_labelled,
+            **_composition(task),
+            "too_small": task.too_small,
+        }
+        for name, (task, *_) in resampled.items()
+    ]
     return pd.DataFrame(rows)
+
+
+def _composition(task: TaskScores) -> dict[str, object]:
+    """What the test patients of a task are, in the words of its kind."""
+    if task.kind == "binary":
+        n_negative, n_positive = task.n_by_class
+        share = n_positive / task.n_labelled if task.n_labelled else np.nan
+        return {"n_positive": n_positive, "n_negative": n_negative, "prevalence": share}
+    labels = task.patient_label[~np.isnan(task.patient_label)]
+    if task.kind == "survival":
+        n_censored, n_events = task.n_by_class
+        return {"n_events": n_events, "n_censored": n_censored, "longest_days": labels.max() if len(labels) else np.nan}
+    if task.kind == "regression":
+        return {"mean": labels.mean(), "sd": labels.std(ddof=1)} if len(labels) > 1 else {"mean": np.nan, "sd": np.nan}
+    by_class = zip(task.endpoint.classes, task.n_by_class, strict=True)
+    return {"n_by_class": "; ".join(f"{name} {number}" for name, number in by_class), "n_rarest": min(task.n_by_class)}
 
 
 def cell_table(grid: Grid, slides: pd.DataFrame, resampled: dict[str, Resampled]) -> pd.DataFrame:
@@ -89,12 +90,12 @@ def cell_table(grid: Grid, slides: pd.DataFrame, resampled: dict[str, Resampled]
 
     Parameters
     ----------
-    slides : the slide-level scores of the dataset.
+    slides : the scores of the dataset, at the level that the kind prints.
     """
     by_cell = slides.groupby(["task", "model"])["score"]
     mean, sd = by_cell.mean().to_dict(), by_cell.std(ddof=1).to_dict()
     rows = []
-    for name, (task, draws, result) in resampled.items():
+    for name, (_, draws, result) in resampled.items():
         covered = coverage(slides[slides["task"] == name])
         n_cells = max((entry.n_cells for entry in covered.values()), default=0)
         for column, (model, title) in enumerate(zip(grid.models, grid.titles, strict=True)):
@@ -102,16 +103,11 @@ def cell_table(grid: Grid, slides: pd.DataFrame, resampled: dict[str, Resampled]
             n_missing = covered[model].n_missing if model in covered else n_cells
             rows.append((
                 grid.dataset, name, model, title, name in grid.controls, mean.get(place, np.nan),
-                sd.get(place, np.nan), *interval(draws[:, column]), n_missing, n_cells, result.aurocs[column],
-                *_delong_interval(task, result, column),
+                sd.get(place, np.nan), *interval(draws[:, column]), n_missing, n_cells,
+                result.scores[column],
+                *result.interval(column),
             ))  # fmt: skip
     return pd.DataFrame(rows, columns=CELL_COLUMNS)
-
-
-def _delong_interval(task: TaskScores, result: Delong, column: int) -> Interval:
-    if task.too_small:
-        return NO_INTERVAL
-    return delong_interval(float(result.aurocs[column]), float(result.covariance[column, column]))
 
 
 def against_table(
@@ -139,7 +135,7 @@ def _compare(result: Resampled, a: int, b: int) -> tuple[float, ...]:
     if result.task.too_small:
         return (float("nan"),) * 6
     differences = result.draws[:, a] - result.draws[:, b]
-    return (*interval(differences), p_value(differences), float("nan"), float("nan"), delong_p(result.delong, a, b))
+    return (*interval(differences), p_value(differences), float("nan"), float("nan"), result.ensemble.p(a, b))
 
 
 def _adjusted(against: pd.DataFrame) -> pd.DataFrame:

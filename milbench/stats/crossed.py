@@ -5,17 +5,22 @@ fold f ranks positive slide i above negative slide j (1/2 for ties), the AUROC o
 
     A_f = sum_ij w_i H_f[i, j] w_j / (sum_i w_i  sum_j w_j),
 
-a matrix product for all draws at once (1). A draw's AUROC is the mean of A_f over the folds drawn (2).
+a matrix product for all draws at once (1). A draw's AUROC is the mean of A_f over the folds drawn (2). Tasks of other
+kinds have the primary metric of their kind in place of A_f (`milbench.metrics.draws`).
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from milbench.endpoints.answers import decoded_grade
+from milbench.endpoints.endpoint import Kind
+from milbench.metrics import concordance_draws, kappa_draws, macro_auroc_draws, pearson_draws
 from milbench.metrics.draws import exact_dtype
 from milbench.metrics.weights import ratio
 from milbench.stats.grid import TaskScores
@@ -52,12 +57,11 @@ def draw_counts(rng: np.random.Generator, n_units: int, draws: int) -> NDArray[n
 
 
 def draw_within_classes(rng: np.random.Generator, labels: Floats, draws: int) -> NDArray[np.int64]:
-    """How often each patient is drawn, positives and negatives apart, [draws, P]; never one without a label."""
+    """How often each patient is drawn, every class apart, [draws, P]; never one without a label."""
     weights = np.zeros((draws, len(labels)), dtype=np.int64)
-    for label in (0, 1):
+    for label in np.unique(labels[~np.isnan(labels)]):
         members = np.flatnonzero(labels == label)
-        if len(members):
-            weights[:, members] = draw_counts(rng, len(members), draws)
+        weights[:, members] = draw_counts(rng, len(members), draws)
     return weights
 
 
@@ -65,34 +69,34 @@ def draw_within_classes(rng: np.random.Generator, labels: Floats, draws: int) ->
 
 
 def crossed_draws(task: TaskScores, rng: np.random.Generator, draws: int) -> Floats:
-    """AUROC of every model in every draw of patients, within their classes, and folds: [draws, M].
+    """Score of every model in every draw of patients, within their classes, and folds: [draws, M].
 
     All models see the same patients and folds, so differences between columns are paired.
     """
-    patients = draw_within_classes(rng, task.patient_label, draws)
+    patients = draw_within_classes(rng, task.stratum, draws)
     folds = draw_counts(rng, len(task.tested), draws)
-    return mean_over_folds(fold_aurocs(task, patients), folds)
+    return mean_over_folds(fold_scores(task, patients), folds)
 
 
-def mean_over_folds(aurocs: Floats, fold_weights: NDArray[np.int64]) -> Floats:
+def mean_over_folds(scores: Floats, fold_weights: NDArray[np.int64]) -> Floats:
     """(2): [B, M, F] and [B, F] to [B, M]; NaN folds are left out, NaN where no drawn fold has a value."""
-    known = ~np.isnan(aurocs)
-    total = np.einsum("bmf,bf->bm", np.where(known, aurocs, 0), fold_weights.astype(float))
+    known = ~np.isnan(scores)
+    total = np.einsum("bmf,bf->bm", np.where(known, scores, 0), fold_weights.astype(float))
     weight = np.einsum("bmf,bf->bm", known.astype(float), fold_weights.astype(float))
     return ratio(total, weight)
 
 
-def fold_aurocs(task: TaskScores, weights: NDArray[np.int64]) -> Floats:
-    """(1): slide-level AUROC, mean over seeds, under patient weights [B, P]: [B, M, F].
+def fold_scores(task: TaskScores, weights: NDArray[np.int64]) -> Floats:
+    """(1): the primary metric of the task's kind, mean over seeds, under patient weights [B, P]: [B, M, F].
 
-    NaN where the model lacks the fold, and where a draw leaves the fold's test side without a class.
+    NaN where the model lacks the fold, and where the metric is undefined in a draw: a fold's test side without a class.
     """
-    n_models, n_folds, _, _ = task.scores.shape
-    aurocs = np.full((len(weights), n_models, n_folds), np.nan)
+    n_models, n_folds = task.scores.shape[:2]
+    scores = np.full((len(weights), n_models, n_folds), np.nan)
     for folds, slides in sides(task):
-        part = task.scores[:, folds][..., slides]  # [M, f, K, s]
-        aurocs[:, :, folds] = _side_aurocs(part, task.targets[slides] == 1, weights[:, task.patients[slides]])
-    return aurocs
+        part = task.scores[:, folds][:, :, :, slides]  # [M, f, K, s] or [M, f, K, s, C]
+        scores[:, :, folds] = SIDE_SCORES[task.kind](task, part, slides, weights)
+    return scores
 
 
 def sides(task: TaskScores) -> list[tuple[list[int], Flags]]:
@@ -151,6 +155,59 @@ def _weighted_wins(matrix: Floats, w_few: Floats, w_many: Floats) -> Floats:
 def _chunks(draws: int, bytes_per_draw: int) -> list[slice]:
     step = max(1, CHUNK_BYTES // max(1, bytes_per_draw))
     return [slice(start, start + step) for start in range(0, draws, step)]
+
+
+def _binary(task: TaskScores, scores: Floats, slides: Flags, weights: NDArray[np.int64]) -> Floats:
+    return _side_aurocs(scores, task.targets[slides] == 1, weights[:, task.patients[slides]])
+
+
+def _multiclass(task: TaskScores, scores: Floats, slides: Flags, weights: NDArray[np.int64]) -> Floats:
+    drawn = macro_auroc_draws(_of_slides(task, slides, weights), task.targets[slides], scores)
+    return _mean_over_seeds(drawn)
+
+
+def _ordinal(task: TaskScores, scores: Floats, slides: Flags, weights: NDArray[np.int64]) -> Floats:
+    grades = decoded_grade(scores, task.n_classes)
+    return _mean_over_seeds(
+        kappa_draws(_of_slides(task, slides, weights), task.targets[slides], grades, task.n_classes)
+    )
+
+
+def _regression(task: TaskScores, scores: Floats, slides: Flags, weights: NDArray[np.int64]) -> Floats:
+    return _mean_over_seeds(pearson_draws(_of_slides(task, slides, weights), task.targets[slides], scores))
+
+
+def _survival(task: TaskScores, scores: Floats, slides: Flags, weights: NDArray[np.int64]) -> Floats:
+    """Over patients, whose risk is the mean over their slides: else one with many slides would count as many."""
+    patients, risks = by_patient(task.patients[slides], scores)
+    of_patients = np.asarray(weights[:, patients], dtype=float)
+    times, events = task.patient_label[patients], task.patient_event[patients]
+    return _mean_over_seeds(concordance_draws(of_patients, times, events, risks))
+
+
+SideScores = Callable[[TaskScores, Floats, Flags, NDArray[np.int64]], Floats]
+SIDE_SCORES: Mapping[Kind, SideScores] = {
+    "binary": _binary, "multiclass": _multiclass, "ordinal": _ordinal, "regression": _regression, "survival": _survival,
+}  # fmt: skip
+"""By kind: scores of one test side [M, f, K, s] or [M, f, K, s, C], its slides and weights [B, P] to [B, M, f]."""
+
+
+def by_patient(patients: NDArray[np.int64], scores: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Patients [p], ascending, and their means over slides of scores [..., s]: [..., p]; all NaN where one is NaN."""
+    distinct = np.unique(patients)
+    member = (patients[:, None] == distinct).astype(float)  # [s, p]
+    return distinct, scores @ (member / member.sum(axis=0))
+
+
+def _of_slides(task: TaskScores, slides: Flags, weights: NDArray[np.int64]) -> Floats:
+    """Weights [B, s]: a slide counts as often as its patient."""
+    return np.asarray(weights[:, task.patients[slides]], dtype=float)
+
+
+def _mean_over_seeds(drawn: Floats) -> Floats:
+    """[B, M, f, K] to [B, M, f], of the seeds with a number."""
+    known = ~np.isnan(drawn)
+    return ratio(np.where(known, drawn, 0).sum(axis=-1), known.sum(axis=-1).astype(float))
 
 
 # ---- reading the draws ---------------------------------------------------------------------------

@@ -1,25 +1,32 @@
-"""Grid: the predictions of one dataset as arrays, each file read once."""
+"""Grid: the predictions of one dataset for tasks of one kind, as arrays, each file read once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from milbench.endpoints.endpoint import BINARY, Endpoint, Kind
+from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import StoreError
+from milbench.stats.follow_up import FollowUp, follow_ups
 from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+NOTHING: Floats = np.empty(0)
 FEWEST = 10
-"""Positive, and negative, test patients below which a percentile interval is not to be trusted."""
+"""Test patients of each class, with and without an event, below which a percentile interval is not to be trusted."""
+
+FEWEST_SCORED = 30
+"""The same for scores, which have no classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +36,14 @@ class TaskScores:
     Attributes
     ----------
     patients : [S] index of the slide's patient among the P test patients of the dataset.
-    targets : [S] in {0, 1}.
-    scores : [M, F, K, S]; NaN where that trial did not score that slide.
+    targets : [S] 0 or 1, the place of the class or grade, the value, or the time in days.
+    scores : [M, F, K, S] probability, expected grade, value or risk; [M, F, K, S, C] of C classes without an order. NaN
+        where that trial did not score that slide.
     tested : [F, S] whether a slide is on the fold's test side.
     n_patients : P, of the dataset and not of this task alone.
+    endpoint : what the task asks.
+    events : [S] 1 where the event was seen, 0 where the patient was censored; survival alone.
+    training_risk : [M, F, K, 2] mean and standard deviation of the risks of a trial's training patients; survival alone.
     """
 
     patients: Ints
@@ -40,28 +51,62 @@ class TaskScores:
     scores: Floats
     tested: NDArray[np.bool_]
     n_patients: int
+    endpoint: Endpoint = BINARY
+    events: Floats = field(default_factory=lambda: NOTHING)
+    training_risk: Floats = field(default_factory=lambda: NOTHING)
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of the task."""
+        return self.endpoint.kind
+
+    @property
+    def n_classes(self) -> int:
+        """Number C of classes or grades; two for binary tasks, none for scores and survival."""
+        return 2 if self.kind == "binary" else len(self.endpoint.classes)
 
     @cached_property
     def patient_label(self) -> Floats:
-        """[P] the largest label of the patient's slides; NaN for a patient without a labelled slide."""
+        """[P] the largest label of the patient's slides, of other kinds than binary the first; NaN without a label."""
+        if self.kind != "binary":
+            return self._first(self.targets)
         labels = np.full(self.n_patients, -1.0)
         np.maximum.at(labels, self.patients, self.targets)
         return np.where(labels < 0, np.nan, labels)
 
-    @property
-    def n_positive(self) -> int:
-        """Positive patients."""
-        return int((self.patient_label == 1).sum())
+    @cached_property
+    def patient_event(self) -> Floats:
+        """[P] whether the patient's event was seen; NaN without a label."""
+        return self._first(self.events)
+
+    def _first(self, values: Floats) -> Floats:
+        """[P] the value of each patient's first slide."""
+        found = np.full(self.n_patients, np.nan)
+        patients, first = np.unique(self.patients, return_index=True)
+        found[patients] = values[first]
+        return found
 
     @property
-    def n_negative(self) -> int:
-        """Negative patients."""
-        return int((self.patient_label == 0).sum())
+    def stratum(self) -> Floats:
+        """[P] the group that a patient is drawn in: its class or grade, and one group for scores and survival."""
+        return self.patient_label if self.n_classes else np.where(np.isnan(self.patient_label), np.nan, 0.0)
+
+    @cached_property
+    def n_labelled(self) -> int:
+        """Patients with a label."""
+        return int((~np.isnan(self.patient_label)).sum())
+
+    @cached_property
+    def n_by_class(self) -> tuple[int, ...]:
+        """Patients of each class, or without and with an event; empty for scores."""
+        if self.kind == "survival":
+            return tuple(int((self.patient_event == seen).sum()) for seen in (0, 1))
+        return tuple(int((self.patient_label == place).sum()) for place in range(self.n_classes))
 
     @property
     def too_small(self) -> bool:
-        """Whether there are too few patients of a class for an interval."""
-        return min(self.n_positive, self.n_negative) < FEWEST
+        """Whether there are too few patients for an interval, of a class, with or without an event, or in all."""
+        return min(self.n_by_class) < FEWEST if self.n_by_class else self.n_labelled < FEWEST_SCORED
 
     @property
     def test_side_differs(self) -> bool:
@@ -69,18 +114,34 @@ class TaskScores:
         return bool((self.tested != self.tested[0]).any())
 
 
+class TrialFacts(NamedTuple):
+    """What a trial knows of one of its tasks beside its answers.
+
+    Attributes
+    ----------
+    fitted : the endpoint as its training patients fitted it.
+    training_risk : mean and standard deviation of their risks; NaN except for survival.
+    """
+
+    fitted: FittedEndpoint
+    training_risk: tuple[float, float]
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Every prediction of one dataset.
+    """Every prediction of one dataset for its tasks of one kind.
 
     Attributes
     ----------
     models, titles, tasks : in the order of registration; only those with a finished trial.
     controls : tasks that carry no signal on purpose.
     folds, seeds : ascending.
-    rows : model, fold, seed, task (codes into the above), slide, patient (codes), is_test, target, probability;
-        ordered by those codes.
+    rows : model, fold, seed, task (codes into the above), slide, patient (codes), is_test, target, event, answer (its
+        place among the trial's answers to the task), prediction; ordered by those codes.
     n_patients : test patients, the codes 0 .. P-1.
+    kind : of the tasks.
+    facts : by codes of model, fold, seed and task.
+    follow_up : by codes of task and fold, of the fold's training patients; survival alone.
     """
 
     dataset: str
@@ -92,6 +153,22 @@ class Grid:
     seeds: tuple[int, ...]
     rows: pd.DataFrame
     n_patients: int
+    kind: Kind = "binary"
+    facts: Mapping[tuple[int, ...], TrialFacts] = field(default_factory=dict)
+    follow_up: Mapping[tuple[int, int], FollowUp] = field(default_factory=dict)
+
+    def endpoint(self, task: str) -> Endpoint:
+        """What the task asks.
+
+        Raises
+        ------
+        StoreError : trials disagree on it.
+        """
+        code = self.tasks.index(task)
+        found = {facts.fitted.endpoint for (*_, of), facts in self.facts.items() if of == code}
+        if len(found) > 1:
+            raise StoreError(self._disagreement("what is asked", task))
+        return found.pop() if found else BINARY
 
     def task(self, task: str) -> TaskScores:
         """The test scores of one task; slides without a label are left out.
@@ -100,21 +177,46 @@ class Grid:
         ------
         StoreError : trials disagree on the label of a slide.
         """
-        rows = self._test_rows[self.tasks.index(task)]
+        endpoint, code = self.endpoint(task), self.tasks.index(task)
+        rows = self._test_rows[code]
         slides, position = np.unique(rows["slide"].to_numpy(), return_inverse=True)
-        shape = (len(self.models), len(self.folds), len(self.seeds), len(slides))
-        patients, targets = np.zeros(len(slides), dtype=np.int64), np.zeros(len(slides))
-        patients[position], targets[position] = rows["patient"], rows["target"]
-        if (targets[position] != rows["target"].to_numpy()).any():
-            raise StoreError(
-                f"trials of '{self.dataset}' disagree on labels of task '{task}': they were trained on different "
-                "label tables and cannot be compared. Run the older ones again."
-            )
-        scores = np.full(shape, np.nan)
-        scores[rows["model"], rows["fold"], rows["seed"], position] = rows["probability"]
+        patients, targets, events = np.zeros(len(slides), dtype=np.int64), np.zeros(len(slides)), np.zeros(len(slides))
+        patients[position], targets[position], events[position] = rows["patient"], rows["target"], rows["event"]
+        for values, column in ((targets, "target"), (events, "event")):
+            if not np.array_equal(values[position], rows[column].to_numpy(), equal_nan=True):
+                raise StoreError(self._disagreement("labels", task))
         tested = np.zeros((len(self.folds), len(slides)), dtype=bool)
         tested[rows["fold"], position] = True
-        return TaskScores(patients, targets, scores, tested, self.n_patients)
+        is_survival = self.kind == "survival"
+        return TaskScores(
+            patients, targets, self._scores(rows, position, len(slides), endpoint), tested, self.n_patients, endpoint,
+            events if is_survival else NOTHING, self._training_risk(code) if is_survival else NOTHING,
+        )  # fmt: skip
+
+    def _scores(self, rows: pd.DataFrame, position: NDArray[np.intp], n_slides: int, endpoint: Endpoint) -> Floats:
+        """[M, F, K, S] of the first answer, or [M, F, K, S, C] of the probabilities of classes without an order."""
+        shape = (len(self.models), len(self.folds), len(self.seeds), n_slides)
+        if self.kind == "multiclass":
+            scores = np.full((*shape, len(endpoint.classes)), np.nan)
+            scores[rows["model"], rows["fold"], rows["seed"], position, rows["answer"]] = rows["prediction"]
+            return scores
+        scores, first = np.full(shape, np.nan), (rows["answer"] == 0).to_numpy()
+        rows, position = rows[first], position[first]
+        scores[rows["model"], rows["fold"], rows["seed"], position] = rows["prediction"]
+        return scores
+
+    def _training_risk(self, task: int) -> Floats:
+        found = np.full((len(self.models), len(self.folds), len(self.seeds), 2), np.nan)
+        for (*trial, of), facts in self.facts.items():
+            if of == task:
+                found[tuple(trial)] = facts.training_risk
+        return found
+
+    def _disagreement(self, what: str, task: str) -> str:
+        return (
+            f"trials of '{self.dataset}' disagree on {what} of task '{task}': they were trained on different "
+            "label tables and cannot be compared. Run the older ones again."
+        )
 
     @cached_property
     def _test_rows(self) -> dict[int, pd.DataFrame]:
@@ -123,8 +225,8 @@ class Grid:
         return {code: found.get(code, rows.iloc[:0]) for code in range(len(self.tasks))}
 
 
-def grids(runs: Sequence[Run]) -> list[Grid]:
-    """One grid a dataset, datasets by name.
+def grids(runs: Sequence[Run], kind: Kind = "binary") -> list[Grid]:
+    """One grid per dataset with tasks of the kind, datasets by name.
 
     Raises
     ------
@@ -134,23 +236,30 @@ def grids(runs: Sequence[Run]) -> list[Grid]:
     for run in runs:
         by_dataset: dict[str, list[StoredTrial]] = {}
         for trial in run.trials():
-            by_dataset.setdefault(trial.info["dataset"], []).append(trial)
+            if any(fitted.kind == kind for fitted in trial.endpoint_of.values()):
+                by_dataset.setdefault(trial.info["dataset"], []).append(trial)
         twice = sorted(found.keys() & by_dataset.keys())
         if twice:
             raise StoreError(f"{run.path} and another run both hold '{twice[0]}'. Analyse them one at a time.")
-        found.update({name: _grid(run, name, trials) for name, trials in by_dataset.items()})
+        found.update({name: _grid(run, name, trials, kind) for name, trials in by_dataset.items()})
     return [found[name] for name in sorted(found)]
 
 
-def _grid(run: Run, dataset: str, trials: Sequence[StoredTrial]) -> Grid:
+def _grid(run: Run, dataset: str, trials: Sequence[StoredTrial], kind: Kind) -> Grid:
     facts = run.datasets[dataset]
     titles = {trial.info["model"]: trial.info["model_title"] for trial in trials}
     named = [(str(trial.info["model"]), trial) for trial in trials]
-    return grid_of(dataset, facts, named, {model: titles[model] for model in _registered(facts["models"], titles)})
+    titles = {model: titles[model] for model in _registered(facts["models"], titles)}
+    grid = grid_of(dataset, facts, named, titles, kind)
+    return replace(grid, follow_up=follow_ups(run, dataset, grid.tasks, grid.folds)) if kind == "survival" else grid
 
 
 def grid_of(
-    dataset: str, facts: Mapping[str, Any], named: Sequence[tuple[str, StoredTrial]], titles: Mapping[str, str]
+    dataset: str,
+    facts: Mapping[str, Any],
+    named: Sequence[tuple[str, StoredTrial]],
+    titles: Mapping[str, str],
+    kind: Kind = "binary",
 ) -> Grid:
     """The grid of trials that may come from several runs of one split.
 
@@ -159,10 +268,11 @@ def grid_of(
     facts : of the dataset: "tasks" in their order, "control_tasks".
     named : trials, each with the name that stands for its model.
     titles : by those names, in the order of `Grid.models`.
+    kind : of the tasks; others are left out.
     """
     models, trials = list(titles), [trial for _, trial in named]
     folds, seeds = sorted({t.info["fold"] for t in trials}), sorted({t.info["seed"] for t in trials})
-    rows = pd.concat([_rows(t, models.index(name), folds, seeds) for name, t in named], ignore_index=True)
+    rows = pd.concat([_rows(t, models.index(name), folds, seeds, kind) for name, t in named], ignore_index=True)
     tasks = _registered(facts["tasks"], rows["task"].unique())
     rows["task"] = pd.Categorical(rows["task"], categories=tasks).codes.astype(np.int64)
     rows["slide"] = pd.factorize(rows["slide"], sort=True)[0]
@@ -172,10 +282,26 @@ def grid_of(
     names = pd.Index(np.concatenate([tested, others]))
     rows["patient"] = names.get_indexer(rows["patient"].astype(str))
     rows = rows.sort_values(["model", "fold", "seed", "task", "slide"], kind="stable", ignore_index=True)
+    of_trials: dict[tuple[int, ...], TrialFacts] = {
+        (models.index(name), folds.index(trial.info["fold"]), seeds.index(trial.info["seed"]), tasks.index(task)): found
+        for name, trial in named
+        for task, found in _facts(trial, kind).items()
+        if task in tasks
+    }
     return Grid(
-        dataset, tuple(models), tuple(titles.values()), tuple(tasks),
-        frozenset(facts.get("control_tasks", [])), tuple(folds), tuple(seeds), rows, len(tested),
+        dataset, tuple(models), tuple(titles.values()), tuple(tasks), frozenset(facts.get("control_tasks", [])),
+        tuple(folds), tuple(seeds), rows, len(tested), kind, of_trials,
     )  # fmt: skip
+
+
+def _facts(trial: StoredTrial, kind: Kind) -> dict[str, TrialFacts]:
+    """By task of the kind."""
+    risks = trial.info.get("training_risk", {})
+    return {
+        task: TrialFacts(fitted, tuple(risks.get(task, {}).get(name, float("nan")) for name in ("mean", "sd")))
+        for task, fitted in trial.endpoint_of.items()
+        if fitted.kind == kind
+    }
 
 
 def _registered(order: Sequence[str], found: object) -> list[str]:
@@ -184,8 +310,11 @@ def _registered(order: Sequence[str], found: object) -> list[str]:
     return [name for name in order if name in names] + sorted(names - set(order))
 
 
-def _rows(trial: StoredTrial, model: int, folds: list[int], seeds: list[int]) -> pd.DataFrame:
-    table = trial.predictions()
+def _rows(trial: StoredTrial, model: int, folds: list[int], seeds: list[int], kind: Kind) -> pd.DataFrame:
+    table = trial.answers()
+    of_kind = {task: fitted for task, fitted in trial.endpoint_of.items() if fitted.kind == kind}
+    if len(of_kind) < len(trial.info["tasks"]):
+        table = table[table["task"].isin(of_kind)]
     return pd.DataFrame(
         {
             "model": model,
@@ -196,6 +325,16 @@ def _rows(trial: StoredTrial, model: int, folds: list[int], seeds: list[int]) ->
             "patient": table["patient_id"].astype(str),
             "is_test": table["role"].to_numpy() == "test",
             "target": table["target"].astype(float),
-            "probability": table["probability"].astype(float),
+            "event": table["event"].astype(float),
+            "answer": _places(table, of_kind),
+            "prediction": table["prediction"].astype(float),
         }
     )
+
+
+def _places(table: pd.DataFrame, fitted: Mapping[str, FittedEndpoint]) -> Ints:
+    """Place of every row's answer among those to its task."""
+    if all(len(each.answers) == 1 for each in fitted.values()):
+        return np.zeros(len(table), dtype=np.int64)
+    places = {(task, name): place for task, each in fitted.items() for place, name in enumerate(each.answers)}
+    return np.array([places[key] for key in zip(table["task"], table["answer"], strict=True)], dtype=np.int64)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 
@@ -23,6 +24,7 @@ class PrimaryMetric:
     title : in sentences and on axes.
     chance : what a model gets that knows nothing of the slide.
     worst, best : the ends of its scale; higher is better for every kind.
+    level : whether the number that is printed is of slides or of patients.
     ensemble : how the interval of the fold ensemble came about, in one word: the start of its columns in files.
     """
 
@@ -31,6 +33,7 @@ class PrimaryMetric:
     chance: float
     worst: float
     best: float = 1.0
+    level: Literal["slide", "patient"] = "slide"
     ensemble: str = "ensemble"
 
     @property
@@ -55,6 +58,6 @@ METRICS: Mapping[Kind, PrimaryMetric] = {
     "multiclass": PrimaryMetric("macro_auroc", "macro AUROC", chance=0.5, worst=0.0),
     "ordinal": PrimaryMetric("quadratic_kappa", "quadratic kappa", chance=0.0, worst=-1.0),
     "regression": PrimaryMetric("pearson", "Pearson r", chance=0.0, worst=-1.0),
-    "survival": PrimaryMetric("c_index", "c-index", chance=0.5, worst=0.0),
+    "survival": PrimaryMetric("c_index", "c-index", chance=0.5, worst=0.0, level="patient"),
 }
 """By kind of task."""

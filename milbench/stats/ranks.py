@@ -46,12 +46,13 @@ class Ranks:
     mean_difference: pd.DataFrame
 
 
-def rank_models(scores: pd.DataFrame) -> Ranks | None:
+def rank_models(scores: pd.DataFrame, *, one_scale: bool = True) -> Ranks | None:
     """Ranks over the rows of `scores` without a NaN; None with fewer than two models or two such rows.
 
     Parameters
     ----------
-    scores : (dataset, task) cells × models.
+    scores : (dataset, task) cells × models, higher is better.
+    one_scale : whether scores of different cells may be averaged; else what is not made of ranks inside cells is NaN.
     """
     whole = scores.dropna()
     if whole.shape[1] < 2 or len(whole) < 2:
@@ -60,16 +61,17 @@ def rank_models(scores: pd.DataFrame) -> Ranks | None:
     differences = np.round(values[:, :, None] - values[:, None, :], DECIMALS)  # [C, M, M]
     square = {"index": models, "columns": models}
     statistic, p = _friedman(values)
+    unknown = np.full((len(models), len(models)), np.nan)
     return Ranks(
         mean_ranks=pd.Series(rankdata(-np.round(values, DECIMALS), axis=1).mean(axis=0), index=models),
         friedman_statistic=statistic,
         friedman_p=p,
         n_cells=len(whole),
-        wilcoxon_p=pd.DataFrame(_wilcoxon(differences), **square),
+        wilcoxon_p=pd.DataFrame(_wilcoxon(differences) if one_scale else unknown, **square),
         wins=pd.DataFrame((differences > 0).sum(axis=0), **square),
         ties=pd.DataFrame((differences == 0).sum(axis=0), **square),
         losses=pd.DataFrame((differences < 0).sum(axis=0), **square),
-        mean_difference=pd.DataFrame(differences.mean(axis=0), **square),
+        mean_difference=pd.DataFrame(differences.mean(axis=0) if one_scale else unknown, **square),
     )
 
 

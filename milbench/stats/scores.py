@@ -1,4 +1,4 @@
-"""Scores: stored predictions -> AUROC of every trial and task, and their means."""
+"""Scores: stored predictions -> the primary metric of every trial and task, and means over tasks of one kind."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pyarrow.parquet import read_table
 
-from milbench.metrics import auroc
+from milbench.endpoints.endpoint import KINDS, Endpoint, Kind
+from milbench.endpoints.fitted import FittedEndpoint
+from milbench.metrics import auroc, concordance, macro_auroc, pearson, quadratic_kappa
 from milbench.store.run import Run
 from milbench.store.trial import PREDICTIONS, StoredTrial
+
+Floats = NDArray[np.float64]
 
 SPREAD = "standard deviation over folds and seeds: training variability on one test set, not a confidence interval"
 SPREAD_OF_SIDES = (
@@ -23,15 +28,22 @@ SPREAD_OF_SIDES = (
 )
 
 
-def score_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """Test AUROC of every trial and task.
+def kinds_of(runs: Sequence[Run]) -> tuple[Kind, ...]:
+    """Kinds of the tasks that have a finished trial, in the order of `milbench.endpoints.endpoint.KINDS`."""
+    found = {fitted.kind for run in runs for trial in run.trials() for fitted in trial.endpoint_of.values()}
+    return tuple(kind for kind in KINDS if kind in found)
+
+
+def score_table(runs: Sequence[Run], kind: Kind = "binary") -> pd.DataFrame:
+    """Test score of every trial and task of one kind, by its primary metric.
 
     Returns
     -------
-    DataFrame : dataset, model, title, task, is_control, fold, seed, score (AUROC, slide level; NaN where the test
-        side holds one class), in the order of the models' registration and of the cohorts' tasks.
+    DataFrame : dataset, model, title, task, is_control, fold, seed, score (of slides, for survival of patients; NaN
+        where it is undefined, as where the test side holds one class), in the order of the models' registration and of
+        the cohorts' tasks.
     """
-    rows = [(*_place(run, row), row) for run in runs for trial in run.trials() for row in _trial_rows(run, trial)]
+    rows = [(*_place(run, row), row) for run in runs for trial in run.trials() for row in _trial_rows(run, trial, kind)]
     columns = ["dataset", "model", "title", "task", "is_control", "fold", "seed", "score"]
     return pd.DataFrame([row for *_, row in sorted(rows, key=lambda entry: entry[:-1])], columns=columns)
 
@@ -47,22 +59,26 @@ def _index(names: Sequence[object], name: object) -> int:
     return names.index(name) if name in names else len(names)
 
 
-def _trial_rows(run: Run, trial: StoredTrial) -> list[tuple[object, ...]]:
-    info = trial.info
+def _trial_rows(run: Run, trial: StoredTrial, kind: Kind) -> list[tuple[object, ...]]:
+    info, endpoints = trial.info, trial.endpoint_of
     controls = set(run.datasets[info["dataset"]].get("control_tasks", []))
     return [
         (info["dataset"], info["model"], info["model_title"], task, task in controls, info["fold"], info["seed"], value)
         for task, value in scores_on_test(trial).items()
+        if endpoints[task].kind == kind
     ]
 
 
 def scores_on_test(trial: StoredTrial) -> Mapping[str, float]:
-    """Slide-level test AUROC by task; NaN where the test side holds one class. Predictions are read once per process."""
-    return _scores_in(trial.path / PREDICTIONS, trial.info["payload_sha256"][PREDICTIONS])
+    """Test score by task, each by the primary metric of its kind; NaN where undefined. Files are read once per process."""
+    digest = trial.info["payload_sha256"][PREDICTIONS]
+    if not trial.endpoints:
+        return _aurocs_in(trial.path / PREDICTIONS, digest)
+    return _scores_in(trial.path / PREDICTIONS, digest, tuple(trial.endpoint_of.items()))
 
 
 @cache
-def _scores_in(predictions: Path, sha256: str) -> Mapping[str, float]:
+def _aurocs_in(predictions: Path, sha256: str) -> Mapping[str, float]:
     """AUROC by task of the test rows of a file whose content has the checksum `sha256`."""
     # columns as they lie in the file: a data frame of them takes three times as long, and a study has thousands of files
     table = read_table(predictions, columns=["role", "task", "target", "probability"], use_threads=False)
@@ -71,6 +87,47 @@ def _scores_in(predictions: Path, sha256: str) -> Mapping[str, float]:
     task, target, probability = task[test], target[test].astype(float), probability[test]
     values = {name: auroc(target[task == name], probability[task == name]) for name in dict.fromkeys(task)}
     return MappingProxyType(values)
+
+
+@cache
+def _scores_in(
+    predictions: Path, sha256: str, endpoints: tuple[tuple[str, FittedEndpoint], ...]
+) -> Mapping[str, float]:
+    """Score by task of the test rows of a file with one row per slide, task and answer."""
+    names = ["role", "task", "target", "event", "prediction", "patient_id"]
+    role, task, *columns = (
+        column.to_numpy() for column in read_table(predictions, columns=names, use_threads=False).columns
+    )
+    values = {}
+    for name, fitted in endpoints:
+        mine, step = (role == "test") & (task == name), len(fitted.answers)  # the answers to a slide lie side by side
+        target, event, prediction, patient = (column[mine] for column in columns)
+        answers = prediction.astype(float).reshape(-1, step)
+        values[name] = primary_score(
+            fitted.endpoint, target[::step].astype(float), event[::step].astype(float), answers, patient[::step]
+        )
+    return MappingProxyType(values)
+
+
+def primary_score(
+    endpoint: Endpoint, targets: Floats, events: Floats, answers: Floats, patients: NDArray[np.object_]
+) -> float:
+    """The primary metric of slides [n] with answers [n, A]; of survival that of their patients."""
+    if endpoint.kind == "multiclass":
+        return macro_auroc(targets, answers)
+    if endpoint.kind == "ordinal":
+        from milbench.endpoints.answers import decoded_grade  # it brings SciPy
+
+        n_grades = len(endpoint.classes)
+        return quadratic_kappa(targets, decoded_grade(answers[:, 0], n_grades), n_grades)
+    if endpoint.kind == "regression":
+        return pearson(targets, answers[:, 0])
+    if endpoint.kind == "binary":
+        return auroc(targets, answers[:, 0])
+    known = ~np.isnan(targets)
+    _, first, place = np.unique(patients[known].astype(str), return_index=True, return_inverse=True)
+    risks = np.bincount(place, answers[known, 0]) / np.bincount(place)
+    return concordance(targets[known][first], events[known][first], risks)
 
 
 def summary(scores: pd.DataFrame) -> pd.DataFrame:
@@ -83,7 +140,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame : dataset, model, title, mean, sd (NaN for a single fold), n_runs (folds × seeds), n_tasks,
-        n_undefined ((task, fold, seed) cells without AUROC, left out), n_missing and n_cells (see `coverage`).
+        n_undefined ((task, fold, seed) cells without a score, left out), n_missing and n_cells (see `coverage`).
         Control tasks are left out. A mean with missing cells is not comparable, and whoever prints it must say so.
     """
     signal = scores[~scores["is_control"].astype(bool)]
@@ -124,7 +181,7 @@ class Coverage(NamedTuple):
 def coverage(scores: pd.DataFrame) -> dict[str, Coverage]:
     """How much of the (task, fold, seed) grid each model fills; `scores` are rows of one dataset.
 
-    A cell counts where its AUROC is defined. One that no model can have, since its test side holds one class,
+    A cell counts where its score is defined. One that no model can have, since its test side holds one class,
     is missing from none.
     """
     defined = scores.dropna(subset=["score"])

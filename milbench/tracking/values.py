@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from milbench.metrics import mean_of_defined
-from milbench.stats.metric import AUROC
+from milbench.stats.metric import AUROC, METRICS, PrimaryMetric
 from milbench.stats.scores import scores_on_test
 from milbench.store.trial import StoredTrial
 
@@ -26,20 +26,21 @@ LONGEST_NAME = 200
 
 
 def metrics_of(trial: StoredTrial) -> list[Metric]:
-    """Epoch metrics, and the test AUROC of every task; the prefix before the slash makes the chart's section."""
+    """Epoch metrics, and the test score of every task; the prefix before the slash makes the chart's section."""
     from mlflow.entities import Metric
 
     now = milliseconds(trial.info["finished_at"])
     history = trial.history()
     rows = [
         Metric(f"{name.split('_')[0]}/{name.split('_')[1]}", value, now, int(epoch))
-        for name in ("train_loss", "val_loss", "val_auroc")
+        for name in ("train_loss", "val_loss", "val_score" if trial.endpoints else "val_auroc")
         for epoch, value in zip(history["epoch"], history[name], strict=True)
     ]
     scores = scores_on_test(trial)
-    if len(scores) > 1:
-        rows += [Metric(f"test/{AUROC.name} {accepted_name(task)}", value, now, 0) for task, value in scores.items()]
-    rows.append(Metric(f"test/{AUROC.name}", mean_of_defined(np.array(list(scores.values()))), now, 0))
+    for metric, tasks in _tasks_by_metric([trial]).items():
+        if len(scores) > 1:
+            rows += [Metric(f"test/{metric.name} {accepted_name(task)}", scores[task], now, 0) for task in tasks]
+        rows.append(Metric(f"test/{metric.name}", _mean(scores[task] for task in tasks), now, 0))
     rows += [
         Metric(f"cost/{name}", float(trial.info[name]), now, 0)
         for name in ("wall_seconds", "peak_bytes", "n_parameters")
@@ -48,19 +49,37 @@ def metrics_of(trial: StoredTrial) -> list[Metric]:
 
 
 def summary_of(trials: Sequence[StoredTrial], controls: set[str]) -> dict[str, float]:
-    """Mean test AUROC by task, and over the tasks that are no controls; cost of all trials together."""
+    """Mean test score by task, and over the tasks of a kind that are no controls; cost of all trials together."""
     by_task: dict[str, list[float]] = {}
     for trial in trials:
         for task, value in scores_on_test(trial).items():
             by_task.setdefault(task, []).append(value)
-    means = {task: mean_of_defined(np.array(scores)) for task, scores in by_task.items()}
-    signal = {task: mean for task, mean in means.items() if task not in controls}
+    means = {task: _mean(scores) for task, scores in by_task.items()}
+    tasks_by_metric = _tasks_by_metric(trials)
     # first, since the compare view plots the first metric
-    values = {f"test/{AUROC.name}": mean_of_defined(np.array(list(signal.values())))}
-    values |= {f"test/{AUROC.name} {accepted_name(task)}": value for task, value in means.items()}
+    values = {
+        f"test/{metric.name}": _mean(means[task] for task in tasks if task not in controls)
+        for metric, tasks in tasks_by_metric.items()
+    }
+    values |= {
+        f"test/{metric.name} {accepted_name(task)}": means[task]
+        for metric, tasks in tasks_by_metric.items()
+        for task in tasks
+    }
     values["cost/train_seconds"] = sum(trial.info["train_seconds"] for trial in trials)
     values["cost/n_parameters"] = float(trials[0].info["n_parameters"])
     return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _tasks_by_metric(trials: Sequence[StoredTrial]) -> dict[PrimaryMetric, list[str]]:
+    """Tasks by the primary metric of their kind, binary ones first."""
+    kinds = {task: fitted.kind for trial in trials for task, fitted in trial.endpoint_of.items()}
+    by_metric = {metric: [task for task in kinds if kinds[task] == kind] for kind, metric in METRICS.items()}
+    return {metric: tasks for metric, tasks in by_metric.items() if tasks}
+
+
+def _mean(values: Iterable[float]) -> float:
+    return mean_of_defined(np.array(list(values), dtype=float))
 
 
 def accepted_name(name: str) -> str:

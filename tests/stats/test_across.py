@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import permutation_test
 
 from milbench.stats.across import cohort_draws, overall_draws, sign_flip_p
-from milbench.stats.crossed import draw_counts, fold_aurocs
+from milbench.stats.crossed import draw_counts, fold_scores
 from milbench.stats.grid import TaskScores
 
 
@@ -21,7 +21,7 @@ def test_patients_and_folds_are_drawn_once_and_reused_for_all_tasks() -> None:
     draws = cohort_draws(tasks, np.random.default_rng(7), 50)
     rng = np.random.default_rng(7)
     patients, folds = draw_counts(rng, 40, 50), draw_counts(rng, 3, 50)
-    by_task = np.mean([fold_aurocs(task, patients) for task in tasks], axis=0)
+    by_task = np.mean([fold_scores(task, patients) for task in tasks], axis=0)
     expected = np.array([[np.average(by_task[b, m], weights=folds[b]) for m in range(2)] for b in range(50)])
     np.testing.assert_allclose(draws, expected, atol=1e-12)
 

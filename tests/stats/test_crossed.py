@@ -12,7 +12,7 @@ from milbench.stats.crossed import (
     crossed_draws,
     draw_counts,
     draw_within_classes,
-    fold_aurocs,
+    fold_scores,
     generator,
     interval,
     mean_over_folds,
@@ -53,7 +53,7 @@ def by_rows(task: TaskScores, weights: np.ndarray, model: int, fold: int) -> flo
 def test_every_draw_equals_scikit_learn_on_the_rows_drawn(shared: bool, seed: int) -> None:
     task = task_scores(seed, shared=shared)
     weights = draw_within_classes(np.random.default_rng(seed), task.patient_label, 3)
-    aurocs = fold_aurocs(task, weights)
+    aurocs = fold_scores(task, weights)
     for draw, model, fold in np.ndindex(aurocs.shape):
         expected = by_rows(task, weights[draw], model, fold)
         assert aurocs[draw, model, fold] == pytest.approx(expected, abs=1e-12, nan_ok=True)
@@ -61,7 +61,7 @@ def test_every_draw_equals_scikit_learn_on_the_rows_drawn(shared: bool, seed: in
 
 def test_without_resampling_it_is_the_auroc_of_all_slides() -> None:
     task = task_scores(1)
-    once = fold_aurocs(task, np.ones((1, task.n_patients), dtype=int))[0]
+    once = fold_scores(task, np.ones((1, task.n_patients), dtype=int))[0]
     assert once[2, 3] == pytest.approx(np.mean([roc_auc_score(task.targets, s) for s in task.scores[2, 3]]))
 
 
@@ -69,14 +69,14 @@ def test_a_majority_of_positives_gives_the_same_numbers() -> None:
     task = task_scores(2)
     flipped = TaskScores(task.patients, 1 - task.targets, -task.scores, task.tested, task.n_patients)
     weights = draw_counts(np.random.default_rng(0), task.n_patients, 50)
-    np.testing.assert_allclose(fold_aurocs(task, weights), fold_aurocs(flipped, weights), atol=1e-12)
+    np.testing.assert_allclose(fold_scores(task, weights), fold_scores(flipped, weights), atol=1e-12)
 
 
 def test_small_steps_give_the_same_numbers_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     task, weights = task_scores(3), draw_counts(np.random.default_rng(0), 20, 50)
-    whole = fold_aurocs(task, weights)
+    whole = fold_scores(task, weights)
     monkeypatch.setattr(crossed, "CHUNK_BYTES", 1)
-    np.testing.assert_array_equal(fold_aurocs(task, weights), whole)
+    np.testing.assert_array_equal(fold_scores(task, weights), whole)
 
 
 def test_float32_rounds_nothing_on_a_large_test_set() -> None:
@@ -84,7 +84,7 @@ def test_float32_rounds_nothing_on_a_large_test_set() -> None:
     scores, targets = rng.random((1, 1, 1, 2000)), (np.arange(2000) < 500).astype(float)
     task = TaskScores(np.arange(2000), targets, scores, np.ones((1, 2000), dtype=bool), 2000)
     weights = draw_within_classes(rng, targets, 5)
-    for draw, auroc in enumerate(fold_aurocs(task, weights)[:, 0, 0]):
+    for draw, auroc in enumerate(fold_scores(task, weights)[:, 0, 0]):
         assert auroc == pytest.approx(by_rows(task, weights[draw], 0, 0), abs=1e-12)
 
 
@@ -102,7 +102,7 @@ def test_a_patient_with_contradictory_slides_is_drawn_as_a_positive_and_keeps_it
         np.array([0, 0, 1]), np.array([1.0, 0.0, 0.0]), np.array([[[[0.9, 0.8, 0.1]]]]), np.ones((1, 3), bool), 2
     )
     assert task.patient_label.tolist() == [1, 0]
-    assert fold_aurocs(task, np.array([[1, 0]])).item() == 1, "its own negative slide stays a negative"
+    assert fold_scores(task, np.array([[1, 0]])).item() == 1, "its own negative slide stays a negative"
 
 
 def test_folds_without_a_class_are_left_out_of_the_draw() -> None:
@@ -115,9 +115,9 @@ def test_folds_without_a_class_are_left_out_of_the_draw() -> None:
 def test_a_model_that_lacks_a_fold_has_no_number_there_and_disturbs_no_other() -> None:
     task = task_scores(4)
     weights = draw_counts(np.random.default_rng(0), task.n_patients, 20)
-    whole = fold_aurocs(task, weights)
+    whole = fold_scores(task, weights)
     task.scores[1, 2] = np.nan
-    lacking = fold_aurocs(task, weights)
+    lacking = fold_scores(task, weights)
     assert np.isnan(lacking[:, 1, 2]).all()
     lacking[:, 1, 2] = whole[:, 1, 2]
     np.testing.assert_array_equal(lacking, whole)

@@ -11,7 +11,8 @@ from sklearn import metrics as sk
 from milbench.errors import StoreError
 from milbench.metrics import expected_calibration_error, youden_threshold
 from milbench.stats.grid import grids
-from milbench.stats.levels import COLUMNS, metric_table
+from milbench.stats.kind_metrics import COLUMNS
+from milbench.stats.levels import PLACE, metric_table
 from milbench.store.run import Run
 from milbench.store.run_writing import write_trial
 
@@ -75,7 +76,7 @@ def test_every_metric_is_scikit_learns_with_a_threshold_of_validation_rows(run: 
 def test_rows_follow_registration_and_slides_come_before_patients(run: Run) -> None:
     [grid] = grids([run])
     table = metric_table(grid)
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns) == [*PLACE, *COLUMNS["binary"]]
     assert tuple(table["level"][:2]) == ("slide", "patient")
     assert tuple(dict.fromkeys(table["task"])) == TASKS
     assert set(table.loc[table["is_control"], "task"]) == {"control"}
@@ -130,7 +131,7 @@ def test_scores_have_a_place_for_every_model_fold_seed_and_slide(run: Run) -> No
     task = grid.task("PIK3CA")
     assert task.scores.shape == (2, 2, 1, 60)
     assert not task.test_side_differs
-    assert task.n_positive + task.n_negative == grid.n_patients
+    assert task.n_labelled == grid.n_patients
     for trial in run.trials():
         rows = trial.predictions().query("role == 'test' and task == 'PIK3CA'").sort_values("slide_id")
         if len(rows):
