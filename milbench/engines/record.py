@@ -60,6 +60,7 @@ def trial_record(
         "key": trial.key,
         "status": "done",
         **({"training_risk": dict(training_risks)} if training_risks else {}),
+        **_of_losses(trial, progress),
         **trial.identity(),
         "dataset": trial.dataset,
         "model_title": model.info.title,
@@ -94,6 +95,17 @@ def trial_record(
             energy_joules=measured.energy_joules,
         ),
     }
+
+
+def _of_losses(trial: Trial, progress: TrialProgress) -> dict[str, Any]:
+    """What became of weights of tasks that move, and of steps that could not teach a Cox task; empty for other trials."""
+    found: dict[str, Any] = {}
+    if progress.task_weights:
+        found["task_weights"] = dict(zip(trial.tasks, progress.task_weights[progress.epoch], strict=True))
+    if progress.cox_steps_without_event:
+        cox = [task for task, endpoint in zip(trial.tasks, trial.endpoints, strict=True) if endpoint.loss == "cox"]
+        found["cox_steps_without_event"] = dict(zip(cox, progress.cox_steps_without_event, strict=True))
+    return found
 
 
 def failure_record(trial: Trial, error: BaseException) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
 from milbench.store.identity import canonical_json
 from milbench.store.run import CONFIG, FEATURES, SPLITS, Run, holds_run, refuse_foreign_folder
 from milbench.training.precision import PRECISIONS
-from milbench.trials.fits import Fits, left_out
+from milbench.trials.fits import Fits
 from milbench.trials.plan import PlanRequest, Trial, make_plan, together
 
 RUNS = Path("runs")
@@ -112,8 +112,7 @@ def prepare(config: RunConfig, *, verify_features: bool = False) -> Benchmark:
     fits = [Fits(entry.cohort, entry.split) for entry in entries]
     plan = make_plan(models, fits, plan_request(config))
     entries = [
-        replace(entry, findings=[*entry.findings, *left_out(models, entry.cohort), *each.findings()])
-        for entry, each in zip(entries, fits, strict=True)
+        replace(entry, findings=[*entry.findings, *each.findings()]) for entry, each in zip(entries, fits, strict=True)
     ]
     shard = parse_shard(config.engine.shard)
     trials = [trial for group in groups_of_shard(together(plan), shard) for trial in group] if shard else plan

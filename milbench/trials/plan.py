@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from milbench.cohorts.cohort import Cohort
+from milbench.endpoints.fit import BATCH_OF_COX
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.endpoints.outputs import Outputs
 from milbench.errors import UsageError, unknown_name
@@ -20,7 +21,7 @@ from milbench.splits import Split
 from milbench.store.identity import key_of
 from milbench.store.slot import slot_name
 from milbench.trials.arguments import constructor_arguments, refuse_odd_arguments
-from milbench.trials.fits import Fits, learnable_tasks
+from milbench.trials.fits import Fits
 from milbench.trials.recipe import Recipe, changed, recipe_for
 
 IDENTITY_FORMAT = 2
@@ -166,11 +167,13 @@ def _trials_of(name: str, model: type[MILModel], fits: Fits, request: PlanReques
     recipe = recipe_for(model, request.protocol, cohort.trainer_defaults, request.trainer or {})
     hyperparameters = _hyperparameters(name, model, recipe, cohort.model_defaults, request.models or {})
     source = source_sha256(model)
-    learnable = learnable_tasks(model, cohort)
+    learnable = fits.tasks_of(name, model, recipe.loss_options)
     groups = [learnable] if model.info.tasks == "multi" else [(task,) for task in learnable]
     for fold in _folds(cohort, split, request.folds):
         for seed in request.seeds:
             for tasks in filter(None, groups):
+                endpoints = fits.of(fold, tasks, recipe.loss_options)
+                _refuse_small_steps(recipe, endpoints)
                 yield Trial(
                     dataset=cohort.name,
                     model=name,
@@ -185,8 +188,17 @@ def _trials_of(name: str, model: type[MILModel], fits: Fits, request: PlanReques
                     model_version=model.info.version,
                     source_sha256=source,
                     precision=request.precision,
-                    endpoints=fits.of(fold, tasks, recipe.loss_options),
+                    endpoints=endpoints,
                 )
+
+
+def _refuse_small_steps(recipe: Recipe, endpoints: Sequence[FittedEndpoint]) -> None:
+    """Raise if a Cox loss has too few slides to compare: that of a single one is 0."""
+    if recipe.bags_per_step < BATCH_OF_COX and any(endpoint.loss == "cox" for endpoint in endpoints):
+        raise UsageError(
+            f"trainer.survival_loss is cox, which compares the slides of one step, and trainer.bags_per_step is "
+            f"{recipe.bags_per_step}. Set trainer.bags_per_step to {BATCH_OF_COX} or more, or trainer.survival_loss to nll."
+        )
 
 
 def _folds(cohort: Cohort, split: Split, wanted: tuple[int, ...] | None) -> tuple[int, ...]:
