@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from milbench.cohorts.content import changed_slides
+from milbench.cohorts.optional import labels_of
 from milbench.cohorts.record import read_record
 from milbench.endpoints.endpoint import BINARY, WITH_CLASSES, Endpoint
 from milbench.errors import StoreError
@@ -38,6 +39,7 @@ def questions_of(benchmark: Benchmark) -> dict[str, Question]:
             feature_scaling=entry.cohort.feature_scaling,
             labels_sha256=hashlib.sha256(labels_csv(entry).encode()).hexdigest(),
             models=_settings(benchmark, entry, former.get(entry.cohort.name)),
+            optional_labels_sha256=labels_of(entry.cohort.optional, entry.cohort.tasks),
         )
         for entry in benchmark.entries
     }
