@@ -1,14 +1,17 @@
 """Endpoints of the TCGA cohorts: what is packaged, how it joins, and that nothing changes for who does not ask."""
 
 import hashlib
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from places import ROOT, SHARED
+from rich.console import Console
 from tcga_for_tests import GENES, make_crc
 
 from milbench.cohorts.cohort import Cohort, read_cohort
@@ -18,10 +21,13 @@ from milbench.datasets.tcga import COHORTS, tcga_file
 from milbench.datasets.tcga_endpoints import QUESTIONS, all_rows, labels_of, names_of, table_of
 from milbench.errors import UsageError
 from milbench.labels.stage import stage_of
+from milbench.runs.benchmark import run_benchmark
 from milbench.runs.config import make_config
 from milbench.runs.preparation import Benchmark, prepare
+from milbench.runs.progress import Progress
 from milbench.splits import make_split
 from milbench.store.question import Asked, Question
+from milbench.store.run import open_run
 
 SOURCE = SHARED / "endpoints" / "data"
 CRC = next(cohort for cohort in COHORTS if cohort.short == "crc")
@@ -39,9 +45,9 @@ def crc(root: Path) -> Cohort:
     return dataset("tcga-crc").load(root, allow_missing=False)
 
 
-def planned(root: Path, *tasks: str, models: tuple[str, ...] = ("mean_pooling", "m4")) -> Benchmark:
+def planned(root: Path, *tasks: str, models: tuple[str, ...] = ("mean_pooling", "m4"), **more: Any) -> Benchmark:
     flags = {"datasets": ["tcga-crc"], "data_root": str(root), "models": list(models), "tasks": list(tasks)}
-    return prepare(make_config(None, [], {**flags, "folds": [0]}))
+    return prepare(make_config(None, [], {**flags, "folds": [0], **more}))
 
 
 # ---- what is packaged --------------------------------------------------------------------------------
@@ -202,3 +208,34 @@ def test_a_hash_of_labels_follows_labels_and_the_kind(crc: Cohort) -> None:
     hashes = {task.labels_sha256 for task in crc.optional.values()}
     assert len(hashes) == len(crc.optional)
     assert all(isinstance(task, OptionalTask) and len(task.labels_sha256) == 64 for task in crc.optional.values())
+
+
+# ---- one fold, from the command's settings to what is stored -----------------------------------------
+
+
+def test_three_kinds_are_learned_and_stored_as_asked(root: Path, crc: Cohort, tmp_path: Path) -> None:
+    benchmark = planned(
+        root, "MSI", "CMS", "os", run=str(tmp_path / "out"), trainer={"epochs": 2}, model={"*": {"hidden": 8}},
+        tracking={"enabled": False}, engine={"workers": 1},
+    )  # fmt: skip
+    outcome = run_benchmark(benchmark, Progress(Console(file=io.StringIO())))
+    assert not outcome.failed
+    answers = {"MSI": 3, "CMS": 4}
+    trials = {(trial.info["model"], *trial.info["tasks"]): trial for trial in open_run(outcome.run.path).trials()}
+    assert sorted(trials) == [("m4", "os", "MSI", "CMS"), *(("mean_pooling", task) for task in ("CMS", "MSI", "os"))]
+    labels = crc.slides.set_index("slide_id")
+    for trial in trials.values():
+        table = trial.answers()
+        assert trial.info["labels_sha256"] == {task: crc.optional[task].labels_sha256 for task in trial.info["tasks"]}
+        for task, rows in table.groupby("task"):
+            expected = labels.loc[rows["slide_id"], task].abs().to_numpy()
+            assert np.array_equal(rows["target"].to_numpy(), expected, equal_nan=True)
+            if task in answers:
+                assert rows["answer"].nunique() == answers[task]
+                assert np.allclose(rows.groupby(["role", "slide_id"])["prediction"].sum(), 1)
+            else:
+                assert "risk" in set(rows["answer"])
+                assert np.array_equal(rows["event"] == 1, labels.loc[rows["slide_id"], "os"].to_numpy() > 0)
+    facts = outcome.run.datasets["tcga-crc"]
+    assert facts["fingerprint"] == crc.fingerprint
+    assert facts["endpoints"]["MSI"] == {"kind": "multiclass", "classes": ["MSS", "MSI-L", "MSI-H"]}
