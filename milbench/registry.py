@@ -69,9 +69,7 @@ def _parts(word: str, names: Sequence[str]) -> list[str]:
     return [word] if word in names else [part.strip() for part in word.split(",") if part.strip()]
 
 
-def _meant(
-    word: str, names: Sequence[str], every: Sequence[str], groups: Mapping[str, Sequence[str]]
-) -> Sequence[str]:
+def _meant(word: str, names: Sequence[str], every: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Sequence[str]:
     if word in every:
         return [word]
     return groups[word] if word in groups else [name for name in names if fnmatchcase(name, word)]

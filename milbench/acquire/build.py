@@ -94,7 +94,9 @@ def build_labels(
     other = _released_labels(released)
     asks_genes = bool(genes or top)
     chosen, calls = _calls(client, sources.cbioportal, study_ids, genes, top) if asks_genes else ([], NO_CALLS)
-    studies = [read_clinical(client, sources.cbioportal, study_id, WANTED) for study_id in study_ids] if endpoints else []
+    studies = (
+        [read_clinical(client, sources.cbioportal, study_id, WANTED) for study_id in study_ids] if endpoints else []
+    )
     slides = gdc.diagnostic_slides(client, sources.gdc, projects)
     clinical = _clinical(studies, slides, sources.cbioportal) if endpoints else NO_ENDPOINTS
     report = [
@@ -143,7 +145,9 @@ def _rows(calls: Calls, clinical: EndpointColumns) -> dict[str, dict[str, int | 
 def _tasks_yaml(genes: Sequence[str], clinical: EndpointColumns) -> str:
     """What a cohort.yaml must say so that the columns are read as they are meant."""
     tasks = {**{gene: {"kind": "binary"} for gene in genes}, **clinical.tasks}
-    return "# Copy this into the cohort.yaml that names labels.csv.\n" + yaml.safe_dump({"tasks": tasks}, sort_keys=False)
+    return "# Copy this into the cohort.yaml that names labels.csv.\n" + yaml.safe_dump(
+        {"tasks": tasks}, sort_keys=False
+    )
 
 
 def _calls(client: Http, url: str, study_ids: Sequence[str], genes: Sequence[str], top: int) -> tuple[list[str], Calls]:

@@ -74,7 +74,12 @@ def _levels(client: Http, url: str, study_id: str) -> dict[str, str]:
 
 def _values(client: Http, url: str, study_id: str, attribute: str, level: str) -> Values:
     """Pages until one is short or brings nothing new, in case a server has no pages and repeats itself."""
-    needed = {"clinicalAttributeId": str, "patientId": str, "value": str, **({"sampleId": str} if level == "SAMPLE" else {})}
+    needed = {
+        "clinicalAttributeId": str,
+        "patientId": str,
+        "value": str,
+        **({"sampleId": str} if level == "SAMPLE" else {}),
+    }
     found: dict[str, set[str]] = {}
     seen: set[tuple[str, str, str]] = set()
     for number in range(10_000):

@@ -137,7 +137,9 @@ def _times(values: Mapping[str, tuple[str, ...]]) -> tuple[Column, dict[str, int
     """Months as the portal writes them, and how many patients have none that can be used, by reason."""
     different = {patient: {score_in(value) for value in own} for patient, own in values.items()}
     cells = {
-        patient: values[patient][0] for patient, numbers in different.items() if len(numbers) == 1 and None not in numbers
+        patient: values[patient][0]
+        for patient, numbers in different.items()
+        if len(numbers) == 1 and None not in numbers
     }
     contradict = sum(len(numbers) > 1 for numbers in different.values())
     return cells, {
@@ -174,7 +176,9 @@ def _of_words(name: str, words: Words, values: Values) -> Found:
         **_without_class(words, [value for own in values[attribute].values() if len(own) == 1 for value in own]),
     }
     classes = [grade for grade in words.order if found[grade]] or sorted(found)
-    told = f"{len(cells)} patients by {attribute} ({', '.join(f'{word} {found[word]}' for word in classes) or 'no class'})"
+    told = (
+        f"{len(cells)} patients by {attribute} ({', '.join(f'{word} {found[word]}' for word in classes) or 'no class'})"
+    )
     if len(classes) < FEWEST_CLASSES - 1:
         return Found(f"left out: {told}", odd)
     return Found(told, odd, {name: cells}, _task(classes, is_ordered=bool(words.order)))
@@ -193,4 +197,6 @@ def _task(classes: Sequence[str], *, is_ordered: bool) -> dict[str, Any]:
 
 
 def _line(name: str, found: Found) -> str:
-    return f"  {name:<9} " + "; ".join([found.told, *(f"{count} patients {what}" for what, count in found.odd.items() if count)])
+    return f"  {name:<9} " + "; ".join(
+        [found.told, *(f"{count} patients {what}" for what, count in found.odd.items() if count)]
+    )

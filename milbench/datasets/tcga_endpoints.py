@@ -208,7 +208,9 @@ def with_endpoints(cohort: Cohort, short: str) -> Cohort:
     labels = known.by_patient.reindex(cohort.slides["patient_id"]).reset_index(drop=True)
     slides = pd.concat([cohort.slides, labels], axis=1)
     optional = {
-        name: OptionalTask(labels_sha256(slides, name, endpoint), (_note(slides, name, endpoint, QUESTIONS[short][name]),))
+        name: OptionalTask(
+            labels_sha256(slides, name, endpoint), (_note(slides, name, endpoint, QUESTIONS[short][name]),)
+        )
         for name, endpoint in known.endpoints.items()
     }
     other_kinds = {name: endpoint for name, endpoint in known.endpoints.items() if endpoint.kind != "binary"}

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from milbench.cohorts.cohort import Cohort
-from milbench.cohorts.optional import labels_of
 from milbench.cohorts.cohort_file import cohort_file
+from milbench.cohorts.optional import labels_of
 from milbench.cohorts.scaling import FeatureScaler
 from milbench.datasets import all_datasets
 from milbench.datasets.source import CohortSource

@@ -62,8 +62,9 @@ class Asked:
     def then(self, question: Question) -> Asked:
         """What is asked once `question` is. Models that it does not list keep their settings if the data stay."""
         if question.asks_the_same_data(self.now):
-            merged = {key: {**getattr(self.now, key), **getattr(question, key)} for key in ("models", OPTIONAL)}
-            return replace(self, now=replace(question, **merged))
+            models = {**self.now.models, **question.models}
+            labels = {**self.now.optional_labels_sha256, **question.optional_labels_sha256}
+            return replace(self, now=replace(question, models=models, optional_labels_sha256=labels))
         others = [each for each in (*self.former, self.now) if not each.asks_the_same_data(question)]
         return Asked(question, tuple(others))
 

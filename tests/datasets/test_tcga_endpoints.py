@@ -176,7 +176,7 @@ def test_endpoints_join_by_name_and_as_a_group(root: Path) -> None:
     assert named.entries[0].cohort.tasks == ("os", "MSI", "CMS")
     assert any(note.startswith("MSI: multiclass, known for") for note in named.entries[0].notes)
     assert planned(root, "endpoints", models=("mean_pooling",)).entries[0].cohort.tasks == names_of("crc")
-    with pytest.raises(UsageError, match="unknown task 'MSS'. Did you mean 'MSI'"):
+    with pytest.raises(UsageError, match=r"unknown task 'MSS'\. Did you mean 'MSI'"):
         planned(root, "MSS")
 
 
