@@ -33,7 +33,6 @@ SPARE = 20
 PROJECTS = {"COADREAD": ["TCGA-COAD", "TCGA-READ"]}
 """Studies that hold more than one project of the GDC."""
 
-
 NO_CALLS = Calls({}, {}, [])
 NO_ENDPOINTS = EndpointColumns({}, {}, [])
 

@@ -22,6 +22,7 @@ from milbench.datasets.tcga_endpoints import QUESTIONS, all_rows, labels_of, nam
 from milbench.errors import UsageError
 from milbench.labels.stage import stage_of
 from milbench.runs.benchmark import run_benchmark
+from milbench.runs.changes import changes_of
 from milbench.runs.config import make_config
 from milbench.runs.preparation import Benchmark, prepare
 from milbench.runs.progress import Progress
@@ -210,6 +211,12 @@ def test_a_hash_of_labels_follows_labels_and_the_kind(crc: Cohort) -> None:
     assert all(isinstance(task, OptionalTask) and len(task.labels_sha256) == 64 for task in crc.optional.values())
 
 
+def _with_other_labels_of_msi(benchmark: Benchmark) -> Benchmark:
+    entry = benchmark.entries[0]
+    optional = {**entry.cohort.optional, "MSI": OptionalTask("0" * 64)}
+    return replace(benchmark, entries=[replace(entry, cohort=replace(entry.cohort, optional=optional))])
+
+
 # ---- one fold, from the command's settings to what is stored -----------------------------------------
 
 
@@ -220,6 +227,10 @@ def test_three_kinds_are_learned_and_stored_as_asked(root: Path, crc: Cohort, tm
     )  # fmt: skip
     outcome = run_benchmark(benchmark, Progress(Console(file=io.StringIO())))
     assert not outcome.failed
+    assert changes_of(benchmark, will_run=True) == []
+    assert "labels of MSI changed, which are part of milbench" in " ".join(
+        changes_of(_with_other_labels_of_msi(benchmark), will_run=True)
+    )
     answers = {"MSI": 3, "CMS": 4}
     trials = {(trial.info["model"], *trial.info["tasks"]): trial for trial in open_run(outcome.run.path).trials()}
     assert sorted(trials) == [("m4", "os", "MSI", "CMS"), *(("mean_pooling", task) for task in ("CMS", "MSI", "os"))]
