@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from milbench.cohorts.cohort import Cohort
 from milbench.cohorts.cohort_file import cohort_file
+from milbench.cohorts.optional import labels_of
 from milbench.cohorts.scaling import FeatureScaler
 from milbench.datasets import all_datasets
 from milbench.datasets.source import CohortSource
@@ -93,7 +94,7 @@ class RunCohort:
     def tasks(self) -> tuple[str, ...]:
         """Tasks that the run learns of this cohort; the cohort may have more (`--tasks`)."""
         learned = self.run.datasets[self.name].get("tasks") or self.cohort.tasks
-        return tuple(task for task in self.cohort.tasks if task in learned)
+        return tuple(task for task in self.cohort.every_task if task in learned)
 
     @property
     def models(self) -> list[str]:
@@ -164,7 +165,8 @@ class RunCohort:
         DataError : the cohort is not the one that the model was trained on.
         """
         info = trial.info
-        if info["fingerprint"] != self.cohort.fingerprint:
+        labels = labels_of(self.cohort.optional, info["tasks"])
+        if info["fingerprint"] != self.cohort.fingerprint or info.get("labels_sha256", {}) != labels:
             raise DataError(
                 f"cohort '{self.name}' is not the one that {trial.id} was trained on: its labels or features have "
                 "changed since. Point --data-root to the former data, or run again."

@@ -78,7 +78,7 @@ class RunConfig:
     splits : "" = as each cohort says; "kfold", "m4", "site" or a saved split table.
     folds : folds to run; empty = each cohort's default.
     tasks : names or patterns of the tasks to learn and compare; empty = all tasks of each cohort. Splits stay those of
-        all tasks.
+        all tasks. Optional tasks join by their names, or all of them as "endpoints".
     seeds : one trial per seed.
     precision : arithmetic of the matrix products: "float32", "tf32" (NVIDIA GPUs) or "bf16".
     trainer : settings that override every recipe.

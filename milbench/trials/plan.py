@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from milbench.cohorts.cohort import Cohort
+from milbench.cohorts.optional import labels_of
 from milbench.endpoints.fit import BATCH_OF_COX
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.endpoints.outputs import Outputs
@@ -45,6 +46,7 @@ class Trial:
     source_sha256 : hash of the model's source file; recorded, not part of the identity.
     precision : of the matrix products: "float32", "tf32" or "bf16".
     endpoints : what the fold's training patients decide about each task; empty if all tasks are binary.
+    labels_sha256 : of the labels of each optional task, which the fingerprint does not cover; empty if there is none.
     """
 
     dataset: str
@@ -61,6 +63,7 @@ class Trial:
     source_sha256: str
     precision: str = "float32"
     endpoints: tuple[FittedEndpoint, ...] = ()
+    labels_sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def outputs(self) -> Outputs:
@@ -86,6 +89,7 @@ class Trial:
     def stack_key(self) -> str:
         """SHA-256 of all but the task: trials that share it are one architecture, trained alike on the same bags."""
         alike = {**self.identity(), "tasks": len(self.tasks), "dataset": self.dataset}
+        alike.pop("labels_sha256", None)
         if self.endpoints:
             alike["endpoints"] = [endpoint.structure for endpoint in self.endpoints]
         return key_of(alike)
@@ -93,8 +97,10 @@ class Trial:
     def identity(self) -> dict[str, Any]:
         """What the key covers: no paths, hosts, times, workers or logging."""
         endpoints = {"endpoints": [endpoint.as_dict() for endpoint in self.endpoints]} if self.endpoints else {}
+        labels = {"labels_sha256": dict(self.labels_sha256)} if self.labels_sha256 else {}
         return {
             **endpoints,
+            **labels,
             "format": IDENTITY_FORMAT,
             "fingerprint": self.fingerprint,
             "split_sha256": self.split_sha256,
@@ -189,6 +195,7 @@ def _trials_of(name: str, model: type[MILModel], fits: Fits, request: PlanReques
                     source_sha256=source,
                     precision=request.precision,
                     endpoints=endpoints,
+                    labels_sha256=labels_of(cohort.optional, tasks),
                 )
 
 
