@@ -267,8 +267,10 @@ def register_model(
 
     Raises
     ------
-    UsageError : another class has the name, or a kind does not exist.
+    UsageError : another class has the name, no model can have it, or a kind does not exist.
     """
+    if name == "all" or not name.strip():
+        raise UsageError(f"no model can be called '{name}': `--models all` names all models. Call it otherwise.")
     for kind in kinds or ():
         if kind not in KINDS:
             raise unknown_name(f"kind of task that model '{name}' declares", kind, KINDS)

@@ -134,10 +134,10 @@ def _import_package(entry: EntryPoint) -> None:
     if entry.module in sys.modules:
         entry.load()
         return
-    _imported(what, entry.load, "Fix or uninstall it.")
+    _imported(what, entry.load, "Fix or uninstall it.", module="" if _is_ours(entry) else entry.module)
 
 
-def _imported(what: str, load: Callable[[], object], mend: str) -> None:
+def _imported(what: str, load: Callable[[], object], mend: str, *, module: str) -> None:
     """Run code of others that registers models. What it changes in this process is put back and remembered.
 
     Raises
@@ -145,15 +145,15 @@ def _imported(what: str, load: Callable[[], object], mend: str) -> None:
     UsageError : the code raises, ends the process or does not come back.
     """
     from milbench.process.must_return import DidNotReturnError, must_return
-    from milbench.process.shared_state import left_as_it_was
+    from milbench.process.shared_state import functions_left_as_they_were, left_as_it_was
 
     try:
-        with left_as_it_was() as moved, must_return(IMPORT_SECONDS):
+        with left_as_it_was() as moved, functions_left_as_they_were(module) as replaced, must_return(IMPORT_SECONDS):
             load()
     except (Exception, DidNotReturnError) as error:
         reason = str(error) if isinstance(error, DidNotReturnError) else f"{type(error).__name__}: {error}"
-        raise UsageError(f"{what} cannot be imported: {reason}. {mend}") from error
-    _MOVED[what] = moved
+        raise UsageError(f"{what} cannot be imported: {reason.removesuffix('.')}. {mend}") from error
+    _MOVED[what] = [*moved, *replaced]
 
 
 def _import_file(path: Path) -> None:
@@ -170,7 +170,7 @@ def _import_file(path: Path) -> None:
     sys.modules[name] = module
     run = spec.loader.exec_module
     try:
-        _imported(f"plug-in {path}", lambda: run(module), "A plug-in only defines models. Fix the file.")
+        _imported(f"plug-in {path}", lambda: run(module), "A plug-in only defines models. Fix the file.", module=name)
     except UsageError:
         del sys.modules[name]
         raise

@@ -18,6 +18,7 @@ from milbench.machine.peak_memory import peak_bytes
 from milbench.models import MILModel
 from milbench.training.selection import TrialProgress
 from milbench.trials.plan import Trial
+from milbench.visible import shortened
 
 
 @dataclass(frozen=True)
@@ -108,14 +109,18 @@ def _of_losses(trial: Trial, progress: TrialProgress) -> dict[str, Any]:
     return found
 
 
+LONGEST_MESSAGE, LONGEST_TRACEBACK = 2000, 50_000
+"""Characters of what a model raises that are kept: an error that repeats a tensor has millions, in one line of a terminal."""
+
+
 def failure_record(trial: Trial, error: BaseException) -> dict[str, Any]:
     """Contents of a failed trial's file in failures/."""
     return {
         "id": trial.id,
         "identity": {"dataset": trial.dataset, **trial.identity()},
         "type": type(error).__name__,
-        "message": str(error),
-        "traceback": "".join(traceback.format_exception(error)),
+        "message": shortened(str(error), LONGEST_MESSAGE),
+        "traceback": shortened("".join(traceback.format_exception(error)), LONGEST_TRACEBACK),
         "peak_bytes": peak_bytes(torch.device("cpu")),
         "finished_at": _now(),
     }
