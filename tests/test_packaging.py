@@ -24,7 +24,7 @@ def test_every_file_of_data_is_listed_as_one() -> None:
     patterns = PROJECT["tool"]["setuptools"]["package-data"]["milbench"]
     package = ROOT / "milbench"
     data = [path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
-    inside = [path.relative_to(package) for path in data if path.name != "_commit.txt"]
+    inside = [path.relative_to(package) for path in data]
     assert inside
     assert not [path for path in inside if not any(fnmatch(str(path), pattern) for pattern in patterns)]
 
