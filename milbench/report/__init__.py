@@ -74,14 +74,18 @@ def write_report(
             write_atomically(out / f"{figure.stem}.tex", figure_float(figure.stem, figure.caption).encode())
         write_atomically(out / "report.tex", _document(tables, drawn).encode())
         write_atomically(out / "index.md", _index(title, contents, tables, drawn).encode())
-        _write_frames(contents, out / "data")
-        _write_published(contents, out)
+        for one in contents:
+            _write_frames(one, out / "data")
+            _write_published(one, out)
+        write_atomically(out / "data" / "costs.csv", spreadsheet_csv(contents[0].costs).encode())
         return write_page(out, _page(title, contents, claims))
 
 
-def _page(title: str, contents: Contents, claims: Sequence[Claim]) -> PageData:
+def _page(title: str, every: Sequence[Contents], claims: Sequence[Claim]) -> PageData:
     """The contents as one page to look at."""
-    notes = [text for name, text in NOT_LIKE_FOR_LIKE.items() if name in contents.datasets]
+    contents = every[0]
+    is_binary = contents.kind == "binary"
+    notes = [text for name, text in NOT_LIKE_FOR_LIKE.items() if is_binary and name in contents.datasets]
     if "average" in set(contents.beside_paper["cohort"]):
         notes += filter(None, (averages_sentence(table, contents.model_titles) for table in (2, 3)))
     if contents.gain is not None:
@@ -100,16 +104,18 @@ def _page(title: str, contents: Contents, claims: Sequence[Claim]) -> PageData:
 
 
 def _write_frames(contents: Contents, folder: Path) -> None:
-    """Every number behind the tables, in full precision."""
+    """Every number behind the tables of one kind, in full precision."""
     analysis = contents.analysis
     frames = {
         "scores": analysis.scores, "tasks": analysis.tasks, "cells": analysis.cells, "against": analysis.against,
         "cohorts": analysis.cohorts, "overall": analysis.overall, "pairs": analysis.pairs,
-        "baselines": contents.baselines, "costs": contents.costs,
+        "baselines": contents.baselines,
     }  # fmt: skip
     folder.mkdir(exist_ok=True)
     for name, frame in frames.items():
-        write_atomically(folder / f"{name}.csv", spreadsheet_csv(analysis.metric.as_written(frame)).encode())
+        write_atomically(
+            folder / f"{contents.name_of(name)}.csv", spreadsheet_csv(analysis.metric.as_written(frame)).encode()
+        )
 
 
 def _write_published(contents: Contents, out: Path) -> None:
@@ -129,15 +135,16 @@ def _document(tables: Sequence[Table], drawn: Sequence[Drawn]) -> str:
     ])  # fmt: skip
 
 
-def _index(title: str, contents: Contents, tables: Sequence[Table], drawn: Sequence[Drawn]) -> str:
+def _index(title: str, every: Sequence[Contents], tables: Sequence[Table], drawn: Sequence[Drawn]) -> str:
     """Markdown page with every table and figure."""
     lines = [f"# Report: {markdown(title)}", ""]
     for table in tables:
         lines += [f"## {table.name}", "", to_markdown(table), f"[LaTeX]({table.name}.tex), [CSV]({table.name}.csv)", ""]
     for figure in drawn:
         lines += [f"![{figure.stem}]({figure.stem}.png)", "", markdown(figure.caption), ""]
-    if contents.gain is not None:
-        lines += ["", markdown(gain_sentence(contents.gain, contents.model_titles))]
-    failed = [f"{row['id']}: {row['type']}: {row['message']}" for run in contents.runs for row in run.failures()]
+    for contents in every:
+        if contents.gain is not None:
+            lines += ["", markdown(gain_sentence(contents.gain, contents.model_titles))]
+    failed = [f"{row['id']}: {row['type']}: {row['message']}" for run in every[0].runs for row in run.failures()]
     failures = [f"- {markdown(text)}" for text in failed]
     return "\n".join([*lines, "", *(["## Failed trials", "", *failures, ""] if failures else [])])

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from milbench.endpoints.endpoint import BINARY, Endpoint, Kind
+from milbench.endpoints.endpoint import Kind
 from milbench.errors import StoreError, unknown_name
 from milbench.report.baselines import no_image_baselines
 from milbench.report.costs import cost_frame
 from milbench.report.figures import STUDIED
 from milbench.report.gain import Gain, prevalence_and_gain
+from milbench.report.kinds import endpoint_in, label_columns, labels_of_kind, name_of
 from milbench.report.published import beside_ours
 from milbench.stats.analysis import Analysis, analyse
 from milbench.stats.metric import PrimaryMetric
-from milbench.stats.scores import score_table
+from milbench.stats.scores import kinds_of, score_table
 from milbench.store.run import Run
+from milbench.store.trial import StoredTrial
 
 REFERENCE = "amil"
 """Model that the others are compared with unless another is declared."""
@@ -28,14 +30,14 @@ REFERENCE = "amil"
 
 @dataclass(frozen=True)
 class Contents:
-    """What a report says.
+    """What a report says of the tasks of one kind.
 
     Attributes
     ----------
     runs : the stores.
     scores : rows of `milbench.stats.scores.score_table`.
     analysis : intervals and comparisons.
-    datasets : facts by name, of cohorts with finished trials, in the order of the columns.
+    datasets : facts by name, of cohorts with finished trials of such tasks, in the order of the columns.
     baselines : dataset, task, name, score: the rows that need no image.
     costs : rows of `milbench.report.costs.cost_frame`.
     highlight : registry name of the model that figures draw thicker than the others; "" for none.
@@ -48,6 +50,20 @@ class Contents:
     baselines: pd.DataFrame
     costs: pd.DataFrame
     highlight: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of the tasks."""
+        return self.analysis.kind
+
+    def name_of(self, what: str, dataset: str = "") -> str:
+        """Stem of a table or figure."""
+        return name_of(what, self.kind, dataset, [name for run in self.runs for name in run.datasets])
+
+    def trials_of(self, dataset: str) -> list[StoredTrial]:
+        """Finished trials of a cohort that learned a task of the kind."""
+        trials = [trial for run in self.runs for trial in run.trials() if trial.info["dataset"] == dataset]
+        return [trial for trial in trials if any(each.kind == self.kind for each in trial.endpoint_of.values())]
 
     @property
     def metric(self) -> PrimaryMetric:
@@ -66,8 +82,11 @@ class Contents:
 
     @cached_property
     def whole(self) -> bool:
-        """Whether the cohorts ran with all their tasks: a mean over some of them is not what the paper printed."""
-        return not any(run.config.get("tasks") for run in self.runs)
+        """Whether the cohorts ran with all their tasks: a mean over some of them is not what the paper printed.
+
+        The paper's tasks are binary.
+        """
+        return self.kind == "binary" and not any(run.config.get("tasks") for run in self.runs)
 
     @cached_property
     def beside_paper(self) -> pd.DataFrame:
@@ -77,9 +96,12 @@ class Contents:
 
     @cached_property
     def gain(self) -> Gain | None:
-        """Prevalence against the gain of M4 over the reference; None where either is missing or tasks are few."""
+        """Prevalence against the gain of M4 over the reference; None where either is missing or tasks are few.
+
+        Of tasks that are not binary there is none: they have no prevalence.
+        """
         reference = self.analysis.reference
-        if reference is None or STUDIED not in self.model_titles:
+        if self.kind != "binary" or reference is None or STUDIED not in self.model_titles:
             return None
         return prevalence_and_gain(self.analysis.against, self.analysis.tasks, STUDIED, reference)
 
@@ -92,8 +114,10 @@ class Contents:
         return self.baselines[np.array([pair not in out for pair in pairs], dtype=bool)]
 
 
-def gather(runs: Sequence[Run], *, reference: str, draws: int, complete_cases: bool, highlight: str = "") -> Contents:
-    """The contents of a report on `runs`.
+def gather(
+    runs: Sequence[Run], *, reference: str, draws: int, complete_cases: bool, highlight: str = ""
+) -> tuple[Contents, ...]:
+    """The contents of a report on `runs`: one per kind of tasks, binary first. Kinds are never averaged together.
 
     Raises
     ------
@@ -102,21 +126,35 @@ def gather(runs: Sequence[Run], *, reference: str, draws: int, complete_cases: b
     UsageError : no model is called `reference` or `highlight`.
     """
     runs = [run.snapshot() for run in runs]
-    scores = score_table(runs)
-    if scores.empty:
+    kinds = kinds_of(runs)
+    if not kinds:
         raise StoreError(
             f"{', '.join(str(run.path) for run in runs)}: no finished trial to report. Finish the run first."
         )
     _refuse_a_dataset_in_two_runs(runs)
     _refuse_an_unknown_reference(runs, reference)
-    if highlight and highlight not in set(scores["model"]):
-        raise unknown_name("model to highlight", highlight, set(scores["model"]))
-    finished = set(scores["dataset"])
-    datasets = {name: facts for run in runs for name, facts in run.datasets.items() if name in finished}
-    analysis = analyse(runs, reference=reference, draws=draws, complete_cases=complete_cases)
-    return Contents(
-        tuple(runs), scores, analysis, datasets, _baselines(runs, scores, analysis.kind), cost_frame(runs), highlight
-    )
+    models = {trial.info["model"] for run in runs for trial in run.trials()}
+    if highlight and highlight not in models:
+        raise unknown_name("model to highlight", highlight, models)
+    costs = cost_frame(runs)
+    found = []
+    for kind in kinds:
+        scores = score_table(runs, kind)
+        analysis = analyse(runs, kind=kind, reference=reference, draws=draws, complete_cases=complete_cases)
+        datasets = {name: facts for name, facts in _datasets(runs).items() if name in set(scores["dataset"])}
+        baselines = _baselines(runs, scores, kind)
+        found.append(Contents(tuple(runs), scores, analysis, datasets, baselines, costs, highlight))
+    return tuple(found)
+
+
+def all_datasets(contents: Sequence[Contents]) -> dict[str, Any]:
+    """Facts by name of the cohorts of all kinds, in the order of the runs."""
+    reported = {name for one in contents for name in one.datasets}
+    return {name: facts for name, facts in _datasets(contents[0].runs).items() if name in reported}
+
+
+def _datasets(runs: Sequence[Run]) -> dict[str, Any]:
+    return {name: facts for run in runs for name, facts in run.datasets.items()}
 
 
 def _refuse_an_unknown_reference(runs: Sequence[Run], reference: str) -> None:
@@ -151,9 +189,8 @@ def _baselines(runs: Sequence[Run], scores: pd.DataFrame, kind: Kind) -> pd.Data
         for name, facts in run.datasets.items():
             folds = scores.loc[scores["dataset"] == name, "fold"].unique()
             if len(folds) and run.label_file(name).exists():  # a run of an older version has none
-                endpoints = {task: Endpoint.from_dict(values) for task, values in facts.get("endpoints", {}).items()}
-                labels = run.labels(name)
-                others = [task for task in labels.columns[2:] if endpoints.get(task, BINARY).kind != kind]
-                found = no_image_baselines(labels.drop(columns=others), run.roles(name), sorted(folds), endpoints)
+                labels = labels_of_kind(run.labels(name), facts, kind)
+                endpoints = {task: endpoint_in(facts, task) for task in label_columns(labels)}
+                found = no_image_baselines(labels, run.roles(name), sorted(folds), endpoints)
                 frames.append(found.assign(dataset=name))
     return pd.concat(frames, ignore_index=True).astype({"score": float})

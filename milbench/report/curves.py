@@ -61,6 +61,24 @@ def roc_curves(trials: Iterable[StoredTrial]) -> dict[tuple[str, str], Floats]:
     return {key: np.stack(curves) for key, curves in found.items()}
 
 
+def class_roc_curves(trials: Iterable[StoredTrial]) -> dict[tuple[str, str], Floats]:
+    """By ("task: class", model) the curves of all trainings, of that class against all others."""
+    found: dict[tuple[str, str], list[Floats]] = {}
+    for trial in trials:
+        for task, fitted in trial.endpoint_of.items():
+            if fitted.kind != "multiclass":
+                continue
+            table = trial.answers()
+            rows = table[(table["role"] == "test") & (table["task"] == task) & table["target"].notna()]
+            for place, (name, answer) in enumerate(zip(fitted.endpoint.classes, fitted.answers, strict=True)):
+                mine = rows[(rows["answer"] == answer) & rows["prediction"].notna()]
+                is_class = (mine["target"] == place).to_numpy(dtype=float)
+                curve = roc_points(is_class, mine["prediction"].to_numpy(dtype=float))
+                if curve is not None:
+                    found.setdefault((f"{task}: {name}", str(trial.info["model"])), []).append(curve)
+    return {key: np.stack(curves) for key, curves in found.items()}
+
+
 def roc_figure(
     curves: Mapping[tuple[str, str], Floats],
     tasks: Sequence[str],
@@ -99,26 +117,45 @@ def roc_figure(
     return figure
 
 
-PANELS = (
-    ("train_loss", "training loss per task", np.inf), ("val_loss", "validation loss per task", np.inf),
-    ("val_auroc", "validation AUROC", 1.0),
-)  # fmt: skip
+LOSSES = (("train_loss", "training loss per task", np.inf), ("val_loss", "validation loss per task", np.inf))
+SELECTS = "val_auroc"
+"""Column of the score that the epoch is chosen by, whatever the kind of the tasks."""
+
+PANELS = (*LOSSES, (SELECTS, "validation AUROC", 1.0))
 """Column of the history, what it is, and the most that it can be."""
+
+SCORE_PANELS = (*LOSSES, (SELECTS, "validation score", 1.0))
+"""The same for trainings with a task that is not binary."""
+
+SCORE_NOTE = (
+    "Losses are per task, each as trained. Line: mean over tasks in a fold and seed, then over folds and seeds that reached "
+    "the epoch; band: one standard deviation over folds and seeds. Validation score: AUROC, macro AUROC, c-index, (1 + r) / 2 "
+    "or (1 + kappa) / 2, and their mean for a model that learns several tasks. Compare levels of the score only."
+)
 
 
 def histories_of(trials: Iterable[StoredTrial]) -> pd.DataFrame:
-    """One row per epoch of every training: model, fold, seed, epoch from 1, and the numbers of `PANELS`."""
+    """One row per epoch of every training: model, fold, seed, epoch from 1, and the numbers of `PANELS`.
+
+    The score is called `val_auroc` for tasks of every kind.
+    """
     frames = []
     for trial in trials:
-        history, n_tasks = trial.history(), len(trial.info["tasks"])
+        history, n_tasks = trial.history().rename(columns={"val_score": SELECTS}), len(trial.info["tasks"])
         losses = {name: history[name] / n_tasks for name in ("train_loss", "val_loss")}
         place = {name: trial.info[name] for name in ("model", "fold", "seed")}
         frames.append(history.assign(epoch=history["epoch"] + 1, **losses, **place))
     return pd.concat(frames, ignore_index=True)
 
 
-def training_figure(histories: pd.DataFrame, titles: Mapping[str, str], title: str, highlight: str = "") -> Figure:
-    """Training loss, validation loss and validation AUROC by epoch, one line per model with its band.
+def training_figure(
+    histories: pd.DataFrame,
+    titles: Mapping[str, str],
+    title: str,
+    highlight: str = "",
+    panels: Sequence[tuple[str, str, float]] = PANELS,
+) -> Figure:
+    """Training loss, validation loss and validation score by epoch, one line per model with its band.
 
     Parameters
     ----------
@@ -127,7 +164,7 @@ def training_figure(histories: pd.DataFrame, titles: Mapping[str, str], title: s
     figure = blank_figure((11.2, 3.6))
     looks = styles(list(titles), highlight)
     longest = int(histories["epoch"].max())
-    for place, (number, label, most) in enumerate(PANELS):
+    for place, (number, label, most) in enumerate(panels):
         axes: Any = figure.add_axes((0.055 + 0.275 * place, 0.14, 0.22, 0.72))
         for model in titles:
             values = by_epoch(histories[histories["model"] == model], number)

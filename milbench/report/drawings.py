@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from milbench.report import comparisons, curves, figures
 from milbench.report.contents import Contents
 from milbench.report.gain import gain_figure, gain_sentence
+from milbench.report.kind_drawings import kind_drawings
 from milbench.report.told_apart import told_apart
 
 if TYPE_CHECKING:
@@ -35,13 +36,14 @@ Drawing = tuple[str, "Figure", str]
 """Stem, figure and caption."""
 
 
-def draw(contents: Contents, out: Path) -> list[Drawn]:
-    """Every figure that the contents allow, saved in `out`."""
+def draw(contents: Sequence[Contents], out: Path) -> list[Drawn]:
+    """Every figure that the contents allow, kind by kind, saved in `out`."""
     drawn = []
     with figures.plain_names():
-        for stem, figure, caption in chain(_by_dataset(contents), _over_all(contents)):
-            figures.save(figure, out / stem)
-            drawn.append(Drawn(stem, caption))
+        for one in contents:
+            for stem, figure, caption in chain(_by_dataset(one), _over_all(one)):
+                figures.save(figure, out / stem)
+                drawn.append(Drawn(stem, caption))
     return drawn
 
 
@@ -52,20 +54,22 @@ def _by_dataset(contents: Contents) -> Iterator[Drawing]:
         signal = rows[~rows["is_control"].astype(bool)]
         if len(signal):
             figure = figures.box(signal, f"{title}: test {metric.title} over tasks, folds and seeds", metric)
-            yield f"box_{name}", figure, f"Test {metric.title} on {title}. {BOX}"
+            yield contents.name_of("box", name), figure, f"Test {metric.title} on {title}. {BOX}"
         if 3 <= signal["task"].nunique() <= figures.MOST_SPOKES:
-            figure = figures.radar(signal, f"{title}: mean test {metric.title} by task", contents.highlight)
-            yield f"radar_{name}", figure, f"Mean test {metric.title} by task on {title}. {RADAR}"
+            figure = figures.radar(signal, f"{title}: mean test {metric.title} by task", contents.highlight, metric)
+            yield contents.name_of("radar", name), figure, f"Mean test {metric.title} by task on {title}. {RADAR}"
         yield from _pareto(contents, name, title)
         yield from _curves(contents, name, title)
+        if contents.kind != "binary":
+            yield from kind_drawings(contents, name)
 
 
 def _curves(contents: Contents, name: str, title: str) -> Iterator[Drawing]:
-    trials = [trial for run in contents.runs for trial in run.trials() if trial.info["dataset"] == name]
+    trials = contents.trials_of(name)
     present = {trial.info["model"] for trial in trials}
     titles = {model: text for model, text in contents.model_titles.items() if model in present}
     tasks = list(contents.analysis.tasks.loc[contents.analysis.tasks["dataset"] == name, "task"])
-    if len(tasks) <= curves.MOST_PANELS:
+    if contents.kind == "binary" and len(tasks) <= curves.MOST_PANELS:
         drawn = curves.roc_curves(trials)
         shown = [task for task in tasks if any((task, model) in drawn for model in titles)]
         if shown:
@@ -73,8 +77,12 @@ def _curves(contents: Contents, name: str, title: str) -> Iterator[Drawing]:
                 drawn, shown, titles, f"{title}: ROC of the test side by task", contents.highlight
             )
             yield f"roc_{name}", figure, f"ROC curves of the test side of {title} by task. {curves.ROC_NOTE}"
-    figure = curves.training_figure(curves.histories_of(trials), titles, f"{title}: training", contents.highlight)
-    yield f"training_{name}", figure, f"Training on {title}. {curves.TRAINING_NOTE}"
+    scored = any(trial.endpoints for trial in trials)
+    panels, note = (curves.SCORE_PANELS, curves.SCORE_NOTE) if scored else (curves.PANELS, curves.TRAINING_NOTE)
+    of_kind = "" if contents.kind == "binary" else f", tasks of kind {contents.kind}"
+    head = f"{title}: training{of_kind}"
+    figure = curves.training_figure(curves.histories_of(trials), titles, head, contents.highlight, panels)
+    yield contents.name_of("training", name), figure, f"Training on {title}{of_kind}. {note}"
 
 
 BOX = (
@@ -94,7 +102,11 @@ def _pareto(contents: Contents, name: str, title: str) -> Iterator[Drawing]:
         figure = comparisons.pareto(cohorts, costs, cost, title, contents.highlight, metric)
         if figure is not None:
             label = comparisons.COST_AXES[cost][0]
-            yield f"pareto_{cost}_{name}", figure, f"Mean test {metric.title} on {title} against {label}. {PARETO}"
+            yield (
+                contents.name_of(f"pareto_{cost}", name),
+                figure,
+                f"Mean test {metric.title} on {title} against {label}. {PARETO}",
+            )
 
 
 PARETO = "Bars: 95 % intervals of the crossed bootstrap. The line joins models that no other beats in both."
@@ -106,12 +118,16 @@ def _over_all(contents: Contents) -> Iterator[Drawing]:
         if len(ranks.mean_ranks) >= 3:
             figure = comparisons.critical_difference(ranks, titles, verdict, contents.highlight)
             yield (
-                "critical_difference",
+                contents.name_of("critical_difference"),
                 figure,
                 f"Mean ranks of the models. {' '.join(comparisons.rank_notes(ranks, verdict))}",
             )
         figure = comparisons.comparison_matrix(ranks, titles, verdict)
-        yield "comparison_matrix", figure, f"All pairs of models. {comparisons.matrix_note(ranks, verdict)}"
+        yield (
+            contents.name_of("comparison_matrix"),
+            figure,
+            f"All pairs of models. {comparisons.matrix_note(ranks, verdict)}",
+        )
     if contents.gain is not None:
         figure = gain_figure(contents.gain, titles, contents.dataset_titles)
         yield "gain", figure, gain_sentence(contents.gain, titles)

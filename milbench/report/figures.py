@@ -22,16 +22,20 @@ if TYPE_CHECKING:
 STUDIED = "m4"
 """The model whose claims the study makes: its gain on rare genes, its experts and its number of tasks."""
 
+AUROC_RINGS = {0.5: "0.5", 0.6: "", 0.7: "0.7", 0.8: "", 0.9: "0.9"}
+RINGS = {0.0: "0", 0.2: "", 0.4: "0.4", 0.6: "", 0.8: "0.8"}
+"""Rings of a radar chart: AUROC and c-index begin at a chance of 0.5, correlations and kappa at 0."""
+
 MOST_SPOKES = 24
 """Tasks beyond which a radar chart is a tangle; the tables and the page hold them."""
 
 
-def radar(scores: pd.DataFrame, title: str, highlight: str = "") -> Figure:
-    """One polygon per model over the tasks' mean AUROCs; the legend gives each polygon's area.
+def radar(scores: pd.DataFrame, title: str, highlight: str = "", metric: PrimaryMetric = AUROC) -> Figure:
+    """One polygon per model over the tasks' mean scores; the legend gives each polygon's area.
 
-    The area is that of the polygon through the AUROCs, as a fraction of the one through 1 everywhere. It
-    depends on the order of the tasks and is a reading aid, not a metric. A model that lacks scores which others
-    have gets no polygon, and the legend says so. `scores` are rows of one dataset with a defined AUROC.
+    The area is that of the polygon through the scores, as a fraction of the one through 1 everywhere; a score below 0
+    counts 0 there. It depends on the order of the tasks and is a reading aid, not a metric. A model that lacks scores which others
+    have gets no polygon, and the legend says so. `scores` are rows of one dataset with a defined score, of tasks of one kind.
     """
     figure = blank_figure((9.0, 5.6))
     axes: Any = figure.add_axes((0.12, 0.11, 0.46, 0.739), projection="polar")
@@ -50,15 +54,16 @@ def radar(scores: pd.DataFrame, title: str, highlight: str = "") -> Figure:
             np.r_[angles, angles[0]], np.r_[values, values[0]],
             label=f"{titles[model]}  {polygon_area(values):.3f}", **looks[model],
         )  # fmt: skip
-    axes.set_ylim(min(0.4, np.floor(np.nanmin(means.to_numpy()) * 10) / 10), 1.0)
+    least, rings = (0.4, AUROC_RINGS) if metric.chance == 0.5 else (-0.1, RINGS)
+    axes.set_ylim(min(least, np.floor(np.nanmin(means.to_numpy()) * 10) / 10), 1.0)
     axes.set_theta_offset(np.pi / 2)
     axes.set_theta_direction(-1)
     axes.set_xticks(angles, tasks, fontsize=9)
     axes.tick_params(axis="x", pad=4)
     for angle, label in zip(angles, axes.get_xticklabels(), strict=True):
         label.set_horizontalalignment(_side(float(np.sin(angle))))
-    axes.set_yticks([0.5, 0.6, 0.7, 0.8, 0.9], ["0.5", "", "0.7", "", "0.9"], fontsize=7, color="0.35")
-    axes.plot(np.linspace(0, 2 * np.pi, 200), np.full(200, 0.5), color="0.6", linewidth=0.8)
+    axes.set_yticks(list(rings), list(rings.values()), fontsize=7, color="0.35")
+    axes.plot(np.linspace(0, 2 * np.pi, 200), np.full(200, metric.chance), color="0.6", linewidth=0.8)
     axes.grid(color="0.88")
     figure.text(0.5, 0.95, title, ha="center", fontsize=11)
     figure.legend(
@@ -82,6 +87,7 @@ def polygon_area(values: np.ndarray[Any, Any]) -> float:
     """Area of the radar polygon as a fraction of the largest; NaN for fewer than three tasks."""
     if len(values) < 3:
         return float("nan")
+    values = np.maximum(values, 0)  # two scores below 0 would make a positive product
     return float((values * np.roll(values, -1)).sum() / len(values))
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from milbench.endpoints.endpoint import Kind
 from milbench.report.baselines import TITLES
+from milbench.report.kinds import COUNTED, counted
 from milbench.report.tables import DAGGER, Cell, Row, Table
 from milbench.stats.metric import AUROC, PrimaryMetric
 
@@ -79,8 +81,9 @@ def task_table(
     tasks: pd.DataFrame,
     baselines: pd.DataFrame,
     metric: PrimaryMetric = AUROC,
+    kind: Kind = "binary",
 ) -> Table:
-    """Models × tasks of one dataset, controls included; under each task the positives among its test patients."""
+    """Models × tasks of one dataset, controls included; under each task its test patients: of binary ones the positives."""
     models = dict(zip(cells["model"], cells["title"], strict=True))
     facts = {row.task: row for row in tasks.itertuples()}
     grid = {
@@ -94,8 +97,7 @@ def task_table(
         values = baselines[baselines["name"] == label].set_index("task")["score"]
         numbers = tuple(Cell(number(values.get(task, math.nan))) for task in facts)
         rows.append(Row(title, numbers, rule=len(rows) == len(models)))
-    counts = tuple(Cell(f"{fact.n_positive}/{fact.n_positive + fact.n_negative}") for fact in facts.values())
-    rows.append(Row("positive/all test patients", counts, rule=True))
+    rows.append(Row(COUNTED[kind], tuple(Cell(*counted(kind, fact)) for fact in facts.values()), rule=True))
     return Table(name, caption, "Method", tuple(facts), tuple(rows), metric.as_written(cells))
 
 

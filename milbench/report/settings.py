@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from milbench.report.captions import distinct, settings_as_they_ran, short_commit
 from milbench.report.tables import SETTINGS, Cell, Row, Table
 from milbench.store.run import Run
+from milbench.store.trial import endpoints_of
 
 CAPTION = "How the numbers came about. Settings of training and of models are those that a cohort sets for all models."
 
@@ -48,7 +49,19 @@ def _settings(runs: Sequence[Run], name: str, facts: Mapping[str, Any]) -> dict[
         "epochs": distinct(info["recipe"]["epochs"] for info in infos),
         **({"features scaled by": str(facts["scaling"])} if facts["scaling"] != "none" else {}),
         **settings_as_they_ran(facts, infos),
+        **({"tasks that are not binary": _learned(infos)} if any(info.get("endpoints") for info in infos) else {}),
         **({"left out of means": ", ".join(controls)} if controls else {}),
         "milbench": distinct(run.environment.get("milbench", "unknown") for run in mine),
         **({"commit": distinct(commits)} if commits else {}),
     }
+
+
+def _learned(infos: Iterable[Mapping[str, Any]]) -> str:
+    """Kind and loss of every task that is not binary: "os (survival, nll, 4 bins)"."""
+    found: dict[str, set[str]] = {}
+    for info in infos:
+        for task, fitted in zip(info["tasks"], endpoints_of(info), strict=False):
+            bins = f", {fitted.n_bins} bins" if fitted.loss == "nll" else ""
+            if fitted.kind != "binary":
+                found.setdefault(task, set()).add(f"{fitted.kind}, {fitted.loss}{bins}")
+    return "; ".join(f"{task} ({' or '.join(sorted(found[task]))})" for task in found)

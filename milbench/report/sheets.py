@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from milbench.report.captions import spread_means, undefined
-from milbench.report.contents import Contents
+from milbench.report.contents import Contents, all_datasets
 from milbench.report.costs import cost_table
+from milbench.report.kind_tables import label_table, metrics_table
+from milbench.report.kinds import METRIC_NOTES, TOO_SMALL_NOTES
 from milbench.report.operating import operating_table
 from milbench.report.published import NOT_LIKE_FOR_LIKE, with_paper
+from milbench.report.risk_groups import group_table, risk_groups
 from milbench.report.score_tables import ABLATION, against_table, leads, model_table, spread_table, task_table
 from milbench.report.settings import settings_table
 from milbench.report.table1 import table1
@@ -18,31 +22,42 @@ INTERVAL = "Below each number: 95 % interval of a bootstrap over test patients a
 LEAD = "† = the best model's lead over the runner-up survives Holm's correction over all pairs (5 %)."
 
 
-def make_tables(contents: Contents) -> list[Table]:
-    """Every table, in the order of the index."""
-    first = table1(contents.runs)
-    settings = settings_table(contents.runs, contents.datasets, contents.dataset_titles)
-    tables = [
-        *([first] if first else []),
-        _table2(contents),
-        *_table3(contents),
-        _spread(contents),
-    ]
-    for name in contents.datasets:
-        tables += [
-            _tasks(contents, name),
-            *_against(contents, name),
-            _operating(contents, name),
-            _costs(contents, name),
-        ]
-    return [*(table if table is first else replace(table, settings=True) for table in tables), settings]
+def make_tables(contents: Sequence[Contents]) -> list[Table]:
+    """Every table, in the order of the index: kind by kind, costs beside the first tables of a cohort, settings last.
+
+    Parameters
+    ----------
+    contents : one per kind of tasks, of `milbench.report.contents.gather`.
+    """
+    tables: list[Table] = []
+    costed: set[str] = set()
+    for one in contents:
+        labels = table1(one.runs) if one.kind == "binary" else label_table(one)
+        scores = [_table2(one), *_table3(one), _spread(one)]
+        for name in one.datasets:
+            scores += _of_dataset(one, name, with_costs=name not in costed)
+        costed |= set(one.datasets)
+        tables += [*([labels] if labels else []), *(replace(table, settings=True) for table in scores)]
+    datasets = all_datasets(contents)
+    titles = {name: str(facts["title"]) for name, facts in datasets.items()}
+    return [*tables, settings_table(contents[0].runs, datasets, titles)]
+
+
+def _of_dataset(contents: Contents, name: str, *, with_costs: bool) -> list[Table]:
+    metrics = _operating if contents.kind == "binary" else _metrics
+    groups = _risk_groups(contents, name) if contents.kind == "survival" else []
+    costs = [_costs(contents, name)] if with_costs else []
+    return [_tasks(contents, name), *_against(contents, name), metrics(contents, name), *groups, *costs]
 
 
 def _table2(contents: Contents) -> Table:
     analysis = contents.analysis
-    caption = f"Mean test {contents.metric.title} over tasks. {INTERVAL} {LEAD}{_five_cohorts(contents)}{_gaps(contents)}{_luad(contents)}"
+    caption = (
+        f"Mean test {contents.metric.title} over tasks{_of_kind(contents)}. {_metric(contents)}{INTERVAL} {LEAD}"
+        f"{_five_cohorts(contents)}{_gaps(contents)}{_luad(contents)}"
+    )
     table = model_table(
-        "table2", caption, analysis.cohorts, analysis.overall, contents.dataset_titles,
+        contents.name_of("table2"), caption, analysis.cohorts, analysis.overall, contents.dataset_titles,
         leads(analysis.cohorts, analysis.overall, analysis.pairs), contents.signal_baselines, contents.metric,
     )  # fmt: skip
     return _with_paper(contents, table, 2)
@@ -52,7 +67,7 @@ def _table3(contents: Contents) -> list[Table]:
     analysis = contents.analysis
     cohorts = analysis.cohorts[analysis.cohorts["model"].isin(ABLATION)]
     overall = analysis.overall[analysis.overall["model"].isin(ABLATION)]
-    if cohorts["model"].nunique() < 2:
+    if contents.kind != "binary" or cohorts["model"].nunique() < 2:
         return []
     caption = (
         f"Ablation: what each part of M4 adds, mean test {contents.metric.title} over tasks. {INTERVAL} {LEAD}"
@@ -73,20 +88,21 @@ def _with_paper(contents: Contents, table: Table, number: int) -> Table:
 
 def _spread(contents: Contents) -> Table:
     caption = (
-        f"Training variability: mean test {contents.metric.title} over tasks. {spread_means(contents.datasets)}"
+        f"Training variability: mean test {contents.metric.title} over tasks{_of_kind(contents)}. {spread_means(contents.datasets)}"
         f"{_gaps(contents)}"
     )
-    return spread_table("spread", caption, contents.analysis.cohorts, contents.dataset_titles, contents.metric)
+    name = contents.name_of("spread")
+    return spread_table(name, caption, contents.analysis.cohorts, contents.dataset_titles, contents.metric)
 
 
 def _tasks(contents: Contents, name: str) -> Table:
     analysis = contents.analysis
     title = contents.dataset_titles[name]
-    caption = f"Test {contents.metric.title} by task on {title}. {INTERVAL}{_gaps(contents, name)}"
+    caption = f"Test {contents.metric.title} by task on {title}. {_metric(contents)}{INTERVAL}{_gaps(contents, name)}"
     return task_table(
-        f"tasks_{name}", caption, analysis.cells[analysis.cells["dataset"] == name],
+        contents.name_of("tasks", name), caption, analysis.cells[analysis.cells["dataset"] == name],
         analysis.tasks[analysis.tasks["dataset"] == name], contents.baselines[contents.baselines["dataset"] == name],
-        contents.metric,
+        contents.metric, contents.kind,
     )  # fmt: skip
 
 
@@ -98,14 +114,28 @@ def _against(contents: Contents, name: str) -> list[Table]:
     caption = (
         f"Difference of test {contents.metric.title} from {reference} by task on {contents.dataset_titles[name]}, with its 95 % interval "
         f"(patients × folds, the same draws for all models). † = p < 0.05 after Holm's correction over the models of a "
-        f"task; over tasks see the column q_bh of the CSV (Benjamini-Hochberg).{_gaps(contents, name)}"
+        f"task; over tasks see the column q_bh of the CSV (Benjamini-Hochberg).{_too_small(contents)}{_gaps(contents, name)}"
     )
-    return [against_table(f"against_{name}", caption, rows, contents.model_titles, contents.metric)]
+    return [against_table(contents.name_of("against", name), caption, rows, contents.model_titles, contents.metric)]
 
 
 def _operating(contents: Contents, name: str) -> Table:
     scores = contents.analysis.scores[contents.analysis.scores["dataset"] == name]
     return operating_table(f"operating_{name}", scores, contents.dataset_titles[name])
+
+
+def _metrics(contents: Contents, name: str) -> Table:
+    scores = contents.analysis.scores[contents.analysis.scores["dataset"] == name]
+    gaps = _gaps(contents, name)
+    return metrics_table(contents.name_of("metrics", name), scores, contents.dataset_titles[name], contents.kind, gaps)
+
+
+def _risk_groups(contents: Contents, name: str) -> list[Table]:
+    groups = risk_groups(contents.trials_of(name))
+    if not groups:
+        return []
+    stem = contents.name_of("risk_groups", name)
+    return [group_table(stem, groups, contents.model_titles, contents.dataset_titles[name])]
 
 
 def _costs(contents: Contents, name: str) -> Table:
@@ -128,6 +158,22 @@ def _gaps(contents: Contents, name: str | None = None) -> str:
     if left_out:
         sentences.append(f"Left out of means, since not all models finished them: {', '.join(left_out)}.")
     return "".join(f" {sentence}" for sentence in sentences)
+
+
+def _of_kind(contents: Contents) -> str:
+    """Which tasks a mean is over, where they may not be all."""
+    return "" if contents.kind == "binary" else f" of kind {contents.kind}"
+
+
+def _metric(contents: Contents) -> str:
+    """What the metric is and when there is no interval, ending with a blank; "" of AUROC."""
+    notes = (METRIC_NOTES[contents.kind], TOO_SMALL_NOTES[contents.kind])
+    return "".join(f"{note} " for note in notes if note)
+
+
+def _too_small(contents: Contents) -> str:
+    note = TOO_SMALL_NOTES[contents.kind]
+    return f" {note}" if note else ""
 
 
 def _hardware(contents: Contents) -> str:

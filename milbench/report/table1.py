@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from milbench.report.kinds import label_columns, labels_of_kind
 from milbench.report.published import PAPERS_COHORTS
 from milbench.report.tables import Cell, Row, Table
 from milbench.store.run import Run
@@ -44,7 +45,7 @@ def label_counts(labels: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame : task, then n, mutated, wild_type and unknown of slides and of patients.
     """
-    tasks = [column for column in labels.columns if column not in ("slide_id", "patient_id")]
+    tasks = label_columns(labels)
     patients = labels.groupby("patient_id", sort=False)[tasks].max()  # a known label wins over an unknown one
     rows = [{"task": task, **_counts("slides", labels[task]), **_counts("patients", patients[task])} for task in tasks]
     return pd.DataFrame(rows)
@@ -60,12 +61,13 @@ def _counts(unit: str, values: pd.Series) -> dict[str, int]:
 
 
 def table1(runs: Sequence[Run]) -> Table | None:
-    """Table 1 of the cohorts whose labels are stored; None where no run has any."""
+    """Table 1 of the binary tasks of cohorts whose labels are stored; None where no run has any."""
     frames = [
-        label_counts(run.labels(name)).assign(dataset=name, title=str(facts["title"]))
+        label_counts(binary).assign(dataset=name, title=str(facts["title"]))
         for run in runs
         for name, facts in run.datasets.items()
         if run.label_file(name).exists()  # a run of an older version has none
+        if label_columns(binary := labels_of_kind(run.labels(name), facts, "binary"))
     ]
     if not frames:
         return None

@@ -1,0 +1,83 @@
+"""Kinds: what a report says differently of each kind of tasks, in names of files, in captions and in counts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import pandas as pd
+
+from milbench.endpoints.endpoint import BINARY, Endpoint, Kind
+from milbench.stats.grid import FEWEST, FEWEST_SCORED
+
+METRIC_NOTES: Mapping[Kind, str] = {
+    "binary": "",
+    "multiclass": "Macro AUROC: mean over the classes of one class against the rest.",
+    "ordinal": "Quadratic kappa is of the expected grade, rounded, a half upwards.",
+    "regression": "Pearson r is blind to the scale: see R² in the table of metrics.",
+    "survival": "The c-index is Harrell's, over patients: the risk of a patient is the mean over the slides.",
+}
+"""What the primary metric is; of AUROC everybody knows."""
+
+TOO_SMALL_NOTES: Mapping[Kind, str] = {
+    "binary": "",
+    "multiclass": f"n too small: fewer than {FEWEST} test patients of a class.",
+    "ordinal": f"n too small: fewer than {FEWEST} test patients of a grade.",
+    "regression": f"n too small: fewer than {FEWEST_SCORED} test patients.",
+    "survival": f"n too small: fewer than {FEWEST} test patients with an event, or fewer than {FEWEST} without.",
+}
+"""When a number has no interval."""
+
+COUNTED: Mapping[Kind, str] = {
+    "binary": "positive/all test patients",
+    "multiclass": "test patients",
+    "ordinal": "test patients",
+    "regression": "test patients",
+    "survival": "events/all test patients",
+}
+"""Title of the row that counts the test patients of every task."""
+
+LONGEST_COUNT = 36
+"""Letters of the classes with their numbers, beyond which a table says how many the rarest has."""
+
+
+def name_of(what: str, kind: Kind, dataset: str = "", datasets: Collection[str] = ()) -> str:
+    """Stem of a table or figure: "tasks_brca", and "tasks_brca_survival" if the tasks are not binary.
+
+    Parameters
+    ----------
+    datasets : of the whole report. If one of them is called "brca_survival", the mark of the kind is set off further.
+    """
+    stem = f"{what}_{dataset}" if dataset else what
+    if kind == "binary":
+        return stem
+    return f"{stem}__{kind}" if f"{dataset}_{kind}" in datasets else f"{stem}_{kind}"
+
+
+def endpoint_in(facts: Mapping[str, Any], task: str) -> Endpoint:
+    """What a task of a cohort asks, from the facts that the run holds of it."""
+    found = facts.get("endpoints", {})
+    return Endpoint.from_dict(found[task]) if task in found else BINARY
+
+
+def counted(kind: Kind, task: Any) -> tuple[str, str]:
+    """Test patients of a task, a row of the `tasks` of `milbench.stats.analysis.Analysis`; a second, smaller line if any."""
+    if kind == "binary":
+        return f"{task.n_positive}/{task.n_positive + task.n_negative}", ""
+    if kind == "survival":
+        return f"{task.n_events}/{task.n_events + task.n_censored}", ""
+    if kind == "regression":
+        return f"{task.n_patients}", ""
+    is_short = len(task.n_by_class) <= LONGEST_COUNT
+    return f"{task.n_patients}", task.n_by_class if is_short else f"rarest: {task.n_rarest}"
+
+
+def label_columns(labels: pd.DataFrame) -> list[str]:
+    """Tasks of a table of labels."""
+    return [column for column in labels.columns if column not in ("slide_id", "patient_id")]
+
+
+def labels_of_kind(labels: pd.DataFrame, facts: Mapping[str, Any], kind: Kind) -> pd.DataFrame:
+    """The labels of a cohort's tasks of one kind."""
+    others = [task for task in label_columns(labels) if endpoint_in(facts, task).kind != kind]
+    return labels.drop(columns=others)
