@@ -71,6 +71,18 @@ class StoredModel(nn.Module):
         with torch.no_grad():
             return self.model.attention_maps(self.scaler(features))
 
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Probabilities [T] of binary tasks, of one bag [N, D] as stored on disk.
+
+        Raises
+        ------
+        UsageError : a task is not binary.
+        """
+        if not self.outputs.all_binary:
+            raise UsageError(f"{self.trial.id} has tasks that are not binary. Ask for answers(features) instead.")
+        with torch.no_grad():
+            return torch.sigmoid(self(features).logits)
+
     def row(self, asked: Asked) -> int:
         """Place of what is asked among the rows of its maps."""
         return self.asked.index(asked)
