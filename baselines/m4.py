@@ -44,6 +44,7 @@ Reduction = Literal["sum", "mean"]
     order_matters=True,
     official_recipe=STUDY_TRAINER,
     kinds=KINDS,
+    learns_cox=True,
 )
 class M4(MILModel):
     """Mixture of E experts, each with a slide feature M_e, with one gate per task and quarter of the channels.

@@ -10,14 +10,16 @@ from milbench.commands.command import EXIT_INTERRUPTED
 LEAVE_SECONDS = 10.0
 """How long a stopped command may clean up. A signal that comes at the wrong moment can leave a pool waiting for ever."""
 
+LINGER_SECONDS = 30.0
+"""How long a finished command may. A thread that a model has started, and that never ends, would keep the process for ever."""
+
 
 def command() -> None:
     """Run the command and end this process with its exit code."""
     code = main()
-    if code == EXIT_INTERRUPTED:
-        leave = Timer(LEAVE_SECONDS, os._exit, [code])
-        leave.daemon = True
-        leave.start()
+    leave = Timer(LEAVE_SECONDS if code == EXIT_INTERRUPTED else LINGER_SECONDS, os._exit, [code])
+    leave.daemon = True
+    leave.start()
     sys.exit(code)
 
 

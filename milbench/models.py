@@ -207,6 +207,8 @@ class ModelInfo:
         model too, if it has arguments of these names.
     kinds : kinds of tasks that the model can learn. A model with a loss of its own knows binary tasks alone unless it
         says otherwise.
+    learns_cox : whether a Cox loss can train it: its loss reads `BagOutput.logits` and no other numbers. If the model
+        has a loss of its own, it says so itself.
     """
 
     name: str
@@ -219,6 +221,7 @@ class ModelInfo:
     official_recipe: Mapping[str, Any] = field(default_factory=dict)
     takes_cohort_settings: bool = False
     kinds: tuple[str, ...] = KINDS
+    learns_cox: bool = True
 
 
 def build(
@@ -258,13 +261,16 @@ def register_model(
     official_recipe: Mapping[str, Any] | None = None,
     takes_cohort_settings: bool = False,
     kinds: Sequence[str] | None = None,
+    learns_cox: bool | None = None,
 ) -> Callable[[ModelClass], ModelClass]:
     """Class decorator that registers a `MILModel`; arguments as in `ModelInfo`.
 
     Raises
     ------
-    UsageError : another class has the name, or a kind does not exist.
+    UsageError : another class has the name, no model can have it, or a kind does not exist.
     """
+    if name == "all" or not name.strip():
+        raise UsageError(f"no model can be called '{name}': `--models all` names all models. Call it otherwise.")
     for kind in kinds or ():
         if kind not in KINDS:
             raise unknown_name(f"kind of task that model '{name}' declares", kind, KINDS)
@@ -278,10 +284,11 @@ def register_model(
             )
         recipe = dict(official_recipe or {})
         # a loss written for 0 and 1 would take the standardised value of a score without a word
-        usual = KINDS if cls.loss is MILModel.loss else ("binary",)
+        has_usual_loss = cls.loss is MILModel.loss
+        usual = KINDS if has_usual_loss else ("binary",)
         cls.info = ModelInfo(
             name, title, tasks, paper, official, order_matters, version, recipe, takes_cohort_settings,
-            usual if kinds is None else tuple(kinds),
+            usual if kinds is None else tuple(kinds), has_usual_loss if learns_cox is None else learns_cox,
         )  # fmt: skip
         REGISTERED[name] = cls
         return cls

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from milbench.errors import UsageError, unknown_name
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and names are selected witho
 
 ENTRY_POINTS = "milbench.models"
 
+NO_GROUPS: Mapping[str, Sequence[str]] = MappingProxyType({})
+
 IMPORT_SECONDS = 120.0
 """Longest time that importing a plug-in or package may take: libraries on a slow network disk take a minute."""
 
@@ -28,8 +31,10 @@ _MOVED: dict[str, list[Moved]] = {}
 """What each import changed in this process. It belongs to the process, as `sys.modules` does."""
 
 
-def select(kind: str, words: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Names that `words` ask for, in the order of `known`, each once.
+def select(
+    kind: str, words: Iterable[str], known: Iterable[str], groups: Mapping[str, Sequence[str]] = NO_GROUPS
+) -> list[str]:
+    """Names that `words` ask for, in the order of `known` and then of `groups`, each once.
 
     ``select("model", ["m*,amil"], ["amil", "m4", "dsmil"])`` is ``["amil", "m4"]``.
 
@@ -39,22 +44,24 @@ def select(kind: str, words: Iterable[str], known: Iterable[str]) -> list[str]:
     words : names, "all" or shell-style patterns, one or several per word, separated by commas. A word that is a name
         asks for that one alone, even if it reads like a pattern ("HER2 [IHC]") or holds a comma.
     known : all names.
+    groups : names beyond `known`, by the word that asks for all of them. No pattern and no "all" asks for one.
 
     Raises
     ------
     UsageError : a word matches no name, or there are no words.
     """
     names = list(known)
-    asked = [part for word in words for part in _parts(word, names)]
+    every = list(dict.fromkeys((*names, *(name for group in groups.values() for name in group))))
+    asked = [part for word in words for part in _parts(word, every)]
     if not asked:
         raise UsageError(f"no {kind} was named. Name at least one, or use all. Known: {', '.join(names)}.")
     chosen: set[str] = set()
     for word in asked:
-        matches = names if word == "all" else _meant(word, names)
+        matches = names if word == "all" else _meant(word, names, every, groups)
         if not matches:
-            raise unknown_name(kind, word, names)
+            raise unknown_name(kind, word, every)
         chosen.update(matches)
-    return [name for name in names if name in chosen]
+    return [name for name in every if name in chosen]
 
 
 def _parts(word: str, names: Sequence[str]) -> list[str]:
@@ -62,8 +69,10 @@ def _parts(word: str, names: Sequence[str]) -> list[str]:
     return [word] if word in names else [part.strip() for part in word.split(",") if part.strip()]
 
 
-def _meant(word: str, names: Sequence[str]) -> list[str]:
-    return [word] if word in names else [name for name in names if fnmatchcase(name, word)]
+def _meant(word: str, names: Sequence[str], every: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    if word in every:
+        return [word]
+    return groups[word] if word in groups else [name for name in names if fnmatchcase(name, word)]
 
 
 def load_models(plugins: Iterable[Path] = ()) -> Mapping[str, type[MILModel]]:
@@ -125,10 +134,10 @@ def _import_package(entry: EntryPoint) -> None:
     if entry.module in sys.modules:
         entry.load()
         return
-    _imported(what, entry.load, "Fix or uninstall it.")
+    _imported(what, entry.load, "Fix or uninstall it.", module="" if _is_ours(entry) else entry.module)
 
 
-def _imported(what: str, load: Callable[[], object], mend: str) -> None:
+def _imported(what: str, load: Callable[[], object], mend: str, *, module: str) -> None:
     """Run code of others that registers models. What it changes in this process is put back and remembered.
 
     Raises
@@ -136,15 +145,15 @@ def _imported(what: str, load: Callable[[], object], mend: str) -> None:
     UsageError : the code raises, ends the process or does not come back.
     """
     from milbench.process.must_return import DidNotReturnError, must_return
-    from milbench.process.shared_state import left_as_it_was
+    from milbench.process.shared_state import functions_left_as_they_were, left_as_it_was
 
     try:
-        with left_as_it_was() as moved, must_return(IMPORT_SECONDS):
+        with left_as_it_was() as moved, functions_left_as_they_were(module) as replaced, must_return(IMPORT_SECONDS):
             load()
     except (Exception, DidNotReturnError) as error:
         reason = str(error) if isinstance(error, DidNotReturnError) else f"{type(error).__name__}: {error}"
-        raise UsageError(f"{what} cannot be imported: {reason}. {mend}") from error
-    _MOVED[what] = moved
+        raise UsageError(f"{what} cannot be imported: {reason.removesuffix('.')}. {mend}") from error
+    _MOVED[what] = [*moved, *replaced]
 
 
 def _import_file(path: Path) -> None:
@@ -161,7 +170,7 @@ def _import_file(path: Path) -> None:
     sys.modules[name] = module
     run = spec.loader.exec_module
     try:
-        _imported(f"plug-in {path}", lambda: run(module), "A plug-in only defines models. Fix the file.")
+        _imported(f"plug-in {path}", lambda: run(module), "A plug-in only defines models. Fix the file.", module=name)
     except UsageError:
         del sys.modules[name]
         raise

@@ -36,5 +36,14 @@ def visible_line(text: str) -> str:
     return visible(text, kept="")
 
 
+def shortened(text: str, most: int = 100) -> str:
+    """`text`, without its middle if it is very long.
+
+    >>> shortened("abcdefgh", most=4)
+    'ab...gh'
+    """
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
+
+
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()

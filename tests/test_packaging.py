@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from importlib.metadata import distribution
 
 from places import ROOT
@@ -17,6 +18,15 @@ def test_every_folder_with_code_is_listed_as_a_package() -> None:
         for path in (ROOT / folder).rglob("__init__.py")
     }
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == found
+
+
+def test_every_file_of_data_is_listed_as_one() -> None:
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["milbench"]
+    package = ROOT / "milbench"
+    data = [path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+    inside = [path.relative_to(package) for path in data]
+    assert inside
+    assert not [path for path in inside if not any(fnmatch(str(path), pattern) for pattern in patterns)]
 
 
 def test_every_dependency_is_pinned_in_the_constraints() -> None:

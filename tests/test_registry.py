@@ -11,7 +11,8 @@ from models_for_tests import THIS_FILE
 
 from milbench import models, registry
 from milbench.errors import UsageError
-from milbench.models import REGISTERED
+from milbench.metrics import binary
+from milbench.models import REGISTERED, register_model
 from milbench.registry import import_remarks, load_models, select
 
 KNOWN = ["amil", "m4", "mmoe_amil", "tcga-brca", "tcga-crc"]
@@ -147,3 +148,28 @@ def test_what_a_plug_in_changes_as_it_is_imported_is_put_back_and_said(tmp_path:
     assert torch.get_default_dtype() == torch.float32
     (remark,) = [text for text in import_remarks() if str(path) in text]
     assert "torch's default dtype (torch.float32 -> torch.float64), environment variables (MILBENCH_TEST" in remark
+
+
+def test_functions_that_a_plug_in_replaces_by_its_own_are_put_back_and_said(tmp_path: Path) -> None:
+    loss, mean, auroc = torch.nn.functional.relu, torch.Tensor.mean, binary.auroc
+    path = tmp_path / "patches.py"
+    path.write_text(
+        "import torch, milbench.metrics.binary\n"
+        "torch.nn.functional.relu = lambda *a: 0\n"
+        "torch.Tensor.mean = lambda *a: 0\n"
+        "milbench.metrics.binary.auroc = lambda *a, **k: 1.0\n"
+        "torch.nn.functional.of_mine = lambda *a: 0\n"
+    )
+    load_models([path])
+    assert (torch.nn.functional.relu, torch.Tensor.mean, binary.auroc) == (loss, mean, auroc)
+    del torch.nn.functional.of_mine
+    (remark,) = [text for text in import_remarks() if str(path) in text]
+    for name in ("torch.nn.functional.relu", "torch.Tensor.mean", "milbench.metrics.binary.auroc"):
+        assert f"{name} (its own -> the plug-in's)" in remark
+    assert "of_mine" not in remark
+
+
+@pytest.mark.parametrize("name", ["all", "", " "])
+def test_no_model_takes_the_word_for_all_models_or_none(name: str) -> None:
+    with pytest.raises(UsageError, match=f"no model can be called '{name}'"):
+        register_model(name, title="x", tasks="single")

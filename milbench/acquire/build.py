@@ -1,4 +1,4 @@
-"""A label table of any study and gene: ask, join, write, and report what was done."""
+"""A label table of any study, of genes and of clinical endpoints: ask, join, write, and report what was done."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from milbench.acquire import cbioportal, gdc
+from milbench.acquire.clinical import Clinical, read_clinical
+from milbench.acquire.endpoint_columns import WANTED, EndpointColumns, endpoint_columns
 from milbench.acquire.http import Http
 from milbench.acquire.label_table import (
     BARCODE,
@@ -28,6 +32,9 @@ SPARE = 20
 """Candidates beyond the genes asked for: the portal ranks samples, the table counts patients' primary tumours."""
 PROJECTS = {"COADREAD": ["TCGA-COAD", "TCGA-READ"]}
 """Studies that hold more than one project of the GDC."""
+
+NO_CALLS = Calls({}, {}, [])
+NO_ENDPOINTS = EndpointColumns({}, {}, [])
 
 
 class Built(NamedTuple):
@@ -68,32 +75,78 @@ def build_labels(
     *,
     genes: Sequence[str] = (),
     top: int = 0,
+    endpoints: bool = False,
     projects: Sequence[str] = (),
     released: Path | None = None,
     sources: Sources = Sources(),  # noqa: B008 - an immutable tuple
 ) -> Built:
-    """Write `labels.csv`, `manifest.txt` and `report.txt` in `folder`.
+    """Write `labels.csv`, `manifest.txt` and `report.txt` in `folder`; with endpoints `tasks.yaml` beside them.
 
     Parameters
     ----------
-    genes : names of the genes; or none, and `top` = how many of the most mutated.
+    genes : names of the genes; or none, and `top` = how many of the most mutated; 0 = no gene at all.
+    endpoints : whether survival, subtype, grade and stage are columns too.
     projects : the GDC's projects with the slides; none = those that the studies' names say.
     released : a label table to compare with.
     """
     projects = list(projects) or projects_of(study_ids)
     other = _released_labels(released)
-    chosen, calls = _calls(client, sources.cbioportal, study_ids, genes, top)
+    asks_genes = bool(genes or top)
+    chosen, calls = _calls(client, sources.cbioportal, study_ids, genes, top) if asks_genes else ([], NO_CALLS)
+    studies = (
+        [read_clinical(client, sources.cbioportal, study_id, WANTED) for study_id in study_ids] if endpoints else []
+    )
     slides = gdc.diagnostic_slides(client, sources.gdc, projects)
+    clinical = _clinical(studies, slides, sources.cbioportal) if endpoints else NO_ENDPOINTS
     report = [
-        *_what(study_ids, projects, sources),
-        *_counts(calls, slides, chosen),
-        *_agreement(compare(slides, calls.labels, other), released),
+        *_what(study_ids, projects, sources, asks_genes=asks_genes),
+        *_slides(slides),
+        *(_counts(calls, slides, chosen) if asks_genes else ()),
+        *(_agreement(compare(slides, calls.labels, other), released) if asks_genes else ()),
+        *clinical.report,
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    write_labels(folder / "labels.csv", slides, calls.labels, chosen)
+    write_labels(folder / "labels.csv", slides, _rows(calls, clinical), [*chosen, *clinical.columns])
     gdc.write_manifest(slides, folder / "manifest.txt")
+    if endpoints:
+        (folder / "tasks.yaml").write_text(_tasks_yaml(chosen, clinical), encoding="utf-8")
     (folder / "report.txt").write_text(visible("\n".join(report)) + "\n", encoding="utf-8")
     return Built(folder, "\n".join(report))
+
+
+def _clinical(studies: Sequence[Clinical], slides: Sequence[gdc.SlideFile], url: str) -> EndpointColumns:
+    """The studies' endpoints of the patients who have slides.
+
+    Raises
+    ------
+    AcquireError : no study has one.
+    """
+    names = ", ".join(study.study_id for study in studies)
+    made = endpoint_columns(studies, {slide.patient_id for slide in slides})
+    if not made.columns:
+        raise AcquireError(
+            f"{names}: no survival, subtype, grade or stage can be learned from. Choose another study.\n"
+            + "\n".join(made.report)
+        )
+    head = f"Endpoints   clinical attributes of {names} ({url}), of patients with slides"
+    return made._replace(report=[head, *made.report])
+
+
+def _rows(calls: Calls, clinical: EndpointColumns) -> dict[str, dict[str, int | str]]:
+    """Cells by patient and column."""
+    rows: dict[str, dict[str, int | str]] = {patient: dict(row) for patient, row in calls.labels.items()}
+    for name, column in clinical.columns.items():
+        for patient, cell in column.items():
+            rows.setdefault(patient, {})[name] = cell
+    return rows
+
+
+def _tasks_yaml(genes: Sequence[str], clinical: EndpointColumns) -> str:
+    """What a cohort.yaml must say so that the columns are read as they are meant."""
+    tasks = {**{gene: {"kind": "binary"} for gene in genes}, **clinical.tasks}
+    return "# Copy this into the cohort.yaml that names labels.csv.\n" + yaml.safe_dump(
+        {"tasks": tasks}, sort_keys=False
+    )
 
 
 def _calls(client: Http, url: str, study_ids: Sequence[str], genes: Sequence[str], top: int) -> tuple[list[str], Calls]:
@@ -123,10 +176,13 @@ def _released_labels(path: Path | None) -> Table:
     return {slide: {gene: int(value) for gene, value in row.items() if value == value} for slide, row in rows}  # noqa: PLR0124 - NaN
 
 
-def _what(study_ids: Sequence[str], projects: Sequence[str], sources: Sources) -> list[str]:
+def _what(study_ids: Sequence[str], projects: Sequence[str], sources: Sources, *, asks_genes: bool) -> list[str]:
+    slides = f"Slides      diagnostic slides of {', '.join(projects)} ({sources.gdc})"
+    if not asks_genes:
+        return [slides]
     return [
         f"Mutations   {', '.join(study_ids)} ({sources.cbioportal})",
-        f"Slides      diagnostic slides of {', '.join(projects)} ({sources.gdc})",
+        slides,
         "Rule        1 = a mutation of the gene was returned for the patient's primary tumour (sample -01)",
         "            0 = that sample is in the study's list of sequenced samples and none was returned",
         "            blank = not in that list: unknown",
@@ -135,15 +191,21 @@ def _what(study_ids: Sequence[str], projects: Sequence[str], sources: Sources) -
     ]
 
 
+def _slides(slides: Sequence[gdc.SlideFile]) -> list[str]:
+    n_patients = len({slide.patient_id for slide in slides})
+    other = [slide.slide_id for slide in slides if not slide.slide_id[BARCODE + 1 :].startswith(PRIMARY)]
+    return [
+        f"Slides      {len(slides)} of {n_patients} patients, {sum(slide.bytes for slide in slides) / 1e9:.1f} GB",
+        f"Not primary {_some(len(other), 'slides of another sample, labelled as their patient is', other)}",
+    ]
+
+
 def _counts(calls: Calls, slides: Sequence[gdc.SlideFile], genes: Sequence[str]) -> list[str]:
     with_slides = {slide.patient_id for slide in slides}
     blank = [slide.slide_id for slide in slides if slide.patient_id not in calls.labels]
     known = [calls.labels[slide.patient_id] for slide in slides if slide.patient_id in calls.labels]
-    other = [slide.slide_id for slide in slides if not slide.slide_id[BARCODE + 1 :].startswith(PRIMARY)]
     without = sorted(set(calls.labels) - with_slides)
     return [
-        f"Slides      {len(slides)} of {len(with_slides)} patients, {sum(slide.bytes for slide in slides) / 1e9:.1f} GB",
-        f"Not primary {_some(len(other), 'slides of another sample, labelled as their patient is', other)}",
         f"Unknown     {_some(len(blank), 'slides of patients without calls (blank cells)', blank)}",
         f"No slide    {_some(len(without), 'patients with calls but without a slide', without)}",
         f"Left out    {_some(len(calls.dropped), 'sequenced samples that are no primary tumour', calls.dropped)}",

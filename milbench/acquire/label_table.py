@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,14 +64,16 @@ def keep_most_mutated(calls: Calls, genes: Sequence[Gene], n: int) -> list[Gene]
     return sorted(genes, key=lambda gene: (-patients[gene], gene.symbol))[:n]
 
 
-def write_labels(path: Path, slides: Sequence[SlideFile], labels: Table, genes: Sequence[str]) -> None:
-    """Write `case_id, slide_id` and a column per gene, one row per slide; cells of unknown patients are blank."""
+def write_labels(
+    path: Path, slides: Sequence[SlideFile], labels: Mapping[str, Mapping[str, int | str]], columns: Sequence[str]
+) -> None:
+    """Write `case_id, slide_id` and the columns, one row per slide; cells of unknown patients are blank."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["case_id", "slide_id", *genes])
+        writer.writerow(["case_id", "slide_id", *columns])
         for slide in slides:
             row = labels.get(slide.patient_id, {})
-            writer.writerow([slide.patient_id, slide.slide_id, *(row.get(gene, "") for gene in genes)])
+            writer.writerow([slide.patient_id, slide.slide_id, *(row.get(column, "") for column in columns)])
 
 
 def compare(slides: Sequence[SlideFile], labels: Table, other: Table) -> list[Agreement]:

@@ -12,6 +12,7 @@ import pandas as pd
 from milbench.bag import Bag, check_features
 from milbench.cohorts.cohort_file import CohortFile, cohort_file
 from milbench.cohorts.fingerprint import fingerprint
+from milbench.cohorts.optional import OptionalTask
 from milbench.cohorts.scaling import MODES
 from milbench.endpoints.endpoint import BINARY, Endpoint
 from milbench.errors import LabelTableError, unknown_name
@@ -45,6 +46,8 @@ class Cohort:
     files : feature file by slide id; empty = nothing lies on disk.
     patients : "as_given" = ids that look as if they parted a patient are meant so.
     endpoints : what each task asks; a task that is not listed is binary.
+    optional : tasks beside `tasks` that a command may name. `slides` holds their labels too. Once they were named, they
+        stand in both.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Cohort:
     files: Mapping[str, Path] = field(default_factory=dict)
     patients: str = ""
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    optional: Mapping[str, OptionalTask] = field(default_factory=dict)
 
     def endpoint(self, task: str) -> Endpoint:
         """What the task asks."""
@@ -78,6 +82,11 @@ class Cohort:
             f"Cohort({self.name}: {len(self.slides)} slides of {patients} patients, "
             f"{len(self.tasks)} tasks, {self.in_features} features per patch)"
         )
+
+    @property
+    def every_task(self) -> tuple[str, ...]:
+        """Tasks that a command may name: `tasks`, then the optional ones."""
+        return tuple(dict.fromkeys((*self.tasks, *self.optional)))
 
     @property
     def patients_from(self) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from milbench.commands.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Command,
 from milbench.commands.output import printing
 from milbench.commands.terminal import complain
 from milbench.errors import MilbenchError, UsageError, unknown_name
+from milbench.visible import shortened
 
 COMMANDS: Mapping[str, Command] = {
     "run": run,
@@ -75,11 +76,6 @@ def _called(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         complain("stopped. Give the same command again to go on; finished trials are kept.")
         return EXIT_INTERRUPTED
-
-
-def shortened(path: str, most: int = 100) -> str:
-    """The path, without its middle if it is very long."""
-    return path if len(path) <= most else f"{path[: most // 2]}...{path[-most // 2 :]}"
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,4 +1,4 @@
-"""`milbench datasets`: every dataset of the catalogue."""
+"""`milbench datasets`: every dataset of the catalogue, or every endpoint of its TCGA cohorts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,21 @@ HELP = "list the datasets"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Put no flag on `parser`: the command takes none."""
+    """Put the command's flag on `parser`."""
+    parser.add_argument(
+        "--endpoints",
+        action="store_true",
+        help="list the endpoints of the TCGA cohorts instead: kind, slides, patients, events or classes",
+    )
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of printing the datasets."""
+    """Exit code of printing the datasets, or the endpoints."""
     from milbench.datasets import all_datasets
 
+    if options.endpoints:
+        _print_endpoints(new_console())
+        return EXIT_OK
     _print_datasets(new_console(), all_datasets().values())
     return EXIT_OK
 
@@ -37,10 +45,24 @@ def _print_datasets(console: Console, known: Iterable[Dataset]) -> None:
             entry.name,
             str(entry.n_slides),
             str(entry.n_patients),
-            ", ".join(entry.tasks),
+            _tasks_of(entry),
             entry.splits,
             entry.description,
         )
         for entry in known
     ]
     grid(console, columns, rows, names=("name",), right=("slides", "patients"))
+
+
+def _tasks_of(entry: Dataset) -> str:
+    usual, by_name = ", ".join(entry.tasks), ", ".join(entry.optional_tasks)
+    return f"{usual}; if --tasks names them: {by_name}" if by_name else usual
+
+
+def _print_endpoints(console: Console) -> None:
+    """Print every endpoint that the catalogue's TCGA cohorts have beside their genes."""
+    from milbench.datasets.tcga_endpoints import all_rows
+
+    columns = ("cohort", "endpoint", "kind", "slides", "patients", "patients per class, events, or values")
+    rows = [tuple(map(str, row)) for row in all_rows()]
+    grid(console, columns, rows, names=("cohort", "endpoint"), right=("slides", "patients"))

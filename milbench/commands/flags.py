@@ -87,7 +87,10 @@ def add_what_flags(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--splits", metavar="NAME|PATH", help="kfold, m4, site or a path (default: the cohort's)")
     what.add_argument(
-        "--tasks", nargs="+", metavar="NAME", help="names or patterns of tasks (default: all that each cohort has)"
+        "--tasks",
+        nargs="+",
+        metavar="NAME",
+        help="names or patterns of tasks; endpoints = all of a TCGA cohort (default: all of each cohort except endpoints)",
     )
     what.add_argument("--folds", nargs="+", metavar="N", help="folds such as 0 1 or 0-4 (default: the cohort's)")
     what.add_argument("--seeds", nargs="+", metavar="N", help="one trial per seed (default 42)")

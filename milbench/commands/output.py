@@ -17,6 +17,9 @@ PLAIN = {
 
 HANDLER = "milbench_plain"
 
+STREAMS = ("stdin", "stdout", "stderr")
+"""By the number that the system gives them."""
+
 
 class Output:
     """A stream that goes on when it cannot be written: a run must not end because its reader has left.
@@ -60,7 +63,8 @@ class Output:
 
 @contextmanager
 def printing() -> Iterator[Output]:
-    """Standard output that survives a full disk, a closed pipe and an ASCII terminal."""
+    """Standard output that survives a full disk, a closed pipe or stream and an ASCII terminal."""
+    _replace_closed_streams()
     former = sys.stdout
     output = Output(former)
     _plain_signs(former)
@@ -71,6 +75,28 @@ def printing() -> Iterator[Output]:
     finally:
         output.flush()
         sys.stdout = former
+
+
+def _replace_closed_streams() -> None:
+    """Let what the caller has closed (`>&-`) lead nowhere. Python has no stream there, and the next file that is opened would
+    take the number 1: what a library prints would land in a table.
+    """
+    missing = {name: number for number, name in enumerate(STREAMS) if getattr(sys, name) is None}
+    for number in missing.values():  # all numbers are taken before a stream is opened, which would take one itself
+        if not _is_open(number):
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+    for name, number in missing.items():
+        setattr(sys, name, os.fdopen(os.dup(number), "w" if number else "r", encoding="utf-8"))
+
+
+def _is_open(number: int) -> bool:
+    with suppress(OSError):
+        os.fstat(number)
+        return True
+    return False
 
 
 def _plain_signs(stream: Any) -> None:

@@ -38,6 +38,7 @@ class Dataset:
     splits : default protocol.
     load : makes the cohort.
     file : where its labels and features lie below a data root; None for a cohort that needs no files.
+    optional_tasks : tasks of any kind that run only if a command names them.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Dataset:
     splits: str
     load: Loader
     file: Callable[[Path | None], CohortFile] | None = None
+    optional_tasks: tuple[str, ...] = ()
 
 
 _CATALOGUE: dict[str, Dataset] = {}

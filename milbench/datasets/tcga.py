@@ -1,8 +1,8 @@
-"""The five TCGA cohorts of the M4 study: ten mutated genes each, the official `m4` splits.
+"""The five TCGA cohorts of the M4 study: ten mutated genes each, the official `m4` splits, and endpoints by name.
 
 Labels and features are not shipped; `milbench data fetch` gets the labels and, if wanted, public features. The
 genes are those of the label tables released with the paper (Bigyehahaha/M4@192a77b, `M4_csv/10genes`); for LUAD they
-differ from the ten that the paper prints.
+differ from the ten that the paper prints. Labels of endpoints are shipped (`tcga_endpoints.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from milbench.cohorts.cohort import Cohort, read_cohort
 from milbench.cohorts.cohort_file import CohortFile
 from milbench.datasets import Dataset, register_dataset
+from milbench.datasets.tcga_endpoints import names_of, with_endpoints
 from milbench.errors import DataError
 
 LABEL_FILES = ("labels.csv", "all_{short}.csv")
@@ -70,7 +71,7 @@ def load_tcga(cohort: TCGA, data_root: Path | None, *, allow_missing: bool) -> C
     """The cohort that `tcga_file` finds; raises as it does."""
     file = tcga_file(cohort, data_root)
     read = read_cohort(file, allow_missing=allow_missing, notes=[cohort.note] if cohort.note else [])
-    return replace(read, notes=(*read.notes, *_unexpected_counts(cohort, read)))
+    return with_endpoints(replace(read, notes=(*read.notes, *_unexpected_counts(cohort, read))), cohort.short)
 
 
 def _first(folder: Path, names: list[str] | tuple[str, ...]) -> Path | None:
@@ -110,5 +111,6 @@ for _cohort in COHORTS:
             splits="m4",
             load=partial(load_tcga, _cohort),
             file=partial(tcga_file, _cohort),
+            optional_tasks=names_of(_cohort.short),
         )
     )

@@ -1,4 +1,4 @@
-"""Losses of one bag by kind of task, on logits; equation numbers in docs/endpoints.md.
+"""Losses of one bag by kind of task, on logits; docs/endpoints.md has the formulas.
 
 All are written for `torch.func.vmap`: no branch on values, and shapes that do not depend on them.
 """

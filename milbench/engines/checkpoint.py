@@ -76,7 +76,7 @@ def _fits(learner: Learner, tensors: Mapping[str, Tensor]) -> bool:
 
 def _tensors(learner: Learner) -> dict[str, Tensor]:
     """Weights, best weights, optimiser and generators, by name."""
-    named = learner.weights.named_parameters()
+    named = learner.moved_parameters()
     tensors = {f"now/{name}": p.detach() for name, p in named.items()}
     tensors |= {f"best/{name}": values for name, values in learner.best.items()}
     tensors |= {f"random/{i}": state for i, state in enumerate(learner.random.states)}
@@ -102,7 +102,7 @@ def _restore(learner: Learner, state: Mapping[str, Any], tensors: Mapping[str, T
     if not learner.still_learning:  # done: its last weights belong to other trials and are not needed
         return
     with torch.no_grad():
-        for name, p in learner.weights.named_parameters().items():
+        for name, p in learner.moved_parameters().items():
             p.copy_(tensors[f"now/{name}"])
             learner.optimizer.state[p] = _optimizer_state(learner, name, tensors)
 

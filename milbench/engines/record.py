@@ -18,6 +18,7 @@ from milbench.machine.peak_memory import peak_bytes
 from milbench.models import MILModel
 from milbench.training.selection import TrialProgress
 from milbench.trials.plan import Trial
+from milbench.visible import shortened
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def trial_record(
         "key": trial.key,
         "status": "done",
         **({"training_risk": dict(training_risks)} if training_risks else {}),
+        **_of_losses(trial, progress),
         **trial.identity(),
         "dataset": trial.dataset,
         "model_title": model.info.title,
@@ -96,14 +98,29 @@ def trial_record(
     }
 
 
+def _of_losses(trial: Trial, progress: TrialProgress) -> dict[str, Any]:
+    """What became of weights of tasks that move, and of steps that could not teach a Cox task; empty for other trials."""
+    found: dict[str, Any] = {}
+    if progress.task_weights:
+        found["task_weights"] = dict(zip(trial.tasks, progress.task_weights[progress.epoch], strict=True))
+    if progress.cox_steps_without_event:
+        cox = [task for task, endpoint in zip(trial.tasks, trial.endpoints, strict=True) if endpoint.loss == "cox"]
+        found["cox_steps_without_event"] = dict(zip(cox, progress.cox_steps_without_event, strict=True))
+    return found
+
+
+LONGEST_MESSAGE, LONGEST_TRACEBACK = 2000, 50_000
+"""Characters of what a model raises that are kept: an error that repeats a tensor has millions, in one line of a terminal."""
+
+
 def failure_record(trial: Trial, error: BaseException) -> dict[str, Any]:
     """Contents of a failed trial's file in failures/."""
     return {
         "id": trial.id,
         "identity": {"dataset": trial.dataset, **trial.identity()},
         "type": type(error).__name__,
-        "message": str(error),
-        "traceback": "".join(traceback.format_exception(error)),
+        "message": shortened(str(error), LONGEST_MESSAGE),
+        "traceback": shortened("".join(traceback.format_exception(error)), LONGEST_TRACEBACK),
         "peak_bytes": peak_bytes(torch.device("cpu")),
         "finished_at": _now(),
     }

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from milbench.errors import FeatureFileError
 from milbench.formats import PIXELS, SlideFeatures, SlideHeader
+from milbench.formats.global_heap import refuse_endless_heap
 from milbench.formats.linked import files_of, refuse_absent_sources, refuse_dead_ends
 from milbench.formats.opening import failing_clearly
 from milbench.formats.shapes import Coordinates, as_bag, bag_shape, fitting, kind_of, misfit
@@ -103,9 +104,11 @@ def head(path: Path, describe: Describe) -> SlideHeader:
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
     """The open file; anything that h5py dislikes about it becomes a `FeatureFileError`."""
-    with failing_clearly(path, "HDF5 file", "Extract this slide again."), _in_use(path), h5py.File(path) as file:
-        refuse_dead_ends(path, file)
-        yield file
+    with failing_clearly(path, "HDF5 file", "Extract this slide again."), _in_use(path):
+        refuse_endless_heap(path)
+        with h5py.File(path) as file:
+            refuse_dead_ends(path, file)
+            yield file
 
 
 @contextmanager

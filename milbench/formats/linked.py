@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 
 from milbench.errors import FeatureFileError
+from milbench.formats.global_heap import refuse_endless_heap
 from milbench.formats.opening import failing_clearly
 from milbench.special_files import refuse_special
 
@@ -73,16 +74,20 @@ def _has(holder: Path, name: str, above: tuple[tuple[str, str], ...]) -> bool:
     """Whether `holder` has the dataset, and its values."""
     if not holder.is_file():
         return False
-    with failing_clearly(holder, "HDF5 file", "Extract it again."), h5py.File(holder) as file:
-        if name not in file or not isinstance(file[name], h5py.Dataset):
-            return False
-        refuse_absent_sources(file[name], above)
-        return True
+    with failing_clearly(holder, "HDF5 file", "Extract it again."):
+        refuse_endless_heap(holder)
+        with h5py.File(holder) as file:
+            if name not in file or not isinstance(file[name], h5py.Dataset):
+                return False
+            refuse_absent_sources(file[name], above)
+            return True
 
 
 def _follow(path: Path, found: dict[Path, None]) -> None:
-    with failing_clearly(path, "HDF5 file", "Extract this slide again."), h5py.File(path) as file:
-        targets = list(_targets(path, file))
+    with failing_clearly(path, "HDF5 file", "Extract this slide again."):
+        refuse_endless_heap(path)
+        with h5py.File(path) as file:
+            targets = list(_targets(path, file))
     for target in targets:
         refuse_special(target, FeatureFileError)
         if target.is_file() and target not in found:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from milbench.bag import Bag
 from milbench.datasets.digits import PATCH_SIZE
 from milbench.errors import UsageError
+from milbench.heatmap.asked import Asked, label_in_words
 from milbench.heatmap.maps import Map, SlideMaps
 from milbench.heatmap.places import places_of
 from milbench.heatmap.stored import RunCohort, StoredModel, truth_of
@@ -38,14 +38,14 @@ def looks(cohort: RunCohort, models: Sequence[StoredModel], slide_ids: Iterable[
 def slide_maps(
     cohort: RunCohort,
     slide_id: str,
-    task: str,
+    asked: Asked,
     models: Sequence[StoredModel],
     *,
     experts: bool,
     caption: str = "",
     patch_size: float | None = None,
 ) -> SlideMaps:
-    """The maps of one slide: each model's for the task, then, if asked for, one map per expert.
+    """The maps of one slide: each model's for what is asked, then, if asked for, one map per expert.
 
     Parameters
     ----------
@@ -59,21 +59,23 @@ def slide_maps(
     bag = cohort.cohort.load(slide_id)
     places = places_of(bag, patch_size)  # before any model looks: without places there is nothing to draw
     seen = [(stored, stored.maps(bag.features)) for stored in models]
-    maps = [task_map(stored, maps, task) for stored, maps in seen]
+    maps = [task_map(stored, maps, asked) for stored, maps in seen]
     if experts:
         maps += _expert_maps(seen)
     fold = int(models[0].trial.info["fold"])
+    label, answers = cohort.label(slide_id, asked.task), {s.name: s.answers_of(m.logits)[s.row(asked)] for s, m in seen}
     return SlideMaps(
         slide_id=slide_id,
         dataset=cohort.name,
-        task=task,
+        task=asked.title,
         fold=fold,
         role=cohort.role(slide_id, fold),
-        label=cohort.label(slide_id, task),
+        label=label,
+        label_text=label_in_words(asked.endpoint, label),
         places=places,
         maps=tuple(maps),
-        probabilities={s.name: float(torch.sigmoid(m.logits)[s.tasks.index(task)]) for s, m in seen},
-        truth=truth_of(cohort.cohort, bag.instance_labels, task),
+        answers={name: asked.told(answer) for name, answer in answers.items()},
+        truth=truth_of(cohort.cohort, bag.instance_labels, asked.task),
         caption=caption,
         pixels=pixels_of(cohort.name, bag.features),
     )
@@ -84,15 +86,15 @@ def pixels_of(dataset: str, features: Tensor) -> NDArray[np.float64] | None:
     return as_array(features).reshape(-1, PATCH_SIZE, PATCH_SIZE) if dataset == "digits" else None
 
 
-def task_map(stored: StoredModel, maps: AttentionMaps, task: str) -> Map:
-    """The model's map for one of its tasks."""
-    values = as_array(maps.per_task[stored.tasks.index(task)])
+def task_map(stored: StoredModel, maps: AttentionMaps, asked: Asked) -> Map:
+    """The model's map for one of its tasks or classes."""
+    values = as_array(maps.per_task[stored.row(asked)])
     return Map(stored.name, stored.model.info.title, ATTENTION, maps.kind, values, maps.is_distribution)
 
 
-def alternative_maps(stored: StoredModel, maps: AttentionMaps, task: str) -> list[Map]:
-    """The model's other maps for one of its tasks."""
-    row = stored.tasks.index(task)
+def alternative_maps(stored: StoredModel, maps: AttentionMaps, asked: Asked) -> list[Map]:
+    """The model's other maps for one of its tasks or classes."""
+    row = stored.row(asked)
     title = stored.model.info.title
     return [Map(stored.name, title, name, name, as_array(rows[row])) for name, rows in maps.alternatives.items()]
 

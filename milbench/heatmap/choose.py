@@ -9,8 +9,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from milbench.errors import UsageError, unknown_name
+from milbench.heatmap.asked import Asked
 from milbench.heatmap.stored import RunCohort
 from milbench.metrics import youden_threshold
+from milbench.store.trial import StoredTrial
 
 
 class Outcome(NamedTuple):
@@ -36,7 +38,13 @@ OUTCOMES = {
     "top-fn": Outcome("the positive test slide that {} scores lowest", 1, 0, "lowest positive"),
     "top-tn": Outcome("the negative test slide that {} scores lowest", 0, 0, "lowest negative"),
 }
-"""Word -> what it asks for."""
+"""Word -> what it asks for, of a binary task or one class."""
+
+EXTREMES = {
+    "highest": "the test slide that {} answers highest",
+    "lowest": "the test slide that {} answers lowest",
+}
+"""Word -> what it asks for, of grades, scores and risks."""
 
 HALF = 0.5
 """Threshold where validation cannot give one, since it holds one class."""
@@ -49,32 +57,60 @@ class Chosen(NamedTuple):
     caption: str = ""
 
 
-def chosen_slides(cohort: RunCohort, words: Sequence[str], model: str, task: str, fold: int) -> list[Chosen]:
-    """The slides that `words` ask for: ids, or `top-tp`, `top-fp`, `top-fn`, `top-tn` by the answers of `model`.
+def chosen_slides(cohort: RunCohort, words: Sequence[str], model: str, asked: Asked, fold: int) -> list[Chosen]:
+    """The slides that `words` ask for: ids, or words of `OUTCOMES` or `EXTREMES` by the answers of `model`.
 
     Raises
     ------
-    UsageError : neither an id of the cohort nor a known word, or no slide of that kind was tested.
+    UsageError : neither an id of the cohort nor a word that the task knows, or no slide of that kind was tested.
     """
     ids = set(cohort.cohort.slides["slide_id"])
-    return [Chosen(word) if word in ids else _by_outcome(cohort, word, model, task, fold) for word in words]
+    return [Chosen(word) if word in ids else _by_answer(cohort, word, model, asked, fold) for word in words]
 
 
-def _by_outcome(cohort: RunCohort, word: str, model: str, task: str, fold: int) -> Chosen:
-    if word not in OUTCOMES:
-        raise unknown_name("slide or choice of slides", word, OUTCOMES)
+def _by_answer(cohort: RunCohort, word: str, model: str, asked: Asked, fold: int) -> Chosen:
+    known = OUTCOMES if asked.has_classes else EXTREMES
+    if word not in known:
+        if word in {*OUTCOMES, *EXTREMES}:
+            raise UsageError(
+                f"--slides {word}: task {asked.task} is {asked.endpoint.kind}. Write {' or '.join(known)} for it."
+            )
+        raise unknown_name("slide or choice of slides", word, known)
+    trial = cohort.trial(model, asked.task, fold)
+    rows = _answers(trial, asked)
+    return (
+        _by_outcome(cohort, word, trial, rows, asked, fold) if asked.has_classes else _extreme(word, trial, rows, asked)
+    )
+
+
+def _answers(trial: StoredTrial, asked: Asked) -> pd.DataFrame:
+    """What the model says of each slide: slide_id, role, is_positive (NaN where unknown), answer."""
+    table = trial.answers()
+    name = trial.endpoint_of[asked.task].answers[0] if not asked.class_name else f"probability of {asked.class_name}"
+    rows = table[(table["task"] == asked.task) & (table["answer"] == name)]
+    positive = [float(asked.is_positive(target)) if target == target else float("nan") for target in rows["target"]]  # noqa: PLR0124
+    return rows.assign(is_positive=positive)
+
+
+def _by_outcome(
+    cohort: RunCohort, word: str, trial: StoredTrial, table: pd.DataFrame, asked: Asked, fold: int
+) -> Chosen:
     wanted = OUTCOMES[word]
-    trial = cohort.trial(model, task, fold)
-    table: pd.DataFrame = trial.predictions()
-    mine = table[table["task"] == task]
-    rows = mine[(mine["role"] == "test") & (mine["target"] == wanted.label)]
+    rows = table[(table["role"] == "test") & (table["is_positive"] == wanted.label)]
     if rows.empty:
         raise UsageError(
-            f"--slides {word}: no test slide of {task} has label {wanted.label} in fold {fold} of {cohort.name}."
+            f"--slides {word}: no test slide of {asked.title} has label {wanted.label} in fold {fold} of {cohort.name}."
         )
-    first = rows.sort_values(["probability", "slide_id"], ascending=[not wanted.called, True]).iloc[0]
-    caption = caption_of(word, float(first["probability"]), _threshold(mine), trial.info["model_title"])
+    first = rows.sort_values(["prediction", "slide_id"], ascending=[not wanted.called, True]).iloc[0]
+    caption = caption_of(word, float(first["prediction"]), _threshold(table), trial.info["model_title"])
     return Chosen(str(first["slide_id"]), caption)
+
+
+def _extreme(word: str, trial: StoredTrial, table: pd.DataFrame, asked: Asked) -> Chosen:
+    rows = table[(table["role"] == "test") & table["prediction"].notna()]
+    first = rows.sort_values(["prediction", "slide_id"], ascending=[word == "lowest", True]).iloc[0]
+    meaning = EXTREMES[word].format(trial.info["model_title"])
+    return Chosen(str(first["slide_id"]), f"{word}: {meaning} ({asked.told(float(first['prediction']))})")
 
 
 def caption_of(word: str, probability: float, threshold: float, title: str) -> str:
@@ -89,6 +125,6 @@ def caption_of(word: str, probability: float, threshold: float, title: str) -> s
 
 def _threshold(table: pd.DataFrame) -> float:
     """Youden's, of the validation slides."""
-    rows = table[(table["role"] == "val") & table["target"].notna()]
-    found = youden_threshold(rows["target"].to_numpy(dtype=float), rows["probability"].to_numpy(dtype=float))
+    rows = table[(table["role"] == "val") & table["is_positive"].notna()]
+    found = youden_threshold(rows["is_positive"].to_numpy(dtype=float), rows["prediction"].to_numpy(dtype=float))
     return HALF if isnan(found) else found

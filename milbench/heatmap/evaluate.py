@@ -60,14 +60,19 @@ def models_of(cohort: RunCohort, names: Sequence[str], fold: int) -> list[Stored
 def _scores_of_slide(cohort: RunCohort, look: Look, fold: int) -> Iterator[TruthScore]:
     slide_id = look.bag.slide_id
     for stored, maps in look.seen:
-        for task in stored.tasks:
-            truth = truth_of(cohort.cohort, look.bag.instance_labels, task)
-            if cohort.label(slide_id, task) != 1 or truth is None or truth.all() or not truth.any():
+        for asked in stored.asked:
+            truth = truth_of(cohort.cohort, look.bag.instance_labels, asked.task)
+            if (
+                not asked.is_positive(cohort.label(slide_id, asked.task))
+                or truth is None
+                or truth.all()
+                or not truth.any()
+            ):
                 continue
             evidence = truth.astype(np.float64)
-            for drawn in (task_map(stored, maps, task), *alternative_maps(stored, maps, task)):
+            for drawn in (task_map(stored, maps, asked), *alternative_maps(stored, maps, asked)):
                 yield TruthScore(
-                    cohort.name, drawn.model, drawn.title, task, fold, drawn.name, slide_id, len(truth),
+                    cohort.name, drawn.model, drawn.title, asked.title, fold, drawn.name, slide_id, len(truth),
                     float(evidence.mean()), auroc(evidence, drawn.values), average_precision(evidence, drawn.values),
                 )  # fmt: skip
 

@@ -69,8 +69,10 @@ def _rows(look: Look) -> list[tuple[dict[str, str], NDArray[np.float32]]]:
     """What every row is, and its values [N]: maps by task, alternatives, experts, model after model."""
     rows = []
     for stored, maps in look.seen:
-        for task in stored.tasks:
-            rows += [_row(task, m) for m in (task_map(stored, maps, task), *alternative_maps(stored, maps, task))]
+        for asked in stored.asked:
+            rows += [
+                _row(asked.title, m) for m in (task_map(stored, maps, asked), *alternative_maps(stored, maps, asked))
+            ]
         for name, values in zip(maps.experts, () if maps.per_expert is None else maps.per_expert, strict=True):
             title, tasks = stored.model.info.title, ",".join(stored.tasks)
             rows.append(_row(tasks, Map(stored.name, title, name, "attention of one expert or head", as_array(values))))

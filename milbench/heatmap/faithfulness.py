@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from milbench.heatmap.asked import Asked
 from milbench.heatmap.attention import as_array, looks
 from milbench.heatmap.evaluate import models_of
 from milbench.heatmap.stored import RunCohort, StoredModel
@@ -50,35 +51,40 @@ class CurvePoint(NamedTuple):
 
 
 def curve_points(cohort: RunCohort, names: Sequence[str], fold: int) -> pd.DataFrame:
-    """Curves of up to `MOST_SLIDES` positive test slides of every task, one row a point, `CurvePoint`."""
+    """Curves of up to `MOST_SLIDES` positive test slides of every task and class, one row a point, `CurvePoint`.
+
+    Tasks without classes have none: their answers are no probabilities, and nothing is positive.
+    """
     models = models_of(cohort, names, fold)
-    wanted = {task: _positives(cohort, task, fold) for task in cohort.tasks}
+    wanted = {asked: _positives(cohort, asked, fold) for stored in models for asked in stored.asked}
     asked = dict.fromkeys(slide for slides in wanted.values() for slide in slides)
     rows = [
         point
         for look in looks(cohort, models, asked)
         for stored, maps in look.seen
-        for row, task in enumerate(stored.tasks)
-        if look.bag.slide_id in wanted[task]
-        for point in _curves(cohort.name, stored, task, look.bag.features, as_array(maps.per_task[row]), fold, look.bag.slide_id)
+        for asked in stored.asked
+        if look.bag.slide_id in wanted[asked]
+        for point in _curves(cohort.name, stored, asked, look.bag.features, as_array(maps.per_task[stored.row(asked)]), fold, look.bag.slide_id)
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=CurvePoint._fields)
 
 
-def _positives(cohort: RunCohort, task: str, fold: int) -> list[str]:
-    slides = (slide for slide in cohort.slides(fold, "test") if cohort.label(slide, task) == 1)
+def _positives(cohort: RunCohort, asked: Asked, fold: int) -> list[str]:
+    slides = (slide for slide in cohort.slides(fold, "test") if asked.is_positive(cohort.label(slide, asked.task)))
     return [slide for slide, _ in zip(slides, range(MOST_SLIDES), strict=False)]
 
 
 def _curves(
-    dataset: str, stored: StoredModel, task: str, features: torch.Tensor, values: NDArray[np.float64], fold: int, slide_id: str
+    dataset: str, stored: StoredModel, asked: Asked, features: torch.Tensor, values: NDArray[np.float64], fold: int, slide_id: str
 ) -> Iterator[CurvePoint]:  # fmt: skip
     random = np.random.default_rng([SEED, len(values)]).permutation(len(values))
     for order, ranked in (("attention", np.argsort(-values, kind="stable")), ("random", random)):
         for curve, fraction, kept in kept_patches(ranked):
-            probability = float(stored.probabilities(features[torch.from_numpy(kept)])[stored.tasks.index(task)])
+            probability = float(stored.answers(features[torch.from_numpy(kept)])[stored.row(asked)])
             title = stored.model.info.title
-            yield CurvePoint(dataset, stored.name, title, task, fold, curve, order, fraction, slide_id, probability)
+            yield CurvePoint(
+                dataset, stored.name, title, asked.title, fold, curve, order, fraction, slide_id, probability
+            )
 
 
 def kept_patches(ranked: NDArray[np.int64]) -> Iterator[tuple[str, float, NDArray[np.int64]]]:
@@ -114,8 +120,8 @@ def agreement_table(cohort: RunCohort, names: Sequence[str], folds: Sequence[int
     for look in looks(cohort, [stored for _, stored in models], shared):
         ranks: dict[tuple[str, str, str], list[NDArray[np.float64]]] = {}
         for stored, maps in look.seen:
-            for row, task in enumerate(stored.tasks):
-                key = (stored.name, stored.model.info.title, task)
+            for row, asked in enumerate(stored.asked):
+                key = (stored.name, stored.model.info.title, asked.title)
                 ranks.setdefault(key, []).append(rankdata(as_array(maps.per_task[row])))
         for key, of_folds in ranks.items():
             found.setdefault(key, []).extend(correlation(a, b) for a, b in combinations(of_folds, 2))

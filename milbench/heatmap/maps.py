@@ -50,9 +50,10 @@ class SlideMaps:
     ----------
     places : where the patches lie.
     role : side of the fold that the slide is on: train, val or test.
-    label : 1, 0 or NaN where unknown.
+    task : the task, or "subtype = Basal" for the maps of one class.
+    label : as one number (`milbench.endpoints.endpoint`), NaN where unknown; `label_text` says it in words.
     truth : bool [N] or None. Patches that carry the task's evidence, where it is known.
-    probabilities : the models' answers by name.
+    answers : the models' answers by name, such as "p = 0.83" or "risk = -1.20".
     caption : why the slide was chosen; empty for one that was named.
     pixels : [N, height, width] from 0 to 1 or None. The patches themselves, where the cohort's features are pixels.
     """
@@ -63,9 +64,10 @@ class SlideMaps:
     fold: int
     role: str
     label: float
+    label_text: str
     places: Places
     maps: tuple[Map, ...]
-    probabilities: Mapping[str, float]
+    answers: Mapping[str, str]
     truth: NDArray[np.bool_] | None = None
     caption: str = ""
     pixels: NDArray[np.float64] | None = None

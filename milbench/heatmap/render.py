@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, floor, isnan, log10
+from math import ceil, floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,11 +142,16 @@ def _axes(figure: Figure, size: tuple[float, float], place: tuple[float, float],
 
 
 def _heading(figure: Figure, maps: SlideMaps, size: tuple[float, float], upper: float) -> None:
-    label = "unknown" if isnan(maps.label) else f"{maps.label:.0f}"
-    text = f"{maps.slide_id}   {maps.task} = {label}   {maps.dataset}, fold {maps.fold}, {maps.role} side"
+    text = f"{maps.slide_id}   {_task_and_label(maps)}   {maps.dataset}, fold {maps.fold}, {maps.role} side"
     figure.text(GAP / size[0], 1 - (upper + 0.1) / size[1], text, fontsize=10, weight="bold", va="top")
     if maps.caption:
         figure.text(GAP / size[0], 1 - (upper + 0.28) / size[1], maps.caption, fontsize=8, color="0.3", va="top")
+
+
+def _task_and_label(maps: SlideMaps) -> str:
+    """ "TP53 = 1", or for the maps of one class "subtype = Basal, is LumA"."""
+    is_of_class = " = " in maps.task
+    return f"{maps.task}, is {maps.label_text}" if is_of_class else f"{maps.task} = {maps.label_text}"
 
 
 def _shared_bar(figure: Figure, size: tuple[float, float], scale: Scale) -> None:
@@ -238,7 +243,7 @@ def _title(maps: SlideMaps, drawn: Map) -> str:
     if drawn.name != "attention":
         return f"{drawn.title}, {drawn.name}"
     logits = ", logits" if drawn.kind == "instance logits" else ""
-    return f"{drawn.title}{logits}   p = {maps.probabilities[drawn.model]:.2f}"
+    return f"{drawn.title}{logits}   {maps.answers[drawn.model]}"
 
 
 def _underlay(picture: SlidePicture, axes: Axes) -> None:

@@ -9,15 +9,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from milbench.cohorts.cohort import Cohort
 from milbench.cohorts.cohort_file import cohort_file
+from milbench.cohorts.optional import labels_of
 from milbench.cohorts.scaling import FeatureScaler
 from milbench.datasets import all_datasets
 from milbench.datasets.source import CohortSource
+from milbench.endpoints.outputs import Outputs
 from milbench.errors import DataError, MilbenchError, StoreError, UsageError, unknown_name
+from milbench.heatmap.asked import Asked, answers_by_row, asked_of
 from milbench.models import AttentionMaps, BagOutput, MILModel, build
 from milbench.registry import load_models
 from milbench.splits import ROLES, Split
@@ -34,7 +39,9 @@ class StoredModel(nn.Module):
     ----------
     trial : the trial on disk.
     model : the registered model with its weights.
-    tasks : the tasks of its answers, and of the rows of its maps.
+    tasks : the tasks of its answers.
+    outputs : its logits, with the tasks as the trial's training patients fitted them.
+    asked : what each row of its maps is about.
     scaler : fitted on the trial's training slides.
     """
 
@@ -42,6 +49,8 @@ class StoredModel(nn.Module):
         super().__init__()
         self.trial, self.model, self.scaler = trial, model, scaler
         self.tasks: tuple[str, ...] = tuple(trial.info["tasks"])
+        self.outputs = outputs_of(trial)
+        self.asked = asked_of(self.tasks, self.outputs)
         self.eval()
 
     @property
@@ -63,9 +72,30 @@ class StoredModel(nn.Module):
             return self.model.attention_maps(self.scaler(features))
 
     def probabilities(self, features: Tensor) -> Tensor:
-        """Answers [T] to one bag [N, D] as stored on disk."""
+        """Probabilities [T] of binary tasks, of one bag [N, D] as stored on disk.
+
+        Raises
+        ------
+        UsageError : a task is not binary.
+        """
+        if not self.outputs.all_binary:
+            raise UsageError(f"{self.trial.id} has tasks that are not binary. Ask for answers(features) instead.")
         with torch.no_grad():
             return torch.sigmoid(self(features).logits)
+
+    def row(self, asked: Asked) -> int:
+        """Place of what is asked among the rows of its maps."""
+        return self.asked.index(asked)
+
+    def answers(self, features: Tensor) -> NDArray[np.float64]:
+        """Answer [R] to what each row of its maps asks, of one bag [N, D] as stored on disk."""
+        with torch.no_grad():
+            return self.answers_of(self(features).logits)
+
+    def answers_of(self, logits: Tensor) -> NDArray[np.float64]:
+        """Answer [R] to what each row of its maps asks, of a bag's logits [W]."""
+        probabilities = torch.sigmoid(logits).double().cpu().numpy()
+        return answers_by_row(self.outputs, logits.cpu().numpy(), probabilities)
 
 
 class RunCohort:
@@ -93,7 +123,7 @@ class RunCohort:
     def tasks(self) -> tuple[str, ...]:
         """Tasks that the run learns of this cohort; the cohort may have more (`--tasks`)."""
         learned = self.run.datasets[self.name].get("tasks") or self.cohort.tasks
-        return tuple(task for task in self.cohort.tasks if task in learned)
+        return tuple(task for task in self.cohort.every_task if task in learned)
 
     @property
     def models(self) -> list[str]:
@@ -116,7 +146,7 @@ class RunCohort:
         return next(role for role in ROLES if slide_id in self.slides(fold, role))
 
     def label(self, slide_id: str, task: str) -> float:
-        """1, 0 or NaN."""
+        """The slide's label as one number (`milbench.endpoints.endpoint`); NaN where unknown."""
         table = self.cohort.slides
         return float(table.loc[table["slide_id"] == slide_id, task].iloc[0])
 
@@ -164,7 +194,8 @@ class RunCohort:
         DataError : the cohort is not the one that the model was trained on.
         """
         info = trial.info
-        if info["fingerprint"] != self.cohort.fingerprint:
+        labels = labels_of(self.cohort.optional, info["tasks"])
+        if info["fingerprint"] != self.cohort.fingerprint or info.get("labels_sha256", {}) != labels:
             raise DataError(
                 f"cohort '{self.name}' is not the one that {trial.id} was trained on: its labels or features have "
                 "changed since. Point --data-root to the former data, or run again."
@@ -193,6 +224,11 @@ def finished_trial(run: Run, trial_id: str) -> StoredTrial:
     return stored
 
 
+def outputs_of(trial: StoredTrial) -> Outputs:
+    """The logits of the trial's model, with the tasks that they answer."""
+    return Outputs(trial.endpoints) if trial.endpoints else Outputs.of(len(trial.info["tasks"]))
+
+
 def trained_model(run: Run, trial: StoredTrial, in_features: int) -> MILModel:
     """The model with the weights that its trial ended with, in eval mode; it takes scaled features [N, in_features].
 
@@ -205,7 +241,7 @@ def trained_model(run: Run, trial: StoredTrial, in_features: int) -> MILModel:
     known, weights = _known_model(run, str(info["model"])), _weights(run, trial)
     try:
         # from the trial's seed: not all that a constructor draws must be a weight
-        model = build(known, in_features, len(info["tasks"]), info["hyperparameters"], seed=int(info["seed"]))
+        model = build(known, in_features, outputs_of(trial), info["hyperparameters"], seed=int(info["seed"]))
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
@@ -325,7 +361,10 @@ def _has_maps(stored: StoredModel) -> bool:
 
 
 def truth_of(cohort: Cohort, labels: Any, task: str) -> Any:
-    """Column [N] of a bag's instance labels that belongs to `task`, or None where the truth is not known."""
-    if labels is None or labels.shape[1] != len(cohort.tasks):
+    """Column [N] of a bag's instance labels that belongs to `task`, or None where the truth is not known.
+
+    The evidence of a class, a grade or a score is not one set of patches, so such tasks have no truth.
+    """
+    if labels is None or labels.shape[1] != len(cohort.tasks) or cohort.endpoint(task).kind != "binary":
         return None
     return labels[:, cohort.tasks.index(task)].numpy().astype(bool)

@@ -19,7 +19,7 @@ from milbench.errors import FeatureFileError, MilbenchError
 from milbench.formats import FeatureFolder, SlideHeader, open_features
 from milbench.formats.detect import SUFFIXES as FEATURE_SUFFIXES
 from milbench.formats.packed import checksum_problem
-from milbench.intake.copies import copy_findings
+from milbench.intake.copies import copy_findings, same_files
 from milbench.intake.findings import Subject, coords_findings, findings_of, some_slides
 from milbench.intake.inspection import Watch, read_headers
 from milbench.intake.task_summary import task_summary
@@ -210,7 +210,8 @@ def _value_findings(subject: Subject, folder: FeatureFolder, watch: Watch) -> li
     for name, (severity, fix) in TROUBLES.items():
         problems += [Finding(severity, f"{some_slides(found[name])}: {name}", fix)] if name in found else []
     problems += coords_findings(odd)
-    groups = [group for group in same.values() if len(group) > 1]
+    told = same_files(subject.files, subject.headers)  # of equal files nobody needs to hear that their values are equal
+    groups = [group for group in same.values() if len(group) > 1 and group not in told]
     tasks, split, given = subject.tasks, subject.split, subject.as_given
     return problems + copy_findings("the same features", groups, subject.slides, tasks, split, as_given=given)
 

@@ -44,6 +44,25 @@ LEVELS = (
 ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5}
 GRADE = re.compile(r"(?P<name>\D*?)\s*(?P<number>\d+|i{1,3}|iv|v)(?P<part>[abc]?\d?)", re.IGNORECASE)
 
+GRADED = {
+    "",
+    "g",
+    "grade",
+    "grad",
+    "stage",
+    "stadium",
+    "t",
+    "pt",
+    "n",
+    "pn",
+    "isup",
+    "who",
+    "who grade",
+    "score",
+    "level",
+}
+"""Words before the numbers of grades. Others number classes that have no order, as in CMS1 to CMS4."""
+
 
 class Survival(NamedTuple):
     """Two columns that look like one survival task. `censored` tells which the second is; `unit` is "" if no name tells it."""
@@ -178,7 +197,7 @@ def in_order(words: Sequence[str]) -> list[str]:
             return sorted(words, key=lambda word: levels.index(key(word)))
     matches = {word: GRADE.fullmatch(word.strip()) for word in words}
     names = {key(match["name"]) for match in matches.values() if match}
-    if not all(matches.values()) or len(names) != 1:
+    if not all(matches.values()) or len(names) != 1 or not names <= GRADED:
         return []
     return sorted(words, key=lambda word: _place(matches[word]))
 

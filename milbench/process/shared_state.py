@@ -34,6 +34,23 @@ class Shared(NamedTuple):
     write: Callable[[Any], object]
 
 
+LIBRARIES = (
+    "builtins",
+    "math",
+    "random",
+    "numpy",
+    "torch",
+    "torch.nn",
+    "torch.nn.functional",
+    "torch.nn.init",
+    "torch.linalg",
+)
+"""Modules whose functions all models use, besides those of milbench."""
+
+
+_INHERITED = object()
+
+
 class Moved(NamedTuple):
     """What code of others had changed, and has been put back."""
 
@@ -111,6 +128,51 @@ def left_as_it_was() -> Iterator[list[Moved]]:
             yield moved
         finally:
             moved += put_back(everything, before)
+
+
+@contextmanager
+def functions_left_as_they_were(module: str) -> Iterator[list[Moved]]:
+    """Inside, the plug-in `module` is imported. Functions of others that it replaced by its own are put back, and listed after the block.
+
+    What a library replaces, because the plug-in imports it, stays: the library may need it. If there is no `module`, nothing is
+    looked at.
+    """
+    holders = _holders() if module else {}
+    before = {
+        (place, name): vars(holder).get(name, _INHERITED)
+        for place, holder in holders.items()
+        for name in _public(holder)
+    }
+    moved: list[Moved] = []
+    try:
+        yield moved
+    finally:
+        for (place, name), former in before.items():
+            now = vars(holders[place]).get(name, former)
+            if now is not former and getattr(now, "__module__", "") == module:
+                _set_function(holders[place], name, former)
+                moved.append(Moved(f"{place}.{name}", "its own", "the plug-in's"))
+
+
+def _holders() -> dict[str, Any]:
+    """Modules and classes whose functions all models use, by name."""
+    import torch
+
+    modules = {name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] == "milbench"}
+    modules |= {name: sys.modules[name] for name in LIBRARIES if name in sys.modules}
+    return {**modules, "torch.Tensor": torch.Tensor, "torch.nn.Module": torch.nn.Module}
+
+
+def _public(holder: Any) -> list[str]:
+    """Names of its functions, those that a class inherits among them."""
+    return [name for name in dir(holder) if not name.startswith("__") and callable(getattr(holder, name, None))]
+
+
+def _set_function(holder: Any, name: str, former: Any) -> None:
+    if former is _INHERITED:
+        delattr(holder, name)
+    else:
+        setattr(holder, name, former)
 
 
 def _difference(before: Any, after: Any) -> tuple[str, str]:

@@ -41,7 +41,7 @@ def grid_places(groups: Sequence[str], columns: int = MOST_COLUMNS) -> list[tupl
     """Row and column of every panel: each group, such as a task, begins a row unless all groups have one panel."""
     alone = len(set(groups)) == len(groups)
     found: list[tuple[int, int]] = []
-    row, column, before = 0, 0, None
+    row, column, before = 0, 0, ""
     for group in groups:
         if found and (column == columns or (not alone and group != before)):
             row, column = row + 1, 0

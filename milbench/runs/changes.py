@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from milbench.cohorts.content import changed_slides
+from milbench.cohorts.optional import labels_of
 from milbench.cohorts.record import read_record
 from milbench.endpoints.endpoint import BINARY, WITH_CLASSES, Endpoint
 from milbench.errors import StoreError
@@ -38,6 +39,7 @@ def questions_of(benchmark: Benchmark) -> dict[str, Question]:
             feature_scaling=entry.cohort.feature_scaling,
             labels_sha256=hashlib.sha256(labels_csv(entry).encode()).hexdigest(),
             models=_settings(benchmark, entry, former.get(entry.cohort.name)),
+            optional_labels_sha256=labels_of(entry.cohort.optional, entry.cohort.tasks),
         )
         for entry in benchmark.entries
     }
@@ -107,6 +109,12 @@ def _changes(benchmark: Benchmark, entry: Entry, before: Question, now: Question
     if before.split_sha256 != now.split_sha256:
         kept = run.former_split_file(name, before.split_sha256) if will_run else run.split_file(name)
         yield _split_change(benchmark, entry, kept.parent, because_of_labels=labels_changed)
+    if others := [
+        task
+        for task, sha256 in now.optional_labels_sha256.items()
+        if before.optional_labels_sha256.get(task, sha256) != sha256
+    ]:
+        yield f"labels of {_some(others)} changed, which are part of milbench"
     if before.feature_scaling != now.feature_scaling:
         yield f"feature_scaling {before.feature_scaling} -> {now.feature_scaling}"
     yield from _settings_changes(before, now)

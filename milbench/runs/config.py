@@ -78,7 +78,7 @@ class RunConfig:
     splits : "" = as each cohort says; "kfold", "m4", "site" or a saved split table.
     folds : folds to run; empty = each cohort's default.
     tasks : names or patterns of the tasks to learn and compare; empty = all tasks of each cohort. Splits stay those of
-        all tasks.
+        all tasks. Optional tasks join by their names, or all of them as "endpoints".
     seeds : one trial per seed.
     precision : arithmetic of the matrix products: "float32", "tf32" (NVIDIA GPUs) or "bf16".
     trainer : settings that override every recipe.
@@ -217,14 +217,16 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any], within: str = "") -> No
             raise UsageError(f"{name} is {into[key]!r}; expected a section of `key: value` lines.")
 
 
-def _refuse_numbers_that_are_none(name: str, value: Any) -> None:
-    """NaN and infinity are no settings, wherever they stand."""
+def _refuse_what_is_no_setting(name: str, value: Any) -> None:
+    """NaN, infinity and text that run.yaml could not hold are no settings, wherever they stand."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            _refuse_numbers_that_are_none(f"{name}.{key}" if name else str(key), inner)
+            _refuse_what_is_no_setting(f"{name}.{key}" if name else str(key), inner)
     elif isinstance(value, (list, tuple)):
         for inner in value:
-            _refuse_numbers_that_are_none(name, inner)
+            _refuse_what_is_no_setting(name, inner)
+    elif isinstance(value, str) and ("\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value)):
+        raise UsageError(f"{name} is {ascii(value)[:100]}, which is no text in UTF-8. Rename the file or folder.")
     elif isinstance(value, float) and not isfinite(value):
         raise UsageError(f"{name} is {value}; expected a finite number.")
 
@@ -234,7 +236,7 @@ def _checked(values: Mapping[str, Any]) -> RunConfig:
     for key in values:
         if key not in known:
             raise unknown_name("configuration key", key, known)
-    _refuse_numbers_that_are_none("", values)
+    _refuse_what_is_no_setting("", values)
     sections = {key: _section(key, kind, values.get(key, {})) for key, kind in SECTIONS.items()}
     flat = {key: _value(key, value) for key, value in values.items() if key not in SECTIONS}
     return RunConfig(**flat, **sections)

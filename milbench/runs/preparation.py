@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from milbench.cohorts.cohort import Cohort
+from milbench.cohorts.optional import GROUP
 from milbench.cohorts.record import ContentRecord, read_record, remembered_beside, see
 from milbench.datasets import all_datasets
 from milbench.datasets.source import CohortSource
@@ -25,7 +26,7 @@ from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
 from milbench.store.identity import canonical_json
 from milbench.store.run import CONFIG, FEATURES, SPLITS, Run, holds_run, refuse_foreign_folder
 from milbench.training.precision import PRECISIONS
-from milbench.trials.fits import Fits, left_out
+from milbench.trials.fits import Fits
 from milbench.trials.plan import PlanRequest, Trial, make_plan, together
 
 RUNS = Path("runs")
@@ -112,8 +113,7 @@ def prepare(config: RunConfig, *, verify_features: bool = False) -> Benchmark:
     fits = [Fits(entry.cohort, entry.split) for entry in entries]
     plan = make_plan(models, fits, plan_request(config))
     entries = [
-        replace(entry, findings=[*entry.findings, *left_out(models, entry.cohort), *each.findings()])
-        for entry, each in zip(entries, fits, strict=True)
+        replace(entry, findings=(*entry.findings, *each.findings())) for entry, each in zip(entries, fits, strict=True)
     ]
     shard = parse_shard(config.engine.shard)
     trials = [trial for group in groups_of_shard(together(plan), shard) for trial in group] if shard else plan
@@ -193,23 +193,28 @@ def _examined(entry: Entry) -> Entry:
 def _of_tasks(entries: Sequence[Entry], asked: Sequence[str]) -> list[Entry]:
     """The entries with the tasks that were asked for; splits and fingerprints stay those of all tasks.
 
-    So the tasks that are asked for change neither a single-task trial's identity nor its test patients.
+    So the tasks that are asked for change neither a single-task trial's identity nor its test patients. Optional tasks
+    join only by their names, or as the group of all.
     """
     if not asked:
         return list(entries)
-    chosen = select("task", asked, dict.fromkeys(task for entry in entries for task in entry.cohort.tasks))
+    cohorts = [entry.cohort for entry in entries]
+    usual = dict.fromkeys(task for cohort in cohorts for task in cohort.tasks)
+    optional = list(dict.fromkeys(task for cohort in cohorts for task in cohort.optional))
+    chosen = select("task", asked, usual, {GROUP: optional} if optional else {})
     return [_restricted(entry, chosen) for entry in entries]
 
 
 def _restricted(entry: Entry, chosen: Sequence[str]) -> Entry:
     cohort = entry.cohort
-    tasks = tuple(task for task in cohort.tasks if task in chosen)
+    tasks = tuple(task for task in cohort.every_task if task in chosen)
     if not tasks:
         raise UsageError(
-            f"cohort '{cohort.name}' has none of the tasks {', '.join(chosen)}. Its own: {', '.join(cohort.tasks)}."
+            f"cohort '{cohort.name}' has none of the tasks {', '.join(chosen)}. Its own: {', '.join(cohort.every_task)}."
         )
     controls = tuple(task for task in cohort.control_tasks if task in tasks)
-    restricted = replace(cohort, tasks=tasks, control_tasks=controls)
+    notes = tuple(note for task in tasks if task in cohort.optional for note in cohort.optional[task].notes)
+    restricted = replace(cohort, tasks=tasks, control_tasks=controls, notes=(*cohort.notes, *notes))
     return replace(entry, cohort=restricted, audit=audit(entry.split, cohort.slides, tasks, cohort.endpoints))
 
 

@@ -9,6 +9,7 @@ Models of others run in a process of their own, because they may kill it or neve
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -167,9 +168,10 @@ def _in_a_process(cases: Sequence[Case], plugins: Iterable[str], seconds: float)
     with tempfile.TemporaryDirectory() as folder:
         answers = Path(folder) / "answers"
         command = [sys.executable, "-m", "milbench.runs.tryout", str(answers)]
+        nowhere = subprocess.DEVNULL  # a pipe would be read until the last process that the model started closes it
         try:
             ended = subprocess.run(  # noqa: S603 - this interpreter, with this file
-                command, input=json.dumps(asked).encode(), capture_output=True, timeout=limit, check=False
+                command, input=json.dumps(asked).encode(), stdout=nowhere, stderr=nowhere, timeout=limit, check=False
             )
             how = f"it ended the process that tried it, with code {ended.returncode}"
         except subprocess.TimeoutExpired:
@@ -197,3 +199,4 @@ def main(answers: Path, asked: Mapping[str, Any]) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), json.load(sys.stdin))
+    os._exit(0)  # a thread that the model has started may never end

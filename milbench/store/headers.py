@@ -156,6 +156,7 @@ _QUESTION = fields(
     {"fingerprint": text, "split_sha256": text, "feature_scaling": text},
     {
         "labels_sha256": text,
+        "optional_labels_sha256": mapping_of(text, text),
         "models": mapping_of(text, fields({}, {"recipe": _SECTION, "hyperparameters": _SECTION})),
     },
 )
@@ -191,6 +192,7 @@ RECORD_SHAPE = fields(
         **dict.fromkeys(("load_seconds", "n_epochs", "chosen_epoch", "threads", "stack"), number),
         "n_slides": mapping_of(text, number),
         "endpoints": list_of(fitted_endpoint),
+        "labels_sha256": mapping_of(text, sha256),
         "training_risk": mapping_of(text, mapping_of(text, finite)),
         "weights": mapping_of(text, text),
         "cost": nullable(mapping_of(text, nullable(number))),

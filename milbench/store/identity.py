@@ -9,9 +9,10 @@ from typing import Any
 
 IDENTITY = (
     "format", "fingerprint", "split_sha256", "feature_scaling", "model", "model_version", "hyperparameters", "recipe",
-    "tasks", "fold", "seed", "precision", "endpoints",
+    "tasks", "fold", "seed", "precision", "endpoints", "labels_sha256",
 )  # fmt: skip
-"""What a key covers: no paths, hosts, times, workers or logging. Trials of binary tasks alone have no endpoints."""
+"""What a key covers: no paths, hosts, times, workers or logging. Trials of binary tasks alone have no endpoints,
+and those without optional tasks no hashes of labels."""
 
 
 def canonical_json(value: Any) -> str:

@@ -120,7 +120,7 @@ def _refuse_odd_answers(path: Path, task: str, endpoint: FittedEndpoint, numbers
     import numpy as np
 
     target, event, prediction = (numbers[name] for name in ANSWER_NUMBERS)
-    if (np.nan_to_num(target - target[:, :1]) != 0).any() or np.isinf(target).any():
+    if np.isinf(target).any() or (np.nan_to_num(target - target[:, :1]) != 0).any():
         raise ValueError(f"{path.name} holds several targets of one slide for task {task}, or one that is not finite")
     known = target[:, 0][~np.isnan(target[:, 0])]
     n_classes = 2 if endpoint.kind == "binary" else len(endpoint.endpoint.classes)

@@ -17,6 +17,8 @@ DATA = {"split_sha256": "another split", "feature_scaling": "another feature sca
 SETTINGS = ("format", "model_version", "precision", "recipe", "hyperparameters")
 """What all trials of a model share."""
 
+OPTIONAL = "optional_labels_sha256"
+
 SECTIONS = {"recipe": "trainer", "hyperparameters": "model"}
 """Settings that are sections, by the name that users give them."""
 
@@ -30,6 +32,7 @@ class Question:
     fingerprint, split_sha256, feature_scaling : as in a trial's identity.
     labels_sha256 : the labels' part of the fingerprint, to say which part changed; "" = not recorded.
     models : settings by model name; a model that is not listed may have any.
+    optional_labels_sha256 : by optional task, which no fingerprint covers, as in a trial's identity.
     """
 
     fingerprint: str
@@ -37,10 +40,12 @@ class Question:
     feature_scaling: str
     labels_sha256: str = ""
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    optional_labels_sha256: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+        """Plain values, for JSON; optional tasks are left out where there are none."""
+        values = asdict(self)
+        return values if self.optional_labels_sha256 else {k: v for k, v in values.items() if k != OPTIONAL}
 
     def asks_the_same_data(self, other: Question) -> bool:
         """Whether both ask about the same labels, features, split and scaling."""
@@ -57,7 +62,9 @@ class Asked:
     def then(self, question: Question) -> Asked:
         """What is asked once `question` is. Models that it does not list keep their settings if the data stay."""
         if question.asks_the_same_data(self.now):
-            return replace(self, now=replace(question, models={**self.now.models, **question.models}))
+            models = {**self.now.models, **question.models}
+            labels = {**self.now.optional_labels_sha256, **question.optional_labels_sha256}
+            return replace(self, now=replace(question, models=models, optional_labels_sha256=labels))
         others = [each for each in (*self.former, self.now) if not each.asks_the_same_data(question)]
         return Asked(question, tuple(others))
 
@@ -70,6 +77,10 @@ class Asked:
         """
         found = [] if info.get("fingerprint") == self.now.fingerprint else [self._other_data(info)]
         found += [words for key, words in DATA.items() if info.get(key) != getattr(self.now, key)]
+        found += ["other labels"] * any(
+            self.now.optional_labels_sha256.get(task, sha256) != sha256
+            for task, sha256 in info.get("labels_sha256", {}).items()
+        )
         return (*found, *settings_changed(info, self.now.models.get(str(info.get("model")), {})))
 
     def _other_data(self, info: Mapping[str, Any]) -> str:

@@ -44,6 +44,8 @@ from milbench.store.slot import Slot, id_parts, slot_of
 from milbench.store.trial import TRIAL, StoredTrial, glance_at, read_record, read_trial
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     import pandas as pd
 
 PLAN, CONFIG, ENVIRONMENT, DATASETS = "plan.json", "run.yaml", "environment.json", "datasets.json"
@@ -63,6 +65,9 @@ PREDICTION_COLUMNS = (
     "dataset", "model", "task", "fold", "seed", "slide_id", "patient_id", "role", "target", "probability",
 )  # fmt: skip
 """What `Run.predictions` has, one row per trial, slide and task."""
+
+ANSWER_COLUMNS = (*PREDICTION_COLUMNS[:-1], "event", "answer", "prediction")
+"""What `Run.answers` has, one row per trial, slide, task and answer (docs/endpoints.md)."""
 
 
 class Run:
@@ -184,15 +189,12 @@ class Run:
         return {trial_id: why for trial_id, why in reasons.items() if why}
 
     def predictions(self) -> pd.DataFrame:
-        """One table of every finished trial's predictions, in the order of trial ids, with `PREDICTION_COLUMNS`."""
-        import pandas as pd
+        """One table of what every finished trial says of its binary tasks, in the order of trial ids: `PREDICTION_COLUMNS`."""
+        return _joined(((trial, trial.predictions()) for trial in self.trials()), PREDICTION_COLUMNS)
 
-        tables = [
-            trial.predictions().assign(**{name: trial.info[name] for name in ("dataset", "model", "fold", "seed")})
-            for trial in self.trials()
-        ]
-        every = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=PREDICTION_COLUMNS)
-        return every[list(PREDICTION_COLUMNS)]
+    def answers(self) -> pd.DataFrame:
+        """One table of what every finished trial says of tasks of any kind, in the order of trial ids: `ANSWER_COLUMNS`."""
+        return _joined(((trial, trial.answers()) for trial in self.trials()), ANSWER_COLUMNS)
 
     def failures(self) -> list[dict[str, Any]]:
         """Recorded failures of planned trials that answer what is asked now, sorted by trial id."""
@@ -370,6 +372,18 @@ def check_header(run: Run) -> None:
             raise StoreError(
                 f"{run.path / PLAN} is damaged (it plans trials of '{slot.dataset}', which {DATASETS} does not describe). {AGAIN}"
             )
+
+
+def _joined(found: Iterable[tuple[StoredTrial, pd.DataFrame]], columns: Sequence[str]) -> pd.DataFrame:
+    """One table of all trials' tables, with what tells the trials apart."""
+    import pandas as pd
+
+    tables = [
+        table.assign(**{name: trial.info[name] for name in ("dataset", "model", "fold", "seed")})
+        for trial, table in found
+        if len(table)
+    ]
+    return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns))[list(columns)]
 
 
 def _failure(path: Path) -> dict[str, Any]:

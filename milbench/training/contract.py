@@ -109,6 +109,9 @@ def _built(
 ) -> MILModel:
     """The model, built twice: a seed must decide its weights."""
     first, second = (_built_once(model, in_features, n_outputs, hyperparameters, seed) for _ in range(2))
+    for name, parameter in first.named_parameters():
+        if parameter.isnan().any():
+            raise BrokenRule(f"its {name} begins as NaN, so that it can learn nothing. Check how it is initialised")
     for (name, one), other in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
         if not torch.equal(one, other):
             raise BrokenRule(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from milbench.training.bag_groups import IndexedBag, joins_evaluation
 from milbench.training.bag_guard import BagGuard
+from milbench.training.cox_tasks import CoxTasks
 from milbench.training.randomness import Randomness
 from milbench.training.side import Side
 from milbench.training.step_memory import StepMemory
@@ -55,6 +56,8 @@ class Evaluation:
         random: Randomness,
     ) -> None:
         self.weights, self.side, self.memory, self.bag_guard, self.random = weights, side, memory, bag_guard, random
+        self.cox = CoxTasks.of(weights.model.outputs)
+        self.targets = self.cox.without_targets(side.targets)
         self.index_by_slide = side.index_by_slide()
         n_trials, n_slides, _ = side.targets.shape
         self.losses = side.targets.new_empty(n_trials, n_slides)
@@ -72,6 +75,9 @@ class Evaluation:
         """Predictions for the whole side, after its last bag."""
         if self.waiting:
             self._forward()
+        if self.cox:  # the loss of all slides together, as each known one's share of it
+            of_side = self.cox.of_batch(self.logits, self.side.targets, self.side.known)
+            self.losses += (of_side.losses * self.side.known).sum(dim=-1)
         probabilities = torch.sigmoid(self.logits).cpu().double().numpy()
         return Predictions(self.losses.cpu(), self.logits.cpu().numpy(), probabilities, self.seconds)
 
@@ -87,7 +93,7 @@ class Evaluation:
         at_once, _ = self.memory.affordable(sum(map(len, bags)))
         with torch.no_grad(), self.bag_guard.lent(bags):
             losses, logits = self.weights.losses_and_logits(
-                bags, self.side.targets[:, slides], self.side.known[:, slides], at_once=at_once
+                bags, self.targets[:, slides], self.side.known[:, slides], at_once=at_once
             )
         self.losses[:, slides], self.logits[:, slides] = losses.to(self.losses), logits.to(self.logits)
         if losses.device.type == "cuda":

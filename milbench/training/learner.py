@@ -23,12 +23,15 @@ from milbench.models import MILModel
 from milbench.training.activations import ActivationCost, is_out_of_memory
 from milbench.training.bag_groups import IndexedBag, training_groups
 from milbench.training.bag_guard import BagGuard
+from milbench.training.cox_tasks import CoxBatch, CoxTasks
 from milbench.training.evaluation import Evaluation, Predictions
 from milbench.training.optimizers import clip_each_part, make_optimizer
 from milbench.training.randomness import Randomness
 from milbench.training.selection import Epoch, TrialProgress
 from milbench.training.side import Side
+from milbench.training.step_labels import StepLabels
 from milbench.training.step_memory import StepMemory
+from milbench.training.task_weights import TaskWeights
 from milbench.training.validation_score import validation_score
 from milbench.training.weights import OneModel, ParameterStack, weights_of
 from milbench.trials.recipe import Recipe
@@ -42,12 +45,16 @@ class EpochInProgress:
     ----------
     buffers : name, tensor and version of each of the model's buffers as the epoch began.
     train_losses : float64 Tensor [S], summed over the training bags so far.
+    task_losses : float64 Tensor [S, T], the same by task without the weights that move; 0 where none do.
+    without_event : int64 Tensor [S, C], steps so far in which a Cox task had no event.
     evaluation : of the validation side.
     waiting : training bags of the next step.
     """
 
     buffers: list[tuple[str, Tensor, int]]
     train_losses: Tensor
+    task_losses: Tensor
+    without_event: Tensor
     evaluation: Evaluation
     waiting: list[IndexedBag]
 
@@ -95,6 +102,8 @@ class Learner:
         self.models, self.recipe, self.device = list(models), recipe, device
         self.weights: OneModel | ParameterStack = weights_of(models, precision, device)
         self.random = Randomness(seed, device)
+        self.cox = CoxTasks.of(models[0].outputs)
+        self.task_weights = TaskWeights(recipe.task_weights, len(models), models[0].n_tasks, device)
         self.optimizer = self._new_optimizer()
         self.train, self.validation = train.to(device), validation.to(device)
         self.train_index, self.validation_index = train.index_by_slide(), validation.index_by_slide()
@@ -131,9 +140,13 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr()
         model = self.weights.model.train()
+        self.task_weights.begin_epoch([self.progress[trial].task_losses for trial in self.still_learning])
+        n_trials = len(self.still_learning)
         self.in_progress = EpochInProgress(
             buffers=[(name, buffer, buffer._version) for name, buffer in model.named_buffers()],
-            train_losses=torch.zeros(len(self.still_learning), dtype=torch.float64, device=self.device),
+            train_losses=torch.zeros(n_trials, dtype=torch.float64, device=self.device),
+            task_losses=torch.zeros(n_trials, model.n_tasks, dtype=torch.float64, device=self.device),
+            without_event=torch.zeros(n_trials, len(self.cox.tasks), dtype=torch.int64, device=self.device),
             evaluation=self._evaluation(self.weights, self.validation),
             waiting=[],
         )
@@ -159,6 +172,7 @@ class Learner:
         predictions = self.in_progress.evaluation.finish()
         train_losses = (self.in_progress.train_losses / len(self.train.slide_ids)).tolist()
         values = self.weights.values_per_trial()
+        self._book_tasks()
         for row, trial in enumerate(self.still_learning):
             if not np.isfinite(train_losses[row]):
                 self.progress[trial].failure = _diverged(train_losses[row], self.epoch)
@@ -172,6 +186,18 @@ class Learner:
         """The epoch of one trial, for its history."""
         score = validation_score(self._endpoints[self.still_learning[row]], self.validation, row, predictions)
         return Epoch(self.epoch, self._lr(), train_loss, float(predictions.losses[row].double().mean()), score)
+
+    def _book_tasks(self) -> None:
+        """Note what moved the weights of tasks in the epoch, and the steps that taught a Cox task nothing."""
+        losses = (self.in_progress.task_losses / len(self.train.slide_ids)).tolist()
+        factors, without_event = self.task_weights.factors.tolist(), self.in_progress.without_event.tolist()
+        for row, trial in enumerate(self.still_learning):
+            progress = self.progress[trial]
+            if self.task_weights.moves:
+                progress.task_losses.append(losses[row])
+                progress.task_weights.append(factors[row])
+            before = progress.cox_steps_without_event or [0] * len(self.cox.tasks)
+            progress.cox_steps_without_event = [a + b for a, b in zip(before, without_event[row], strict=True)]
 
     def _keep(self, row: int, trial: int, values: dict[str, Tensor]) -> None:
         for name, stacked in values.items():
@@ -195,10 +221,11 @@ class Learner:
         self.still_learning = [self.still_learning[row] for row in rows]
         if isinstance(self.weights, OneModel) or not rows:
             return
-        before, optimizer = self.weights.named_parameters(), self.optimizer
+        before, optimizer = self.moved_parameters(), self.optimizer
         self.weights = self.weights.of_rows(rows)
+        self.task_weights.shrink_to(rows)
         self.optimizer = self._new_optimizer()
-        for name, parameter in self.weights.named_parameters().items():
+        for name, parameter in self.moved_parameters().items():
             state = optimizer.state[before[name]]
             self.optimizer.state[parameter] = {key: _of_rows(value, rows) for key, value in state.items()}
         self.train, self.validation = self.train.of(rows), self.validation.of(rows)
@@ -207,8 +234,15 @@ class Learner:
     def _lr(self) -> float:
         return self.recipe.lr * self.recipe.lr_factor(self.epoch)
 
+    def moved_parameters(self) -> dict[str, Tensor]:
+        """Leaf tensors that the optimiser moves: those of the models, and weights of tasks if they are learned."""
+        return {**self.weights.named_parameters(), **self.task_weights.named_parameters()}
+
     def _new_optimizer(self) -> Optimizer:
-        return make_optimizer(self.weights.named_parameters(), self.recipe, stacked=self.is_stack)
+        return make_optimizer(
+            self.weights.named_parameters(), self.recipe,
+            stacked=self.is_stack, undecayed=self.task_weights.named_parameters().values(),
+        )  # fmt: skip
 
     def _evaluation(self, weights: OneModel | ParameterStack, side: Side) -> Evaluation:
         # from the seed each time: what a model draws in evaluation must not depend on what was evaluated before
@@ -234,27 +268,66 @@ class Learner:
         while True:
             self.optimizer.zero_grad(set_to_none=True)
             try:
-                with self.random.in_use():
-                    losses = [self._forward_backward_group(group, len(bags)) for group in training_groups(bags)]
-                return torch.stack(losses).sum(dim=0)
+                return self._losses_of_step(bags)
             except Exception as error:
                 if not is_out_of_memory(error) or self.step_memory.must_recompute:
                     raise
             self.step_memory.shrink(max(bag.n_patches for bag in bags))
             self.random.go_back(start)
 
-    def _forward_backward_group(self, group: Sequence[IndexedBag], divisor: int) -> Tensor:
+    def _losses_of_step(self, bags: Sequence[IndexedBag]) -> Tensor:
+        """Losses [S] of one try at a step, whose gradients are in place."""
+        labels = StepLabels(
+            self.train,
+            [bag.index for bag in bags],
+            cox=self._cox_batch(bags) if self.cox else None,
+            factors=self.task_weights.factors if self.task_weights.moves else None,
+        )
+        with self.random.in_use():
+            losses = [self._forward_backward_group(group, labels, len(bags)) for group in training_groups(bags)]
+        total = torch.stack(losses).sum(dim=0)
+        if labels.cox is not None:
+            total += labels.cox_correction()
+            self.in_progress.without_event += labels.cox.without_event
+        if self.task_weights.moves:
+            task_losses = labels.task_losses(len(bags))
+            total += self.task_weights.pull(task_losses, labels.n_known, len(bags))
+            self.in_progress.task_losses += task_losses / self.task_weights.factors
+        return total
+
+    def _cox_batch(self, bags: Sequence[IndexedBag]) -> CoxBatch:
+        """Targets and losses of a step's Cox tasks, from logits of a pass of its own that draws the step's random numbers."""
+        start, place = self.random.mark(), {bag.index: place for place, bag in enumerate(bags)}
+        logits = self.train.targets.new_empty(len(self.still_learning), len(bags), int(self.weights.model.outputs))
+        with self.random.in_use(), torch.no_grad():
+            for group in training_groups(bags):
+                logits[:, [place[bag.index] for bag in group]] = self._logits_of_group(group).to(logits)
+        self.random.go_back(start)
+        slides = list(place)
+        return self.cox.of_batch(logits, self.train.targets[:, slides], self.train.known[:, slides])
+
+    def _logits_of_group(self, group: Sequence[IndexedBag]) -> Tensor:
+        """Logits [S, B, W] of bags of one size, that go through the model as they do in `_forward_backward_group`."""
+        slides, bags = [bag.index for bag in group], [bag.features for bag in group]
+        at_once, recompute = self.step_memory.affordable(sum(map(len, bags)))
+        if recompute and len(group) > 1:
+            return torch.cat([self._logits_of_group([bag]) for bag in group], dim=1)
+        with self.bag_guard.lent(bags):
+            _, logits = self.weights.losses_and_logits(
+                bags, self.train.targets[:, slides], self.train.known[:, slides], at_once=1 if recompute else at_once
+            )
+        return logits
+
+    def _forward_backward_group(self, group: Sequence[IndexedBag], labels: StepLabels, divisor: int) -> Tensor:
         """Losses [S] of bags of one size, summed, with their gradients added to those of other groups."""
         slides, bags = [bag.index for bag in group], [bag.features for bag in group]
         at_once, recompute = self.step_memory.affordable(sum(map(len, bags)))
         # the last resort: recomputation does not work under vmap, and bags that go alone draw other masks
         if recompute and len(group) > 1:
-            return torch.stack([self._forward_backward_group([bag], divisor) for bag in group]).sum(dim=0)
+            return torch.stack([self._forward_backward_group([bag], labels, divisor) for bag in group]).sum(dim=0)
         with self.bag_guard.lent(bags):
-            losses = self.weights.forward_backward(
-                bags, self.train.targets[:, slides], self.train.known[:, slides], divisor,
-                at_once=at_once, recompute=recompute,
-            )  # fmt: skip
+            targets, known = labels.of_group(slides)
+            losses = self.weights.forward_backward(bags, targets, known, divisor, at_once=at_once, recompute=recompute)
         return losses.double()
 
     def _refuse_changed_buffers(self) -> None:

@@ -75,11 +75,17 @@ class LookaheadRAdam(RAdam):
         parameter.copy_(state["slow"])
 
 
-def make_optimizer(parameters: Mapping[str, Tensor], recipe: Recipe, *, stacked: bool = False) -> Optimizer:
-    """The recipe's optimiser over all parameters. If `stacked`, they are [S, ...], and one step moves every model."""
+def make_optimizer(
+    parameters: Mapping[str, Tensor], recipe: Recipe, *, stacked: bool = False, undecayed: Iterable[Tensor] = ()
+) -> Optimizer:
+    """The recipe's optimiser over all parameters. If `stacked`, they are [S, ...], and one step moves every model.
+
+    `undecayed` are moved too, without weight decay.
+    """
     is_matrix = {name: p.ndim - stacked >= 2 for name, p in parameters.items()}
     matrices = [p for name, p in parameters.items() if recipe.decay_vectors or is_matrix[name]]
     vectors = [p for name, p in parameters.items() if not recipe.decay_vectors and not is_matrix[name]]
+    vectors += undecayed
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "lookahead_radam":

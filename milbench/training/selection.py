@@ -21,6 +21,9 @@ class Epoch(NamedTuple):
     val_auroc: float
 
 
+ADDED_LATER = ("task_losses", "task_weights", "cox_steps_without_event")
+
+
 @dataclass
 class TrialProgress:
     """How far one trial has come.
@@ -34,6 +37,8 @@ class TrialProgress:
     score : of the kept epoch; None while no epoch has won.
     epoch, since : the kept epoch, and the epoch that patience counts from.
     failure : why the trial was given up; "" if it was not.
+    task_losses, task_weights : mean training loss, and weight, by epoch and task, where weights of tasks move.
+    cox_steps_without_event : steps in which a Cox task had no event and so was not learned, by Cox task.
     """
 
     history: list[Epoch] = field(default_factory=list)
@@ -41,6 +46,9 @@ class TrialProgress:
     epoch: int = 0
     since: int = 0
     failure: str = ""
+    task_losses: list[list[float]] = field(default_factory=list)
+    task_weights: list[list[float]] = field(default_factory=list)
+    cox_steps_without_event: list[int] = field(default_factory=list)
 
     def consider(self, row: Epoch, recipe: Recipe) -> bool:
         """Whether the weights of this epoch, which is now booked, are the best so far."""
@@ -67,8 +75,9 @@ class TrialProgress:
         return recipe.select_by if self.score is not None else f"last epoch ({recipe.select_by} undefined)"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""
-        return {**asdict(self), "history": [list(row) for row in self.history]}
+        """Plain values, for a checkpoint; what came later is left out where it is empty, as earlier releases know it."""
+        values = {**asdict(self), "history": [list(row) for row in self.history]}
+        return {key: value for key, value in values.items() if value or key not in ADDED_LATER}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrialProgress:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,6 +21,19 @@ class Fits:
     def __init__(self, cohort: Cohort, split: Split) -> None:
         self.cohort, self.split = cohort, split
         self._made: dict[tuple[int, str, LossOptions], Fit] = {}
+        self._left_out: dict[str, list[Finding]] = {}
+
+    def tasks_of(self, name: str, model: type[MILModel], options: LossOptions) -> tuple[str, ...]:
+        """The cohort's tasks that the model of this name can learn, in order."""
+        tasks = self.cohort.tasks
+        of_kind = [task for task in tasks if self.cohort.endpoint(task).kind in model.info.kinds]
+        learned = [task for task in of_kind if not self._needs_cox(task, options) or model.info.learns_cox]
+        lacking = {
+            _other_kind: [task for task in tasks if task not in of_kind],
+            _no_cox: [task for task in of_kind if task not in learned],
+        }
+        self._left_out[name] = [finding(name, out, self.cohort) for finding, out in lacking.items() if out]
+        return tuple(learned)
 
     def of(self, fold: int, tasks: Sequence[str], options: LossOptions) -> tuple[FittedEndpoint, ...]:
         """What the fold's training patients decide about each task; empty if all are binary.
@@ -34,12 +47,15 @@ class Fits:
         return tuple(self._of_task(fold, task, options).fitted for task in tasks)
 
     def findings(self) -> list[Finding]:
-        """What the user should know of the fits made so far."""
-        return [
+        """What the user should know of models left out and of the fits made so far."""
+        return [finding for found in self._left_out.values() for finding in found] + [
             Finding(NOTE, f"fold {fold}: {note}", task=task)
             for (fold, task, _), made in self._made.items()
             for note in made.notes
         ]
+
+    def _needs_cox(self, task: str, options: LossOptions) -> bool:
+        return options.survival == "cox" and self.cohort.endpoint(task).kind == "survival"
 
     def _of_task(self, fold: int, task: str, options: LossOptions) -> Fit:
         key = (fold, task, options)
@@ -56,19 +72,19 @@ class Fits:
             raise DataError(f"{self.cohort.name}, fold {fold}, {error}") from error
 
 
-def learnable_tasks(model: type[MILModel], cohort: Cohort) -> tuple[str, ...]:
-    """The cohort's tasks whose kind the model can learn, in order."""
-    return tuple(task for task in cohort.tasks if cohort.endpoint(task).kind in model.info.kinds)
+def _other_kind(name: str, tasks: Sequence[str], cohort: Cohort) -> Finding:
+    kinds = dict.fromkeys(cohort.endpoint(task).kind for task in tasks)
+    return Finding(
+        NOTE,
+        f"{name} is left out of {some(tasks, 5)}: it does not learn {' or '.join(kinds)} tasks",
+        "If it can, declare `kinds=` in @register_model (docs/models.md).",
+    )
 
 
-def left_out(models: Mapping[str, type[MILModel]], cohort: Cohort) -> Iterable[Finding]:
-    """One note per model that cannot learn all tasks of the cohort."""
-    for name, model in models.items():
-        lacking = [task for task in cohort.tasks if task not in learnable_tasks(model, cohort)]
-        if lacking:
-            kinds = dict.fromkeys(cohort.endpoint(task).kind for task in lacking)
-            yield Finding(
-                NOTE,
-                f"{name} is left out of {some(lacking, 5)}: it does not learn {' or '.join(kinds)} tasks",
-                "If it can, declare `kinds=` in @register_model (docs/models.md).",
-            )
+def _no_cox(name: str, tasks: Sequence[str], _: Cohort) -> Finding:
+    return Finding(
+        NOTE,
+        f"{name} is left out of {some(tasks, 5)}: its loss reads other numbers than its last logits, so a Cox loss cannot "
+        "train it",
+        "Use trainer.survival_loss: nll, which every model of survival tasks can learn.",
+    )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from milbench.cohorts.cohort import Cohort
+from milbench.cohorts.optional import labels_of
+from milbench.endpoints.fit import BATCH_OF_COX
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.endpoints.outputs import Outputs
 from milbench.errors import UsageError, unknown_name
@@ -20,7 +22,7 @@ from milbench.splits import Split
 from milbench.store.identity import key_of
 from milbench.store.slot import slot_name
 from milbench.trials.arguments import constructor_arguments, refuse_odd_arguments
-from milbench.trials.fits import Fits, learnable_tasks
+from milbench.trials.fits import Fits
 from milbench.trials.recipe import Recipe, changed, recipe_for
 
 IDENTITY_FORMAT = 2
@@ -44,6 +46,7 @@ class Trial:
     source_sha256 : hash of the model's source file; recorded, not part of the identity.
     precision : of the matrix products: "float32", "tf32" or "bf16".
     endpoints : what the fold's training patients decide about each task; empty if all tasks are binary.
+    labels_sha256 : of the labels of each optional task, which the fingerprint does not cover; empty if there is none.
     """
 
     dataset: str
@@ -60,6 +63,7 @@ class Trial:
     source_sha256: str
     precision: str = "float32"
     endpoints: tuple[FittedEndpoint, ...] = ()
+    labels_sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def outputs(self) -> Outputs:
@@ -85,6 +89,7 @@ class Trial:
     def stack_key(self) -> str:
         """SHA-256 of all but the task: trials that share it are one architecture, trained alike on the same bags."""
         alike = {**self.identity(), "tasks": len(self.tasks), "dataset": self.dataset}
+        alike.pop("labels_sha256", None)
         if self.endpoints:
             alike["endpoints"] = [endpoint.structure for endpoint in self.endpoints]
         return key_of(alike)
@@ -92,8 +97,10 @@ class Trial:
     def identity(self) -> dict[str, Any]:
         """What the key covers: no paths, hosts, times, workers or logging."""
         endpoints = {"endpoints": [endpoint.as_dict() for endpoint in self.endpoints]} if self.endpoints else {}
+        labels = {"labels_sha256": dict(self.labels_sha256)} if self.labels_sha256 else {}
         return {
             **endpoints,
+            **labels,
             "format": IDENTITY_FORMAT,
             "fingerprint": self.fingerprint,
             "split_sha256": self.split_sha256,
@@ -166,11 +173,13 @@ def _trials_of(name: str, model: type[MILModel], fits: Fits, request: PlanReques
     recipe = recipe_for(model, request.protocol, cohort.trainer_defaults, request.trainer or {})
     hyperparameters = _hyperparameters(name, model, recipe, cohort.model_defaults, request.models or {})
     source = source_sha256(model)
-    learnable = learnable_tasks(model, cohort)
+    learnable = fits.tasks_of(name, model, recipe.loss_options)
     groups = [learnable] if model.info.tasks == "multi" else [(task,) for task in learnable]
     for fold in _folds(cohort, split, request.folds):
         for seed in request.seeds:
             for tasks in filter(None, groups):
+                endpoints = fits.of(fold, tasks, recipe.loss_options)
+                _refuse_small_steps(recipe, endpoints)
                 yield Trial(
                     dataset=cohort.name,
                     model=name,
@@ -185,8 +194,18 @@ def _trials_of(name: str, model: type[MILModel], fits: Fits, request: PlanReques
                     model_version=model.info.version,
                     source_sha256=source,
                     precision=request.precision,
-                    endpoints=fits.of(fold, tasks, recipe.loss_options),
+                    endpoints=endpoints,
+                    labels_sha256=labels_of(cohort.optional, tasks),
                 )
+
+
+def _refuse_small_steps(recipe: Recipe, endpoints: Sequence[FittedEndpoint]) -> None:
+    """Raise if a Cox loss has too few slides to compare: that of a single one is 0."""
+    if recipe.bags_per_step < BATCH_OF_COX and any(endpoint.loss == "cox" for endpoint in endpoints):
+        raise UsageError(
+            f"trainer.survival_loss is cox, which compares the slides of one step, and trainer.bags_per_step is "
+            f"{recipe.bags_per_step}. Set trainer.bags_per_step to {BATCH_OF_COX} or more, or trainer.survival_loss to nll."
+        )
 
 
 def _folds(cohort: Cohort, split: Split, wanted: tuple[int, ...] | None) -> tuple[int, ...]:

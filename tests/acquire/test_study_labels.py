@@ -149,7 +149,7 @@ def test_one_failure_of_either_server_is_survived(
         (["--genes", "TP53", "--project", "TCGA-NONE"], "no diagnostic slide of TCGA-NONE"),
         (["--top-genes", "0"], "--top-genes takes a number from 1 up"),
         (["--genes", "TP53", "--compare", "nowhere.csv"], "nowhere.csv does not exist"),
-        ([], "one of the arguments --genes --top-genes is required"),
+        ([], "nothing was named to make labels of. Give --genes, --top-genes or --endpoints."),
     ],
 )
 def test_a_mistake_is_told_without_a_traceback(

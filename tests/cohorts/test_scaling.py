@@ -1,13 +1,14 @@
 """Scaling against scikit-learn, and its blindness to what it was not fitted on."""
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from folders_for_tests import WIDTH, write_h5
 from sklearn.preprocessing import MinMaxScaler, StandardScaler, normalize
+from trial_for_tests import TRIAL
 
 from milbench.cohorts.cohort import Cohort, folder_cohort
 from milbench.cohorts.scaling import FeatureScaler
@@ -70,13 +71,13 @@ def test_test_and_validation_slides_never_influence_the_scaling_of_a_trial(cohor
     cohort = folder_cohort(cohort_folder / "mine.yaml")
     split = make_split(cohort.slides, cohort.tasks, "kfold")
     train = split.slides(cohort.slides, 0, "train")["slide_id"].tolist()
-    trial = SimpleNamespace(fold=0, feature_scaling=mode, tasks=cohort.tasks)
+    trial = replace(TRIAL, fold=0, feature_scaling=mode, tasks=cohort.tasks)
 
     def scaled(cohort: Cohort) -> dict[str, list[torch.Tensor]]:
         store = FeatureStore(
             lambda slide: cohort.load(slide).features, device=torch.device("cpu"), device_bytes=0, host_bytes=0
         )
-        data = fold_data(cohort.slides, split, [trial], store, {})  # type: ignore[list-item]
+        data = fold_data(cohort.slides, split, [trial], store, {})
         return {
             role: [data.scaler(bag) for _, bag in store.in_order(side.slide_ids)] for role, side in data.sides.items()
         }

@@ -15,6 +15,8 @@ from weighted_runs_for_tests import N_SLIDES, PATCH, slide_name, train, write_co
 
 from milbench.cohorts.cohort import folder_cohort
 from milbench.commands.cli import main
+from milbench.endpoints.endpoint import BINARY
+from milbench.heatmap.asked import Asked
 from milbench.heatmap.attention import slide_maps
 from milbench.heatmap.stored import find_cohort
 from milbench.store.run import open_run
@@ -78,7 +80,7 @@ def test_stored_models_answer_as_they_did_when_they_were_trained(run: Path) -> N
         stored = cohort.load(model, "B", 1)
         table = stored.trial.predictions()
         for row in table[table["task"] == "B"].itertuples():
-            answer = stored.probabilities(cohort.cohort.load(row.slide_id).features)[stored.tasks.index("B")]
+            answer = stored.answers(cohort.cohort.load(row.slide_id).features)[stored.row(Asked("B", BINARY))]
             assert float(answer) == pytest.approx(row.probability, abs=1e-5)
 
 
@@ -90,7 +92,7 @@ def test_a_cohort_scaled_in_training_is_scaled_alike_when_it_is_looked_at(folder
     cohort = find_cohort(open_run(train(folder, cohort_folder, models=("amil",))), "scaled")
     stored = cohort.load("amil", "A", 0)
     row = stored.trial.predictions().iloc[0]
-    assert float(stored.probabilities(cohort.cohort.load(row["slide_id"]).features)[0]) == pytest.approx(
+    assert float(stored.answers(cohort.cohort.load(row["slide_id"]).features)[0]) == pytest.approx(
         row["probability"], abs=1e-5
     )
 
@@ -217,7 +219,7 @@ def test_the_export_holds_every_slide_with_a_row_a_map(run: Path, heatmap: Heatm
         values, role = file["slides"][SLIDE][:], file["slides"][SLIDE].attrs["role"]
     cohort = find_cohort(open_run(run), "truth")
     stored = cohort.load("m4", "A", 0)
-    wanted = slide_maps(cohort, SLIDE, "A", [stored], experts=False).maps[0].values
+    wanted = slide_maps(cohort, SLIDE, Asked("A", BINARY), [stored], experts=False).maps[0].values
     np.testing.assert_allclose(values[2], wanted, rtol=1e-5)
     assert role in ("train", "val", "test")
     assert len(values) == len(rows)

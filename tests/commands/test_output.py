@@ -79,3 +79,17 @@ def test_a_run_on_an_ascii_terminal_prints_its_table(cohort_folder: Path, tmp_pa
     ended = subprocess.run(command(*RUN, str(cohort_folder)), cwd=tmp_path, env=plain, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "tasks +/- standard deviation" in ended.stdout
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_a_command_whose_streams_are_closed_does_its_work(tmp_path: Path, closed: str) -> None:
+    code = (
+        "import os, pathlib; from milbench.commands.output import printing\n"
+        "with printing() as output: print('x'); file = open('table', 'w'); os.write(1, b'y'); file.write('whole'); output.flush()\n"
+    )
+    script = f'exec "$@" {closed}'
+    done = subprocess.run(
+        ["bash", "-c", script, "_", *command()[:1], "-c", code], cwd=tmp_path, env=environment(), check=False
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "table").read_text() == "whole"

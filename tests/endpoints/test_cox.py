@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from endpoints_for_tests import efron_by_definition
 from places import GOLDEN
 from torch import Tensor
 
+from milbench.endpoints import cox
 from milbench.endpoints.cox import cox_loss
 from milbench.endpoints.endpoint import signed_time
 
@@ -27,19 +29,6 @@ def random_batches(seed: int, *shape: int) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng(seed)
     days = rng.integers(1, 6, shape) * rng.choice([-1.0, 1.0, 1.0, 0.0], shape)
     return torch.from_numpy(rng.normal(size=shape)), torch.from_numpy(days)
-
-
-def of_definition(logits: Tensor, days: Tensor) -> Tensor:
-    """Efron's loss time by time, as books write it."""
-    z, time, event = logits[days != 0], days[days != 0].abs(), days[days != 0] > 0
-    total = z.new_zeros(())
-    for at in time[event].unique():
-        tied = event & (time == at)
-        at_risk, of_tied = z[time >= at].exp().sum(), z[tied].exp().sum()
-        for earlier in range(int(tied.sum())):
-            total = total + (at_risk - earlier / int(tied.sum()) * of_tied).log()
-        total = total - z[tied].sum()
-    return total / event.sum().clamp(min=1)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -69,7 +58,7 @@ def test_loss_and_gradient_are_those_of_stamp_over_the_number_of_events(name: st
 def test_loss_and_gradient_are_those_of_the_definition(seed: int) -> None:
     logits, days = random_batches(seed, 16)
     leaf = logits.clone().requires_grad_()
-    expected = of_definition(leaf, days)
+    expected = efron_by_definition(leaf, days)
     result = cox_loss(logits, days)
     np.testing.assert_allclose(result.loss, expected.detach(), rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(result.gradient, torch.autograd.grad(expected, leaf)[0], rtol=0, atol=1e-14)
@@ -117,6 +106,14 @@ def test_stacked_models_with_their_own_labels_have_the_losses_of_each_alone() ->
         for mine, alone in zip(together, cox_loss(logits[row], days[row]), strict=True):
             np.testing.assert_array_equal(mine[row], alone)
     assert together.has_event.tolist() == [True, False, True]
+
+
+def test_a_whole_side_is_computed_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, days = random_batches(9, 2, 50)
+    whole = cox_loss(logits, days)
+    monkeypatch.setattr(cox, "ROWS_AT_ONCE", 7)
+    for in_parts, at_once in zip(cox_loss(logits, days), whole, strict=True):
+        np.testing.assert_allclose(in_parts, at_once, rtol=1e-13, atol=1e-16)
 
 
 def test_huge_risks_in_float32_neither_overflow_nor_vanish() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from checkpoints_for_tests import RECIPES, bits, stopped_after
 from commands_for_tests import Milbench
+from endpoints_for_tests import BINARY, CLASSES, COX, SCORE, learner_of
 from safetensors import SafetensorError, safe_open
 from stacks_for_tests import (
     N_MEMBERS,
@@ -45,6 +46,43 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, name: str, m
     torch.randn(100)  # whatever else the process draws
     assert load_checkpoint(resumed, path, "mine")
     assert resumed.epoch == 3
+    trained(resumed)
+    assert bits(resumed) == bits(whole)
+
+
+@pytest.mark.parametrize("rule", ["uncertainty", "dwa"])
+@pytest.mark.parametrize("optimizer", ["adam", "lookahead_radam"])
+@pytest.mark.parametrize("members", [range(1), range(N_MEMBERS)], ids=["alone", "stacked"])
+def test_weights_of_tasks_that_move_are_resumed_with_the_same_bits(
+    tmp_path: Path, members: range, optimizer: str, rule: str
+) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    recipe = Recipe(lr=0.02, epochs=6, bags_per_step=4, optimizer=optimizer, task_weights=rule)
+    endpoints = (BINARY, CLASSES, COX)
+    (whole,) = trained(learner_of(endpoints, members, recipe))
+    stopped_after(learner_of(endpoints, members, recipe), 3, path, "mine")
+    resumed = learner_of(endpoints, members, recipe)
+    assert load_checkpoint(resumed, path, "mine")
+    trained(resumed)
+    assert bits(resumed) == bits(whole)
+    assert resumed.task_weights.factors.tolist() == whole.task_weights.factors.tolist()
+    assert len(resumed.progress[0].task_weights) == 6
+    assert resumed.progress[0].cox_steps_without_event == whole.progress[0].cox_steps_without_event
+
+
+def test_weights_of_tasks_are_resumed_after_trials_have_left(tmp_path: Path) -> None:
+    path, recipe = (
+        tmp_path / "checkpoint.safetensors",
+        Recipe(lr=0.02, epochs=8, patience=1, task_weights="uncertainty"),
+    )
+    endpoints = (BINARY, SCORE)
+    (whole,) = trained(learner_of(endpoints, range(N_MEMBERS), recipe))
+    n_left = [len(progress.history) for progress in whole.progress]
+    assert min(n_left) < max(n_left), "a trial must have left before the others"
+    stopped_after(learner_of(endpoints, range(N_MEMBERS), recipe), min(n_left), path, "mine")
+    resumed = learner_of(endpoints, range(N_MEMBERS), recipe)
+    assert load_checkpoint(resumed, path, "mine")
+    assert len(resumed.still_learning) < N_MEMBERS
     trained(resumed)
     assert bits(resumed) == bits(whole)
 

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import killing
+import numpy as np
+import pandas as pd
 import pytest
 from commands_for_tests import Milbench, environment
 from studies_for_tests import results, run_words
@@ -44,6 +46,53 @@ def test_25_kills_inside_checkpoint_writes_end_with_the_same_bytes(
     assert not list((tmp_path / "out" / "checkpoints").iterdir())
     assert not list((tmp_path / "out" / "partial").iterdir())
     assert not list((tmp_path / "out" / "claims").iterdir())
+
+
+def with_survival(study: Path, folder: Path) -> Path:
+    """The study's slides with a survival time, grades and a score, in a cohort of their own."""
+    labels = pd.read_csv(study / "toy" / "labels.csv", dtype={"case_id": str, "slide_id": str})
+    rng = np.random.default_rng(3)
+    patients = labels["case_id"].unique()
+    of_patient = {
+        "os_days": dict(zip(patients, rng.exponential(500, len(patients)).round(1) + 1, strict=True)),
+        "os_event": dict(zip(patients, rng.integers(0, 2, len(patients)), strict=True)),
+        "grade": dict(zip(patients, rng.choice(["G1", "G2", "G3"], len(patients)), strict=True)),
+        "score": dict(zip(patients, rng.normal(10, 3, len(patients)).round(2), strict=True)),
+    }
+    folder.mkdir()
+    labels.assign(**{name: labels["case_id"].map(of) for name, of in of_patient.items()}).to_csv(
+        folder / "labels.csv", index=False
+    )
+    (folder / "cohort.yaml").write_text(
+        f"""name: toy
+labels: labels.csv
+features: {study / "toy" / "features"}
+tasks:
+  A: {{kind: binary}}
+  grade: {{kind: ordinal, classes: [G1, G2, G3]}}
+  score: {{kind: regression}}
+  os: {{kind: survival, time: os_days, event: os_event, unit: days}}
+"""
+    )
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("task_weights", ["constant", "uncertainty"])
+def test_10_kills_of_a_survival_run_of_mixed_kinds_end_with_the_same_bytes(
+    study: Path, tmp_path: Path, milbench_here: Milbench, task_weights: str
+) -> None:
+    cohort = with_survival(study, tmp_path / "kinds")
+    settings = ("engine.checkpoint_seconds=0", "trainer.epochs=20", f"trainer.task_weights={task_weights}")
+    words = ("run", "--run", "out", "--models", "amil", "m4", "--folds", "0", "--no-tracking", "--workers", "1",
+             "--set", *settings, "model.amil.hidden=16", "model.m4.hidden=16", "--cohort", str(cohort))  # fmt: skip
+    assert milbench_here(*[word if word != "out" else "whole" for word in words]).returncode == 0
+    told = killed(tmp_path, "checkpoint", 10, tmp_path / "out", *words)
+    assert (told["kills"], told["code"], told["left"]) == (10, 0, 0)
+    assert results(tmp_path / "out") == results(tmp_path / "whole")
+    (trial,) = [trial for trial in open_run(tmp_path / "out").trials() if trial.info["model"] == "m4"]
+    assert trial.info["training_risk"]["os"]["sd"] > 0
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from milbench.visible import is_hidden, visible
 
 def maps(places: Places, task: str = "A") -> SlideMaps:
     drawn = Map("amil", "AMIL", "attention", "softmax attention", np.array([0.25, 0.75]), is_distribution=True)
-    return SlideMaps("s", "toy", task, 0, "test", 1.0, places, (drawn,), {"amil": 0.5})
+    return SlideMaps("s", "toy", task, 0, "test", 1.0, "1", places, (drawn,), {"amil": "p = 0.50"})
 
 
 def corners(path: Path) -> list[list[float]]:

@@ -21,8 +21,8 @@ def slide(**more: object) -> SlideMaps:
         Map("even", "Even", "attention", "softmax attention", EVEN, True),
         Map("max", "Max", "attention", "instance logits", LOGITS, False),
     )
-    known = {"one": 0.9, "even": 0.1, "max": 0.5}
-    return SlideMaps("s1", "digits", "has_0", 0, "test", 1.0, PLACES, maps, known, **more)  # type: ignore[arg-type]
+    known = {"one": "p = 0.90", "even": "p = 0.10", "max": "p = 0.50"}
+    return SlideMaps("s1", "digits", "has_0", 0, "test", 1.0, "1", PLACES, maps, known, **more)  # type: ignore[arg-type]
 
 
 def colours(scale: Scale) -> list[np.ndarray]:

@@ -133,6 +133,7 @@ def test_copies_are_found_by_their_bytes_and_by_their_values(cohort_folder: Path
     first, second, third = slides_of(cohort_folder)[:3]
     shutil.copy(first, second)
     assert matches(found(check(cohort_folder)), "holds the same file: .*TCGA-00")
+    assert sum("holds the same" in problem.what for problem in check(cohort_folder, deep=True).problems) == 1
     with h5py.File(first) as source:
         values = source["features"][()]
     write_h5(third, values)

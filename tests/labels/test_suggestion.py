@@ -47,6 +47,7 @@ def test_other_columns_are_no_survival_task(columns: tuple[str, ...]) -> None:
         (["Stage IV", "Stage IIA", "Stage I", "Stage IIB"], ["Stage I", "Stage IIA", "Stage IIB", "Stage IV"]),
         (["high", "Low", "medium"], ["Low", "medium", "high"]),
         (["CIN", "MSI", "GS"], []),
+        (["CMS1", "CMS2", "CMS3"], []),
         (["G1", "G2", "High Grade"], []),
     ],
 )

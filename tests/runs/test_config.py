@@ -92,6 +92,13 @@ def test_a_flag_does_not_hide_a_value_where_a_section_belongs(tmp_path: Path, te
         make_config(tmp_path / "run.yaml", [], flags)
 
 
+@pytest.mark.parametrize("word", ["\udcff/x", "a\0b"])
+@pytest.mark.parametrize("key", ["run", "splits"])
+def test_a_path_that_no_run_yaml_could_hold_is_refused(key: str, word: str) -> None:
+    with pytest.raises(UsageError, match=rf"{key} is '.*', which is no text in UTF-8"):
+        make_config(None, [], {key: word})
+
+
 def test_a_section_without_a_value_is_empty(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("engine:\ntrainer:\nmodel: {amil: }\n")
     config = make_config(tmp_path / "run.yaml", [], {"engine": {"workers": 2}})

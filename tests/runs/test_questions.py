@@ -153,24 +153,6 @@ def test_what_is_stale_is_told_and_pruned_also_where_a_folder_has_another_name_t
     assert re.search(r"tiny +│ +2 │ +0 │ +0 │ +0", milbench("status", "out").stdout)
 
 
-def test_a_task_that_becomes_one_of_another_kind_is_named_and_so_are_changed_classes(
-    milbench: Milbench, cohort: Path, cohort_folder: Path
-) -> None:
-    table = pd.read_csv(cohort_folder / "labels.csv", dtype=str)
-    grades = pd.Series([f"G{place % 3 + 1}" for place in range(len(table))])
-    table.assign(grade=grades).to_csv(cohort_folder / "labels.csv", index=False)
-    grade = "  grade: {{kind: {}, classes: [G1, G2, G3]}}\n".format
-    cohort.write_text(YAML + EPOCHS + "tasks:\n  B: binary\n" + grade("multiclass"))
-    run(milbench, "--models", "mean_pooling", "--folds", "0")
-    cohort.write_text(YAML + EPOCHS + "tasks:\n  B: binary\n" + grade("ordinal"))
-    said = run(milbench, "--models", "mean_pooling", "--folds", "0", command="plan")
-    assert "grade is ordinal (G1, G2, G3), was multiclass (G1, G2, G3)" in said
-    cohort.write_text(YAML + EPOCHS + "tasks:\n  B: binary\n" + grade("multiclass"))
-    table.assign(grade=["G3", *grades[1:]]).to_csv(cohort_folder / "labels.csv", index=False)
-    said = run(milbench, "--models", "mean_pooling", "--folds", "0", command="plan")
-    assert f"labels changed: {table['case_id'][0]} grade G1 -> G3" in said
-
-
 def test_labels_that_change_back_find_their_trials_again(
     milbench: Milbench, cohort: Path, cohort_folder: Path, tmp_path: Path
 ) -> None:

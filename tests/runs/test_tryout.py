@@ -1,5 +1,6 @@
 """`plan` and `run` try each model before anything trains, and say once what is wrong."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def test_models_that_kill_their_process_or_never_come_back_are_warned_of_and_the
         assert words in said
     assert "keeps_all" not in said
     assert len(tried.warnings) == 4, "once, although there are two tasks and five folds"
+
+
+def test_threads_and_processes_that_a_model_leaves_behind_are_not_waited_for(
+    cohort_folder: Path, tmp_path: Path
+) -> None:
+    begun = time.monotonic()
+    tried = try_models(benchmark(cohort_folder, tmp_path, "keeps_a_thread"))
+    assert not tried.lost
+    assert time.monotonic() - begun < 100, "its process alone may take two minutes to import"
 
 
 def test_models_that_can_end_right_in_no_training_are_refused_all_at_once(cohort_folder: Path, tmp_path: Path) -> None:

@@ -39,6 +39,9 @@ class FakeServer(ThreadingHTTPServer):
         self.genes = {"TP53": 7157, "PIK3CA": 5290, "KMT2D": 8085}
         self.sequenced = {STUDY: [f"TCGA-AA-000{n}-01" for n in range(1, 6)] + ["TCGA-AA-0001-06"]}
         self.mutations = {STUDY: default_mutations()}
+        self.attributes: dict[str, bool] = {}
+        """Whether each clinical attribute is one of patients, else of samples."""
+        self.clinical: list[dict[str, Any]] = []
         self.slides = [gdc_slide(n) for n in range(1, 8)]
         self.page_shift = 0
         """How far a later page of the GDC begins off its place, as an unstable order makes it."""
@@ -82,6 +85,14 @@ def mutation(sample: str, entrez: int, kind: str, start: int) -> dict[str, Any]:
     key = base64.b64encode(f"{sample}:{STUDY}".encode()).decode()
     return {"uniqueSampleKey": key, "sampleId": sample, "patientId": sample[:12], "entrezGeneId": entrez,
             "studyId": STUDY, "mutationType": kind, "startPosition": start, "variantAllele": "T"}  # fmt: skip
+
+
+def of_patient(patient: int, attribute: str, value: str) -> dict[str, Any]:
+    return {"patientId": f"TCGA-AA-{patient:04d}", "clinicalAttributeId": attribute, "value": value}
+
+
+def of_sample(patient: int, attribute: str, value: str, kind: str = "01") -> dict[str, Any]:
+    return {**of_patient(patient, attribute, value), "sampleId": f"TCGA-AA-{patient:04d}-{kind}"}
 
 
 def gdc_slide(patient: int, slide: int = 1) -> dict[str, Any]:
@@ -173,6 +184,11 @@ class Handler(BaseHTTPRequestHandler):
             case ["studies", study, "sample-lists"]:
                 kinds = {"all": "all_cases_in_study", "sequenced": "all_cases_with_mutation_data"}
                 self.send_json([{"sampleListId": f"{study}_{name}", "category": kind} for name, kind in kinds.items()])
+            case ["studies", study, "clinical-attributes"]:
+                self.send_json([{"clinicalAttributeId": name, "patientAttribute": of_patients, "studyId": study}
+                                for name, of_patients in self.server.attributes.items()])  # fmt: skip
+            case ["studies", study, "clinical-data"]:
+                self.send_json(self.clinical_data(study, query))
             case ["sample-lists", name, "sample-ids"]:
                 self.send_json(self.server.sequenced[name.removesuffix("_sequenced")])
             case ["genes", "fetch"]:
@@ -197,6 +213,16 @@ class Handler(BaseHTTPRequestHandler):
         found = [m for m in self.server.mutations[study] if m["entrezGeneId"] in body["entrezGeneIds"]]
         size, page = int(query["pageSize"][0]), int(query["pageNumber"][0])
         return found[page * size : (page + 1) * size], 200
+
+    def clinical_data(self, study: str, query: dict[str, list[str]]) -> Any:
+        found = [
+            row
+            for row in self.server.clinical
+            if [row["clinicalAttributeId"]] == query["attributeId"]
+            and query["clinicalDataType"] == ["SAMPLE" if "sampleId" in row else "PATIENT"]
+        ]
+        size, page = int(query["pageSize"][0]), int(query["pageNumber"][0])
+        return [{**row, "studyId": study} for row in found[page * size : (page + 1) * size]]
 
     # ---- GDC and Git LFS -------------------------------------------------------------------------
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -66,6 +69,21 @@ class OwnStart(KeepsAll):
     def __init__(self, in_features: int, n_tasks: int) -> None:
         super().__init__(in_features, n_tasks)
         self.start = nn.Parameter(torch.from_numpy(np.random.default_rng().random(3)))
+
+
+@register_model("begins_as_nan", title="Begins as NaN", tasks="single")
+class BeginsAsNan(KeepsAll):
+    def __init__(self, in_features: int, n_tasks: int) -> None:
+        super().__init__(in_features, n_tasks)
+        self.start = nn.Parameter(torch.full((3,), torch.nan))
+
+
+@register_model("keeps_a_thread", title="Keeps a thread", tasks="single")
+class KeepsAThread(KeepsAll):
+    def __init__(self, in_features: int, n_tasks: int) -> None:
+        super().__init__(in_features, n_tasks)
+        threading.Thread(target=time.sleep, args=(1000,)).start()
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
 
 
 @register_model("counts", title="Counts", tasks="single")

@@ -9,6 +9,7 @@ from models_for_tests import Tiny, TinyMulti
 from outputs_for_tests import EVERY, MIXED
 from rule_breakers import (
     Bare,
+    BeginsAsNan,
     Branches,
     ChangesFolder,
     Counts,
@@ -35,6 +36,7 @@ FINAL: list[tuple[type[MILModel], str]] = [
     (OwnChance, "something else of the same bag each time"),
     (Counts, "something else of the same bag each time"),
     (OwnStart, "start is another each time the model is built from one seed"),
+    (BeginsAsNan, "its start begins as NaN, so that it can learn nothing"),
     (WritesBag, "writes into the bag"),
     (TwoLogits, r"logits have shape \[2\]\. Return 1 logit: one per task\. .*n_outputs"),
     (Bare, r"returns a Tensor\. Return BagOutput"),

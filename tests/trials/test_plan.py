@@ -147,7 +147,7 @@ def test_constructor_arguments_are_the_keyword_only_ones() -> None:
 
 
 def test_a_stored_record_gives_back_the_key_of_its_trial() -> None:
-    assert (*TRIAL.identity(), "endpoints") == IDENTITY
+    assert (*TRIAL.identity(), "endpoints", "labels_sha256") == IDENTITY
     record = json.loads(json.dumps({**TRIAL.identity(), "dataset": TRIAL.dataset, "key": TRIAL.key, "host": "a"}))
     assert recorded_key(record) == TRIAL.key
     assert trial_id_of(record) == TRIAL.id

@@ -1,4 +1,4 @@
-"""`milbench data labels`: a label table of any study and gene, from cBioPortal and the GDC."""
+"""`milbench data labels`: a label table of any study, of genes and endpoints, from cBioPortal and the GDC."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from milbench.commands.data.network import add_network_flags, address, client_of
 from milbench.commands.terminal import say
 from milbench.errors import UsageError
 
-HELP = "make a label table of any study and gene from cBioPortal and the GDC"
+HELP = "make a label table of any study, of genes and endpoints, from cBioPortal and the GDC"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Put the command's flags on `parser`."""
     parser.add_argument("--study", nargs="+", required=True, metavar="ID",
                         help="cBioPortal studies such as brca_tcga_pan_can_atlas_2018")  # fmt: skip
-    genes = parser.add_mutually_exclusive_group(required=True)
+    genes = parser.add_mutually_exclusive_group()
     genes.add_argument("--genes", nargs="+", metavar="GENE", help="names of the genes")
     genes.add_argument("--top-genes", type=int, metavar="N", help="the N genes mutated in the most patients")
+    parser.add_argument("--endpoints", action="store_true",
+                        help="columns of survival (os, dss, dfs, pfs), subtype, grade and stage, with or without genes")  # fmt: skip
     parser.add_argument("--project", nargs="+", default=[], metavar="ID",
                         help="the GDC's projects with the slides (default: by the study's name)")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to write (default: labels/<study>)")
@@ -47,6 +49,8 @@ def call(options: argparse.Namespace) -> int:
 
     if options.top_genes is not None and options.top_genes < 1:
         raise UsageError(f"--top-genes takes a number from 1 up; got {options.top_genes}.")
+    if not (options.genes or options.top_genes or options.endpoints):
+        raise UsageError("nothing was named to make labels of. Give --genes, --top-genes or --endpoints.")
     folder = options.out or Path("labels") / "+".join(options.study)
     cache = folder / ".answers"
     usual = Sources()
@@ -61,6 +65,7 @@ def call(options: argparse.Namespace) -> int:
                 folder,
                 genes=options.genes or (),
                 top=options.top_genes or 0,
+                endpoints=options.endpoints,
                 projects=options.project,
                 released=options.compare or _fetched_table(options),
                 sources=sources,
@@ -68,7 +73,10 @@ def call(options: argparse.Namespace) -> int:
     except OSError as error:
         raise disk_error(error) from error
     say(built.report)
-    say(f"\nwrote labels.csv, manifest.txt and report.txt in {built.folder}")
+    tasks = "tasks.yaml, " if options.endpoints else ""
+    say(f"\nwrote labels.csv, {tasks}manifest.txt and report.txt in {built.folder}")
+    if options.endpoints:
+        say("copy tasks.yaml into the cohort.yaml that names labels.csv")
     say("the servers' answers are kept in .answers there; give --refresh to ask again")
     say(f"slides: gdc-client download -m {built.folder / 'manifest.txt'}")
     return EXIT_OK

@@ -23,9 +23,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to draw")
     what.add_argument("--slide", metavar="ID", help="one slide")
     what.add_argument("--slides", nargs="+", metavar="ID|CHOICE",
-                      help="several, a row each: ids, or top-tp, top-fp, top-fn, top-tn as the first model answers")  # fmt: skip
+                      help="several, a row each: ids, or top-tp, top-fp, top-fn, top-tn as the first model answers; "
+                           "highest, lowest for grades, scores and survival")  # fmt: skip
     what.add_argument("--dataset", metavar="NAME", help="cohort of the run (default: the slide's, else the first)")
     what.add_argument("--task", metavar="NAME", help="task (default: the cohort's first)")
+    what.add_argument("--class", dest="class_name", metavar="NAME",
+                      help="class of a multiclass task (default: its first)")  # fmt: skip
     what.add_argument(
         "--models", nargs="+", metavar="NAME", help="models or patterns (default: all of the run that have a map)"
     )

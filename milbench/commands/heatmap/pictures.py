@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def draw(cohort: RunCohort, names: Sequence[str], fold: int, out: Path, options: argparse.Namespace) -> None:
     """Write a panel of the slides asked for, and GeoJSON of each."""
+    from milbench.heatmap.asked import chosen_class
     from milbench.heatmap.attention import slide_maps
     from milbench.heatmap.choose import chosen_slides
     from milbench.heatmap.maps import SCALES
@@ -27,11 +28,14 @@ def draw(cohort: RunCohort, names: Sequence[str], fold: int, out: Path, options:
 
     task = check_task(cohort, options.task or cohort.tasks[0])
     words = [options.slide] if options.slide else [part for word in options.slides for part in word.split(",")]
-    chosen = chosen_slides(cohort, words, names[0], task, fold)
+    asked = chosen_class(task, cohort.cohort.endpoint(task), options.class_name)
+    if asked.class_name and options.class_name is None:
+        say(f"class: {asked.class_name}. --class names another: {', '.join(asked.endpoint.classes)}")
+    chosen = chosen_slides(cohort, words, names[0], asked, fold)
     size: float | None = options.patch_size
     models = loaded_models(cohort, names, task, fold, all_wanted=options.models is None)
     slides = [
-        slide_maps(cohort, pick.slide_id, task, models, experts=options.experts, caption=pick.caption, patch_size=size)
+        slide_maps(cohort, pick.slide_id, asked, models, experts=options.experts, caption=pick.caption, patch_size=size)
         for pick in chosen
     ]
     say(f"scale: {options.scale}, {SCALES[options.scale]}")
