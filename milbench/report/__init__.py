@@ -21,7 +21,7 @@ from milbench.report.contents import REFERENCE, Contents, gather
 from milbench.report.drawings import Drawn, draw
 from milbench.report.floats import figure_float
 from milbench.report.gain import gain_sentence
-from milbench.report.html import PageData, page_data, write_page
+from milbench.report.html import KindBlock, PageData, Picture, page_data, write_page
 from milbench.report.published import NOT_LIKE_FOR_LIKE, averages_sentence, published
 from milbench.report.sheets import make_tables
 from milbench.report.tables import Table, markdown, to_csv, to_latex, to_markdown
@@ -78,10 +78,22 @@ def write_report(
             _write_frames(one, out / "data")
             _write_published(one, out)
         write_atomically(out / "data" / "costs.csv", spreadsheet_csv(contents[0].costs).encode())
-        return write_page(out, _page(title, contents, claims))
+        kinds = tuple(_block(one, tables, drawn, out) for one in contents if one.kind != "binary")
+        return write_page(out, _page(title, contents, kinds, claims))
 
 
-def _page(title: str, every: Sequence[Contents], claims: Sequence[Claim]) -> PageData:
+def _block(contents: Contents, tables: Sequence[Table], drawn: Sequence[Drawn], out: Path) -> KindBlock:
+    """What the page shows of the tasks of one kind: the same tables and figures."""
+    pictures = [
+        Picture(figure.stem, figure.caption, (out / f"{figure.stem}.png").read_bytes())
+        for figure in drawn
+        if figure.kind == contents.kind and not figure.stem.startswith("pareto_")
+    ]
+    mine = tuple(table for table in tables if table.kind == contents.kind)
+    return KindBlock(contents.kind, contents.analysis, contents.scores, mine, tuple(pictures))
+
+
+def _page(title: str, every: Sequence[Contents], kinds: Sequence[KindBlock], claims: Sequence[Claim]) -> PageData:
     """The contents as one page to look at."""
     contents = every[0]
     is_binary = contents.kind == "binary"
@@ -92,10 +104,11 @@ def _page(title: str, every: Sequence[Contents], claims: Sequence[Claim]) -> Pag
         notes.append(gain_sentence(contents.gain, contents.model_titles))
     return page_data(
         contents.runs,
-        contents.analysis,
+        contents.analysis if is_binary else contents.analysis.without_rows(),
         title=f"Report: {title}",
         costs=contents.costs,
-        baselines=contents.baselines,
+        baselines=contents.baselines if is_binary else None,
+        kinds=kinds,
         published=published() if contents.whole else published().iloc[:0],
         notes=notes,
         highlight=contents.highlight,

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from milbench.endpoints.endpoint import Kind
 from milbench.metrics import kaplan_meier
+from milbench.report.answered import Answered, Panel, answers_by_patient
 from milbench.report.confusion import calls
 from milbench.report.looks import styles
 from milbench.report.panel_grid import Room, legend_right, panel_grid
-from milbench.report.tested import Panel, Tested, tested_patients
 from milbench.store.trial import StoredTrial
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ AXES: Mapping[Kind, tuple[str, str]] = {
 }
 
 
-def calls_that_are_right(tested: Tested) -> Floats:
+def calls_that_are_right(tested: Answered) -> Floats:
     """Per bin with slides its mean probability, share of right calls and number of slides: [bins, 3]."""
     first = 1 if tested.fitted.kind == "ordinal" else 0
     called = calls(tested).astype(int)
@@ -66,7 +66,7 @@ def calls_that_are_right(tested: Tested) -> Floats:
     return np.array(rows, dtype=float).reshape(-1, 3)
 
 
-def means_of_groups(tested: Tested) -> Floats:
+def means_of_groups(tested: Answered) -> Floats:
     """Per group of equal size by prediction its mean prediction, mean label and number of slides: [groups, 3]."""
     order = np.argsort(tested.answers[:, 0], kind="stable")
     groups = np.array_split(order, max(1, min(N_BINS, len(order) // FEWEST_IN_A_GROUP))) if len(order) else []
@@ -74,7 +74,7 @@ def means_of_groups(tested: Tested) -> Floats:
     return np.array(rows, dtype=float).reshape(-1, 3)
 
 
-def event_free_at_an_edge(tested: Tested) -> Floats:
+def event_free_at_an_edge(tested: Answered) -> Floats:
     """Per group of equal size by predicted survival at the middle edge: predicted, observed there, patients: [groups, 3].
 
     Observed is NaN where nobody of the group was followed so long.
@@ -94,7 +94,7 @@ def survival_points(trials: Iterable[StoredTrial]) -> dict[Panel, Floats]:
     """By (task, model) the points of `event_free_at_an_edge`, each a mean over trainings; of models that know survival there."""
     found: dict[Panel, list[Floats]] = {}
     for trial in trials:
-        for task, tested in tested_patients(trial, "survival").items():
+        for task, tested in answers_by_patient(trial, "survival").items():
             if tested.fitted.edges and len(tested.targets):
                 found.setdefault((task, str(trial.info["model"])), []).append(event_free_at_an_edge(tested))
     return {panel: _mean_of(points) for panel, points in found.items()}
@@ -109,7 +109,7 @@ def _mean_of(points: Sequence[Floats]) -> Floats:
     return np.asarray(total[counts[:, 0] > 0] / counts[counts[:, 0] > 0])
 
 
-def points_of(kind: Kind, tested: Mapping[Panel, Tested]) -> dict[Panel, Floats]:
+def points_of(kind: Kind, tested: Mapping[Panel, Answered]) -> dict[Panel, Floats]:
     """By (task, model) the points of a kind whose folds share one scale."""
     make = means_of_groups if kind == "regression" else calls_that_are_right
     return {panel: make(one) for panel, one in tested.items()}

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from milbench.endpoints.answers import decoded_grade
 from milbench.metrics import predicted_class
+from milbench.report.answered import Answered, Panel
 from milbench.report.panel_grid import Room, panel_grid
-from milbench.report.tested import Panel, Tested
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +30,7 @@ MOST_CLASSES = 8
 """Classes beyond which numbers in cells are too small to read; colours remain."""
 
 
-def confusion(tested: Tested) -> Counts:
+def confusion(tested: Answered) -> Counts:
     """Counts [C, C] of slides: rows are the labels, columns the calls."""
     n_classes = len(tested.fitted.endpoint.classes)
     counts = np.zeros((n_classes, n_classes), dtype=np.int64)
@@ -38,7 +38,7 @@ def confusion(tested: Tested) -> Counts:
     return counts
 
 
-def calls(tested: Tested) -> NDArray[np.float64]:
+def calls(tested: Answered) -> NDArray[np.float64]:
     """The class, or grade, that each slide is called [n]."""
     if tested.fitted.kind == "ordinal":
         return decoded_grade(tested.answers[:, 0], len(tested.fitted.endpoint.classes))
@@ -46,7 +46,7 @@ def calls(tested: Tested) -> NDArray[np.float64]:
 
 
 def confusion_figure(
-    tested: Mapping[Panel, Tested], panels: Sequence[Panel], heads: Mapping[Panel, str], title: str
+    tested: Mapping[Panel, Answered], panels: Sequence[Panel], heads: Mapping[Panel, str], title: str
 ) -> Figure:
     """One matrix per task and model, each row as shares.
 

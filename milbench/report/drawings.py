@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from milbench.endpoints.endpoint import Kind
 from milbench.report import comparisons, curves, figures
 from milbench.report.contents import Contents
 from milbench.report.gain import gain_figure, gain_sentence
@@ -26,10 +27,12 @@ class Drawn(NamedTuple):
     ----------
     stem : of its files, and its LaTeX label.
     caption : what a reader must know to read it.
+    kind : of the tasks that it speaks of.
     """
 
     stem: str
     caption: str
+    kind: Kind
 
 
 Drawing = tuple[str, "Figure", str]
@@ -43,7 +46,7 @@ def draw(contents: Sequence[Contents], out: Path) -> list[Drawn]:
         for one in contents:
             for stem, figure, caption in chain(_by_dataset(one), _over_all(one)):
                 figures.save(figure, out / stem)
-                drawn.append(Drawn(stem, caption))
+                drawn.append(Drawn(stem, caption, one.kind))
     return drawn
 
 
@@ -105,8 +108,15 @@ def _pareto(contents: Contents, name: str, title: str) -> Iterator[Drawing]:
             yield (
                 contents.name_of(f"pareto_{cost}", name),
                 figure,
-                f"Mean test {metric.title} on {title} against {label}. {PARETO}",
+                f"Mean test {metric.title} on {title} against {label}. {PARETO}{_of_all_kinds(contents, name)}",
             )
+
+
+def _of_all_kinds(contents: Contents, name: str) -> str:
+    """What the costs are of, where a cohort has tasks of several kinds."""
+    trials = [trial for run in contents.runs for trial in run.trials() if trial.info["dataset"] == name]
+    kinds = {fitted.kind for trial in trials for fitted in trial.endpoint_of.values()}
+    return " The cost is of the tasks of every kind." if len(kinds) > 1 else ""
 
 
 PARETO = "Bars: 95 % intervals of the crossed bootstrap. The line joins models that no other beats in both."

@@ -9,10 +9,10 @@ import numpy as np
 
 from milbench.endpoints.endpoint import Kind
 from milbench.report import calibration, confusion, curves, predicted_values
+from milbench.report.answered import Panel, answers_by_slide, panels
 from milbench.report.contents import Contents
 from milbench.report.risk_groups import NOTE as RISK_NOTE
 from milbench.report.risk_groups import pooled, risk_groups, survival_figure
-from milbench.report.tested import Panel, panels, tested_slides
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,7 +81,7 @@ def _class_roc(contents: Contents, name: str) -> Iterator[Drawing]:
 
 
 def _confusion(contents: Contents, name: str) -> Iterator[Drawing]:
-    tested = tested_slides(contents.trials_of(name), contents.kind)
+    tested = answers_by_slide(contents.trials_of(name), contents.kind)
     shown, some = _shown(contents, name, tested)
     title = contents.dataset_titles[name]
     figure = confusion.confusion_figure(tested, shown, _heads(contents, name), f"{title}: labels against calls")
@@ -90,7 +90,7 @@ def _confusion(contents: Contents, name: str) -> Iterator[Drawing]:
 
 
 def _values(contents: Contents, name: str) -> Iterator[Drawing]:
-    tested = tested_slides(contents.trials_of(name), contents.kind)
+    tested = answers_by_slide(contents.trials_of(name), contents.kind)
     shown, some = _shown(contents, name, tested)
     title = contents.dataset_titles[name]
     figure = predicted_values.scatter_figure(tested, shown, _heads(contents, name), f"{title}: measured and predicted")
@@ -112,7 +112,7 @@ def _survival(contents: Contents, name: str) -> Iterator[Drawing]:
     if not each:
         return
     title = contents.dataset_titles[name]
-    parts = [("\n".join(panel), f"{panel[0]}, {titles[panel[1]]}\n{one.name}", one) for panel, one in each]
+    parts = [("\n".join(panel), f"{panel[0]}, {titles[panel[1]]}", one) for panel, one in each]
     figure = survival_figure(parts, f"{title}: Kaplan-Meier curves by predicted risk")
     once = (
         " Only the first seed is drawn."
@@ -131,7 +131,7 @@ def _calibration(contents: Contents, name: str) -> Iterator[Drawing]:
     points = (
         calibration.survival_points(trials)
         if kind == "survival"
-        else calibration.points_of(kind, tested_slides(trials, kind))
+        else calibration.points_of(kind, answers_by_slide(trials, kind))
     )
     known = {task for (task, _), rows in points.items() if len(rows)}
     tasks = [task for task in _tasks(contents, name) if task in known]

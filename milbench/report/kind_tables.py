@@ -31,7 +31,7 @@ LABEL_HEADS: Mapping[str, str] = {
 LABELS_CAPTION = "Labels by task of kind {}: slides and patients with a label, and what the labels of the patients are."
 
 HEADS: Mapping[str, str] = {
-    "average_precision": "average precision", "one_vs_one_auroc": "one against one AUROC", "macro_auroc": "macro AUROC",
+    "average_precision": "average precision", "one_vs_one_auroc": "one-vs-one AUROC", "macro_auroc": "macro AUROC",
     "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "log_loss": "log loss ↓", "brier": "Brier ↓",
     "mae_of_grade": "MAE in grades ↓", "spearman": "Spearman", "r2": "R²", "mae": "MAE ↓", "rmse": "RMSE ↓",
     "ccc": "CCC", "uno_c": "Uno's c", "tau_days": "tau (days)", "auc_12_months": "AUROC at 12 months",

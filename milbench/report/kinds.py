@@ -28,6 +28,14 @@ TOO_SMALL_NOTES: Mapping[Kind, str] = {
 }
 """When a number has no interval."""
 
+UNDEFINED_IF: Mapping[Kind, str] = {
+    "multiclass": "a class has no test slide",
+    "ordinal": "all labels and calls are one grade",
+    "regression": "labels or predictions are constant",
+    "survival": "no two test patients can be compared",
+}
+"""When the primary metric has no value."""
+
 COUNTED: Mapping[Kind, str] = {
     "binary": "positive/all test patients",
     "multiclass": "test patients",

@@ -10,7 +10,7 @@ LATEX_SPECIAL = str.maketrans(
     {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
      "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}",
      "±": r"$\pm$", "×": r"$\times$", "–": "--", "−": r"$-$", "Δ": r"$\Delta$", "≥": r"$\geq$", "≤": r"$\leq$",
-     "†": r"$^{\dagger}$", "µ": r"$\mu$"}
+     "†": r"$^{\dagger}$", "µ": r"$\mu$", "²": r"$^2$", "↓": r"$\downarrow$"}
 )  # fmt: skip
 
 

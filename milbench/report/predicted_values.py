@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from milbench.report.answered import Answered, Panel
 from milbench.report.looks import styles
 from milbench.report.panel_grid import Room, panel_grid
-from milbench.report.tested import Panel, Tested
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ NOTE = (
 )
 
 
-def ends_of(tested: Sequence[Tested]) -> tuple[float, float]:
+def ends_of(tested: Sequence[Answered]) -> tuple[float, float]:
     """Ends of both axes: all labels and predictions of a task, whichever model made them."""
     values = np.concatenate([np.concatenate([one.targets, one.answers[:, 0]]) for one in tested])
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
@@ -29,7 +29,7 @@ def ends_of(tested: Sequence[Tested]) -> tuple[float, float]:
 
 
 def scatter_figure(
-    tested: Mapping[Panel, Tested], panels: Sequence[Panel], heads: Mapping[Panel, str], title: str
+    tested: Mapping[Panel, Answered], panels: Sequence[Panel], heads: Mapping[Panel, str], title: str
 ) -> Figure:
     """One panel per task and model: measured against predicted, with the line on which they are equal.
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from milbench.endpoints.endpoint import DAYS_OF_A_MONTH
 from milbench.metrics import kaplan_meier, log_rank
+from milbench.report.answered import Panel, answers_by_patient
 from milbench.report.panel_grid import Room, panel_grid
 from milbench.report.tables import Cell, Row, Table
-from milbench.report.tested import Panel, tested_patients
 from milbench.store.trial import StoredTrial
 
 if TYPE_CHECKING:
@@ -57,6 +57,13 @@ class Groups(NamedTuple):
         return log_rank(self.time, self.event, self.is_high.astype(float)).p
 
     @property
+    def said(self) -> str:
+        """What was trained, the p, and patients and events of either group."""
+        counts = [f"{name} {mine.sum()} ({int(self.event[mine].sum())} events)"
+                  for name, mine in (("low", ~self.is_high), ("high", self.is_high))]  # fmt: skip
+        return f"{self.name}; log-rank p {p_text(self.p)}\n{', '.join(counts)}"
+
+    @property
     def name(self) -> str:
         """What was trained."""
         return "all folds" if self.fold is None else f"fold {self.fold}, seed {self.seed}"
@@ -67,7 +74,7 @@ def risk_groups(trials: Iterable[StoredTrial]) -> dict[Panel, list[Groups]]:
     found: dict[Panel, list[Groups]] = {}
     for trial in sorted(trials, key=lambda trial: (trial.info["fold"], trial.info["seed"])):
         risks = trial.info.get("training_risk", {})
-        for task, tested in tested_patients(trial, "survival").items():
+        for task, tested in answers_by_patient(trial, "survival").items():
             if task in risks:
                 is_high = tested.answers[:, 0] > risks[task]["median"]
                 groups = Groups(
@@ -151,11 +158,11 @@ def survival_figure(panels: Sequence[tuple[str, str, Groups]], title: str) -> Fi
     ----------
     panels : task, title of the panel, groups; not empty.
     """
-    room = Room(width=2.4, height=1.7, left=0.85, bottom=0.95, top=0.5, right=0.2)
+    room = Room(width=2.4, height=1.7, left=0.85, bottom=0.95, top=0.62, right=0.25)
     figure, every = panel_grid([task for task, *_ in panels], title, room, columns=3)
     for axes, (_, head, groups) in zip(every, panels, strict=True):
         _survival(axes, groups, month_ticks(float(groups.time.max(initial=1.0)) / DAYS_OF_A_MONTH))
-        axes.set_title(head, fontsize=8.5, pad=4)
+        axes.set_title(f"{head}\n{groups.said}", fontsize=7.5, pad=4)
     return figure
 
 
@@ -174,19 +181,12 @@ def _survival(axes: Any, groups: Groups, ticks: Sequence[float]) -> None:
         axes.step(x, y, where="post", color=color, linestyle=dash, linewidth=1.5)
         gone = months[mine & (groups.event == 0)]
         axes.plot(gone, curve.at(gone), linestyle="", marker="|", markersize=4, color=color)
-        said = f"{name}: {mine.sum()} patients, {int(groups.event[mine].sum())} events"
-        axes.text(
-            0.98, 0.98 - 0.1 * place, said, transform=axes.transAxes, ha="right", va="top", fontsize=6.5, color=color
-        )
         for tick in ticks:
             axes.annotate(f"{int((months[mine] >= tick).sum())}", (tick, 0), xycoords=("data", "axes fraction"),
                           xytext=(0, -33 - 9 * place), textcoords="offset points", ha="center", va="top", fontsize=6.5,
                           color=color)  # fmt: skip
         axes.annotate(name, (0, 0), xycoords="axes fraction", xytext=(-12, -33 - 9 * place), textcoords="offset points",
                       ha="right", va="top", fontsize=6.5, color=color)  # fmt: skip
-    axes.text(
-        0.98, 0.78, f"log-rank p {p_text(groups.p)}", transform=axes.transAxes, ha="right", va="top", fontsize=6.5
-    )
     axes.set(
         ylim=(0, 1.04),
         xlim=(0, max(float(months.max(initial=1.0)), ticks[-1]) * 1.03),

@@ -33,21 +33,25 @@ def make_tables(contents: Sequence[Contents]) -> list[Table]:
     costed: set[str] = set()
     for one in contents:
         labels = table1(one.runs) if one.kind == "binary" else label_table(one)
-        scores = [_table2(one), *_table3(one), _spread(one)]
+        tables += [replace(labels, kind=one.kind)] if labels else []
+        tables += _of_kind_alone(one, [_table2(one), *_table3(one), _spread(one)])
         for name in one.datasets:
-            scores += _of_dataset(one, name, with_costs=name not in costed)
+            tables += _of_kind_alone(one, _of_dataset(one, name))
+            tables += [] if name in costed else [replace(_costs(one, name), settings=True)]
         costed |= set(one.datasets)
-        tables += [*([labels] if labels else []), *(replace(table, settings=True) for table in scores)]
     datasets = all_datasets(contents)
     titles = {name: str(facts["title"]) for name, facts in datasets.items()}
     return [*tables, settings_table(contents[0].runs, datasets, titles)]
 
 
-def _of_dataset(contents: Contents, name: str, *, with_costs: bool) -> list[Table]:
+def _of_kind_alone(contents: Contents, tables: Sequence[Table]) -> list[Table]:
+    return [replace(table, settings=True, kind=contents.kind) for table in tables]
+
+
+def _of_dataset(contents: Contents, name: str) -> list[Table]:
     metrics = _operating if contents.kind == "binary" else _metrics
     groups = _risk_groups(contents, name) if contents.kind == "survival" else []
-    costs = [_costs(contents, name)] if with_costs else []
-    return [_tasks(contents, name), *_against(contents, name), metrics(contents, name), *groups, *costs]
+    return [_tasks(contents, name), *_against(contents, name), metrics(contents, name), *groups]
 
 
 def _table2(contents: Contents) -> Table:

@@ -56,6 +56,7 @@ class Table:
     head : what the first column is called.
     data : the same numbers in full precision and long form: the CSV.
     settings : whether its numbers came about by the settings that the table of settings holds; the caption says so.
+    kind : of the tasks that it speaks of; "" where it is of all.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Table:
     rows: tuple[Row, ...]
     data: pd.DataFrame
     settings: bool = False
+    kind: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -79,6 +79,12 @@ class Analysis:
     def metric(self) -> PrimaryMetric:
         """What the scores are."""
         return METRICS[self.kind]
+
+    def without_rows(self) -> Analysis:
+        """The same columns and nothing in them."""
+        names = ("scores", "tasks", "cells", "against", "cohorts", "overall", "pairs")
+        frames = {name: getattr(self, name).iloc[:0] for name in names}
+        return replace(self, **frames, ranks=None, reference=None, incomplete=(), left_out=())
 
 
 def analyse(

@@ -2,13 +2,13 @@
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from latex_for_tests import compile_latex
 from runs_for_tests import MODELS, TASKS, make_run
 
 from milbench.errors import StoreError, UsageError
@@ -345,10 +345,3 @@ def test_a_hundred_tasks_make_tables_in_parts_and_no_tangled_radar(tmp_path: Pat
 def test_the_latex_compiles(report: Path, tmp_path: Path) -> None:
     shutil.copytree(report, tmp_path / "tex")
     assert compile_latex(tmp_path / "tex").stat().st_size > 10_000
-
-
-def compile_latex(folder: Path) -> Path:
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
-    result = subprocess.run(command, cwd=folder, capture_output=True, timeout=120)
-    assert result.returncode == 0, result.stdout.decode(errors="replace")[-2000:]
-    return folder / "report.pdf"

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from kinds_for_tests import GRADES, SUBTYPES, make_run_of_kinds
 from runs_for_tests import TASKS, make_run
 from sklearn.metrics import roc_auc_score
 
 from milbench.errors import StoreError
+from milbench.metrics import concordance
 from milbench.report.stamp import write_for_stamp
 from milbench.stats.grid import grids
 from milbench.stats.levels import metric_table
@@ -55,3 +58,44 @@ def test_a_place_that_cannot_be_written_is_named(run: Run, tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="file"):
         write_for_stamp([run], tmp_path / "file")
+
+
+@pytest.fixture(scope="module")
+def of_kinds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+    """A run with a task of every kind, and where its predictions for STAMP lie."""
+    made = make_run_of_kinds(tmp_path_factory.mktemp("runs") / "kinds", folds=(0,))
+    out = tmp_path_factory.mktemp("stamp")
+    write_for_stamp([made], out)
+    return made, out
+
+
+@pytest.mark.parametrize(
+    ("task", "columns"),
+    [
+        ("subtype", ["PATIENT", "subtype", *(f"subtype_{name}" for name in SUBTYPES)]),
+        ("grade", ["PATIENT", "grade", *(f"grade_{name}" for name in GRADES)]),
+        ("HRD", ["PATIENT", "HRD", "pred"]),
+        ("OS", ["PATIENT", "OS_time", "OS_event", "pred_score"]),
+        ("TP53", ["PATIENT", "TP53", "TP53_0", "TP53_1"]),
+    ],
+)
+def test_tasks_of_every_kind_have_the_columns_that_stamp_reads(
+    of_kinds: tuple[Run, Path], task: str, columns: list[str]
+) -> None:
+    table = pd.read_csv(of_kinds[1] / "toy" / "m4" / task / "split-0" / "patient-preds.csv")
+    assert list(table) == columns
+    assert not table["PATIENT"].duplicated().any()
+    assert not table.isna().any(axis=None)
+
+
+def test_stamp_gets_the_c_index_and_r_of_patients_that_the_report_gives(of_kinds: tuple[Run, Path]) -> None:
+    run, out = of_kinds
+    survival = pd.read_csv(out / "toy" / "m4" / "OS" / "split-0" / "patient-preds.csv")
+    (grid,) = grids([run], "survival")
+    ours = metric_table(grid).query("level == 'patient' and model == 'm4'")["score"].item()
+    theirs = concordance(*(survival[name].to_numpy(float) for name in ("OS_time", "OS_event", "pred_score")))
+    assert theirs == pytest.approx(ours)
+    values = pd.read_csv(out / "toy" / "m4" / "HRD" / "split-0" / "patient-preds.csv")
+    (grid,) = grids([run], "regression")
+    ours = metric_table(grid).query("level == 'patient' and model == 'm4'")["score"].item()
+    assert np.corrcoef(values["HRD"], values["pred"])[0, 1] == pytest.approx(ours)

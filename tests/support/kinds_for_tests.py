@@ -118,7 +118,9 @@ def answers(tasks: Sequence[str], model: str, fold: int, skill: float) -> tuple[
     return table[columns].reset_index(drop=True), risks
 
 
-def make_run_of_kinds(path: Path, *, tasks: Sequence[str] = tuple(ENDPOINTS), folds: Sequence[int] = FOLDS) -> Run:
+def make_run_of_kinds(
+    path: Path, *, tasks: Sequence[str] = tuple(ENDPOINTS), folds: Sequence[int] = FOLDS, dataset: str = "toy"
+) -> Run:
     """A run of AMIL and M4 on all tasks together; AMIL has a Cox loss, M4 knows survival at the edges of its bins."""
     run, plan, written = Run(path), {}, []
     split = hashlib.sha256(roles(folds).encode()).hexdigest()
@@ -126,22 +128,22 @@ def make_run_of_kinds(path: Path, *, tasks: Sequence[str] = tuple(ENDPOINTS), fo
         for fold in folds:
             endpoints = [fitted(task, model).as_dict() for task in tasks]
             table, risks = answers(tasks, model, fold, 0.4 + 0.2 * rank)
-            facts = info("toy", model, tuple(tasks), fold, endpoints=endpoints, training_risk=risks, model_tasks="multi",
+            facts = info(dataset, model, tuple(tasks), fold, endpoints=endpoints, training_risk=risks, model_tasks="multi",
                          split_sha256=split)  # fmt: skip
-            slot = slot_name("toy", model, tuple(tasks), fold, 42)
+            slot = slot_name(dataset, model, tuple(tasks), fold, 42)
             plan[slot] = trial_id_of(facts)
             written.append((plan[slot], facts, table))
     asked = {task: ENDPOINTS[task].as_dict() for task in tasks if ENDPOINTS[task].kind != "binary"}
-    header = {**describe("toy", tuple(MODELS), tuple(tasks)), "endpoints": asked, "split_sha256": split}
-    write_header(run, {"models": ["amil", "m4"]}, {"git": "0123abc", "milbench": "0.1.0"}, {"toy": header}, plan)
+    header = {**describe(dataset, tuple(MODELS), tuple(tasks)), "endpoints": asked, "split_sha256": split}
+    write_header(run, {"models": ["amil", "m4"]}, {"git": "0123abc", "milbench": "0.1.0"}, {dataset: header}, plan)
     numbers = {"epoch": [0, 1], "lr": [0.1, 0.05], "train_loss": [0.7, 0.5], "val_loss": [0.8, 0.6]}
     history = pd.DataFrame({**numbers, "val_score": [0.6, 0.7]})
     for trial_id, facts, table in written:
         write_trial(run, trial_id, facts, table, history, None)
     every = slides()
     known = {task: labels(task)[every["patient"]] for task in tasks}
-    every[["slide_id", "patient_id"]].assign(**known).to_csv(run.label_file("toy"), index=False)
-    run.split_file("toy").write_text(roles(folds))
+    every[["slide_id", "patient_id"]].assign(**known).to_csv(run.label_file(dataset), index=False)
+    run.split_file(dataset).write_text(roles(folds))
     return run
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from milbench.endpoints.endpoint import Kind
+from milbench.report.tables import Table
 from milbench.stats.analysis import Analysis
 
 CURVES = ("dataset", "model", "task_label", "fold", "seed", "epoch", "train_loss", "val_loss", "val_auroc")
@@ -41,6 +43,32 @@ class RocCurve(NamedTuple):
     probabilities: tuple[float, ...]
 
 
+class Picture(NamedTuple):
+    """A figure as the report's folder holds it: stem of its files, caption and PNG."""
+
+    stem: str
+    caption: str
+    png: bytes
+
+
+class KindBlock(NamedTuple):
+    """Tasks of one kind that is not binary.
+
+    Attributes
+    ----------
+    kind : of the tasks.
+    analysis : their statistics.
+    scores : rows of `milbench.stats.scores.score_table`.
+    tables, pictures : those of the report, in their order.
+    """
+
+    kind: Kind
+    analysis: Analysis
+    scores: pd.DataFrame
+    tables: tuple[Table, ...]
+    pictures: tuple[Picture, ...]
+
+
 class RunFacts(NamedTuple):
     """How one run came about: its name and (label, value) pairs in reading order."""
 
@@ -59,7 +87,7 @@ class PageData:
     Attributes
     ----------
     title : heading of the page.
-    analysis : the statistics.
+    analysis : the statistics of binary tasks; without rows if there is no such task.
     curves : one row per epoch of every trial (`CURVES`).
     roc : one entry per (cohort, task, model).
     costs : one row per (cohort, model) (`COSTS`), NaN where not measured.
@@ -73,6 +101,7 @@ class PageData:
     cohort_titles : display name by cohort; the name itself where absent.
     pooled : cohorts whose test sides differ between folds.
     highlight : registry name of the model that charts draw thicker; "" for none.
+    kinds : what is shown of tasks of other kinds.
     """
 
     title: str
@@ -90,3 +119,10 @@ class PageData:
     cohort_titles: Mapping[str, str] = field(default_factory=dict)
     pooled: tuple[str, ...] = ()
     highlight: str = ""
+    kinds: tuple[KindBlock, ...] = ()
+
+    @property
+    def analyses(self) -> tuple[Analysis, ...]:
+        """Statistics of every kind that has tasks, binary first."""
+        binary = () if self.kinds and self.analysis.tasks.empty else (self.analysis,)
+        return (*binary, *(block.analysis for block in self.kinds))

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from milbench.report.captions import distinct
-from milbench.report.html.data import CURVES, FAILURES, UNDEFINED, PageData, RocCurve, RunFacts
+from milbench.report.html.data import CURVES, FAILURES, UNDEFINED, KindBlock, PageData, RocCurve, RunFacts
+from milbench.report.kinds import UNDEFINED_IF
 from milbench.report.published import PAPERS_COHORTS
 from milbench.stats.analysis import Analysis
 from milbench.store.pasteable import pasteable
@@ -29,6 +30,7 @@ def page_data(
     notes: Sequence[str] = (),
     highlight: str = "",
     claims: pd.DataFrame | None = None,
+    kinds: Sequence[KindBlock] = (),
 ) -> PageData:
     """What the page shows of `runs`.
 
@@ -48,10 +50,11 @@ def page_data(
         roc=_roc(predictions),
         costs=costs,
         failures=_failures(stored),
-        undefined=_undefined(predictions),
+        undefined=pd.concat([_undefined(predictions), *map(_undefined_of_kind, kinds)], ignore_index=True),
         provenance=tuple(_facts(run, found) for run, found in stored),
         notes=tuple(notes),
         highlight=highlight,
+        kinds=tuple(kinds),
         cohort_titles={name: str(facts["title"]) for name, facts in datasets.items()},
         pooled=tuple(name for name, facts in datasets.items() if facts.get("test_side_differs", False)),
         **{name: frame for name, frame in given.items() if frame is not None},
@@ -66,7 +69,11 @@ def _comparable(published: pd.DataFrame | None, datasets: set[str]) -> pd.DataFr
 
 
 def _curves(trials: Sequence[StoredTrial]) -> pd.DataFrame:
-    frames = [trial.history().assign(**_identity(trial)).reindex(columns=list(CURVES)) for trial in trials]
+    histories = [trial.history().rename(columns={"val_score": "val_auroc"}) for trial in trials]
+    frames = [
+        history.assign(**_identity(trial)).reindex(columns=list(CURVES))
+        for history, trial in zip(histories, trials, strict=True)
+    ]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(CURVES))
 
 
@@ -103,6 +110,12 @@ def _undefined(predictions: pd.DataFrame) -> pd.DataFrame:
         if group["target"].nunique() < 2
     ]
     return pd.DataFrame(rows, columns=list(UNDEFINED))
+
+
+def _undefined_of_kind(block: KindBlock) -> pd.DataFrame:
+    """One row per (cohort, task, fold) of another kind in which a model has no score."""
+    rows = block.scores.loc[block.scores["score"].isna(), ["dataset", "task", "fold"]].drop_duplicates()
+    return rows.assign(reason=f"no {block.analysis.metric.title}: {UNDEFINED_IF[block.kind]}")
 
 
 def _failures(stored: Sequence[tuple[Run, list[StoredTrial]]]) -> pd.DataFrame:

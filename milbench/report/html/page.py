@@ -24,6 +24,7 @@ SCRIPTS = (
     "ranks.js",
     "costs.js",
     "curves.js",
+    "kinds.js",
     "page.js",
 )
 

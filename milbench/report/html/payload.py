@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from milbench.report.comparisons import FIXED_SCALE
-from milbench.report.html.data import PageData, RocCurve
+from milbench.report.html.data import KindBlock, PageData, RocCurve
 from milbench.report.looks import page_looks
+from milbench.report.tables import Table
 from milbench.report.told_apart import told_apart
 from milbench.stats.analysis import Analysis
 from milbench.stats.ranks import Ranks
@@ -42,8 +44,27 @@ def _visible(value: Any) -> Any:
 
 
 def blocks(page: PageData) -> dict[str, Any]:
-    """The page's data in parts that it reads when it needs them: `core` at once, `curves` and `roc` later."""
-    return {"core": _core(page), "curves": _curves(page.curves), "roc": [_roc(curve) for curve in page.roc]}
+    """The page's data in parts that it reads when it needs them: `core` and `kinds` at once, `curves` and `roc` later."""
+    return {
+        "core": _core(page),
+        "kinds": [_kind(block) for block in page.kinds],
+        "curves": _curves(page.curves),
+        "roc": [_roc(curve) for curve in page.roc],
+    }
+
+
+def _kind(block: KindBlock) -> dict[str, Any]:
+    """Tables as they are printed, with the numbers behind them, and figures as PNG."""
+    pictures = [(each.stem, each.caption, b64encode(each.png).decode()) for each in block.pictures]
+    return {"kind": block.kind, "tables": [_table(table) for table in block.tables], "pictures": pictures}
+
+
+def _table(table: Table) -> dict[str, Any]:
+    rows = [
+        {"title": row.title, "cells": [(cell.text, cell.below, cell.style) for cell in row.cells]} for row in table.rows
+    ]
+    return {"name": table.name, "caption": table.caption, "head": table.head, "columns": list(table.columns), "rows": rows,
+            "data": columns(table.data)}  # fmt: skip
 
 
 def _core(page: PageData) -> dict[str, Any]:
@@ -62,6 +83,7 @@ def _core(page: PageData) -> dict[str, Any]:
         "left_out": [list(cell) for cell in analysis.left_out],
         "cohort_titles": dict(page.cohort_titles),
         "pooled": list(page.pooled),
+        "validation": "validation score" if page.kinds else "validation AUROC",
     }
 
 

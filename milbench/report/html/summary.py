@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 
@@ -17,13 +18,20 @@ READING = (
 
 def sentences(page: PageData) -> list[str]:
     """Paragraphs for the top of the page, as plain text."""
-    ranking = _ranking(page)
-    paragraphs = [_compared(page), _leader(page, ranking), _lead(page, ranking), _missing(page), READING]
+    several = len(page.analyses) > 1
+    paragraphs = [_compared(page)]
+    for analysis in page.analyses:
+        one = replace(page, analysis=analysis)
+        ranking = _ranking(one)
+        kind = f"{analysis.kind.capitalize()} tasks: " if several else ""
+        paragraphs += [kind + _leader(one, ranking), _lead(one, ranking)]
+    paragraphs += [_missing(page), READING]
     return [paragraph for paragraph in paragraphs if paragraph]
 
 
 def _compared(page: PageData) -> str:
-    cohorts, tasks = page.analysis.cohorts, page.analysis.tasks
+    cohorts = pd.concat([analysis.cohorts for analysis in page.analyses])
+    tasks = pd.concat([analysis.tasks for analysis in page.analyses])
     names = [page.cohort_titles.get(str(name), str(name)) for name in cohorts["dataset"].unique()]
     signal = tasks[~tasks["is_control"].astype(bool)]
     trials = page.curves[["dataset", "model", "task_label", "fold", "seed"]].drop_duplicates()
@@ -101,15 +109,18 @@ def _sign_flip(page: PageData, pair: pd.Series) -> str:
 
 
 def _missing(page: PageData) -> str:
-    analysis, tasks = page.analysis, page.analysis.tasks
+    analyses = page.analyses
+    too_small = sum(int(analysis.tasks["too_small"].astype(bool).sum()) for analysis in analyses)
+    one_class = "without a score" if page.kinds else "whose test side holds one class only"
+    too_few = "too few test patients" if page.kinds else "fewer than ten test patients of a class"
     counts = [
-        (sum(row[2] for row in analysis.incomplete), "cells that a model lacks and others have"),
-        (len(analysis.left_out), "tasks left out of means and tests for that"),
-        (len(page.undefined), "(task, fold) pairs whose test side holds one class only"),
         (
-            int(tasks["too_small"].astype(bool).sum()),
-            "tasks with fewer than ten test patients of a class (no interval)",
+            sum(row[2] for analysis in analyses for row in analysis.incomplete),
+            "cells that a model lacks and others have",
         ),
+        (sum(len(analysis.left_out) for analysis in analyses), "tasks left out of means and tests for that"),
+        (len(page.undefined), f"(task, fold) pairs {one_class}"),
+        (too_small, f"tasks with {too_few} (no interval)"),
         (len(page.failures), "trials that failed or are not finished"),
     ]
     found = [f"{what}: {number}" for number, what in counts if number]

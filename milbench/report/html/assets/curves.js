@@ -11,7 +11,7 @@ const choicesOf = (keys, name, show = String) => (choices) => inOrder(name, uniq
 
 function addCurves(parent) {
   addFigure(parent, {
-    id: "training", title: "Training curves", height: 420, draw: drawCurves, note: "Losses on the left, validation AUROC on the right; the test side is never looked at while training.",
+    id: "training", title: "Training curves", height: 420, draw: drawCurves, note: `Losses on the left, ${core.validation} on the right; the test side is never looked at while training.`,
     controls: [
       { name: "dataset", label: "Cohort", options: choicesOf([], "dataset", cohortTitle), follow: () => filter.dataset },
       { name: "model", label: "Model", options: choicesOf(["dataset"], "model", titleOf) },
@@ -21,7 +21,7 @@ function addCurves(parent) {
   });
 }
 
-const PANELS = [["train_loss", "training loss", "solid", ""], ["val_loss", "validation loss", "dash", ""], ["val_auroc", "validation AUROC", "solid", "2"]];
+const PANELS = [["train_loss", "training loss", "solid", ""], ["val_loss", "validation loss", "dash", ""], ["val_auroc", core.validation, "solid", "2"]];
 
 function drawCurves(choices, { narrow }) {
   const trials = curvesOf(choices, ["dataset", "model", "task_label"]).filter((trial) => !choices.trial || trialName(trial) === choices.trial);
@@ -36,7 +36,7 @@ function drawCurves(choices, { narrow }) {
 
 // Epochs are whole; Plotly would put ticks between two of them.
 function epochPanels(trials, narrow) {
-  const layout = twoPanels(narrow, [["epoch", "loss"], ["epoch", "validation AUROC"]], {});
+  const layout = twoPanels(narrow, [["epoch", "loss"], ["epoch", core.validation]], {});
   const few = Math.max(...trials.map((trial) => trial.epoch.length)) <= 10;
   for (const name of ["xaxis", "xaxis2"]) Object.assign(layout[name], few ? { tick0: 1, dtick: 1 } : { tickformat: "d" });
   return layout;

@@ -39,7 +39,7 @@ function groupBy(rows, key) {
 }
 
 const models = unique(frame("cohorts").concat(frame("cells")).map((row) => row.model));
-const titles = Object.fromEntries(frame("cells").concat(frame("cohorts")).map((row) => [row.model, row.title]));
+const titles = Object.fromEntries(frame("costs").concat(frame("cells"), frame("cohorts")).map((row) => [row.model, row.title]));
 const datasets = unique(frame("tasks").map((row) => row.dataset));
 const titleOf = (model) => titles[model] ?? model;
 const cohortTitle = (dataset) => core.cohort_titles[dataset] ?? dataset;

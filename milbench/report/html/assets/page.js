@@ -86,7 +86,8 @@ function build() {
   section("tasks", addRadars, addTaskTable, addMetricTable);
   section("ranks", addAgainstTable, addPairTable, addRanks);
   section("probabilities", addRoc);
-  section("costs", addCostTable, addPareto);
+  addKinds(byId("costs"));
+  section("costs", addCostTable, ...(frame("cohorts").length ? [addPareto] : []));
   section("curves", addCurves);
   section("gaps", addGapTables);
   buildActions();

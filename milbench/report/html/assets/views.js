@@ -148,7 +148,7 @@ const gapRows = () => [
 
 function addGapTables(parent) {
   addTable(parent, {
-    id: "table-undefined", title: "Cells without a number or without an interval.", note: "What has no AUROC is left out of every mean, for all models alike.",
+    id: "table-undefined", title: "Cells without a number or without an interval.", note: "What has no score is left out of every mean, for all models alike.",
     rows: () => gapRows().filter(passes), columns: () => [taskColumn, ...cohortColumn, { ...text("fold", "Fold"), number: true }, text("reason", "Reason")], empty: "None.",
   });
   addTable(parent, {

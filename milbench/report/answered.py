@@ -1,4 +1,4 @@
-"""Tested: what models answered of the slides, and patients, of their test sides."""
+"""Answered: what models answered of the slides, and patients, of their test sides."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Panel = tuple[str, str]
 """Task and model."""
 
 
-class Tested(NamedTuple):
+class Answered(NamedTuple):
     """Answers of one model to one task, one row per slide or patient with a known label.
 
     Attributes
@@ -38,7 +38,7 @@ class Tested(NamedTuple):
     answers: Floats
 
 
-def tested_slides(trials: Iterable[StoredTrial], kind: Kind) -> dict[Panel, Tested]:
+def answers_by_slide(trials: Iterable[StoredTrial], kind: Kind) -> dict[Panel, Answered]:
     """By (task, model) every test slide with the mean of its answers over the folds and seeds that tested it.
 
     Not for survival: the answers of folds are on scales of their own. A slide without an answer is left out.
@@ -53,7 +53,7 @@ def tested_slides(trials: Iterable[StoredTrial], kind: Kind) -> dict[Panel, Test
     return {panel: _mean(pd.concat(tables), fitted[panel], "slide_id") for panel, tables in parts.items()}
 
 
-def tested_patients(trial: StoredTrial, kind: Kind) -> dict[str, Tested]:
+def answers_by_patient(trial: StoredTrial, kind: Kind) -> dict[str, Answered]:
     """By task every test patient of one training with the mean of the answers over the slides."""
     return {task: _mean(rows, endpoint, "patient_id") for task, endpoint, rows in _test_rows(trial, kind)}
 
@@ -69,14 +69,14 @@ def _test_rows(trial: StoredTrial, kind: Kind) -> Iterable[tuple[str, FittedEndp
         yield task, endpoint, test[test["task"] == task]
 
 
-def _mean(rows: pd.DataFrame, fitted: FittedEndpoint, unit: str) -> Tested:
+def _mean(rows: pd.DataFrame, fitted: FittedEndpoint, unit: str) -> Answered:
     """One row per slide or patient, in their order: mean of each answer, label of the first row."""
     answers = rows.groupby([unit, "answer"], sort=False)["prediction"].mean(skipna=False).unstack("answer")
     answers = answers.reindex(columns=list(fitted.answers)).dropna()
     first = rows.drop_duplicates(unit).set_index(unit, drop=False).reindex(answers.index)
     patients = first["patient_id"].to_numpy(dtype=object)
     numbers = (frame.to_numpy(dtype=float) for frame in (first["target"], first["event"], answers))
-    return Tested(fitted, patients, *numbers)
+    return Answered(fitted, patients, *numbers)
 
 
 def panels(tasks: Sequence[str], models: Sequence[str], scores: Mapping[Panel, float]) -> list[Panel]:
