@@ -34,7 +34,7 @@ class Dataset:
     name : what `--datasets` takes.
     description : one line for `milbench datasets`.
     n_slides, n_patients : expected sizes.
-    tasks : binary tasks, in the order of the tables.
+    tasks : in the order of the tables.
     splits : default protocol.
     load : makes the cohort.
     file : where its labels and features lie below a data root; None for a cohort that needs no files.

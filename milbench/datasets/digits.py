@@ -24,8 +24,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,8 @@ N_BAGS = 740
 
 SEED = 0
 PATCH_SIZE = 8
+MODEL_DEFAULTS: Mapping[str, Any] = {"hidden": 64, "attention": 32, "landmarks": 8, "heads": 1}
+TRAINER_DEFAULTS: Mapping[str, Any] = {"lr": 0.015, "weight_decay": 1e-4, "epochs": 8, "bags_per_step": 16}
 
 
 class Presence(NamedTuple):
@@ -74,36 +77,43 @@ SHARE_OF_3 = {True: 0.55, False: 0.35}
 
 
 class DigitBags(NamedTuple):
-    """Everything `digits` consists of; S bags of 36 patches."""
+    """Everything a cohort of digits consists of; S bags of 36 patches, T tasks."""
 
     features: NDArray[np.float32]  # [S, 36, 64]
     digits: NDArray[np.int64]  # [S, 36] which digit each patch shows
-    truth: NDArray[np.bool_]  # [S, 36, 10] patches that carry the evidence of each task
+    truth: NDArray[np.bool_]  # [S, 36, T] patches that carry the evidence of each task
     slides: pd.DataFrame
 
 
 def make_digits(seed: int = SEED) -> DigitBags:
     """The cohort's bags, the same for the same seed."""
     rng = np.random.default_rng(seed)
-    images = _images_by_digit()
+    images = images_by_digit()
     labels = _patient_labels(rng)
     bags_per_patient = rng.choice([1, 2, 3], size=PATIENTS, p=[0.80, 0.15, 0.05])
     owner = np.repeat(np.arange(PATIENTS), bags_per_patient)
     digits = np.stack([_lay_out(labels.iloc[patient], rng) for patient in owner])
-    pools = [[images[digit][rng.integers(len(images[digit]))] for digit in bag] for bag in digits]
+    features = draw_images(digits, images, rng)
     slides = pd.DataFrame(
         {
             "slide_id": [f"digits-{bag:04d}" for bag in range(len(owner))],
             "patient_id": [f"patient-{patient:03d}" for patient in owner],
         }
     ).join(labels.iloc[owner].reset_index(drop=True).astype(float))
-    return DigitBags(np.asarray(pools, dtype=np.float32), digits, _truth(digits, slides), slides)
+    return DigitBags(features, digits, _truth(digits, slides), slides)
 
 
-def _images_by_digit() -> list[NDArray[np.float32]]:
+def images_by_digit() -> list[NDArray[np.float32]]:
+    """Images [n, 64] of each digit, pixels from 0 to 1."""
     data, target = _optdigits()
     pixels = (data / 16).astype(np.float32)
     return [pixels[target == digit] for digit in range(10)]
+
+
+def draw_images(digits: NDArray[np.int64], images: list[NDArray[np.float32]], rng: Generator) -> NDArray[np.float32]:
+    """An image [S, 36, 64] of each of the digits [S, 36]."""
+    pools = [[images[digit][rng.integers(len(images[digit]))] for digit in bag] for bag in digits]
+    return np.asarray(pools, dtype=np.float32)
 
 
 def _optdigits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -189,15 +199,15 @@ def _truth(digits: NDArray[np.int64], slides: pd.DataFrame) -> NDArray[np.bool_]
     return np.stack([evidence[task] for task in TASKS], axis=-1)
 
 
-def _fingerprint(bags: DigitBags) -> str:
+def fingerprint_of(bags: DigitBags) -> str:
+    """Hash of features, slides and labels."""
     digest = hashlib.sha256(bags.features.tobytes())
     digest.update(bags.slides.to_csv(index=False).encode())
     return digest.hexdigest()
 
 
-def digits_cohort(data_root: Path | None = None, *, allow_missing: bool = False) -> Cohort:
-    """The embedded cohort, in memory; it needs no data and misses none."""
-    bags = make_digits()
+def bag_loader(bags: DigitBags) -> Callable[[str], Bag]:
+    """Function that gives the bag of a slide id."""
     row_of = {slide: row for row, slide in enumerate(bags.slides["slide_id"])}
     patients = bags.slides["patient_id"].tolist()
     places = np.stack([np.arange(PATCHES) % GRID, np.arange(PATCHES) // GRID], axis=1) * PATCH_SIZE
@@ -214,17 +224,23 @@ def digits_cohort(data_root: Path | None = None, *, allow_missing: bool = False)
             instance_labels=torch.from_numpy(bags.truth[row]),
         )
 
+    return load
+
+
+def digits_cohort(data_root: Path | None = None, *, allow_missing: bool = False) -> Cohort:
+    """The embedded cohort, in memory; it needs no data and misses none."""
+    bags = make_digits()
     return Cohort(
         name="digits",
         slides=bags.slides,
         tasks=TASKS,
         in_features=bags.features.shape[-1],
-        fingerprint=_fingerprint(bags),
-        load=load,
+        fingerprint=fingerprint_of(bags),
+        load=bag_loader(bags),
         n_folds=3,
         control_tasks=(CONTROL,),
-        model_defaults={"hidden": 64, "attention": 32, "landmarks": 8, "heads": 1},
-        trainer_defaults={"lr": 0.015, "weight_decay": 1e-4, "epochs": 8, "bags_per_step": 16},
+        model_defaults=MODEL_DEFAULTS,
+        trainer_defaults=TRAINER_DEFAULTS,
     )
 
 

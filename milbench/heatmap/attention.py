@@ -11,6 +11,7 @@ from torch import Tensor
 
 from milbench.bag import Bag
 from milbench.datasets.digits import PATCH_SIZE
+from milbench.datasets.digits_endpoints import NAME as DIGITS_ENDPOINTS
 from milbench.errors import UsageError
 from milbench.heatmap.asked import Asked, label_in_words
 from milbench.heatmap.maps import Map, SlideMaps
@@ -19,6 +20,8 @@ from milbench.heatmap.stored import RunCohort, StoredModel, truth_of
 from milbench.models import AttentionMaps
 
 ATTENTION = "attention"
+OF_PICTURES = ("digits", DIGITS_ENDPOINTS)
+"""Cohorts whose features are pixels."""
 
 
 class Look(NamedTuple):
@@ -82,8 +85,8 @@ def slide_maps(
 
 
 def pixels_of(dataset: str, features: Tensor) -> NDArray[np.float64] | None:
-    """The patches as pictures [N, height, width], where features are pixels, as in digits; None elsewhere."""
-    return as_array(features).reshape(-1, PATCH_SIZE, PATCH_SIZE) if dataset == "digits" else None
+    """The patches as pictures [N, height, width], where features are pixels, as in `OF_PICTURES`; None elsewhere."""
+    return as_array(features).reshape(-1, PATCH_SIZE, PATCH_SIZE) if dataset in OF_PICTURES else None
 
 
 def task_map(stored: StoredModel, maps: AttentionMaps, asked: Asked) -> Map:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from milbench.errors import LabelTableError
 from milbench.labels import clam, pathobench, stamp, torchmil
-from milbench.labels.cells import SUFFIXES, read_table
+from milbench.labels.cells import SUFFIXES, TextTable, read_table
 from milbench.labels.finding import WARNING, Finding, some
 from milbench.labels.meaning import key
 from milbench.labels.suggestion import suggested
@@ -60,13 +60,21 @@ def read_labels(
         _refuse_slides(path, slides)
         return torchmil.read(path, tasks, stated)
     table = read_table(path, EXPECTED)
-    if stamp.recognises(table.cells):
-        labels = stamp.read(path, table, tasks, slides, stated)
-    else:
-        _refuse_slides(path, slides)
-        read = pathobench.read if pathobench.recognises(table.cells) else clam.read
-        labels = read(path, table, tasks, stated)
+    try:
+        labels = _read(path, table, tasks, slides, stated)
+    except LabelTableError as error:
+        if table.notes:  # an odd cell often comes of how the file was understood: its separator, or its sheet
+            raise LabelTableError(f"{error} ({'; '.join(table.notes)}.)") from error
+        raise
     return labels._replace(findings=(*labels.findings, *_words_of_no_cell(table.cells, stated)))
+
+
+def _read(path: Path, table: TextTable, tasks: Sequence[str] | None, slides: Path | None, stated: Stated) -> LabelTable:
+    if stamp.recognises(table.cells):
+        return stamp.read(path, table, tasks, slides, stated)
+    _refuse_slides(path, slides)
+    read = pathobench.read if pathobench.recognises(table.cells) else clam.read
+    return read(path, table, tasks, stated)
 
 
 def _words_of_no_cell(cells: pd.DataFrame, stated: Stated) -> list[Finding]:

@@ -7,11 +7,18 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite, isqrt
 from typing import Any, TypeVar
 
+from milbench.endpoints.endpoint import BINARY, FEWEST_CLASSES, KINDS
 from milbench.errors import UsageError, unknown_name
 
 V = TypeVar("V")
 
 SIGNALS = ("witness", "diffuse", "layout")
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""Names of classes."""
+
+MOST_CENSORED = 0.95
+"""Above it a cohort of usual size may hold no event at all."""
 
 MOST_APART = 0.25
 """Share of a full square on which patches can stand without touching; random places reach some two thirds of it."""
@@ -28,9 +35,16 @@ class Design:
     preset : where the design comes from.
     slides : slides; of a given label table the first so many, 0 = all.
     tasks, prevalences, loadings : of the synthetic label table; a loading ties a task to the factor that all share,
-        so that tasks i and j correlate by loading_i loading_j before the cut. Unused with a given table.
+        so that tasks i and j correlate by loading_i loading_j before the cut. Unused with a given table. Prevalences and
+        loadings are of binary tasks; tasks of other kinds are independent of all others.
+    kinds : "binary", "multiclass", "ordinal", "regression" or "survival". Given tables are binary.
+    classes : number of classes of a multiclass task, or of grades of an ordinal one.
+    score_noise : noise of a score, in standard deviations of what the phenotype decides of it.
+    hazard_ratio : hazard of patients with the full phenotype, of those without it.
+    censored : share of patients who are censored.
     sites, site_label_sd : number of synthetic sites, and how far prevalence (as a normal score) moves between them.
-    penetrance, leak : share of positive and of negative patients who carry the phenotype.
+    penetrance, leak : share of positive and of negative patients who carry the phenotype. Of patients with a class or
+        grade a share `penetrance` shows it; the others show another class, or a grade beside it.
     signals : "witness" (strong in few tumour patches), "diffuse" (weak in every patch), "layout" (the same patches
         in all slides, side by side in carriers, apart in others).
     strengths : shift along the task's direction, in standard deviations of the noise.
@@ -51,6 +65,11 @@ class Design:
     tasks: tuple[str, ...] = ("A", "B", "C")
     prevalences: tuple[float, ...] = (0.5, 0.4, 0.3)
     loadings: tuple[float, ...] = (0.0,)
+    kinds: tuple[str, ...] = ("binary",)
+    classes: tuple[int, ...] = (4,)
+    score_noise: float = 0.5
+    hazard_ratio: float = 20.0
+    censored: float = 0.4
     sites: int = 12
     site_label_sd: float = 0.0
     penetrance: float = 0.9
@@ -74,8 +93,19 @@ class Design:
     raster: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for truth.json."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """Plain values, for truth.json; what is of other kinds is left out where all tasks are binary."""
+        unused = OF_OTHER_KINDS if self.all_binary else ()
+        values = {key: value for key, value in asdict(self).items() if key not in unused}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+    @property
+    def all_binary(self) -> bool:
+        """Whether no task is of another kind."""
+        return set(self.kinds) <= {BINARY.kind}
+
+
+OF_OTHER_KINDS = ("kinds", "classes", "score_noise", "hazard_ratio", "censored")
+"""Fields that decide nothing of a design whose tasks are all binary."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +165,12 @@ PRESETS = {
         Design("null", penetrance=0.3, leak=0.3, site_label_sd=0.6),
         trainer=_trainer(),
     ),
+    "kinds": Preset(
+        "a task of every kind: binary, classes, grades, a score and survival",
+        Design("kinds", tasks=("mutated", "subtype", "grade", "score", "os"), prevalences=(0.4,), kinds=KINDS,
+               strengths=(4.0,), witness_shares=(0.2,)),
+        trainer=_trainer(),
+    ),
     "tcga-like": Preset(
         "2,048 wide, models in the range of the M4 study (0.55 to 0.76)",
         Design("tcga-like", slides=529, **_UCEC, penetrance=0.65, leak=0.2, strengths=(2.5,), witness_shares=(0.2,),
@@ -176,7 +212,7 @@ def _as_type(key: str, value: Any, now: Any) -> Any:
 
 
 _SHARES = ("prevalences", "penetrance", "leak", "witness_shares", "sharing", "tumour_share")
-_COUNTS = ("slides", "sites", "latent")
+_COUNTS = ("slides", "sites", "latent", "score_noise")
 _POSITIVE = ("width", "patches", "patches_multiple")
 _SPREADS = ("site_label_sd", "site_sd", "patient_sd", "patches_sd", "pixel_noise")
 
@@ -198,18 +234,41 @@ def checked(design: Design) -> Design:
         raise unknown_name("dtype", design.dtype, ("float16", "float32"))
     if design.raster and isqrt(design.patches) ** 2 != design.patches:
         raise UsageError(f"patches is {design.patches}; a raster is a square: take {isqrt(design.patches) ** 2}.")
+    _check_kinds(design)
     if design.latent > design.width:
         raise UsageError(f"latent is {design.latent}, above width {design.width}; expected at most the width.")
     return design
+
+
+def _check_kinds(design: Design) -> None:
+    """UsageError for a field of `OF_OTHER_KINDS` of which no labels can be drawn."""
+    for kind in design.kinds:
+        if kind not in KINDS:
+            raise unknown_name("kind", kind, KINDS)
+    if not all(FEWEST_CLASSES <= number <= len(LETTERS) for number in design.classes):
+        raise UsageError(f"classes is {design.classes}; expected {FEWEST_CLASSES} to {len(LETTERS)} classes or grades.")
+    if not 0 < design.hazard_ratio < float("inf"):
+        raise UsageError(f"hazard_ratio is {design.hazard_ratio}; expected a number above 0. 1 means no signal.")
+    if not 0 <= design.censored <= MOST_CENSORED:
+        raise UsageError(f"censored is {design.censored}; expected a share of patients, 0 to {MOST_CENSORED}.")
+    if not isfinite(design.score_noise):
+        raise UsageError(f"score_noise is {design.score_noise}; expected a finite number.")
 
 
 def checked_for_tasks(design: Design, n_tasks: int) -> Design:
     """`design` unchanged, if its lists fit the tasks and layouts have room to stand apart."""
     shares = per_task("witness_shares", design.witness_shares, n_tasks)
     per_task("strengths", design.strengths, n_tasks)
-    for signal, share in zip(per_task("signals", design.signals, n_tasks), shares, strict=True):
+    per_task("classes", design.classes, n_tasks)
+    kinds = per_task("kinds", design.kinds, n_tasks)
+    for signal, share, kind in zip(per_task("signals", design.signals, n_tasks), shares, kinds, strict=True):
         if signal not in SIGNALS:
             raise unknown_name("signal", signal, SIGNALS)
+        if signal == "layout" and kind != BINARY.kind:
+            raise UsageError(
+                f"signals holds a layout for a task of kind {kind}; patches lie side by side or apart, so a layout tells "
+                "two classes. Take witness or diffuse."
+            )
         if signal == "layout" and share > MOST_APART:
             raise UsageError(
                 f"a layout's witness_shares is {share}; above {MOST_APART} patches cannot stand apart. Take less."

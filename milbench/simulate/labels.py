@@ -1,8 +1,8 @@
-"""Labels: a given table, or a synthetic one with stated prevalences and correlation."""
+"""Labels: a given table, or a synthetic one with stated prevalences, correlation and kinds of tasks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from milbench.errors import LabelTableError, UsageError
 from milbench.labels import read_labels
 from milbench.simulate.design import Design, per_task
+from milbench.simulate.kinds import KindTask, kind_tasks
 
 SLIDES_A_PATIENT = (0.85, 0.12, 0.03)
 """Share of synthetic patients with one, two and three slides; TCGA-UCEC has 0.92, 0.07, 0.01."""
@@ -26,22 +27,33 @@ POPULATION = 100_000
 
 @dataclass(frozen=True, eq=False)
 class LabelTable:
-    """Who is positive.
+    """Who is positive, and the labels of tasks of other kinds.
 
     Attributes
     ----------
-    slides : slide_id, patient_id, site, and one float column per task in {0, 1, NaN}.
+    slides : slide_id, patient_id, site, and one float column per task: 0, 1 or NaN if the task is binary, else one
+        number as `milbench.endpoints.endpoint` says.
     tasks : the task columns.
-    population : bool [R, T], label vectors whose frequencies are the generating distribution.
+    population : bool [R, B], label vectors of the binary tasks whose frequencies are the generating distribution.
+    kinds : tasks that are not binary.
     """
 
     slides: pd.DataFrame
     tasks: tuple[str, ...]
     population: NDArray[np.bool_]
+    kinds: tuple[KindTask, ...] = ()
+
+    @property
+    def binary(self) -> list[int]:
+        """Places of the binary tasks."""
+        others = {task.place for task in self.kinds}
+        return [place for place in range(len(self.tasks)) if place not in others]
 
 
 def make_labels(design: Design, seed: int, given: Path | None = None) -> LabelTable:
     """The given table, cut to `design.slides`, or a synthetic one."""
+    if given and not design.all_binary:
+        raise UsageError(f"kinds is {list(design.kinds)}; --labels takes binary tasks only. Leave out one of the two.")
     return _given(given, design.slides) if given else _synthetic(design, seed)
 
 
@@ -80,7 +92,11 @@ def _synthetic(design: Design, seed: int) -> LabelTable:
         "site": [f"site-{site[patient]:02d}" for patient in owner],
     }
     table = pd.DataFrame({**ids, **dict(zip(design.tasks, labels.T.astype(float), strict=True))})
-    return LabelTable(table, design.tasks, _copula(design, population, rng))
+    kinds = kind_tasks(design)
+    for task in kinds:
+        table[task.name] = task.labels(seed, n_patients)[owner]
+    made = LabelTable(table, design.tasks, _copula(design, population, rng), kinds)
+    return replace(made, population=made.population[:, made.binary]) if kinds else made
 
 
 def _copula(design: Design, shift: NDArray[np.float64], rng: Generator) -> NDArray[np.bool_]:

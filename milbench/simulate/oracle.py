@@ -1,4 +1,4 @@
-"""Oracle: the best AUC that any score can have, from the generating model. Exact, no simulation.
+"""Oracle: the best AUC that any score of a binary task can have, from the generating model. Exact, no simulation.
 
 Features depend on labels through the carriers only, so no score of the features beats one that knows the carriers:
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milbench.metrics import auroc
+from milbench.simulate.optimum import best_auroc
 
 Floats = NDArray[np.float64]
 
@@ -31,7 +32,7 @@ class Oracle(NamedTuple):
 
 
 def state_oracle(
-    population: NDArray[np.bool_], targets: Floats, carriers: NDArray[np.bool_], *, penetrance: float, leak: float
+    population: NDArray[np.bool_], targets: Floats, carriers: NDArray[np.int64], *, penetrance: float, leak: float
 ) -> Oracle:
     """Oracles of every task.
 
@@ -56,17 +57,4 @@ def _joint(population: NDArray[np.bool_], penetrance: float, leak: float) -> Flo
     vectors, weight = codes[counts > 0] == 1, counts[counts > 0] / counts.sum()  # [R, T], [R]
     chance = np.where(vectors, penetrance, leak)[:, None, :]  # [R, 1, T] P(carrier = 1 | label)
     seen = np.where(codes == 1, chance, 1 - chance).prod(axis=-1) * weight[:, None]  # [R, 2^T] P(labels, carriers)
-    return np.array([_auc(seen[label].sum(axis=0), seen[~label].sum(axis=0)) for label in vectors.T])
-
-
-def _auc(positive: Floats, negative: Floats) -> float:
-    """AUC of the likelihood ratio between two masses [K] over the same outcomes; NaN without one of the classes."""
-    total = positive.sum() * negative.sum()
-    if total == 0:
-        return float("nan")
-    order = np.argsort(positive / np.maximum(positive + negative, np.finfo(float).tiny))
-    p, n = positive[order], negative[order]
-    # Ties would share their pairs half and half; ordering them either way gives the same sum, as the ROC curve
-    # is straight between outcomes of one likelihood ratio.
-    below = np.cumsum(n) - n
-    return float((p * (below + n / 2)).sum() / total)
+    return np.array([best_auroc(seen[label].sum(axis=0), seen[~label].sum(axis=0)) for label in vectors.T])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from milbench.simulate.design import Design, per_task
+from milbench.simulate.kinds import KindTask, Levels
 from milbench.simulate.tissue import Tissue, apart, side_by_side
 
 STREAM_DIRECTIONS, STREAM_SITE, STREAM_PATIENT = 3, 4, 5
@@ -23,15 +25,17 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Directions:
-    """Fixed directions of a cohort in latent space [L], all of length 1.
+    """Fixed directions of a cohort in latent space [L], of length 1.
 
     Attributes
     ----------
-    tasks : [T, L]. common : [L], which the tasks share. tumour : [L].
+    tasks : per task [K, L], the direction of each level that slides show, as long as the level's share of the full
+        phenotype. A binary task has one direction, and each class but the first its own.
+    common : [L], which the tasks share. tumour : [L].
     lift : [L, D] orthogonal map to the features, scaled so that values keep their size; None if D = L.
     """
 
-    tasks: Floats
+    tasks: tuple[Floats, ...]
     common: Floats
     tumour: Floats
     lift: Floats | None
@@ -44,11 +48,12 @@ class Slide(NamedTuple):
     truth: Bools
 
 
-def draw_directions(design: Design, n_tasks: int, seed: int) -> Directions:
-    """The cohort's directions: task t's is sqrt(sharing) common + sqrt(1 - sharing) own."""
+def draw_directions(design: Design, n_tasks: int, seed: int, kinds: Sequence[KindTask] = ()) -> Directions:
+    """The cohort's directions: task t's is sqrt(sharing) common + sqrt(1 - sharing) own; `kinds` are not binary."""
     rng = np.random.default_rng([seed, STREAM_DIRECTIONS])
     latent = design.latent or design.width
-    basis = rng.standard_normal((n_tasks + 2, latent))
+    further = sum(len(task.shares) - 2 for task in kinds if task.endpoint.kind == "multiclass")
+    basis = rng.standard_normal((n_tasks + 2 + further, latent))
     basis /= np.linalg.norm(basis, axis=1, keepdims=True)
     tasks = np.sqrt(design.sharing) * basis[0] + np.sqrt(1 - design.sharing) * basis[2:]
     tasks /= np.linalg.norm(tasks, axis=1, keepdims=True)
@@ -56,7 +61,21 @@ def draw_directions(design: Design, n_tasks: int, seed: int) -> Directions:
     if design.latent:
         orthogonal = np.linalg.qr(rng.standard_normal((design.width, latent))).Q
         lift = orthogonal.T * np.sqrt(design.width / latent)
-    return Directions(tasks, basis[0], basis[1], lift)
+    return Directions(_of_levels(tasks, n_tasks, kinds), basis[0], basis[1], lift)
+
+
+def _of_levels(directions: Floats, n_tasks: int, kinds: Sequence[KindTask]) -> tuple[Floats, ...]:
+    """Per task the direction of each level [K, L], of directions [T + further classes, L]."""
+    levels = [np.stack([direction, direction]) for direction in directions[:n_tasks]]
+    further = iter(directions[n_tasks:])
+    for task in kinds:
+        own = [directions[task.place]] * 2
+        if task.endpoint.kind == "multiclass":
+            own += [next(further) for _ in task.shares[2:]]
+            levels[task.place] = np.stack(own)
+        else:
+            levels[task.place] = task.full[:, None] * own[0]
+    return tuple(levels)
 
 
 def shift_of(design: Design, seed: int, *, site: int, patient: int) -> Floats:
@@ -68,13 +87,13 @@ def shift_of(design: Design, seed: int, *, site: int, patient: int) -> Floats:
 
 
 def paint(
-    design: Design, directions: Directions, tissue: Tissue, carriers: Bools, load: float, shift: Floats, rng: Generator
+    design: Design, directions: Directions, tissue: Tissue, carriers: Levels, load: float, shift: Floats, rng: Generator
 ) -> Slide:
     """The slide's patches.
 
     Parameters
     ----------
-    carriers : [T] whether the slide shows each task's phenotype.
+    carriers : [T] level of each task's phenotype that the slide shows; 0 = none.
     load : standardised number of phenotypes that it shows.
     shift : [L] of site and patient.
     """
@@ -87,8 +106,8 @@ def paint(
     shares = per_task("witness_shares", design.witness_shares, n_tasks)
     for task, signal in enumerate(per_task("signals", design.signals, n_tasks)):
         marked = _marked(signal, tissue, round(shares[task] * n_patches), rng, carries=bool(carriers[task]))
-        latent += np.outer(marked, strengths[task] * directions.tasks[task])
-        truth[:, task] = marked & carriers[task]
+        latent += np.outer(marked, strengths[task] * directions.tasks[task][carriers[task]])
+        truth[:, task] = marked & bool(carriers[task])
     return Slide(_as_features(design, directions, latent, rng), truth)
 
 

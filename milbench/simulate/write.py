@@ -3,9 +3,9 @@
 ::
 
     OUT/features/{slide_id}.h5   features [N, D], coords [N, 2], instance_labels uint8 [N, T]
-    OUT/labels.csv               case_id, slide_id, one column per task
-    OUT/carriers.csv             slide_id, site, and who shows each task's phenotype
-    OUT/truth.json               design, seed, oracle AUC of every task
+    OUT/labels.csv               case_id, slide_id, one column per task; two of a survival time
+    OUT/carriers.csv             slide_id, site, and who shows each task's phenotype, or which level of it
+    OUT/truth.json               design, seed, oracle AUC of every binary task, optimum of every other
     OUT/cohort.yaml              for `milbench run --cohort OUT`; written last
 """
 
@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -24,13 +24,16 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
+from milbench.endpoints.endpoint import BINARY
 from milbench.errors import StoreError, UsageError
 from milbench.simulate.carriers import draw_carriers
 from milbench.simulate.design import PRESETS, Design, checked_for_tasks
+from milbench.simulate.kinds import KindTask
 from milbench.simulate.labels import LabelTable, make_labels
 from milbench.simulate.oracle import Oracle, state_oracle
 from milbench.simulate.signals import Directions, Slide, draw_directions, paint, shift_of
 from milbench.simulate.tissue import PATCH_SIZE, Tissue, grow_tissue
+from milbench.stats.metric import METRICS
 from milbench.store.csv_files import exact_csv
 
 VERSION = 1
@@ -40,6 +43,13 @@ STREAM_SLIDE = 6
 TRUTH = "truth.json"
 
 
+class Known(NamedTuple):
+    """The best score that any model can have of a task, and what the best answers reach on the labels as drawn."""
+
+    best: float
+    here: float
+
+
 @dataclass(frozen=True, eq=False)
 class Simulation:
     """All of a cohort but its patches.
@@ -47,15 +57,22 @@ class Simulation:
     Attributes
     ----------
     design, seed : what it is made from.
-    labels : who is positive. carriers : bool [S, T], who shows it. oracle : the best AUC that can be had.
+    labels : who is positive. carriers : [S, T], who shows it, or which level. oracle : the best AUC that can be had of
+        binary tasks, [B] each. optima : the best score of every other task, and what it is on the labels as drawn.
     """
 
     design: Design
     seed: int
     labels: LabelTable
-    carriers: NDArray[np.bool_]
+    carriers: NDArray[np.int64]
     oracle: Oracle
     directions: Directions
+    optima: Mapping[str, Known]
+
+    @property
+    def binary_tasks(self) -> list[str]:
+        """Tasks that `oracle` speaks of."""
+        return [self.labels.tasks[place] for place in self.labels.binary]
 
     def slide(self, index: int) -> tuple[Tissue, Slide]:
         """Tissue and patches of the slide in row `index`, whichever were made before."""
@@ -66,7 +83,10 @@ class Simulation:
         return tissue, paint(self.design, self.directions, tissue, self.carriers[index], self._load(index), shift, rng)
 
     def _load(self, index: int) -> float:
-        counts = self.carriers.sum(axis=1)
+        shown = self.carriers.astype(np.float64)
+        for task in self.labels.kinds:
+            shown[:, task.place] = task.full[self.carriers[:, task.place]]
+        counts = shown.sum(axis=1)
         return float((counts[index] - counts.mean()) / max(counts.std(), 1e-9))
 
 
@@ -85,9 +105,22 @@ def simulate(design: Design, seed: int, labels: Path | None = None) -> Simulatio
     table = make_labels(design, seed, labels)
     checked_for_tasks(design, len(table.tasks))
     carriers = draw_carriers(design, table, seed)
-    targets = table.slides[list(table.tasks)].to_numpy(dtype=np.float64)
-    oracle = state_oracle(table.population, targets, carriers, penetrance=design.penetrance, leak=design.leak)
-    return Simulation(design, seed, table, carriers, oracle, draw_directions(design, len(table.tasks), seed))
+    targets = table.slides[list(table.tasks)].to_numpy(dtype=np.float64)[:, table.binary]
+    shown = carriers[:, table.binary]
+    oracle = state_oracle(table.population, targets, shown, penetrance=design.penetrance, leak=design.leak)
+    directions = draw_directions(design, len(table.tasks), seed, table.kinds)
+    return Simulation(design, seed, table, carriers, oracle, directions, _optima(table, carriers))
+
+
+def _optima(table: LabelTable, carriers: NDArray[np.int64]) -> dict[str, Known]:
+    """By task that is not binary."""
+    slides, patients = table.slides, table.slides["patient_id"].to_numpy()
+    return {
+        task.name: Known(
+            task.optimum().value, task.reached(slides[task.name].to_numpy(), carriers[:, task.place], patients)
+        )
+        for task in table.kinds
+    }
 
 
 def write_cohort(simulation: Simulation, out: Path, advance: Callable[[], None] = lambda: None) -> Written:
@@ -150,8 +183,9 @@ def _identity(text: str) -> dict[str, Any] | None:
 
 def _truth(simulation: Simulation) -> dict[str, Any]:
     oracle = simulation.oracle
-    tasks = simulation.labels.tasks
+    tasks = simulation.binary_tasks
     slides = simulation.labels.slides
+    others = {task.name: _truth_of(simulation, task) for task in simulation.labels.kinds}
     return {
         "generator_version": VERSION,
         "seed": simulation.seed,
@@ -164,7 +198,25 @@ def _truth(simulation: Simulation) -> dict[str, Any]:
             if not np.isnan(values).all()
         },
         "prevalence": {task: _finite(slides[task].mean()) for task in tasks},
+        **({"optimum": others} if others else {}),
     }
+
+
+def _truth_of(simulation: Simulation, task: KindTask) -> dict[str, Any]:
+    """What is known of a task that is not binary."""
+    labels, known = simulation.labels.slides[task.name].to_numpy(), simulation.optima[task.name]
+    facts: dict[str, Any] = {
+        "kind": task.endpoint.kind,
+        "metric": METRICS[task.endpoint.kind].name,
+        "best": _finite(known.best),
+        "as_drawn": _finite(known.here),
+    }
+    if task.endpoint.classes:
+        shares = [float((labels == place).mean()) for place in range(len(task.endpoint.classes))]
+        facts["shares"] = dict(zip(task.endpoint.classes, map(_finite, shares), strict=True))
+    if task.endpoint.kind == "survival":
+        facts["censored"] = _finite(float((labels < 0).mean()))
+    return facts
 
 
 def _finite(value: float) -> float | None:
@@ -187,20 +239,33 @@ def _patches_in(path: Path) -> int:
 
 def _write_tables(simulation: Simulation, out: Path) -> None:
     slides, tasks = simulation.labels.slides, list(simulation.labels.tasks)
-    labels = slides[["patient_id", "slide_id", *tasks]].rename(columns={"patient_id": "case_id"})
+    labels = _label_columns(simulation).rename(columns={"patient_id": "case_id"})
     shown = pd.DataFrame(simulation.carriers.astype(int), columns=tasks)
     carriers = pd.concat([slides[["slide_id", "site"]], shown], axis=1)
-    _replace(out / "labels.csv", exact_csv(labels.astype(dict.fromkeys(tasks, "Int64"))).encode())
+    _replace(out / "labels.csv", exact_csv(labels).encode())
     _replace(out / "carriers.csv", exact_csv(carriers).encode())
     _replace(out / "cohort.yaml", yaml.safe_dump(_cohort_file(simulation), sort_keys=False).encode())
 
 
+def _label_columns(simulation: Simulation) -> pd.DataFrame:
+    """patient_id, slide_id and the columns of every task."""
+    slides, others = simulation.labels.slides, {task.name: task for task in simulation.labels.kinds}
+    columns = [
+        others[name].cells(slides[name].to_numpy()) if name in others else slides[[name]].astype("Int64")
+        for name in simulation.labels.tasks
+    ]
+    return pd.concat([slides[["patient_id", "slide_id"]], *columns], axis=1)
+
+
 def _cohort_file(simulation: Simulation) -> dict[str, Any]:
     preset = PRESETS[simulation.design.preset]
+    others = {task.name: task.declared() for task in simulation.labels.kinds}
+    tasks = {name: others.get(name, BINARY.kind) for name in simulation.labels.tasks}
     return {
         "name": f"sim-{simulation.design.preset}-{simulation.seed}",
         "labels": "labels.csv",
         "features": "features",
+        **({"tasks": tasks} if others else {}),
         "model": dict(preset.model),
         "trainer": dict(preset.trainer),
     }

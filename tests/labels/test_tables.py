@@ -214,3 +214,10 @@ def test_an_empty_first_sheet_is_named(tmp_path: Path) -> None:
         LabelTableError, match=r"no line below its header \(.*only the first of 2 sheets was read \('notes'\)"
     ):
         read_labels(path)
+
+
+def test_a_refusal_says_how_the_table_was_understood(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("case_id;slide_id;age\np1;s1;60,5\np2;s2;61,5\np3;s3;62,5\n")
+    with pytest.raises(LabelTableError, match=r"column 'age' holds '60,5'.*is separated by semicolons"):
+        read_labels(path)

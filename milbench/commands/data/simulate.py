@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from milbench.simulate.write import Simulation, Written
 
-HELP = "make a cohort whose answer is known, with its best possible AUC"
+HELP = "make a cohort whose answer is known, with the best score that can be had"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -88,8 +88,23 @@ def _print_simulation(console: Console, simulation: Simulation, written: Written
     )
     columns = ("task", "positive", "oracle, own carrier", "oracle, all carriers", "carriers as drawn")
     rows = []
-    for row, task in enumerate(simulation.labels.tasks):
+    for row, task in enumerate(simulation.binary_tasks):
         scores = ["-" if isnan(value[row]) else f"{value[row]:.3f}" for value in oracle]
         rows.append((task, f"{slides[task].mean():.2f}", *scores))
-    grid(console, columns, rows, names=("task",))
+    if rows:
+        grid(console, columns, rows, names=("task",))
+    _print_other_kinds(console, simulation)
     line(console, f"next: milbench run --cohort {pasteable(out)}")
+
+
+def _print_other_kinds(console: Console, simulation: Simulation) -> None:
+    """Optimum of every task that is not binary."""
+    from milbench.stats.metric import METRICS
+
+    kinds = {task.name: task.endpoint.kind for task in simulation.labels.kinds}
+    rows = [
+        (task, kinds[task], METRICS[kinds[task]].title, f"{known.best:.3f}", f"{known.here:.3f}")
+        for task, known in simulation.optima.items()
+    ]
+    if rows:
+        grid(console, ("task", "kind", "metric", "best possible", "as drawn"), rows, names=("task",))
