@@ -70,7 +70,7 @@ def _test_rows(trial: StoredTrial, kind: Kind) -> Iterable[tuple[str, FittedEndp
 
 
 def _mean(rows: pd.DataFrame, fitted: FittedEndpoint, unit: str) -> Answered:
-    """One row per slide or patient, in their order: mean of each answer, label of the first row."""
+    """One row per slide or patient, by name: mean of each answer, label of the first row."""
     answers = rows.groupby([unit, "answer"], sort=False)["prediction"].mean(skipna=False).unstack("answer")
     answers = answers.reindex(columns=list(fitted.answers)).dropna()
     first = rows.drop_duplicates(unit).set_index(unit, drop=False).reindex(answers.index)
@@ -79,16 +79,21 @@ def _mean(rows: pd.DataFrame, fitted: FittedEndpoint, unit: str) -> Answered:
     return Answered(fitted, patients, *numbers)
 
 
-def panels(tasks: Sequence[str], models: Sequence[str], scores: Mapping[Panel, float]) -> list[Panel]:
+def panels(
+    tasks: Sequence[str], models: Sequence[str], scores: Mapping[Panel, float], n_trainings: int = 1
+) -> list[Panel]:
     """Panels of a figure: every model on every task, or the best model of each task if they would be too many.
 
     Parameters
     ----------
     scores : mean test score by task and model; NaN where there is none.
+    n_trainings : panels that one task and model take.
     """
     every = [(task, model) for task in tasks for model in models]
-    if len(every) <= MOST_PANELS:
+    if len(every) * n_trainings <= MOST_PANELS:
         return every
     known = {panel: score for panel, score in scores.items() if not np.isnan(score)}
     best = [max((known.get((task, model), -np.inf), -place) for place, model in enumerate(models)) for task in tasks]
-    return [(task, models[-place]) for task, (_, place) in zip(tasks, best, strict=True)][:MOST_PANELS]
+    return [(task, models[-place]) for task, (_, place) in zip(tasks, best, strict=True)][
+        : max(MOST_PANELS // n_trainings, 1)
+    ]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Drawing = tuple[str, "Figure", str]
 """Stem, figure and caption."""
 
-SOME = " There are too many models to show: of each task the one with the highest mean score."
+SOME = " There are too many models to show: of each task the one with the highest mean score is drawn."
 
 
 def kind_drawings(contents: Contents, name: str) -> Iterator[Drawing]:
@@ -56,12 +56,14 @@ def _heads(contents: Contents, name: str) -> dict[Panel, str]:
     }
 
 
-def _shown(contents: Contents, name: str, known: Mapping[Panel, object]) -> tuple[list[Panel], str]:
+def _shown(
+    contents: Contents, name: str, known: Mapping[Panel, object], n_trainings: int = 1
+) -> tuple[list[Panel], str]:
     """Panels of a figure, and a sentence where some are left out."""
     models = list(_titles(contents, name))
     every = [(task, model) for task in _tasks(contents, name) for model in models if (task, model) in known]
     tasks = list(dict.fromkeys(task for task, _ in every))
-    shown = [panel for panel in panels(tasks, models, _scores(contents, name)) if panel in known]
+    shown = [panel for panel in panels(tasks, models, _scores(contents, name), n_trainings) if panel in known]
     return shown, SOME if len(shown) < len(every) else ""
 
 
@@ -102,23 +104,14 @@ def _survival(contents: Contents, name: str) -> Iterator[Drawing]:
     groups = risk_groups(contents.trials_of(name))
     titles = contents.model_titles
     known = {panel: pooled(trainings) for panel, trainings in groups.items()}
-    shown, some = _shown(contents, name, known)
-    each = [(panel, one) for panel in shown for one in known[panel]]
-    if len(each) > curves.MOST_PANELS:
-        scores = _scores(contents, name)
-        best = {task: max((panel for panel in shown if panel[0] == task), key=lambda panel: np.nan_to_num(scores[panel], nan=-1))
-                for task in dict.fromkeys(task for task, _ in shown)}  # fmt: skip
-        each, some = [(panel, one) for panel, one in each if best[panel[0]] == panel][: curves.MOST_PANELS], SOME
-    if not each:
+    if not known:  # trials of an older version recorded no risks of training patients
         return
+    shown, some = _shown(contents, name, known, max(map(len, known.values())))
     title = contents.dataset_titles[name]
-    parts = [("\n".join(panel), f"{panel[0]}, {titles[panel[1]]}", one) for panel, one in each]
-    figure = survival_figure(parts, f"{title}: Kaplan-Meier curves by predicted risk")
-    once = (
-        " Only the first seed is drawn."
-        if any(len({one.seed for one in trainings}) > 1 for trainings in groups.values())
-        else ""
-    )
+    parts = [("\n".join(panel), f"{panel[0]}, {titles[panel[1]]}", one) for panel in shown for one in known[panel]]
+    figure = survival_figure(parts[: curves.MOST_PANELS], f"{title}: Kaplan-Meier curves by predicted risk")
+    several = any(len({one.seed for one in trainings}) > 1 for trainings in groups.values())
+    once = " Only the first seed is drawn." if several else ""
     yield (
         contents.name_of("kaplan_meier", name),
         figure,

@@ -63,7 +63,7 @@ def metrics_table(name: str, scores: pd.DataFrame, title: str, kind: Kind, gaps:
     metric = METRICS[kind]
     mine = scores[scores["level"] == metric.level]
     known = [*COLUMNS[kind], *(column for column in mine.columns if column.startswith("auroc of "))]
-    columns = [column for column in known if mine[column].notna().any()]
+    columns = [column for column in known if column == "score" or mine[column].notna().any()]
     parts = mine.groupby(["task", "model", "title"], sort=False)[columns].agg(["mean", "std", "count"])
     sizes = mine.groupby(["task", "model", "title"], sort=False).size()
     rows, before = [], None

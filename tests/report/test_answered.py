@@ -81,6 +81,9 @@ def test_too_many_panels_leave_the_best_model_of_each_task() -> None:
     scores = {("a", "m3"): 0.9, ("a", "m4"): 0.8, ("b", "m1"): float("nan"), ("b", "m8"): 0.1}
     assert panels(["a", "b"], models, scores) == [(task, model) for task in "ab" for model in models]
     assert panels(["a", "b", "c"], models, scores) == [("a", "m3"), ("b", "m8"), ("c", "m0")]
+    assert panels(["a"], models, scores, n_trainings=2) == [("a", model) for model in models]
+    assert panels(["a", "b"], models, scores, n_trainings=3) == [("a", "m3"), ("b", "m8")]
+    assert panels(["a", "b"], models, scores, n_trainings=20) == [("a", "m3")]
 
 
 def test_a_task_begins_a_row_and_tasks_with_one_panel_share_it() -> None:

@@ -150,6 +150,19 @@ def one_value(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(target=table["target"].where(table["role"] != "test", 30.0))
 
 
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_a_test_side_without_a_label_leaves_the_rest_of_the_report_whole(tmp_path: Path, kind: str) -> None:
+    def unlabelled(table: pd.DataFrame) -> pd.DataFrame:
+        known = table["role"] != "test"
+        return table.assign(target=table["target"].where(known), event=table["event"].where(known))
+
+    task = TASK_OF[kind]  # type: ignore[index]
+    run = with_targets(make_run_of_kinds(tmp_path / "bare", tasks=(task, "TP53"), folds=(0,)), unlabelled)
+    out = write_report([run], tmp_path / "report", draws=DRAWS).parent
+    assert "| M4 | – |" in (out / f"table2_{kind}.md").read_text()
+    assert (out / f"training_toy_{kind}.png").exists()
+
+
 @pytest.mark.parametrize(
     ("kind", "change"), [("survival", no_events), ("multiclass", no_third_class), ("regression", one_value)]
 )
