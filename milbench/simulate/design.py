@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from math import isfinite, isqrt
+from math import exp, isfinite, isqrt
 from typing import Any, TypeVar
 
 from milbench.endpoints.endpoint import BINARY, FEWEST_CLASSES, KINDS
@@ -199,13 +199,21 @@ def make_design(preset: str, assignments: Sequence[tuple[str, Any]] = ()) -> Des
     return checked(design)
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _as_type(key: str, value: Any, now: Any) -> Any:
     """`value` as the type of the present one: 1 for 1.0, and one value or a list for a tuple."""
     if isinstance(now, tuple):
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_as_type(key, item, now[0]) for item in items)
-    if isinstance(now, float) and type(value) is int:
-        return float(value)
+    if isinstance(now, float) and (type(value) is int or (isinstance(value, str) and _is_number(value))):
+        return float(value)  # YAML takes 1e3 for a word
     if type(value) is not type(now):
         raise UsageError(f"{key} is {value!r}; expected a value of type {type(now).__name__}, as {now!r} is.")
     return value
@@ -215,19 +223,30 @@ _SHARES = ("prevalences", "penetrance", "leak", "witness_shares", "sharing", "tu
 _COUNTS = ("slides", "sites", "latent", "score_noise")
 _POSITIVE = ("width", "patches", "patches_multiple")
 _SPREADS = ("site_label_sd", "site_sd", "patient_sd", "patches_sd", "pixel_noise")
+_MOST = {
+    "slides": 1_000_000, "sites": 1_000_000, "width": 100_000, "latent": 100_000,
+    "patches": 1_000_000, "patches_multiple": 1_000_000, "patches_sd": 5,
+}  # fmt: skip
+"""Larger than any cohort, and small enough that a mistyped zero is a message and no want of memory."""
+MOST_STRENGTH = 1000
+"""Standard deviations of a shift or a spread: float16 ends at 65,504."""
+MOST_VALUES = 100_000_000
+"""Of one slide: 0.8 GB while it is drawn."""
 
 
 def checked(design: Design) -> Design:
     """`design` unchanged, if a cohort can be made of it."""
     for key in (*_SHARES, *_COUNTS, *_POSITIVE, *_SPREADS):
-        least, most = int(key in _POSITIVE), 1 if key in _SHARES else float("inf")
+        least, most = int(key in _POSITIVE), 1 if key in _SHARES else _MOST.get(key, MOST_STRENGTH)
         if not all(least <= value <= most for value in _values(getattr(design, key))):
-            raise UsageError(f"{key} is {getattr(design, key)}; expected {least} to {most}.")
+            raise UsageError(f"{key} is {getattr(design, key)}; expected {least} to {most:,}.")
     if not design.tumour_share:
         raise UsageError("tumour_share is 0.0, so witness patches have nowhere to lie. Give a share above 0.")
     for key in ("strengths", "burden", "tumour"):
-        if not all(map(isfinite, _values(getattr(design, key)))):
-            raise UsageError(f"{key} is {getattr(design, key)}; expected finite numbers.")
+        if not all(abs(value) <= MOST_STRENGTH for value in _values(getattr(design, key))):
+            raise UsageError(
+                f"{key} is {getattr(design, key)}; expected numbers from -{MOST_STRENGTH:,} to {MOST_STRENGTH:,}."
+            )
     if not all(-1 <= loading <= 1 for loading in design.loadings):
         raise UsageError(f"loadings are {design.loadings}; a loading is a correlation, -1 to 1.")
     if design.dtype not in ("float16", "float32"):
@@ -235,6 +254,7 @@ def checked(design: Design) -> Design:
     if design.raster and isqrt(design.patches) ** 2 != design.patches:
         raise UsageError(f"patches is {design.patches}; a raster is a square: take {isqrt(design.patches) ** 2}.")
     _check_kinds(design)
+    _refuse_large_slides(design)
     if design.latent > design.width:
         raise UsageError(f"latent is {design.latent}, above width {design.width}; expected at most the width.")
     return design
@@ -253,6 +273,15 @@ def _check_kinds(design: Design) -> None:
         raise UsageError(f"censored is {design.censored}; expected a share of patients, 0 to {MOST_CENSORED}.")
     if not isfinite(design.score_noise):
         raise UsageError(f"score_noise is {design.score_noise}; expected a finite number.")
+
+
+def _refuse_large_slides(design: Design) -> None:
+    largest = (design.patches * exp(2 * design.patches_sd) + design.patches_multiple) * design.width
+    if largest > MOST_VALUES:
+        raise UsageError(
+            f"a slide may have {largest:,.0f} values (patches, patches_sd, patches_multiple and width), more than the "
+            f"{MOST_VALUES:,} that fit into memory. Take less."
+        )
 
 
 def checked_for_tasks(design: Design, n_tasks: int) -> Design:
