@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from math import exp, isfinite, isqrt
 from typing import Any, TypeVar
 
-from milbench.endpoints.endpoint import BINARY, FEWEST_CLASSES, KINDS
 from milbench.errors import UsageError, unknown_name
 
 V = TypeVar("V")
 
 SIGNALS = ("witness", "diffuse", "layout")
+BINARY = "binary"
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """Names of classes."""
@@ -65,7 +65,7 @@ class Design:
     tasks: tuple[str, ...] = ("A", "B", "C")
     prevalences: tuple[float, ...] = (0.5, 0.4, 0.3)
     loadings: tuple[float, ...] = (0.0,)
-    kinds: tuple[str, ...] = ("binary",)
+    kinds: tuple[str, ...] = (BINARY,)
     classes: tuple[int, ...] = (4,)
     score_noise: float = 0.5
     hazard_ratio: float = 20.0
@@ -101,7 +101,7 @@ class Design:
     @property
     def all_binary(self) -> bool:
         """Whether no task is of another kind."""
-        return set(self.kinds) <= {BINARY.kind}
+        return set(self.kinds) <= {BINARY}
 
 
 OF_OTHER_KINDS = ("kinds", "classes", "score_noise", "hazard_ratio", "censored")
@@ -167,8 +167,8 @@ PRESETS = {
     ),
     "kinds": Preset(
         "a task of every kind: binary, classes, grades, a score and survival",
-        Design("kinds", tasks=("mutated", "subtype", "grade", "score", "os"), prevalences=(0.4,), kinds=KINDS,
-               strengths=(4.0,), witness_shares=(0.2,)),
+        Design("kinds", tasks=("mutated", "subtype", "grade", "score", "os"), prevalences=(0.4,),
+               kinds=(BINARY, "multiclass", "ordinal", "regression", "survival"), strengths=(4.0,), witness_shares=(0.2,)),
         trainer=_trainer(),
     ),
     "tcga-like": Preset(
@@ -262,6 +262,8 @@ def checked(design: Design) -> Design:
 
 def _check_kinds(design: Design) -> None:
     """UsageError for a field of `OF_OTHER_KINDS` of which no labels can be drawn."""
+    from milbench.endpoints.endpoint import FEWEST_CLASSES, KINDS  # it brings NumPy, which help does without
+
     for kind in design.kinds:
         if kind not in KINDS:
             raise unknown_name("kind", kind, KINDS)
@@ -293,7 +295,7 @@ def checked_for_tasks(design: Design, n_tasks: int) -> Design:
     for signal, share, kind in zip(per_task("signals", design.signals, n_tasks), shares, kinds, strict=True):
         if signal not in SIGNALS:
             raise unknown_name("signal", signal, SIGNALS)
-        if signal == "layout" and kind != BINARY.kind:
+        if signal == "layout" and kind != BINARY:
             raise UsageError(
                 f"signals holds a layout for a task of kind {kind}; patches lie side by side or apart, so a layout tells "
                 "two classes. Take witness or diffuse."
