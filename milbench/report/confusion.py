@@ -29,6 +29,9 @@ CALLED = {
 MOST_CLASSES = 8
 """Classes beyond which numbers in cells are too small to read; colours remain."""
 
+LONGEST_LEVEL_NAME = 4
+"""Letters of a class beyond which names along the axis are turned."""
+
 
 def confusion(tested: Answered) -> Counts:
     """Counts [C, C] of slides: rows are the labels, columns the calls."""
@@ -76,9 +79,12 @@ def _matrix(axes: Any, counts: Counts, classes: Sequence[str]) -> None:
             text = f"{share:.2f}\n{counts[row, column]}" if of_row[row, 0] else "–"
             axes.text(column, row, text, ha="center", va="center", fontsize=8 if len(classes) <= 4 else 6,
                       color="white" if share > 0.6 else "black")  # fmt: skip
-    size = 7.5 if len(classes) <= MOST_CLASSES else 5.5
-    axes.set_xticks(range(len(classes)), classes, fontsize=size, rotation=30 if max(map(len, classes)) > 4 else 0,
-                    ha="right" if max(map(len, classes)) > 4 else "center")  # fmt: skip
+    few = len(classes) <= MOST_CLASSES
+    size, turned = (7.5, 30) if few else (5.5, 90)
+    turned = turned if max(map(len, classes)) > LONGEST_LEVEL_NAME else 0
+    axes.set_xticks(
+        range(len(classes)), classes, fontsize=size, rotation=turned, ha="right" if turned == 30 else "center"
+    )
     axes.set_yticks(range(len(classes)), classes, fontsize=size)
     axes.tick_params(length=0)
     axes.spines[:].set_color("0.8")
