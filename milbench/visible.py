@@ -6,6 +6,7 @@ that follow. Files may hold either in a slide's id, and libraries repeat it in t
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -43,6 +44,15 @@ def shortened(text: str, most: int = 100) -> str:
     'ab...gh'
     """
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
+
+
+def without_passwords(text: str) -> str:
+    """`text` with every password in an address as ***: messages end up in logs and issues.
+
+    >>> without_passwords("http://me:secret@server/x answered 404")
+    'http://me:***@server/x answered 404'
+    """
+    return re.sub(r"(?<=://)([^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
 
 
 def _escape(character: str) -> str:

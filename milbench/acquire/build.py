@@ -22,12 +22,14 @@ from milbench.acquire.label_table import (
     call,
     compare,
     keep_most_mutated,
+    refuse_id_columns,
     write_labels,
 )
 from milbench.errors import AcquireError, UsageError
 from milbench.labels import read_labels
-from milbench.visible import visible
+from milbench.visible import visible, without_passwords
 
+REPORT = "report.txt"
 SPARE = 20
 """Candidates beyond the genes asked for: the portal ranks samples, the table counts patients' primary tumours."""
 PROJECTS = {"COADREAD": ["TCGA-COAD", "TCGA-READ"]}
@@ -89,7 +91,10 @@ def build_labels(
     projects : the GDC's projects with the slides; none = those that the studies' names say.
     released : a label table to compare with.
     """
+    study_ids = [cbioportal.checked_study(study_id) for study_id in study_ids]
     projects = list(projects) or projects_of(study_ids)
+    _refuse_other_labels(folder)
+    refuse_id_columns(genes)
     other = _released_labels(released)
     asks_genes = bool(genes or top)
     chosen, calls = _calls(client, sources.cbioportal, study_ids, genes, top) if asks_genes else ([], NO_CALLS)
@@ -110,7 +115,7 @@ def build_labels(
     gdc.write_manifest(slides, folder / "manifest.txt")
     if endpoints:
         (folder / "tasks.yaml").write_text(_tasks_yaml(chosen, clinical), encoding="utf-8")
-    (folder / "report.txt").write_text(visible("\n".join(report)) + "\n", encoding="utf-8")
+    (folder / REPORT).write_text(visible(without_passwords("\n".join(report))) + "\n", encoding="utf-8")
     return Built(folder, "\n".join(report))
 
 
@@ -149,6 +154,14 @@ def _tasks_yaml(genes: Sequence[str], clinical: EndpointColumns) -> str:
     )
 
 
+def _refuse_other_labels(folder: Path) -> None:
+    """A table that this command did not write would be lost: it writes its report beside."""
+    if (folder / "labels.csv").exists() and not (folder / REPORT).exists():
+        raise AcquireError(
+            f"{folder / 'labels.csv'} was not made by this command, and is left as it is. Name another folder with --out."
+        )
+
+
 def _calls(client: Http, url: str, study_ids: Sequence[str], genes: Sequence[str], top: int) -> tuple[list[str], Calls]:
     """The genes' names and everyone's labels; `top` genes are chosen by the patients that they are mutated in."""
     asked = (
@@ -164,7 +177,7 @@ def _calls(client: Http, url: str, study_ids: Sequence[str], genes: Sequence[str
             f"{', '.join(study_ids)}: no sequenced sample is a primary tumour by TCGA's rule of names (...-01), so "
             "there is nothing to label. Choose a TCGA study."
         )
-    return [gene.symbol for gene in chosen], calls
+    return refuse_id_columns([gene.symbol for gene in chosen]), calls
 
 
 def _released_labels(path: Path | None) -> Table:

@@ -6,6 +6,7 @@ that behaves so; no call to the public instance was possible when this was writt
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from milbench.acquire.http import Http
 from milbench.errors import AcquireError, UsageError, unknown_name
 
 CBIOPORTAL_URL = "https://www.cbioportal.org/api"
+STUDY_ID = re.compile(r"[A-Za-z0-9_][\w.-]{0,199}", re.ASCII)
 PAGE = 10_000
 """Mutations per request: the portal would send all at once, but a page is kept and need not be asked for again."""
 
@@ -70,7 +72,20 @@ def find_genes(client: Http, url: str, symbols: Sequence[str], study_ids: Sequen
     for symbol in symbols:
         if symbol not in known:
             raise _unknown_gene(client, url, symbol, study_ids)
-    return [known[symbol] for symbol in dict.fromkeys(symbols)]
+    genes = [known[symbol] for symbol in dict.fromkeys(symbols)]
+    if len({gene.entrez for gene in genes}) < len(genes):
+        raise AcquireError(f"{where} gives two of {', '.join(symbols)} one number. Name each gene once.")
+    return genes
+
+
+def checked_study(study_id: str) -> str:
+    """`study_id` unchanged, if it may be one: it becomes a part of addresses and the name of a folder."""
+    if not STUDY_ID.fullmatch(study_id):
+        raise UsageError(
+            f"'{study_id}' is no study of cBioPortal. An id has letters, digits, '_', '-' and '.', such as "
+            "brca_tcga_pan_can_atlas_2018."
+        )
+    return study_id
 
 
 def most_mutated(client: Http, url: str, study_ids: Sequence[str], n: int) -> list[Gene]:

@@ -17,9 +17,11 @@ from milbench.acquire import http
 from milbench.acquire.http import Http, chunks, refuse_bad_status
 from milbench.errors import AcquireError
 from milbench.machine.deadline import Deadline
+from milbench.special_files import refuse_special
 
 PART = ".part"
 """End of the name of a file that is being fetched."""
+PAGE_BEGINS = (b"<!doctype html", b"<html")
 LEFTOVER_SECONDS = 24 * 3600
 """Nobody writes into a part for so long: a command ends before."""
 
@@ -81,7 +83,8 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Hexadecimal SHA-256 of a file's bytes; raises `AcquireError` for a pipe or a device, which may have no end."""
+    refuse_special(path, AcquireError)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -129,6 +132,11 @@ def _continues(response: requests.Response, have: int) -> bool:
 
 
 def _accept(url: str, part: Path, wanted: Wanted) -> None:
+    if _is_page(part):
+        raise AcquireError(
+            f"{url} sent a web page instead of the file, perhaps of a log-in or a proxy. It was deleted. Check the "
+            "address, and give the same command again."
+        )
     if _size(part) < wanted.bytes:
         raise AcquireError(f"{url} broke off after {_size(part)} of {wanted.bytes} bytes. {http.MEND}")
     found = file_sha256(part)
@@ -139,6 +147,14 @@ def _accept(url: str, part: Path, wanted: Wanted) -> None:
             "changed at its source."
         )
     part.replace(wanted.path)
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a file is HTML by its first bytes: no file that is fetched here is."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return file.read(100).lstrip().lower().startswith(PAGE_BEGINS)
 
 
 def _size(path: Path) -> int:

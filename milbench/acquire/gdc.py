@@ -5,12 +5,14 @@ Query and fields as in the GDC's documentation (NCI-GDC/gdc-docs@880f321); tried
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from milbench.acquire.http import Http, rows_of
 from milbench.errors import AcquireError
+from milbench.names import is_folder_name
 
 GDC_URL = "https://api.gdc.cancer.gov"
 PAGE = 500
@@ -54,7 +56,17 @@ def diagnostic_slides(client: Http, url: str, projects: Sequence[str], *, page: 
         raise AcquireError(
             f"{url}/files has no diagnostic slide of {', '.join(projects)}. Check the project ids (such as TCGA-BRCA)."
         )
-    return sorted(_slide(hit) for hit in found.values())
+    return _without_odd_names(f"{url}/files", sorted(_slide(hit) for hit in found.values()))
+
+
+def _without_odd_names(where: str, slides: list[SlideFile]) -> list[SlideFile]:
+    """`slides` unchanged, if each has a name of its own that a feature file can have."""
+    counts = Counter(slide.slide_id for slide in slides)
+    for name, count in counts.items():
+        if count > 1 or not is_folder_name(name):
+            what = f"{count} slides called '{name}'" if count > 1 else f"a slide called '{name}'"
+            raise AcquireError(f"{where} names {what}, so no feature file can be told to be its. Is it the GDC's API?")
+    return slides
 
 
 def write_manifest(slides: Sequence[SlideFile], path: Path) -> None:

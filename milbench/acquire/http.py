@@ -37,8 +37,9 @@ COMMAND_SECONDS = 6 * 3600.0
 """All that one client asks for; what is finished by then is kept."""
 
 CHUNK_BYTES = 1 << 16
-MOST_BYTES_OF_AN_ANSWER = 100_000_000
-"""Where nobody has pinned the size, whatever the server says of it: the longest known answer has about 10 MB."""
+MOST_BYTES_OF_AN_ANSWER = 30_000_000
+"""Where nobody has pinned the size, whatever the server says of it: the longest known answer has about 10 MB. Decoded, a
+list of empty lists takes 24 times its bytes of JSON, and must fit into 1 GB."""
 MOST_BYTES_OF_ALL_ANSWERS = 1_000_000_000
 MOST_BYTES_OF_AN_ERROR = 10_000
 WORDS_OF_AN_ANSWER = 300
@@ -48,7 +49,8 @@ Fields = Mapping[str, type]
 NO_FIELDS: Fields = MappingProxyType({})
 WORD_OF = {str: "text without control characters", int: "a whole number", list: "a list", dict: "an object"}
 
-POINTLESS_AGAIN = (requests.TooManyRedirects, requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL)
+POINTLESS_AGAIN = (requests.TooManyRedirects, ValueError)
+"""ValueError: an address or a header, perhaps named by the server, that cannot be asked; not all of them are requests' own."""
 
 MEND = "Check the connection and give the same command again: what has come is kept."
 
@@ -125,7 +127,7 @@ class Http:
                 if is_last:
                     raise AcquireError(f"{url} was silent for {self.timeout:g} s, {self._tries()}. {MEND}") from error
                 pause = pause_after(attempt)
-            except requests.RequestException as error:
+            except (requests.RequestException, ValueError) as error:
                 if is_last or isinstance(error, POINTLESS_AGAIN):
                     raise AcquireError(f"{url} cannot be reached, {self._tries()} ({_cause(error)}). {MEND}") from error
                 pause = pause_after(attempt)
@@ -324,7 +326,7 @@ def _words(response: requests.Response) -> str:
     return f": {text[:WORDS_OF_AN_ANSWER]}".rstrip(".") if text else ""
 
 
-def _cause(error: requests.RequestException) -> str:
+def _cause(error: Exception) -> str:
     reason = getattr(error.args[0], "reason", error) if error.args else error
     return str(reason).rpartition(">: ")[2][:WORDS_OF_AN_ANSWER] or type(error).__name__
 

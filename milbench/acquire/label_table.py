@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from milbench.acquire.cbioportal import Gene, Study
 from milbench.acquire.gdc import SlideFile
+from milbench.errors import AcquireError
 
+ID_COLUMNS = ("case_id", "slide_id")
 PRIMARY = "01"
 """TCGA's code of a primary solid tumour; other samples of a patient are left out."""
 BARCODE = 12
@@ -64,13 +66,21 @@ def keep_most_mutated(calls: Calls, genes: Sequence[Gene], n: int) -> list[Gene]
     return sorted(genes, key=lambda gene: (-patients[gene], gene.symbol))[:n]
 
 
+def refuse_id_columns(genes: Sequence[str]) -> list[str]:
+    """The genes' names, if none is that of a column of ids."""
+    for gene in genes:
+        if gene in ID_COLUMNS:
+            raise AcquireError(f"a gene called '{gene}' would have the name of a column of ids. Leave it out.")
+    return list(genes)
+
+
 def write_labels(
     path: Path, slides: Sequence[SlideFile], labels: Mapping[str, Mapping[str, int | str]], columns: Sequence[str]
 ) -> None:
     """Write `case_id, slide_id` and the columns, one row per slide; cells of unknown patients are blank."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["case_id", "slide_id", *columns])
+        writer.writerow([*ID_COLUMNS, *columns])
         for slide in slides:
             row = labels.get(slide.patient_id, {})
             writer.writerow([slide.patient_id, slide.slide_id, *(row.get(column, "") for column in columns)])

@@ -7,6 +7,7 @@ import atexit
 import gc
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import milbench
@@ -78,8 +79,20 @@ def _called(words: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
 
 
+def usable_path(text: str) -> Path:
+    """The path, if it can be one; an empty text would be the current folder, and most likely is a variable that is not set."""
+    if not text or "\0" in text:
+        what = "an empty path" if not text else "a path with a null character"
+        raise argparse.ArgumentTypeError(f"{what} names no file or folder. Write it out, or leave the flag away")
+    return Path(text)
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse that answers a mistyped command or flag with the nearest known one."""
+
+    def __init__(self, *names: Any, **options: Any) -> None:
+        super().__init__(*names, **options)
+        self.register("type", Path, usable_path)
 
     def error(self, message: str) -> Any:
         raise UsageError(f"{message}. See `{self.prog} --help`.")

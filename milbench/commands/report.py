@@ -11,6 +11,7 @@ from milbench.commands.chosen_run import run_at
 from milbench.commands.command import EXIT_OK
 from milbench.commands.terminal import say, warn
 from milbench.errors import TrackingError, UsageError
+from milbench.visible import without_passwords
 
 if TYPE_CHECKING:
     from milbench.store.run import Run
@@ -75,7 +76,6 @@ def call(options: argparse.Namespace) -> int:
 
 def _track_report(runs: Sequence[Run], out: Path) -> None:
     """Put the report's files where the runs are tracked. If the server is away, warn: the files lie on disk."""
-    from milbench.tracking.client import without_password
     from milbench.tracking.publish import publish_report, tracked_at
 
     for run in runs:
@@ -83,6 +83,6 @@ def _track_report(runs: Sequence[Run], out: Path) -> None:
         if not uri:
             continue
         try:
-            say(f"{publish_report(run, uri, out)} MLflow runs of {run.name} now hold it ({without_password(uri)})")
+            say(f"{publish_report(run, uri, out)} MLflow runs of {run.name} now hold it ({without_passwords(uri)})")
         except TrackingError as error:
             warn(str(error))

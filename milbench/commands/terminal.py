@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from milbench.visible import visible
+from milbench.visible import visible, without_passwords
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +26,7 @@ def new_console(width: int | None = None) -> Console:
 
 def say(text: str) -> None:
     """Print a line without rich, which would take time to import."""
-    print(visible(text))  # noqa: T201
+    print(visible(without_passwords(text)))  # noqa: T201
 
 
 def warn(text: str) -> None:
@@ -36,7 +36,7 @@ def warn(text: str) -> None:
 
 def complain(text: str) -> None:
     """Print what is wrong on standard error."""
-    print(visible(f"milbench: {text}"), file=sys.stderr)  # noqa: T201
+    print(visible(f"milbench: {without_passwords(text)}"), file=sys.stderr)  # noqa: T201
 
 
 def line(console: Console, text: str) -> None:

@@ -9,6 +9,7 @@ from milbench.commands.chosen_run import run_at
 from milbench.commands.command import EXIT_OK
 from milbench.commands.terminal import say
 from milbench.errors import UsageError
+from milbench.visible import without_passwords
 
 HELP = "publish a finished run to an MLflow server"
 
@@ -24,7 +25,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of publishing runs, and a report of them."""
-    from milbench.tracking.client import default_uri, without_password
+    from milbench.tracking.client import default_uri
     from milbench.tracking.publish import publish, publish_report
 
     if options.report and not options.report.is_dir():
@@ -32,7 +33,7 @@ def call(options: argparse.Namespace) -> int:
     for path in options.runs:
         run = run_at(path)
         uri = options.uri or default_uri(run.path.absolute().parent)
-        say(f"published {publish(run, uri)} trials of {run.path} to {without_password(uri)}")
+        say(f"published {publish(run, uri)} trials of {run.path} to {without_passwords(uri)}")
         if options.report:
             say(f"{publish_report(run, uri, options.report)} of its runs now hold {options.report}")
     return EXIT_OK

@@ -13,12 +13,15 @@ import numpy as np
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
 from milbench.formats.hdf5 import tensor
-from milbench.formats.opening import failing_clearly
-from milbench.formats.shapes import as_bag, bag_shape, fitting, kind_of, misfit
+from milbench.formats.opening import failing_clearly, listed
+from milbench.formats.shapes import as_bag, bag_shape, fitting, is_float, kind_of, misfit
 
 KEYS = ("features", "feats")
 MOST_COMPRESSED = 1032
 """Bytes per stored byte that deflate never exceeds."""
+
+KNOWN_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What NumPy writes. Others have no such limit."""
 
 
 def read_npy(path: Path) -> SlideFeatures:
@@ -50,7 +53,8 @@ def head_npz(path: Path) -> SlideHeader:
     """Sizes of one `.npz` file, from the header of the array inside."""
     with _failing_clearly(path), zipfile.ZipFile(path) as archive:
         names = _names(archive)
-        shape, dtype = _header(archive, _key(path, names))
+        shape, dtype = _header(archive, key := _key(path, names))
+        _refuse_odd_compression(path, archive, key)
         floats(path, np.empty((0, *shape[1:]) if shape else (), dtype))
         header = SlideHeader(*bag_shape(path, shape), dtype.name)
         if "coords" not in names:
@@ -82,12 +86,18 @@ def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 def _member(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """The array `name` of an archive; never unpickled."""
+    _refuse_odd_compression(path, archive, name)
     entry = archive.getinfo(f"{name}.npy")
     with archive.open(entry) as file:
         _refuse_unwritten(path, *_array_header(file), min(entry.file_size, path.stat().st_size * MOST_COMPRESSED))
     with archive.open(entry) as file:
         stored: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
         return stored
+
+
+def _refuse_odd_compression(path: Path, archive: zipfile.ZipFile, name: str) -> None:
+    if archive.getinfo(f"{name}.npy").compress_type not in KNOWN_COMPRESSION:
+        raise FeatureFileError(f"{path} is compressed as NumPy never does. Save it again with numpy.savez_compressed.")
 
 
 def load_array(path: Path, *, mapped: bool = False) -> np.ndarray:
@@ -123,7 +133,7 @@ def floats(path: Path, array: np.ndarray) -> np.ndarray:
     ------
     FeatureFileError : another dtype, or a single number.
     """
-    if array.dtype.kind != "f" or array.ndim == 0:
+    if not is_float(array.dtype) or array.ndim == 0:
         raise FeatureFileError(
             f"{path} holds {kind_of(array.dtype)} of shape {array.shape}; expected float16 or float32 (patches, width). "
             "Extract this slide again."
@@ -135,7 +145,7 @@ def _key(path: Path, names: list[str]) -> str:
     others = [name for name in names if name != "coords"]
     known = [name for name in KEYS if name in names] or (others if len(others) == 1 else [])
     if not known:
-        raise FeatureFileError(f"{path} holds {', '.join(names) or 'nothing'}; expected an array called 'features'.")
+        raise FeatureFileError(f"{path} holds {listed(names)}; expected an array called 'features'.")
     return known[0]
 
 

@@ -12,7 +12,17 @@ from typing import Any
 import h5py
 
 from milbench.errors import FeatureFileError
-from milbench.formats.hdf5 import StoredCoords, StoredSlide, feature_dataset, number, opened, optional, values
+from milbench.formats.hdf5 import (
+    StoredCoords,
+    StoredSlide,
+    coordinates,
+    dataset,
+    feature_dataset,
+    opened,
+    optional,
+    size,
+    values,
+)
 
 NAME, PATCHES = "CLAM", "patches"
 
@@ -24,18 +34,16 @@ def recognises(path: Path, file: h5py.File) -> bool:
 
 def describe(path: Path, file: h5py.File) -> StoredSlide:
     """Where CLAM keeps a slide."""
-    features = feature_dataset(path, file, "features")
-    stored = optional(path, file, "coords")
     return StoredSlide(
-        features,
-        None if stored is None else _coords(path, stored),
+        feature_dataset(path, file, "features"),
+        coordinates(path, file, lambda stored: _coords(path, stored)),
         instance_labels=optional(path, file, "instance_labels"),
     )
 
 
 def _coords(path: Path, stored: h5py.Dataset) -> StoredCoords:
-    size = patch_size(stored.attrs) or _patch_size_beside(path)
-    return StoredCoords(lambda: values(stored), stored.shape, stored.dtype.name, patch_size=size)
+    edge = patch_size(stored.attrs) or _patch_size_beside(path)
+    return StoredCoords(lambda: values(stored), stored.shape, stored.dtype.name, patch_size=edge)
 
 
 def _patch_size_beside(path: Path) -> float | None:
@@ -50,15 +58,15 @@ def _patch_size_beside(path: Path) -> float | None:
 def _patch_size_of(patches: Path) -> float | None:
     try:
         with opened(patches) as file:
-            return patch_size(file["coords"].attrs)
+            return patch_size(dataset(patches, file, "coords").attrs)
     except FeatureFileError:  # features train without it, and a map asks for it
         return None
 
 
 def patch_size(attributes: Any) -> float | None:
     """Edge of a patch in level-0 pixels, where the extractor wrote it beside the coordinates."""
-    level0 = number(attributes, "patch_size_level0")
-    size, downsample = number(attributes, "patch_size"), number(attributes, "downsample")
+    level0 = size(attributes, "patch_size_level0")
+    edge, downsample = size(attributes, "patch_size"), size(attributes, "downsample")
     if level0 is not None:
         return level0
-    return size * downsample if size and downsample else None  # CLAM counts in pixels of `patch_level`
+    return edge * downsample if edge and downsample else None  # CLAM counts in pixels of `patch_level`

@@ -25,6 +25,7 @@ from milbench.formats import (
     torchmil,
     trident,
 )
+from milbench.formats.opening import listed
 
 HDF5_FORMATS = (stamp, trident, clam)
 """In the order in which they are asked: each knows a file by what the later ones would overlook."""
@@ -165,6 +166,8 @@ def _instead(folder: Path) -> str:
     if not kinds:
         return ""
     kind, count = kinds.most_common(1)[0]
+    if kind.lower() in SUFFIXES:
+        return f" (it holds {count} {kind} file{'s' * (count != 1)}: give them the ending {kind.lower()}, in small letters)"
     return f" (it holds {count} {kind} file{'s' * (count != 1)}; if those are features, save {{slide}}.npy of (patches, width))"
 
 
@@ -187,7 +190,7 @@ def _h5_layout(place: Place) -> Layout:
             with hdf5.opened(path) as file:
                 name = next((layout for layout in HDF5_FORMATS if layout.recognises(path, file)), clam)
                 alone = "coords" not in file
-                evidence = f"{path.name} holds {', '.join(file) or 'nothing'}"
+                evidence = f"{path.name} holds {listed(file)}"
         except FeatureFileError:
             continue
         if name is clam and alone and torchmil.recognises(place.holder, place.suffix):

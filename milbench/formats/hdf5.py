@@ -17,8 +17,18 @@ from milbench.errors import FeatureFileError
 from milbench.formats import PIXELS, SlideFeatures, SlideHeader
 from milbench.formats.global_heap import refuse_endless_heap
 from milbench.formats.linked import files_of, refuse_absent_sources, refuse_dead_ends
-from milbench.formats.opening import failing_clearly
-from milbench.formats.shapes import Coordinates, as_bag, bag_shape, fitting, kind_of, misfit
+from milbench.formats.opening import failing_clearly, listed
+from milbench.formats.shapes import (
+    LARGEST_PLACE,
+    Coordinates,
+    as_bag,
+    bag_shape,
+    fitting,
+    is_float,
+    kind_of,
+    misfit,
+    truth_problem,
+)
 
 
 class StoredCoords(NamedTuple):
@@ -74,11 +84,8 @@ def read(path: Path, describe: Describe) -> SlideFeatures:
 
 def _truth(path: Path, stored: h5py.Dataset, n_patches: int) -> Tensor:
     """Truth [N, T], one column where a vector is kept."""
-    if stored.dtype.kind not in "biuf" or not stored.ndim or len(stored) != n_patches:
-        raise FeatureFileError(
-            f"{path}: '{stored.name.removeprefix('/')}' is {kind_of(stored.dtype)} of shape {stored.shape}; expected numbers "
-            f"of shape ({n_patches}, tasks). Delete them or write them again."
-        )
+    if problem := truth_problem(stored.dtype.name, stored.shape, n_patches):
+        raise FeatureFileError(f"{path}: '{stored.name.removeprefix('/')}' {problem}")
     refuse_unwritten(path, stored)
     return torch.from_numpy(values(stored).reshape(n_patches, prod(stored.shape[1:])))
 
@@ -144,11 +151,10 @@ def feature_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     FeatureFileError : it is missing, a group, no floats or a single number.
     """
     if name not in file:
-        only_coords = "patch coordinates only, not features" if "coords" in file else ""
-        what = only_coords or f"datasets: {', '.join(file) or 'none'}"
+        what = "patch coordinates only, not features" if list(file) == ["coords"] else f"it holds {listed(file)}"
         raise FeatureFileError(f"{path} has no dataset '{name}' ({what}). Point `features:` to the extracted features.")
     stored = dataset(path, file, name)
-    if stored.dtype.kind != "f" or not stored.shape:
+    if not is_float(stored.dtype) or not stored.shape:
         raise FeatureFileError(
             f"{path}: '{name}' is {kind_of(stored.dtype)} of shape {stored.shape}; expected float16 or float32 "
             "(patches, width). Extract this slide again."
@@ -174,13 +180,32 @@ def dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
 
     Raises
     ------
-    FeatureFileError : a group has that name, or the values are not there.
+    FeatureFileError : a group has that name, or the values are not there, or not all of them.
     """
     stored = file[name]
     if not isinstance(stored, h5py.Dataset):
         raise FeatureFileError(f"{path}: '{name}' is a group of datasets, expected one. Extract this slide again.")
+    if stored.shape is None:
+        raise FeatureFileError(
+            f"{path}: '{name}' is an empty {stored.dtype}, without a shape. Extract this slide again."
+        )
     refuse_absent_sources(stored)
     return stored
+
+
+def coordinates(path: Path, file: h5py.File, describe: Callable[[h5py.Dataset], StoredCoords]) -> StoredCoords | None:
+    """The dataset `coords` as a layout describes it, or None; whatever is wrong with it stops maps and no training."""
+    if "coords" not in file:
+        return None
+    try:
+        return describe(dataset(path, file, "coords"))
+    except FeatureFileError as error:
+        return unusable(str(error))
+
+
+def unusable(problem: str) -> StoredCoords:
+    """Coordinates that cannot be read, and why."""
+    return StoredCoords(lambda: np.empty((0, 2)), (0, 2), "int64", problem=problem)
 
 
 def optional(path: Path, file: h5py.File, name: str) -> h5py.Dataset | None:
@@ -202,7 +227,7 @@ def values(stored: h5py.Dataset) -> np.ndarray:
 def text(attributes: Any, name: str) -> str:
     """An attribute as text; empty where it is missing or the text `None`, which TRIDENT writes."""
     value = attributes.get(name, "")
-    value = value.decode() if isinstance(value, bytes) else str(value)
+    value = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     return "" if value == "None" else value
 
 
@@ -214,6 +239,12 @@ def number(attributes: Any, name: str) -> float | None:
     except (ValueError, IndexError, TypeError):
         return None
     return found if found is not None and isfinite(found) else None
+
+
+def size(attributes: Any, name: str) -> float | None:
+    """An attribute as a size: above 0, and no larger than a slide; None otherwise."""
+    found = number(attributes, name)
+    return found if found is not None and 0 < found <= LARGEST_PLACE else None
 
 
 def tensor(array: np.ndarray) -> Tensor:

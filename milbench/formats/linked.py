@@ -6,6 +6,7 @@ External storage, raw bytes in a file without a header, is refused: HDF5 looks f
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil, prod
 from pathlib import Path
 
 import h5py
@@ -40,7 +41,7 @@ def refuse_dead_ends(path: Path, file: h5py.File) -> None:
 
 
 def refuse_absent_sources(stored: h5py.Dataset, above: tuple[tuple[str, str], ...] = ()) -> None:
-    """FeatureFileError if the values of a dataset lie where nothing is: HDF5 would hand out zeros.
+    """FeatureFileError if values of a dataset lie where nothing is, or were never written: HDF5 would hand out zeros.
 
     Parameters
     ----------
@@ -55,6 +56,10 @@ def refuse_absent_sources(stored: h5py.Dataset, above: tuple[tuple[str, str], ..
         )
     if here in above:
         raise FeatureFileError(f"{told} is a virtual dataset of itself. Extract this slide again.")
+    if missing := _unwritten(stored):
+        raise FeatureFileError(
+            f"{told}: {missing}, and HDF5 would read zeros there: its extraction did not end. Extract this slide again."
+        )
     for source in stored.virtual_sources() if stored.is_virtual else ():
         holder = path if source.file_name == SAME_FILE else resolved(path, source.file_name)
         if not _has(holder, source.dset_name, (*above, here)):
@@ -62,6 +67,23 @@ def refuse_absent_sources(stored: h5py.Dataset, above: tuple[tuple[str, str], ..
                 f"{told} is a virtual dataset of '{source.dset_name}' in {holder}, which is not there. "
                 "Put the source where it was, or extract this slide again."
             )
+
+
+def _unwritten(stored: h5py.Dataset) -> str:
+    """Which part of a dataset nobody wrote; empty if all of it was written, or its size is not fixed."""
+    if not stored.size:
+        return ""
+    if stored.is_virtual:
+        try:
+            mapped = sum(source.vspace.get_select_npoints() for source in stored.virtual_sources())
+        except RuntimeError:  # it grows with its sources, so that HDF5 counts no points
+            return ""
+        return f"{mapped} of its {stored.size} values have a source" if mapped < stored.size else ""
+    if stored.chunks is None:
+        return "" if stored.id.get_storage_size() else "its values were never written"
+    expected = prod(ceil(length / step) for length, step in zip(stored.shape, stored.chunks, strict=True))
+    written = stored.id.get_num_chunks()
+    return f"{written} of its {expected} chunks were written" if written < expected else ""
 
 
 def resolved(path: Path, name: str) -> Path:
@@ -89,10 +111,13 @@ def _follow(path: Path, found: dict[Path, None]) -> None:
         with h5py.File(path) as file:
             targets = list(_targets(path, file))
     for target in targets:
-        refuse_special(target, FeatureFileError)
-        if target.is_file() and target not in found:
-            found[target] = None
-            _follow(target, found)
+        try:
+            refuse_special(target, FeatureFileError)
+            if target.exists() and target not in found:
+                found[target] = None
+                _follow(target, found)
+        except FeatureFileError as error:
+            raise FeatureFileError(f"{path} leads to another file. {error}") from error
 
 
 def _targets(path: Path, file: h5py.File) -> Iterator[Path]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import os
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from milbench.errors import FeatureFileError, MilbenchError
@@ -24,9 +27,28 @@ MISTAKEN: tuple[tuple[bytes, str, str], ...] = (
 """How files begin that lie under another format's name, in small letters, what they are and what to do."""
 
 
+NOT_OPENED = (
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.EIO,
+    errno.ESTALE,
+)
+"""Errors of the system that say nothing of a file's content: to extract it again would not help."""
+
+WITHOUT_NUMBER: dict[type[OSError], int] = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
+"""Numbers of errors that safetensors raises without."""
+
+MOST_NAMES = 5
+"""Names of a file's contents that a message lists."""
+
+
 @contextmanager
 def failing_clearly(path: Path, expected: str, fix: str) -> Iterator[None]:
-    """Turn what a library raises inside into a `FeatureFileError`; a pipe or a device is refused before.
+    """Turn what a library raises inside into a `FeatureFileError`; a pipe, a device or a folder is refused before.
 
     Parameters
     ----------
@@ -34,13 +56,33 @@ def failing_clearly(path: Path, expected: str, fix: str) -> Iterator[None]:
     fix : what to do if it is not.
     """
     refuse_special(path, FeatureFileError)
+    if path.is_dir():
+        raise FeatureFileError(f"{path} is a folder, not a file. Move it away, and put the slide's file in its place.")
     try:
         yield
     except MilbenchError:
         raise
+    except OSError as error:
+        number = error.errno or WITHOUT_NUMBER.get(type(error))
+        if number in NOT_OPENED:
+            raise FeatureFileError(not_opened(path, number)) from error
+        raise FeatureFileError(unreadable(path, expected, reason_of(error), fix)) from error
     # odd bytes make NumPy, torch, zipfile and HDF5 raise what comes: SyntaxError, struct.error, RecursionError, ...
     except Exception as error:
         raise FeatureFileError(unreadable(path, expected, reason_of(error), fix)) from error
+
+
+def not_opened(path: Path, number: int) -> str:
+    """A sentence that says why the system does not open `path`, by the number of its error."""
+    where = f", a link to {path.readlink()}," if path.is_symlink() and not path.exists() else ""
+    return f"{path}{where} cannot be read: {os.strerror(number)}. Check the file and its rights."
+
+
+def listed(names: Iterable[object]) -> str:
+    """The first names, and how many more there are; "nothing" if there are none."""
+    every = [str(name) for name in names]
+    more = f" and {len(every) - MOST_NAMES} more" if len(every) > MOST_NAMES else ""
+    return ", ".join(islice(every, MOST_NAMES)) + more or "nothing"
 
 
 def unreadable(path: Path, expected: str, reason: str, fix: str) -> str:

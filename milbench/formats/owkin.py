@@ -19,6 +19,8 @@ from milbench.formats.shapes import as_bag, fitting
 
 NAME = "Owkin"
 IN_FRONT = 3
+FIRST_ROWS = 1000
+"""Rows that tell most other arrays apart, so that these are not read whole to see what they are."""
 MOST_LEVELS = 32
 """Levels of a pyramid whose smallest has one pixel; a slide of 2^32 pixels per edge does not exist."""
 
@@ -45,7 +47,11 @@ def _has_places(stored: np.ndarray) -> bool:
         return False
     if not len(stored):
         return True
-    front = np.asarray(stored[:, :IN_FRONT], dtype=np.float64)
+    return all(_are_places(rows) for rows in (stored[:FIRST_ROWS], stored))
+
+
+def _are_places(rows: np.ndarray) -> bool:
+    front = np.asarray(rows[:, :IN_FRONT], dtype=np.float64)
     if not _is_whole(front) or (front < 0).any():
         return False
     one_level = np.ptp(front[:, 0]) == 0 and front[0, 0] < MOST_LEVELS

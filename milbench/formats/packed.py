@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import isfinite
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from torch import Tensor
 
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
-from milbench.formats.opening import failing_clearly
-from milbench.formats.shapes import FLOATS, Coordinates, as_bag, bag_shape, fitting, misfit
+from milbench.formats.opening import failing_clearly, listed
+from milbench.formats.shapes import FLOATS, Coordinates, as_bag, bag_shape, fitting, misfit, truth_problem
 
 NAME, SUFFIX, MARK = "milbench pack", ".safetensors", "milbench_pack"
+VERSION = 1
+"""Of what a pack says of itself. A later milbench may write another."""
 TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("version", "patch_size", "magnification", "largest_rounding"), (int, float)),
     **dict.fromkeys(("sha256", "source", "unit", "encoder", "coords_problem"), str),
@@ -44,7 +46,7 @@ def read(path: Path) -> SlideFeatures:
         places = Coordinates(None, told.get("coords_problem", ""))
         if "coords" in names:
             places = fitting(file.get_tensor("coords"), len(features), told.get("unit", UNKNOWN))
-        truth = file.get_tensor("instance_labels") if "instance_labels" in names else None
+        truth = _truth(path, file.get_tensor("instance_labels"), len(features)) if "instance_labels" in names else None
         unit = told.get("unit", UNKNOWN)
         return SlideFeatures(features, places.coords, told.get("patch_size"), unit, truth, places.problem)
 
@@ -56,6 +58,8 @@ def head(path: Path) -> SlideHeader:
         if "features" not in names:
             _features(path, file)
         stored = file.get_slice("features")
+        if stored.get_dtype() not in DTYPES:
+            _features(path, file)
         n_patches, width = bag_shape(path, stored.get_shape())
         return SlideHeader(
             n_patches,
@@ -67,6 +71,12 @@ def head(path: Path) -> SlideHeader:
             told.get("magnification"),
             _coords_problem(file, n_patches) if "coords" in names else told.get("coords_problem", ""),
         )
+
+
+def _truth(path: Path, stored: Tensor, n_patches: int) -> Tensor:
+    if problem := truth_problem(str(stored.dtype).removeprefix("torch."), stored.shape, n_patches):
+        raise FeatureFileError(f"{path}: 'instance_labels' {problem}")
+    return stored.reshape(n_patches, prod(stored.shape[1:]))
 
 
 def _coords_problem(file: Any, n_patches: int) -> str:
@@ -89,8 +99,11 @@ def facts(file: Any) -> dict[str, Any]:
     for key, expected in TYPES.items():
         value = told.get(key)
         is_odd = not isinstance(value, expected) or (isinstance(value, float) and not isfinite(value))
+        is_odd = is_odd or (key == "patch_size" and value is not None and value <= 0)
         if value is not None and is_odd:
             raise ValueError(f"its {key} is {str(value)[:40]}, which `milbench data pack` never writes")
+    if (told.get("version") or VERSION) > VERSION:
+        raise ValueError(f"a later milbench packed it, in version {told['version']}; this one reads {VERSION}")
     return told
 
 
@@ -119,7 +132,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 def _features(path: Path, file: Any) -> Tensor:
     if "features" not in file.keys():  # noqa: SIM118 - no mapping, it only has keys()
-        raise FeatureFileError(f"{path} has no tensor 'features' (tensors: {', '.join(file.keys())}).")
+        raise FeatureFileError(f"{path} has no tensor 'features' (it holds {listed(file.keys())}).")
     features: Tensor = file.get_tensor("features")
     if features.dtype not in FLOATS or features.ndim == 0:
         raise FeatureFileError(

@@ -20,6 +20,9 @@ LARGEST_PLACE = 2**32
 ROUNDED = ("float16", "bfloat16")
 """Types that keep two or three digits: too few for a place on a slide."""
 
+NUMBERS, UNKNOWN_TO_TORCH = ("int", "uint", "float", "bfloat"), ("float96", "float128")
+"""How the names of types begin that coordinates may have, and those among them that torch does not know."""
+
 
 class Coordinates(NamedTuple):
     """Coordinates [N, 2], or why there are none to use: training needs none, so that odd ones stop a map only."""
@@ -59,6 +62,11 @@ def _two_axes(axes: list[int]) -> list[int]:
     return axes
 
 
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether features may have this type: torch knows no float of more than 64 bits."""
+    return dtype.kind == "f" and dtype.itemsize <= np.dtype(np.float64).itemsize
+
+
 def kind_of(dtype: np.dtype[Any]) -> str:
     """A dtype's name. NumPy knows no bfloat16, and stores such values as two raw bytes each."""
     return "bfloat16 as two raw bytes per value" if dtype.kind == "V" and dtype.itemsize == 2 else str(dtype)
@@ -74,7 +82,7 @@ def fitting(stored: np.ndarray | Tensor, n_patches: int, unit: str) -> Coordinat
     kind = str(stored.dtype).removeprefix("torch.") if isinstance(stored, Tensor) else stored.dtype.name
     if problem := misfit(stored.shape, kind, n_patches):
         return Coordinates(None, problem)
-    coords = stored.numpy() if isinstance(stored, Tensor) else stored
+    coords = (stored.numpy() if isinstance(stored, Tensor) else stored).reshape(n_patches, 2)
     if not np.isfinite(coords).all():
         return Coordinates(None, "coordinates are NaN or infinite")
     if coords.size and (largest := np.abs(coords.astype(np.float64)).max()) > LARGEST_PLACE:
@@ -83,7 +91,7 @@ def fitting(stored: np.ndarray | Tensor, n_patches: int, unit: str) -> Coordinat
     if in_pixels and not np.array_equal(coords, np.trunc(coords)):
         return Coordinates(None, f"coordinates are {kind} with fractions; expected whole level-0 pixels")
     dtype = np.dtype(np.int64) if in_pixels else coords.dtype.newbyteorder("=")
-    return Coordinates(torch.from_numpy(np.ascontiguousarray(coords, dtype).reshape(n_patches, 2)))
+    return Coordinates(torch.from_numpy(np.ascontiguousarray(coords, dtype)))
 
 
 def misfit(shape: Sequence[int], dtype: str, n_patches: int) -> str:
@@ -91,8 +99,24 @@ def misfit(shape: Sequence[int], dtype: str, n_patches: int) -> str:
     if 0 in shape:
         return f"{n_patches} patches but no coordinates" if n_patches else ""
     axes = (1, *shape) if len(shape) == 1 else tuple(_two_axes(list(shape)))
-    if len(axes) != 2 or axes[1] != 2 or not dtype.startswith(("int", "uint", "float", "bfloat")):
+    if len(axes) != 2 or axes[1] != 2 or not dtype.startswith(NUMBERS) or dtype in UNKNOWN_TO_TORCH:
         return f"coordinates are {dtype} of shape {tuple(shape)}; expected x and y, (patches, 2)"
     if axes[0] != n_patches:
         return f"{n_patches} patches but {axes[0]} coordinates"
     return f"coordinates are {dtype}, which rounds them; expected whole numbers or float32" if dtype in ROUNDED else ""
+
+
+def lie_at_one_place(coords: Tensor) -> bool:
+    """Whether several patches have one place among them: no extractor means that."""
+    return len(coords) > 1 and bool((coords == coords[0]).all())
+
+
+def truth_problem(dtype: str, shape: Sequence[int], n_patches: int) -> str:
+    """What is wrong with a truth per patch, as far as a header tells; empty if it fits `n_patches` patches."""
+    is_number = dtype.startswith(("bool", *NUMBERS)) and dtype not in UNKNOWN_TO_TORCH
+    if is_number and shape and shape[0] == n_patches:
+        return ""
+    return (
+        f"is {dtype} of shape {tuple(shape)}; expected numbers of shape ({n_patches}, tasks). "
+        "Delete them or write them again."
+    )

@@ -13,9 +13,12 @@ from typing import Any
 from milbench.errors import FeatureFileError
 from milbench.formats import CENTRES, SlideFeatures, SlideHeader, arrays, tensors
 from milbench.formats.shapes import Coordinates, fitting
+from milbench.special_files import special_kind
 
 NAME = "slideflow"
 CONFIG, INDEXES = "bags_config.json", (".index.npz", ".index.npy")
+MOST_BYTES = 1_000_000
+"""Of a configuration, which has some hundred; beyond, it is none."""
 
 
 def recognises(folder: Path) -> bool:
@@ -59,7 +62,9 @@ def _places(index: Path, n_patches: int) -> Coordinates:
 def _encoder(config: Path) -> str:
     """The extractor that the bags' configuration names, or empty."""
     try:
+        if special_kind(config) or config.stat().st_size > MOST_BYTES:
+            return ""
         content: Any = json.loads(config.read_text(encoding="utf-8"))
         return str(content["extractor"]["class"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""

@@ -22,10 +22,10 @@ from milbench.formats import MICROMETRES, UNKNOWN
 from milbench.formats.hdf5 import (
     StoredCoords,
     StoredSlide,
+    coordinates,
     feature_dataset,
-    number,
-    optional,
     refuse_unwritten,
+    size,
     text,
     values,
 )
@@ -41,25 +41,24 @@ def recognises(path: Path, file: h5py.File) -> bool:
 
 def describe(path: Path, file: h5py.File) -> StoredSlide:
     """Where STAMP keeps a slide."""
-    stored = optional(path, file, "coords")
     one_vector = text(file.attrs, "feat_type") in ("slide", "patient")
     return StoredSlide(
         feature_dataset(path, file, "feats"),
-        None if stored is None or one_vector else _coords(path, file, stored),
+        None if one_vector else coordinates(path, file, lambda stored: _coords(path, file, stored)),
         encoder=text(file.attrs, "extractor") or text(file.attrs, "encoder"),
     )
 
 
 def _coords(path: Path, file: h5py.File, stored: h5py.Dataset) -> StoredCoords:
-    size = number(file.attrs, "tile_size_um")
-    if size is None and text(file.attrs, "unit") == "um":
-        size = number(file.attrs, "tile_size")
-    if size is not None or text(file.attrs, "unit") == "um":
-        return StoredCoords(lambda: values(stored), stored.shape, stored.dtype.name, MICROMETRES, size)
-    refuse_unwritten(path, stored)
+    edge = size(file.attrs, "tile_size_um")
+    if edge is None and text(file.attrs, "unit") == "um":
+        edge = size(file.attrs, "tile_size")
+    if edge is not None or text(file.attrs, "unit") == "um":
+        return StoredCoords(lambda: values(stored), stored.shape, stored.dtype.name, MICROMETRES, edge)
+    refuse_unwritten(path, stored)  # the stride is read where a header is asked for
     if abs(_stride(values(stored)) - OLDEST_STRIDE) < 0.5:
-        read, size = lambda: values(stored) / OLDEST_STRIDE * OLDEST_TILE_UM, float(OLDEST_TILE_UM)
-        return StoredCoords(read, stored.shape, stored.dtype.name, MICROMETRES, size)
+        read, edge = lambda: values(stored) / OLDEST_STRIDE * OLDEST_TILE_UM, float(OLDEST_TILE_UM)
+        return StoredCoords(read, stored.shape, stored.dtype.name, MICROMETRES, edge)
     return StoredCoords(lambda: values(stored), stored.shape, stored.dtype.name, UNKNOWN)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle  # noqa: TID251 - for the name of the error that torch raises, nothing is unpickled
 import threading
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +18,9 @@ import torch
 from torch import Tensor
 
 from milbench.errors import FeatureFileError
-from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
+from milbench.formats import PIXELS, UNKNOWN, SlideFeatures, SlideHeader
 from milbench.formats.hdf5 import tensor
-from milbench.formats.opening import failing_clearly, mistaken, unreadable
+from milbench.formats.opening import failing_clearly, listed, mistaken, unreadable
 from milbench.formats.shapes import FLOATS, as_bag, bag_shape, fitting, misfit
 
 KEYS = ("features", "feats")
@@ -49,11 +50,12 @@ _LOADING = threading.Lock()
 
 
 class PtContent(NamedTuple):
-    """What a `.pt` file holds: `kind` is "tensor", "array" or "dict"."""
+    """What a `.pt` file holds: `kind` is "tensor", "array" or "dict"; `coords_problem` says why its coordinates are no tensor."""
 
     features: Tensor
     coords: Tensor | None
     kind: str
+    coords_problem: str = ""
 
 
 def read(path: Path) -> SlideFeatures:
@@ -61,7 +63,9 @@ def read(path: Path) -> SlideFeatures:
     content = open_pt(path)
     features = as_bag(path, content.features.detach().resolve_neg())
     if content.coords is None:
-        return SlideFeatures(features)
+        return SlideFeatures(
+            features, unit=UNKNOWN if content.coords_problem else PIXELS, coords_problem=content.coords_problem
+        )
     places = fitting(content.coords, len(features), UNKNOWN)
     return SlideFeatures(features, places.coords, unit=UNKNOWN, coords_problem=places.problem)
 
@@ -72,7 +76,7 @@ def head(path: Path) -> SlideHeader:
     n_patches, width = bag_shape(path, content.features.shape)
     header = SlideHeader(n_patches, width, str(content.features.dtype).removeprefix("torch."))
     if content.coords is None:
-        return header
+        return header._replace(unit=UNKNOWN if content.coords_problem else "", coords_problem=content.coords_problem)
     kind = str(content.coords.dtype).removeprefix("torch.")
     return header._replace(unit=UNKNOWN, coords_problem=misfit(content.coords.shape, kind, n_patches))
 
@@ -89,11 +93,14 @@ def open_pt(path: Path) -> PtContent:
         key = next((key for key in KEYS if key in content), None)
         if key is None:
             raise FeatureFileError(
-                f"{path} holds a dict without 'features' or 'feats' ({', '.join(map(str, content))}). "
+                f"{path} holds a dict without 'features' or 'feats' (it holds {listed(content)}). "
                 "Save the patches' vectors (patches, width) under one of these keys."
             )
-        coords = content.get("coords")
-        return PtContent(_floats(path, content[key]), None if coords is None else _plain(path, coords), "dict")
+        features, coords = _floats(path, content[key]), content.get("coords")
+        try:
+            return PtContent(features, None if coords is None else _plain(path, coords), "dict")
+        except FeatureFileError as error:
+            return PtContent(features, None, "dict", str(error))
     return PtContent(_floats(path, content), None, "array" if isinstance(content, np.ndarray) else "tensor")
 
 
@@ -102,8 +109,7 @@ def _load(path: Path) -> Any:
         try:
             with _LOADING, torch.serialization.safe_globals(ARRAY_TYPES):
                 warnings.filterwarnings("ignore", ODD_PICKLE, UserWarning)
-                # a file of torch's format before 2020 cannot be mapped
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))  # noqa: TID251 - the one place
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_mappable(path))  # noqa: TID251 - the one place
         except pickle.UnpicklingError as error:
             raise FeatureFileError(_pickled(path)) from error
 
@@ -116,6 +122,31 @@ def _pickled(path: Path) -> str:
         f"{path} holds a pickled Python object, which could run any code when opened, and was not opened. "
         "Save a plain tensor: torch.save(features, path)."
     )
+
+
+def _is_mappable(path: Path) -> bool:
+    """Whether the bytes of a `.pt` file are those of its numbers.
+
+    A file of torch's format before 2020 is no archive, and one that another tool compressed holds no numbers as they are:
+    mapped, its compressed bytes would be taken for numbers.
+    """
+    if not _is_zip(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+
+
+def _refuse_cut_numbers(path: Path, features: Tensor) -> None:
+    """FeatureFileError if none of the parts of a `.pt` file is as long as what it declares: the next part would be read on."""
+    if features.is_meta or not _is_zip(path):
+        return
+    with failing_clearly(path, ".pt file", "Extract this slide again."), zipfile.ZipFile(path) as archive:
+        lengths = {entry.file_size for entry in archive.infolist()}
+    if features.untyped_storage().nbytes() not in lengths:
+        raise FeatureFileError(
+            f"{path} declares {features.untyped_storage().nbytes():,} bytes of numbers, and none of its parts is so long. "
+            "Extract this slide again."
+        )
 
 
 def _is_zip(path: Path) -> bool:
@@ -136,6 +167,8 @@ def _floats(path: Path, content: Any) -> Tensor:
             f"{path} declares {features.numel():,} numbers, but holds {stored // features.element_size():,} only. "
             "Save the whole tensor: torch.save(features.contiguous().cpu(), path)."
         )
+    if not isinstance(content, np.ndarray):  # an array's numbers are a part of the pickle itself
+        _refuse_cut_numbers(path, features)
     return features
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader, arrays, hdf5
 from milbench.formats.hdf5 import StoredSlide, feature_dataset, tensor
-from milbench.formats.shapes import Coordinates, fitting, misfit
+from milbench.formats.shapes import Coordinates, fitting, misfit, truth_problem
 
 NAME = "torchmil"
 COORDS, TRUTH = ("coords",), ("inst_labels", "patch_labels", "instance_labels")
@@ -95,8 +95,6 @@ def _array(path: Path, name: str) -> np.ndarray:
 def _truth(path: Path, n_patches: int) -> np.ndarray:
     """Truth [N, T], one column where torchmil keeps a vector."""
     stored = _array(path, path.parent.name)
-    if stored.ndim == 0 or len(stored) != n_patches:
-        raise FeatureFileError(
-            f"{path}: {n_patches} patches but labels of shape {stored.shape}. Save one label per patch."
-        )
+    if problem := truth_problem(stored.dtype.name, stored.shape, n_patches):
+        raise FeatureFileError(f"{path} {problem}")
     return stored.reshape(n_patches, -1)

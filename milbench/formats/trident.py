@@ -21,18 +21,20 @@ from milbench.formats.clam import patch_size
 from milbench.formats.hdf5 import (
     StoredCoords,
     StoredSlide,
+    coordinates,
     dataset,
     feature_dataset,
-    number,
     opened,
     optional,
+    size,
     text,
+    unusable,
     values,
 )
 
 NAME, SLIDE = "TRIDENT", "slide_"
 FOLDER = re.compile(r"^(?:patch_|slide_)?features_(?P<encoder>.+)$")
-JOB = re.compile(r"^(?P<magnification>[\d.]+)x_\d+px_\d+px_overlap$")
+JOB = re.compile(r"^(?P<magnification>\d+(?:\.\d+)?)x_\d+px_\d+px_overlap$")
 OWN_ATTRIBUTES = ("target_magnification", "level0_magnification")
 
 
@@ -47,8 +49,10 @@ def recognises(path: Path, file: h5py.File) -> bool:
 def describe(path: Path, file: h5py.File) -> StoredSlide:
     """Where TRIDENT keeps a slide."""
     features = feature_dataset(path, file, "features")
-    stored = optional(path, file, "coords")
-    coords, magnification = _beside(path) if stored is None else _coords(stored, lambda: values(stored))
+    coords = coordinates(path, file, lambda stored: _coords(stored, lambda: values(stored)))
+    magnification = size(file["coords"].attrs, "target_magnification") if "coords" in file else None
+    if coords is None:
+        coords, magnification = _beside(path)
     return StoredSlide(
         features,
         None if _is_of_a_slide(path, features) else coords,
@@ -75,9 +79,8 @@ def head_pt(path: Path) -> SlideHeader:
     return tensors.head(path)._replace(encoder=encoder_of(path.parent), magnification=magnification_of(path.parent))
 
 
-def _coords(stored: h5py.Dataset, read: Callable[[], np.ndarray]) -> tuple[StoredCoords, float | None]:
-    coords = StoredCoords(read, stored.shape, stored.dtype.name, patch_size=patch_size(stored.attrs))
-    return coords, number(stored.attrs, "target_magnification")
+def _coords(stored: h5py.Dataset, read: Callable[[], np.ndarray]) -> StoredCoords:
+    return StoredCoords(read, stored.shape, stored.dtype.name, patch_size=patch_size(stored.attrs))
 
 
 def _is_of_a_slide(path: Path, features: h5py.Dataset) -> bool:
@@ -91,9 +94,10 @@ def _beside(path: Path) -> tuple[StoredCoords | None, float | None]:
         return None, None
     try:
         with opened(patches) as file:
-            return _coords(dataset(patches, file, "coords"), lambda: _read_coords(patches))
+            stored = dataset(patches, file, "coords")
+            return _coords(stored, lambda: _read_coords(patches)), size(stored.attrs, "target_magnification")
     except FeatureFileError as error:
-        return StoredCoords(lambda: np.empty((0, 2)), (0, 2), "int64", problem=str(error)), None
+        return unusable(str(error)), None
 
 
 def _read_coords(patches: Path) -> np.ndarray:

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from milbench.errors import StoreError
+from milbench.errors import FeatureFileError, StoreError
+from milbench.formats.hdf5 import opened
 from milbench.heatmap.attention import Look, alternative_maps, as_array, looks, task_map
 from milbench.heatmap.evaluate import models_of
 from milbench.heatmap.maps import Map
@@ -32,23 +35,25 @@ def export_attention(
 
     Raises
     ------
-    StoreError : the file cannot be written.
+    StoreError : the file cannot be written, or another file lies there.
     """
+    _refuse_another(path)
     models = models_of(cohort, names, fold)
     slides = [str(slide) for slide in cohort.cohort.slides["slide_id"]]
     roles = {slide: role for role in ("train", "val", "test") for slide in cohort.slides(fold, role)}
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(temporary, "w") as file:
+        with _Disk(temporary, "w+") as disk, h5py.File(disk, "w") as file:
             file.attrs.update({"run": cohort.run.name, "dataset": cohort.name, "fold": fold})
             for index, look in enumerate(looks(cohort, models, slides)):
                 rows = _rows(look)
                 if index == 0:
                     file["rows"] = json.dumps([facts for facts, _ in rows])  # an attribute holds 64 KiB at most
-                stored = _written(file, look.bag.slide_id, np.stack([values for _, values in rows]))
+                stored = _written(disk, file, look.bag.slide_id, np.stack([values for _, values in rows]))
                 stored.attrs["role"] = roles.get(look.bag.slide_id, "")
                 advance()
+        disk.raise_error()
         temporary.replace(path)
     except OSError as error:
         raise StoreError(f"{path} cannot be written ({error}). Free space or choose another place.") from error
@@ -57,9 +62,55 @@ def export_attention(
     return len(slides)
 
 
-def _written(file: h5py.File, slide_id: str, maps: NDArray[np.float32]) -> h5py.Dataset:
+class _Disk(FileIO):
+    """A file that keeps the first error of writing for later: HDF5 ends the process if a write fails, as on a full disk."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Number of bytes of `data`, whether they could be written or not."""
+        try:
+            left = memoryview(data).cast("B")
+            while left:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.error = self.error or error
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        """The size asked for, whether the file could take it or not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+    def raise_error(self) -> None:
+        """Raise what was kept, if there is anything."""
+        if self.error is not None:
+            raise self.error
+
+
+def _refuse_another(path: Path) -> None:
+    """StoreError if something else than earlier maps lies at `path`, which would be lost."""
+    if path.is_symlink() or (path.exists() and not _holds_maps(path)):
+        raise StoreError(
+            f"{path} exists, and is no file of maps. It was left as it is. Name another file with --export."
+        )
+
+
+def _holds_maps(path: Path) -> bool:
+    try:
+        with opened(path) as file:
+            return {"run", "dataset", "fold"} <= set(file.attrs)
+    except FeatureFileError:
+        return False
+
+
+def _written(disk: _Disk, file: h5py.File, slide_id: str, maps: NDArray[np.float32]) -> h5py.Dataset:
     """The slide's dataset, read back once and compared."""
     stored = file.create_dataset(f"slides/{slide_id}", data=maps)
+    disk.raise_error()
     if not np.array_equal(stored[...], maps, equal_nan=True):
         raise OSError(f"the maps of slide {slide_id} do not read back as they were written")
     return stored

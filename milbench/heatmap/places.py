@@ -61,7 +61,7 @@ def places_of(bag: Bag, patch_size: float | None = None) -> Places:
 
     Raises
     ------
-    DataError : the feature file holds no coordinates, or none that fit its patches.
+    DataError : the feature file holds no coordinates, none that fit its patches, or one place for all.
     """
     if bag.coords is None:
         what = (
@@ -74,6 +74,11 @@ def places_of(bag: Bag, patch_size: float | None = None) -> Places:
             "coordinates (CLAM's .h5, TRIDENT, STAMP), or take the bare numbers with --export attention.h5."
         )
     corners = bag.coords.numpy().astype(np.float64)
+    if len(corners) > 1 and (corners == corners[0]).all():
+        raise DataError(
+            f"slide '{bag.slide_id}' has all its {len(corners)} patches at one place, so they cannot be drawn. Extract it "
+            "again with coordinates, or take the bare numbers with --export attention.h5."
+        )
     known = patch_size or bag.patch_size
     size, agreement = (known, 1.0) if known else guessed_size(corners)
     unit, shift = (PIXELS, size / 2) if bag.coords_unit == CENTRES else (bag.coords_unit, 0.0)

@@ -364,7 +364,18 @@ def truth_of(cohort: Cohort, labels: Any, task: str) -> Any:
     """Column [N] of a bag's instance labels that belongs to `task`, or None where the truth is not known.
 
     The evidence of a class, a grade or a score is not one set of patches, so such tasks have no truth.
+
+    Raises
+    ------
+    DataError : a value is not between 0 and 1, or NaN: nobody knows what it means.
     """
     if labels is None or labels.shape[1] != len(cohort.tasks) or cohort.endpoint(task).kind != "binary":
         return None
-    return labels[:, cohort.tasks.index(task)].numpy().astype(bool)
+    values = labels[:, cohort.tasks.index(task)].float()
+    if not bool(((values >= 0) & (values <= 1)).all()):
+        odd = values[~((values >= 0) & (values <= 1))][0]
+        raise DataError(
+            f"cohort '{cohort.name}': a patch's truth of task '{task}' is {float(odd):g}; expected 0 or 1. Write the instance "
+            "labels again, or delete them."
+        )
+    return values.numpy().astype(bool)

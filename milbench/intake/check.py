@@ -19,6 +19,7 @@ from milbench.errors import FeatureFileError, MilbenchError
 from milbench.formats import FeatureFolder, SlideHeader, open_features
 from milbench.formats.detect import SUFFIXES as FEATURE_SUFFIXES
 from milbench.formats.packed import checksum_problem
+from milbench.formats.shapes import lie_at_one_place
 from milbench.intake.copies import copy_findings, same_files
 from milbench.intake.findings import Subject, coords_findings, findings_of, some_slides
 from milbench.intake.inspection import Watch, read_headers
@@ -75,8 +76,10 @@ def check_cohort(file: CohortFile, watch: Watch, *, splits: str = "", deep: bool
     if subject.split is not None:
         facts += [("splits", note.removeprefix("splits: ")) for note in subject.split.notes]
     if subject.headers or subject.broken:
+        doubled: list[Finding] = []  # a file that cannot be opened was told already
+        told = doubled if subject.broken else problems
         facts.append(
-            ("fingerprint", _tried(problems, lambda: fingerprint(subject.slides, folder, table.endpoints)) or "none")
+            ("fingerprint", _tried(told, lambda: fingerprint(subject.slides, folder, table.endpoints)) or "none")
         )
     return Check(worst_first(problems), tuple(facts), pd.DataFrame() if subject.audit is None else subject.audit.table)
 
@@ -158,7 +161,11 @@ def _matching_problems(slides: pd.DataFrame, folder: FeatureFolder) -> list[Find
     extra = sorted(set(folder.paths) - labelled)
     problems = []
     if missing:
-        fix = _near(missing, extra) or "Extract them, delete their lines, or skip them with --allow-missing."
+        fix = (
+            _near(missing, extra)
+            or _other_ending(missing, folder)
+            or "Extract them, delete their lines, or skip them with --allow-missing."
+        )
         if below := folder.below(missing):
             fix = (
                 f"Files of these names lie in folders below, which are not read ({below}): move them up, or link them."
@@ -168,6 +175,19 @@ def _matching_problems(slides: pd.DataFrame, folder: FeatureFolder) -> list[Find
         fix = "Label them, move them away, or skip them with --allow-missing."
         problems.append(Finding(ERROR, f"{some_slides(extra)}: feature file, but no label", fix))
     return problems
+
+
+def _other_ending(missing: Sequence[str], folder: FeatureFolder) -> str:
+    """Advice where a slide's file lies beside the others under an ending that is not read here."""
+    suffix = next(iter(folder.paths.values())).suffix
+    endings = {path.name.removesuffix(path.suffix): path for path in sorted(folder.folder.iterdir())}
+    beside = [endings[slide] for slide in missing if slide in endings]
+    if not beside:
+        return ""
+    return (
+        f"Files of {len(beside)} lie there with another ending ({beside[0].name}), and only {suffix} files are read here. "
+        "Bring all slides to one format."
+    )
 
 
 def _near(missing: Sequence[str], extra: Sequence[str]) -> str:
@@ -201,6 +221,8 @@ def _value_findings(subject: Subject, folder: FeatureFolder, watch: Watch) -> li
         features, header = loaded.features, subject.headers[slide]
         if loaded.coords_problem and not header.coords_problem:
             odd[slide] = header._replace(coords_problem=loaded.coords_problem)
+        if loaded.coords is not None and lie_at_one_place(loaded.coords):
+            found[AT_ONE_PLACE].append(slide)
         for trouble in _troubles(features):
             found[trouble].append(slide)
         if features.numel():
@@ -217,11 +239,13 @@ def _value_findings(subject: Subject, folder: FeatureFolder, watch: Watch) -> li
 
 
 COUNTED, IN_FRONT = "the first two columns are whole numbers, as coordinates are", 2
+AT_ONE_PLACE = "all patches lie at one place"
 TOO_LARGE = f"values beyond {LARGEST_VALUE:.2g}"
 TROUBLES: Mapping[str, tuple[str, str]] = {
     "NaN or infinite values": (ERROR, "Extract again."),
     TOO_LARGE: (ERROR, "Extract again: no encoder gives such values."),
     "all values are zero": (WARNING, "Extract again, or drop their labels."),
+    AT_ONE_PLACE: (WARNING, "No map of them can be drawn. Extract them again with coordinates that fit."),
     COUNTED: (WARNING, "If they are coordinates, save the features without them."),
     "all patches are equal": (WARNING, "Check the extractor: it may have seen one image only."),
 }

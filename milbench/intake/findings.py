@@ -20,6 +20,10 @@ from milbench.intake.patients import patient_findings
 from milbench.labels import Stated, contradictions, one_class_tasks, read_labels, suggested_tasks
 from milbench.labels.finding import ERROR, NOTE, WARNING, Finding, condensed, of_tasks, some, worst_first
 from milbench.splits import Audit, Split
+from milbench.visible import visible_line
+
+LONGEST_VALUE = 60
+"""Letters of an encoder's name that a finding shows."""
 
 FEW_POSITIVES = 5
 """Positives on one side of a fold below which an AUROC says next to nothing (its standard error exceeds 0.1)."""
@@ -199,7 +203,7 @@ def coords_findings(headers: Mapping[str, SlideHeader]) -> list[Finding]:
     odd = {slide: header.coords_problem for slide, header in headers.items() if header.coords_problem}
     if not odd:
         return []
-    what = f"{some_slides(list(odd))}: {next(iter(odd.values()))}"
+    what = f"{some_slides(list(odd))}: {next(iter(odd.values())).rstrip('.')}"
     limit = "Training needs no coordinates; no map of these slides can be drawn"
     return [Finding(WARNING, f"{what}. {limit}", "Extract them again with coordinates that fit.")]
 
@@ -221,8 +225,14 @@ def _mixed(
         return None
     common = counts.most_common(1)[0][0]
     others = [slide for slide, header in headers.items() if key(header) != common]
-    shown = ", ".join(f"{value or 'not stored'} ({n})" for value, n in counts.most_common())
+    shown = ", ".join(f"{_shown(value)} ({n})" for value, n in counts.most_common())
     return Finding(severity, f"mixed {name}: {shown}; the rarer: {some_slides(others)}", fix)
+
+
+def _shown(value: object) -> str:
+    """A value of a header in one short line: a file may hold any text."""
+    text = visible_line(str(value)) if value else "not stored"
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 def some_slides(slides: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from milbench.cohorts.record import ContentRecord, remembered_beside
 from milbench.endpoints.endpoint import BINARY
 from milbench.errors import DataError, FeatureFileError, UsageError, unknown_name
 from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader, open_features
-from milbench.formats.packed import MARK, SUFFIX, facts, head, opened, read, sha256
+from milbench.formats.packed import MARK, SUFFIX, VERSION, facts, head, opened, read, sha256
 from milbench.formats.tensor_file import write_tensors
 from milbench.intake.inspection import Watch
 from milbench.labels import PATIENT, SLIDE, LabelTable
@@ -33,9 +33,10 @@ from milbench.store.files import replacing_file, write_atomically, writing
 from milbench.store.leftovers import abandoned, delete
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
-VERSION = 1
 SOURCES = "sources.json"
 """Beside the packs: content of the file that each was made from. Without it, slides are compared by their values."""
+MOST_ROUNDED = 0.01
+"""Largest change of a value by its slide's largest; float16 changes values of usual size by 0.0005 at most."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
     slides = table.slides
     source = open_features(file.features).spelled_as(slides["slide_id"])
     _refuse_source(out, source)
+    _refuse_other_tables(out)
     target = out / "features"
     _make(target)
     delete([*abandoned(out), *abandoned(target)])
@@ -94,6 +96,15 @@ def _refuse_source(out: Path, source: FeatureFolder) -> None:
     for path in source.paths.values():
         if path.resolve().parent == target:
             raise UsageError(f"{out} holds the source itself. Name another folder with --out; nothing is overwritten.")
+
+
+def _refuse_other_tables(out: Path) -> None:
+    """Tables that lie there are lost unless an earlier call wrote them; then packed slides lie beside."""
+    there = [name for name in ("labels.csv", "cohort.yaml") if (out / name).exists()]
+    if there and not any((out / "features").glob(f"*{SUFFIX}")):
+        raise UsageError(
+            f"{out / there[0]} was not made by `data pack`. Name another folder with --out; nothing is overwritten."
+        )
 
 
 def _make(folder: Path) -> None:
@@ -146,6 +157,11 @@ def _pack_anew(source: FeatureFolder, slide: str, target: Path, dtype: str, now:
             f"{path}: values up to {features.abs().max():.3g} do not fit float16 (65504). Pack with --dtype float32."
         )
     rounding = _rounding(features, stored)
+    if rounding > MOST_ROUNDED:
+        raise FeatureFileError(
+            f"{path}: values up to {features.abs().max():.3g} are too small for {dtype}, which would change them by "
+            f"{rounding:.0%}. Pack with --dtype float32."
+        )
     with writing(target.parent), replacing_file(target) as temporary:
         _write(temporary, stored, content, header, {"source": _identity(path), "largest_rounding": rounding})
         _refuse_change(slide, path, now)

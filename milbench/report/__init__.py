@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from milbench.errors import UsageError
 from milbench.report.claim_tables import claim_frame, claim_tables
 from milbench.report.contents import REFERENCE, Contents, gather
 from milbench.report.drawings import Drawn, draw
@@ -59,8 +60,10 @@ def write_report(
 
     Raises
     ------
+    UsageError : `out` is a run folder, or holds a page of something else.
     StoreError : no finished trial, two runs hold the same dataset, an incomplete grid, or `out` cannot be written.
     """
+    _refuse_another_folder(out)
     contents = gather(runs, reference=reference, draws=draws, complete_cases=complete_cases, highlight=highlight)
     tables = [*make_tables(contents), *claim_tables(claims)]
     title = title or ", ".join(run.name for run in runs)
@@ -80,6 +83,15 @@ def write_report(
         write_atomically(out / "data" / "costs.csv", spreadsheet_csv(contents[0].costs).encode())
         kinds = tuple(_block(one, tables, drawn, out) for one in contents if one.kind != "binary")
         return write_page(out, _page(title, contents, kinds, claims))
+
+
+def _refuse_another_folder(out: Path) -> None:
+    """UsageError if `out` holds a run, or a page that no report is."""
+    what = "a run" if (out / "run.yaml").exists() else ""
+    if (out / "index.html").exists() and not (out / "report.tex").exists():
+        what = "an index.html of something else"
+    if what:
+        raise UsageError(f"{out} holds {what}. Name another folder with --out; nothing was written.")
 
 
 def _block(contents: Contents, tables: Sequence[Table], drawn: Sequence[Drawn], out: Path) -> KindBlock:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from milbench.errors import UsageError
 from milbench.report.looks import styles
 from milbench.stats.metric import AUROC, PrimaryMetric
 from milbench.stats.scores import coverage
@@ -144,15 +145,33 @@ FONTS = (
 
 @contextmanager
 def plain_names() -> Iterator[None]:
-    """Inside, names are drawn as they are written: a $ starts no formula, a letter that no font has is a box."""
-    import matplotlib
+    """Inside, names are drawn as they are written: a $ starts no formula, a letter that no font has is a box.
+
+    The user's own settings of matplotlib are left out. They would change the files, and some ask for LaTeX.
+    """
+    matplotlib = importable_matplotlib()
     from matplotlib.font_manager import fontManager
 
     installed = set(fontManager.get_font_names())
-    settings = {"font.family": [font for font in FONTS if font in installed], "text.parse_math": False}
+    settings = {
+        **{name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")},
+        "font.family": [font for font in FONTS if font in installed],
+        "text.parse_math": False,
+    }
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         yield
+
+
+def importable_matplotlib() -> Any:
+    """The module; raises `UsageError` if the environment names a backend that it does not know."""
+    try:
+        import matplotlib
+    except ValueError as error:
+        raise UsageError(
+            f"no figure can be drawn ({error}). Correct the environment variable MPLBACKEND, or unset it."
+        ) from error
+    return matplotlib
 
 
 @plain_names()
@@ -190,6 +209,7 @@ def _show_hidden_in_ticks(ticks: Any) -> None:
 
 def blank_figure(size: tuple[float, float]) -> Figure:
     """A figure with a canvas of its own: pyplot would keep state and may ask for a screen."""
+    importable_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

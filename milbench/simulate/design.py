@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from math import isfinite, isqrt
+from math import exp, isfinite, isqrt
 from typing import Any, TypeVar
 
-from milbench.endpoints.endpoint import BINARY, FEWEST_CLASSES, KINDS
 from milbench.errors import UsageError, unknown_name
 
 V = TypeVar("V")
 
 SIGNALS = ("witness", "diffuse", "layout")
+BINARY = "binary"
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """Names of classes."""
@@ -65,7 +65,7 @@ class Design:
     tasks: tuple[str, ...] = ("A", "B", "C")
     prevalences: tuple[float, ...] = (0.5, 0.4, 0.3)
     loadings: tuple[float, ...] = (0.0,)
-    kinds: tuple[str, ...] = ("binary",)
+    kinds: tuple[str, ...] = (BINARY,)
     classes: tuple[int, ...] = (4,)
     score_noise: float = 0.5
     hazard_ratio: float = 20.0
@@ -101,7 +101,7 @@ class Design:
     @property
     def all_binary(self) -> bool:
         """Whether no task is of another kind."""
-        return set(self.kinds) <= {BINARY.kind}
+        return set(self.kinds) <= {BINARY}
 
 
 OF_OTHER_KINDS = ("kinds", "classes", "score_noise", "hazard_ratio", "censored")
@@ -167,8 +167,8 @@ PRESETS = {
     ),
     "kinds": Preset(
         "a task of every kind: binary, classes, grades, a score and survival",
-        Design("kinds", tasks=("mutated", "subtype", "grade", "score", "os"), prevalences=(0.4,), kinds=KINDS,
-               strengths=(4.0,), witness_shares=(0.2,)),
+        Design("kinds", tasks=("mutated", "subtype", "grade", "score", "os"), prevalences=(0.4,),
+               kinds=(BINARY, "multiclass", "ordinal", "regression", "survival"), strengths=(4.0,), witness_shares=(0.2,)),
         trainer=_trainer(),
     ),
     "tcga-like": Preset(
@@ -199,13 +199,21 @@ def make_design(preset: str, assignments: Sequence[tuple[str, Any]] = ()) -> Des
     return checked(design)
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _as_type(key: str, value: Any, now: Any) -> Any:
     """`value` as the type of the present one: 1 for 1.0, and one value or a list for a tuple."""
     if isinstance(now, tuple):
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_as_type(key, item, now[0]) for item in items)
-    if isinstance(now, float) and type(value) is int:
-        return float(value)
+    if isinstance(now, float) and (type(value) is int or (isinstance(value, str) and _is_number(value))):
+        return float(value)  # YAML takes 1e3 for a word
     if type(value) is not type(now):
         raise UsageError(f"{key} is {value!r}; expected a value of type {type(now).__name__}, as {now!r} is.")
     return value
@@ -215,19 +223,30 @@ _SHARES = ("prevalences", "penetrance", "leak", "witness_shares", "sharing", "tu
 _COUNTS = ("slides", "sites", "latent", "score_noise")
 _POSITIVE = ("width", "patches", "patches_multiple")
 _SPREADS = ("site_label_sd", "site_sd", "patient_sd", "patches_sd", "pixel_noise")
+_MOST = {
+    "slides": 1_000_000, "sites": 1_000_000, "width": 100_000, "latent": 100_000,
+    "patches": 1_000_000, "patches_multiple": 1_000_000, "patches_sd": 5,
+}  # fmt: skip
+"""Larger than any cohort, and small enough that a mistyped zero is a message and no want of memory."""
+MOST_STRENGTH = 1000
+"""Standard deviations of a shift or a spread: float16 ends at 65,504."""
+MOST_VALUES = 100_000_000
+"""Of one slide: 0.8 GB while it is drawn."""
 
 
 def checked(design: Design) -> Design:
     """`design` unchanged, if a cohort can be made of it."""
     for key in (*_SHARES, *_COUNTS, *_POSITIVE, *_SPREADS):
-        least, most = int(key in _POSITIVE), 1 if key in _SHARES else float("inf")
+        least, most = int(key in _POSITIVE), 1 if key in _SHARES else _MOST.get(key, MOST_STRENGTH)
         if not all(least <= value <= most for value in _values(getattr(design, key))):
-            raise UsageError(f"{key} is {getattr(design, key)}; expected {least} to {most}.")
+            raise UsageError(f"{key} is {getattr(design, key)}; expected {least} to {most:,}.")
     if not design.tumour_share:
         raise UsageError("tumour_share is 0.0, so witness patches have nowhere to lie. Give a share above 0.")
     for key in ("strengths", "burden", "tumour"):
-        if not all(map(isfinite, _values(getattr(design, key)))):
-            raise UsageError(f"{key} is {getattr(design, key)}; expected finite numbers.")
+        if not all(abs(value) <= MOST_STRENGTH for value in _values(getattr(design, key))):
+            raise UsageError(
+                f"{key} is {getattr(design, key)}; expected numbers from -{MOST_STRENGTH:,} to {MOST_STRENGTH:,}."
+            )
     if not all(-1 <= loading <= 1 for loading in design.loadings):
         raise UsageError(f"loadings are {design.loadings}; a loading is a correlation, -1 to 1.")
     if design.dtype not in ("float16", "float32"):
@@ -235,6 +254,7 @@ def checked(design: Design) -> Design:
     if design.raster and isqrt(design.patches) ** 2 != design.patches:
         raise UsageError(f"patches is {design.patches}; a raster is a square: take {isqrt(design.patches) ** 2}.")
     _check_kinds(design)
+    _refuse_large_slides(design)
     if design.latent > design.width:
         raise UsageError(f"latent is {design.latent}, above width {design.width}; expected at most the width.")
     return design
@@ -242,6 +262,8 @@ def checked(design: Design) -> Design:
 
 def _check_kinds(design: Design) -> None:
     """UsageError for a field of `OF_OTHER_KINDS` of which no labels can be drawn."""
+    from milbench.endpoints.endpoint import FEWEST_CLASSES, KINDS  # it brings NumPy, which help does without
+
     for kind in design.kinds:
         if kind not in KINDS:
             raise unknown_name("kind", kind, KINDS)
@@ -255,6 +277,15 @@ def _check_kinds(design: Design) -> None:
         raise UsageError(f"score_noise is {design.score_noise}; expected a finite number.")
 
 
+def _refuse_large_slides(design: Design) -> None:
+    largest = (design.patches * exp(2 * design.patches_sd) + design.patches_multiple) * design.width
+    if largest > MOST_VALUES:
+        raise UsageError(
+            f"a slide may have {largest:,.0f} values (patches, patches_sd, patches_multiple and width), more than the "
+            f"{MOST_VALUES:,} that fit into memory. Take less."
+        )
+
+
 def checked_for_tasks(design: Design, n_tasks: int) -> Design:
     """`design` unchanged, if its lists fit the tasks and layouts have room to stand apart."""
     shares = per_task("witness_shares", design.witness_shares, n_tasks)
@@ -264,7 +295,7 @@ def checked_for_tasks(design: Design, n_tasks: int) -> Design:
     for signal, share, kind in zip(per_task("signals", design.signals, n_tasks), shares, kinds, strict=True):
         if signal not in SIGNALS:
             raise unknown_name("signal", signal, SIGNALS)
-        if signal == "layout" and kind != BINARY.kind:
+        if signal == "layout" and kind != BINARY:
             raise UsageError(
                 f"signals holds a layout for a task of kind {kind}; patches lie side by side or apart, so a layout tells "
                 "two classes. Take witness or diffuse."

@@ -177,7 +177,7 @@ def _identity(text: str) -> dict[str, Any] | None:
     try:
         truth = json.loads(text)
         return {key: truth[key] for key in ("generator_version", "seed", "design", "labels_sha256")}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -224,17 +224,24 @@ def _finite(value: float) -> float | None:
 
 
 def _write_slide(path: Path, tissue: Tissue, slide: Slide) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    with h5py.File(temporary, "w") as file:
+    # made in memory: HDF5 ends the process if it cannot write, as where the disk is full
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         file.create_dataset("features", data=slide.features)
         file.create_dataset("coords", data=tissue.coords()).attrs["patch_size_level0"] = PATCH_SIZE
         file.create_dataset("instance_labels", data=slide.truth.astype(np.uint8))
-    temporary.replace(path)
+        file.flush()
+        content = file.id.get_file_image()
+    _replace(path, content)
 
 
 def _patches_in(path: Path) -> int:
-    with h5py.File(path) as file:
-        return int(file["features"].shape[0])
+    try:
+        with h5py.File(path) as file:
+            return int(file["features"].shape[0])
+    except (OSError, KeyError) as error:
+        raise UsageError(
+            f"{path} is no slide of this cohort, or damaged. Delete it, then give the same command again."
+        ) from error
 
 
 def _write_tables(simulation: Simulation, out: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from milbench.machine.deadline import within
+from milbench.special_files import special_kind
 from milbench.tracking.knock import KNOCK_SECONDS, database_file, knock
 
 if TYPE_CHECKING:
@@ -42,11 +42,6 @@ HTTP_SETTINGS = {
 def default_uri(runs: Path) -> str:
     """The SQLite store beside the run folders; absolute, since MLflow resolves it from wherever it is read."""
     return f"sqlite:///{(runs.absolute() / DATABASE).as_posix()}"
-
-
-def without_password(uri: str) -> str:
-    """`uri` with its password, if it holds one, as ***: messages end up in logs and issues."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", uri)
 
 
 class PatientClient:
@@ -83,9 +78,12 @@ def client_of(uri: str, allow: Callable[[float], None] = lambda _: None) -> Pati
     from mlflow import MlflowClient
 
     # after the import, which sets them up: their chatter would tear the progress bar
+    # and a traceback that they log would stand before the one message that tells the same
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     path = database_file(uri)
+    if path is not None and "/" in uri.partition("?")[2]:
+        raise OSError("a '?' in it ends the name of the file, so name a folder without one")
     if path is None:
         return PatientClient(MlflowClient(tracking_uri=uri))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +108,11 @@ def locked(path: Path, seconds: float) -> Iterator[None]:
     Raises
     ------
     TimeoutError : another process holds it for longer than `seconds`.
+    OSError : the file cannot be made, which would look like another process that holds it.
     """
+    if special_kind(path):
+        raise OSError(f"{path} is {special_kind(path)}, move it away")
+    path.touch()
     lock = FileLock(path, timeout=seconds)
     try:
         lock.acquire()
@@ -134,7 +136,7 @@ def experiment_of(client: PatientClient, uri: str, run_name: str) -> str:
             client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
     path = database_file(uri)
-    place = (path.parent / ARTIFACTS).as_uri() if path else None
+    place = (path.parent.absolute() / ARTIFACTS).as_uri() if path else None
     return str(client.create_experiment(name, artifact_location=place))
 
 

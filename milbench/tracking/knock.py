@@ -33,6 +33,8 @@ def knock(uri: str) -> None:
     OSError : with a reason. Its file is no database or stays locked, or its server does not answer in `KNOCK_SECONDS`.
     """
     path = database_file(uri)
+    if uri.startswith("sqlite:") and (path is None or not path.name):
+        raise OSError(f"it names no file, as sqlite:///{Path('mlflow.db').absolute()} does")
     if path is not None:
         _knock_at_file(path)
     elif uri.startswith(("http://", "https://")):

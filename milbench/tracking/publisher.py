@@ -15,7 +15,7 @@ from milbench.errors import MilbenchError
 from milbench.store.pasteable import pasteable
 from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
-from milbench.tracking.client import all_runs, client_of, experiment_of, without_password
+from milbench.tracking.client import all_runs, client_of, experiment_of
 from milbench.tracking.company import Company, one_at_a_time
 from milbench.tracking.values import (
     accepted_name,
@@ -29,6 +29,7 @@ from milbench.tracking.values import (
     task_of,
     true_names,
 )  # fmt: skip
+from milbench.visible import without_passwords
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -247,13 +248,13 @@ def refusals(publisher: Publisher) -> str:
     return (
         f"MLflow refused {len(publisher.refused)} of the runs, the first of them {first} ({reason_of(error)}). "
         f"All others are there, and the results are complete in {publisher.run.path}. "
-        f"Try again later: milbench track {publisher.run.path} --uri {without_password(publisher.uri)}"
+        f"Try again later: milbench track {publisher.run.path} --uri {without_passwords(publisher.uri)}"
     )
 
 
 def unreachable(uri: str, run: Run, error: Exception) -> str:
     """A message on a server or database that could not be written, without its password."""
-    shown = without_password(uri)
+    shown = without_passwords(uri)
     return (
         f"MLflow at {shown} could not be written ({reason_of(error).replace(uri, shown)}). The results are complete in "
         f"{run.path}; publish them later: milbench track {pasteable(run.path)} --uri {shown}"

@@ -14,9 +14,10 @@ from contextlib import closing, suppress
 from typing import Any
 
 from milbench.errors import TrackingError, UsageError
-from milbench.tracking.client import PatientClient, all_runs, client_of, without_password
+from milbench.tracking.client import PatientClient, all_runs, client_of
 from milbench.tracking.knock import database_file
 from milbench.tracking.publisher import BEST_FIRST, KIND, reason_of
+from milbench.visible import without_passwords
 
 HOST = "127.0.0.1"
 ANSWER_SECONDS = 120.0
@@ -121,7 +122,7 @@ def ui_links(uri: str, port: int) -> list[str]:
         experiments = [e for e in client.search_experiments() if e.name.startswith("milbench ")]
         return [line for experiment in experiments for line in _links(client, experiment, f"http://{HOST}:{port}/#")]
     except Exception as error:
-        raise TrackingError(f"MLflow at {without_password(uri)} cannot be read ({reason_of(error)}).") from error
+        raise TrackingError(f"MLflow at {without_passwords(uri)} cannot be read ({reason_of(error)}).") from error
 
 
 def _links(client: PatientClient, experiment: Any, root: str) -> list[str]:

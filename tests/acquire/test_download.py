@@ -145,3 +145,10 @@ def test_a_server_that_keeps_failing_is_quoted(server: FakeServer, wanted: Wante
 def test_a_place_without_a_server_is_named(tmp_path: Path) -> None:
     with Http(retries=0) as client, pytest.raises(AcquireError, match=r"127.0.0.1:9/f cannot be reached, one try"):
         download(client, "http://127.0.0.1:9/f", Wanted(tmp_path / "f", 1, ""))
+
+
+def test_a_web_page_in_the_place_of_a_file_is_called_one(server: FakeServer, wanted: Wanted) -> None:
+    server.files["/f"] = b"<!DOCTYPE html><html>Sign in</html>"
+    with pytest.raises(AcquireError, match="sent a web page instead of the file, perhaps of a log-in or a proxy"):
+        fetch(server, wanted, retries=0)
+    assert not list(wanted.path.parent.iterdir())

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import shutil
 from pathlib import Path
 
@@ -182,3 +183,13 @@ def test_the_released_tables_pass_their_hashes_and_counts(
     assert result.returncode == 0, result.stderr
     assert sum(len(path.read_text().splitlines()) - 1 for path in tmp_path.rglob("labels.csv")) == 3655
     shutil.rmtree(tmp_path / "data")
+
+
+def test_a_pipe_in_the_place_of_the_table_is_not_waited_for(
+    small_cohort: FakeServer, milbench_here: Milbench, tmp_path: Path
+) -> None:
+    (tmp_path / "data" / "tcga-brca").mkdir(parents=True)
+    os.mkfifo(tmp_path / "data" / "tcga-brca" / "labels.csv")
+    result = milbench_here("data", "fetch", "tcga-brca", *flags(small_cohort))
+    assert result.returncode == 2
+    assert "labels.csv is a named pipe, not a file" in result.stderr

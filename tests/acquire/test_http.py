@@ -85,3 +85,17 @@ def test_a_field_of_another_type_is_named(server: FakeServer, value: object, kin
 
 def test_pauses_grow_to_a_minute_and_no_further() -> None:
     assert pause_after(0) < pause_after(3) < pause_after(10_000) == http.LONGEST_WAIT_SECONDS
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[::1", "http://\udcff/", f"http://{'a' * 3000}/", "http://a b/"], ids=ascii
+)
+def test_an_address_that_cannot_be_asked_is_told_and_not_tried_again(address: str) -> None:
+    with Http(timeout=0.3, retries=3) as client, pytest.raises(AcquireError, match="cannot be reached"):
+        client.json(address)
+
+
+def test_a_redirection_to_no_address_is_told(server: FakeServer) -> None:
+    server.fail("/answer", ("to", "http://[::1"))
+    with pytest.raises(AcquireError, match=r"/answer cannot be reached, one try \(.*IPv6"):
+        ask(server)

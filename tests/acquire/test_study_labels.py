@@ -146,6 +146,10 @@ def test_one_failure_of_either_server_is_survived(
         (["--genes", "TP54"], "unknown gene 'TP54'. Did you mean 'TP53'?"),
         (["--genes", "TP53", "--study", "nope_tcga"], "404: Study not found: nope_tcga"),
         (["--genes", "TP53", "--study", "msk_impact"], "names no TCGA project"),
+        (["--genes", "TP53", "--study", "../../toy_tcga"], "'../../toy_tcga' is no study of cBioPortal"),
+        (["--genes", "TP53", "--study", "toy_tcga?x=1"], "is no study of cBioPortal"),
+        (["--genes", "TP53", "--timeout", "1e300"], "--timeout takes seconds above 0, at most 3600"),
+        (["--genes", "TP53", "--out", ""], "argument --out: an empty path names no file or folder"),
         (["--genes", "TP53", "--project", "TCGA-NONE"], "no diagnostic slide of TCGA-NONE"),
         (["--top-genes", "0"], "--top-genes takes a number from 1 up"),
         (["--genes", "TP53", "--compare", "nowhere.csv"], "nowhere.csv does not exist"),
@@ -219,3 +223,57 @@ def test_the_projects_follow_from_the_studies() -> None:
     assert projects_of(["coadread_tcga_pan_can_atlas_2018"]) == ["TCGA-COAD", "TCGA-READ"]
     with pytest.raises(UsageError, match="--project"):
         projects_of(["msk_impact_2017"])
+
+
+def test_a_label_table_of_the_users_own_is_left_as_it_is(
+    server: FakeServer, milbench_here: Milbench, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "labels.csv").write_text("mine")
+    result = milbench_here("data", "labels", *flags(server), "--genes", "TP53")
+    assert result.returncode == 2
+    assert "labels.csv was not made by this command, and is left as it is" in result.stderr
+    assert (tmp_path / "out" / "labels.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["case_id", "slide_id"])
+def test_no_gene_is_called_as_a_column_of_ids(server: FakeServer, milbench_here: Milbench, name: str) -> None:
+    server.genes[name] = 1
+    result = milbench_here("data", "labels", *flags(server), "--genes", name)
+    assert result.returncode == 2
+    assert f"a gene called '{name}' would have the name of a column of ids" in result.stderr
+
+
+def test_two_genes_of_one_number_are_refused_rather_than_one_left_without_mutations(
+    server: FakeServer, milbench_here: Milbench
+) -> None:
+    server.genes["P53"] = server.genes["TP53"]
+    result = milbench_here("data", "labels", *flags(server), "--genes", "TP53", "P53")
+    assert result.returncode == 2
+    assert "gives two of TP53, P53 one number" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("same.svs", "7 slides called 'same'"), ("../x.svs", "a slide called '../x'")]
+)
+def test_slides_that_no_feature_file_could_belong_to_are_refused(
+    server: FakeServer, milbench_here: Milbench, name: str, told: str
+) -> None:
+    for slide in server.slides if name == "same.svs" else server.slides[:1]:
+        slide["file_name"] = name
+    result = milbench_here("data", "labels", *flags(server), "--genes", "TP53")
+    assert result.returncode == 2
+    assert told in result.stderr
+
+
+def test_a_password_in_an_address_stays_out_of_messages_and_reports(
+    server: FakeServer, milbench_here: Milbench, tmp_path: Path
+) -> None:
+    secret = server.url.replace("http://", "http://me:s3cret@")
+    words = ["--study", STUDY, "--out", "out", "--genes", "TP53", "--retries", "0", "--gdc-url", secret]
+    good = milbench_here("data", "labels", *words, "--cbioportal-url", f"{secret}/api")
+    bad = milbench_here("data", "labels", *words, "--cbioportal-url", f"{secret}/nowhere", "--refresh")
+    assert (good.returncode, bad.returncode) == (0, 2)
+    told = good.stdout + bad.stderr + (tmp_path / "out" / "report.txt").read_text()
+    assert "me:***@" in told
+    assert "s3cret" not in told

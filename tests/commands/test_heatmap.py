@@ -1,7 +1,9 @@
 """`milbench heatmap` as a user calls it: what it writes, what it prints, and one clear message for every mistake."""
 
 import json
+import resource
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -230,6 +232,42 @@ def test_an_export_that_fails_leaves_no_file(run: Path, heatmap: Heatmap, tmp_pa
     with pytest.raises(ZeroDivisionError):
         heatmap(run, "--export", tmp_path / "attention.h5", "--models", "amil")
     assert not list(tmp_path.glob("*attention.h5*"))
+
+
+@pytest.mark.parametrize("content", [b"mine", b""])
+def test_an_export_overwrites_earlier_maps_and_nothing_else(
+    run: Path, heatmap: Heatmap, tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "attention.h5"
+    path.write_bytes(content)
+    code, _, told = heatmap(run, "--export", path, "--models", "amil")
+    assert code == 2
+    assert f"{path} exists, and is no file of maps. It was left as it is" in told
+    assert path.read_bytes() == content
+    path.unlink()
+    assert [heatmap(run, "--export", path, "--models", "amil")[0] for _ in range(2)] == [0, 0]
+
+
+def test_an_export_to_a_full_disk_is_told(run: Path, heatmap: Heatmap, tmp_path: Path) -> None:
+    """HDF5 itself would end the process."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        code, _, told = heatmap(run, "--export", tmp_path / "attention.h5", "--models", "amil")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert code == 2
+    assert "attention.h5 cannot be written ([Errno 27] File too large)" in told
+    assert not list(tmp_path.glob("*attention.h5*"))
+
+
+@pytest.mark.parametrize("words", [("--smooth", "1e9"), ("--smooth", "nan"), ("--patch-size", "1e300")])
+def test_a_number_that_no_picture_can_have_is_refused(run: Path, heatmap: Heatmap, words: tuple[str, str]) -> None:
+    code, _, told = heatmap(run, "--slide", SLIDE, *words)
+    assert code == 2
+    assert f"{words[0]} is {float(words[1]):g}" in told
 
 
 # ---- mistakes ------------------------------------------------------------------------------------

@@ -89,3 +89,18 @@ def test_names_in_other_code_points_are_the_labels_slides(tmp_path: Path) -> Non
     assert sorted(spelled.paths) == ["Zürich-1", "plain"]
     assert "1 names are spelled with other code points" in spelled.layout
     assert reader.spelled_as([decomposed]) is reader, "labels and files that were alike stay as they are"
+
+
+def test_endings_in_capital_letters_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.H5").touch()
+    with pytest.raises(FeatureFileError, match=r"it holds 1 \.H5 file: give them the ending \.h5, in small letters"):
+        open_features(tmp_path)
+
+
+@pytest.mark.parametrize("job", ["...x_256px_0px_overlap", "2.0.5x_256px_0px_overlap"])
+def test_a_folder_that_is_named_nearly_as_tridents_tells_no_magnification(tmp_path: Path, job: str) -> None:
+    folder = tmp_path / job / "features_uni"
+    folder.mkdir(parents=True)
+    write_h5(folder / "a.h5", np.ones((2, 3), np.float32))
+    header = open_features(folder).header("a")
+    assert (header.encoder, header.magnification) == ("uni", None)

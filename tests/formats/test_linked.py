@@ -71,6 +71,60 @@ def test_virtual_values_without_source_are_refused_and_not_read_as_zeros(tmp_pat
         open_features(tmp_path).header("a")
 
 
+def test_a_virtual_dataset_whose_sources_cover_a_part_of_it_is_refused(tmp_path: Path) -> None:
+    write_source(tmp_path / "source.hdf")
+    layout = h5py.VirtualLayout((4, 3), np.float32)
+    layout[:2] = h5py.VirtualSource("source.hdf", "values", (4, 3))[:2]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_virtual_dataset("features", layout)
+    with pytest.raises(
+        FeatureFileError, match=r"'features': 6 of its 12 values have a source, and HDF5 would read zeros"
+    ):
+        open_features(tmp_path).header("a")
+
+
+def test_a_virtual_dataset_that_grows_with_its_source_is_read(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "source.hdf", "w") as file:
+        file.create_dataset("values", data=VALUES, maxshape=(None, 3))
+    layout = h5py.VirtualLayout((4, 3), np.float32, maxshape=(None, 3))
+    source = h5py.VirtualSource("source.hdf", "values", (4, 3), maxshape=(None, 3))
+    layout[: h5py.h5s.UNLIMITED, :] = source[: h5py.h5s.UNLIMITED, :]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_virtual_dataset("features", layout)
+    assert np.array_equal(open_features(tmp_path).load("a").features, VALUES)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "rows"), [((2, 3), 2), ((2, 3), 0), (None, 0)], ids=["a part", "none", "in one piece"]
+)
+def test_values_that_were_never_written_are_no_zeros(tmp_path: Path, chunks: tuple[int, int] | None, rows: int) -> None:
+    """An extraction that was killed leaves the whole shape behind, and HDF5 fills what is missing."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        features = file.create_dataset("features", (4, 3), np.float32, chunks=chunks)
+        if rows:
+            features[:rows] = VALUES[:rows]
+    for use in (open_features(tmp_path).header, open_features(tmp_path).load):
+        with pytest.raises(FeatureFileError, match=r"'features': .* written, and HDF5 would read zeros there"):
+            use("a")
+
+
+def test_coordinates_that_were_never_written_stop_no_training(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["features"] = VALUES
+        file.create_dataset("coords", (4, 2), np.int64, chunks=(2, 2))
+    slide = open_features(tmp_path).load("a")
+    assert slide.coords is None
+    assert "'coords': 0 of its 2 chunks were written" in slide.coords_problem
+    assert slide.coords_problem == open_features(tmp_path).header("a").coords_problem
+
+
+def test_a_link_to_a_folder_is_told_without_the_librarys_words(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    write_link(tmp_path / "a.h5", str(tmp_path / "deep"))
+    with pytest.raises(FeatureFileError, match=r"a\.h5 leads to another file\. .*deep is a folder, not a file"):
+        open_features(tmp_path).load("a")
+
+
 def test_a_virtual_dataset_of_itself_is_refused(tmp_path: Path) -> None:
     write_virtual(tmp_path / "a.h5", ".", "features")
     with pytest.raises(FeatureFileError, match=r"a\.h5: 'features' is a virtual dataset of itself"):

@@ -107,3 +107,9 @@ def test_units_that_are_no_pixels_have_no_polygons() -> None:
 def test_a_slide_without_usable_coordinates_is_refused_with_the_reason(problem: str, message: str) -> None:
     with pytest.raises(DataError, match=f"slide 's'.*{message}.*Extract it again"):
         places_of(Bag(torch.zeros(9, 3), "s", coords_problem=problem))
+
+
+def test_patches_at_one_place_are_not_drawn_over_each_other() -> None:
+    with pytest.raises(DataError, match="slide 's' has all its 3 patches at one place"):
+        places_of(bag(np.full((3, 2), 256)))
+    assert places_of(bag(np.full((1, 2), 256)), 256).patch_size == 256

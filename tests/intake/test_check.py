@@ -222,3 +222,36 @@ def test_thousands_of_tasks_are_checked_in_seconds_with_one_note_for_all(tmp_pat
 def test_a_few_tasks_get_a_finding_each() -> None:
     each = [Finding(NOTE, f"T{i}: {i} slides have no label", task=f"T{i}") for i in range(10)]
     assert condensed(each) == each
+
+
+@pytest.mark.parametrize("ending", [".H5", ".pt"])
+def test_a_slide_under_another_ending_is_told(cohort_folder: Path, ending: str) -> None:
+    path = slides_of(cohort_folder)[0]
+    path.rename(path.with_suffix(ending))
+    assert f"Files of 1 lie there with another ending ({path.stem}{ending}), and only .h5 files are read" in found(
+        check(cohort_folder)
+    )
+
+
+def test_patches_at_one_place_are_told_when_values_are_read(cohort_folder: Path) -> None:
+    with h5py.File(slides_of(cohort_folder)[0], "a") as file:
+        del file["coords"]
+        file["coords"] = np.full((len(file["features"]), 2), 7)
+    assert "all patches lie at one place" not in found(check(cohort_folder))
+    assert "warning: 1 slide" in (told := found(check(cohort_folder, deep=True)))
+    assert "all patches lie at one place | No map of them can be drawn" in told
+
+
+def test_a_file_that_cannot_be_opened_is_told_once(cohort_folder: Path) -> None:
+    path = slides_of(cohort_folder)[0]
+    path.unlink()
+    path.symlink_to("nowhere")
+    assert found(check(cohort_folder)).count(str(path)) == 1
+
+
+def test_a_long_name_of_an_encoder_is_cut_in_the_finding(cohort_folder: Path) -> None:
+    with h5py.File(slides_of(cohort_folder)[0], "a") as file:
+        file["features"].attrs["encoder"] = "uni\n" * 10_000
+    (line,) = [line for line in found(check(cohort_folder)).splitlines() if "mixed encoder" in line]
+    assert "uni\\nuni" in line
+    assert len(line) < 300

@@ -237,3 +237,22 @@ def test_other_safetensors_files_are_read_too(tmp_path: Path) -> None:
         reader.header("b")
     with pytest.raises(FeatureFileError, match=r"c\.safetensors: 'features' is torch\.int32"):
         reader.load("c")
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "cohort.yaml"])
+def test_tables_of_others_are_not_overwritten(cohort_folder: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(UsageError, match=rf"{name} was not made by `data pack`\. Name another folder"):
+        packed(cohort_folder, tmp_path / "out")
+    assert sums(tmp_path / "out").keys() == {str(tmp_path / "out" / name)}
+    assert (tmp_path / "out" / name).read_text() == "mine"
+
+
+def test_values_too_small_for_float16_are_refused_and_fit_float32(cohort_folder: Path, tmp_path: Path) -> None:
+    path = min((cohort_folder / "features").iterdir())
+    with h5py.File(path, "a") as file:
+        file["features"][:] *= 1e-8
+    with pytest.raises(FeatureFileError, match=r"too small for float16, which would change them by .* --dtype float32"):
+        packed(cohort_folder, tmp_path / "out")
+    assert packed(cohort_folder, tmp_path / "single", "float32").largest_rounding == 0

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -345,3 +346,20 @@ def test_a_hundred_tasks_make_tables_in_parts_and_no_tangled_radar(tmp_path: Pat
 def test_the_latex_compiles(report: Path, tmp_path: Path) -> None:
     shutil.copytree(report, tmp_path / "tex")
     assert compile_latex(tmp_path / "tex").stat().st_size > 10_000
+
+
+def test_a_report_overwrites_reports_and_no_page_of_others(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("mine")
+    with pytest.raises(UsageError, match=r"holds an index\.html of something else"):
+        report_on(run, tmp_path)
+    assert (tmp_path / "index.html").read_text() == "mine"
+    with pytest.raises(UsageError, match=r"holds a run\. Name another folder"):
+        report_on(run, run.path)
+
+
+def test_the_users_settings_of_matplotlib_change_no_figure(run: Run, report: Path, tmp_path: Path) -> None:
+    """Some would ask for LaTeX, or draw 100,000 dots per inch."""
+    with matplotlib.rc_context({"text.usetex": True, "font.size": 40, "savefig.bbox": "tight", "axes.grid": True}):
+        again = report_on(run, tmp_path / "again")
+    for figure in sorted(report.glob("*.png")):
+        assert figure.read_bytes() == (again / figure.name).read_bytes(), figure.name

@@ -1,6 +1,8 @@
 """Simulated cohorts: the same seed makes the same bytes, the truth agrees with the files, the oracle with Monte Carlo."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,7 +198,10 @@ def test_tumour_is_coherent() -> None:
     [
         (("strenght", 3), "Did you mean 'strengths'"),
         (("tumour_share", 0), "nowhere to lie"),
-        (("burden", float("inf")), "finite"),
+        (("burden", float("inf")), "burden is inf; expected numbers from -1,000 to 1,000"),
+        (("strengths", [1e6]), "strengths is"),
+        (("slides", 10**12), "slides is 1000000000000; expected 0 to 1,000,000"),
+        (("patches_sd", 1000), "patches_sd is 1000"),
         (("leak", 2), "leak is 2"),
         (("width", "wide"), "expected a value of type int"),
         (("dtype", "float8"), "float16"),
@@ -284,3 +289,43 @@ def test_the_command_says_what_is_wrong(milbench_here: Milbench, tmp_path: Path)
         assert result.returncode == 2, result.stdout
         assert message in result.stderr
     assert not (tmp_path / "toy").exists()
+
+
+def test_a_slide_that_would_not_fit_into_memory_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"a slide may have [\d,]+ values .*, more than the 100,000,000 that fit"):
+        make_design("witness", [("patches", 10**6), ("width", 1000)])
+
+
+def test_a_number_in_the_writing_of_science_is_a_number() -> None:
+    """YAML takes 1e-1 for a word."""
+    assert make_design("witness", [("patient_sd", "1e-1")]).patient_sd == 0.1
+
+
+def test_a_damaged_slide_is_told_by_name_when_a_cohort_is_made_again(tmp_path: Path) -> None:
+    simulation = simulate(small(), 0)
+    write_cohort(simulation, tmp_path / "out")
+    (tmp_path / "out" / "features" / "slide-00002.h5").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"slide-00002\.h5 is no slide of this cohort, or damaged\. Delete it"):
+        write_cohort(simulation, tmp_path / "out")
+
+
+def test_a_truth_that_is_nested_without_end_is_another_cohorts(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "truth.json").write_text("[" * 100_000)
+    with pytest.raises(UsageError, match="holds a cohort of another design"):
+        write_cohort(simulate(small(), 0), tmp_path / "out")
+
+
+def test_a_slide_that_does_not_fit_on_the_disk_is_told(tmp_path: Path) -> None:
+    """HDF5 itself would end the process."""
+    code = (
+        "import resource, signal, sys; from milbench.commands.cli import main; "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); "
+        "sys.exit(main(['data', 'simulate', 'witness', '--out', sys.argv[1], '--slides', '4']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "out")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -142,6 +142,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_without_end(status, b"x" * 1_000_000, pause=0)
             case ("drip", status):
                 self.send_without_end(status, b"x", pause=DRIP_SECONDS)
+            case ("to", address):
+                self.send_json({}, 302, {"Location": address})
             case "drip head":
                 self.write_without_end(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x", DRIP_SECONDS)
             case _:

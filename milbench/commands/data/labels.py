@@ -46,12 +46,13 @@ def call(options: argparse.Namespace) -> int:
     import shutil
 
     from milbench.acquire.build import Sources, build_labels
+    from milbench.acquire.cbioportal import checked_study
 
     if options.top_genes is not None and options.top_genes < 1:
         raise UsageError(f"--top-genes takes a number from 1 up; got {options.top_genes}.")
     if not (options.genes or options.top_genes or options.endpoints):
         raise UsageError("nothing was named to make labels of. Give --genes, --top-genes or --endpoints.")
-    folder = options.out or Path("labels") / "+".join(options.study)
+    folder = options.out or Path("labels") / "+".join(map(checked_study, options.study))
     cache = folder / ".answers"
     usual = Sources()
     sources = Sources(address(options.cbioportal_url) or usual.cbioportal, address(options.gdc_url) or usual.gdc)

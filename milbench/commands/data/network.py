@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from milbench.acquire.http import Http
 
 
+MOST_SECONDS, MOST_RETRIES = 3600, 1000
+
+
 def add_network_flags(parser: argparse.ArgumentParser, *servers: str) -> None:
     """Put the flags of the network on `parser`, with an address per server."""
     network = parser.add_argument_group("network")
@@ -31,8 +34,10 @@ def client_of(options: argparse.Namespace, cache: Path | None = None) -> Http:
     """A client with the timeout and retries that flags give; `cache` keeps answers."""
     from milbench.acquire.http import Http
 
-    if not options.timeout > 0 or options.retries < 0:
-        raise UsageError("--timeout takes seconds above 0, --retries a number from 0 up.")
+    if not 0 < options.timeout <= MOST_SECONDS or not 0 <= options.retries <= MOST_RETRIES:
+        raise UsageError(
+            f"--timeout takes seconds above 0, at most {MOST_SECONDS}; --retries a number from 0 up, at most {MOST_RETRIES}."
+        )
     return Http(timeout=options.timeout, retries=options.retries, cache=cache)
 
 

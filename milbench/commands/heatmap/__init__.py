@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 HELP = "draw what the models of a finished run look at, and check whether it is right"
 
+MOST_SMOOTH, LARGEST_PATCH = 1000, 2**32
 SCALE_NAMES = ("share", "rank", "softmax")
 
 
@@ -79,9 +80,9 @@ def call(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     if options.scale not in SCALE_NAMES:
         raise unknown_name("scale", options.scale, SCALE_NAMES)
-    if options.smooth < 0:
-        raise UsageError(f"--smooth is {options.smooth:g}. Give 0 or a number of patches.")
-    if options.patch_size is not None and not 0 < options.patch_size < float("inf"):
+    if not 0 <= options.smooth <= MOST_SMOOTH:
+        raise UsageError(f"--smooth is {options.smooth:g}. Give 0 or a number of patches, {MOST_SMOOTH} at most.")
+    if options.patch_size is not None and not 0 < options.patch_size <= LARGEST_PATCH:
         raise UsageError(f"--patch-size is {options.patch_size:g}; expected the edge of a patch, such as 256.")
     asked = [flag for flag in ("slide", "slides", "evaluate", "export") if getattr(options, flag)]
     if len(asked) != 1:

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 from milbench.commands.heatmap.models import loaded_models
 from milbench.commands.terminal import say
-from milbench.names import file_stem, folder_name
+from milbench.names import LONGEST_FOLDER, file_stem, folder_name, plain_name
 
 if TYPE_CHECKING:
     from milbench.heatmap.choose import Chosen
     from milbench.heatmap.maps import Scale, SlideMaps
     from milbench.heatmap.render import Drawing
     from milbench.heatmap.stored import RunCohort
+
+LONGEST_STEM = LONGEST_FOLDER - 20
+"""Bytes of a file's name before its ending, and before what marks it while it is written."""
 
 
 def draw(cohort: RunCohort, names: Sequence[str], fold: int, out: Path, options: argparse.Namespace) -> None:
@@ -63,7 +66,7 @@ def _write(slides: Sequence[SlideMaps], chosen: Sequence[Chosen], out: Path, opt
     drawings = [_drawing(slide, options.wsi) for slide in slides]
     scale: Scale = options.scale
     task = folder_name(slides[0].task)
-    stem = file_stem(f"{slides[0].slide_id}_{task}" if options.slide else f"{slides[0].dataset}_{task}_slides")
+    stem = _stem(f"{slides[0].slide_id}_{task}" if options.slide else f"{slides[0].dataset}_{task}_slides")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         paths = save_panel(panel(drawings, scale, options.smooth), out / stem)
@@ -73,6 +76,11 @@ def _write(slides: Sequence[SlideMaps], chosen: Sequence[Chosen], out: Path, opt
         paths += _polygons(drawing, out)
     for path in paths:
         say(str(path))
+
+
+def _stem(name: str) -> str:
+    """The name of a file without its ending, for which there must be room."""
+    return file_stem(name) if len(name.encode(errors="surrogateescape")) <= LONGEST_STEM else plain_name(name)
 
 
 def _polygons(drawing: Drawing, out: Path) -> list[Path]:
@@ -86,7 +94,7 @@ def _polygons(drawing: Drawing, out: Path) -> list[Path]:
             "patches; nothing states it (--patch-size or `patch_size:` in cohort.yaml would)"
         )
     origin = drawing.picture.bounds if drawing.picture else (0, 0)
-    stem = file_stem(f"{slide.slide_id}_{folder_name(slide.task)}")
+    stem = _stem(f"{slide.slide_id}_{folder_name(slide.task)}")
     written = write_geojson(slide, out / f"{stem}.geojson", origin)
     if written is None:
         say(f"no GeoJSON of {slide.slide_id}: {why_no_polygons(places)}")
