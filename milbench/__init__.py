@@ -1,7 +1,7 @@
 """milbench: one registry, one splitter and one trainer for multiple-instance learning on slides.
 
-In a notebook, `milbench.open_run("runs/digits")` opens a finished run (docs/notebook.md). Importing `milbench` alone
-imports nothing else.
+In Python, `milbench.open_run("runs/digits")` opens a finished run (docs/python.md). Importing `milbench` alone imports
+nothing else.
 """
 
 from __future__ import annotations
@@ -9,13 +9,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from milbench.runs.notebook import open_run as open_run
+if TYPE_CHECKING:  # type checkers and editors see the names, and nothing is imported
+    from milbench.runs.notebook import attention, open_run, read_cohort, statistics
 
 __version__ = "0.1.0"
 
-_DOORS = {"open_run": "milbench.runs.notebook"}
-"""Names that are imported when they are first used: pandas and torch take seconds."""
+__all__ = ["attention", "open_run", "read_cohort", "statistics"]
+
+_DOORS = {
+    "attention": "milbench.runs.notebook",
+    "open_run": "milbench.runs.notebook",
+    "read_cohort": "milbench.runs.notebook",
+    "statistics": "milbench.runs.notebook",
+}
+"""Modules by the names that are imported when they are first used: pandas and torch take seconds."""
 
 
 def __getattr__(name: str) -> Any:

@@ -9,10 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from milbench.cohorts.cohort import Cohort
 from milbench.cohorts.cohort_file import cohort_file
@@ -22,8 +20,8 @@ from milbench.datasets import all_datasets
 from milbench.datasets.source import CohortSource
 from milbench.endpoints.outputs import Outputs
 from milbench.errors import DataError, MilbenchError, StoreError, UsageError, unknown_name
-from milbench.heatmap.asked import Asked, answers_by_row, asked_of
-from milbench.models import AttentionMaps, BagOutput, MILModel, build
+from milbench.heatmap.trained import TrainedModel
+from milbench.models import MILModel, build
 from milbench.registry import load_models
 from milbench.splits import ROLES, Split
 from milbench.store.question import differences
@@ -32,70 +30,22 @@ from milbench.store.slot import ALL_TASKS, Slot
 from milbench.store.trial import WEIGHTS, StoredTrial
 
 
-class StoredModel(nn.Module):
-    """A model as its trial left it, in eval mode. It takes bags as stored on disk and scales them as its training did.
+class StoredModel(TrainedModel):
+    """The model of a trial on disk.
 
     Attributes
     ----------
     trial : the trial on disk.
-    model : the registered model with its weights.
-    tasks : the tasks of its answers.
-    outputs : its logits, with the tasks as the trial's training patients fitted them.
-    asked : what each row of its maps is about.
-    scaler : fitted on the trial's training slides.
     """
 
     def __init__(self, trial: StoredTrial, model: MILModel, scaler: FeatureScaler) -> None:
-        super().__init__()
-        self.trial, self.model, self.scaler = trial, model, scaler
-        self.tasks: tuple[str, ...] = tuple(trial.info["tasks"])
-        self.outputs = outputs_of(trial)
-        self.asked = asked_of(self.tasks, self.outputs)
-        self.eval()
+        super().__init__(trial.id, model, trial.info["tasks"], outputs_of(trial), scaler)
+        self.trial = trial
 
     @property
     def name(self) -> str:
         """Registry name."""
         return str(self.trial.info["model"])
-
-    def __repr__(self) -> str:
-        return f"StoredModel({self.trial.id}: {sum(weight.numel() for weight in self.parameters()):,} parameters)"
-
-    def forward(self, features: Tensor) -> BagOutput:
-        """Output for one bag [N, D] as stored on disk."""
-        output: BagOutput = self.model(self.scaler(features))
-        return output
-
-    def maps(self, features: Tensor) -> AttentionMaps:
-        """Maps of one bag [N, D] as stored on disk."""
-        with torch.no_grad():
-            return self.model.attention_maps(self.scaler(features))
-
-    def probabilities(self, features: Tensor) -> Tensor:
-        """Probabilities [T] of binary tasks, of one bag [N, D] as stored on disk.
-
-        Raises
-        ------
-        UsageError : a task is not binary.
-        """
-        if not self.outputs.all_binary:
-            raise UsageError(f"{self.trial.id} has tasks that are not binary. Ask for answers(features) instead.")
-        with torch.no_grad():
-            return torch.sigmoid(self(features).logits)
-
-    def row(self, asked: Asked) -> int:
-        """Place of what is asked among the rows of its maps."""
-        return self.asked.index(asked)
-
-    def answers(self, features: Tensor) -> NDArray[np.float64]:
-        """Answer [R] to what each row of its maps asks, of one bag [N, D] as stored on disk."""
-        with torch.no_grad():
-            return self.answers_of(self(features).logits)
-
-    def answers_of(self, logits: Tensor) -> NDArray[np.float64]:
-        """Answer [R] to what each row of its maps asks, of a bag's logits [W]."""
-        probabilities = torch.sigmoid(logits).double().cpu().numpy()
-        return answers_by_row(self.outputs, logits.cpu().numpy(), probabilities)
 
 
 class RunCohort:

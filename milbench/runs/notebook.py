@@ -1,4 +1,4 @@
-"""Notebook: a finished run for people who look at it in Python: predictions, trained models, cohorts.
+"""Notebook: what `import milbench` offers of finished runs, cohorts and models in Python (docs/python.md).
 
 ::
 
@@ -10,7 +10,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -21,8 +23,15 @@ from milbench.store.run import Run
 from milbench.store.slot import ALL_TASKS, Slot
 
 if TYPE_CHECKING:  # torch takes seconds to import, and predictions are read without it
+    from milbench.bag import Bag
     from milbench.cohorts.cohort import Cohort
+    from milbench.endpoints.endpoint import Kind
     from milbench.heatmap.stored import StoredModel
+    from milbench.heatmap.trained import TrainedModel
+    from milbench.models import AttentionMaps, MILModel
+    from milbench.runs.ensemble import Ensemble
+    from milbench.stats.analysis import Analysis
+    from milbench.store.trial import StoredTrial
 
 
 Value = TypeVar("Value", str, int)
@@ -59,18 +68,41 @@ class NotebookRun(Run):
         UsageError : the run has no such model, or several; the message names those that exist.
         StoreError : the trial is not done or damaged, or the run kept no weights.
         """
-        from milbench.cohorts.scaling import FITTED_MODES, FeatureScaler
-        from milbench.heatmap.stored import StoredModel, find_cohort, finished_trial, trained_model
+        from milbench.heatmap.stored import finished_trial
 
         slot = chosen_slot(self.slots(), model=name, dataset=dataset, task=task, fold=fold, seed=seed)
         trial = finished_trial(self, slot.trial_id)
-        if task is not None and task not in trial.info["tasks"]:
-            raise unknown_name(f"task of {name} on {slot.dataset}", task, trial.info["tasks"])
-        scaling = str(trial.info["feature_scaling"])
-        if scaling in FITTED_MODES:
-            return find_cohort(self, slot.dataset, self.data_root).load_trial(trial)
-        model = trained_model(self, trial, int(self.datasets[slot.dataset]["in_features"]))
-        return StoredModel(trial, model, FeatureScaler(scaling))
+        _refuse_a_task_not_learned(trial, task)
+        return self._loaded([trial])[0]
+
+    def ensemble(self, name: str, *, dataset: str | None = None, task: str | None = None) -> Ensemble:
+        """All trainings of a model on one task, over folds and seeds; they answer a bag together.
+
+        Raises as `model`. All of the model's trials must be finished: fewer would be another ensemble.
+        """
+        from milbench.heatmap.stored import finished_trial
+        from milbench.runs.ensemble import Ensemble
+
+        slots = chosen_slots(self.slots(), model=name, dataset=dataset, task=task)
+        trials = [finished_trial(self, slot.trial_id) for slot in slots]
+        _refuse_a_task_not_learned(trials[0], task)
+        asked = _the_one("task", f"{name} on {slots[0].dataset}", trials[0].info["tasks"], task)
+        return Ensemble(self._loaded(trials), asked)
+
+    def _loaded(self, trials: Sequence[StoredTrial]) -> list[StoredModel]:
+        """Models of trials of one cohort, which is read only if the scaling of one was fitted, and then once."""
+        from milbench.cohorts.scaling import FITTED_MODES, FeatureScaler
+        from milbench.heatmap.stored import StoredModel, find_cohort, trained_model
+
+        dataset, modes = str(trials[0].info["dataset"]), [str(trial.info["feature_scaling"]) for trial in trials]
+        if set(modes) & set(FITTED_MODES):
+            cohort = find_cohort(self, dataset, self.data_root)
+            return [cohort.load_trial(trial) for trial in trials]
+        width = int(self.datasets[dataset]["in_features"])
+        return [
+            StoredModel(trial, trained_model(self, trial, width), FeatureScaler(mode))
+            for trial, mode in zip(trials, modes, strict=True)
+        ]
 
     def cohort(self, dataset: str | None = None) -> Cohort:
         """The cohort that the run was trained on; its name need not be said if the run has one.
@@ -97,6 +129,77 @@ def open_run(path: str | PathLike[str], data_root: str | PathLike[str] | None = 
     return NotebookRun(run.path, None if data_root is None else Path(data_root))
 
 
+def read_cohort(
+    path: str | PathLike[str], *, data_root: str | PathLike[str] | None = None, allow_missing: bool = False
+) -> Cohort:
+    """The cohort of that name in the catalogue, or in a folder, or described by a YAML file.
+
+    Parameters
+    ----------
+    path : "digits", "my-cohort/" or "my-cohort.yaml"; a name of the catalogue wins, so write "./digits" for a folder.
+    data_root : where the catalogue's data lie; None = as the environment variable MILBENCH_DATA says.
+    allow_missing : skip slides without features, and features without label, instead of refusing them.
+
+    Raises
+    ------
+    DataError : labels or features are missing or unusable.
+    UsageError : there is neither such a dataset nor such a path.
+    """
+    from milbench.datasets import all_datasets
+    from milbench.datasets.source import CohortSource
+
+    root = data_root or os.environ.get("MILBENCH_DATA")
+    known, name = all_datasets(), os.fspath(path)
+    if name not in known and not Path(path).exists():
+        raise unknown_name("dataset, folder or YAML file", name, known)
+    place = {"name": name} if name in known else {"path": Path(path).absolute()}
+    return CohortSource(**place, data_root=Path(root) if root else None, allow_missing=allow_missing).load()
+
+
+def statistics(
+    runs: Run | Sequence[Run], *, reference: str = "amil", draws: int = 10_000, complete_cases: bool = False
+) -> dict[Kind, Analysis]:
+    """The tables that the report prints, by kind of task: scores, intervals, comparisons (`milbench.stats.analysis`).
+
+    Raises
+    ------
+    StoreError : no trial is finished, or models lack cells that others have and `complete_cases` was not asked for.
+    """
+    from milbench.stats.analysis import analyse
+    from milbench.stats.scores import kinds_of
+
+    found = [run.snapshot() for run in ([runs] if isinstance(runs, Run) else runs)]
+    kinds = kinds_of(found) or ("binary",)  # `analyse` says that nothing is finished
+    ask = partial(analyse, found, reference=reference, draws=draws, complete_cases=complete_cases)
+    return {kind: ask(kind=kind) for kind in kinds}
+
+
+def attention(model: TrainedModel | MILModel, bag: Bag) -> AttentionMaps:
+    """Maps of where `model` looks in `bag`; a model that knows no scaling gets the features as they are.
+
+    Raises
+    ------
+    MilbenchError : the model has no map.
+    """
+    import torch
+
+    from milbench.heatmap.trained import TrainedModel
+
+    if isinstance(model, TrainedModel):
+        return model.maps(bag.features)
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            return model.eval().attention_maps(bag.features)
+    finally:
+        model.train(was_training)
+
+
+def _refuse_a_task_not_learned(trial: StoredTrial, task: str | None) -> None:
+    if task is not None and task not in trial.info["tasks"]:
+        raise unknown_name(f"task of {trial.info['model']} on {trial.info['dataset']}", task, trial.info["tasks"])
+
+
 def chosen_slot(
     slots: Sequence[Slot], *, model: str, dataset: str | None, task: str | None, fold: int | None, seed: int | None
 ) -> Slot:
@@ -106,19 +209,26 @@ def chosen_slot(
     ------
     UsageError : no slot fits, or several.
     """
-    _the_one("model", "the run", [slot.model for slot in slots], model)
-    left = [slot for slot in slots if slot.model == model]
-    name = _the_one("dataset", model, [slot.dataset for slot in left], dataset)
-    left = [slot for slot in left if slot.dataset == name]
-    where = f"{model} on {name}"
-    groups = [slot.group for slot in left]
-    # a model of all tasks has the task that is asked for too
-    group = _the_one("task", where, groups, ALL_TASKS if task not in groups and ALL_TASKS in groups else task)
-    left = [slot for slot in left if slot.group == group]
+    left = chosen_slots(slots, model=model, dataset=dataset, task=task)
+    where = f"{model} on {left[0].dataset}"
     number = _the_one("fold", where, [slot.fold for slot in left], fold)
     left = [slot for slot in left if slot.fold == number]
     number = _the_one("seed", f"{where}, fold {number}", [slot.seed for slot in left], seed)
     return next(slot for slot in left if slot.seed == number)
+
+
+def chosen_slots(slots: Sequence[Slot], *, model: str, dataset: str | None, task: str | None) -> list[Slot]:
+    """The slots of all folds and seeds of what is asked for; raises as `chosen_slot`."""
+    _the_one("model", "the run", [slot.model for slot in slots], model)
+    left = [slot for slot in slots if slot.model == model]
+    name = _the_one("dataset", model, [slot.dataset for slot in left], dataset)
+    left = [slot for slot in left if slot.dataset == name]
+    groups = [slot.group for slot in left]
+    # a model of all tasks has the task that is asked for too
+    group = _the_one(
+        "task", f"{model} on {name}", groups, ALL_TASKS if task not in groups and ALL_TASKS in groups else task
+    )
+    return [slot for slot in left if slot.group == group]
 
 
 def _the_one(what: str, where: str, found: Sequence[Value], asked: Value | None) -> Value:

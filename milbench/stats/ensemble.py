@@ -110,17 +110,23 @@ def ensemble(task: TaskScores) -> tuple[Floats, Floats]:
     labels = task.patient_label[patients]
     if task.test_side_differs:
         return labels, np.full((len(task.scores), len(patients), *task.scores.shape[4:]), np.nan)
-    slides = _on_one_scale(task).mean(axis=(1, 2))  # [M, S] or [M, S, C]
+    slides = on_one_scale(task.kind, task.scores, task.training_risk).mean(axis=(1, 2))  # [M, S] or [M, S, C]
     if task.kind == "multiclass":
         return labels, np.moveaxis(by_patient(task.patients, np.moveaxis(slides, -1, 1))[1], 1, -1)
     return labels, by_patient(task.patients, slides)[1]
 
 
-def _on_one_scale(task: TaskScores) -> Floats:
-    """Scores whose mean over trainings means something: logits, and risks in units of a trial's own training risks."""
-    if task.kind == "binary":
-        return np.asarray(logit(np.clip(task.scores, SATURATED, 1 - SATURATED)))
-    if task.kind == "survival":
-        mean, sd = task.training_risk[..., :1], task.training_risk[..., 1:]
-        return np.asarray((task.scores - mean) / np.where(sd == 0, 1.0, sd))
-    return task.scores
+def on_one_scale(kind: str, scores: Floats, training_risk: Floats) -> Floats:
+    """Scores whose mean over trainings means something: logits, and risks in units of a trial's own training risks.
+
+    Parameters
+    ----------
+    scores : [..., S] of S slides, or [..., S, C] of C classes without an order.
+    training_risk : [..., 2] mean and standard deviation of the trial's training risks; looked at for survival alone.
+    """
+    if kind == "binary":
+        return np.asarray(logit(np.clip(scores, SATURATED, 1 - SATURATED)))
+    if kind == "survival":
+        mean, sd = training_risk[..., :1], training_risk[..., 1:]
+        return np.asarray((scores - mean) / np.where(sd == 0, 1.0, sd))
+    return scores

@@ -1,6 +1,8 @@
 """A run in a notebook: one door, one table, models that answer as they did, and the page that says so."""
 
+import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from weighted_runs_for_tests import ONE_EPOCH, train, write_cohort
 
 import milbench
 from milbench.commands.cli import main
+from milbench.datasets.digits import digits_cohort
 from milbench.errors import StoreError, UsageError
 from milbench.runs.notebook import NotebookRun, chosen_slot
 from milbench.store.slot import slot_of
@@ -104,6 +107,38 @@ def test_what_is_no_run_names_the_runs_there_are(run: NotebookRun) -> None:
         milbench.open_run(run.path.parent / "other")
 
 
+def test_a_cohort_is_read_by_path_or_by_name(run: NotebookRun, tmp_path: Path) -> None:
+    folder = write_cohort(tmp_path / "lattice")
+    found = milbench.read_cohort(folder)
+    assert found.name == "lattice"
+    assert found.fingerprint == milbench.read_cohort(str(folder)).fingerprint
+    assert milbench.read_cohort("digits").fingerprint == digits_cohort().fingerprint
+
+
+def test_what_is_no_cohort_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"unknown dataset, folder or YAML file 'digit'\. Did you mean 'digits'"):
+        milbench.read_cohort("digit")
+
+
+def test_maps_of_a_stored_model_and_of_a_bare_one(run: NotebookRun) -> None:
+    model, bag = run.model("m4", fold=0), run.cohort().load(run.cohort().slides["slide_id"][0])
+    maps = milbench.attention(model, bag)
+    assert maps.per_task.shape == (2, len(bag))
+    assert torch.equal(maps.per_task, model.maps(bag.features).per_task)
+    bare = model.model.train()
+    raw = milbench.attention(bare, bag)
+    assert bare.training
+    assert not raw.per_task.requires_grad
+    assert torch.equal(raw.per_task, bare.eval().attention_maps(bag.features).per_task)
+    assert not torch.equal(raw.per_task, maps.per_task)  # the run's scaling is the stored model's
+
+
+def test_statistics_of_a_run_without_trials_say_so(run: NotebookRun, tmp_path: Path) -> None:
+    shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns("trials"))
+    with pytest.raises(StoreError, match="no finished trial to analyse"):
+        milbench.statistics(milbench.open_run(tmp_path / "run"))
+
+
 def test_importing_milbench_imports_nothing_heavy() -> None:
     code = (
         "import sys, milbench; print(sorted({'torch','pandas','numpy','mlflow','yaml','milbench.errors'} & set(sys.modules)));"
@@ -113,22 +148,37 @@ def test_importing_milbench_imports_nothing_heavy() -> None:
     assert result.stdout == "[]\nTrue True False\n"
 
 
+def test_type_checkers_see_the_names_that_milbench_offers() -> None:
+    tree = ast.parse(Path(milbench.__file__).read_text())
+    blocks = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    seen = {
+        name.name: node.module for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }  # fmt: skip
+    assert seen == milbench._DOORS
+    assert sorted(seen) == milbench.__all__
+    assert all(callable(getattr(milbench, name)) for name in milbench.__all__)
+
+
 def test_a_name_that_milbench_does_not_offer_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match=r"has no attribute 'load_run'\. It offers open_run"):
+    with pytest.raises(AttributeError, match=r"has no attribute 'load_run'\. It offers .*open_run"):
         _ = milbench.load_run
 
 
 def test_the_code_on_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["run", "--models", "amil", "m4", "--run", "runs/digits", *ONE_EPOCH]) == 0
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "notebook.md").read_text(), re.S)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.S)
     names: dict[str, Any] = {}
     for block in blocks:
         exec(block, names)
     assert set(names["table"]["model"]) == {"amil", "m4"}
     assert all(0 <= value <= 1 for value in names["auroc"].values())
     assert {model for model, _, _ in names["auroc"]} == {"amil", "m4"}
-    assert len(names["curves"]) == 1
+    assert len(names["curves"]) == len(names["run"].trials())  # of one epoch
+    assert set(names["scores"]["model"]) == set(names["table"]["model"])
+    assert len(names["comparisons"]) == 1
+    assert 0 < names["answer"]["probability"] < 1
     assert names["seconds"] > 0
     assert names["probabilities"].shape == (len(names["model"].tasks),) == (len(names["cohort"].tasks),)
     assert names["maps"].per_task.shape == (len(names["cohort"].tasks), len(names["bag"]))
