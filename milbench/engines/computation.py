@@ -25,9 +25,10 @@ from milbench.store.run import Run
 from milbench.store.run_writing import clear_failure, write_failure, write_trial
 from milbench.training.evaluation import Predictions
 from milbench.training.precision import check_precision, float32_products
-from milbench.training.selection import Epoch
+from milbench.training.selection import Epoch, TrialProgress
 from milbench.training.trainer import predict_all, train
 from milbench.trials.job import Job, JobGroup, Status
+from milbench.trials.plan import Trial
 
 
 class RolePredictions(NamedTuple):
@@ -54,8 +55,8 @@ def compute(run: Run, groups: Sequence[JobGroup]) -> Iterator[Status]:
         prepared = yield from _prepare(run, groups, cohort_features)
         loaded = perf_counter()
         joules = _train(run, prepared, cohort_features, job)
-        _name_culprits(prepared, cohort_features)
-        predictions = _predict(prepared, cohort_features)
+        name_culprits(prepared, cohort_features)
+        predictions = predict(prepared, cohort_features)
         costs = SharedCosts(prepared, started=started, loaded=loaded, ended=perf_counter(), joules=joules)
         for each, said in zip(prepared, predictions, strict=True):
             if said is not None:
@@ -123,7 +124,7 @@ def _train(run: Run, prepared: Sequence[PreparedGroup], cohort_features: CohortF
     return energy_used(joules, energy_counter(device), wraps_at=energy_limit(device))
 
 
-def _name_culprits(prepared: Sequence[PreparedGroup], cohort_features: CohortFeatures) -> None:
+def name_culprits(prepared: Sequence[PreparedGroup], cohort_features: CohortFeatures) -> None:
     """Say of trainings that diverged which slide's values are absurd, if one's are, rather than to blame the rate."""
     for each in prepared:
         failed_trials = [progress for progress in each.learner.progress if progress.failure]
@@ -135,7 +136,7 @@ def _name_culprits(prepared: Sequence[PreparedGroup], cohort_features: CohortFea
             progress.failure = f"{told} {progress.failure[:1].upper()}{progress.failure[1:]}"
 
 
-def _predict(prepared: Sequence[PreparedGroup], cohort_features: CohortFeatures) -> list[RolePredictions | None]:
+def predict(prepared: Sequence[PreparedGroup], cohort_features: CohortFeatures) -> list[RolePredictions | None]:
     """Predictions of each group; None if its model raised. Only now are test slides read."""
     val, test = (_of_role(prepared, role, cohort_features) for role in ("val", "test"))
     with_survival = [each for each in prepared if _learns_survival(each)]
@@ -182,16 +183,26 @@ def _write_trial(
         trial, model, progress, measured,
         n_slides=n_slides, training_risks=risks, device=learner.device, threads=job.threads,
     )  # fmt: skip
+    table, history = predictions_of(prepared, number, said), history_of(trial, progress)
+    weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
+    write_trial(run, trial.id, info, table, history, weights if job.keep_weights else None)
+    clear_failure(run, trial.key)
+
+
+def predictions_of(prepared: PreparedGroup, number: int, said: RolePredictions) -> pd.DataFrame:
+    """The stored table of the group's trial of this number, of its validation and test sides."""
+    trial, data = prepared.trials[number], prepared.data
     tables = [
         stored_predictions(role, data.slides[role], trial, data.sides[role], number, seen)
         for role, seen in (("val", said.val), ("test", said.test))
     ]
+    return pd.concat(tables)
+
+
+def history_of(trial: Trial, progress: TrialProgress) -> pd.DataFrame:
+    """The stored history, one row per epoch."""
     history = pd.DataFrame(progress.history, columns=list(Epoch._fields))
-    if trial.endpoints:
-        history = history.rename(columns={"val_auroc": "val_score"})
-    weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
-    write_trial(run, trial.id, info, pd.concat(tables), history, weights if job.keep_weights else None)
-    clear_failure(run, trial.key)
+    return history.rename(columns={"val_auroc": "val_score"}) if trial.endpoints else history
 
 
 def failed(run: Run, job: Job, error: BaseException) -> Status:

@@ -19,6 +19,7 @@ from milbench.process.shared_state import left_as_it_was
 from milbench.registry import load_models
 from milbench.serving.cohort_features import LEARNERS_SHARE, CohortFeatures
 from milbench.serving.fold_data import FoldData, fold_data, load_split
+from milbench.splits import Split
 from milbench.store.identity import canonical_json
 from milbench.store.run import Run
 from milbench.training.learner import Learner
@@ -74,14 +75,18 @@ class PreparedGroup:
 
 def prepare_group(run: Run, group: JobGroup, cohort_features: CohortFeatures) -> PreparedGroup:
     """The group with its learner, which starts anew or goes on from its checkpoint."""
-    job, cohort = group.first, cohort_features.cohort
+    trial = group.first.trial
+    prepared = new_group(group, load_split(run.split_file(trial.dataset), trial.split_sha256), cohort_features)
+    load_checkpoint(prepared.learner, prepared.checkpoint, prepared.identity)
+    return replace(prepared, resumed_seconds=prepared.learner.seconds)
+
+
+def new_group(group: JobGroup, split: Split, cohort_features: CohortFeatures) -> PreparedGroup:
+    """The group with its learner, which starts anew."""
     trials = _members(group)
-    split = load_split(run.split_file(job.trial.dataset), job.trial.split_sha256)
-    data = fold_data(cohort.slides, split, trials, cohort_features.features, cohort_features.scalers)
-    learner = _new_learner(job, trials, data, cohort_features)
-    prepared = PreparedGroup(group, trials, data, learner, resumed_seconds=0.0)
-    load_checkpoint(learner, prepared.checkpoint, prepared.identity)
-    return replace(prepared, resumed_seconds=learner.seconds)
+    data = fold_data(cohort_features.cohort.slides, split, trials, cohort_features.features, cohort_features.scalers)
+    learner = _new_learner(group.first, trials, data, cohort_features)
+    return PreparedGroup(group, trials, data, learner, resumed_seconds=0.0)
 
 
 def _members(group: JobGroup) -> tuple[Trial, ...]:

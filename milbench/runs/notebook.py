@@ -86,7 +86,7 @@ class NotebookRun(Run):
         slots = chosen_slots(self.slots(), model=name, dataset=dataset, task=task)
         trials = [finished_trial(self, slot.trial_id) for slot in slots]
         _refuse_a_task_not_learned(trials[0], task)
-        asked = _the_one("task", f"{name} on {slots[0].dataset}", trials[0].info["tasks"], task)
+        asked = the_one("task", f"{name} on {slots[0].dataset}", trials[0].info["tasks"], task)
         return Ensemble(self._loaded(trials), asked)
 
     def _loaded(self, trials: Sequence[StoredTrial]) -> list[StoredModel]:
@@ -114,7 +114,7 @@ class NotebookRun(Run):
         """
         from milbench.heatmap.stored import find_cohort
 
-        name = _the_one("dataset", f"run {self.name}", list(self.datasets), dataset)
+        name = the_one("dataset", f"run {self.name}", list(self.datasets), dataset)
         return find_cohort(self, name, self.data_root).cohort
 
 
@@ -211,27 +211,27 @@ def chosen_slot(
     """
     left = chosen_slots(slots, model=model, dataset=dataset, task=task)
     where = f"{model} on {left[0].dataset}"
-    number = _the_one("fold", where, [slot.fold for slot in left], fold)
+    number = the_one("fold", where, [slot.fold for slot in left], fold)
     left = [slot for slot in left if slot.fold == number]
-    number = _the_one("seed", f"{where}, fold {number}", [slot.seed for slot in left], seed)
+    number = the_one("seed", f"{where}, fold {number}", [slot.seed for slot in left], seed)
     return next(slot for slot in left if slot.seed == number)
 
 
 def chosen_slots(slots: Sequence[Slot], *, model: str, dataset: str | None, task: str | None) -> list[Slot]:
     """The slots of all folds and seeds of what is asked for; raises as `chosen_slot`."""
-    _the_one("model", "the run", [slot.model for slot in slots], model)
+    the_one("model", "the run", [slot.model for slot in slots], model)
     left = [slot for slot in slots if slot.model == model]
-    name = _the_one("dataset", model, [slot.dataset for slot in left], dataset)
+    name = the_one("dataset", model, [slot.dataset for slot in left], dataset)
     left = [slot for slot in left if slot.dataset == name]
     groups = [slot.group for slot in left]
     # a model of all tasks has the task that is asked for too
-    group = _the_one(
+    group = the_one(
         "task", f"{model} on {name}", groups, ALL_TASKS if task not in groups and ALL_TASKS in groups else task
     )
     return [slot for slot in left if slot.group == group]
 
 
-def _the_one(what: str, where: str, found: Sequence[Value], asked: Value | None) -> Value:
+def the_one(what: str, where: str, found: Sequence[Value], asked: Value | None) -> Value:
     """`asked` if it was found; if nothing is asked for, the only one there is."""
     known = list(dict.fromkeys(found))
     if asked is None and len(known) > 1:

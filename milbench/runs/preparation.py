@@ -106,10 +106,10 @@ def prepare(config: RunConfig, *, verify_features: bool = False) -> Benchmark:
     run = Run(run_folder(config, [cohort.name for _, cohort in cohorts]))
     refuse_foreign_folder(run.path)  # before anything is read
     config = _with_kept_split(config, run)
-    entries = [_entry(source, cohort, config.splits) for source, cohort in cohorts]
+    entries = [entry_of(source, cohort, config.splits) for source, cohort in cohorts]
     entries = [_seen_before(entry, run, verify_features=verify_features) for entry in entries]
-    entries = _of_tasks(entries, config.tasks)
-    entries = [_examined(entry) for entry in entries]
+    entries = of_tasks(entries, config.tasks)
+    entries = [examined(entry) for entry in entries]
     fits = [Fits(entry.cohort, entry.split) for entry in entries]
     plan = make_plan(models, fits, plan_request(config))
     entries = [
@@ -170,7 +170,13 @@ def is_own_split(splits: str, folder: Path) -> bool:
     return Path(splits).absolute().is_relative_to((folder / SPLITS).absolute())
 
 
-def _entry(source: CohortSource, cohort: Cohort, splits: str) -> Entry:
+def entry_of(source: CohortSource, cohort: Cohort, splits: str) -> Entry:
+    """The cohort with its audited split; `splits` is empty where the cohort's own protocol is meant.
+
+    Raises
+    ------
+    MilbenchError : a split that cannot be made, or that leaks.
+    """
     protocol = _own_table(splits, cohort.name) or splits or cohort.splits
     n_folds = max(N_FOLDS, cohort.n_folds)
     split = make_split(cohort.patients_from, cohort.tasks, protocol, n_folds=n_folds, endpoints=cohort.endpoints)
@@ -183,14 +189,14 @@ def _own_table(splits: str, cohort: str) -> str:
     return str(table) if splits and table.is_file() else ""
 
 
-def _examined(entry: Entry) -> Entry:
+def examined(entry: Entry) -> Entry:
     """The entry with all that `milbench data check` finds but what only values tell; raises `DataError` for an error."""
     findings = findings_of(subject_of(entry.cohort, entry.split, entry.audit))
     refuse_errors(entry.cohort.name, findings)
     return replace(entry, findings=findings)
 
 
-def _of_tasks(entries: Sequence[Entry], asked: Sequence[str]) -> list[Entry]:
+def of_tasks(entries: Sequence[Entry], asked: Sequence[str]) -> list[Entry]:
     """The entries with the tasks that were asked for; splits and fingerprints stay those of all tasks.
 
     So the tasks that are asked for change neither a single-task trial's identity nor its test patients. Optional tasks

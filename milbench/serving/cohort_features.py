@@ -35,6 +35,7 @@ class CohortFeatures(NamedTuple):
     scalers : of folds, by mode and training slides.
     step_bytes : memory that training may use beside features; 0 = no limit for its steps.
     learner_bytes : the part of it that weights and optimisers of all trials of a pass may use.
+    whole_cohort_fits : whether all bags stay, once they were read.
     """
 
     cohort: Cohort
@@ -42,6 +43,7 @@ class CohortFeatures(NamedTuple):
     step_bytes: int
     learner_bytes: int
     scalers: Scalers
+    whole_cohort_fits: bool = True
 
 
 _held: dict[tuple[object, ...], CohortFeatures] = {}
@@ -71,8 +73,16 @@ def _read(
     cohort = source.load()
     if cohort.fingerprint != fingerprint:
         raise DataError(CHANGED.format(f"cohort '{cohort.name}'"))
+    found = held(cohort, device, memory_bytes, workers=workers, gpu_workers=gpu_workers)
+    tune_allocator(from_disk=not found.whole_cohort_fits)
+    return found
+
+
+def held(
+    cohort: Cohort, device: str, memory_bytes: int = 0, *, workers: int = 1, gpu_workers: int = 0
+) -> CohortFeatures:
+    """The cohort with a feature store that keeps as many bags as this process has room for."""
     residency, step_bytes = residency_of(cohort, device, memory_bytes, workers=workers, gpu_workers=gpu_workers)
-    tune_allocator(from_disk=not residency.whole_cohort_fits)
     store = FeatureStore(
         lambda slide: cohort.load(slide).features,
         device=torch.device(device),
@@ -81,7 +91,8 @@ def _read(
     )
     place = torch.device(device)
     room = step_bytes or _training_bytes(place, memory_bytes, _sharing(place, workers, gpu_workers))
-    return CohortFeatures(cohort, store, step_bytes, int(room * LEARNERS_SHARE), {})
+    learners = int(room * LEARNERS_SHARE)
+    return CohortFeatures(cohort, store, step_bytes, learners, {}, whole_cohort_fits=residency.whole_cohort_fits)
 
 
 def residency_of(

@@ -89,12 +89,7 @@ class StoredTrial:
         """
         import pandas as pd
 
-        rows = pd.read_parquet(self.path / PREDICTIONS)
-        if self.endpoints:
-            return rows
-        rows.insert(rows.columns.get_loc("target") + 1, "event", float("nan"))
-        rows.insert(rows.columns.get_loc("event") + 1, "answer", "probability")
-        return rows.rename(columns={"probability": "prediction"})
+        return as_answers(pd.read_parquet(self.path / PREDICTIONS))
 
     @property
     def endpoints(self) -> tuple[FittedEndpoint, ...]:
@@ -117,6 +112,17 @@ class StoredTrial:
     def keeps_weights(self) -> bool:
         """Whether the trial's weights are on disk and under its checksums."""
         return WEIGHTS in self.info["payload_sha256"]
+
+
+def as_answers(rows: pd.DataFrame) -> pd.DataFrame:
+    """A table of predictions as it is stored, with one row per answer also if all tasks are binary."""
+    if "answer" in rows:
+        return rows
+    place = rows.columns.get_loc("target") + 1
+    rows = rows.rename(columns={"probability": "prediction"})
+    rows.insert(place, "event", float("nan"))
+    rows.insert(place + 1, "answer", "probability")
+    return rows
 
 
 def read_record(folder: Path, trial_id: str) -> dict[str, Any]:

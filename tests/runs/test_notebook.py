@@ -14,9 +14,11 @@ from places import ROOT
 from weighted_runs_for_tests import ONE_EPOCH, train, write_cohort
 
 import milbench
+from milbench import models
 from milbench.commands.cli import main
 from milbench.datasets.digits import digits_cohort
 from milbench.errors import StoreError, UsageError
+from milbench.models import REGISTERED
 from milbench.runs.notebook import NotebookRun, chosen_slot
 from milbench.store.slot import slot_of
 
@@ -169,7 +171,8 @@ def test_the_code_on_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     assert main(["run", "--models", "amil", "m4", "--run", "runs/digits", *ONE_EPOCH]) == 0
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.S)
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"__name__": "a_notebook"}
+    monkeypatch.setattr(models, "REGISTERED", dict(REGISTERED))
     for block in blocks:
         exec(block, names)
     assert set(names["table"]["model"]) == {"amil", "m4"}
@@ -181,6 +184,9 @@ def test_the_code_on_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert 0 < names["answer"]["probability"] < 1
     assert names["seconds"] > 0
     assert names["probabilities"].shape == (len(names["model"].tasks),) == (len(names["cohort"].tasks),)
-    assert names["maps"].per_task.shape == (len(names["cohort"].tasks), len(names["bag"]))
+    assert names["maps"].per_task.shape == (1, len(names["bag"]))
+    assert len(names["training"].history) == len(names["mine"].history) == 2
+    assert names["mine"].trial.hyperparameters == {"k": 4}
+    assert names["probability"].shape == (1,)
     assert names["amil"].tasks == ("has_0",)
     assert set(names["weights"]) == set(names["amil"].model.state_dict())
