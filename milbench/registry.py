@@ -1,4 +1,7 @@
-"""Registry: models by name, and names by pattern. Models come from entry points and from `--plugin` files."""
+"""Registry: models by name, and names by pattern. Models come from entry points and from `--plugin` files.
+
+A plug-in file may register models, datasets or both, so every file is imported here, and once.
+"""
 
 from __future__ import annotations
 
@@ -90,12 +93,28 @@ def load_models(plugins: Iterable[Path] = ()) -> Mapping[str, type[MILModel]]:
     from milbench.models import REGISTERED
 
     for entry in sorted(_installed(), key=lambda entry: (not _is_ours(entry), entry.name)):
-        _import_package(entry)
-    for path in plugins:
-        _import_file(path)
+        _import_package(entry, "model")
+    import_plugins(plugins)
     refuse_shared_folders("models", REGISTERED)
     leading = [name for name, model in REGISTERED.items() if is_baseline(model)]
     return {name: REGISTERED[name] for name in (*leading, *sorted(REGISTERED.keys() - set(leading)))}
+
+
+def import_plugins(plugins: Iterable[Path]) -> None:
+    """Import plug-in files, each once; raises `UsageError` as `load_models` does."""
+    for path in plugins:
+        _import_file(path)
+
+
+def import_packages(group: str, kind: str) -> None:
+    """Import installed packages by their entry points of a group, for what they register; raises as `load_models`.
+
+    Parameters
+    ----------
+    kind : what they register, for a message: "model" or "dataset".
+    """
+    for entry in sorted(_installed(group), key=lambda entry: entry.name):
+        _import_package(entry, kind)
 
 
 def is_baseline(model: type[MILModel]) -> bool:
@@ -113,12 +132,12 @@ def import_remarks() -> list[str]:
 
 
 @cache
-def _installed() -> EntryPoints:
-    """Entry points of the installed model packages.
+def _installed(group: str = ENTRY_POINTS) -> EntryPoints:
+    """Entry points of the installed packages, of models unless another group is named.
 
     Cached: a look-up reads the metadata of every installed package, and every model that is built needs one.
     """
-    return entry_points(group=ENTRY_POINTS)
+    return entry_points(group=group)
 
 
 def _packages_of_ours() -> set[str]:
@@ -129,8 +148,8 @@ def _is_ours(entry: EntryPoint) -> bool:
     return entry.dist is not None and entry.dist.name == "milbench"
 
 
-def _import_package(entry: EntryPoint) -> None:
-    what = f"the model package '{entry.value}'"
+def _import_package(entry: EntryPoint, kind: str) -> None:
+    what = f"the {kind} package '{entry.value}'"
     if entry.module in sys.modules:
         entry.load()
         return
@@ -138,7 +157,7 @@ def _import_package(entry: EntryPoint) -> None:
 
 
 def _imported(what: str, load: Callable[[], object], mend: str, *, module: str) -> None:
-    """Run code of others that registers models. What it changes in this process is put back and remembered.
+    """Run code of others that registers models or datasets. What it changes in this process is put back and remembered.
 
     Raises
     ------
@@ -170,7 +189,12 @@ def _import_file(path: Path) -> None:
     sys.modules[name] = module
     run = spec.loader.exec_module
     try:
-        _imported(f"plug-in {path}", lambda: run(module), "A plug-in only defines models. Fix the file.", module=name)
+        _imported(
+            f"plug-in {path}",
+            lambda: run(module),
+            "A plug-in only defines models and datasets. Fix the file.",
+            module=name,
+        )
     except UsageError:
         del sys.modules[name]
         raise

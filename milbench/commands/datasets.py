@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK
-from milbench.commands.terminal import grid, new_console
+from milbench.commands.terminal import grid, new_console, warn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,22 +19,28 @@ HELP = "list the datasets"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Put the command's flag on `parser`."""
+    """Put the command's flags on `parser`."""
     parser.add_argument(
         "--endpoints",
         action="store_true",
         help="list the endpoints of the TCGA cohorts instead: kind, slides, patients, events or classes",
+    )
+    parser.add_argument(
+        "--plugin", nargs="+", default=[], metavar="FILE", dest="plugins", help="Python files that register datasets"
     )
 
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of printing the datasets, or the endpoints."""
     from milbench.datasets import all_datasets
+    from milbench.registry import import_remarks
 
     if options.endpoints:
         _print_endpoints(new_console())
         return EXIT_OK
-    _print_datasets(new_console(), all_datasets().values())
+    _print_datasets(new_console(), all_datasets([Path(plugin) for plugin in options.plugins]).values())
+    for remark in import_remarks():
+        warn(remark)
     return EXIT_OK
 
 
@@ -43,10 +50,10 @@ def _print_datasets(console: Console, known: Iterable[Dataset]) -> None:
     rows = [
         (
             entry.name,
-            str(entry.n_slides),
-            str(entry.n_patients),
-            _tasks_of(entry),
-            entry.splits,
+            str(entry.n_slides or "-"),
+            str(entry.n_patients or "-"),
+            _tasks_of(entry) or "-",
+            entry.splits or "-",
             entry.description,
         )
         for entry in known

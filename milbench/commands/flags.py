@@ -95,7 +95,9 @@ def add_what_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--folds", nargs="+", metavar="N", help="folds such as 0 1 or 0-4 (default: the cohort's)")
     what.add_argument("--seeds", nargs="+", metavar="N", help="one trial per seed (default 42)")
     add_precision_flag(what)
-    what.add_argument("--plugin", nargs="+", metavar="FILE", dest="plugins", help="Python files that register models")
+    what.add_argument(
+        "--plugin", nargs="+", metavar="FILE", dest="plugins", help="Python files that register models or datasets"
+    )
     what.add_argument(
         "--allow-missing", action="store_true", help="skip slides without features or label, and count them"
     )

@@ -1,5 +1,7 @@
 """Datasets: the catalogue of named cohorts. One small file each; this package imports them all.
 
+`register_dataset` puts cohorts of others beside them, from a plug-in file or an installed package (docs/cohorts.md).
+
 In: a name such as "digits" or "tcga-brca", and where its data lie. Out: a `Cohort`. Open `digits.py` first, as an example
 of an entry; `source.py` names a cohort, of the catalogue or a user's, in plain values that travel to any process.
 """
@@ -8,14 +10,19 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from milbench.cohorts.cohort import Cohort
 from milbench.cohorts.cohort_file import CohortFile
 from milbench.errors import UsageError, unknown_name
+from milbench.registry import import_packages, import_plugins
+
+ENTRY_POINTS = "milbench.datasets"
+
+Maker = TypeVar("Maker", bound=Callable[..., Any])
 
 
 class Loader(Protocol):
@@ -39,6 +46,8 @@ class Dataset:
     load : makes the cohort.
     file : where its labels and features lie below a data root; None for a cohort that needs no files.
     optional_tasks : tasks of any kind that run only if a command names them.
+    made_in : file and name of the function that somebody else registered; None for milbench's own. Such an entry knows its
+        sizes, tasks and splits only once it is loaded: 0 and empty.
     """
 
     name: str
@@ -50,39 +59,81 @@ class Dataset:
     load: Loader
     file: Callable[[Path | None], CohortFile] | None = None
     optional_tasks: tuple[str, ...] = ()
+    made_in: tuple[str, str] | None = None
 
 
 _CATALOGUE: dict[str, Dataset] = {}
 
 
-def register_dataset(entry: Dataset) -> Dataset:
+def catalogue(entry: Dataset) -> Dataset:
     """Put `entry` into the catalogue.
 
     Raises
     ------
     UsageError : the name is taken.
     """
-    if entry.name in _CATALOGUE:
-        raise UsageError(f"two datasets are called '{entry.name}'. Rename one of them.")
+    taken = _CATALOGUE.get(entry.name)
+    if taken is not None and (taken.made_in != entry.made_in or entry.made_in is None):
+        of = " and ".join(str(each.made_in[0] if each.made_in else "milbench") for each in (taken, entry))
+        raise UsageError(f"two datasets are called '{entry.name}' ({of}). Rename one of them.")
     _CATALOGUE[entry.name] = entry
     return entry
 
 
-def all_datasets() -> Mapping[str, Dataset]:
-    """Every entry by name, in the order of registration."""
+def register_dataset(name: str, *, title: str = "", description: str = "") -> Callable[[Maker], Maker]:
+    """Decorator of a function or class that makes a cohort of yours, called `name`.
+
+    It gives a `Cohort`, or the path of a cohort's folder or YAML file; a relative path starts at the plug-in's folder. It
+    may take `data_root` (what --data-root names, or None) and `allow_missing`.
+
+    Parameters
+    ----------
+    title : how tables call the cohort; empty = as the cohort says, or its name.
+    description : one line for `milbench datasets`.
+
+    Raises
+    ------
+    UsageError : the name is taken or no dataset can have it, or the function needs other arguments.
+    """
+    from milbench.datasets.of_others import loader_of, place_of, refuse_name
+
+    refuse_name(name)
+
+    def register(make: Maker) -> Maker:
+        what = description or title or "a dataset of a plug-in"
+        catalogue(Dataset(name, what, 0, 0, (), "", loader_of(name, title, make), made_in=place_of(make)))
+        return make
+
+    return register
+
+
+def all_datasets(plugins: Iterable[Path] = ()) -> Mapping[str, Dataset]:
+    """Every entry by name: milbench's own in the order of registration, then those of others by alphabet.
+
+    Parameters
+    ----------
+    plugins : Python files that register datasets.
+
+    Raises
+    ------
+    UsageError : a plug-in file or an installed package cannot be imported, ends the process or does not come back.
+    """
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
-    return dict(_CATALOGUE)
+    import_packages(ENTRY_POINTS, "dataset")
+    import_plugins(plugins)
+    others = sorted(name for name, entry in _CATALOGUE.items() if entry.made_in is not None)
+    return {name: _CATALOGUE[name] for name in (*(name for name in _CATALOGUE if name not in others), *others)}
 
 
-def dataset(name: str) -> Dataset:
+def dataset(name: str, plugins: Iterable[Path] = ()) -> Dataset:
     """The entry called `name`.
 
     Raises
     ------
     UsageError : there is none; names the nearest.
     """
-    known = all_datasets()
+    known = all_datasets(plugins)
     if name not in known:
         raise unknown_name("dataset", name, known)
     return known[name]

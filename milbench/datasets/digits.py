@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from milbench.bag import Bag
 from milbench.cohorts.cohort import Cohort
-from milbench.datasets import Dataset, register_dataset
+from milbench.datasets import Dataset, catalogue
 
 GRID = 6
 PATCHES = GRID * GRID
@@ -244,7 +244,7 @@ def digits_cohort(data_root: Path | None = None, *, allow_missing: bool = False)
     )
 
 
-register_dataset(
+catalogue(
     Dataset(
         name="digits",
         description="embedded: real handwritten digits as bags on a raster, nothing to download",

@@ -31,7 +31,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from milbench.cohorts.cohort import Cohort
-from milbench.datasets import Dataset, register_dataset
+from milbench.datasets import Dataset, catalogue
 from milbench.datasets.digits import (
     MODEL_DEFAULTS,
     PATCHES,
@@ -220,7 +220,7 @@ def digit_endpoints_cohort(data_root: Path | None = None, *, allow_missing: bool
     )
 
 
-register_dataset(
+catalogue(
     Dataset(
         name=NAME,
         description="embedded: digits with a task of every kind, and the best score known",

@@ -22,6 +22,7 @@ class CohortSource:
     allow_missing : skip slides without features or label instead of refusing them.
     record : what a run folder remembers of the feature files: the cohort has the fingerprint that it gives. None, or no
         such file = the cohort's own.
+    plugins : Python files that may register the name.
     """
 
     name: str = ""
@@ -29,6 +30,7 @@ class CohortSource:
     data_root: Path | None = None
     allow_missing: bool = False
     record: Path | None = None
+    plugins: tuple[Path, ...] = ()
 
     def load(self) -> Cohort:
         """The cohort, labels read and feature files found.
@@ -42,4 +44,4 @@ class CohortSource:
     def _read(self) -> Cohort:
         if self.path is not None:
             return folder_cohort(self.path, allow_missing=self.allow_missing)
-        return dataset(self.name).load(self.data_root, allow_missing=self.allow_missing)
+        return dataset(self.name, self.plugins).load(self.data_root, allow_missing=self.allow_missing)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from milbench.cohorts.cohort import Cohort, read_cohort
 from milbench.cohorts.cohort_file import CohortFile
-from milbench.datasets import Dataset, register_dataset
+from milbench.datasets import Dataset, catalogue
 from milbench.datasets.tcga_endpoints import names_of, with_endpoints
 from milbench.errors import DataError
 
@@ -101,7 +101,7 @@ def _unexpected_counts(cohort: TCGA, read: Cohort) -> list[str]:
 
 
 for _cohort in COHORTS:
-    register_dataset(
+    catalogue(
         Dataset(
             name=f"tcga-{_cohort.short}",
             description=f"TCGA-{_cohort.title}, ten mutated genes; `milbench data fetch` or your own features",

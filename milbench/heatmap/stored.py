@@ -249,9 +249,10 @@ def find_cohort(run: Run, name: str, data_root: Path | None = None) -> RunCohort
     if name not in run.datasets:
         raise unknown_name(f"cohort of run {run.name}", name, run.datasets)
     config = run.config
-    if name in all_datasets():
+    plugins = tuple(_plugins(run))
+    if name in all_datasets(plugins):
         root = data_root or (Path(config["data_root"]) if config.get("data_root") else None)
-        source = CohortSource(name=name, data_root=root)
+        source = CohortSource(name=name, data_root=root, plugins=plugins)
     else:
         source = CohortSource(path=_own_path(run, name))
     source = replace(source, allow_missing=bool(config.get("allow_missing")), record=run.content_file(name))

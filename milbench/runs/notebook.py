@@ -130,7 +130,11 @@ def open_run(path: str | PathLike[str], data_root: str | PathLike[str] | None = 
 
 
 def read_cohort(
-    path: str | PathLike[str], *, data_root: str | PathLike[str] | None = None, allow_missing: bool = False
+    path: str | PathLike[str],
+    *,
+    data_root: str | PathLike[str] | None = None,
+    allow_missing: bool = False,
+    plugins: Sequence[str | PathLike[str]] = (),
 ) -> Cohort:
     """The cohort of that name in the catalogue, or in a folder, or described by a YAML file.
 
@@ -139,6 +143,7 @@ def read_cohort(
     path : "digits", "my-cohort/" or "my-cohort.yaml"; a name of the catalogue wins, so write "./digits" for a folder.
     data_root : where the catalogue's data lie; None = as the environment variable MILBENCH_DATA says.
     allow_missing : skip slides without features, and features without label, instead of refusing them.
+    plugins : Python files that register datasets.
 
     Raises
     ------
@@ -149,11 +154,13 @@ def read_cohort(
     from milbench.datasets.source import CohortSource
 
     root = data_root or os.environ.get("MILBENCH_DATA")
-    known, name = all_datasets(), os.fspath(path)
+    files = tuple(Path(plugin).absolute() for plugin in plugins)
+    known, name = all_datasets(files), os.fspath(path)
     if name not in known and not Path(path).exists():
         raise unknown_name("dataset, folder or YAML file", name, known)
     place = {"name": name} if name in known else {"path": Path(path).absolute()}
-    return CohortSource(**place, data_root=Path(root) if root else None, allow_missing=allow_missing).load()
+    where = Path(root) if root else None
+    return CohortSource(**place, data_root=where, allow_missing=allow_missing, plugins=files).load()
 
 
 def statistics(

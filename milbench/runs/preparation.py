@@ -149,9 +149,10 @@ def plan_request(config: RunConfig) -> PlanRequest:
 
 def _sources(config: RunConfig) -> list[CohortSource]:
     root = Path(config.data_root) if config.data_root else None
+    plugins = tuple(Path(plugin).absolute() for plugin in config.plugins)
     named = [
-        CohortSource(name=name, data_root=root, allow_missing=config.allow_missing)
-        for name in (select("dataset", config.datasets, all_datasets()) if config.datasets else [])
+        CohortSource(name=name, data_root=root, allow_missing=config.allow_missing, plugins=plugins)
+        for name in (select("dataset", config.datasets, all_datasets(plugins)) if config.datasets else [])
     ]
     own = [CohortSource(path=Path(path).absolute(), allow_missing=config.allow_missing) for path in config.cohorts]
     return named + own

@@ -10,7 +10,7 @@ import torch
 from folders_for_tests import write_h5
 from places import SHARED
 
-from milbench.datasets import all_datasets, dataset, register_dataset
+from milbench.datasets import all_datasets, catalogue, dataset
 from milbench.datasets.tcga import COHORTS
 from milbench.errors import DataError, UsageError
 
@@ -63,7 +63,7 @@ def test_a_table_that_lacks_a_gene_is_refused(tmp_path: Path) -> None:
 
 def test_two_datasets_of_one_name_are_refused() -> None:
     with pytest.raises(UsageError, match="two datasets are called 'tcga-crc'"):
-        register_dataset(dataset("tcga-crc"))
+        catalogue(dataset("tcga-crc"))
 
 
 def test_an_unknown_dataset_suggests_the_nearest() -> None:

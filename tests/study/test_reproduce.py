@@ -47,7 +47,7 @@ def toy(toy_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets, "_CATALOGUE", dict(datasets.all_datasets()))
     load = partial(load_toy, toy_folder)
-    datasets.register_dataset(Dataset("toy", "for tests", 58, 48, tuple(LABELS), "kfold", load))
+    datasets.catalogue(Dataset("toy", "for tests", 58, 48, tuple(LABELS), "kfold", load))
 
 
 def planned(*parts: str, epochs: int | None = None) -> Study:
