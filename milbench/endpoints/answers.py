@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_expit, softmax
 
 from milbench.endpoints.fitted import FittedEndpoint
 
@@ -18,6 +17,8 @@ def answers_of(fitted: FittedEndpoint, logits: NDArray[np.float32]) -> Floats:
     probability of each grade. Regression: the value in its own units. Survival: the risk, then the probability to be
     alive beyond each inner edge of the time bins.
     """
+    from scipy.special import expit, log_expit, softmax  # not at the top: workers of binary trials need no SciPy
+
     z = logits.astype(np.float64)
     if fitted.kind == "multiclass":
         return np.asarray(softmax(z, axis=1))
@@ -43,6 +44,8 @@ def decoded_grade(expected: Floats, n_grades: int) -> Floats:
 
 def _probabilities_of_grades(fitted: FittedEndpoint, z: Floats) -> Floats:
     """Probabilities [n, C]; rows sum to 1."""
+    from scipy.special import expit, softmax
+
     if fitted.loss == "ce":
         return np.asarray(softmax(z, axis=1))
     n_grades = len(fitted.endpoint.classes)
