@@ -82,7 +82,10 @@ class FittedEndpoint:
             return ("expected grade", *by_class)
         if self.kind == "regression":
             return ("value",)
-        return ("risk", *(f"survival at {edge:g} days" for edge in self.edges))
+        days = [f"{edge:g}" for edge in self.edges]
+        if len(set(days)) < len(days):  # edges that six digits do not tell apart
+            days = [f"{edge!r}" for edge in self.edges]
+        return ("risk", *(f"survival at {day} days" for day in days))
 
     @property
     def structure(self) -> dict[str, Any]:

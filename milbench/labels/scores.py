@@ -19,6 +19,9 @@ from milbench.labels.values import LabelColumn, Stated, unknown_cells, unknown_n
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+")
 """1,234 is 1.234 where commas are decimal, and 1234 where they part thousands."""
 
+LARGEST = 1e15
+"""What no score and no time exceeds: beyond it whole numbers are no longer told apart, and squares soon overflow."""
+
 SKEWED = 2.0
 """Skewness from which on few large values lead the loss; that of an exponential distribution."""
 
@@ -52,7 +55,7 @@ def numbers(origin: Origin, column: pd.Series, stated: Stated) -> LabelColumn:
 
     Raises
     ------
-    LabelTableError : a cell is text, or decimal commas and points stand in one column.
+    LabelTableError : a cell is text or too large a number, or decimal commas and points stand in one column.
     """
     is_unknown = unknown_cells(column, stated)
     known = column[~is_unknown]
@@ -60,6 +63,12 @@ def numbers(origin: Origin, column: pd.Series, stated: Stated) -> LabelColumn:
     odd = known[values[~is_unknown].isna()]
     if len(odd):
         _refuse_text(origin, odd)
+    huge = known[values[~is_unknown].abs() > LARGEST]
+    if len(huge):
+        raise LabelTableError(
+            f"{origin.holds(huge)}, and numbers above {LARGEST:g} are no measurements. Correct it, or list it in `unknown:` if it "
+            "stands for a gap."
+        )
     return LabelColumn(values, unknown_note(str(column.name), column[is_unknown]), _commas(origin, known))
 
 

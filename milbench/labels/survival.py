@@ -70,7 +70,7 @@ def survival_column(origin: Origin, cells: pd.DataFrame, task: str, stated: Stat
 
 
 def _refuse_incomplete(origin: Origin, cells: pd.DataFrame, task: str, declared: Declared) -> None:
-    """LabelTableError for a time without an event, or for a column of censoring that is declared as one of events."""
+    """LabelTableError for a time without an event, for one column that is both, or for a column of censoring that is declared as one of events."""
     column = declared.event or declared.censored
     if not column:
         like = some(status_columns(cells), 5)
@@ -78,6 +78,10 @@ def _refuse_incomplete(origin: Origin, cells: pd.DataFrame, task: str, declared:
             f"{origin.path}: the survival task '{task}' has times ('{declared.time}') and no column that tells whether the "
             "event was seen, so censored patients would count as dead. Name it with `event:` (1 = event seen) or with "
             f"`censored:` (1 = censored). {f'Columns whose names are like one: {like}.' if like else 'Without one, the times cannot be used.'}"
+        )
+    if column == declared.time:
+        raise LabelTableError(
+            f"{origin.path}: the survival task '{task}' takes times and events from one column, '{column}'. Name two columns."
         )
     if declared.event and says_censored(column) and not declared.event_value:
         raise LabelTableError(
@@ -162,7 +166,7 @@ def _refuse_status(origin: Origin, odd: pd.Series, known: pd.Series, task: str, 
     raise LabelTableError(
         f"{origin.path}: column '{origin.column}' holds '{odd.iloc[0]}' for {origin.at(odd.index[0])}, which does not say "
         f"whether the event was seen; it holds {shown}. Say which cells mean that it was: "
-        f"`{flow(task, {'kind': 'survival', 'time': declared.time, status: origin.column, 'event_value': example})}` if '{example}' does. "
+        f"`{flow(task, {'kind': 'survival', 'time': declared.time, status: origin.column, 'event_value': example})}` if '{example}' does."
         f"{others}"
     )
 

@@ -7,6 +7,7 @@ patient was tested once: a patient whom five folds test is not five patients.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -168,7 +169,8 @@ def survival_figure(panels: Sequence[tuple[str, str, Groups]], title: str) -> Fi
 
 def month_ticks(longest: float) -> list[float]:
     """Months along the axis, from 0: at most six."""
-    step = next(step for step in (1, 3, 6, 12, 24, 36, 60, 120, 240, 1200) if longest / step < 6)
+    decades = (120.0 * 10**power * factor for power in count() for factor in (1, 2, 5))
+    step = next(step for step in chain((1, 3, 6, 12, 24, 36, 60), decades) if longest / step < 6)
     return [float(at) for at in np.arange(0, longest + 1e-9, step)]
 
 

@@ -113,7 +113,8 @@ def prepare(config: RunConfig, *, verify_features: bool = False) -> Benchmark:
     fits = [Fits(entry.cohort, entry.split) for entry in entries]
     plan = make_plan(models, fits, plan_request(config))
     entries = [
-        replace(entry, findings=(*entry.findings, *each.findings())) for entry, each in zip(entries, fits, strict=True)
+        replace(entry, findings=(*each.left_out(), *entry.findings, *each.notes()))
+        for entry, each in zip(entries, fits, strict=True)
     ]
     shard = parse_shard(config.engine.shard)
     trials = [trial for group in groups_of_shard(together(plan), shard) for trial in group] if shard else plan

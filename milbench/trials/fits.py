@@ -10,7 +10,7 @@ from milbench.cohorts.cohort import Cohort
 from milbench.endpoints.fit import Fit, fit, patient_labels
 from milbench.endpoints.fitted import FittedEndpoint, LossOptions
 from milbench.errors import DataError
-from milbench.labels.finding import NOTE, Finding, some
+from milbench.labels.finding import NOTE, WARNING, Finding, some
 from milbench.models import MILModel
 from milbench.splits import Split
 
@@ -46,9 +46,13 @@ class Fits:
             return ()
         return tuple(self._of_task(fold, task, options).fitted for task in tasks)
 
-    def findings(self) -> list[Finding]:
-        """What the user should know of models left out and of the fits made so far."""
-        return [finding for found in self._left_out.values() for finding in found] + [
+    def left_out(self) -> list[Finding]:
+        """Models that do not learn some of the tasks. Results without them must not surprise anybody."""
+        return [finding for found in self._left_out.values() for finding in found]
+
+    def notes(self) -> list[Finding]:
+        """What the user should know of the fits made so far."""
+        return [
             Finding(NOTE, f"fold {fold}: {note}", task=task)
             for (fold, task, _), made in self._made.items()
             for note in made.notes
@@ -75,7 +79,7 @@ class Fits:
 def _other_kind(name: str, tasks: Sequence[str], cohort: Cohort) -> Finding:
     kinds = dict.fromkeys(cohort.endpoint(task).kind for task in tasks)
     return Finding(
-        NOTE,
+        WARNING,
         f"{name} is left out of {some(tasks, 5)}: it does not learn {' or '.join(kinds)} tasks",
         "If it can, declare `kinds=` in @register_model (docs/models.md).",
     )
@@ -83,7 +87,7 @@ def _other_kind(name: str, tasks: Sequence[str], cohort: Cohort) -> Finding:
 
 def _no_cox(name: str, tasks: Sequence[str], _: Cohort) -> Finding:
     return Finding(
-        NOTE,
+        WARNING,
         f"{name} is left out of {some(tasks, 5)}: its loss reads other numbers than its last logits, so a Cox loss cannot "
         "train it",
         "Use trainer.survival_loss: nll, which every model of survival tasks can learn.",

@@ -187,7 +187,7 @@ def _trials_of(name: str, model: type[MILModel], fits: Fits, request: PlanReques
                     fold=fold,
                     seed=seed,
                     hyperparameters=hyperparameters,
-                    recipe=recipe,
+                    recipe=recipe.of_tasks(len(tasks), endpoints),
                     feature_scaling=cohort.feature_scaling,
                     fingerprint=cohort.fingerprint,
                     split_sha256=split.sha256,

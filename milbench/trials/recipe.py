@@ -12,12 +12,12 @@ Precedence, lowest first: protocol, cohort (``m4`` only), the user's ``trainer.*
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import cos, isfinite, pi
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from milbench.endpoints.fitted import LossOptions
+from milbench.endpoints.fitted import FittedEndpoint, LossOptions
 from milbench.errors import UsageError, unknown_name
 from milbench.models import MILModel
 
@@ -101,6 +101,24 @@ class Recipe:
             for key, value in asdict(self).items()
             if key not in OF_ONE_KIND and (key not in ADDED_LATER or value != getattr(usual, key))
         }
+
+    def of_tasks(self, n_tasks: int, endpoints: Sequence[FittedEndpoint]) -> Recipe:
+        """The recipe as a trial of these tasks follows it: a rule that changes nothing there is the usual one.
+
+        So the rule does not stand in the trial's identity, and asking for it computes no finished trial again.
+
+        Parameters
+        ----------
+        endpoints : of the tasks; empty if all are binary.
+        """
+        has_classes = not endpoints or any(each.kind == "binary" or each.endpoint.classes for each in endpoints)
+        moves = self.task_weights in ("uncertainty", "dwa") and n_tasks > 1
+        adds_plainly = self.task_weights == "equal" and bool(endpoints)
+        return replace(
+            self,
+            class_weights=self.class_weights if has_classes else "none",
+            task_weights=self.task_weights if moves or adds_plainly else "constant",
+        )
 
     @property
     def loss_options(self) -> LossOptions:

@@ -103,3 +103,9 @@ def test_a_value_beyond_all_numbers_is_infinite_without_a_warning() -> None:
 def test_the_risk_of_cox_is_the_logit() -> None:
     logits = np.array([[0.1], [-3.0]], dtype=np.float32)
     assert (answers_of(EVERY[-1], logits) == logits.astype(float)).all()
+
+
+def test_answers_at_edges_that_six_digits_do_not_tell_apart_have_names_of_their_own() -> None:
+    near = FittedEndpoint(Endpoint("survival"), "nll", edges=(10000.1, 10000.2))
+    assert near.answers == ("risk", "survival at 10000.1 days", "survival at 10000.2 days")
+    assert len(set(FittedEndpoint(Endpoint("survival"), "nll", edges=(100000.1, 100000.2)).answers)) == 3

@@ -144,6 +144,7 @@ def test_a_score_may_have_decimal_commas_and_bare_points(tmp_path: Path) -> None
         (("1", "<0.1", "high"), r"column 'hrd' holds '<0.1' for slide s1 \(line 3\); expected a number.*'high' \(1\)"),
         (("1", "Not Reported"), r"write `unknown: \[\"Not Reported\"\]`"),
         (("1", "inf"), "'inf'"),
+        (("1", "-1e300"), "holds '-1e300' .*numbers above 1e\\+15 are no measurements.*list it in `unknown:`"),
         (("1", "1e999"), "'1e999'"),
         (('"1,234"', "2.5"), r"'1,234' \(line 2\) and '2.5' \(line 3\), so commas may be decimal or part thousands"),
     ],
@@ -225,6 +226,9 @@ def test_a_time_that_is_not_positive_and_half_a_label_are_unknown_and_told(tmp_p
         ("t,e", ("1,1",), {"time": "t", "event": "e"}, "does not tell the unit .*Write `unit:` with one of days, months, years"),
         ("t_days,e", ("long,1",), {"event": "e"}, "column 't_days' holds 'long' .*expected a number"),
         ("t_days,e", ("1,1",), {"event": "x"}, "unknown column in task 'os' 'x'"),
+        ("t_days,e", ("1,1",), {"event": "t_days"}, "takes times and events from one column, 't_days'. Name two columns"),
+        ("t_days,e", ("9e99,1",), {"event": "e"}, r"holds '9e99' .*numbers above 1e\+15 are no measurements"),
+        ("t_days,e", ("1,a", "2,b"), {"event": "e"}, r"if 'b' does\.$"),
     ],
 )  # fmt: skip
 def test_survival_that_cannot_be_used_is_told_with_what_to_do(

@@ -68,7 +68,9 @@ def test_a_panel_tells_patients_events_and_p_and_counts_those_at_risk() -> None:
     assert {"low risk", "high risk"} <= set(counts)
 
 
-@pytest.mark.parametrize(("longest", "last"), [(0.1, 0), (5, 5), (31, 30), (100, 96), (500, 480), (5000, 4800)])
+@pytest.mark.parametrize(
+    ("longest", "last"), [(0.1, 0), (5, 5), (31, 30), (100, 96), (500, 480), (5000, 4800), (1e9, 9.6e8), (1e15, 9.6e14)]
+)
 def test_an_axis_of_months_has_at_most_six_ticks(longest: float, last: float) -> None:
     ticks = month_ticks(longest)
     assert ticks[0] == 0

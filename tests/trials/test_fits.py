@@ -79,12 +79,12 @@ def test_a_model_whose_loss_reads_other_numbers_is_left_out_of_cox_by_name(own_l
     made = fits()
     trials = plan(made, own_loss, survival_loss="cox", bags_per_step=16)
     assert {trial.tasks for trial in trials} == {("er",)}
-    (finding,) = made.findings()
+    (finding,) = made.left_out()
     assert "own_loss is left out of os: its loss reads other numbers than its last logits" in finding.text
     assert "trainer.survival_loss: nll" in finding.fix
     made = fits()
     assert {trial.tasks for trial in plan(made, own_loss)} == {("er", "os")}
-    assert made.findings() == []
+    assert made.left_out() == []
 
 
 def test_all_baselines_learn_cox_except_those_whose_loss_reads_instances_or_pseudo_bags() -> None:
@@ -100,7 +100,7 @@ def test_a_model_that_does_not_learn_a_kind_is_left_out_by_name() -> None:
     REGISTERED.pop("binary_only")
     made = fits()
     assert {trial.tasks for trial in plan(made, BinaryOnly)} == {("er",)}
-    (finding,) = made.findings()
+    (finding,) = made.left_out()
     assert "binary_only is left out of os: it does not learn survival tasks" in finding.text
 
 
@@ -112,5 +112,17 @@ def test_what_a_fold_cannot_teach_is_refused_with_cohort_fold_and_task() -> None
 def test_what_was_noted_of_a_fit_names_its_fold() -> None:
     made = fits(os=np.repeat([1.0, 1.0, 2.0, 2.0, 2.0, -3.0], 10))
     plan(made, TinyMulti)
-    assert [finding.text.split(":")[0] for finding in made.findings()] == ["fold 0", "fold 1"]
-    assert all("time bins instead of 4" in finding.text for finding in made.findings())
+    assert [finding.text.split(":")[0] for finding in made.notes()] == ["fold 0", "fold 1"]
+    assert all("time bins instead of 4" in finding.text for finding in made.notes())
+
+
+def test_a_rule_that_changes_nothing_in_a_trial_makes_no_other_trial_of_it() -> None:
+    usual = {trial.key for model in (Tiny, TinyMulti) for trial in plan(fits(), model)}
+
+    def kept(**trainer: object) -> list[tuple[str, ...]]:
+        trials = [trial for model in (Tiny, TinyMulti) for trial in plan(fits(), model, **trainer)]
+        return [trial.tasks for trial in trials if trial.key in usual and trial.fold == 0]
+
+    assert kept(task_weights="uncertainty") == kept(task_weights="dwa") == [("er",), ("os",)], "nothing to weigh"
+    assert kept(task_weights="equal") == [("er",)], "a binary task alone is never divided"
+    assert kept(class_weights="balanced") == [("os",)], "survival has no classes"
