@@ -143,7 +143,7 @@ def _planned(config: RunConfig, name: str, cohort: Cohort) -> tuple[Entry, Trial
     entry, fits = examined(entry), Fits(entry.cohort, entry.split)
     trials = make_plan({name: known[name]}, [fits], plan_request(config))
     if not trials:
-        raise UsageError("\n".join(map(str, fits.findings())))
+        raise UsageError("\n".join(map(str, fits.left_out())))
     chosen = the_one("task", f"{name} on {cohort.name}", [trial.tasks[0] for trial in trials], _task_of(trials))
     return entry, next(trial for trial in trials if trial.tasks[0] == chosen)
 
