@@ -11,7 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import milbench
-from milbench.commands import data, datasets, heatmap, merge, models, plan, report, reproduce, run, status, track, ui
+from milbench.commands import (
+    data,
+    datasets,
+    evaluate,
+    heatmap,
+    merge,
+    models,
+    plan,
+    report,
+    reproduce,
+    run,
+    status,
+    track,
+    ui,
+)
 from milbench.commands.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Command, add_commands
 from milbench.commands.output import printing
 from milbench.commands.terminal import complain
@@ -26,6 +40,7 @@ COMMANDS: Mapping[str, Command] = {
     "merge": merge,
     "report": report,
     "heatmap": heatmap,
+    "evaluate": evaluate,
     "ui": ui,
     "track": track,
     "models": models,
