@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from commands_for_tests import PLUGIN
 from external_for_tests import cohort_of_kinds, train, two_cohorts
 from runs_for_tests import make_run
 
@@ -23,7 +24,8 @@ from milbench.external.scoring import Scorer
 from milbench.heatmap.stored import find_cohort
 from milbench.store.run import open_run
 
-EPOCHS = ("--set", "trainer.epochs=40")
+LEARNS = ("--set", "trainer.epochs=40", "trainer.lr=0.05")
+EPOCHS = ("--set", "trainer.epochs=30")
 
 
 @pytest.fixture(scope="module")
@@ -225,13 +227,13 @@ def test_a_half_finished_run_is_refused_if_a_model_lacks_what_others_have(tmp_pa
 def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kinds")
     own = cohort_of_kinds(folder / "own", "own")
-    return train(folder, own, "--models", "mean_pooling", "m4", "--set", "trainer.epochs=60", "trainer.lr=0.01")
+    return train(folder, own, "--models", "tiny", "tiny_multi", "--plugin", PLUGIN, *LEARNS)
 
 
 def test_tasks_of_every_kind_are_scored_and_compared(kinds: Path, tmp_path: Path) -> None:
     external = external_of(kinds, cohort_of_kinds(tmp_path / "new", "new", first=1000))
     trials = scored(external, "cpu", watch).trials
-    found = compared(external, trials, reference="mean_pooling", draws=200, complete_cases=False)
+    found = compared(external, trials, reference="tiny", draws=200, complete_cases=False)
     assert tuple(found) == KINDS
     for kind, least in (("binary", 0.85), ("ordinal", 0.4), ("regression", 0.7), ("survival", 0.65)):
         frame = drop_frame(found[kind])  # type: ignore[index]
@@ -274,7 +276,7 @@ def test_a_class_without_patients_leaves_the_mean_over_classes_undefined_and_is_
     labels[labels["subtype"] != "c"].to_csv(cohort / "labels.csv", index=False)
     external = external_of(kinds, folder_cohort(cohort, allow_missing=True))
     assert "subtype: no slide has the class c, so a mean over classes is undefined" in external.remarks
-    found = compared(external, scored(external, "cpu", watch).trials, reference="m4", draws=100, complete_cases=False)
+    found = compared(external, scored(external, "cpu", watch).trials, reference="tiny", draws=100, complete_cases=False)
     assert drop_frame(found["multiclass"])["external_score"].isna().all()
 
 
@@ -284,9 +286,9 @@ def test_tasks_without_a_column_are_left_out_and_said(kinds: Path, tmp_path: Pat
     (cohort / "cohort.yaml").write_text("".join(line for line in text.splitlines(True) if "HRD" not in line))
     external = external_of(kinds, cohort)
     assert "not evaluated, because the cohort has no labels of them: HRD" in external.remarks
-    found = compared(external, scored(external, "cpu", watch).trials, reference="m4", draws=100, complete_cases=False)
+    found = compared(external, scored(external, "cpu", watch).trials, reference="tiny", draws=100, complete_cases=False)
     assert "regression" not in found
-    assert {trial.info["model"] for trial in scored(external, "cpu", watch).trials} == {"mean_pooling", "m4"}
+    assert {trial.info["model"] for trial in scored(external, "cpu", watch).trials} == {"tiny", "tiny_multi"}
 
 
 def test_another_kind_is_refused(kinds: Path, tmp_path: Path) -> None:
