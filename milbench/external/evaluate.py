@@ -50,6 +50,7 @@ from milbench.external.scored import (
 from milbench.external.scoring import Checkpoint, Logits, Scorer, score
 from milbench.heatmap.stored import RunCohort, StoredModel, find_cohort, outputs_of, trained_model
 from milbench.labels.finding import some
+from milbench.registry import select
 from milbench.store.files import write_atomically, writing
 from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
@@ -116,6 +117,16 @@ class Trained:
             if self.needs_data:
                 raise
             return None
+
+    def of_models(self, words: Sequence[str] | None) -> Trained:
+        """The trials of some models, by names or patterns; all if none is named."""
+        if words is None:
+            return self
+        known = list(dict.fromkeys(str(trial.info["model"]) for trial in self.trials))
+        names = select(f"model of run {self.run.name}", words, known)
+        trials = tuple(trial for trial in self.trials if trial.info["model"] in names)
+        slots = [slot for slot in self.run.slots() if slot.dataset == self.dataset and slot.model in names]
+        return replace(self, trials=trials, n_planned=len(slots))
 
     def models(self, trials: Sequence[StoredTrial]) -> list[StoredModel]:
         """The models that these trials left behind; raises as `milbench.heatmap.stored.trained_model`."""

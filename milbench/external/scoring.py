@@ -45,6 +45,11 @@ class Scorer:
         self.models = [model.to(self.device) for model in models]
         self._guards = [BagGuard(model.name) for model in models]
 
+    @property
+    def n_outputs(self) -> int:
+        """Arrays per bag."""
+        return len(self.models)
+
     def logits(self, bag: Bag) -> list[Logits]:
         """Logits [W] of each model.
 
@@ -89,7 +94,7 @@ def score(
     watch: Callable[[Iterable[str], str], Iterable[str]],
 ) -> list[Logits]:
     """Logits [n, W] of every model for `slides`; it goes on from the checkpoint, and leaves none behind."""
-    done = checkpoint.read(len(scorer.models))
+    done = checkpoint.read(scorer.n_outputs)
     rows = [list(each) for each in done]
     last = monotonic()
     for number, slide_id in enumerate(watch(slides[len(rows[0]) :], "slides"), start=len(rows[0]) + 1):
