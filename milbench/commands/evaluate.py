@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from milbench.cohorts.cohort import Cohort
-    from milbench.external.evaluate import External, Trained
+    from milbench.external.evaluate import External, Scores, Trained
     from milbench.report.tables import Table
 
 HELP = "score external cohorts with the models of a finished run"
@@ -106,12 +106,7 @@ def _evaluate(source: Trained, cohort: Cohort, device: str, options: argparse.Na
     console = new_console()
     _describe(console, external)
     scores = scored(external, device, watcher(console))
-    kept = len(scores.trials) - scores.n_new
-    line(
-        console,
-        f"{scores.n_new} trials scored {len(external.slides)} slides"
-        + (f", {kept} had done so before" if kept else ""),
-    )
+    _say_scores(console, scores, len(external.slides))
     found = compared(external, scores.trials, reference=options.reference or REFERENCE, draws=options.draws or DRAWS,
                      complete_cases=options.complete_cases)  # fmt: skip
     for table in tables_of(external, found):
@@ -119,6 +114,17 @@ def _evaluate(source: Trained, cohort: Cohort, device: str, options: argparse.Na
             show(console, table)
     out = options.out / external.name if options.out else external_folder(source.run, external.name)
     say(f"tables: {write_tables(external, found, out)[0]}")
+
+
+def _say_scores(console: Console, scores: Scores, n_slides: int) -> None:
+    kept = len(scores.trials) - scores.n_new
+    before = f"{kept} had done so before" if kept else ""
+    replaced = (
+        f"{scores.n_replaced} had scores of other labels, features or weights, or damaged ones"
+        if scores.n_replaced
+        else ""
+    )
+    line(console, ", ".join(filter(None, (f"{scores.n_new} trials scored {n_slides} slides", before, replaced))))
 
 
 def _describe(console: Console, external: External) -> None:

@@ -23,7 +23,7 @@ from milbench.cohorts.scaling import FITTED_MODES, FeatureScaler
 from milbench.endpoints.endpoint import Endpoint
 from milbench.endpoints.fit import patient_labels
 from milbench.engines.predictions import answers_table, predictions_table
-from milbench.errors import DataError, StoreError, unknown_name
+from milbench.errors import DataError, StoreError, UsageError, unknown_name
 from milbench.external.checks import (
     HEADERS,
     compared_extraction,
@@ -45,6 +45,7 @@ from milbench.external.scored import (
     ScoredTrial,
     external_folder,
     read_scored,
+    scored_folder,
     write_scored,
 )
 from milbench.external.scoring import Checkpoint, Logits, Scorer, score
@@ -150,7 +151,7 @@ def trained(run: Run, dataset: str | None = None, data_root: Path | None = None)
     StoreError : no trial is finished, or one has no weights.
     """
     if dataset is None and len(run.datasets) > 1:
-        raise DataError(f"run {run.name} has the cohorts {', '.join(run.datasets)}. Say whose models with --dataset.")
+        raise UsageError(f"run {run.name} has the cohorts {', '.join(run.datasets)}. Say whose models with --dataset.")
     name = dataset or next(iter(run.datasets), "")
     if name not in run.datasets:
         raise unknown_name(f"cohort of run {run.name}", name, run.datasets)
@@ -267,10 +268,12 @@ class Scores(NamedTuple):
     ----------
     trials : with the cohort as their test side, in the order of the run.
     n_new : trials that scored it now; the others had done so before.
+    n_replaced : those of them whose scores of other labels, features or weights, or damaged ones, gave way.
     """
 
     trials: list[ScoredTrial]
     n_new: int
+    n_replaced: int
 
 
 def scored(external: External, device: str, watch: Watch) -> Scores:
@@ -290,10 +293,11 @@ def scored(external: External, device: str, watch: Watch) -> Scores:
 
     found = stored()
     pending = [trial for trial in trials if trial.id not in found]
+    n_replaced = sum(scored_folder(run, identity.name, trial.id).exists() for trial in pending)
     if pending:
         _compute(external, pending, device, watch)
         found = stored()
-    return Scores(list(found.values()), len(pending))
+    return Scores(list(found.values()), len(pending), n_replaced)
 
 
 def _seen(external: External) -> External:

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from commands_for_tests import PLUGIN
-from external_for_tests import cohort_of_kinds, train, two_cohorts
+from external_for_tests import cohort_of_kinds, run_of_kinds, train, two_cohorts
 from runs_for_tests import make_run
 
 from milbench.bag import Bag
 from milbench.cohorts.cohort import Cohort, folder_cohort
+from milbench.commands.cli import main
 from milbench.endpoints.endpoint import KINDS
 from milbench.errors import DataError, StoreError
 from milbench.external import scoring
@@ -24,7 +24,6 @@ from milbench.external.scoring import Scorer
 from milbench.heatmap.stored import find_cohort
 from milbench.store.run import open_run
 
-LEARNS = ("--set", "trainer.epochs=40", "trainer.lr=0.05")
 EPOCHS = ("--set", "trainer.epochs=30")
 
 
@@ -225,9 +224,7 @@ def test_a_half_finished_run_is_refused_if_a_model_lacks_what_others_have(tmp_pa
 
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("kinds")
-    own = cohort_of_kinds(folder / "own", "own")
-    return train(folder, own, "--models", "tiny", "tiny_multi", "--plugin", PLUGIN, *LEARNS)
+    return run_of_kinds(tmp_path_factory)
 
 
 def test_tasks_of_every_kind_are_scored_and_compared(kinds: Path, tmp_path: Path) -> None:
@@ -302,3 +299,42 @@ def test_another_kind_is_refused(kinds: Path, tmp_path: Path) -> None:
     (cohort / "cohort.yaml").write_text(text)
     with pytest.raises(DataError, match="task 'grade' is ordinal in the run and multiclass in cohort 'new'"):
         external_of(kinds, cohort)
+
+
+# ---- the command -------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_what_is_left_and_writes_every_table(
+    run: Path, world: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    capsys.readouterr()
+    words = ["evaluate", str(run), "--cohort", str(world[1]), "--draws", "100"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "away: 121 slides of 105 patients, 2 tasks, scored by 4 trials of home" in printed
+    assert "4 trials scored 121 slides" in printed
+    names = {path.name for path in external_folder(open_run(run), "away").iterdir()}
+    assert {"index.md", "external.csv", "external.tex", "external_metrics.md", "label_shift.csv"} <= names
+    assert main([*words, "--out", str(tmp_path / "tables")]) == 0
+    assert "0 trials scored 121 slides, 4 had done so before" in capsys.readouterr().out
+    again = (tmp_path / "tables" / "away" / "external.csv").read_bytes()
+    assert again == (external_folder(open_run(run), "away") / "external.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--cohort", "nowhere"), "cohort nowhere does not exist"),
+        (("--cohort", "nowhere", "--dataset", "homes"), "unknown cohort of run copy 'homes'. Did you mean 'home'?"),
+        (("--cohort", "digits"), "cohort 'digits' has none of the run's tasks A, B"),
+        (("--cohort", "digits", "--draws", "9"), "--draws is 9. Give 100 or more"),
+    ],
+)
+def test_one_message_says_what_is_wrong(
+    run: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    capsys.readouterr()
+    assert main(["evaluate", str(run), *words]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import yaml
 from folders_for_tests import write_h5
+from models_for_tests import THIS_FILE
 
 from milbench.commands.cli import main
 from milbench.simulate.design import Design, make_design
@@ -98,3 +100,13 @@ def train(folder: Path, cohort: Path, *words: str) -> Path:
     run = folder / "run"
     assert main(["run", "--cohort", str(cohort), "--run", str(run), "--no-tracking", "--workers", "1", *words]) == 0
     return run
+
+
+def run_of_kinds(factory: pytest.TempPathFactory) -> Path:
+    """Run folder of two small models on tasks of every kind, trained once for all files of tests."""
+    folder = factory.getbasetemp() / "run-of-kinds"
+    if not (folder / "run").is_dir():
+        own = cohort_of_kinds(folder / "own", "own")
+        models = ("--models", "tiny", "tiny_multi", "--plugin", str(THIS_FILE))
+        train(folder, own, *models, "--set", "trainer.epochs=40", "trainer.lr=0.05")
+    return folder / "run"
