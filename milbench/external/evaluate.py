@@ -52,6 +52,7 @@ from milbench.external.scoring import Checkpoint, Logits, Scorer, score
 from milbench.heatmap.stored import RunCohort, StoredModel, find_cohort, outputs_of, trained_model
 from milbench.labels.finding import some
 from milbench.registry import select
+from milbench.store.csv_files import exact_csv
 from milbench.store.files import write_atomically, writing
 from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
@@ -196,7 +197,7 @@ class External:
     @property
     def identity(self) -> CohortIdentity:
         """What decides which slides are scored, and against which labels."""
-        rows = hashlib.sha256(self.slides.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
+        rows = hashlib.sha256(exact_csv(self.slides).encode()).hexdigest()
         hashes = labels_of(self.cohort.optional, self.evaluated)
         return CohortIdentity(self.name, self.cohort.fingerprint, hashes, rows)
 

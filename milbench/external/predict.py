@@ -210,7 +210,8 @@ def _ensemble(each: Answered, owner: NDArray[np.int64], names: Sequence[str]) ->
 def _standardised(trial: StoredTrial, task: str, risks: Floats) -> Floats:
     """Risks in units of the trial's own training risks: those of different folds have no scale in common."""
     told = trial.info["training_risk"][task]
-    return (risks - told["mean"]) / (told["sd"] or 1.0)
+    standardised: Floats = (risks - told["mean"]) / (told["sd"] or 1.0)
+    return standardised
 
 
 def _calls(
