@@ -65,7 +65,9 @@ def call(options: argparse.Namespace) -> int:
     watch = watcher(console)
     ranges = training_ranges(source, watch)
     if ranges is None:
-        warn("the training's data are not there, so slides unlike those of the training are not flagged")
+        warn(
+            "the training's data are not there or have changed, so slides unlike those of the training are not flagged"
+        )
     checkpoint = Checkpoint(out.with_name(f".{out.name}.scores.npz"), checkpoint_identity(source, slides, device))
     with writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,7 @@ from milbench.external.labels import (
     absent_classes,
     aligned_labels,
     evaluated_tasks,
+    known_tasks,
     label_shift,
     refuse_another_unit,
 )
@@ -105,6 +106,22 @@ class Trained:
         """Whether a scaler has to be fitted on training slides again."""
         return any(trial.info.get("feature_scaling") in FITTED_MODES for trial in self.trials)
 
+    @property
+    def in_features(self) -> int:
+        """Width of the features that the models take.
+
+        Raises
+        ------
+        DataError : an older run does not tell, and its data are not there.
+        """
+        told = self.run.datasets[self.dataset].get("in_features")
+        if told is None and self.training is None:
+            raise DataError(
+                f"run {self.run.name} does not tell how wide features of '{self.dataset}' are, and its data are not there. "
+                "Say where they lie with --data-root."
+            )
+        return int(told or self.training.cohort.in_features)  # type: ignore[union-attr]
+
     @cached_property
     def training(self) -> RunCohort | None:
         """The run's cohort; None if its data are not there any more and nothing of them is needed.
@@ -132,10 +149,9 @@ class Trained:
 
     def models(self, trials: Sequence[StoredTrial]) -> list[StoredModel]:
         """The models that these trials left behind; raises as `milbench.heatmap.stored.trained_model`."""
-        cohort = self.training
-        if cohort is not None:
-            return [cohort.load_trial(trial) for trial in trials]
-        width = int(self.run.datasets[self.dataset]["in_features"])
+        if self.needs_data and self.training is not None:
+            return [self.training.load_trial(trial) for trial in trials]
+        width = self.in_features
         scalers = {mode: FeatureScaler(mode) for mode in {str(trial.info["feature_scaling"]) for trial in trials}}
         return [
             StoredModel(trial, trained_model(self.run, trial, width), scalers[str(trial.info["feature_scaling"])])
@@ -209,21 +225,20 @@ def checked(source: Trained, cohort: Cohort, *, allow_overlap: bool = False) -> 
     ------
     DataError : patients in common, another encoder, width, kind of task, class or unit of time.
     """
-    run_facts, tasks = source.run.datasets[source.dataset], source.tasks
+    tasks, width = source.tasks, source.in_features
     evaluated = evaluated_tasks(list(tasks), cohort)
-    training = source.training
-    width = int(run_facts.get("in_features") or (training.cohort.in_features if training else 0))
     refuse_another_width(cohort, width, source.dataset)
     slides = aligned_labels(cohort, tasks, evaluated)
     slides, remarks = without_shared(
         slides, source.patients, cohort=cohort.name, dataset=source.dataset, allow=allow_overlap
     )
+    evaluated = known_tasks(cohort.name, slides, evaluated)
     own = source.labels
     for task in evaluated:
         if tasks[task].kind == "survival" and own is not None:
             of_both = (patient_labels(table, task, tasks[task]) for table in (own, slides))
             refuse_another_unit(cohort.name, task, *of_both)
-    remarks += _extraction(cohort, slides, training, width)
+    remarks += _extraction(cohort, slides, source.training, width)
     remarks += _unlabelled(slides, tasks, evaluated)
     remarks += _scaling(cohort, source)
     return External(source, cohort, slides, evaluated, tuple(remarks), label_shift(tasks, evaluated, own, slides))
@@ -248,7 +263,8 @@ def _unlabelled(slides: pd.DataFrame, tasks: Mapping[str, Endpoint], evaluated: 
             lines.append(f"{task}: {unknown} of {len(slides)} slides have no label")
         classes = absent_classes(slides[task], tasks[task])
         if classes:
-            lines.append(f"{task}: no slide has the class {', '.join(classes)}, so a mean over classes is undefined")
+            undefined = ", so a mean over classes is undefined" if tasks[task].kind == "multiclass" else ""
+            lines.append(f"{task}: no slide has the class {', '.join(classes)}{undefined}")
     return lines
 
 

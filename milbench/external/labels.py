@@ -35,6 +35,21 @@ def evaluated_tasks(tasks: Sequence[str], cohort: Cohort) -> tuple[str, ...]:
     return found
 
 
+def known_tasks(cohort: str, slides: pd.DataFrame, evaluated: Sequence[str]) -> tuple[str, ...]:
+    """Those tasks of which a slide has a label.
+
+    Raises
+    ------
+    DataError : there is none.
+    """
+    found = tuple(task for task in evaluated if slides[task].notna().any())
+    if not found:
+        raise DataError(
+            f"cohort '{cohort}' knows no label of {', '.join(evaluated)}. If its slides have no labels, use `milbench predict`."
+        )
+    return found
+
+
 def aligned_labels(cohort: Cohort, tasks: Mapping[str, Endpoint], evaluated: Sequence[str]) -> pd.DataFrame:
     """The cohort's slides with one column per task of the run; a class has the place that it has in the training.
 

@@ -65,10 +65,10 @@ class Answered(NamedTuple):
 
 def refuse_another_width(slides: NewSlides, source: Trained) -> None:
     """DataError if a slide is not as wide as those of the training, or empty; only heads of files are read."""
-    width = int(source.run.datasets[source.dataset].get("in_features") or 0)
+    width = source.in_features
     for slide in slides.table["slide_id"]:
         header = slides.header(slide)
-        if (width and header.width != width) or not header.n_patches:
+        if header.width != width or not header.n_patches:
             raise DataError(
                 f"slide {slide}: {header.n_patches} patches of width {header.width}; the models take one or more of width "
                 f"{width}. Extract it with the encoder of the training, or take its file away."

@@ -16,7 +16,7 @@ from milbench.cohorts.cohort import Cohort, folder_cohort
 from milbench.commands.cli import main
 from milbench.endpoints.endpoint import KINDS
 from milbench.errors import DataError, StoreError
-from milbench.external import scoring
+from milbench.external import evaluate, scoring
 from milbench.external.analysis import compared, drop_frame, refuse_incomplete
 from milbench.external.evaluate import External, checked, scored, trained
 from milbench.external.scored import RECORD, external_folder, scored_folder
@@ -242,6 +242,24 @@ def test_a_class_has_the_place_of_the_training_whatever_the_order_here(kinds: Pa
     one = external_of(kinds, cohort_of_kinds(tmp_path / "x", "new", first=1000))
     two = external_of(kinds, cohort_of_kinds(tmp_path / "y", "new", first=1000, classes=("c", "a", "b")))
     pd.testing.assert_frame_equal(one.slides, two.slides)
+
+
+def test_a_run_that_fits_no_scaler_needs_no_training_data(
+    kinds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = cohort_of_kinds(tmp_path / "new", "elsewhere", first=1000)
+    with_data = scored(external_of(kinds, cohort), "cpu", watch).trials
+    before = [trial.answers() for trial in with_data]
+    shutil.rmtree(external_folder(open_run(kinds), "elsewhere"))
+
+    def gone(*_: object) -> None:
+        raise DataError("it is gone")
+
+    monkeypatch.setattr(evaluate, "find_cohort", gone)
+    external = external_of(kinds, cohort)
+    assert external.remarks[0].startswith("the training's feature files are not there")
+    for former, trial in zip(before, scored(external, "cpu", watch).trials, strict=True):
+        pd.testing.assert_frame_equal(trial.answers(), former)
 
 
 @pytest.mark.parametrize(

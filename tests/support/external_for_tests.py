@@ -45,7 +45,9 @@ def _half(folder: Path, design: Design, seed: int, name: str, *, first: bool) ->
         shutil.move(whole / "features" / f"{slide}.h5", cohort / "features" / f"{slide}.h5")
     kept.to_csv(cohort / "labels.csv", index=False)
     file = yaml.safe_load((whole / "cohort.yaml").read_text())
-    (cohort / "cohort.yaml").write_text(yaml.safe_dump({**file, "name": name, "n_folds": 2}))
+    (cohort / "cohort.yaml").write_text(
+        yaml.safe_dump({**file, "name": name, "n_folds": 2, "feature_scaling": "standard"})
+    )
     shutil.rmtree(whole)
     return cohort
 
