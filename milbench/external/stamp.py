@@ -1,19 +1,20 @@
-"""Predictions of slides without labels as STAMP names its columns: of tasks with classes, one file per model, task, training.
+"""Predictions of slides without labels, with the columns that STAMP's statistics read (`milbench.report.stamp`).
 
 ::
 
     OUT/<model>/<task>/<training or ensemble>/patient-preds.csv
-        PATIENT, T, pred, T_<class> ...        T = the task; its true class is unknown and left empty
+        PATIENT, T, T_0, T_1                 T = the task; its label is unknown and stays empty
+        PATIENT, T, T_<class>, ..            classes and grades
+        PATIENT, T, pred                     regression
+        PATIENT, T_time, T_event, pred_score survival
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from milbench.errors import UsageError
 from milbench.external.predict import FIRST, LAST
 from milbench.names import folder_name
 from milbench.report.stamp import FILE
@@ -22,23 +23,21 @@ from milbench.store.files import write_atomically
 
 ENSEMBLE = "ensemble"
 OF_CLASS = "probability of "
+UNKNOWN = ""
 
 
 def write_for_stamp(table: pd.DataFrame, out: Path) -> list[Path]:
-    """Files written.
+    """Files written, one per model, task and training, and one of the ensemble.
 
-    Raises
-    ------
-    UsageError : no task has classes: STAMP averages no other answers.
+    Parameters
+    ----------
+    table : of `milbench.external.predict`.
     """
-    patients = table[(table["level"] == "patient") & table["answer"].str.startswith("probability")]
-    if patients.empty:
-        raise UsageError("--format stamp writes tasks with classes, and the run has none. Use --format milbench.")
     trainings = [name for name in table.columns if name not in (*FIRST, *LAST)]
     written = []
-    for (model, task), rows in patients.groupby(["model", "task"], sort=False):
+    for (model, task), rows in table[table["level"] == "patient"].groupby(["model", "task"], sort=False):
         for training in (*trainings, ENSEMBLE):
-            if rows[training].isna().all():
+            if rows[training].isna().all():  # another model's seed
                 continue
             path = out / folder_name(str(model)) / folder_name(str(task)) / training / FILE
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,18 +47,16 @@ def write_for_stamp(table: pd.DataFrame, out: Path) -> list[Path]:
 
 
 def _file(rows: pd.DataFrame, task: str, training: str) -> pd.DataFrame:
-    shares = rows.pivot_table(index="patient_id", columns="answer", values=training, sort=False)
-    by_class = dict(_by_class(shares))
-    pred = pd.DataFrame(by_class).idxmax(axis=1)
-    columns = {f"{task}_{name}": values for name, values in by_class.items()}
-    return pd.DataFrame({task: "", "pred": pred, **columns}).rename_axis("PATIENT").reset_index()
-
-
-def _by_class(shares: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
-    """Probability of each class; a binary task stores that of class 1 alone."""
-    if "probability" in shares:
-        yield "0", 1 - shares["probability"]
-        yield "1", shares["probability"]
-    for name in shares.columns:
-        if name.startswith(OF_CLASS):
-            yield name.removeprefix(OF_CLASS), shares[name]
+    """One line per patient."""
+    of_answer = rows.pivot_table(index="patient_id", columns="answer", values=training, sort=False)
+    patients = of_answer.rename_axis("PATIENT")[[]]
+    if "risk" in of_answer:
+        said = {f"{task}_time": UNKNOWN, f"{task}_event": UNKNOWN, "pred_score": of_answer["risk"]}
+    elif "value" in of_answer:
+        said = {task: UNKNOWN, "pred": of_answer["value"]}
+    elif "probability" in of_answer:
+        said = {task: UNKNOWN, f"{task}_0": 1 - of_answer["probability"], f"{task}_1": of_answer["probability"]}
+    else:
+        classes = [name for name in of_answer if name.startswith(OF_CLASS)]
+        said = {task: UNKNOWN, **{f"{task}_{name.removeprefix(OF_CLASS)}": of_answer[name] for name in classes}}
+    return patients.assign(**said).reset_index()

@@ -18,6 +18,7 @@ from milbench.external.predict import predict, refuse_another_width
 from milbench.external.ranges import HIGH, SMALL, training_ranges
 from milbench.external.scoring import Checkpoint
 from milbench.external.slides import NewSlides, new_slides
+from milbench.external.stamp import write_for_stamp
 from milbench.external.thresholds import binary_thresholds
 from milbench.store.run import open_run
 
@@ -177,10 +178,32 @@ def test_the_command_writes_a_table_that_no_spreadsheet_computes(run: Path, coho
     assert list(out.parent.iterdir()) == [out]
 
 
-def test_stamp_s_columns_hold_a_probability_per_class(run: Path, cohort: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("task", "columns"),
+    [
+        ("TP53", ["TP53", "TP53_0", "TP53_1"]),
+        ("subtype", ["subtype", "subtype_a", "subtype_b", "subtype_c"]),
+        ("grade", ["grade", "grade_G1", "grade_G2", "grade_G3"]),
+        ("HRD", ["HRD", "pred"]),
+        ("OS", ["OS_time", "OS_event", "pred_score"]),
+    ],
+)
+def test_files_for_stamp_have_the_columns_of_each_kind_and_no_label(
+    table: pd.DataFrame, tmp_path: Path, task: str, columns: list[str]
+) -> None:
+    written = write_for_stamp(table, tmp_path)
+    assert len(written) == 2 * 5 * 3  # models, tasks, two trainings and their ensemble
+    found = pd.read_csv(tmp_path / "tiny" / task / "ensemble" / "patient-preds.csv")
+    assert list(found.columns) == ["PATIENT", *columns]
+    n_labels = 2 if task == "OS" else 1
+    assert found[columns[:n_labels]].isna().all(axis=None)
+    said = found[columns[n_labels:]]
+    assert said.notna().all(axis=None)
+    if task in ("TP53", "subtype", "grade"):
+        np.testing.assert_allclose(said.sum(axis=1), 1)
+
+
+def test_the_command_writes_files_for_stamp(run: Path, cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "stamp"
     assert main(["predict", str(run), str(cohort), "--out", str(out), "--models", "tiny", "--format", "stamp"]) == 0
-    found = pd.read_csv(out / "tiny" / "subtype" / "ensemble" / "patient-preds.csv")
-    assert list(found.columns) == ["PATIENT", "subtype", "pred", "subtype_a", "subtype_b", "subtype_c"]
-    np.testing.assert_allclose(found.filter(regex="subtype_").sum(axis=1), 1)
-    assert not (out / "tiny" / "HRD").exists()
+    assert len(list(out.rglob("patient-preds.csv"))) == 15
