@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from milbench.cohorts.cohort import Cohort
-    from milbench.external.evaluate import External, Scores, Trained
+    from milbench.external.evaluate import External, Scores
+    from milbench.external.trained import Trained
     from milbench.report.tables import Table
 
 HELP = "score external cohorts with the models of a finished run"
@@ -56,7 +57,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of scoring every cohort and writing its tables."""
-    from milbench.external.evaluate import trained
+    from milbench.external.trained import trained
     from milbench.machine.hardware import resolve_device
     from milbench.store.run import open_run
 

@@ -39,11 +39,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of writing the predictions."""
-    from milbench.external.evaluate import trained
     from milbench.external.predict import checkpoint_identity, predict, refuse_another_width
     from milbench.external.ranges import training_ranges
     from milbench.external.scoring import Checkpoint
     from milbench.external.slides import new_slides
+    from milbench.external.trained import trained
     from milbench.machine.hardware import resolve_device
     from milbench.store.files import writing
     from milbench.store.run import open_run

@@ -18,11 +18,12 @@ from milbench.bag import Bag
 from milbench.endpoints.answers import answers_of, decoded_grade
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import DataError
-from milbench.external.evaluate import Trained, Watch, sigmoid
+from milbench.external.evaluate import Watch, sigmoid
 from milbench.external.ranges import Ranges, mean_norm
 from milbench.external.scoring import Checkpoint, Logits, Scorer, score
 from milbench.external.slides import NewSlides
 from milbench.external.thresholds import Thresholds, binary_thresholds, risk_threshold
+from milbench.external.trained import Trained
 from milbench.heatmap.stored import outputs_of
 from milbench.stats.ensemble import logit_of
 from milbench.store.trial import WEIGHTS, StoredTrial

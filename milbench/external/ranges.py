@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from milbench.bag import Bag
-from milbench.external.evaluate import Trained, Watch
+from milbench.external.evaluate import Watch
+from milbench.external.trained import Trained
 from milbench.heatmap.stored import RunCohort
 from milbench.store.files import inside, json_bytes, read, write_atomically, writing
 from milbench.store.run import EXTERNAL

@@ -16,11 +16,13 @@ from milbench.cohorts.cohort import Cohort, folder_cohort
 from milbench.commands.cli import main
 from milbench.endpoints.endpoint import KINDS
 from milbench.errors import DataError, StoreError
-from milbench.external import evaluate, scoring
+from milbench.external import scoring
+from milbench.external import trained as trained_module
 from milbench.external.analysis import compared, drop_frame, refuse_incomplete
-from milbench.external.evaluate import External, checked, scored, trained
+from milbench.external.evaluate import External, checked, scored
 from milbench.external.scored import RECORD, external_folder, scored_folder
 from milbench.external.scoring import Scorer
+from milbench.external.trained import trained
 from milbench.heatmap.stored import find_cohort
 from milbench.store.run import open_run
 
@@ -255,7 +257,7 @@ def test_a_run_that_fits_no_scaler_needs_no_training_data(
     def gone(*_: object) -> None:
         raise DataError("it is gone")
 
-    monkeypatch.setattr(evaluate, "find_cohort", gone)
+    monkeypatch.setattr(trained_module, "find_cohort", gone)
     external = external_of(kinds, cohort)
     assert external.remarks[0].startswith("the training's feature files are not there")
     for former, trial in zip(before, scored(external, "cpu", watch).trials, strict=True):

@@ -13,13 +13,13 @@ from scipy.special import expit, logit
 
 from milbench.commands.cli import main
 from milbench.errors import DataError, LabelTableError
-from milbench.external.evaluate import Trained, trained
 from milbench.external.predict import predict, refuse_another_width
 from milbench.external.ranges import HIGH, SMALL, training_ranges
 from milbench.external.scoring import Checkpoint
 from milbench.external.slides import NewSlides, new_slides
 from milbench.external.stamp import write_for_stamp
 from milbench.external.thresholds import binary_thresholds
+from milbench.external.trained import Trained, trained
 from milbench.store.run import open_run
 
 TRAININGS = ["fold0-seed42", "fold1-seed42"]
