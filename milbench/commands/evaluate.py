@@ -141,5 +141,5 @@ def show(console: Console, table: Table) -> None:
     """Print a table with its caption."""
     rows = [[row.title, *("\n".join(filter(None, (cell.text, cell.below))) for cell in row.cells)]
             for row in table.rows]  # fmt: skip
-    grid(console, [table.head, *table.columns], rows, names=(table.head,), right=table.columns)
+    grid(console, [table.head, *table.columns], rows, names=(), right=table.columns)
     line(console, table.caption)
