@@ -18,6 +18,7 @@ from typing import NamedTuple
 from milbench.errors import FeatureFileError
 from milbench.formats.linked import files_of
 from milbench.special_files import refuse_special
+from milbench.store.files import file_sha256
 
 THREADS = 8
 """Files that are read at once, at most. Hashing needs one core per file; a network file system is faster with several."""
@@ -91,12 +92,6 @@ def content_sha256(found: Mapping[str, SlideContent], slides: Iterable[str]) -> 
 def changed_slides(before: Mapping[str, SlideContent], now: Mapping[str, SlideContent]) -> list[str]:
     """Slides in both whose content differs, in the order of `now`."""
     return [slide for slide in now if slide in before and before[slide].sha256 != now[slide].sha256]
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes; raises `OSError`."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_as_it_was(path: Path, before: tuple[FileState, ...]) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from milbench.endpoints.endpoint import Endpoint
+from milbench.store.csv_files import exact_csv
 from milbench.store.identity import canonical_json
 
 GROUP = "endpoints"
@@ -35,7 +36,7 @@ class OptionalTask:
 
 def labels_sha256(slides: pd.DataFrame, task: str, endpoint: Endpoint) -> str:
     """SHA-256 of one task's labels, slide by slide, and of what they are the labels of."""
-    text = slides[["slide_id", task]].to_csv(index=False, lineterminator="\n") + canonical_json(endpoint.as_dict())
+    text = exact_csv(slides[["slide_id", task]]) + canonical_json(endpoint.as_dict())
     return hashlib.sha256(text.encode()).hexdigest()
 
 

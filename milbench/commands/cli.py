@@ -11,7 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import milbench
-from milbench.commands import data, datasets, heatmap, merge, models, plan, report, reproduce, run, status, track, ui
+from milbench.commands import (
+    data,
+    datasets,
+    evaluate,
+    heatmap,
+    merge,
+    models,
+    plan,
+    predict,
+    report,
+    reproduce,
+    run,
+    status,
+    track,
+    ui,
+)
 from milbench.commands.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Command, add_commands
 from milbench.commands.output import printing
 from milbench.commands.terminal import complain
@@ -26,6 +41,8 @@ COMMANDS: Mapping[str, Command] = {
     "merge": merge,
     "report": report,
     "heatmap": heatmap,
+    "evaluate": evaluate,
+    "predict": predict,
     "ui": ui,
     "track": track,
     "models": models,

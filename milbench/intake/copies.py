@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from milbench.cohorts.content import file_sha256
 from milbench.cohorts.fingerprint import file_ends
 from milbench.errors import FeatureFileError
 from milbench.intake.patients import Roles, on_two_sides, roles_of
 from milbench.labels.finding import ERROR, WARNING, Finding, some
 from milbench.splits import Split
+from milbench.store.files import file_sha256
 
 CHUNK = 1 << 20
 

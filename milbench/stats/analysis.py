@@ -115,6 +115,14 @@ def analyse(
         raise StoreError(
             f"{', '.join(str(run.path) for run in runs)}: no finished trial to analyse{_of_kind(kind)}. Finish the run first."
         )
+    return analyse_grids(found, reference=reference, draws=draws, seed=seed, complete_cases=complete_cases)
+
+
+def analyse_grids(
+    found: Sequence[Grid], *, reference: str = "amil", draws: int = 10_000, seed: int = 0, complete_cases: bool = False
+) -> Analysis:
+    """Analysis of grids of one kind, at least one; parameters and errors are those of `analyse`."""
+    kind = found[0].kind
     scores = pd.concat([metric_table(grid) for grid in found], ignore_index=True)
     slides = dict(iter(scores[scores["level"] == METRICS[kind].level].groupby("dataset")))
     titles = _titles(found)

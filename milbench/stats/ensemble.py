@@ -125,8 +125,13 @@ def on_one_scale(kind: str, scores: Floats, training_risk: Floats) -> Floats:
     training_risk : [..., 2] mean and standard deviation of the trial's training risks; looked at for survival alone.
     """
     if kind == "binary":
-        return np.asarray(logit(np.clip(scores, SATURATED, 1 - SATURATED)))
+        return logit_of(scores)
     if kind == "survival":
         mean, sd = training_risk[..., :1], training_risk[..., 1:]
         return np.asarray((scores - mean) / np.where(sd == 0, 1.0, sd))
     return scores
+
+
+def logit_of(probabilities: Floats) -> Floats:
+    """Finite logits of probabilities."""
+    return np.asarray(logit(np.clip(probabilities, SATURATED, 1 - SATURATED)))

@@ -241,16 +241,24 @@ def grids(runs: Sequence[Run], kind: Kind = "binary") -> list[Grid]:
         twice = sorted(found.keys() & by_dataset.keys())
         if twice:
             raise StoreError(f"{run.path} and another run both hold '{twice[0]}'. Analyse them one at a time.")
-        found.update({name: _grid(run, name, trials, kind) for name, trials in by_dataset.items()})
+        found.update({name: grid_of_trials(run, name, trials, kind) for name, trials in by_dataset.items()})
     return [found[name] for name in sorted(found)]
 
 
-def _grid(run: Run, dataset: str, trials: Sequence[StoredTrial], kind: Kind) -> Grid:
+def grid_of_trials(
+    run: Run, dataset: str, trials: Sequence[StoredTrial], kind: Kind = "binary", *, called: str = ""
+) -> Grid:
+    """The grid of trials of one dataset of a run.
+
+    Parameters
+    ----------
+    called : name of the cohort that the test side is, where that is another one.
+    """
     facts = run.datasets[dataset]
     titles = {trial.info["model"]: trial.info["model_title"] for trial in trials}
     named = [(str(trial.info["model"]), trial) for trial in trials]
     titles = {model: titles[model] for model in _registered(facts["models"], titles)}
-    grid = grid_of(dataset, facts, named, titles, kind)
+    grid = grid_of(called or dataset, facts, named, titles, kind)
     return replace(grid, follow_up=follow_ups(run, dataset, grid.tasks, grid.folds)) if kind == "survival" else grid
 
 

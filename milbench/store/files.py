@@ -96,6 +96,12 @@ def text_table(text: str) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes; raises `OSError`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def json_bytes(value: Any) -> bytes:
     """JSON with sorted keys: the same value makes the same bytes."""
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()

@@ -18,7 +18,10 @@ from milbench.store.files import this_host
 SILENT_SECONDS = 24 * 3600.0
 """After so long a half-written file counts as left over, if it is another machine's or does not tell its process."""
 
-PLACES = ("", "splits", "splits/*", "labels", "features", "shards", "failures", "checkpoints", "claims", "partial")
+PLACES = (
+    "", "splits", "splits/*", "labels", "features", "shards", "failures", "checkpoints", "claims", "partial", "external",
+    "external/*",
+)  # fmt: skip
 """Folders of a run in which files are written."""
 
 _OWNED = re.compile(r"[.\w].*-([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{12}", flags=re.ASCII)

@@ -14,6 +14,7 @@
       locks/<key>.lock           held by the process that computes the trial
       claims/<key>.json          says which process that is
       checkpoints/               where trainings that are not done have got to
+      external/                  what trials say of other cohorts (`milbench.external.scored`)
       partial/                   trials being written; a killed process leaves them to the next claim
 
 A trial's folder appears by one atomic rename. This module reads a run and changes nothing; `run_writing.py` writes it.
@@ -55,11 +56,12 @@ RUN_FORMAT = 1
 
 TRIALS, FAILURES, SPLITS, LABELS, FEATURES = "trials", "failures", "splits", "labels", "features"
 PARTIAL, CLAIMS, LOCKS = "partial", "claims", "locks"
+EXTERNAL = "external"
 
 OF_A_COHORT = ("labels.*", "clini.*", "k=all.tsv", "cohort.y*ml")
 """What the folder of a cohort holds, and that of a run never does."""
 
-FOLDERS = (TRIALS, FAILURES, LOCKS, SPLITS, LABELS, PARTIAL, CLAIMS, "checkpoints", "shards", FEATURES)
+FOLDERS = (TRIALS, FAILURES, LOCKS, SPLITS, LABELS, PARTIAL, CLAIMS, "checkpoints", "shards", FEATURES, EXTERNAL)
 
 PREDICTION_COLUMNS = (
     "dataset", "model", "task", "fold", "seed", "slide_id", "patient_id", "role", "target", "probability",

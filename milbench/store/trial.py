@@ -7,7 +7,6 @@ schema that the record promises. Whatever does not is damaged.
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import StoreError
-from milbench.store.files import AGAIN, MOST_TABLE_BYTES, as_os_error, json_bytes, refuse_no_plain_file
+from milbench.store.files import (
+    AGAIN,
+    MOST_TABLE_BYTES,
+    as_os_error,
+    file_sha256,
+    json_bytes,
+    refuse_no_plain_file,
+)
 from milbench.store.headers import RECORD_SHAPE, read_json
 from milbench.store.identity import recorded_key
 from milbench.store.payload import (
@@ -171,7 +177,7 @@ def read_trial(folder: Path, trial_id: str) -> StoredTrial:
     with _as_damage():
         for name, digest in record["payload_sha256"].items():
             _refuse_no_plain_payload(folder / name)
-            if _sha256(folder / name) != digest:
+            if file_sha256(folder / name) != digest:
                 raise ValueError(f"{name} has another checksum than {TRIAL} says")
         _refuse_other_content(folder, record)
     return StoredTrial(folder, trial_id, record)
@@ -259,7 +265,7 @@ def fill_trial_folder(
     history.to_parquet(folder / HISTORY, index=False)
     if weights is not None:
         _write_weights(folder / WEIGHTS, weights)
-    digests = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    digests = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
     layout = {} if weights is None else {LAYOUT: weights_layout(folder / WEIGHTS)}
     (folder / TRIAL).write_bytes(json_bytes({**info, **layout, "payload_sha256": digests}))
 
@@ -286,8 +292,3 @@ def _write_weights(path: Path, weights: Mapping[str, np.ndarray[Any, Any]]) -> N
     changed = [name for name in ordered if name not in stored or stored[name].tobytes() != ordered[name].tobytes()]
     if changed:
         raise OSError(errno.EIO, f"{path.name} holds other values of {', '.join(changed[:3])} than were written")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

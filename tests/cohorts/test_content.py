@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from milbench.cohorts import content
-from milbench.cohorts.content import SlideContent, changed_slides, content_sha256, contents, file_sha256
+from milbench.cohorts.content import SlideContent, changed_slides, content_sha256, contents
 from milbench.errors import FeatureFileError
+from milbench.store.files import file_sha256
 
 OLD = 1_600_000_000_000_000_000
 

@@ -1,0 +1,145 @@
+"""`milbench evaluate`: a finished run's models on cohorts that the run never saw."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from milbench.commands.command import EXIT_OK
+from milbench.commands.terminal import grid, line, new_console, say, warn, watcher
+from milbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from milbench.cohorts.cohort import Cohort
+    from milbench.external.evaluate import External, Scores
+    from milbench.external.trained import Trained
+    from milbench.report.tables import Table
+
+HELP = "score external cohorts with the models of a finished run"
+
+SECONDARY = "external_metrics"
+"""Tables too wide for a terminal, which stand in files alone."""
+
+FEWEST_DRAWS = 100
+"""Draws of an interval at least: with fewer, the ends of a 95 % interval are single draws."""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Put the flags of `milbench evaluate` on `parser`."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder; its weights must have been kept")
+    parser.add_argument("--cohort", nargs="+", required=True, metavar="PATH|NAME", dest="cohorts",
+                        help="external cohorts: folders, YAML files or names of the catalogue")  # fmt: skip
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="cohort of the run whose models score (default: its only one)"
+    )
+    parser.add_argument(
+        "--data-root", type=Path, metavar="FOLDER", help="where the datasets' data lie (default: as run)"
+    )
+    parser.add_argument("--allow-overlap", action="store_true",
+                        help="drop slides of patients that the run knows, and count them")  # fmt: skip
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="skip slides without features or label, and count them"
+    )
+    parser.add_argument("--complete-cases", action="store_true",
+                        help="leave tasks that not all models finished out of means and comparisons")  # fmt: skip
+    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:1 (default auto)")
+    parser.add_argument(
+        "--reference", metavar="MODEL", help="the model that the others are compared with (default amil)"
+    )
+    parser.add_argument("--draws", type=int, metavar="N", help="bootstrap draws of an interval (default 10000)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where tables go (default: RUN/external/COHORT)")
+
+
+def call(options: argparse.Namespace) -> int:
+    """Exit code of scoring every cohort and writing its tables."""
+    from milbench.external.trained import trained
+    from milbench.machine.hardware import resolve_device
+    from milbench.store.run import open_run
+
+    if options.draws is not None and options.draws < FEWEST_DRAWS:
+        raise UsageError(f"--draws is {options.draws}. Give {FEWEST_DRAWS} or more: an interval needs as many.")
+    device = resolve_device(options.device)
+    source = trained(open_run(options.run).snapshot(), options.dataset, options.data_root)
+    if len(source.trials) < source.n_planned:
+        warn(
+            f"{len(source.trials)} of {source.n_planned} planned trials of {options.run} are done; only those are evaluated"
+        )
+    cohorts = [external_cohort(word, options) for word in options.cohorts]
+    _refuse_twice([cohort.name for cohort in cohorts])
+    for cohort in cohorts:
+        _evaluate(source, cohort, device, options)
+    return EXIT_OK
+
+
+def external_cohort(word: str, options: argparse.Namespace) -> Cohort:
+    """The cohort of a path, or of the catalogue; raises `MilbenchError`."""
+    from milbench.datasets import all_datasets
+    from milbench.datasets.source import CohortSource
+
+    if word in all_datasets() and not Path(word).exists():
+        source = CohortSource(name=word, data_root=options.data_root, allow_missing=options.allow_missing)
+    else:
+        source = CohortSource(path=Path(word), allow_missing=options.allow_missing)
+    return source.load()
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two cohorts are called '{name}'. Give one of them another `name:` in its cohort.yaml.")
+
+
+def _evaluate(source: Trained, cohort: Cohort, device: str, options: argparse.Namespace) -> None:
+    from milbench.external.analysis import compared, refuse_incomplete
+    from milbench.external.evaluate import checked, scored
+    from milbench.external.scored import external_folder
+    from milbench.external.tables import tables_of, write_tables
+    from milbench.report import DRAWS, REFERENCE
+
+    external = checked(source, cohort, allow_overlap=options.allow_overlap)
+    if not options.complete_cases:
+        refuse_incomplete(source.trials, external.evaluated)
+    console = new_console()
+    _describe(console, external)
+    scores = scored(external, device, watcher(console))
+    _say_scores(console, scores, len(external.slides))
+    found = compared(external, scores.trials, reference=options.reference or REFERENCE, draws=options.draws or DRAWS,
+                     complete_cases=options.complete_cases)  # fmt: skip
+    for table in tables_of(external, found):
+        if not table.name.startswith(SECONDARY):
+            show(console, table)
+    out = options.out / external.name if options.out else external_folder(source.run, external.name)
+    say(f"tables: {write_tables(external, found, out)[0]}")
+
+
+def _say_scores(console: Console, scores: Scores, n_slides: int) -> None:
+    kept = len(scores.trials) - scores.n_new
+    before = f"{kept} had done so before" if kept else ""
+    replaced = (
+        f"{scores.n_replaced} had scores of other labels, features or weights, or damaged ones"
+        if scores.n_replaced
+        else ""
+    )
+    line(console, ", ".join(filter(None, (f"{scores.n_new} trials scored {n_slides} slides", before, replaced))))
+
+
+def _describe(console: Console, external: External) -> None:
+    cohort, slides = external.cohort, external.slides
+    line(console, f"{cohort.name}: {len(slides)} slides of {slides['patient_id'].nunique()} patients, "
+                  f"{len(external.evaluated)} tasks, scored by {len(external.source.trials)} trials of "
+                  f"{external.source.dataset}")  # fmt: skip
+    for remark in external.remarks:
+        line(console, f"  note: {remark}")
+
+
+def show(console: Console, table: Table) -> None:
+    """Print a table with its caption."""
+    rows = [[row.title, *("\n".join(filter(None, (cell.text, cell.below))) for cell in row.cells)]
+            for row in table.rows]  # fmt: skip
+    grid(console, [table.head, *table.columns], rows, names=(), right=table.columns)
+    line(console, table.caption)

@@ -1,0 +1,93 @@
+"""`milbench predict`: what a finished run's models say of slides without labels."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from milbench.commands.command import EXIT_OK
+from milbench.commands.terminal import line, new_console, say, warn, watcher
+from milbench.errors import UsageError, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HELP = "predict slides without labels with the models of a finished run"
+
+FORMATS = ("milbench", "stamp")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Put the flags of `milbench predict` on `parser`."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder; its weights must have been kept")
+    parser.add_argument("features", type=Path, metavar="FEATURES",
+                        help="folder with one file of features per slide, or a cohort.yaml, whose labels are not looked at")  # fmt: skip
+    parser.add_argument("--patients", type=Path, metavar="CSV",
+                        help="whose slides they are: columns slide_id and patient_id (default: each slide is a patient)")  # fmt: skip
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="cohort of the run whose models predict (default: its only one)"
+    )
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="models or patterns (default: all of the run)")
+    parser.add_argument("--data-root", type=Path, metavar="FOLDER", help="where the run's data lie (default: as run)")
+    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:1 (default auto)")
+    parser.add_argument("--format", metavar="{milbench,stamp}", default="milbench",
+                        help="one table (default), or files as STAMP's statistics name their columns")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="PATH",
+                        help="file to write (default: predictions.csv); with --format stamp a folder (default: predictions)")  # fmt: skip
+
+
+def call(options: argparse.Namespace) -> int:
+    """Exit code of writing the predictions."""
+    from milbench.external.predict import checkpoint_identity, predict, refuse_another_width
+    from milbench.external.ranges import training_ranges
+    from milbench.external.scoring import Checkpoint
+    from milbench.external.slides import new_slides
+    from milbench.external.trained import trained
+    from milbench.machine.hardware import resolve_device
+    from milbench.store.files import writing
+    from milbench.store.run import open_run
+
+    if options.format not in FORMATS:
+        raise unknown_name("format", options.format, FORMATS)
+    out = options.out or Path("predictions.csv" if options.format == "milbench" else "predictions")
+    if options.format == "milbench" and out.is_dir():
+        raise UsageError(f"--out {out} is a folder. Name a file, such as {out / 'predictions.csv'}.")
+    device = resolve_device(options.device)
+    source = trained(open_run(options.run).snapshot(), options.dataset, options.data_root).of_models(options.models)
+    if len(source.trials) < source.n_planned:
+        warn(f"{len(source.trials)} of {source.n_planned} planned trials are done; only those predict")
+    slides = new_slides(options.features, options.patients)
+    refuse_another_width(slides, source)
+    console = new_console()
+    for note in slides.notes:
+        line(console, f"note: {note}")
+    watch = watcher(console)
+    ranges = training_ranges(source, watch)
+    if ranges is None:
+        warn(
+            "the training's data are not there or have changed, so slides unlike those of the training are not flagged"
+        )
+    checkpoint = Checkpoint(out.with_name(f".{out.name}.scores.npz"), checkpoint_identity(source, slides, device))
+    with writing(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        table = predict(source, slides, device, checkpoint, ranges, watch)
+        written = _write(table, out, options.format)
+        checkpoint.delete()
+    flagged = table.loc[(table["level"] == "slide") & (table["flags"] != ""), "slide_id"].nunique()
+    line(console, f"{len(slides.table)} slides of {slides.table['patient_id'].nunique()} patients, "
+                  f"{len(source.trials)} trials; {flagged} slides are flagged")  # fmt: skip
+    say(f"predictions: {written}")
+    return EXIT_OK
+
+
+def _write(table: pd.DataFrame, out: Path, form: str) -> str:
+    """What was written, in words."""
+    from milbench.external.stamp import write_for_stamp
+    from milbench.store.csv_files import spreadsheet_csv
+    from milbench.store.files import write_atomically
+
+    if form == "stamp":
+        return f"{len(write_for_stamp(table, out))} files in {out}"
+    write_atomically(out, spreadsheet_csv(table).encode())
+    return str(out)

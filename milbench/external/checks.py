@@ -1,0 +1,152 @@
+"""Checks: what an external cohort must have in common with the training, and what it must not, before a slide is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import pandas as pd
+
+from milbench.cohorts.cohort import Cohort
+from milbench.errors import DataError, FeatureFileError
+from milbench.formats import SlideHeader
+from milbench.labels.barcode import tcga_patient
+from milbench.labels.finding import some
+
+HEADERS = 20
+"""Feature files of a training cohort that are asked how they were extracted; they were extracted alike."""
+
+
+class Shared(NamedTuple):
+    """Slides of an external cohort whose patients the run knows.
+
+    Attributes
+    ----------
+    slides : their ids.
+    patients : ids of their patients.
+    by : what they have in common.
+    """
+
+    slides: list[str]
+    patients: list[str]
+    by: str
+
+
+def shared_slides(theirs: pd.DataFrame, own: pd.DataFrame) -> Shared:
+    """Slides of patients that the run's cohort has too, by id, or by the TCGA case in the id of patient or slide.
+
+    All sides of the run count: validation patients chose the epoch, and test patients were looked at.
+    """
+    ids, cases = set(own["patient_id"]), _cases(own)
+    by_id = theirs["patient_id"].isin(ids)
+    by_case = theirs.apply(lambda row: bool(_cases_of(row) & cases), axis=1)
+    rows = theirs[by_id | by_case]
+    by = "patient id" if by_id.any() else "TCGA case"
+    if by_id.any() and (by_case & ~by_id).any():
+        by = "patient id or TCGA case"
+    return Shared([str(slide) for slide in rows["slide_id"]], [str(p) for p in rows["patient_id"].unique()], by)
+
+
+def _cases(slides: pd.DataFrame) -> set[str]:
+    every = (*slides["patient_id"].unique(), *slides["slide_id"])
+    return {case for name in every if (case := tcga_patient(str(name)))}
+
+
+def _cases_of(row: pd.Series) -> set[str]:
+    return {case for name in (row["patient_id"], row["slide_id"]) if (case := tcga_patient(str(name)))}
+
+
+def without_shared(
+    theirs: pd.DataFrame, own: pd.DataFrame, *, cohort: str, dataset: str, allow: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """The slides whose patients are new, and a line on those that were dropped.
+
+    Raises
+    ------
+    DataError : there are patients in common and `allow` is not set, or no slide is left.
+    """
+    shared = shared_slides(theirs, own)
+    if not shared.slides:
+        return theirs, []
+    told = f"{len(shared.patients)} patients of '{cohort}' are in the run's cohort '{dataset}' too, by {shared.by}"
+    named = f"{told} ({some(shared.patients)})"
+    if not allow:
+        raise DataError(
+            f"{named}. What the models say of them is no external validation. Drop them with --allow-overlap; if they "
+            "are other patients, rename them in the label table."
+        )
+    left = theirs[~theirs["slide_id"].isin(shared.slides)].reset_index(drop=True)
+    if left.empty:
+        raise DataError(f"{named}, and no other patient is left. Name a cohort of other patients.")
+    return left, [f"dropped: {len(shared.slides)} slides of {named}"]
+
+
+def refuse_another_width(cohort: Cohort, width: int, dataset: str) -> None:
+    """DataError if the cohort's features are not as wide as those that the models were trained on."""
+    if cohort.in_features != width:
+        raise DataError(
+            f"features of cohort '{cohort.name}' are {cohort.in_features} wide, those of the run's cohort '{dataset}' "
+            f"{width}. Extract its slides with the encoder of the training."
+        )
+
+
+EXTRACTION: Mapping[str, tuple[Callable[[SlideHeader], object], str]] = {
+    "encoder": (
+        lambda header: header.encoder.casefold() or None,
+        "Extract the slides with the encoder of the training.",
+    ),
+    "magnification": (lambda header: header.magnification, "Extract the slides at the magnification of the training."),
+}
+"""What must be the same, if the files tell."""
+
+
+def compared_extraction(theirs: Mapping[str, SlideHeader], own: Mapping[str, SlideHeader], cohort: str) -> list[str]:
+    """Lines on what files tell of their extraction; nothing where they do not.
+
+    Raises
+    ------
+    DataError : another encoder, or another magnification.
+    """
+    for what, (key, fix) in EXTRACTION.items():
+        here, there = ({key(header) for header in side.values()} - {None} for side in (theirs, own))
+        if here and there and not here <= there:
+            odd = sorted(map(str, here - there))
+            raise DataError(
+                f"cohort '{cohort}': the files' {what} is {', '.join(odd)}, that of the training {', '.join(map(str, there))}. {fix}"
+            )
+    sizes = [{(h.patch_size, h.unit) for h in side.values() if h.patch_size is not None} for side in (theirs, own)]
+    if all(sizes) and not sizes[0] <= sizes[1]:
+        wide, before = (", ".join(f"{size:g} {unit}" for size, unit in sorted(side)) for side in sizes)
+        return [
+            f"patches are {wide} wide, in the training {before}: the same tissue only if the slides were scanned at other "
+            "magnifications"
+        ]
+    return []
+
+
+def headers(cohort: Cohort, slides: Iterable[str]) -> dict[str, SlideHeader]:
+    """What the files of these slides say of themselves, by slide.
+
+    Raises
+    ------
+    FeatureFileError : a file is missing or cannot be opened.
+    """
+    if cohort.header is None:
+        return {}
+    found = {}
+    for slide in slides:
+        try:
+            found[slide] = cohort.header(slide)
+        except OSError as error:
+            raise FeatureFileError(f"{cohort.files.get(slide, slide)} cannot be read: {error.strerror}.") from error
+    return found
+
+
+def refuse_odd_headers(found: Mapping[str, SlideHeader], width: int, cohort: str) -> None:
+    """FeatureFileError for a slide of another width or without patches."""
+    for slide, header in found.items():
+        if header.width != width or not header.n_patches:
+            raise FeatureFileError(
+                f"cohort '{cohort}', slide {slide}: {header.n_patches} patches of width {header.width}; expected one or more "
+                f"of width {width}. Extract the slide again, or drop its label."
+            )

@@ -1,0 +1,141 @@
+"""Scoring: logits that models of finished trials give to slides, each slide read once for all of them.
+
+What is scored already is written down every minute, so that a killed command reads no slide twice for more than that.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from milbench.bag import Bag
+from milbench.errors import DataError, MilbenchError
+from milbench.heatmap.stored import StoredModel
+from milbench.store.files import refuse_no_plain_file, write_atomically
+from milbench.store.identity import canonical_json
+from milbench.training.bag_guard import BagGuard
+from milbench.training.precision import arithmetic, as_float32
+from milbench.training.randomness import Randomness
+
+Logits = NDArray[np.float32]
+
+CHECKPOINT_SECONDS = 60.0
+MOST_CHECKPOINT_BYTES = 4_000_000_000
+
+
+class Scorer:
+    """Models on one device, and what they say of a bag.
+
+    Attributes
+    ----------
+    models : as their trials left them; two of one fold share their scaler, so a bag is scaled once for both.
+    """
+
+    def __init__(self, models: Sequence[StoredModel], device: str) -> None:
+        self.device = torch.device(device)
+        self.models = [model.to(self.device) for model in models]
+        self._guards = [BagGuard(model.name) for model in models]
+
+    @property
+    def n_outputs(self) -> int:
+        """Arrays per bag."""
+        return len(self.models)
+
+    def logits(self, bag: Bag) -> list[Logits]:
+        """Logits [W] of each model.
+
+        Raises
+        ------
+        DataError : a model cannot take the bag.
+        """
+        features = bag.features.to(self.device)
+        scaled: dict[int, torch.Tensor] = {}
+        found = []
+        for model, guard in zip(self.models, self._guards, strict=True):
+            if id(model.scaler) not in scaled:
+                scaled[id(model.scaler)] = model.scaler(features)
+            found.append(self._logits(model, guard, scaled[id(model.scaler)], bag.slide_id))
+        return found
+
+    def _logits(self, model: StoredModel, guard: BagGuard, features: torch.Tensor, slide_id: str) -> Logits:
+        """Logits [W] in the precision of the training, as the trial's own test side was scored."""
+        info = model.trial.info
+        # from the seed for each slide: what a model draws in evaluation must not depend on what was scored before
+        random = Randomness(int(info["seed"]), self.device)
+        try:
+            with torch.no_grad(), random.in_use(), guard.lent([features]):
+                with arithmetic(str(info.get("precision", "float32")), self.device):
+                    output = model.model(features)
+                return np.asarray(as_float32(output).logits.cpu().numpy(), dtype=np.float32)
+        except MilbenchError as error:
+            raise DataError(f"{model.trial.id} cannot score slide {slide_id}: {error}") from error
+        except (RuntimeError, ValueError, IndexError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise DataError(
+                f"{model.trial.id} cannot score slide {slide_id} ({len(features):,} patches): {reason}. "
+                "Leave the slide out of the labels, or score without this model."
+            ) from error
+
+
+def score(
+    scorer: Scorer,
+    slides: Sequence[str],
+    load: Callable[[str], Bag],
+    checkpoint: Checkpoint,
+    watch: Callable[[Iterable[str], str], Iterable[str]],
+) -> list[Logits]:
+    """Logits [n, W] of every model for `slides`; it goes on from the checkpoint, and leaves none behind."""
+    done = checkpoint.read(scorer.n_outputs)
+    rows = [list(each) for each in done]
+    last = monotonic()
+    for number, slide_id in enumerate(watch(slides[len(rows[0]) :], "slides"), start=len(rows[0]) + 1):
+        for own, logits in zip(rows, scorer.logits(load(slide_id)), strict=True):
+            own.append(logits)
+        if monotonic() - last > CHECKPOINT_SECONDS and number < len(slides):
+            checkpoint.write(rows)
+            last = monotonic()
+    return [np.stack(own) for own in rows]
+
+
+class Checkpoint:
+    """How far a scoring has got: the logits of the first slides.
+
+    Attributes
+    ----------
+    path : of the file, which need not be there.
+    identity : what must be the same to go on from it.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        self.path, self.identity = path, canonical_json(identity)
+
+    def read(self, n_models: int) -> list[Logits]:
+        """Logits [n, W] of each model; no slide if there is no checkpoint, or one of something else."""
+        nothing: list[Logits] = [np.empty((0, 0), dtype=np.float32)] * n_models
+        with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
+            refuse_no_plain_file(self.path, MOST_CHECKPOINT_BYTES)
+            with np.load(self.path, allow_pickle=False) as file:
+                if str(file["identity"]) == self.identity:
+                    return [file[f"logits_{number}"] for number in range(n_models)]
+        return nothing
+
+    def write(self, rows: Sequence[Sequence[Logits]]) -> None:
+        """Put what is scored so far in place of the former file."""
+        content = io.BytesIO()
+        arrays = {f"logits_{number}": np.stack(own) for number, own in enumerate(rows)}
+        np.savez(content, identity=np.array(self.identity), **arrays)  # type: ignore[arg-type]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, content.getvalue())
+
+    def delete(self) -> None:
+        """Forget it, because all is scored."""
+        self.path.unlink(missing_ok=True)

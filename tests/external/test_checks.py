@@ -1,0 +1,59 @@
+"""Patients in common are found by id and by TCGA case, and files that were extracted otherwise are refused."""
+
+import pandas as pd
+import pytest
+
+from milbench.errors import DataError
+from milbench.external.checks import compared_extraction, shared_slides, without_shared
+from milbench.formats import SlideHeader
+
+
+def slides(*pairs: tuple[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(pairs, columns=["slide_id", "patient_id"])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "own"),
+    [
+        (("s1", "TCGA-3C-AALI-01Z"), ("s2", "TCGA-3C-AALI")),
+        (("TCGA-3C-AALI-01Z-00-DX1", "p7"), ("s2", "tcga-3c-aali-01A")),
+        (("s1", "TCGA-3C-AALI"), ("TCGA-3C-AALI-01Z-00-DX1.5F", "p9")),
+    ],
+)
+def test_one_tcga_case_under_two_names_is_one_patient(theirs: tuple[str, str], own: tuple[str, str]) -> None:
+    found = shared_slides(slides(theirs, ("s9", "TCGA-3C-AALJ")), slides(own))
+    assert found.slides == [theirs[0]]
+    assert found.by == "TCGA case"
+
+
+def test_patients_in_common_leave_nobody() -> None:
+    both = slides(("a", "p1"), ("b", "p2"))
+    with pytest.raises(
+        DataError, match=r"2 patients of 'x' are in the run's cohort 'y' too.* no other patient is left"
+    ):
+        without_shared(both, both, cohort="x", dataset="y", allow=True)
+
+
+def header(**more: object) -> SlideHeader:
+    return SlideHeader(5, 8, "float32", **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "own", "message"),
+    [
+        (header(encoder="uni"), header(encoder="conch"), "encoder is uni, that of the training conch"),
+        (header(magnification=40.0), header(magnification=20.0), r"magnification is 40.0, that of the training 20.0"),
+    ],
+)
+def test_another_extraction_is_refused(theirs: SlideHeader, own: SlideHeader, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        compared_extraction({"a": theirs}, {"b": own}, "x")
+
+
+def test_files_that_do_not_tell_are_taken_as_they_are() -> None:
+    assert compared_extraction({"a": header()}, {"b": header(encoder="uni")}, "x") == []
+
+
+def test_another_patch_size_is_said() -> None:
+    theirs, own = (header(patch_size=size, unit="level-0 px") for size in (512.0, 256.0))
+    assert compared_extraction({"a": theirs}, {"b": own}, "x")[0].startswith("patches are 512 level-0 px wide")

@@ -1,0 +1,360 @@
+"""A finished run scores a cohort that it never saw: numbers, storage, and what a kill leaves."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from external_for_tests import cohort_of_kinds, run_of_kinds, train, two_cohorts
+from runs_for_tests import make_run
+
+from milbench.bag import Bag
+from milbench.cohorts.cohort import Cohort, folder_cohort
+from milbench.commands.cli import main
+from milbench.endpoints.endpoint import KINDS
+from milbench.errors import DataError, StoreError
+from milbench.external import scoring
+from milbench.external import trained as trained_module
+from milbench.external.analysis import compared, drop_frame, refuse_incomplete
+from milbench.external.evaluate import External, checked, scored
+from milbench.external.scored import RECORD, external_folder, scored_folder
+from milbench.external.scoring import Scorer
+from milbench.external.trained import trained
+from milbench.heatmap.stored import find_cohort
+from milbench.store.run import open_run
+
+EPOCHS = ("--set", "trainer.epochs=30")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Run folder of AMIL on the first cohort; the external one and a shifted one."""
+    folder = tmp_path_factory.mktemp("external")
+    own, other = two_cohorts(folder)
+    _, shifted = two_cohorts(folder / "shifted", shift=2.0)
+    return train(folder, own, "--models", "amil", *EPOCHS), other, shifted
+
+
+@pytest.fixture
+def run(world: tuple[Path, Path, Path], tmp_path: Path) -> Path:
+    """A copy of the run, to write into."""
+    return Path(shutil.copytree(world[0], tmp_path / "copy", ignore=shutil.ignore_patterns("external")))
+
+
+def watch(slides: Iterable[str], _: str) -> Iterable[str]:
+    return slides
+
+
+def external_of(run: Path, cohort: Path | Cohort, **more: bool) -> External:
+    found = cohort if isinstance(cohort, Cohort) else folder_cohort(cohort)
+    return checked(trained(open_run(run)), found, **more)
+
+
+def counting(cohort: Cohort, seen: list[str], *, stop_after: int = 10**6) -> Cohort:
+    """The cohort, whose loads are noted, and which fails after so many."""
+
+    def load(slide_id: str) -> Bag:
+        if len(seen) == stop_after:
+            raise KeyboardInterrupt
+        seen.append(slide_id)
+        return cohort.load(slide_id)
+
+    return Cohort(**{**vars(cohort), "load": load})
+
+
+def aurocs(external: External, run: Path) -> pd.DataFrame:
+    trials = scored(external, "cpu", watch).trials
+    return drop_frame(compared(external, trials, reference="amil", draws=200, complete_cases=False)["binary"])
+
+
+def test_stored_models_score_the_run_s_own_test_side_as_the_run_did(world: tuple[Path, Path, Path]) -> None:
+    source = trained(open_run(world[0]))
+    cohort = find_cohort(source.run, "home")
+    trial = source.trials[0]
+    known = trial.predictions()
+    slides = list(known.loc[known["role"] == "test", "slide_id"])
+    scorer = Scorer(source.models([trial]), "cpu")
+    logits = np.concatenate([scorer.logits(cohort.cohort.load(slide))[0] for slide in slides])
+    np.testing.assert_allclose(
+        1 / (1 + np.exp(-logits.astype(float))), known.loc[known["role"] == "test", "probability"], rtol=1e-4
+    )
+
+
+def test_internal_and_external_scores_come_near_the_best_that_can_be_had(world: tuple[Path, Path, Path]) -> None:
+    table = aurocs(external_of(world[0], world[1]), world[0]).set_index("task")
+    # carriers are 90 % of the positive and 10 % of the negative patients: no model can have more than 0.9
+    assert list(table.index) == ["A", "B", "mean over tasks"]
+    assert (table["external_score"][:2].between(0.78, 0.92)).all()
+    assert (table["external_ensemble_score"][:2].between(0.8, 0.93)).all()
+    assert (table["internal_score"][:2] > 0.7).all()
+    np.testing.assert_allclose(table["drop"], table["internal_score"] - table["external_score"])
+    assert (table["external_low"] < table["external_score"]).all()
+    assert (table["external_score"] < table["external_high"]).all()
+
+
+def test_a_shift_of_the_features_costs_what_it_costs(world: tuple[Path, Path, Path]) -> None:
+    plain, shifted = (aurocs(external_of(world[0], cohort), world[0])["external_score"] for cohort in world[1:])
+    assert shifted.mean() < plain.mean() - 0.1
+
+
+def test_thresholds_are_those_of_the_run_s_validation_side(world: tuple[Path, Path, Path]) -> None:
+    external = external_of(world[0], world[1])
+    found = compared(external, scored(external, "cpu", watch).trials, reference="amil", draws=100, complete_cases=False)
+    inner, outer = (side.scores for side in found["binary"])
+    np.testing.assert_array_equal(inner["threshold"], outer["threshold"])
+    assert not np.array_equal(inner["sensitivity"], outer["sensitivity"])
+
+
+def test_each_slide_is_read_once_for_all_trials(run: Path, world: tuple[Path, Path, Path]) -> None:
+    seen: list[str] = []
+    cohort = counting(folder_cohort(world[1]), seen)
+    assert scored(external_of(run, cohort), "cpu", watch).n_new == 4
+    assert seen == list(cohort.slides["slide_id"])
+    assert scored(external_of(run, cohort), "cpu", watch).n_new == 0
+    assert len(seen) == len(cohort.slides)
+
+
+def test_a_killed_command_goes_on_where_it_stopped(
+    run: Path, world: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "CHECKPOINT_SECONDS", 0.0)
+    whole, seen = folder_cohort(world[1]), []
+    with pytest.raises(KeyboardInterrupt):
+        scored(external_of(run, counting(whole, seen, stop_after=50)), "cpu", watch)
+    trials = scored(external_of(run, counting(whole, seen)), "cpu", watch).trials
+    assert seen == list(whole.slides["slide_id"])
+    once = scored(external_of(world[0], world[1]), "cpu", watch).trials
+    for resumed, plain in zip(trials, once, strict=True):
+        pd.testing.assert_frame_equal(resumed.answers(), plain.answers())
+    assert not list(external_folder(open_run(run), "away").glob("*.npz"))
+
+
+@pytest.mark.parametrize("damage", ["predictions", "record", "gone"])
+def test_damaged_scores_are_computed_again_and_others_stay(
+    run: Path, world: tuple[Path, Path, Path], damage: str
+) -> None:
+    trials = scored(external_of(run, world[1]), "cpu", watch).trials
+    folder = scored_folder(open_run(run), "away", trials[1].id)
+    before = pd.read_parquet(folder / "predictions.parquet")
+    if damage == "predictions":
+        before.assign(probability=0.5).to_parquet(folder / "predictions.parquet")
+    elif damage == "record":
+        (folder / RECORD).write_text("{")
+    else:
+        shutil.rmtree(folder)
+    assert scored(external_of(run, world[1]), "cpu", watch).n_new == 1
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"), before)
+
+
+def test_scores_of_other_labels_are_not_taken_for_these(
+    run: Path, world: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(world[1], tmp_path / "away"))
+    assert scored(external_of(run, other), "cpu", watch).n_new == 4
+    labels = pd.read_csv(other / "labels.csv")
+    labels.loc[0, "A"] = 1 - labels.loc[0, "A"]
+    labels.to_csv(other / "labels.csv", index=False)
+    assert scored(external_of(run, other), "cpu", watch).n_new == 4
+
+
+def test_the_record_says_which_trial_and_which_cohort(run: Path, world: tuple[Path, Path, Path]) -> None:
+    trial = scored(external_of(run, world[1]), "cpu", watch).trials[0]
+    record = json.loads((trial.path / RECORD).read_text())
+    assert (record["trial"], record["cohort"]) == (trial.info["key"], "away")
+    assert record["weights"] == trial.info["payload_sha256"]["model.safetensors"]
+
+
+# ---- what is refused ---------------------------------------------------------------------------------
+
+
+def test_patients_of_the_run_are_refused_or_dropped(run: Path, world: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    own = open_run(run).labels("home")
+    other = Path(shutil.copytree(world[1], tmp_path / "away"))
+    labels = pd.read_csv(other / "labels.csv")
+    labels.loc[:2, "case_id"] = own["patient_id"].iloc[0]
+    labels.to_csv(other / "labels.csv", index=False)
+    with pytest.raises(DataError, match=r"1 patients of 'away' are in the run's cohort 'home' too, by patient id"):
+        external_of(run, other)
+    external = external_of(run, other, allow_overlap=True)
+    assert len(external.slides) == len(labels) - 3
+    assert external.remarks[0].startswith("dropped: 3 slides of 1 patients")
+
+
+def test_copies_of_the_run_s_slides_under_other_names_are_refused(
+    run: Path, world: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(world[1], tmp_path / "away"))
+    own = find_cohort(open_run(run), "home").cohort
+    file = other / "features" / f"{pd.read_csv(other / 'labels.csv')['slide_id'][4]}.h5"
+    file.write_bytes(own.files[own.slides["slide_id"][7]].read_bytes())
+    with pytest.raises(DataError, match="1 slides of cohort 'away' hold the very features of slides of the run's"):
+        scored(external_of(run, other), "cpu", watch)
+
+
+def test_a_run_without_weights_is_refused_before_a_slide_is_read(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "bare", models=("amil",))
+    with pytest.raises(StoreError, match="keeps no weights of 12 of 12 trials"):
+        trained(run)
+
+
+def test_tampered_weights_and_missing_ones_count_as_a_trial_that_is_not_done(run: Path) -> None:
+    every = trained(open_run(run)).trials
+    weights = every[0].path / "model.safetensors"
+    weights.write_bytes(
+        weights.read_bytes()[:-1] + b"\0" if weights.read_bytes()[-1] else weights.read_bytes()[:-1] + b"\1"
+    )
+    assert [trial.id for trial in trained(open_run(run)).trials] == [trial.id for trial in every[1:]]
+    (every[1].path / "model.safetensors").unlink()
+    source = trained(open_run(run))
+    assert (len(source.trials), source.n_planned) == (2, 4)
+
+
+def test_a_half_finished_run_is_refused_if_a_model_lacks_what_others_have(tmp_path: Path) -> None:
+    whole = make_run(tmp_path / "whole", models=("amil", "dsmil"))
+    refuse_incomplete(whole.trials(), ("TP53", "PIK3CA"))
+    half = make_run(tmp_path / "half", models=("amil", "dsmil"), leave_out=("toy/amil/TP53/fold0",))
+    refuse_incomplete(half.trials(), ("PIK3CA",))
+    with pytest.raises(StoreError, match=r"half done: amil lacks 1 of 6 \(task, fold, seed\) cells"):
+        refuse_incomplete(half.trials(), ("TP53", "PIK3CA"))
+
+
+# ---- tasks of every kind -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_of_kinds(tmp_path_factory)
+
+
+def test_tasks_of_every_kind_are_scored_and_compared(kinds: Path, tmp_path: Path) -> None:
+    external = external_of(kinds, cohort_of_kinds(tmp_path / "new", "new", first=1000))
+    trials = scored(external, "cpu", watch).trials
+    found = compared(external, trials, reference="tiny", draws=200, complete_cases=False)
+    assert tuple(found) == KINDS
+    for kind, least in (("binary", 0.85), ("ordinal", 0.4), ("regression", 0.7), ("survival", 0.65)):
+        frame = drop_frame(found[kind])  # type: ignore[index]
+        assert (frame["external_score"] > least).all(), kind
+        assert frame["external_ensemble_score"].notna().all(), kind
+
+
+def test_a_class_has_the_place_of_the_training_whatever_the_order_here(kinds: Path, tmp_path: Path) -> None:
+    one = external_of(kinds, cohort_of_kinds(tmp_path / "x", "new", first=1000))
+    two = external_of(kinds, cohort_of_kinds(tmp_path / "y", "new", first=1000, classes=("c", "a", "b")))
+    pd.testing.assert_frame_equal(one.slides, two.slides)
+
+
+def test_a_run_that_fits_no_scaler_needs_no_training_data(
+    kinds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = cohort_of_kinds(tmp_path / "new", "elsewhere", first=1000)
+    with_data = scored(external_of(kinds, cohort), "cpu", watch).trials
+    before = [trial.answers() for trial in with_data]
+    shutil.rmtree(external_folder(open_run(kinds), "elsewhere"))
+
+    def gone(*_: object) -> None:
+        raise DataError("it is gone")
+
+    monkeypatch.setattr(trained_module, "find_cohort", gone)
+    external = external_of(kinds, cohort)
+    assert external.remarks[0].startswith("the training's feature files are not there")
+    for former, trial in zip(before, scored(external, "cpu", watch).trials, strict=True):
+        pd.testing.assert_frame_equal(trial.answers(), former)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"width": 7}, "features of cohort 'new' are 7 wide, those of the run's cohort 'own' 6"),
+        ({"unit": "months"}, "task 'OS': the median time is .* One of the two is in another unit"),
+    ],
+)
+def test_what_does_not_fit_the_training_is_refused(kinds: Path, tmp_path: Path, more: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        external_of(kinds, cohort_of_kinds(tmp_path / "new", "new", first=1000, **more))
+
+
+def test_a_class_that_no_training_knows_is_refused(kinds: Path, tmp_path: Path) -> None:
+    cohort = cohort_of_kinds(tmp_path / "new", "new", first=1000, classes=("a", "b", "c", "d"))
+    labels = pd.read_csv(cohort / "labels.csv")
+    labels.loc[0, "subtype"] = "d"
+    labels.to_csv(cohort / "labels.csv", index=False)
+    with pytest.raises(DataError, match="1 slides have the class d, which no training has seen"):
+        external_of(kinds, cohort)
+
+
+def test_a_class_without_patients_leaves_the_mean_over_classes_undefined_and_is_said(
+    kinds: Path, tmp_path: Path
+) -> None:
+    cohort = cohort_of_kinds(tmp_path / "new", "new", first=1000)
+    labels = pd.read_csv(cohort / "labels.csv")
+    labels[labels["subtype"] != "c"].to_csv(cohort / "labels.csv", index=False)
+    external = external_of(kinds, folder_cohort(cohort, allow_missing=True))
+    assert "subtype: no slide has the class c, so a mean over classes is undefined" in external.remarks
+    found = compared(external, scored(external, "cpu", watch).trials, reference="tiny", draws=100, complete_cases=False)
+    assert drop_frame(found["multiclass"])["external_score"].isna().all()
+
+
+def test_tasks_without_a_column_are_left_out_and_said(kinds: Path, tmp_path: Path) -> None:
+    cohort = cohort_of_kinds(tmp_path / "new", "new", first=1000)
+    text = (cohort / "cohort.yaml").read_text()
+    (cohort / "cohort.yaml").write_text("".join(line for line in text.splitlines(True) if "HRD" not in line))
+    external = external_of(kinds, cohort)
+    assert "not evaluated, because the cohort has no labels of them: HRD" in external.remarks
+    found = compared(external, scored(external, "cpu", watch).trials, reference="tiny", draws=100, complete_cases=False)
+    assert "regression" not in found
+    assert {trial.info["model"] for trial in scored(external, "cpu", watch).trials} == {"tiny", "tiny_multi"}
+
+
+def test_another_kind_is_refused(kinds: Path, tmp_path: Path) -> None:
+    cohort = cohort_of_kinds(tmp_path / "new", "new", first=1000)
+    text = (
+        (cohort / "cohort.yaml")
+        .read_text()
+        .replace("HRD: {kind: regression}", "grade2: binary\n  HRD: {kind: regression}")
+    )
+    text = text.replace("  grade2: binary\n", "").replace("grade: {kind: ordinal,", "grade: {kind: multiclass,")
+    (cohort / "cohort.yaml").write_text(text)
+    with pytest.raises(DataError, match="task 'grade' is ordinal in the run and multiclass in cohort 'new'"):
+        external_of(kinds, cohort)
+
+
+# ---- the command -------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_what_is_left_and_writes_every_table(
+    run: Path, world: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    capsys.readouterr()
+    words = ["evaluate", str(run), "--cohort", str(world[1]), "--draws", "100"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "away: 121 slides of 105 patients, 2 tasks, scored by 4 trials of home" in printed
+    assert "4 trials scored 121 slides" in printed
+    names = {path.name for path in external_folder(open_run(run), "away").iterdir()}
+    assert {"index.md", "external.csv", "external.tex", "external_metrics.md", "label_shift.csv"} <= names
+    assert main([*words, "--out", str(tmp_path / "tables")]) == 0
+    assert "0 trials scored 121 slides, 4 had done so before" in capsys.readouterr().out
+    again = (tmp_path / "tables" / "away" / "external.csv").read_bytes()
+    assert again == (external_folder(open_run(run), "away") / "external.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--cohort", "nowhere"), "cohort nowhere does not exist"),
+        (("--cohort", "nowhere", "--dataset", "homes"), "unknown cohort of run copy 'homes'. Did you mean 'home'?"),
+        (("--cohort", "digits"), "cohort 'digits' has none of the run's tasks A, B"),
+        (("--cohort", "digits", "--draws", "9"), "--draws is 9. Give 100 or more"),
+    ],
+)
+def test_one_message_says_what_is_wrong(
+    run: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    capsys.readouterr()
+    assert main(["evaluate", str(run), *words]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1

@@ -1,0 +1,114 @@
+"""Two simulated cohorts of one world: the same signal, other patients; the second may be shifted."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from folders_for_tests import write_h5
+from models_for_tests import THIS_FILE
+
+from milbench.commands.cli import main
+from milbench.simulate.design import Design, make_design
+from milbench.simulate.write import simulate, write_cohort
+
+SLIDES = 120
+
+
+def two_cohorts(folder: Path, *, slides: int = SLIDES, seed: int = 3, shift: float = 0.0) -> tuple[Path, Path]:
+    """Folders of an internal and an external cohort, whose patients are the two halves of one simulation.
+
+    Parameters
+    ----------
+    shift : standard deviation of the external cohort's batch effect.
+    """
+    design = make_design("witness", [("slides", 2 * slides), ("tasks", ["A", "B"]), ("prevalences", 0.5), ("width", 8),
+                                     ("patches", 16), ("patches_multiple", 1)])  # fmt: skip
+    own = _half(folder / "own", design, seed, "home", first=True)
+    return own, _half(folder / "other", replace(design, site_sd=shift), seed, "away", first=False)
+
+
+def _half(folder: Path, design: Design, seed: int, name: str, *, first: bool) -> Path:
+    whole = folder / "whole"
+    write_cohort(simulate(design, seed), whole)
+    labels = pd.read_csv(whole / "labels.csv", dtype={"case_id": str})
+    patients = labels["case_id"].unique()
+    chosen = set(patients[: len(patients) // 2] if first else patients[len(patients) // 2 :])
+    kept, cohort = labels[labels["case_id"].isin(chosen)], folder / name
+    (cohort / "features").mkdir(parents=True)
+    for slide in kept["slide_id"]:
+        shutil.move(whole / "features" / f"{slide}.h5", cohort / "features" / f"{slide}.h5")
+    kept.to_csv(cohort / "labels.csv", index=False)
+    file = yaml.safe_load((whole / "cohort.yaml").read_text())
+    (cohort / "cohort.yaml").write_text(
+        yaml.safe_dump({**file, "name": name, "n_folds": 2, "feature_scaling": "standard"})
+    )
+    shutil.rmtree(whole)
+    return cohort
+
+
+WIDTH = 6
+KINDS_FILE = """
+name: {name}
+labels: labels.csv
+features: features
+n_folds: 2
+tasks:
+  TP53: binary
+  subtype: {{kind: multiclass, classes: {classes}}}
+  grade: {{kind: ordinal, classes: [G1, G2, G3]}}
+  HRD: {{kind: regression}}
+  OS: {{kind: survival, time: days, event: died, unit: {unit}}}
+model: {{hidden: 8, attention: 4}}
+"""
+
+
+def cohort_of_kinds(
+    folder: Path, name: str, *, first: int = 0, patients: int = 60, classes: tuple[str, ...] = ("a", "b", "c"),
+    unit: str = "days", width: int = WIDTH,
+) -> Path:  # fmt: skip
+    """A cohort with one task of every kind; each is written on the mean of the slide's patches.
+
+    Parameters
+    ----------
+    first : number of the first patient.
+    """
+    rng = np.random.default_rng(first + 1)
+    (folder / "features").mkdir(parents=True)
+    rows = []
+    for patient in range(first, first + patients):
+        z = rng.standard_normal(width)
+        slide = f"{name}-{patient}"
+        patches = z + 0.5 * rng.standard_normal((5, width))
+        write_h5(folder / "features" / f"{slide}.h5", patches.astype(np.float32))
+        rows.append({
+            "case_id": f"p{patient}", "slide_id": slide, "TP53": int(z[0] > 0), "subtype": "abc"[patient % 3],
+            "grade": f"G{1 + int(np.digitize(z[2], [-0.5, 0.5]))}", "HRD": 30 + 10 * z[3],
+            "days": 1 + 900 * np.exp(-z[4]), "died": int(rng.random() < 0.7),
+        })  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False)
+    text = KINDS_FILE.format(name=name, classes=f"[{', '.join(classes)}]", unit=unit)
+    (folder / "cohort.yaml").write_text(text)
+    return folder
+
+
+def train(folder: Path, cohort: Path, *words: str) -> Path:
+    """Run folder of models on the cohort."""
+    run = folder / "run"
+    assert main(["run", "--cohort", str(cohort), "--run", str(run), "--no-tracking", "--workers", "1", *words]) == 0
+    return run
+
+
+def run_of_kinds(factory: pytest.TempPathFactory) -> Path:
+    """Run folder of two small models on tasks of every kind, trained once for all files of tests."""
+    folder = factory.getbasetemp() / "run-of-kinds"
+    if not (folder / "run").is_dir():
+        own = cohort_of_kinds(folder / "own", "own")
+        models = ("--models", "tiny", "tiny_multi", "--plugin", str(THIS_FILE))
+        train(folder, own, *models, "--set", "trainer.epochs=40", "trainer.lr=0.05")
+    return folder / "run"
