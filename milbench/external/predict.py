@@ -25,7 +25,7 @@ from milbench.external.slides import NewSlides
 from milbench.external.thresholds import Thresholds, binary_thresholds, risk_threshold
 from milbench.external.trained import Trained
 from milbench.heatmap.stored import outputs_of
-from milbench.stats.ensemble import logit_of
+from milbench.stats.ensemble import on_one_scale
 from milbench.store.trial import WEIGHTS, StoredTrial
 
 Floats = NDArray[np.float64]
@@ -199,20 +199,20 @@ def _ensemble(each: Answered, owner: NDArray[np.int64], names: Sequence[str]) ->
         columns = [
             values[:, fitted.answers.index(name)] for fitted, values in zip(each.fitted, each.answers, strict=True)
         ]
-        if kind == "binary":
-            columns = [logit_of(column) for column in columns]
-        if name == "risk":
-            columns = [_standardised(t, each.task, column) for t, column in zip(each.trials, columns, strict=True)]
+        if kind != "survival" or name == "risk":
+            columns = [
+                on_one_scale(kind, column, _training_risk(trial, each.task))
+                for trial, column in zip(each.trials, columns, strict=True)
+            ]
         mean = _mean_by(owner, np.mean(columns, axis=0)[:, None])[:, 0]
         found[:, place] = expit(mean) if kind == "binary" else mean
     return found
 
 
-def _standardised(trial: StoredTrial, task: str, risks: Floats) -> Floats:
-    """Risks in units of the trial's own training risks: those of different folds have no scale in common."""
-    told = trial.info["training_risk"][task]
-    standardised: Floats = (risks - told["mean"]) / (told["sd"] or 1.0)
-    return standardised
+def _training_risk(trial: StoredTrial, task: str) -> Floats:
+    """[2] mean and standard deviation of the trial's training risks; empty for other kinds than survival."""
+    told = trial.info.get("training_risk", {}).get(task)
+    return np.array([told["mean"], told["sd"]] if told else [])
 
 
 def _calls(
