@@ -24,6 +24,7 @@ from milbench.errors import DataError, MilbenchError, UsageError
 from milbench.names import refuse_cohort_name
 from milbench.process.must_return import DidNotReturnError, must_return
 from milbench.process.shared_state import left_as_it_was
+from milbench.store.csv_files import exact_csv
 from milbench.store.identity import canonical_json
 
 CALL_SECONDS = 600.0
@@ -166,7 +167,7 @@ def _checking(where: str, cohort: Cohort) -> Callable[[str], Bag]:
 
 def _fingerprint(cohort: Cohort) -> str:
     """SHA-256 of labels, what tasks ask, and every bag's features; for cohorts that state none."""
-    digest = hashlib.sha256(cohort.slides.to_csv(index=False, lineterminator="\n").encode())
+    digest = hashlib.sha256(exact_csv(cohort.slides).encode())
     digest.update(canonical_json({task: each.as_dict() for task, each in cohort.endpoints.items()}).encode())
     for slide in cohort.slides["slide_id"]:
         features = cohort.load(slide).features

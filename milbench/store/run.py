@@ -353,13 +353,14 @@ def refuse_foreign_folder(path: Path) -> None:
 
     Raises
     ------
-    StoreError : the folder holds no run, but what a run or a cohort has; or its name begins with a tilde.
+    StoreError : the folder holds no run, but what a cohort has; or its name begins with a tilde.
     """
     if str(path).startswith("~"):
         raise StoreError(f"the run folder's name is {path}, and only a shell knows what ~ means. Write the whole path.")
     if holds_run(path) or (path / LOCKS).is_dir() or not path.is_dir():
         return
-    taken = [name for name in FOLDERS if (path / name).exists()]
+    # a link in the place of a folder of ours has a refusal of its own
+    taken = [name for name in (LABELS, FEATURES, SPLITS) if (path / name).exists() and not (path / name).is_symlink()]
     taken += sorted(found.name for pattern in OF_A_COHORT for found in path.glob(pattern))
     if taken:
         raise StoreError(
