@@ -41,7 +41,7 @@ def export_attention(
     models = models_of(cohort, names, fold)
     slides = [str(slide) for slide in cohort.cohort.slides["slide_id"]]
     roles = {slide: role for role in ("train", "val", "test") for slide in cohort.slides(fold, role)}
-    temporary = path.with_name(f".{path.name}.part")
+    temporary, disk = path.with_name(f".{path.name}.part"), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _Disk(temporary, "w+") as disk, h5py.File(disk, "w") as file:
@@ -56,7 +56,10 @@ def export_attention(
         disk.raise_error()
         temporary.replace(path)
     except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error}). Free space or choose another place.") from error
+        reason = (
+            disk and disk.error
+        ) or error  # HDF5 may stumble over what is missing before the disk's error is asked for
+        raise StoreError(f"{path} cannot be written ({reason}). Free space or choose another place.") from error
     finally:
         temporary.unlink(missing_ok=True)
     return len(slides)
