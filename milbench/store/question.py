@@ -19,6 +19,10 @@ SETTINGS = ("format", "model_version", "precision", "recipe", "hyperparameters")
 
 OPTIONAL = "optional_labels_sha256"
 
+OF_SOME_TRIALS = frozenset({"class_weights", "task_weights"})
+"""Settings that stand in a trial's recipe only if they change something for its tasks: trials of one model may differ in
+them and answer one question. A trial with another one is not what the plan asks for, since its key is another."""
+
 SECTIONS = {"recipe": "trainer", "hyperparameters": "model"}
 """Settings that are sections, by the name that users give them."""
 
@@ -150,7 +154,7 @@ def settings_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 def entries_changed(section: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """ "trainer.epochs 4 -> 2" for every entry of a section that differs."""
     for key in sorted({*before, *now}):
-        if before.get(key) != now.get(key):
+        if key not in OF_SOME_TRIALS and before.get(key) != now.get(key):
             yield f"{section}.{key} {before.get(key)} -> {now.get(key)}"
 
 

@@ -190,6 +190,7 @@ def test_a_trial_asks_for_its_slides_in_order() -> None:
     assert beyond_memory.order(sides, 2) == ["a", "b", "c", "a", "b", "c", "c", "d"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system has no posix_fadvise")
 def test_forgetting_a_file_keeps_its_content(cohort: Path) -> None:
     before = {path: path.read_bytes() for path in (cohort / "features").iterdir()}

@@ -176,7 +176,8 @@ def test_a_trial_that_hangs_is_stopped_and_recorded_and_the_run_goes_on(
     assert left == [], "no process of the run may outlive it"
 
 
-@pytest.mark.parametrize("engine", ["loky", pytest.param("dask", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["loky", "dask"])
 def test_a_second_ctrl_c_stops_at_once_whatever_trials_are_at(tmp_path: Path, study: Path, engine: str) -> None:
     words = ("--models", "hangs", "--cohort", str(study / "toy"), "--folds", "0", *FAST, "--workers", "2")
     process = start(tmp_path, "run", "--run", "out", *words, "--engine", engine, "--stack", "off")
@@ -202,6 +203,7 @@ def test_a_model_that_always_fails_is_given_up(tmp_path: Path, study: Path, milb
     assert "10 trials failed" in again.stdout, "what was skipped is not done, and is tried again"
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(
     tmp_path: Path, study: Path, milbench_here: Milbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

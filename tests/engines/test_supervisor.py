@@ -61,6 +61,7 @@ def test_results_do_not_depend_on_the_number_of_workers(
     assert first == second
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_the_middle_ends_with_the_same_bytes(
     tmp_path: Path, cohort_folder: Path, milbench: Milbench
 ) -> None:
@@ -115,6 +116,7 @@ def test_models_that_raise_or_exit_are_recorded_and_the_rest_goes_on(
     assert any("on purpose" in record["traceback"] for record in records)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_takes_no_finished_or_innocent_trial_with_it(
     tmp_path: Path, cohort_folder: Path, milbench: Milbench
 ) -> None:

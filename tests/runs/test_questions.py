@@ -43,6 +43,7 @@ def flip_first_label(folder: Path) -> str:
     return str(table.loc[0, "case_id"])
 
 
+@pytest.mark.slow
 def test_an_edit_in_the_middle_of_a_feature_file_makes_trials_stale_until_it_is_taken_back(
     milbench: Milbench, cohort: Path, cohort_folder: Path, tmp_path: Path
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_run_folder_of_an_older_version_keeps_its_trials_and_remembers_from_th
     assert (tmp_path / "out" / "features" / "toy.json").exists()
 
 
+@pytest.mark.slow
 def test_an_edit_that_keeps_size_and_time_is_seen_if_features_are_verified(
     milbench: Milbench, cohort: Path, cohort_folder: Path
 ) -> None:
@@ -131,6 +133,7 @@ def test_a_changed_label_makes_every_trial_stale_and_no_table_mixes_them(
     assert "Tiny multi" not in (tmp_path / "reports" / "out" / "table2.csv").read_text()
 
 
+@pytest.mark.slow
 def test_what_is_stale_is_told_and_pruned_also_where_a_folder_has_another_name_than_its_task(
     milbench: Milbench, cohort: Path, cohort_folder: Path, tmp_path: Path
 ) -> None:
@@ -153,6 +156,7 @@ def test_what_is_stale_is_told_and_pruned_also_where_a_folder_has_another_name_t
     assert re.search(r"tiny +│ +2 │ +0 │ +0 │ +0", milbench("status", "out").stdout)
 
 
+@pytest.mark.slow
 def test_labels_that_change_back_find_their_trials_again(
     milbench: Milbench, cohort: Path, cohort_folder: Path, tmp_path: Path
 ) -> None:
@@ -165,6 +169,7 @@ def test_labels_that_change_back_find_their_trials_again(
     assert len(open_run(tmp_path / "out").stale()) == 1
 
 
+@pytest.mark.slow
 def test_the_former_sides_are_kept_when_asked_and_from_then_on(
     milbench: Milbench, cohort: Path, cohort_folder: Path, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from milbench.runs.benchmark import run_benchmark
 from milbench.runs.config import RunConfig
 from milbench.runs.preparation import prepare
 from milbench.runs.progress import Progress
+from milbench.store.run import open_run
 
 COX = {"survival_loss": "cox", "bags_per_step": 16}
 
@@ -76,4 +77,7 @@ def test_trials_of_fixed_weights_tell_none(mixed: Path, tmp_path: Path) -> None:
     trials = run(mixed, tmp_path / "out", "tiny", class_weights="balanced")
     assert [trial["tasks"] for trial in trials] == [["A"], ["hrd"], ["os"]]
     assert not any("task_weights" in trial or "cox_steps_without_event" in trial for trial in trials)
-    assert all(trial["recipe"]["class_weights"] == "balanced" for trial in trials)
+    weights = [trial["recipe"].get("class_weights") for trial in trials]
+    assert weights == ["balanced", None, None], "a score and a time have no classes"
+    out = open_run(tmp_path / "out")
+    assert len(out.trials()) == len(out.planned()) == 3, "trials of one model that differ in it answer one question"

@@ -186,6 +186,7 @@ def test_table_1_alone_is_written_without_a_trial(milbench_here: Milbench, tmp_p
 FIG4 = ("reproduce", "fig4a", "fig4b", "fig5", "--datasets", "toy", "--epochs", "1", "--workers", "1", "--no-tracking")
 
 
+@pytest.mark.slow
 def test_figure_4_is_trained_drawn_and_not_trained_again(milbench_here: Milbench, tmp_path: Path) -> None:
     assert (result := milbench_here(*FIG4)).returncode == 0, result.stdout + result.stderr
     report = tmp_path / "reports" / "m4-epochs-1"
