@@ -18,7 +18,7 @@ from milbench.process.shared_state import OF_THE_SYSTEM, left_as_it_was, of_torc
 CHANGES: dict[str, Callable[[], object]] = {
     "the working folder": lambda: os.chdir("/"),
     "environment variables": lambda: os.environ.update(MILBENCH_TEST="set"),
-    "signal handlers": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    "signal handlers": lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
     "Python's recursion limit": lambda: sys.setrecursionlimit(5000),
     "NumPy's treatment of floating-point errors": lambda: np.seterr(all="raise"),
     "warning filters": lambda: warnings.simplefilter("ignore"),
