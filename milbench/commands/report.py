@@ -21,6 +21,9 @@ HELP = "write tables (LaTeX, CSV, Markdown) and figures of finished runs"
 FEWEST_DRAWS = 100
 """Draws of an interval at least: with fewer, the ends of a 95 % interval are single draws."""
 
+MOST_DRAWS = 1_000_000
+"""A hundred times the usual number: beyond, only time and memory grow."""
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Put on `parser` which runs, and what the report says."""
@@ -49,6 +52,8 @@ def call(options: argparse.Namespace) -> int:
 
     if options.draws is not None and options.draws < FEWEST_DRAWS:
         raise UsageError(f"--draws is {options.draws}. Give {FEWEST_DRAWS} or more: an interval needs as many.")
+    if options.draws is not None and options.draws > MOST_DRAWS:
+        raise UsageError(f"--draws is {options.draws}. Give {MOST_DRAWS:,} or fewer: more only take time and memory.")
     # as they are now: checksums of all trials are verified once, for tables and warnings
     runs = [run.snapshot() for run in map(run_at, options.runs or [None])]
     out = options.out or Path("reports") / "+".join(run.name for run in runs)

@@ -17,7 +17,8 @@ from commands_for_tests import FAST, PLUGIN, Milbench
 from folders_for_tests import WIDTH, write_h5
 from runs_for_tests import make_run
 
-from milbench.commands.cli import COMMANDS
+from milbench.commands.cli import COMMANDS, _parser
+from milbench.errors import UsageError
 
 
 def one_fold(cohort: Path) -> tuple[str, ...]:
@@ -362,3 +363,21 @@ def test_no_more_workers_start_than_there_is_work(milbench_here: Milbench, cohor
     ran = milbench_here("run", *words, "--folds", "0-2", "--workers", "9")
     assert ran.returncode == 0, ran.stderr
     assert "3 trials, 3 workers" in ran.stdout
+
+
+@pytest.mark.parametrize(("draws", "told"), [("99", "Give 100 or more"), ("1000000000000", "Give 1,000,000 or fewer")])
+def test_a_number_of_draws_that_makes_no_interval_or_no_end_is_refused(
+    milbench_here: Milbench, draws: str, told: str
+) -> None:
+    result = milbench_here("report", "nowhere", "--draws", draws)
+    assert result.returncode == 2
+    assert f"--draws is {draws}. {told}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("report", "--out", ""), ("status", ""), ("data", "pack", "c", "--out", "a\0b", "--dtype", "float16")]
+)
+def test_a_path_that_names_nothing_is_refused_where_it_stands(words: tuple[str, ...]) -> None:
+    """An empty one would be the current folder, and most likely is a variable that is not set."""
+    with pytest.raises(UsageError, match=r"names no file or folder\. Write it out, or leave the flag away"):
+        _parser().parse_args(words)
