@@ -63,7 +63,7 @@ def test_cells_with_an_undefined_score_are_left_out_and_too_few_give_none(aurocs
     assert rank_models(aurocs.iloc[2:4]) is None
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_adjusted_p_values_are_those_of_statsmodels(p: list[float]) -> None:
     np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], atol=1e-12)
