@@ -23,8 +23,9 @@ from milbench.names import folder_name
 from milbench.registry import load_models, select
 from milbench.runs.config import SAME_WITHIN_A_RUN, RunConfig
 from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
+from milbench.store.foreign_folder import refuse_foreign_folder
 from milbench.store.identity import canonical_json
-from milbench.store.run import CONFIG, FEATURES, SPLITS, Run, holds_run, refuse_foreign_folder
+from milbench.store.run import CONFIG, FEATURES, SPLITS, Run, holds_run
 from milbench.training.precision import PRECISIONS
 from milbench.trials.fits import Fits
 from milbench.trials.plan import PlanRequest, Trial, make_plan, together
