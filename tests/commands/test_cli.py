@@ -250,6 +250,7 @@ def test_another_protocol_in_the_same_folder_is_refused(milbench_here: Milbench,
     assert "holds a run with other settings (trainer:" in result.stderr
 
 
+@pytest.mark.slow
 def test_models_can_join_a_run_later(milbench_here: Milbench, cohort_folder: Path) -> None:
     words = ("run", "--run", "out", "--cohort", str(cohort_folder), "--folds", "0", "--workers", "1", *FAST)
     milbench_here(*words, "--models", "tiny")
@@ -358,6 +359,7 @@ def test_folds_and_seeds_named_twice_are_one(milbench_here: Milbench, cohort_fol
     assert "4 trials done" in ran.stdout
 
 
+@pytest.mark.slow
 def test_no_more_workers_start_than_there_is_work(milbench_here: Milbench, cohort_folder: Path) -> None:
     words = ("--models", "tiny_multi", "--cohort", str(cohort_folder), *FAST, "--run", "out")
     ran = milbench_here("run", *words, "--folds", "0-2", "--workers", "9")

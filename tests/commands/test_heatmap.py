@@ -4,6 +4,7 @@ import json
 import resource
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -248,8 +249,11 @@ def test_an_export_overwrites_earlier_maps_and_nothing_else(
     assert [heatmap(run, "--export", path, "--models", "amil")[0] for _ in range(2)] == [0, 0]
 
 
-def test_an_export_to_a_full_disk_is_told(run: Path, heatmap: Heatmap, tmp_path: Path) -> None:
-    """HDF5 itself would end the process."""
+def test_an_export_to_a_full_disk_is_told(
+    run: Path, heatmap: Heatmap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 itself would end the process. Under the limit, Python would leave bytecode cut short for all later tests."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))

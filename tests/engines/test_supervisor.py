@@ -49,6 +49,7 @@ def n_done(run: Path) -> int:
     return len(list(run.glob("trials/*/*/*/*/trial.json")))
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_workers(
     tmp_path: Path, cohort_folder: Path, milbench: Milbench
 ) -> None:
@@ -93,6 +94,7 @@ def test_a_finished_run_computes_nothing_again(tmp_path: Path, cohort_folder: Pa
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("trials/**/trial.json")} == times
 
 
+@pytest.mark.slow
 def test_a_damaged_trial_is_computed_again_to_the_same_bytes(
     tmp_path: Path, cohort_folder: Path, milbench: Milbench
 ) -> None:

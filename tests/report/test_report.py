@@ -357,6 +357,7 @@ def test_a_report_overwrites_reports_and_no_page_of_others(run: Run, tmp_path: P
         report_on(run, run.path)
 
 
+@pytest.mark.slow
 def test_the_users_settings_of_matplotlib_change_no_figure(run: Run, report: Path, tmp_path: Path) -> None:
     """Some would ask for LaTeX, or draw 100,000 dots per inch."""
     with matplotlib.rc_context({"text.usetex": True, "font.size": 40, "savefig.bbox": "tight", "axes.grid": True}):

@@ -139,6 +139,7 @@ def test_settings_that_make_no_sense_are_one_message(
     assert not list((tmp_path / "out").glob("trials/**/trial.json"))
 
 
+@pytest.mark.slow
 def test_a_precision_is_another_trial_and_another_run_folder(
     milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
 ) -> None:

@@ -103,6 +103,7 @@ def test_an_edit_that_keeps_size_and_time_is_seen_if_features_are_verified(
     assert "2 trials, 2 to do" in said
 
 
+@pytest.mark.slow
 def test_a_changed_label_makes_every_trial_stale_and_no_table_mixes_them(
     milbench: Milbench, cohort: Path, cohort_folder: Path, tmp_path: Path
 ) -> None:
@@ -187,6 +188,7 @@ def test_the_former_sides_are_kept_when_asked_and_from_then_on(
     assert (tmp_path / "out" / "splits" / "toy.csv").read_bytes() == former
 
 
+@pytest.mark.slow
 def test_an_edited_trainer_section_makes_other_models_stale_too(milbench: Milbench, cohort: Path) -> None:
     run(milbench, "--models", "tiny", "tiny_multi", "--folds", "0")
     cohort.write_text(YAML + "trainer: {epochs: 3}\n")
@@ -210,6 +212,7 @@ def test_prune_says_what_it_deletes_and_leaves_the_rest(
     assert len(folder.trials()) == 1
 
 
+@pytest.mark.slow
 def test_a_folder_that_already_mixes_two_questions_shows_the_newest(
     milbench: Milbench, cohort: Path, cohort_folder: Path, tmp_path: Path
 ) -> None:
@@ -223,6 +226,7 @@ def test_a_folder_that_already_mixes_two_questions_shows_the_newest(
     assert {trial.info["model"] for trial in folder.stale()} == {"tiny", "tiny_multi"}
 
 
+@pytest.mark.slow
 def test_an_old_folder_trained_with_two_settings_shows_those_of_its_cohort(
     milbench: Milbench, cohort: Path, tmp_path: Path
 ) -> None:
@@ -237,6 +241,7 @@ def test_an_old_folder_trained_with_two_settings_shows_those_of_its_cohort(
     )
 
 
+@pytest.mark.slow
 def test_a_damaged_record_of_questions_is_one_clear_message(milbench: Milbench, cohort: Path, tmp_path: Path) -> None:
     run(milbench, "--models", "tiny_multi", "--folds", "0")
     (tmp_path / "out" / "questions.json").write_text(json.dumps(["not", "this"]))

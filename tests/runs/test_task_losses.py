@@ -73,6 +73,7 @@ def test_dwa_tells_the_weights_of_the_chosen_epoch(mixed: Path, tmp_path: Path) 
     assert "cox_steps_without_event" not in trial
 
 
+@pytest.mark.slow
 def test_trials_of_fixed_weights_tell_none(mixed: Path, tmp_path: Path) -> None:
     trials = run(mixed, tmp_path / "out", "tiny", class_weights="balanced")
     assert [trial["tasks"] for trial in trials] == [["A"], ["hrd"], ["os"]]

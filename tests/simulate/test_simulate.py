@@ -317,14 +317,14 @@ def test_a_truth_that_is_nested_without_end_is_another_cohorts(tmp_path: Path) -
 
 
 def test_a_slide_that_does_not_fit_on_the_disk_is_told(tmp_path: Path) -> None:
-    """HDF5 itself would end the process."""
+    """HDF5 itself would end the process. Under the limit, Python would leave bytecode cut short for all later tests."""
     code = (
         "import resource, signal, sys; from milbench.commands.cli import main; "
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); "
         "sys.exit(main(['data', 'simulate', 'witness', '--out', sys.argv[1], '--slides', '4']))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "out")], capture_output=True, text=True, check=False
+        [sys.executable, "-B", "-c", code, str(tmp_path / "out")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2, done.stderr
     assert "cannot be written" in done.stderr

@@ -338,6 +338,7 @@ def test_a_mistake_of_the_command_ends_with_exit_code_2(
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_and_its_report_take_another_test_side_in_every_fold(
     milbench: Milbench, cohort_folder: Path, tmp_path: Path
 ) -> None:
