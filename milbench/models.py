@@ -28,6 +28,7 @@ from milbench.endpoints.losses import task_losses
 from milbench.endpoints.outputs import Outputs
 from milbench.errors import BagError, UsageError, unknown_name
 from milbench.process.generators import generators_left_as_they_were, seed_global_generators
+from milbench.search_space import SearchSpace
 
 
 class BagOutput(NamedTuple):
@@ -209,6 +210,8 @@ class ModelInfo:
         says otherwise.
     learns_cox : whether a Cox loss can train it: its loss reads `BagOutput.logits` and no other numbers. If the model
         has a loss of its own, it says so itself.
+    search_space : which settings are drawn when the model is tuned; None = the usual ones that it has. The rate and the
+        decay are drawn in any case.
     """
 
     name: str
@@ -222,6 +225,7 @@ class ModelInfo:
     takes_cohort_settings: bool = False
     kinds: tuple[str, ...] = KINDS
     learns_cox: bool = True
+    search_space: SearchSpace | None = None
 
 
 def build(
@@ -262,6 +266,7 @@ def register_model(
     takes_cohort_settings: bool = False,
     kinds: Sequence[str] | None = None,
     learns_cox: bool | None = None,
+    search_space: SearchSpace | None = None,
 ) -> Callable[[ModelClass], ModelClass]:
     """Class decorator that registers a `MILModel`; arguments as in `ModelInfo`.
 
@@ -289,6 +294,7 @@ def register_model(
         cls.info = ModelInfo(
             name, title, tasks, paper, official, order_matters, version, recipe, takes_cohort_settings,
             usual if kinds is None else tuple(kinds), has_usual_loss if learns_cox is None else learns_cox,
+            search_space,
         )  # fmt: skip
         REGISTERED[name] = cls
         return cls

@@ -14,6 +14,7 @@ from milbench.cohorts.cohort_file import CohortFile, cohort_file
 from milbench.cohorts.fingerprint import fingerprint
 from milbench.cohorts.optional import OptionalTask
 from milbench.cohorts.scaling import MODES
+from milbench.cohorts.tuned import TunedSettings, read_tuned
 from milbench.endpoints.endpoint import BINARY, Endpoint
 from milbench.errors import LabelTableError, unknown_name
 from milbench.formats import FeatureFolder, SlideHeader, open_features
@@ -37,6 +38,7 @@ class Cohort:
     n_folds : folds that run by default.
     feature_scaling : "none", "standard", "minmax" (to [-1, 1]) or "l2"; fitted on training slides only.
     model_defaults, trainer_defaults : settings fit for the cohort's size, the same for every model.
+    tuned : settings that a search chose for each model (`milbench tune`); None = there was none.
     title : how tables call it; empty = its name.
     control_tasks : tasks without signal, shown but left out of averages.
     notes : how the files were understood (conventions, slides skipped, ...), for the run log.
@@ -61,6 +63,7 @@ class Cohort:
     feature_scaling: str = "none"
     model_defaults: Mapping[str, Any] = field(default_factory=dict)
     trainer_defaults: Mapping[str, Any] = field(default_factory=dict)
+    tuned: TunedSettings | None = None
     title: str = ""
     control_tasks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -133,6 +136,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
         feature_scaling=file.feature_scaling,
         model_defaults=file.model,
         trainer_defaults=file.trainer,
+        tuned=read_tuned(file.tuned) if file.tuned else None,
         title=file.title,
         notes=(*notes, *table.notes, folder.layout, *skipped),
         findings=table.findings,

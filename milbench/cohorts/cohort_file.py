@@ -42,6 +42,7 @@ class CohortFile:
     splits : "kfold", "m4", "site", a saved split table, or splits of CLAM, Patho-Bench or STAMP.
     patch_size : edge of a patch in the unit of the coordinates, for maps; None = as the feature files tell.
     model, trainer : settings fit for the cohort's size, the same for every model.
+    tuned : file of settings that `milbench tune` chose for each model.
     patients : "as_given" = ids that look as if they parted a patient are meant so.
     positive : by task, the cell that is class 1 where the table holds words or numbers other than 0 and 1.
     unknown : cells that tell no label, such as "Not Reported".
@@ -59,6 +60,7 @@ class CohortFile:
     title: str = ""
     model: Mapping[str, Any] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
+    tuned: Path | None = None
     patch_size: float | None = None
     patients: str = ""
     positive: Mapping[str, str] = field(default_factory=dict)
@@ -78,7 +80,7 @@ TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "name": (str, "text"), "labels": (str, "a path"), "features": (str, "a path"), "slides": (str, "a path"),
     "feature_scaling": (str, "text"), "tasks": ((list, dict), "a list of columns, or the kind of each task"),
     "splits": (str, "text"), "n_folds": (int, "a number"), "title": (str, "text"),
-    "model": (dict, "a section"), "trainer": (dict, "a section"), "patch_size": ((int, float), "a number"),
+    "model": (dict, "a section"), "trainer": (dict, "a section"), "tuned": (str, "a path"), "patch_size": ((int, float), "a number"),
     "patients": (str, AS_GIVEN), "positive": (dict, "a section"), "unknown": (list, "a list"),
 }  # fmt: skip
 """What each key of a cohort.yaml must be."""
@@ -136,7 +138,7 @@ def _from_yaml(path: Path) -> CohortFile:
     if not 0 < values.get("patch_size", 1) < float("inf"):
         raise UsageError(f"{path}: patch_size is {values['patch_size']}; expected the edge of a patch, such as 256.")
     base = path.parent
-    paths = {key: base / values[key] for key in ("labels", "features", "slides") if key in values}
+    paths = {key: base / values[key] for key in ("labels", "features", "slides", "tuned") if key in values}
     file = CohortFile(**{**values, **paths})
     is_path = file.splits not in PROTOCOLS and (base / file.splits).exists()
     return replace(

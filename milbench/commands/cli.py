@@ -25,6 +25,7 @@ from milbench.commands import (
     run,
     status,
     track,
+    tune,
     ui,
 )
 from milbench.commands.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Command, add_commands
@@ -35,6 +36,7 @@ from milbench.visible import shortened
 
 COMMANDS: Mapping[str, Command] = {
     "run": run,
+    "tune": tune,
     "plan": plan,
     "reproduce": reproduce,
     "status": status,

@@ -19,6 +19,10 @@ PLAN_FLAGS = (
 LONGEST_NUMBER = 30
 """Digits of a fold or seed. More cannot be meant, and Python refuses to read some thousands."""
 
+TUNING_FLAGS = {
+    "tune": "configurations", "tune_per": "per", "tune_halving": "halving", "tune_seed": "seed", "tune_test": "test",
+}  # fmt: skip
+
 ENGINE_FLAGS = (
     "kind", "workers", "threads", "device", "gpus", "per_gpu", "address", "shard", "trial_timeout", "max_failures", "stack",
     "memory",
@@ -82,9 +86,10 @@ def add_what_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--data-root", metavar="FOLDER", help="where the datasets' data lie (default: $MILBENCH_DATA)")
     what.add_argument(
         "--protocol",
-        metavar="{m4,official}",
-        help="m4 = one recipe for all models (default), official = each model's own",
+        metavar="{m4,official,tuned}",
+        help="m4 = one recipe for all models (default), official = each model's own, tuned = m4 with --tune 24",
     )
+    add_tuning_flags(what)
     what.add_argument("--splits", metavar="NAME|PATH", help="kfold, m4, site or a path (default: the cohort's)")
     what.add_argument(
         "--tasks",
@@ -104,6 +109,34 @@ def add_what_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--config", type=Path, metavar="FILE", help="YAML with the same settings; flags win over it")
     what.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="assignments",
                       help="any setting, such as trainer.epochs=2 or model.m4.experts=3")  # fmt: skip
+
+
+def add_tuning_flags(group: argparse._ActionsContainer) -> None:
+    """Put on `group` how settings are chosen."""
+    group.add_argument(
+        "--tune",
+        type=int,
+        metavar="N",
+        help="first try N configurations of each model, the same N for all; validation chooses (docs/tuning.md)",
+    )
+    group.add_argument(
+        "--tune-per",
+        metavar="{model,task}",
+        help="choose for all tasks of a model together (default), or for each task of a single-task model",
+    )
+    group.add_argument(
+        "--tune-halving",
+        action="store_true",
+        default=None,
+        help="train most configurations for part of the epochs only, and the best third for longer",
+    )
+    group.add_argument("--tune-seed", type=int, metavar="SEED", help="draw other configurations (default 0)")
+    group.add_argument(
+        "--tune-test",
+        action="store_true",
+        default=None,
+        help="predict the test side of all configurations, for curves in the report; no choice reads it",
+    )
 
 
 def add_precision_flag(group: argparse._ActionsContainer) -> None:
@@ -129,6 +162,9 @@ def config_of(options: argparse.Namespace) -> RunConfig:
     flags |= {"allow_missing": True} if options.allow_missing else {}
     flags |= {"keep_weights": False} if getattr(options, "no_weights", False) else {}
     flags["engine"] = engine_of(options)
+    flags["tuning"] = {
+        key: value for flag, key in TUNING_FLAGS.items() if (value := getattr(options, flag, None)) is not None
+    }
     flags["tracking"] = {"enabled": False} if getattr(options, "no_tracking", False) else {}
     if getattr(options, "tracking_uri", None):
         flags["tracking"]["uri"] = options.tracking_uri

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_INTERRUPTED, EXIT_OK, EXIT_SOME_FAILED
 from milbench.commands.flags import add_engine_flags, add_what_flags, config_of
 from milbench.commands.terminal import line, new_console
 from milbench.errors import MilbenchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from milbench.runs.benchmark import Outcome
+    from milbench.runs.preparation import Benchmark
 
 HELP = "train and test what is not done yet, then print the table"
 
@@ -43,23 +50,46 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def call(options: argparse.Namespace) -> int:
     """Exit code of the run: 0 if all is done, 3 if trials failed, 130 if some are left."""
     from milbench.commands import show_run
+    from milbench.commands.tuned_run import run_tuned
     from milbench.engines.loky import end_workers
-    from milbench.runs.benchmark import refuse_what_cannot_run, run_benchmark
     from milbench.runs.preparation import prepare
-    from milbench.runs.progress import Progress
-    from milbench.runs.tryout import try_models
+    from milbench.runs.tuning import is_tuned
 
     console = new_console()
     benchmark = prepare(config_of(options), verify_features=options.verify_features)
     show_run.benchmark_header(console, benchmark, written=True)
+    try_out(console, benchmark)
+    try:
+        if is_tuned(benchmark.config):
+            return run_tuned(console, benchmark, prune=options.prune)
+        return run_and_show(console, benchmark, prune=options.prune)
+    finally:
+        end_workers()
+
+
+def try_out(console: Console, benchmark: Benchmark) -> None:
+    """Refuse what cannot run before anything takes time, and print what small bags showed of the models."""
+    from milbench.runs.benchmark import refuse_what_cannot_run
+    from milbench.runs.tryout import try_models
+
     refuse_what_cannot_run(benchmark)
     for warning in try_models(benchmark).warnings:
         line(console, f"warning: {warning}")
-    try:
-        outcome = run_benchmark(benchmark, Progress(console, forecasts=True), prune=options.prune)
-    finally:
-        end_workers()
+
+
+def run_and_show(console: Console, benchmark: Benchmark, *, prune: bool = False) -> int:
+    """Exit code of running the trials that are left; prints the table."""
+    from milbench.commands import show_run
+    from milbench.runs.benchmark import run_benchmark
+    from milbench.runs.progress import Progress
+
+    outcome = run_benchmark(benchmark, Progress(console, forecasts=True), prune=prune)
     show_run.outcome(console, outcome)
+    return exit_code(outcome)
+
+
+def exit_code(outcome: Outcome) -> int:
+    """0 if all is done, 3 if trials failed, 130 if some are left; raises what bad input said that stopped the run."""
     if outcome.refused:
         raise MilbenchError(outcome.refused)
     if outcome.left:

@@ -34,11 +34,12 @@ from milbench.trials.plan import Trial
 class RolePredictions(NamedTuple):
     """What the chosen weights of one group say of the slides of each role.
 
-    The training side is predicted only where survival is learned, for the risk that parts its patients.
+    The training side is predicted only where survival is learned, for the risk that parts its patients. A trial of a
+    search leaves the test side alone.
     """
 
     val: Predictions
-    test: Predictions
+    test: Predictions | None
     train: Predictions | None
 
 
@@ -60,7 +61,7 @@ def compute(run: Run, groups: Sequence[JobGroup]) -> Iterator[Status]:
         costs = SharedCosts(prepared, started=started, loaded=loaded, ended=perf_counter(), joules=joules)
         for each, said in zip(prepared, predictions, strict=True):
             if said is not None:
-                yield from _write(run, each, said, costs.of_one_trial(each, said.test))
+                yield from _write(run, each, said, costs.of_one_trial(each, said.test or said.val))
     yield from _retry_one_by_one(run, [each for each in prepared if each.learner.error is not None])
 
 
@@ -137,21 +138,29 @@ def name_culprits(prepared: Sequence[PreparedGroup], cohort_features: CohortFeat
 
 
 def predict(prepared: Sequence[PreparedGroup], cohort_features: CohortFeatures) -> list[RolePredictions | None]:
-    """Predictions of each group; None if its model raised. Only now are test slides read."""
-    val, test = (_of_role(prepared, role, cohort_features) for role in ("val", "test"))
-    with_survival = [each for each in prepared if _learns_survival(each)]
-    on_train = iter(_of_role(with_survival, "train", cohort_features))
-    train = [next(on_train) if _learns_survival(each) else None for each in prepared]
+    """Predictions of each group; None if its model raised. Only now are test slides read, and by no search."""
+    val = _of_role(prepared, "val", prepared, cohort_features)
+    test = _of_role(prepared, "test", [each for each in prepared if _predicts_test(each)], cohort_features)
+    train = _of_role(prepared, "train", [each for each in prepared if _learns_survival(each)], cohort_features)
     return [
-        None if on_val is None or on_test is None or each.learner.error else RolePredictions(on_val, on_test, on_train)
+        None if on_val is None or each.learner.error else RolePredictions(on_val, on_test, on_train)
         for each, on_val, on_test, on_train in zip(prepared, val, test, train, strict=True)
     ]
 
 
-def _of_role(prepared: Sequence[PreparedGroup], role: str, cohort_features: CohortFeatures) -> list[Predictions | None]:
+def _of_role(
+    prepared: Sequence[PreparedGroup], role: str, asked: Sequence[PreparedGroup], cohort_features: CohortFeatures
+) -> list[Predictions | None]:
+    """Predictions of one role by each group; None if it is not among those that are asked, or its model raised."""
     slides = cohort_features.cohort.slides["slide_id"].tolist()
-    sides = [each.data.sides[role] for each in prepared]
-    return predict_all([each.learner for each in prepared], sides, slides, cohort_features.features)
+    sides = [each.data.sides[role] for each in asked]
+    said = predict_all([each.learner for each in asked], sides, slides, cohort_features.features)
+    by_learner = {each.learner: predictions for each, predictions in zip(asked, said, strict=True)}
+    return [by_learner.get(each.learner) for each in prepared]
+
+
+def _predicts_test(prepared: PreparedGroup) -> bool:
+    return any("test" in trial.roles for trial in prepared.trials)
 
 
 def _learns_survival(prepared: PreparedGroup) -> bool:
@@ -177,7 +186,7 @@ def _write_trial(
     """Put the result of the group's trial of this number on disk."""
     trial, data, learner = job.trial, prepared.data, prepared.learner
     progress, model = learner.progress[number], learner.model_of(number)
-    n_slides = {role: len(slides) for role, slides in data.slides.items()}
+    n_slides = {role: len(slides) for role, slides in data.slides.items() if role in ("train", *trial.roles)}
     risks = training_risks(trial, data.sides["train"], number, said.train) if said.train else {}
     info = trial_record(
         trial, model, progress, measured,
@@ -190,11 +199,12 @@ def _write_trial(
 
 
 def predictions_of(prepared: PreparedGroup, number: int, said: RolePredictions) -> pd.DataFrame:
-    """The stored table of the group's trial of this number, of its validation and test sides."""
+    """The stored table of the group's trial of this number, of the sides that it predicts."""
     trial, data = prepared.trials[number], prepared.data
     tables = [
         stored_predictions(role, data.slides[role], trial, data.sides[role], number, seen)
         for role, seen in (("val", said.val), ("test", said.test))
+        if role in trial.roles and seen is not None
     ]
     return pd.concat(tables)
 

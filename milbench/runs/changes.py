@@ -14,7 +14,7 @@ from milbench.cohorts.record import read_record
 from milbench.endpoints.endpoint import BINARY, WITH_CLASSES, Endpoint
 from milbench.errors import StoreError
 from milbench.models import REGISTERED
-from milbench.runs.preparation import Benchmark, Entry, plan_request
+from milbench.runs.preparation import Benchmark, Entry
 from milbench.store.csv_files import exact_csv
 from milbench.store.identity import canonical_json
 from milbench.store.question import Asked, Question, settings_changed, settings_of
@@ -52,10 +52,15 @@ def labels_csv(entry: Entry) -> str:
 
 
 def _settings(benchmark: Benchmark, entry: Entry, former: Asked | None) -> dict[str, Mapping[str, Any]]:
-    """Settings of the benchmark's models, and of those that the folder holds from earlier commands."""
+    """Settings of the benchmark's models, and of those that the folder holds from earlier commands.
+
+    None are kept where a search tries many, or chose others for each task.
+    """
+    if benchmark.request.search is not None or any(place.task for place in benchmark.request.chosen):
+        return {}
     others = former.now.models if former else {}
     known = {**benchmark.models, **{name: REGISTERED[name] for name in others if name in REGISTERED}}
-    trials = make_plan(known, [Fits(entry.cohort, entry.split)], plan_request(benchmark.config))
+    trials = make_plan(known, [Fits(entry.cohort, entry.split)], benchmark.request)
     plain = {trial.model: json.loads(canonical_json(settings_of(trial.identity()))) for trial in trials}
     recipes = {name: settings["recipe"] for name, settings in plain.items()}
     return {name: _followed(settings, recipes) for name, settings in others.items() if name not in plain} | plain

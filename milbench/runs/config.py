@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,32 @@ class EngineConfig:
 
 
 @dataclass(frozen=True)
+class TuningConfig:
+    """How settings are chosen before the trainings that the tables show; see docs/tuning.md.
+
+    Attributes
+    ----------
+    configurations : how many each model tries on each cohort, the recipe's own among them; 0 = models are not tuned.
+    per : "model" (one configuration for all tasks of a model) or "task" (one for each task of a single-task model).
+    seed : of the draws.
+    halving : successive halving: most configurations are trained for a ninth or a third of the epochs only.
+    test : predict the test side of every configuration, for the test curves of the report. No choice reads it.
+    space : what is drawn, by model or "*", where it should be other than what models declare.
+    cohort : follow the settings that a cohort keeps of an earlier search (`tuned:` in cohort.yaml).
+    compare : train with the recipe's own settings too, so that the report shows what tuning changed.
+    """
+
+    configurations: int = 0
+    per: str = "model"
+    seed: int = 0
+    halving: bool = False
+    test: bool = False
+    space: Mapping[str, Any] = field(default_factory=dict)
+    cohort: bool = True
+    compare: bool = True
+
+
+@dataclass(frozen=True)
 class TrackingConfig:
     """Where finished trials are logged in MLflow; `uri` empty = runs/mlflow.db."""
 
@@ -74,7 +100,8 @@ class RunConfig:
     models, datasets : names or shell-style patterns; "all".
     cohorts : folders or YAML files of the user's own cohorts; if given, the default dataset is left out.
     data_root : folder with the data of catalogue datasets.
-    protocol : "m4" (one recipe for all) or "official" (each model's own).
+    protocol : "m4" (one recipe for all), "official" (each model's own) or "tuned" (m4, with each model's settings chosen
+        among as many configurations).
     splits : "" = as each cohort says; "kfold", "m4", "site" or a saved split table.
     folds : folds to run; empty = each cohort's default.
     tasks : names or patterns of the tasks to learn and compare; empty = all tasks of each cohort. Splits stay those of
@@ -85,6 +112,7 @@ class RunConfig:
     model : constructor arguments by model name, "*" for all.
     plugins : Python files that register further models.
     run : run folder; empty = a folder in runs/, named after what is compared.
+    tuning : how settings are chosen before the trainings that the tables show.
     keep_weights, allow_missing, engine, tracking : see docs/configuration.md.
     """
 
@@ -104,6 +132,7 @@ class RunConfig:
     run: str = ""
     keep_weights: bool = True
     allow_missing: bool = False
+    tuning: TuningConfig = field(default_factory=TuningConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
@@ -113,12 +142,26 @@ class RunConfig:
 
 
 DEFAULT_DATASET = "digits"
-SECTIONS: dict[str, type[EngineConfig] | type[TrackingConfig]] = {"engine": EngineConfig, "tracking": TrackingConfig}
+SECTIONS: dict[str, type[EngineConfig] | type[TrackingConfig] | type[TuningConfig]] = {
+    "tuning": TuningConfig, "engine": EngineConfig, "tracking": TrackingConfig,
+}  # fmt: skip
+USUAL_CONFIGURATIONS = 24
+"""Of `--protocol tuned`, which names no number."""
 
 
-LOWEST = {"workers": 0, "threads": 1, "per_gpu": 1, "trial_timeout": 0, "max_failures": 0, "checkpoint_seconds": 0}
+LOWEST = {
+    "workers": 0,
+    "threads": 1,
+    "per_gpu": 1,
+    "trial_timeout": 0,
+    "max_failures": 0,
+    "checkpoint_seconds": 0,
+    "configurations": 0,
+    "seed": 0,
+}
 HIGHEST = {
     "workers": 1024, "threads": 1024, "per_gpu": 128, "trial_timeout": 1e9, "max_failures": 1e9, "checkpoint_seconds": 1e9,
+    "configurations": 10_000, "seed": 2**63 - 1,
 }  # fmt: skip
 """More is a slip of the keyboard: the largest machines have some hundred cores, and a billion seconds are 31 years."""
 
@@ -130,8 +173,9 @@ MOST_NUMBERS = 10_000
 
 ENGINES = ("loky", "dask", "slurm")
 STACKS = ("auto", "on", "off")
+TUNED_PER = ("model", "task")
 
-SAME_WITHIN_A_RUN = ("protocol", "splits", "tasks", "precision", "trainer", "model", "allow_missing")
+SAME_WITHIN_A_RUN = ("protocol", "splits", "tasks", "precision", "trainer", "model", "allow_missing", "tuning")
 """Settings that must be the same for all trials of a run folder, since its tables compare them."""
 
 
@@ -139,11 +183,17 @@ def different_settings(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> li
     """Settings in which two runs may not differ but do. If an older run.yaml lacks a setting, its default counts."""
     defaults = RunConfig().as_dict()
     pairs = {key: (mine.get(key, defaults[key]), theirs.get(key, defaults[key])) for key in SAME_WITHIN_A_RUN}
+    pairs["tuning"] = (_same_search(pairs["tuning"][0]), _same_search(pairs["tuning"][1]))
     return [
         key
         for key, (here, there) in pairs.items()
         if json.dumps(here, sort_keys=True) != json.dumps(there, sort_keys=True)
     ]
+
+
+def _same_search(tuning: Mapping[str, Any]) -> dict[str, Any]:
+    """What may not differ between two searches in one folder: more configurations leave the earlier ones as they are."""
+    return {**tuning, "configurations": min(tuning["configurations"], 1)}
 
 
 def make_config(path: Path | None, assignments: Iterable[str], flags: Mapping[str, Any]) -> RunConfig:
@@ -239,7 +289,15 @@ def _checked(values: Mapping[str, Any]) -> RunConfig:
     _refuse_what_is_no_setting("", values)
     sections = {key: _section(key, kind, values.get(key, {})) for key, kind in SECTIONS.items()}
     flat = {key: _value(key, value) for key, value in values.items() if key not in SECTIONS}
-    return RunConfig(**flat, **sections)
+    return _with_protocol(RunConfig(**flat, **sections))
+
+
+def _with_protocol(config: RunConfig) -> RunConfig:
+    """The configuration with the study's recipe and the usual number of configurations, if its protocol is "tuned"."""
+    if config.protocol != "tuned":
+        return config
+    tuning = replace(config.tuning, configurations=config.tuning.configurations or USUAL_CONFIGURATIONS)
+    return replace(config, protocol="m4", tuning=tuning)
 
 
 def _section(name: str, kind: type[Any], values: Any) -> Any:
@@ -271,6 +329,8 @@ def _in_section(name: str, key: str, value: Any, default: Any) -> Any:
         raise unknown_name("engine", value, ENGINES)
     if key == "stack" and value not in STACKS:
         raise unknown_name("value of engine.stack", value, STACKS)
+    if key == "per" and value not in TUNED_PER:
+        raise unknown_name("value of tuning.per", value, TUNED_PER)
     return value
 
 

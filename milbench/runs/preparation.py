@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from milbench.cohorts.cohort import Cohort
@@ -25,7 +25,7 @@ from milbench.runs.config import SAME_WITHIN_A_RUN, RunConfig
 from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
 from milbench.store.foreign_folder import refuse_foreign_folder
 from milbench.store.identity import canonical_json
-from milbench.store.run import CONFIG, FEATURES, SPLITS, Run, holds_run
+from milbench.store.run import CONFIG, FEATURES, SPLITS, TUNING, UNTUNED, Run, holds_run
 from milbench.training.precision import PRECISIONS
 from milbench.trials.fits import Fits
 from milbench.trials.plan import PlanRequest, Trial, make_plan, together
@@ -68,7 +68,7 @@ class Entry:
 class Benchmark:
     """All that is decided before anything trains.
 
-    If there is a `shard`, `trials` are its part of `whole_plan`.
+    If there is a `shard`, `trials` are its part of `whole_plan`. `request` is what the plan was made from.
     """
 
     config: RunConfig
@@ -77,6 +77,7 @@ class Benchmark:
     entries: Sequence[Entry]
     trials: Sequence[Trial]
     run: Run
+    request: PlanRequest
     shard: Shard | None = None
     whole_plan: Sequence[Trial] = ()
 
@@ -112,14 +113,28 @@ def prepare(config: RunConfig, *, verify_features: bool = False) -> Benchmark:
     entries = of_tasks(entries, config.tasks)
     entries = [examined(entry) for entry in entries]
     fits = [Fits(entry.cohort, entry.split) for entry in entries]
-    plan = make_plan(models, fits, plan_request(config))
+    benchmark = _planned(Benchmark(config, models, list(known), entries, (), run, plan_request(config)), fits)
     entries = [
         replace(entry, findings=(*each.left_out(), *entry.findings, *each.notes()))
         for entry, each in zip(entries, fits, strict=True)
     ]
-    shard = parse_shard(config.engine.shard)
+    return replace(benchmark, entries=entries)
+
+
+def _planned(benchmark: Benchmark, fits: Sequence[Fits]) -> Benchmark:
+    """The benchmark with the trials that its request asks for; `fits` are those of its entries."""
+    plan = make_plan(benchmark.models, fits, benchmark.request)
+    shard = parse_shard(benchmark.config.engine.shard)
     trials = [trial for group in groups_of_shard(together(plan), shard) for trial in group] if shard else plan
-    return Benchmark(config, models, list(known), entries, trials, run, shard, plan)
+    return replace(benchmark, trials=trials, shard=shard, whole_plan=plan)
+
+
+def moved_to(benchmark: Benchmark, folder: Path, config: RunConfig, request: PlanRequest) -> Benchmark:
+    """A benchmark of the same models and cohorts in another folder, with a plan of its own; cohorts are not read again."""
+    run = Run(folder)
+    entries = [_seen_before(replace(entry, record=None), run, verify_features=False) for entry in benchmark.entries]
+    fits = [Fits(entry.cohort, entry.split) for entry in entries]
+    return _planned(replace(benchmark, config=config, entries=entries, run=run, request=request), fits)
 
 
 def _seen_before(entry: Entry, run: Run, *, verify_features: bool) -> Entry:
@@ -136,17 +151,24 @@ def with_record(entry: Entry, run: Run, *, verify_features: bool = False) -> Ent
         return entry
     path = run.content_file(entry.cohort.name)
     before = read_record(path)
-    beside = (folder / path.name for folder in run.path.parent.glob(f"*/{FEATURES}"))
+    beside = (folder / path.name for folder in _folders_of_features(run.path))
     known = {} if verify_features else {**remembered_beside(beside), **before.slides}
     seen = see(entry.cohort, before, known)
     return replace(entry, cohort=seen.cohort, record=seen.record)
 
 
+def _folders_of_features(run: Path) -> list[Path]:
+    """Where runs beside this one, and the searches within them, keep what they know of feature files."""
+    runs = run.parent.parent if run.name in (TUNING, UNTUNED) else run.parent
+    return [*runs.glob(f"*/{FEATURES}"), *runs.glob(f"*/{TUNING}/{FEATURES}")]
+
+
 def plan_request(config: RunConfig) -> PlanRequest:
     """What the configuration asks for, beyond models and cohorts."""
     return PlanRequest(
-        config.protocol, config.folds or None, config.seeds, config.precision, config.trainer, config.model
-    )
+        config.protocol, config.folds or None, config.seeds, config.precision, config.trainer, config.model,
+        follows_cohorts=config.tuning.cohort and not config.tuning.configurations,
+    )  # fmt: skip
 
 
 def _sources(config: RunConfig) -> list[CohortSource]:
@@ -244,7 +266,8 @@ def run_folder(config: RunConfig, cohorts: Sequence[str]) -> Path:
     if own := _folder_of_own_split(config.splits):
         return own
     defaults = RunConfig()
-    changed = {key: getattr(config, key) for key in SAME_WITHIN_A_RUN if getattr(config, key) != getattr(defaults, key)}
+    values = {**vars(config), "tuning": asdict(config.tuning)}
+    changed = {key: values[key] for key in SAME_WITHIN_A_RUN if getattr(config, key) != getattr(defaults, key)}
     name = folder_name("+".join(cohorts)) if len(cohorts) <= 3 else f"{cohorts[0]}+{len(cohorts) - 1}-more"
     if changed or len(cohorts) > 3:
         name += "-" + hashlib.sha256(canonical_json([changed, list(cohorts)]).encode()).hexdigest()[:6]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from milbench.errors import StoreError
-from milbench.store.run import FEATURES, LABELS, LOCKS, SPLITS, holds_run
+from milbench.store.run import FEATURES, LABELS, LOCKS, SPLITS, TUNING, holds_run
 
 OF_A_COHORT = ("labels.*", "clini.*", "k=all.tsv", "cohort.y*ml")
 """What the folder of a cohort holds, and that of a run never does."""
@@ -22,7 +22,7 @@ def refuse_foreign_folder(path: Path) -> None:
     """
     if str(path).startswith("~"):
         raise StoreError(f"the run folder's name is {path}, and only a shell knows what ~ means. Write the whole path.")
-    if holds_run(path) or (path / LOCKS).is_dir() or not path.is_dir():
+    if holds_run(path) or holds_run(path / TUNING) or (path / LOCKS).is_dir() or not path.is_dir():
         return
     # a link in the place of a folder of ours has a refusal of its own
     taken = [name for name in (LABELS, FEATURES, SPLITS) if (path / name).exists() and not (path / name).is_symlink()]

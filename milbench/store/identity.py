@@ -9,10 +9,10 @@ from typing import Any
 
 IDENTITY = (
     "format", "fingerprint", "split_sha256", "feature_scaling", "model", "model_version", "hyperparameters", "recipe",
-    "tasks", "fold", "seed", "precision", "endpoints", "labels_sha256",
+    "tasks", "fold", "seed", "precision", "endpoints", "labels_sha256", "search",
 )  # fmt: skip
 """What a key covers: no paths, hosts, times, workers or logging. Trials of binary tasks alone have no endpoints,
-and those without optional tasks no hashes of labels."""
+those without optional tasks no hashes of labels, and those of no search say nothing of one."""
 
 
 def canonical_json(value: Any) -> str:

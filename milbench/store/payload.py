@@ -28,6 +28,7 @@ SCORE_HISTORY_COLUMNS = ("epoch", "lr", "train_loss", "val_loss", "val_score")
 """Columns of the history of such trials."""
 
 ROLES_PREDICTED = {"val", "test"}
+"""Of an ordinary trial. A trial of a search says nothing of the test side, unless it was asked to."""
 
 MOST_ROWS = 10_000_000
 """Of one trial's predictions: 2,000 slides with 5,000 tasks. A file of kilobytes can declare billions."""
@@ -47,8 +48,7 @@ def refuse_other_predictions(path: Path, tasks: Sequence[str], n_slides: Mapping
 
     table = _table(path, TEXT_COLUMNS, NUMBER_COLUMNS)
     codes = {name: _text_codes(path, table, name) for name in TEXT_COLUMNS}
-    if extra := set(codes["role"].dictionary.to_pylist()) - ROLES_PREDICTED:
-        raise ValueError(f"{path.name} holds the role {ascii(min(extra))[:60]}; expected val and test")
+    _refuse_other_roles(path, set(codes["role"].dictionary.to_pylist()), n_slides)
     if set(codes["task"].dictionary.to_pylist()) != set(tasks):
         raise ValueError(f"{path.name} holds other tasks than {', '.join(tasks)[:200]}")
     target, probability = (_numbers(table, name) for name in NUMBER_COLUMNS)
@@ -100,12 +100,20 @@ def refuse_other_answers(
         start = own.stop
 
 
+def _refuse_other_roles(path: Path, roles: set[str], n_slides: Mapping[str, float]) -> None:
+    """Raise if there are rows of a role that the trial does not predict."""
+    expected = ROLES_PREDICTED & n_slides.keys() or ROLES_PREDICTED
+    if extra := roles - expected:
+        raise ValueError(
+            f"{path.name} holds the role {ascii(min(extra))[:60]}; expected {' and '.join(sorted(expected, reverse=True))}"
+        )
+
+
 def _refuse_other_slides(
     path: Path, roles: NDArray[np.object_], slides: NDArray[np.object_], n_slides: Mapping[str, float]
 ) -> None:
     """Raise unless each role has its number of slides, each once."""
-    if extra := set(roles) - ROLES_PREDICTED:
-        raise ValueError(f"{path.name} holds the role {ascii(min(extra))[:60]}; expected val and test")
+    _refuse_other_roles(path, set(roles), n_slides)
     if len(set(zip(roles, slides, strict=True))) < len(slides):
         raise ValueError(f"{path.name} holds a slide twice")
     for role in ROLES_PREDICTED & n_slides.keys():

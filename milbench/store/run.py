@@ -15,6 +15,8 @@
       claims/<key>.json          says which process that is
       checkpoints/               where trainings that are not done have got to
       external/                  what trials say of other cohorts (`milbench.external.scored`)
+      tuning/, untuned/          the search for the run's settings, and what they are compared with: run folders of their
+                                 own (docs/tuning.md)
       partial/                   trials being written; a killed process leaves them to the next claim
 
 A trial's folder appears by one atomic rename. This module reads a run and changes nothing; `run_writing.py` writes it.
@@ -57,8 +59,26 @@ RUN_FORMAT = 1
 TRIALS, FAILURES, SPLITS, LABELS, FEATURES = "trials", "failures", "splits", "labels", "features"
 PARTIAL, CLAIMS, LOCKS = "partial", "claims", "locks"
 EXTERNAL = "external"
+TUNING = "tuning"
+"""Folder of a run that holds the search for its settings, which is a run of its own."""
+UNTUNED = "untuned"
+"""Folder of a tuned run that holds the same trainings with the recipe's own settings: a run of its own."""
 
-FOLDERS = (TRIALS, FAILURES, LOCKS, SPLITS, LABELS, PARTIAL, CLAIMS, "checkpoints", "shards", FEATURES, EXTERNAL)
+FOLDERS = (
+    TRIALS,
+    FAILURES,
+    LOCKS,
+    SPLITS,
+    LABELS,
+    PARTIAL,
+    CLAIMS,
+    "checkpoints",
+    "shards",
+    FEATURES,
+    EXTERNAL,
+    TUNING,
+    UNTUNED,
+)
 
 PREDICTION_COLUMNS = (
     "dataset", "model", "task", "fold", "seed", "slide_id", "patient_id", "role", "target", "probability",

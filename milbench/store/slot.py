@@ -12,7 +12,10 @@ ALL_TASKS = "all"
 
 HIGHEST_FOLD, HIGHEST_SEED = 10**6, 2**64 - 1
 
-_LAST = re.compile(r"fold(0|[1-9][0-9]{0,6})-seed(-?(?:0|[1-9][0-9]{0,19}))", flags=re.ASCII)
+_LAST = re.compile(
+    r"fold(0|[1-9][0-9]{0,6})-seed(-?(?:0|[1-9][0-9]{0,19}))(?:-config(0|[1-9][0-9]{0,6})(?:-epochs([1-9][0-9]{0,6}))?)?",
+    flags=re.ASCII,
+)
 _DIGITS = re.compile(r"[0-9a-f]{8}", flags=re.ASCII)
 
 
@@ -24,6 +27,7 @@ class Slot(NamedTuple):
     model : its true name, not that of its folder.
     group : the task by its true name, or "all" for a model of all tasks.
     trial_id : the trial that the newest plan puts there.
+    configuration : number of the settings that it tries; None if it is no trial of a search.
     """
 
     dataset: str
@@ -32,12 +36,22 @@ class Slot(NamedTuple):
     fold: int
     seed: int
     trial_id: str
+    configuration: int | None = None
 
 
-def slot_name(dataset: str, model: str, tasks: Sequence[str], fold: int, seed: int) -> str:
-    """Readable name of a place in the grid, such as "digits/amil/has_0/fold0-seed42", made of names that folders can have."""
+def slot_name(
+    dataset: str, model: str, tasks: Sequence[str], fold: int, seed: int, search: Mapping[str, Any] | None = None
+) -> str:
+    """Readable name of a place in the grid, such as "digits/amil/has_0/fold0-seed42", made of names that folders can have.
+
+    Parameters
+    ----------
+    search : of a trial of a search: its configuration, and its epochs if they are fewer than the recipe's.
+    """
     group = ALL_TASKS if len(tasks) > 1 else folder_name(tasks[0])
-    return f"{dataset}/{folder_name(model)}/{group}/fold{fold}-seed{seed}"
+    tried = f"-config{search['configuration']}" if search else ""
+    shorter = f"-epochs{search['epochs']}" if search and "epochs" in search else ""
+    return f"{dataset}/{folder_name(model)}/{group}/fold{fold}-seed{seed}{tried}{shorter}"
 
 
 def slot_of(name: str, trial_id: str, true_names: Mapping[str, str] | None = None) -> Slot:
@@ -49,8 +63,8 @@ def slot_of(name: str, trial_id: str, true_names: Mapping[str, str] | None = Non
     """
     dataset, *folders, last = slot_parts(name)
     model, group = ((true_names or {}).get(folder, folder) for folder in folders)
-    fold, seed = _numbers(last)
-    return Slot(dataset, model, group, fold, seed, trial_id)
+    fold, seed, configuration = _numbers(last)
+    return Slot(dataset, model, group, fold, seed, trial_id, configuration)
 
 
 def slot_parts(name: str) -> tuple[str, str, str, str]:
@@ -84,12 +98,14 @@ def id_parts(trial_id: str) -> tuple[str, str, str, str]:
 
 def trial_id_of(record: Mapping[str, Any]) -> str:
     """The id of the trial that a stored record describes."""
-    slot = slot_name(record["dataset"], record["model"], record["tasks"], record["fold"], record["seed"])
+    slot = slot_name(
+        record["dataset"], record["model"], record["tasks"], record["fold"], record["seed"], record.get("search")
+    )
     return f"{slot}-{record['key'][:8]}"
 
 
-def _numbers(last: str) -> tuple[int, int]:
+def _numbers(last: str) -> tuple[int, int, int | None]:
     match = _LAST.fullmatch(last)
     if match is None or int(match[1]) > HIGHEST_FOLD or abs(int(match[2])) > HIGHEST_SEED:
         raise ValueError(f"{ascii(last)[:200]} names no fold and seed; expected for example fold0-seed42")
-    return int(match[1]), int(match[2])
+    return int(match[1]), int(match[2]), None if match[3] is None else int(match[3])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from milbench.cohorts.cohort import Cohort
 from milbench.cohorts.optional import labels_of
@@ -18,10 +19,12 @@ from milbench.endpoints.outputs import Outputs
 from milbench.errors import UsageError, unknown_name
 from milbench.models import REGISTERED, MILModel
 from milbench.registry import is_baseline
+from milbench.search_space import Configuration, SearchSpace
 from milbench.splits import Split
 from milbench.store.identity import key_of
 from milbench.store.slot import slot_name
 from milbench.trials.arguments import constructor_arguments, refuse_odd_arguments
+from milbench.trials.configurations import DEFAULT, configuration, space_of
 from milbench.trials.fits import Fits
 from milbench.trials.recipe import Recipe, changed, recipe_for
 
@@ -47,6 +50,8 @@ class Trial:
     precision : of the matrix products: "float32", "tf32" or "bf16".
     endpoints : what the fold's training patients decide about each task; empty if all tasks are binary.
     labels_sha256 : of the labels of each optional task, which the fingerprint does not cover; empty if there is none.
+    search : of a trial that tries a configuration: its number, whether the test side is predicted, and its epochs if
+        they are fewer than the recipe had; empty for all other trials.
     """
 
     dataset: str
@@ -64,6 +69,7 @@ class Trial:
     precision: str = "float32"
     endpoints: tuple[FittedEndpoint, ...] = ()
     labels_sha256: Mapping[str, str] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def outputs(self) -> Outputs:
@@ -73,7 +79,12 @@ class Trial:
     @property
     def slot(self) -> str:
         """Readable place in the grid, e.g. "digits/amil/has_0/fold0-seed42"."""
-        return slot_name(self.dataset, self.model, self.tasks, self.fold, self.seed)
+        return slot_name(self.dataset, self.model, self.tasks, self.fold, self.seed, self.search)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Sides of the split that the trained model predicts: a search needs the validation side alone."""
+        return ("val", "test") if not self.search or self.search["test"] else ("val",)
 
     @cached_property
     def key(self) -> str:
@@ -98,9 +109,11 @@ class Trial:
         """What the key covers: no paths, hosts, times, workers or logging."""
         endpoints = {"endpoints": [endpoint.as_dict() for endpoint in self.endpoints]} if self.endpoints else {}
         labels = {"labels_sha256": dict(self.labels_sha256)} if self.labels_sha256 else {}
+        search = {"search": dict(self.search)} if self.search else {}
         return {
             **endpoints,
             **labels,
+            **search,
             "format": IDENTITY_FORMAT,
             "fingerprint": self.fingerprint,
             "split_sha256": self.split_sha256,
@@ -116,6 +129,47 @@ class Trial:
         }
 
 
+class Place(NamedTuple):
+    """What has a configuration of its own: a model on a cohort; on one of its tasks, if tasks are tuned apart."""
+
+    dataset: str
+    model: str
+    task: str = ""
+
+
+class Rung(NamedTuple):
+    """Configurations that are trained for as many epochs.
+
+    Attributes
+    ----------
+    numbers : of the configurations by place.
+    divisor : the recipe's epochs are divided by it, rounded up.
+    """
+
+    numbers: Mapping[Place, Sequence[int]]
+    divisor: int = 1
+
+
+@dataclass(frozen=True)
+class Search:
+    """Trials that try configurations.
+
+    Attributes
+    ----------
+    rungs : what is tried; a later rung trains fewer configurations for longer.
+    spaces : what is drawn, by model, where the user narrowed it; "*" for all models.
+    seed : of the draws.
+    per_task : whether each task of a single-task model has configurations of its own.
+    test : whether the test side is predicted too. Nothing that chooses reads it.
+    """
+
+    rungs: Sequence[Rung]
+    spaces: Mapping[str, SearchSpace] = field(default_factory=dict)
+    seed: int = 0
+    per_task: bool = False
+    test: bool = False
+
+
 @dataclass(frozen=True)
 class PlanRequest:
     """What the user asked for, beyond models and cohorts.
@@ -128,6 +182,9 @@ class PlanRequest:
     precision : "float32", "tf32" or "bf16".
     trainer : settings that override every recipe.
     models : constructor arguments by model name; "*" holds those for every model that knows them.
+    chosen : configuration by place, where models were tuned; empty = each cohort's own settings.
+    search : the configurations to try; None = this is no search.
+    follows_cohorts : whether settings that an earlier search chose for a cohort count.
     """
 
     protocol: str = "m4"
@@ -136,6 +193,9 @@ class PlanRequest:
     precision: str = "float32"
     trainer: Mapping[str, Any] | None = None
     models: Mapping[str, Mapping[str, Any]] | None = None
+    chosen: Mapping[Place, Configuration] = field(default_factory=dict)
+    search: Search | None = None
+    follows_cohorts: bool = True
 
 
 def make_plan(models: Mapping[str, type[MILModel]], cohorts: Sequence[Fits], request: PlanRequest) -> list[Trial]:
@@ -170,24 +230,26 @@ def together(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
 
 def _trials_of(name: str, model: type[MILModel], fits: Fits, request: PlanRequest) -> Iterable[Trial]:
     cohort, split = fits.cohort, fits.split
-    recipe = recipe_for(model, request.protocol, cohort.trainer_defaults, request.trainer or {})
-    hyperparameters = _hyperparameters(name, model, recipe, cohort.model_defaults, request.models or {})
-    source = source_sha256(model)
-    learnable = fits.tasks_of(name, model, recipe.loss_options)
+    usual = settings_of_model(name, model, cohort, request)
+    learnable = fits.tasks_of(name, model, usual.recipe.loss_options)
     groups = [learnable] if model.info.tasks == "multi" else [(task,) for task in learnable]
+    source = source_sha256(model)
+    variants = [
+        (tasks, each) for tasks in filter(None, groups) for each in _variants(name, model, cohort, tasks, request)
+    ]
     for fold in _folds(cohort, split, request.folds):
         for seed in request.seeds:
-            for tasks in filter(None, groups):
-                endpoints = fits.of(fold, tasks, recipe.loss_options)
-                _refuse_small_steps(recipe, endpoints)
+            for tasks, (settings, search) in variants:
+                endpoints = fits.of(fold, tasks, settings.recipe.loss_options)
+                _refuse_small_steps(settings.recipe, endpoints)
                 yield Trial(
                     dataset=cohort.name,
                     model=name,
                     tasks=tuple(tasks),
                     fold=fold,
                     seed=seed,
-                    hyperparameters=hyperparameters,
-                    recipe=recipe.of_tasks(len(tasks), endpoints),
+                    hyperparameters=settings.hyperparameters,
+                    recipe=settings.recipe.of_tasks(len(tasks), endpoints),
                     feature_scaling=cohort.feature_scaling,
                     fingerprint=cohort.fingerprint,
                     split_sha256=split.sha256,
@@ -196,7 +258,72 @@ def _trials_of(name: str, model: type[MILModel], fits: Fits, request: PlanReques
                     precision=request.precision,
                     endpoints=endpoints,
                     labels_sha256=labels_of(cohort.optional, tasks),
+                    search=search,
                 )
+
+
+class ModelSettings(NamedTuple):
+    """How a model of some trials is trained, and every argument of its constructor."""
+
+    recipe: Recipe
+    hyperparameters: Mapping[str, Any]
+
+
+def settings_of_model(
+    name: str,
+    model: type[MILModel],
+    cohort: Cohort,
+    request: PlanRequest,
+    drawn: Configuration | None = None,
+) -> ModelSettings:
+    """Recipe and arguments: protocol < cohort < what was drawn or chosen for the model < user."""
+    own = drawn or Configuration(DEFAULT)
+    recipe = recipe_for(model, request.protocol, cohort.trainer_defaults, {**own.trainer, **(request.trainer or {})})
+    arguments = _hyperparameters(name, model, recipe, cohort.model_defaults, own.model, request.models or {})
+    return ModelSettings(recipe, arguments)
+
+
+def _variants(
+    name: str, model: type[MILModel], cohort: Cohort, tasks: Sequence[str], request: PlanRequest
+) -> Iterable[tuple[ModelSettings, Mapping[str, Any]]]:
+    """Settings with which the tasks are learned, and what a trial says of its search: one, or each configuration's."""
+    search = request.search
+    if search is None:
+        yield settings_of_model(name, model, cohort, request, _chosen(name, cohort, tasks, request)), {}
+        return
+    place = place_of(cohort.name, name, model, tasks, per_task=search.per_task)
+    for rung in search.rungs:
+        for number in rung.numbers.get(place, ()):
+            settings = settings_of_model(name, model, cohort, request, drawn_for(number, name, model, cohort, request))
+            about = {"configuration": number, "test": search.test}
+            if rung.divisor > 1:
+                about["epochs"] = ceil(settings.recipe.epochs / rung.divisor)
+                settings = settings._replace(recipe=replace(settings.recipe, epochs=about["epochs"]))
+            yield settings, about
+
+
+def _chosen(name: str, cohort: Cohort, tasks: Sequence[str], request: PlanRequest) -> Configuration | None:
+    """What a search chose: the run's own, or an earlier one's for the cohort, which belongs to the study's recipe."""
+    places = (Place(cohort.name, name, tasks[0]), Place(cohort.name, name))
+    found = next((request.chosen[place] for place in places if place in request.chosen), None)
+    if found is None and cohort.tuned is not None and request.protocol == "m4" and request.follows_cohorts:
+        return cohort.tuned.of(name, tasks[0])
+    return found
+
+
+def place_of(dataset: str, name: str, model: type[MILModel], tasks: Sequence[str], *, per_task: bool) -> Place:
+    """The place that the configurations of a trial of these tasks belong to."""
+    return Place(dataset, name, tasks[0] if per_task and model.info.tasks == "single" else "")
+
+
+def drawn_for(number: int, name: str, model: type[MILModel], cohort: Cohort, request: PlanRequest) -> Configuration:
+    """Configuration of this number of a model on a cohort. What the user fixed is not drawn."""
+    search = request.search or Search(())
+    usual = settings_of_model(name, model, cohort, request, Configuration(DEFAULT))
+    user = request.models or {}
+    fixed = {**user.get("*", {}), **user.get(name, {})}
+    space = space_of(name, model, search.spaces).without(request.trainer or {}, fixed)
+    return configuration(number, name, model, space, usual.recipe, usual.hyperparameters, seed=search.seed)
 
 
 def _refuse_small_steps(recipe: Recipe, endpoints: Sequence[FittedEndpoint]) -> None:
@@ -221,9 +348,10 @@ def _hyperparameters(
     model: type[MILModel],
     recipe: Recipe,
     cohort_defaults: Mapping[str, Any],
+    drawn: Mapping[str, Any],
     user: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Every constructor argument, resolved: model's default < recipe < cohort < user.
+    """Every constructor argument, resolved: model's default < recipe < cohort < drawn or chosen for the model < user.
 
     A cohort's settings are made for the baselines. An argument of somebody else's model may have the same name and
     another meaning, so they reach such a model only if it asks for them.
@@ -231,7 +359,8 @@ def _hyperparameters(
     defaults = constructor_arguments(model)
     takes = is_baseline(model) or model.info.takes_cohort_settings
     shared = {**recipe.model, **(cohort_defaults if takes else {}), **user.get("*", {})}
-    chosen = {**{key: value for key, value in shared.items() if key in defaults}, **user.get(name, {})}
+    own = {**drawn, **{key: value for key, value in user.get("*", {}).items() if key in defaults}, **user.get(name, {})}
+    chosen = {**{key: value for key, value in shared.items() if key in defaults}, **own}
     refuse_odd_arguments(model, name, chosen)
     return {**defaults, **chosen}
 
