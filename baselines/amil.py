@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
+from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers.attention_expert import AttentionExpert, official_names, weighted_sum
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.initialisation import xavier
@@ -27,6 +28,13 @@ from milbench_baselines.layers.study_trainer import STUDY_TRAINER
     paper="Ilse et al., ICML 2018",
     official="Bigyehahaha/M4@192a77b",
     official_recipe=STUDY_TRAINER,
+    search_space=SearchSpace(
+        model={
+            "hidden": TimesOneOf(0.5, 1, 2),
+            "attention": TimesOneOf(0.5, 1, 2),
+            "dropout": Choice(0.0, 0.1, 0.25, 0.5),
+        }
+    ),
 )
 class AMIL(MILModel):
     """Gated-attention pooling of embedded patches.

@@ -27,6 +27,7 @@ from milbench.endpoints.evidence import evidence
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.endpoints.outputs import Outputs
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
+from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers.averaging import logits_of_mean_answer
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.dropout import Dropout
@@ -61,6 +62,14 @@ OFFICIAL_NAMES = {
     paper="Li et al., CVPR 2021",
     official="binli123/dsmil-wsi@80465ed",
     official_recipe=OFFICIAL_RECIPE,
+    search_space=SearchSpace(
+        model={
+            "attention": TimesOneOf(0.5, 1, 2),
+            "dropout": Choice(0.0, 0.1, 0.25, 0.5),
+            "patch_dropout": Choice(0.0, 0.2, 0.4),
+            "nonlinear_query": Choice(True, False),  # noqa: FBT003 - values to choose from
+        }
+    ),
     kinds=KINDS,
 )
 class DSMIL(MILModel):

@@ -28,6 +28,7 @@ from milbench.endpoints.endpoint import KINDS
 from milbench.endpoints.evidence import evidence, task_evidence
 from milbench.errors import UsageError
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
+from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers.averaging import logit_of_mean_probability, logits_of_mean_answer
 from milbench_baselines.layers.checkpoint import load_official, outputs_of_classes, shape_of
 from milbench_baselines.layers.dropout import Dropout
@@ -129,6 +130,14 @@ class Round(NamedTuple):
     official="hrzhang1123/DTFD-MIL@10964f4",
     order_matters=True,
     official_recipe=OFFICIAL_RECIPE,
+    search_space=SearchSpace(
+        model={
+            "hidden": TimesOneOf(0.5, 1, 2),
+            "dropout": Choice(0.0, 0.1, 0.25, 0.5),
+            "distillation": Choice("AFS", "MaxS", "MaxMinS"),
+            "pseudo_bags": Choice(2, 4, 8),
+        }
+    ),
     kinds=KINDS,
 )
 class DTFDMIL(MILModel):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from milbench.endpoints.endpoint import KINDS
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
+from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers import mp_amil, tower
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.experts import of_experts
@@ -43,6 +44,14 @@ Reduction = Literal["sum", "mean"]
     official="Bigyehahaha/M4@192a77b",
     order_matters=True,
     official_recipe=STUDY_TRAINER,
+    search_space=SearchSpace(
+        model={
+            "hidden": TimesOneOf(0.5, 1, 2),
+            "experts": Choice(2, 3, 5, 8),
+            "dropout": Choice(0.0, 0.1, 0.25, 0.5),
+            "tower_dropout": Choice(0.0, 0.1, 0.25, 0.4),
+        }
+    ),
     kinds=KINDS,
     learns_cox=True,
 )

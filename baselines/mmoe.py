@@ -18,6 +18,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
+from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers import attention_expert, mp_amil, tower
 from milbench_baselines.layers.attention_expert import AttentionExpert
 from milbench_baselines.layers.checkpoint import load_official, shape_of
@@ -28,7 +29,17 @@ from milbench_baselines.layers.square_grid import folded
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 from milbench_baselines.layers.tower import logits_of, of_tasks
 
-SOURCE = {"tasks": "multi", "official": "Bigyehahaha/M4@192a77b", "official_recipe": STUDY_TRAINER}
+SOURCE = {
+    "tasks": "multi", "official": "Bigyehahaha/M4@192a77b", "official_recipe": STUDY_TRAINER,
+    "search_space": SearchSpace(
+        model={
+            "hidden": TimesOneOf(0.5, 1, 2),
+            "experts": Choice(2, 3, 5, 8),
+            "dropout": Choice(0.0, 0.1, 0.25, 0.5),
+            "tower_dropout": Choice(0.0, 0.1, 0.25, 0.4),
+        }
+    ),
+}  # fmt: skip
 
 
 class MMoE(MILModel):

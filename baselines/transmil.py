@@ -25,6 +25,7 @@ from torch.nn.functional import pad
 
 from milbench.endpoints.evidence import evidence
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
+from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers.checkpoint import load_official, outputs_of_classes, shape_of
 from milbench_baselines.layers.depthwise import depthwise
 from milbench_baselines.layers.nystrom_attention import Crop, NystromAttention
@@ -94,6 +95,7 @@ class PPEG(nn.Module):
     official="szc19990412/TransMIL@9d6aee5",
     order_matters=True,
     official_recipe=OFFICIAL_RECIPE,
+    search_space=SearchSpace(model={"hidden": TimesOneOf(0.5, 1, 2), "dropout": Choice(0.0, 0.1, 0.25, 0.5)}),
 )
 class TransMIL(MILModel):
     """Two layers of attention between patches, which lie on a square in their given order.

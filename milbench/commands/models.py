@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK
-from milbench.commands.terminal import grid, new_console, warn
+from milbench.commands.terminal import grid, line, new_console, warn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +19,10 @@ HELP = "list the models"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Plug-ins."""
+    """Names and plug-ins."""
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="show all about these models: arguments, recipe, search space"
+    )
     parser.add_argument(
         "--plugin", nargs="+", default=[], metavar="FILE", dest="plugins", help="Python files that register models"
     )
@@ -27,12 +30,43 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of printing the models."""
-    from milbench.registry import import_remarks, load_models
+    from milbench.registry import import_remarks, load_models, select
 
-    _print_models(new_console(), load_models([Path(plugin) for plugin in options.plugins]))
+    known = load_models([Path(plugin) for plugin in options.plugins])
+    if options.names:
+        for name in select("model", options.names, known):
+            _print_model(new_console(), name, known[name])
+    else:
+        _print_models(new_console(), known)
     for remark in import_remarks():
         warn(remark)
     return EXIT_OK
+
+
+def _print_model(console: Console, name: str, model: type[MILModel]) -> None:
+    """Print what the model is, its arguments, its official recipe where it differs, and what a search draws."""
+    from milbench.trials.arguments import constructor_arguments
+    from milbench.trials.configurations import space_of
+
+    info, arguments = model.info, constructor_arguments(model)
+    line(
+        console, f"{name}: {info.title}, {'one model for all tasks' if info.tasks == 'multi' else 'one model per task'}"
+    )
+    for what, text in (
+        ("paper", info.paper),
+        ("official code", info.official),
+        ("kinds of tasks", ", ".join(info.kinds)),
+    ):
+        if text:
+            line(console, f"  {what}: {text}")
+    official = ", ".join(f"{key} {value}" for key, value in info.official_recipe.items())
+    line(console, f"  official recipe: {official or 'none declared'}")
+    space = dict(space_of(name, model, {}).rows())
+    rows = [(f"model.{key}", str(value), space.pop(f"model.{key}", "-")) for key, value in arguments.items()]
+    grid(
+        console, ("setting", "default", "tuned"), [*rows, *((key, "the recipe's", draw) for key, draw in space.items())],
+        names=("setting", "tuned"),
+    )  # fmt: skip
 
 
 def _print_models(console: Console, known: Mapping[str, type[MILModel]]) -> None:
