@@ -134,7 +134,6 @@ class Round(NamedTuple):
         model={
             "hidden": TimesOneOf(0.5, 1, 2),
             "dropout": Choice(0.0, 0.1, 0.25, 0.5),
-            "distillation": Choice("AFS", "MaxS", "MaxMinS"),
             "pseudo_bags": Choice(2, 4, 8),
         }
     ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from milbench.commands.command import EXIT_OK, EXIT_SOME_FAILED
 from milbench.commands.terminal import line, new_console
 from milbench.store.pasteable import pasteable
+from milbench.store.run import TUNING, UNTUNED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,11 +30,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of the merge: 3 if trials are missing or contradict each other."""
-    from milbench.runs.merge import merge
+    from milbench.runs.merge import merge_with_searches
 
-    merged = merge(options.out, options.runs, allow_missing_shards=options.allow_missing_shards)
-    _print_merged(new_console(), merged)
-    return EXIT_SOME_FAILED if merged.left or merged.conflicts else EXIT_OK
+    every = merge_with_searches(options.out, options.runs, allow_missing_shards=options.allow_missing_shards)
+    for merged in every:
+        _print_merged(new_console(), merged)
+    return EXIT_SOME_FAILED if any(merged.left or merged.conflicts for merged in every) else EXIT_OK
 
 
 def _print_merged(console: Console, result: Merged) -> None:
@@ -49,4 +51,10 @@ def _print_merged(console: Console, result: Merged) -> None:
         )
     for note in result.notes:
         line(console, f"  note: {note}")
-    line(console, f"run: {result.run.path}\nnext: milbench report {pasteable(result.run.path)}")
+    line(console, f"run: {result.run.path}")
+    if result.run.name == TUNING:
+        line(
+            console, f"next: the command of the shards without --shard, with --run {pasteable(result.run.path.parent)}"
+        )
+    elif result.run.name != UNTUNED:
+        line(console, f"next: milbench report {pasteable(result.run.path)}")

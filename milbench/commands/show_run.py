@@ -30,12 +30,16 @@ def benchmark_header(console: Console, benchmark: Benchmark, *, written: bool) -
     ----------
     written : whether the command writes a run folder, which keeps all notes.
     """
+    from milbench.runs.preparation import follows_tuned
+
     for entry in benchmark.entries:
         cohort, split = entry.cohort, entry.split
         line(console, f"{cohort.name}: {len(cohort.slides)} slides, {cohort.slides['patient_id'].nunique()} patients, "
               f"{len(cohort.tasks)} tasks, {cohort.in_features}-d features, splits {split.protocol} ({split.sha256[:8]})")  # fmt: skip
         if cohort.trainer_defaults:
             line(console, f"  settings for its size, the same for all models: {settings_text(cohort.trainer_defaults)}")
+        if cohort.tuned and follows_tuned(benchmark):
+            line(console, f"  settings of each model: {cohort.tuned}, chosen on validation sides ({cohort.tuned.made})")
         for sentence in overridden_arguments(benchmark, cohort):
             line(console, f"  {sentence}")
         warnings = [found for found in entry.findings if found.severity != NOTE]

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from milbench.cohorts.tuned import TunedSettings
 from milbench.engines.shards import write_shard
 from milbench.errors import StoreError
 from milbench.runs.changes import labels_csv, questions_of
 from milbench.runs.config import different_settings
 from milbench.runs.environment import describe_environment
-from milbench.runs.preparation import Benchmark, Entry, is_own_split
+from milbench.runs.preparation import Benchmark, Entry, follows_tuned, is_own_split
 from milbench.store import run_writing
 from milbench.store.files import write_atomically
 from milbench.store.run import check_header, holds_run, open_run
@@ -52,7 +53,11 @@ def write_header(benchmark: Benchmark) -> None:
     """
     run = benchmark.run
     plan = {trial.slot: trial.id for trial in benchmark.trials}
-    datasets = {entry.cohort.name: _describe(entry, benchmark.known_models) for entry in benchmark.entries}
+    follows = follows_tuned(benchmark)
+    datasets = {
+        entry.cohort.name: _describe(entry, benchmark.known_models, follows_tuned=follows)
+        for entry in benchmark.entries
+    }
     questions = questions_of(benchmark)
     environment = describe_environment()
     with described(run):
@@ -90,8 +95,17 @@ def _write_if_new(path: Path, text: str) -> None:
         write_atomically(path, content)
 
 
-def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:
-    """What the report needs to know of a cohort."""
+def _told(tuned: TunedSettings) -> dict[str, Any]:
+    return {key: getattr(tuned, key) for key in ("configurations", "command", "made")}
+
+
+def _describe(entry: Entry, known_models: Sequence[str], *, follows_tuned: bool) -> dict[str, Any]:
+    """What the report needs to know of a cohort.
+
+    Parameters
+    ----------
+    follows_tuned : whether settings that an earlier search chose for the cohort are those of the run.
+    """
     cohort = entry.cohort
     endpoints = {task: cohort.endpoints[task].as_dict() for task in cohort.tasks if task in cohort.endpoints}
     return {
@@ -111,5 +125,6 @@ def _describe(entry: Entry, known_models: Sequence[str]) -> dict[str, Any]:
         "scaling": cohort.feature_scaling,
         "model_defaults": dict(cohort.model_defaults),
         "trainer_defaults": dict(cohort.trainer_defaults),
+        **({"tuned": _told(cohort.tuned)} if follows_tuned and cohort.tuned else {}),
         "notes": entry.notes,
     }

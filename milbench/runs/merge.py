@@ -20,7 +20,7 @@ from milbench.store import run_writing
 from milbench.store.files import write_atomically
 from milbench.store.foreign_folder import refuse_foreign_folder
 from milbench.store.question import Question, stale_sentences
-from milbench.store.run import FAILURES, Run, holds_run, open_run
+from milbench.store.run import FAILURES, TUNING, UNTUNED, Run, holds_run, open_run
 from milbench.store.run_writing import adopt, claim, clear_failure, described, sweep, write_failure
 from milbench.store.trial import StoredTrial
 
@@ -48,6 +48,22 @@ class Merged:
     conflicts: tuple[str, ...]
     left: int
     notes: tuple[str, ...]
+
+
+def merge_with_searches(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = False) -> list[Merged]:
+    """Union of the runs at `paths`, and of the searches within them: the search first, then the run, where there are any.
+
+    Raises
+    ------
+    StoreError : as `merge`.
+    """
+    merged = []
+    for part in (TUNING, UNTUNED):
+        if inner := [path / part for path in paths if holds_run(path / part)]:
+            merged.append(merge(out / part, inner, allow_missing_shards=allow_missing_shards))
+    if not merged or any(holds_run(path) for path in (*paths, out)):
+        merged.append(merge(out, paths, allow_missing_shards=allow_missing_shards))
+    return merged
 
 
 def merge(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = False) -> Merged:

@@ -190,6 +190,12 @@ def _with_kept_split(config: RunConfig, run: Run) -> RunConfig:
     return replace(config, splits=former) if former and is_own_split(former, run.path) else config
 
 
+def follows_tuned(benchmark: Benchmark) -> bool:
+    """Whether settings that an earlier search chose for a cohort are those of the benchmark's trials."""
+    request = benchmark.request
+    return request.follows_cohorts and request.protocol == "m4" and request.search is None and not request.chosen
+
+
 def is_own_split(splits: str, folder: Path) -> bool:
     """Whether `--splits` names a table, or a folder of tables, that the run itself has written."""
     return Path(splits).absolute().is_relative_to((folder / SPLITS).absolute())

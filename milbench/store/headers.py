@@ -148,6 +148,7 @@ DATASETS_SHAPE = mapping_of(
             "endpoints": mapping_of(text, endpoint),
             "in_features": whole(1, 10**7),
             "test_side_differs": flag,
+            "tuned": fields({"configurations": whole(1, 10**6), "command": text, "made": text}),
         },
     ),
 )

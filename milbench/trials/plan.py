@@ -388,6 +388,7 @@ def _check_cohort_settings(models: Mapping[str, type[MILModel]], cohort: Cohort)
     every = {**REGISTERED, **models}
     known = {argument for model in every.values() for argument in constructor_arguments(model)}
     try:
+        _check_tuned(every, cohort)
         changed(Recipe(), cohort.trainer_defaults)
         for argument in cohort.model_defaults:
             if str(argument) not in known:
@@ -397,6 +398,19 @@ def _check_cohort_settings(models: Mapping[str, type[MILModel]], cohort: Cohort)
             refuse_odd_arguments(model, name, {argument: cohort.model_defaults[argument] for argument in own})
     except UsageError as error:
         raise UsageError(f"settings of cohort '{cohort.name}': {error}") from error
+
+
+def _check_tuned(models: Mapping[str, type[MILModel]], cohort: Cohort) -> None:
+    """What an earlier search chose must be settings; plug-ins that are not at hand now cannot be checked."""
+    for (name, _), each in cohort.tuned.chosen.items() if cohort.tuned else ():
+        if name not in models:
+            raise unknown_name("model of the tuned settings", name, models)
+        changed(Recipe(), each.trainer)
+        arguments = constructor_arguments(models[name])
+        for argument in each.model:
+            if argument not in arguments:
+                raise unknown_name(f"argument of model '{name}' in the tuned settings", argument, arguments)
+        refuse_odd_arguments(models[name], name, each.model)
 
 
 def source_sha256(model: type[MILModel]) -> str:

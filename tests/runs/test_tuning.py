@@ -1,0 +1,245 @@
+"""Searches: equal budgets, choices by validation alone, and nothing that a kill or an order can change."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from commands_for_tests import PLUGIN, Milbench
+
+from milbench.cohorts.tuned import read_tuned
+from milbench.errors import StoreError
+from milbench.runs.config import make_config
+from milbench.runs.preparation import Benchmark, prepare
+from milbench.runs.tuning import choose, searches
+from milbench.stats.search import tried
+from milbench.store.run import TUNING, UNTUNED, Run, open_run
+
+WORDS = (
+    "--run", "out", "--models", "tiny", "tiny_multi", "--cohort", "toy", "--folds", "0", "--workers", "1", "--no-tracking",
+    "--plugin", PLUGIN, "--set", "trainer.epochs=3", "tuning.compare=false",
+)  # fmt: skip
+
+
+def planned(cohort: Path, **tuning: object) -> Benchmark:
+    flags = {
+        "cohorts": [str(cohort)], "models": ["tiny", "tiny_multi"], "plugins": [PLUGIN], "folds": [0],
+        "trainer": {"epochs": 9}, "tuning": {"configurations": 5, **tuning},
+    }  # fmt: skip
+    return prepare(make_config(None, [], flags))
+
+
+def payloads(run: Run) -> dict[str, dict[str, str]]:
+    return {trial.id: dict(trial.info["payload_sha256"]) for trial in run.trials()}
+
+
+def test_every_model_tries_as_many_configurations_on_as_many_bags(cohort_folder: Path) -> None:
+    (search,) = searches(planned(cohort_folder))
+    trials = pd.DataFrame(
+        [(t.model, t.tasks, t.search["configuration"], t.recipe.epochs, t.recipe.bags_per_step) for t in search.trials],
+        columns=["model", "tasks", "configuration", "epochs", "bags"],
+    )
+    assert trials.groupby(["model", "tasks"])["configuration"].apply(sorted).map(tuple).unique().tolist() == [
+        (0, 1, 2, 3, 4)
+    ]
+    assert set(trials["epochs"]) == {9}
+    assert set(trials["bags"]) == {1}
+    assert all(trial.roles == ("val",) for trial in search.trials)
+
+
+def test_configuration_0_is_the_trial_of_a_run_that_tunes_nothing(cohort_folder: Path) -> None:
+    (search,) = searches(planned(cohort_folder))
+    plain = {t.slot: (t.recipe, t.hyperparameters) for t in planned(cohort_folder, configurations=0).trials}
+    first = [t for t in search.trials if t.search["configuration"] == 0]
+    assert {t.slot.removesuffix("-config0"): (t.recipe, t.hyperparameters) for t in first} == plain
+    assert len({t.key for t in search.trials}) == len(search.trials)
+
+
+def test_the_tasks_of_a_model_share_configurations_unless_each_is_tuned(cohort_folder: Path) -> None:
+    for per, n_places in (("model", 2), ("task", 3)):
+        (search,) = searches(planned(cohort_folder, per=per))
+        assert len(search.request.search.rungs[0].numbers) == n_places
+        settings = {(t.model, t.search["configuration"]): t.recipe for t in search.trials}
+        assert all(settings[t.model, t.search["configuration"]] == t.recipe for t in search.trials)
+
+
+def test_a_run_tunes_trains_and_compares(milbench_here: Milbench, cohort_folder: Path, tmp_path: Path) -> None:
+    words = [word for word in WORDS if word != "tuning.compare=false"]
+    result = milbench_here("run", *words, "--tune", "3")
+    assert result.returncode == 0, result.stderr
+    assert "search: 3 configurations of each model, 9 trainings, in out/tuning" in result.stdout
+    search, tuned, untuned = (open_run(tmp_path / "out" / part) for part in (TUNING, "", UNTUNED))
+    assert [len(run.trials()) for run in (search, tuned, untuned)] == [9, 3, 3]
+    assert not any("test" in set(trial.answers()["role"]) for trial in search.trials())
+    assert all({"val", "test"} == set(trial.answers()["role"]) for trial in tuned.trials())
+    settings = read_tuned(tmp_path / "out" / TUNING / "chosen" / "toy.yaml")
+    assert settings.configurations == 3
+    assert settings.command.startswith("milbench")
+    for trial in tuned.trials():
+        chosen = settings.of(trial.info["model"], "A")
+        assert chosen is not None
+        assert {key: trial.info["recipe"][key] for key in chosen.trainer} == chosen.trainer
+        assert {key: trial.info["hyperparameters"][key] for key in chosen.model} == chosen.model
+    best = tried(search, per_task=False).groupby("model").first()["configuration"]
+    assert {model: settings.of(model, "A").number for model in best.index} == best.to_dict()
+
+
+def test_the_same_command_computes_nothing_again_and_more_configurations_keep_the_earlier_ones(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
+    assert milbench_here("tune", *WORDS, "--tune", "2", "--out", "a.yaml").returncode == 0
+    before = payloads(open_run(tmp_path / "out" / TUNING))
+    again = milbench_here("tune", *WORDS, "--tune", "2", "--out", "b.yaml")
+    assert "6 trials (6 already done)" in again.stdout
+    assert (tmp_path / "a.yaml").read_bytes() == (tmp_path / "b.yaml").read_bytes()
+    more = milbench_here("tune", *WORDS, "--tune", "3")
+    assert "9 trials (6 already done)" in more.stdout
+    after = payloads(open_run(tmp_path / "out" / TUNING))
+    assert before.items() <= after.items()
+
+
+def test_other_test_labels_change_no_choice(milbench_here: Milbench, cohort_folder: Path, tmp_path: Path) -> None:
+    """The split is kept, and every label of a test patient is turned around."""
+    assert milbench_here("tune", *WORDS, "--tune", "4", "--out", "a.yaml").returncode == 0
+    roles = open_run(tmp_path / "out" / TUNING).roles("toy")
+    tests = set(roles.loc[roles["fold_0"] == "test", "patient_id"].astype(str))
+    shutil.copy(tmp_path / "out" / TUNING / "splits" / "toy.csv", tmp_path / "kept.csv")
+    table = pd.read_csv(cohort_folder / "labels.csv", dtype=str)
+    mine = table["case_id"].isin(tests)
+    assert mine.sum() > 3
+    table.loc[mine, ["A", "B"]] = np.where(table.loc[mine, ["A", "B"]] == "0", "1", "0")
+    table.to_csv(cohort_folder / "labels.csv", index=False)
+    words = [word if word != "out" else "other" for word in WORDS]
+    assert milbench_here("tune", *words, "--splits", "kept.csv", "--tune", "4", "--out", "b.yaml").returncode == 0
+    one, other = (read_tuned(tmp_path / name) for name in ("a.yaml", "b.yaml"))
+    assert one.chosen == other.chosen
+    scores = [tried(open_run(tmp_path / name / TUNING), per_task=False)["score"] for name in ("out", "other")]
+    assert scores[0].tolist() == scores[1].tolist()
+
+
+def test_shards_that_are_merged_choose_as_one_machine_does(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
+    assert milbench_here("tune", *WORDS, "--tune", "3", "--out", "whole.yaml").returncode == 0
+    for shard in ("1/2", "2/2"):
+        words = [word if word != "out" else f"part{shard[0]}" for word in WORDS]
+        assert milbench_here("run", *words, "--tune", "3", "--shard", shard).returncode == 0
+    merged = milbench_here("merge", "all", "part1", "part2")
+    assert merged.returncode == 0, merged.stderr
+    words = [word if word != "out" else "all" for word in WORDS]
+    done = milbench_here("tune", *words, "--tune", "3", "--out", "merged.yaml")
+    assert "9 trials (9 already done)" in done.stdout, done.stdout + done.stderr
+    assert read_tuned(tmp_path / "whole.yaml").chosen == read_tuned(tmp_path / "merged.yaml").chosen
+
+
+def test_halving_spends_as_much_on_every_rung_and_keeps_the_recipes_own(
+    cohort_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = planned(cohort_folder, configurations=27, halving=True)
+    monkeypatch.setattr("milbench.runs.tuning._finished", _last_is_best)
+    rungs = list(searches(base))[-1].request.search.rungs
+    assert [rung.divisor for rung in rungs] == [9, 3, 1]
+    assert [[len(numbers) for numbers in rung.numbers.values()] for rung in rungs] == [[27, 27], [9, 9], [3, 3]]
+    assert all(0 in numbers for rung in rungs for numbers in rung.numbers.values())
+
+
+def _last_is_best(base: Benchmark, rung: object) -> object:
+    class Finished:
+        def __init__(self) -> None:
+            self.rung = rung
+
+        def best(self, place: object) -> list[int]:
+            return sorted(self.rung.numbers[place], reverse=True)
+
+    return Finished()
+
+
+def test_a_search_by_halving_runs_to_its_choice(milbench_here: Milbench, cohort_folder: Path, tmp_path: Path) -> None:
+    result = milbench_here("tune", *WORDS, "--tune", "4", "--tune-halving", "--out", "chosen.yaml")
+    assert result.returncode == 0, result.stderr
+    table = tried(open_run(tmp_path / "out" / TUNING), per_task=False)
+    rungs = table.groupby(["model", "epochs"])["configuration"].nunique().unstack()
+    assert rungs.to_dict("list") == {0: [2, 2], 1: [4, 4]}
+    spent = table.groupby(["model", "epochs"])["bag_steps"].sum().unstack()
+    assert (spent[0] / spent[1]).tolist() == pytest.approx([1.5, 1.5])  # 2 x 3 epochs after 4 x 1
+
+
+def test_a_configuration_that_a_model_refuses_is_recorded_and_never_chosen(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "space.yaml").write_text("tuning: {space: {tiny: {model: {dropout: {one_of: [3.0]}}}}}\n")
+    result = milbench_here("tune", *WORDS, "--config", "space.yaml", "--tune", "3", "--out", "chosen.yaml")
+    assert result.returncode in (0, 3), result.stderr
+    search = open_run(tmp_path / "out" / TUNING)
+    assert len(search.failures()) == 4  # configurations 1 and 2 of two tasks
+    assert read_tuned(tmp_path / "chosen.yaml").of("tiny", "A").number == 0
+    table = tried(search, per_task=False).set_index(["model", "configuration"])
+    assert table.loc[("tiny", 1), "n_failed"] == 2
+    assert np.isnan(table.loc[("tiny", 1), "score"])
+
+
+def test_a_choice_is_refused_while_trials_are_left(
+    cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = planned(cohort_folder)
+    (search,) = searches(base)
+    with pytest.raises(StoreError, match="lacks 15 trials of the search, such as toy/"):
+        choose(base, search)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--tune", "-1"), "tuning.configurations is -1; the least is 0"),
+        (("--tune", "2", "--tune-per", "fold"), "Did you mean|unknown value of tuning.per"),
+        (("--tune", "2", "--tune-halving", "--shard", "1/2"), "do not go together"),
+        (
+            ("--tune", "2", "--set", "tuning.space.tinny.trainer.lr.one_of=[1.0]"),
+            "tuning.space names the model 'tinny'",
+        ),
+        (("--tune", "2", "--set", "tuning.space.tiny.model.hiden.one_of=[1]"), "Did you mean 'hidden'"),
+        (("--tune", "2", "--set", "tuning.space.tiny.trainer.epochs.one_of=[1]"), "which all configurations share"),
+    ],
+)
+def test_bad_requests_are_one_clear_message(
+    milbench_here: Milbench, cohort_folder: Path, words: tuple[str, ...], message: str
+) -> None:
+    result = milbench_here("run", *WORDS, *words)
+    assert result.returncode == 2
+    assert pd.Series([result.stderr]).str.contains(message).all(), result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_cohort_takes_the_settings_that_a_search_chose_for_it(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
+    text = "configurations: 8\nmodels: {tiny: {configuration: 5, trainer: {lr: 0.25}, model: {hidden: 3}}}\n"
+    (tmp_path / "chosen.yaml").write_text(text)
+    yaml = "name: toy\nlabels: toy/labels.csv\nfeatures: toy/features\ntuned: chosen.yaml\n"
+    (tmp_path / "cohort.yaml").write_text(yaml)
+    words = [word if word != "toy" else "cohort.yaml" for word in WORDS]
+    shown = milbench_here("run", *words)
+    assert shown.returncode == 0, shown.stderr
+    assert "tuned, 8 configurations per model" in shown.stdout
+    found = {trial.info["model"]: trial.info for trial in open_run(tmp_path / "out").trials()}
+    assert (found["tiny"]["recipe"]["lr"], found["tiny"]["hyperparameters"]["hidden"]) == (0.25, 3)
+    assert (found["tiny_multi"]["recipe"]["lr"], found["tiny_multi"]["hyperparameters"]["hidden"]) == (1e-4, 8)
+    facts = json.loads((tmp_path / "out" / "datasets.json").read_text())["toy"]
+    assert facts["tuned"]["configurations"] == 8
+
+
+def test_names_of_no_model_in_a_cohorts_file_are_refused(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "chosen.yaml").write_text("configurations: 8\nmodels: {tinny: {trainer: {lr: 0.25}}}\n")
+    (tmp_path / "cohort.yaml").write_text(
+        "name: toy\nlabels: toy/labels.csv\nfeatures: toy/features\ntuned: chosen.yaml\n"
+    )
+    result = milbench_here("run", *[word if word != "toy" else "cohort.yaml" for word in WORDS])
+    assert result.returncode == 2
+    assert "Did you mean 'tiny'" in result.stderr
