@@ -27,21 +27,61 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of printing the plan."""
+    from milbench.commands.show_run import benchmark_header
     from milbench.runs.preparation import prepare
+    from milbench.runs.tuning import is_tuned
 
-    _print_plan(new_console(), prepare(config_of(options), verify_features=options.verify_features))
+    console = new_console()
+    benchmark = prepare(config_of(options), verify_features=options.verify_features)
+    benchmark_header(console, benchmark, written=False)
+    if is_tuned(benchmark.config):
+        _print_tuned(console, benchmark)
+    else:
+        _print_plan(console, benchmark)
     return EXIT_OK
+
+
+def _print_tuned(console: Console, base: Benchmark) -> None:
+    """Print the plan of the search, then that of the trainings with what it chose or will choose."""
+    from milbench.runs.tuning import chosen_before, searches, untuned, with_chosen
+
+    search = next(searches(base))
+    line(console, _budget(search))
+    _print_plan(console, search)
+    chosen = chosen_before(base)
+    if chosen is not None:
+        line(console, "then the trainings with the chosen settings:")
+        _print_plan(console, with_chosen(base, chosen))
+    else:
+        line(console, f"then {len(base.trials)} trainings with the chosen settings")
+    if base.config.tuning.compare:
+        left = len(untuned(base).unfinished_trials())
+        line(console, f"and {left} trainings with the recipe's own settings, to compare")
+
+
+def _budget(search: Benchmark) -> str:
+    """What a search costs every model: configurations, and bags that a model sees, which are alike for all."""
+    tuning = search.config.tuning
+    bags = {entry.cohort.name: len(entry.split.slides(entry.cohort.slides, 0, "train")) for entry in search.entries}
+    per_model: Counter[tuple[str, tuple[str, ...]]] = Counter()
+    for trial in search.trials:
+        per_model[trial.model, trial.tasks] += bags[trial.dataset] * trial.recipe.epochs
+    fewest, most = min(per_model.values()), max(per_model.values())
+    steps = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    rungs = "; the first rung of a search by halving" if tuning.halving else ""
+    return (
+        f"search: {tuning.configurations} configurations of each model, {steps} bag-steps per model and group of tasks "
+        f"(training bags of a fold x epochs x trainings){rungs}"
+    )
 
 
 def _print_plan(console: Console, benchmark: Benchmark) -> None:
     """Print numbers of trials by model and dataset, of bags, and a rough estimate of time."""
-    from milbench.commands.show_run import benchmark_header
     from milbench.runs.changes import changes_of
     from milbench.runs.estimate import estimated_seconds
     from milbench.runs.progress import duration
     from milbench.runs.tryout import try_models
 
-    benchmark_header(console, benchmark, written=False)
     for sentence in changes_of(benchmark, will_run=False):
         line(console, f"  changed: {sentence}")
     tried = try_models(benchmark)

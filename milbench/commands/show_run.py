@@ -54,7 +54,9 @@ def benchmark_header(console: Console, benchmark: Benchmark, *, written: bool) -
             line(console, f"  and {left} more note{'s' * (left != 1)}{where}")
     for remark in import_remarks():
         line(console, f"warning: {remark}")
-    line(console, f"protocol {benchmark.config.protocol}, run folder {benchmark.run.path}")
+    n = benchmark.config.tuning.configurations
+    tuned = f", tuned: {n} configurations per model" if n else ""
+    line(console, f"protocol {benchmark.config.protocol}{tuned}, run folder {benchmark.run.path}")
 
 
 def outcome(console: Console, result: Outcome) -> None:

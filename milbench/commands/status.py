@@ -38,15 +38,27 @@ def call(options: argparse.Namespace) -> int:
     """Exit code of printing what is done, again and again with --watch."""
     from milbench.runs.status import survey
 
-    run = run_at(options.run)
     with suppress(KeyboardInterrupt):  # the end of watching, not of the run
         while True:
-            found = survey(run)
-            _print_status(new_console(), run, found)
-            if not options.watch or not any(count.left or count.running for count in found.counts.values()):
+            runs = _with_search(options.run)
+            states = [survey(run) for run in runs]
+            for run, found in zip(runs, states, strict=True):
+                _print_status(new_console(), run, found)
+            counts = [count for found in states for count in found.counts.values()]
+            if not options.watch or not any(count.left or count.running for count in counts):
                 break
             time.sleep(WATCH_SECONDS)
     return EXIT_OK
+
+
+def _with_search(path: Path | None) -> list[Run]:
+    """The search of a tuned run, and the run as soon as it has begun."""
+    from milbench.store.run import TUNING, holds_run, open_run
+
+    if path is not None and holds_run(path / TUNING) and not holds_run(path):
+        return [open_run(path / TUNING)]
+    run = run_at(path)
+    return [*([open_run(run.path / TUNING)] if holds_run(run.path / TUNING) else []), run]
 
 
 def _print_status(console: Console, run: Run, found: RunStatus) -> None:
@@ -54,8 +66,10 @@ def _print_status(console: Console, run: Run, found: RunStatus) -> None:
     from milbench.machine.sizes import bytes_text
     from milbench.runs.progress import duration
     from milbench.store.question import stale_sentences
+    from milbench.store.run import TUNING
 
-    again = f"milbench run --config {run.path / 'run.yaml'} --run {run.path}"
+    whole = run.path.parent if run.path.name == TUNING else run.path
+    again = f"milbench run --config {run.path / 'run.yaml'} --run {whole}"
     columns = ("dataset", "model", "done", "running", "failed", "left")
     rows = [
         (*pair, *(str(number) for number in (count.done, count.running, count.failed, count.left)))

@@ -40,9 +40,11 @@ def search(console: Console, base: Benchmark, *, prune: bool = False) -> tuple[i
     """Exit code of the search, and the configuration of every place; None while trials of the search are left."""
     from milbench.runs.benchmark import run_benchmark
     from milbench.runs.progress import Progress
-    from milbench.runs.tuning import choose, searches, write_chosen
+    from milbench.runs.tuning import choose, searches, warnings_of_nesting, write_chosen
 
     n = base.config.tuning.configurations
+    for warning in warnings_of_nesting(base):
+        line(console, f"warning: {warning}")
     for each in searches(base):
         line(console, f"search: {n} configurations of each model, {len(each.trials)} trainings, in {each.run.path}")
         outcome = run_benchmark(each, Progress(console, forecasts=True), prune=prune)

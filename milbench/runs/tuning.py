@@ -74,10 +74,24 @@ def searches(base: Benchmark) -> Iterator[Benchmark]:
         yield _search(base, rungs)
 
 
+def warnings_of_nesting(base: Benchmark) -> list[str]:
+    """Sentences on cohorts whose tuned scores would not be those of patients that no choice has seen."""
+    folds = {
+        name: {t.fold for t in base.whole_plan if t.dataset == name} for name in {t.dataset for t in base.whole_plan}
+    }
+    return [
+        f"{entry.cohort.name}: folds have test sides of their own, so a test patient of one fold is a validation patient of "
+        "another, which the choice sees. Tune one fold at a time (--folds 0) if scores must be nested (docs/tuning.md)"
+        for entry in base.entries
+        if entry.split.test_side_differs and len(folds.get(entry.cohort.name, ())) > 1
+    ]
+
+
 def _search(base: Benchmark, rungs: Sequence[Rung]) -> Benchmark:
     folder = base.run.path / TUNING
+    # `run` stays that of the whole, so that its run.yaml repeats the whole and not a search within the search
     config = replace(
-        base.config, run=str(folder), keep_weights=False, tracking=replace(base.config.tracking, enabled=False)
+        base.config, run=str(base.run.path), keep_weights=False, tracking=replace(base.config.tracking, enabled=False)
     )
     return moved_to(base, folder, config, _request(base, rungs))
 
@@ -208,6 +222,15 @@ def choose(base: Benchmark, search: Benchmark) -> dict[Place, Choice]:
         drawn = drawn_for(number, place.model, model, cohorts[place.dataset], search.request)
         chosen[place] = Choice(drawn, finished.score(place, number), finished.score(place, DEFAULT))
     return chosen
+
+
+def chosen_before(base: Benchmark) -> dict[Place, Choice] | None:
+    """What a finished search in the folder chose; None if trials of it are left."""
+    try:
+        *_, last = searches(base)
+        return choose(base, last)
+    except StoreError:
+        return None
 
 
 def with_chosen(base: Benchmark, chosen: Mapping[Place, Choice]) -> Benchmark:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from commands_for_tests import PLUGIN, Milbench
+from commands_for_tests import PLUGIN, Milbench, command, environment
 
 from milbench.cohorts.tuned import read_tuned
 from milbench.errors import StoreError
 from milbench.runs.config import make_config
 from milbench.runs.preparation import Benchmark, prepare
-from milbench.runs.tuning import choose, searches
+from milbench.runs.tuning import choose, searches, warnings_of_nesting
 from milbench.stats.search import tried
 from milbench.store.run import TUNING, UNTUNED, Run, open_run
 
@@ -134,6 +136,34 @@ def test_shards_that_are_merged_choose_as_one_machine_does(
     done = milbench_here("tune", *words, "--tune", "3", "--out", "merged.yaml")
     assert "9 trials (9 already done)" in done.stdout, done.stdout + done.stderr
     assert read_tuned(tmp_path / "whole.yaml").chosen == read_tuned(tmp_path / "merged.yaml").chosen
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_to_the_same_bytes_and_the_same_choice(
+    milbench: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
+    assert milbench("tune", *WORDS, "--tune", "6", "--out", "whole.yaml").returncode == 0
+    words = [word if word != "out" else "cut" for word in WORDS]
+    for n_done in (1, 7, 13):
+        process = subprocess.Popen(command("tune", *words, "--tune", "6"), cwd=tmp_path, env=environment())
+        while len(list((tmp_path / "cut" / TUNING / "trials").rglob("trial.json"))) < n_done and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    assert milbench("tune", *words, "--tune", "6", "--out", "cut.yaml").returncode == 0
+    assert payloads(open_run(tmp_path / "cut" / TUNING)) == payloads(open_run(tmp_path / "out" / TUNING))
+    assert read_tuned(tmp_path / "cut.yaml").chosen == read_tuned(tmp_path / "whole.yaml").chosen
+
+
+def test_folds_with_test_sides_of_their_own_are_warned_of(cohort_folder: Path, tmp_path: Path) -> None:
+    patients = sorted(set(pd.read_csv(cohort_folder / "labels.csv", dtype=str)["case_id"]))
+    turns = [("test", "val", "train", "train")[place % 4] for place in range(len(patients) + 1)]
+    table = pd.DataFrame({"patient_id": patients, "fold_0": turns[:-1], "fold_1": turns[1:]})
+    table.to_csv(tmp_path / "splits.csv", index=False)
+    for folds, n_warnings in (([0], 0), ([0, 1], 1)):
+        flags = {"cohorts": [str(cohort_folder)], "models": ["tiny"], "plugins": [PLUGIN], "folds": folds,
+                 "splits": str(tmp_path / "splits.csv"), "tuning": {"configurations": 2}}  # fmt: skip
+        assert len(warnings_of_nesting(prepare(make_config(None, [], flags)))) == n_warnings
 
 
 def test_halving_spends_as_much_on_every_rung_and_keeps_the_recipes_own(
