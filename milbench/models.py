@@ -70,12 +70,14 @@ class MILModel(nn.Module, ABC):
     info : what the model declared when it registered.
     in_features, n_tasks : D and T.
     outputs : number W of logits, with the tasks that they answer; a plain number stands for binary tasks.
+    training_smoothing : `trainer.label_smoothing`, which the trainer sets.
     """
 
     info: ClassVar[ModelInfo]
     in_features: int
     n_tasks: int
     outputs: Outputs
+    training_smoothing: float = 0.0
 
     def __init__(self, in_features: int, n_outputs: int) -> None:
         super().__init__()
@@ -105,7 +107,12 @@ class MILModel(nn.Module, ABC):
 
     def task_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Losses [..., T] of logits [..., W], each by its task's kind; `targets` as in `loss`."""
-        return task_losses(self.outputs, logits, targets)
+        return task_losses(self.outputs, logits, targets, smoothing=self.smoothing)
+
+    @property
+    def smoothing(self) -> float:
+        """Share of each label that is spread over its classes (`trainer.label_smoothing`): in training alone."""
+        return self.training_smoothing if self.training else 0.0
 
     def attention_rows(self) -> tuple[str, ...]:
         """Names of the rows of `BagOutput.attention`; none if the model has no attention."""

@@ -19,7 +19,7 @@ SETTINGS = ("format", "model_version", "precision", "recipe", "hyperparameters")
 
 OPTIONAL = "optional_labels_sha256"
 
-OF_SOME_TRIALS = frozenset({"class_weights", "task_weights"})
+OF_SOME_TRIALS = frozenset({"class_weights", "task_weights", "sampler", "label_smoothing"})
 """Settings that stand in a trial's recipe only if they change something for its tasks: trials of one model may differ in
 them and answer one question. A trial with another one is not what the plan asks for, since its key is another."""
 

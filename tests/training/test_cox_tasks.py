@@ -21,7 +21,7 @@ MIXED = (BINARY, COX, SCORE)
 
 def bags() -> list[IndexedBag]:
     features = InMemory().bags
-    return [IndexedBag(index, features[slide]) for index, slide in enumerate(TRAIN)]
+    return [IndexedBag(index, index, features[slide]) for index, slide in enumerate(TRAIN)]
 
 
 def one_step(each: Learner) -> Tensor:

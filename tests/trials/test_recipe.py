@@ -41,7 +41,7 @@ def test_the_official_protocol_ignores_what_the_cohort_prefers() -> None:
         ({"epochs": True}, "type int"),
         ({"lr": "fast"}, "type float"),
         ({"weight_decay": -1}, "at least 0"),
-        ({"optimizer": "adamw"}, "Did you mean 'adam'"),
+        ({"optimizer": "adammw"}, "Did you mean 'adamw'"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused_by_name(settings: dict[str, object], message: str) -> None:
