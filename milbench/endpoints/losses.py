@@ -66,8 +66,8 @@ def _loss(endpoint: FittedEndpoint, logits: Tensor, target: Tensor, smoothing: f
 def cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
     """-log softmax(z)_y of logits [..., C] and the class's place y, or its mean over smoothed targets: [...]."""
     n_classes = logits.shape[-1]
-    chosen = smoothed(torch.arange(n_classes, device=logits.device) == target, smoothing, n_classes=n_classes)
-    return -(logits.log_softmax(dim=-1) * chosen).sum(dim=-1)
+    is_class = (torch.arange(n_classes, device=logits.device) == target).to(logits.dtype)
+    return -(logits.log_softmax(dim=-1) * smoothed(is_class, smoothing, n_classes=n_classes)).sum(dim=-1)
 
 
 def corn(logits: Tensor, target: Tensor) -> Tensor:

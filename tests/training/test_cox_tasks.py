@@ -48,6 +48,26 @@ def test_a_step_has_loss_and_gradient_of_its_slides_together(endpoints: tuple) -
         torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("endpoints", [(COX,), MIXED], ids=["alone", "mixed"])
+def test_a_slide_that_a_step_sees_twice_counts_twice(endpoints: tuple) -> None:
+    each = learner_of(endpoints, [0], ALL_IN_ONE, start=tiny(*endpoints, dropout=0.0))
+    drawn, features = [*range(len(TRAIN)), 2, 2, 5], InMemory().bags
+    each.begin_epoch()
+    losses = each._forward_backward([IndexedBag(i, place, features[TRAIN[i]]) for place, i in enumerate(drawn)])
+    gradients = {name: p.grad.clone() for name, p in each.weights.named_parameters().items()}
+
+    twin, side, place = tiny(*endpoints, dropout=0.0), each.train, endpoints.index(COX)
+    logits = torch.stack([twin(features[TRAIN[i]]).logits for i in drawn])
+    targets, known = side.targets[0, drawn].clone(), side.known[0, drawn]
+    of_cox = efron_by_definition(logits[:, each.cox.logits[0]], targets[:, place]) * known[:, place].sum()
+    targets[:, place] = 0
+    others = sum((task_losses(twin.outputs, z, t) * k).sum() for z, t, k in zip(logits, targets, known, strict=True))
+    ((of_cox + others) / len(drawn)).backward()
+    assert losses.item() == pytest.approx((of_cox + others).item(), rel=1e-12)
+    for name, parameter in twin.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("limits", ["none", "one at a time", "recomputed"])
 def test_both_passes_of_a_step_draw_the_same_dropout(limits: str, monkeypatch: pytest.MonkeyPatch) -> None:
     each = learner_of((COX,), [0, 1, 2], ALL_IN_ONE)
