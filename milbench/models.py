@@ -71,6 +71,7 @@ class MILModel(nn.Module, ABC):
     in_features, n_tasks : D and T.
     outputs : number W of logits, with the tasks that they answer; a plain number stands for binary tasks.
     training_smoothing : `trainer.label_smoothing`, which the trainer sets.
+    asked_for_smoothing : whether the loss has read `smoothing`, as `task_losses` does: another loss would leave it out.
     """
 
     info: ClassVar[ModelInfo]
@@ -78,6 +79,7 @@ class MILModel(nn.Module, ABC):
     n_tasks: int
     outputs: Outputs
     training_smoothing: float = 0.0
+    asked_for_smoothing: bool = False
 
     def __init__(self, in_features: int, n_outputs: int) -> None:
         super().__init__()
@@ -93,7 +95,8 @@ class MILModel(nn.Module, ABC):
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
         """Loss of one bag, a scalar; this default is each task's loss by its kind, summed over the known tasks.
 
-        If you define your own, multiply each task's loss by `known`, and get losses of logits from `task_losses`.
+        If you define your own, multiply each task's loss by `known`, and get losses of logits from `task_losses`, which
+        smooths labels if the recipe says so.
 
         Parameters
         ----------
@@ -112,6 +115,7 @@ class MILModel(nn.Module, ABC):
     @property
     def smoothing(self) -> float:
         """Share of each label that is spread over its classes (`trainer.label_smoothing`): in training alone."""
+        self.asked_for_smoothing = True
         return self.training_smoothing if self.training else 0.0
 
     def attention_rows(self) -> tuple[str, ...]:

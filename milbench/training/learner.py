@@ -286,6 +286,7 @@ class Learner:
         self.in_progress.train_losses += losses
         self.in_progress.n_steps += 1
         self._refuse_changed_buffers()
+        self._refuse_unsmoothed_labels()
         self.step_seconds += perf_counter() - begun
 
     def _forward_backward(self, bags: Sequence[IndexedBag]) -> Tensor:
@@ -363,6 +364,15 @@ class Learner:
                     f"{type(self.weights.model).__name__} changes its buffer '{name}' as it trains, and a model keeps no "
                     "state between bags. Use LayerNorm, or a BatchNorm with track_running_stats=False."
                 )
+
+    def _refuse_unsmoothed_labels(self) -> None:
+        """Raise if the model's own loss leaves label smoothing out: it would be compared as if it had it."""
+        model = self.weights.model
+        if self.recipe.label_smoothing and not model.asked_for_smoothing:
+            raise MilbenchError(
+                f"{type(model).__name__} has a loss of its own that leaves trainer.label_smoothing out. Get losses of logits "
+                "from self.task_losses, or smooth labels by self.smoothing (docs/models.md)."
+            )
 
     # ---- after training --------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ def test_trials_that_share_their_reading_end_with_the_same_bytes(
     assert results(tmp_path / "each") == results(tmp_path / "shared")
 
 
+@pytest.mark.slow
 def test_balanced_trials_of_drawn_patches_end_with_the_same_bytes_however_they_are_computed(
     milbench_here: Milbench, cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

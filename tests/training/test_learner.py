@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from models_for_tests import Tiny
 from stacks_for_tests import (
     N_MEMBERS,
     OURS,
@@ -23,7 +24,10 @@ from stacks_for_tests import (
     probabilities,
     trained,
 )
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
+from milbench.models import BagOutput
 from milbench.registry import load_models
 from milbench.training.learner import Learner
 from milbench.trials.recipe import Recipe
@@ -104,6 +108,19 @@ def test_a_stack_in_bf16_ends_near_where_each_trial_ends_alone(name: str) -> Non
     for member in range(2):
         alone = end([member])
         np.testing.assert_allclose(losses(together.progress[member]), losses(alone.progress[0]), rtol=0.05)
+
+
+def test_a_loss_that_leaves_smoothing_out_is_refused_by_name() -> None:
+    class OwnLoss(Tiny):
+        def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
+            return (binary_cross_entropy_with_logits(output.logits, targets, reduction="none") * known).sum()
+
+    smooth, usual = (
+        trained(learner(range(2), OwnLoss(WIDTH, 1).double(), replace(USUAL, label_smoothing=amount)))[0]
+        for amount in (0.1, 0.0)
+    )
+    assert "OwnLoss has a loss of its own that leaves trainer.label_smoothing out" in str(smooth.error)
+    assert usual.error is None
 
 
 def test_a_trial_that_diverges_leaves_the_stack_and_the_others_end_as_without_it() -> None:
