@@ -1,4 +1,4 @@
-"""Draws: which training slides an epoch visits, in which order, and which patches of a slide a visit shows.
+"""Draws: the training slides that each epoch visits, their order, and the patches of a slide that each visit shows.
 
 Everything is drawn from the seed, the epoch and the slide alone. So neither the place in the order nor what was trained
 before, or is trained beside, changes a draw, and a training that goes on after a kill needs nothing to be remembered.
