@@ -155,7 +155,7 @@ def entries_changed(section: str, before: Mapping[str, Any], now: Mapping[str, A
     """ "trainer.epochs 4 -> 2" for every entry of a section that differs."""
     for key in sorted({*before, *now}):
         if key not in OF_SOME_TRIALS and before.get(key) != now.get(key):
-            yield f"{section}.{key} {before.get(key)} -> {now.get(key)}"
+            yield f"{section}.{key} {before.get(key, 'not set')} -> {now.get(key, 'not set')}"
 
 
 def asked_from_json(values: Mapping[str, Any]) -> dict[str, Asked]:

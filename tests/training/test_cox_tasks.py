@@ -36,16 +36,22 @@ def test_a_step_has_loss_and_gradient_of_its_slides_together(endpoints: tuple) -
     losses = one_step(each)
     gradients = {name: p.grad.clone() for name, p in each.weights.named_parameters().items()}
 
+    expected, by_name = by_definition(each, endpoints, list(range(len(TRAIN))))
+    assert losses.item() == pytest.approx(expected, rel=1e-12)
+    for name, gradient in by_name.items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-9, atol=1e-12)
+
+
+def by_definition(each: Learner, endpoints: tuple, slides: list[int]) -> tuple[float, dict[str, Tensor]]:
+    """Loss of a step on these training slides, and gradients over their number, from the whole step's formula."""
     twin, side, place = tiny(*endpoints, dropout=0.0), each.train, endpoints.index(COX)
-    logits = torch.stack([twin(bag.features).logits for bag in bags()])
-    targets, known = side.targets[0].clone(), side.known[0]
+    logits = torch.stack([twin(InMemory().bags[TRAIN[slide]]).logits for slide in slides])
+    targets, known = side.targets[0, slides].clone(), side.known[0, slides]
     of_cox = efron_by_definition(logits[:, each.cox.logits[0]], targets[:, place]) * known[:, place].sum()
     targets[:, place] = 0
     others = sum((task_losses(twin.outputs, z, t) * k).sum() for z, t, k in zip(logits, targets, known, strict=True))
-    ((of_cox + others) / len(TRAIN)).backward()
-    assert losses.item() == pytest.approx((of_cox + others).item(), rel=1e-12)
-    for name, parameter in twin.named_parameters():
-        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-9, atol=1e-12)
+    ((of_cox + others) / len(slides)).backward()
+    return (of_cox + others).item(), {name: p.grad for name, p in twin.named_parameters()}
 
 
 @pytest.mark.parametrize("endpoints", [(COX,), MIXED], ids=["alone", "mixed"])
@@ -56,16 +62,10 @@ def test_a_slide_that_a_step_sees_twice_counts_twice(endpoints: tuple) -> None:
     losses = each._forward_backward([IndexedBag(i, place, features[TRAIN[i]]) for place, i in enumerate(drawn)])
     gradients = {name: p.grad.clone() for name, p in each.weights.named_parameters().items()}
 
-    twin, side, place = tiny(*endpoints, dropout=0.0), each.train, endpoints.index(COX)
-    logits = torch.stack([twin(features[TRAIN[i]]).logits for i in drawn])
-    targets, known = side.targets[0, drawn].clone(), side.known[0, drawn]
-    of_cox = efron_by_definition(logits[:, each.cox.logits[0]], targets[:, place]) * known[:, place].sum()
-    targets[:, place] = 0
-    others = sum((task_losses(twin.outputs, z, t) * k).sum() for z, t, k in zip(logits, targets, known, strict=True))
-    ((of_cox + others) / len(drawn)).backward()
-    assert losses.item() == pytest.approx((of_cox + others).item(), rel=1e-12)
-    for name, parameter in twin.named_parameters():
-        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-9, atol=1e-12)
+    expected, by_name = by_definition(each, endpoints, drawn)
+    assert losses.item() == pytest.approx(expected, rel=1e-12)
+    for name, gradient in by_name.items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("limits", ["none", "one at a time", "recomputed"])
