@@ -78,14 +78,15 @@ class MILModel(nn.Module, ABC):
     in_features: int
     n_tasks: int
     outputs: Outputs
-    training_smoothing: float = 0.0
-    asked_for_smoothing: bool = False
+    training_smoothing: float
+    asked_for_smoothing: bool
 
     def __init__(self, in_features: int, n_outputs: int) -> None:
         super().__init__()
         self.in_features = in_features
         self.outputs = Outputs.of(n_outputs)
         self.n_tasks = self.outputs.n_tasks
+        self.training_smoothing, self.asked_for_smoothing = 0.0, False
         self.register_forward_pre_hook(_refuse_a_bag_that_does_not_fit)
 
     @abstractmethod
