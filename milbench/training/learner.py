@@ -115,7 +115,8 @@ class Learner:
         self.scaler = scaler or FeatureScaler("none")
         self._endpoints = list(endpoints) if endpoints else [model.outputs.endpoints for model in models]
         self._chances = balanced_chances(train, self._endpoints[0]) if recipe.sampler == "balanced" else None
-        assert self._chances is None or len(models) == 1, "labels decide the draws (`Trial.stack_key`)"
+        if self._chances is not None and len(models) > 1:
+            raise ValueError("labels decide the draws of a balanced sampler, so each trial is a learner of its own")
         self.progress = [TrialProgress() for _ in models]
         self.still_learning = list(range(len(models)))
         self.best = {name: torch.zeros_like(values) for name, values in self.weights.values_per_trial().items()}

@@ -81,6 +81,11 @@ def test_draws_depend_on_seed_and_epoch_alone() -> None:
     assert drawn(1, 0) != drawn(2, 0)
 
 
+def test_trials_of_other_labels_never_share_the_draws_of_a_learner() -> None:
+    with pytest.raises(ValueError, match="each trial is a learner of its own"):
+        learner([0, 1], model_of("mean_pooling"), BALANCED)
+
+
 # ---- in which order ------------------------------------------------------------------------------
 
 
