@@ -25,6 +25,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from milbench.endpoints.endpoint import KINDS
 from milbench.endpoints.evidence import evidence
 from milbench.endpoints.fitted import FittedEndpoint
+from milbench.endpoints.losses import smoothed
 from milbench.endpoints.outputs import Outputs
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
@@ -160,7 +161,11 @@ class DSMIL(MILModel):
             return losses
         each = zip(self.outputs.endpoints, self.outputs.slices, targets, losses.unbind(dim=1), strict=True)
         return torch.stack(
-            [_one_vs_rest(streams[:, own], y) if task.kind == "multiclass" else loss for task, own, y, loss in each], dim=1
+            [
+                _one_vs_rest(streams[:, own], y, self.smoothing) if task.kind == "multiclass" else loss
+                for task, own, y, loss in each
+            ],
+            dim=1,
         )
 
     def _answer(self, top: Tensor, bag: Tensor) -> Tensor:
@@ -226,10 +231,12 @@ def _apart(outputs: Outputs) -> Iterator[FittedEndpoint]:
         yield from [FittedEndpoint()] * task.width if task.kind == "multiclass" else [task]
 
 
-def _one_vs_rest(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy [...] of C sigmoids with logits [..., C] and the class's place."""
-    is_class = (torch.arange(logits.shape[-1], device=logits.device) == target).to(logits.dtype)
-    return binary_cross_entropy_with_logits(logits, is_class.expand_as(logits), reduction="none").mean(dim=-1)
+def _one_vs_rest(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
+    """Mean cross-entropy [...] of C sigmoids with logits [..., C] and the class's place, whose targets may be smoothed."""
+    n_classes = logits.shape[-1]
+    is_class = (torch.arange(n_classes, device=logits.device) == target).to(logits.dtype)
+    soft = smoothed(is_class, smoothing, n_classes=n_classes)
+    return binary_cross_entropy_with_logits(logits, soft.expand_as(logits), reduction="none").mean(dim=-1)
 
 
 def _returned(task: FittedEndpoint, answer: Tensor, streams: Tensor) -> Tensor:

@@ -291,7 +291,8 @@ class DTFDMIL(MILModel):
 
     def _mean_loss(self, answers: Tensor, targets: Tensor) -> Tensor:
         """Mean loss, a scalar, of several answers [..., W] to one bag."""
-        if self.outputs.all_binary:  # as written, because gradients of this and of a mean over it differ in their last digit
+        # as written, because gradients of this and of a mean over it differ in their last digit
+        if self.outputs.all_binary and not self.smoothing:
             return binary_cross_entropy_with_logits(answers, targets.expand_as(answers))
         return self.task_losses(answers, targets).mean()
 

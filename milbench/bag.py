@@ -1,8 +1,9 @@
-"""Bag: one slide's patches, the unit that every model and reader speaks."""
+"""Bag: the patches of one slide, or of all slides of a patient: the unit that every model and reader speaks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from math import isfinite
 
 import torch
@@ -16,17 +17,19 @@ LARGEST_VALUE = 1.8e19
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Bag:
-    """One slide as a bag of patch features.
+    """One slide, or one patient's slides, as a bag of patch features.
 
     Attributes
     ----------
     features : Tensor [N, D], float16 or float32, as stored on disk.
-    slide_id, patient_id : str
+    slide_id, patient_id : str. A bag that joins a patient's slides has the patient's id as both.
     coords : Tensor [N, 2] or None. Patch's top-left corner (x, y): integer if in level-0 pixels.
     coords_unit : unit of `coords`, "level-0 px" unless the feature file tells too little to convert.
     patch_size : float or None. Edge of a patch, in the unit of `coords`.
     instance_labels : Tensor [N, T] or None. Truth per patch and task, where it is known.
     coords_problem : why `coords` is None although the feature file has coordinates; empty otherwise.
+    slides : the slides that the bag joins, in the order of its patches, each with its rows of `features` and with its own
+        coordinates; empty = the bag is one slide.
     """
 
     features: Tensor
@@ -37,12 +40,20 @@ class Bag:
     patch_size: float | None = None
     instance_labels: Tensor | None = None
     coords_problem: str = ""
+    slides: tuple[Bag, ...] = ()
 
     def __repr__(self) -> str:
         return f"Bag({self.slide_id}: {' × '.join(map(str, self.features.shape))} {self.features.dtype})"
 
     def __len__(self) -> int:
         return self.features.shape[0]
+
+    @property
+    def parts(self) -> list[tuple[Bag, slice]]:
+        """Each slide that the bag joins, with its rows of `features`; the bag itself if it is one slide."""
+        ends = list(accumulate(map(len, self.slides), initial=0))
+        joined = [(slide, slice(*rows)) for slide, rows in zip(self.slides, pairwise(ends), strict=True)]
+        return joined or [(self, slice(0, len(self)))]
 
 
 def check_features(features: Tensor, where: str, in_features: int | None = None) -> Tensor:

@@ -71,18 +71,23 @@ class MILModel(nn.Module, ABC):
     info : what the model declared when it registered.
     in_features, n_tasks : D and T.
     outputs : number W of logits, with the tasks that they answer; a plain number stands for binary tasks.
+    training_smoothing : `trainer.label_smoothing`, which the trainer sets.
+    asked_for_smoothing : whether the loss has read `smoothing`, as `task_losses` does: another loss would leave it out.
     """
 
     info: ClassVar[ModelInfo]
     in_features: int
     n_tasks: int
     outputs: Outputs
+    training_smoothing: float
+    asked_for_smoothing: bool
 
     def __init__(self, in_features: int, n_outputs: int) -> None:
         super().__init__()
         self.in_features = in_features
         self.outputs = Outputs.of(n_outputs)
         self.n_tasks = self.outputs.n_tasks
+        self.training_smoothing, self.asked_for_smoothing = 0.0, False
         self.register_forward_pre_hook(_refuse_a_bag_that_does_not_fit)
 
     @abstractmethod
@@ -92,7 +97,8 @@ class MILModel(nn.Module, ABC):
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
         """Loss of one bag, a scalar; this default is each task's loss by its kind, summed over the known tasks.
 
-        If you define your own, multiply each task's loss by `known`, and get losses of logits from `task_losses`.
+        If you define your own, multiply each task's loss by `known`, and get losses of logits from `task_losses`, which
+        smooths labels if the recipe says so.
 
         Parameters
         ----------
@@ -106,7 +112,13 @@ class MILModel(nn.Module, ABC):
 
     def task_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Losses [..., T] of logits [..., W], each by its task's kind; `targets` as in `loss`."""
-        return task_losses(self.outputs, logits, targets)
+        return task_losses(self.outputs, logits, targets, smoothing=self.smoothing)
+
+    @property
+    def smoothing(self) -> float:
+        """Share of each label that is spread over its classes (`trainer.label_smoothing`): in training alone."""
+        self.asked_for_smoothing = True
+        return self.training_smoothing if self.training else 0.0
 
     def attention_rows(self) -> tuple[str, ...]:
         """Names of the rows of `BagOutput.attention`; none if the model has no attention."""

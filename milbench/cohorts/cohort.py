@@ -1,4 +1,4 @@
-"""Cohort: slides × tasks, and a way to load each slide as a `Bag`. `cohort_file` says where a user's own lies."""
+"""Cohort: bags × tasks, and a way to load each `Bag`: a slide, or all slides of a patient. `cohort_file` says where it lies."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from milbench.bag import Bag, check_features
 from milbench.cohorts.cohort_file import CohortFile, cohort_file
 from milbench.cohorts.fingerprint import fingerprint
 from milbench.cohorts.optional import OptionalTask
+from milbench.cohorts.patient_bags import PATIENT, SLIDE, Members, by_patient, slides_by_patient
 from milbench.cohorts.scaling import MODES
 from milbench.cohorts.tuned import TunedSettings, read_tuned
 from milbench.endpoints.endpoint import BINARY, Endpoint
@@ -23,7 +24,7 @@ from milbench.labels.finding import Finding
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Cohort:
-    """Slides with labels, and their features on demand.
+    """Slides with labels, and their features on demand. If bags are patients, a row of `slides` is a patient.
 
     Attributes
     ----------
@@ -50,6 +51,8 @@ class Cohort:
     endpoints : what each task asks; a task that is not listed is binary.
     optional : tasks beside `tasks` that a command may name. `slides` holds their labels too. Once they were named, they
         stand in both.
+    of_slides : the cohort whose slides were joined, if each bag holds all slides of a patient. `slide_id` is the
+        patient's id then, in `slides`, `load` and `header`. `files` and `labelled` still go by slide. None = a bag is a slide.
     """
 
     name: str
@@ -74,15 +77,17 @@ class Cohort:
     patients: str = ""
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     optional: Mapping[str, OptionalTask] = field(default_factory=dict)
+    of_slides: Cohort | None = None
 
     def endpoint(self, task: str) -> Endpoint:
         """What the task asks."""
         return self.endpoints.get(task, BINARY)
 
     def __repr__(self) -> str:
-        patients = self.slides["patient_id"].nunique()
+        slides = self.by_slide.slides
+        joined = ", bag: patient" if self.bag == PATIENT else ""
         return (
-            f"Cohort({self.name}: {len(self.slides)} slides of {patients} patients, "
+            f"Cohort({self.name}: {len(slides)} slides of {slides['patient_id'].nunique()} patients{joined}, "
             f"{len(self.tasks)} tasks, {self.in_features} features per patch)"
         )
 
@@ -90,6 +95,23 @@ class Cohort:
     def every_task(self) -> tuple[str, ...]:
         """Tasks that a command may name: `tasks`, then the optional ones."""
         return tuple(dict.fromkeys((*self.tasks, *self.optional)))
+
+    @property
+    def bag(self) -> str:
+        """What one bag is: "slide" or "patient"."""
+        return SLIDE if self.of_slides is None else PATIENT
+
+    @property
+    def by_slide(self) -> Cohort:
+        """The cohort whose bags are single slides: what its files are asked through."""
+        return self.of_slides or self
+
+    @property
+    def members(self) -> Members:
+        """Slide ids by bag, in the order in which the bag joins them."""
+        if self.of_slides is None:
+            return {slide: (slide,) for slide in map(str, self.slides["slide_id"])}
+        return slides_by_patient(self.of_slides.slides)
 
     @property
     def patients_from(self) -> pd.DataFrame:
@@ -124,7 +146,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
     labelled = slides
     slides, skipped = _matched(labelled, folder, file, allow_missing=allow_missing)
     width = folder.header(slides["slide_id"].iloc[0]).width
-    return Cohort(
+    cohort = Cohort(
         name=file.name,
         slides=slides,
         tasks=tasks,
@@ -146,6 +168,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
         patients=file.patients,
         endpoints=dict(table.endpoints),
     )
+    return by_patient(cohort) if file.bag == PATIENT else cohort
 
 
 def _matched(

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from milbench.cohorts.patient_bags import BAGS, SLIDE
 from milbench.cohorts.scaling import MODES
 from milbench.cohorts.task_kinds import cell, declared_tasks
 from milbench.errors import DataError, UsageError, unknown_name
@@ -43,6 +44,7 @@ class CohortFile:
     patch_size : edge of a patch in the unit of the coordinates, for maps; None = as the feature files tell.
     model, trainer : settings fit for the cohort's size, the same for every model.
     tuned : file of settings that `milbench tune` chose for each model.
+    bag : "slide", or "patient" = all slides of a patient are joined into one bag.
     patients : "as_given" = ids that look as if they parted a patient are meant so.
     positive : by task, the cell that is class 1 where the table holds words or numbers other than 0 and 1.
     unknown : cells that tell no label, such as "Not Reported".
@@ -66,6 +68,7 @@ class CohortFile:
     positive: Mapping[str, str] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     declared: Mapping[str, Declared] = field(default_factory=dict)
+    bag: str = SLIDE
 
     def label_table(self) -> LabelTable:
         """The labels as this file says that they are meant; raises `LabelTableError`."""
@@ -81,7 +84,7 @@ TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "feature_scaling": (str, "text"), "tasks": ((list, dict), "a list of columns, or the kind of each task"),
     "splits": (str, "text"), "n_folds": (int, "a number"), "title": (str, "text"),
     "model": (dict, "a section"), "trainer": (dict, "a section"), "tuned": (str, "a path"), "patch_size": ((int, float), "a number"),
-    "patients": (str, AS_GIVEN), "positive": (dict, "a section"), "unknown": (list, "a list"),
+    "bag": (str, " or ".join(BAGS)), "patients": (str, AS_GIVEN), "positive": (dict, "a section"), "unknown": (list, "a list"),
 }  # fmt: skip
 """What each key of a cohort.yaml must be."""
 
@@ -164,5 +167,7 @@ def _check_key(path: Path, key: str, value: Any) -> None:
         raise UsageError(f"{path}: {key} is {value!r}; expected {text}.{quotes}")
     if key == "feature_scaling" and value not in MODES:
         raise UsageError(f"{path}: {unknown_name('feature_scaling', str(value), MODES)}")
+    if key == "bag" and value not in BAGS:
+        raise UsageError(f"{path}: {unknown_name('value of bag', str(value), BAGS)}")
     if key == "patients" and value != AS_GIVEN:
         raise UsageError(f"{path}: {unknown_name('value of patients', str(value), [AS_GIVEN])}")

@@ -64,7 +64,7 @@ def see(
     known : content of files that need not be read again if their state is the same.
     on_any_machine : see `contents`.
     """
-    slides = [str(slide) for slide in cohort.slides["slide_id"]]
+    slides = [str(slide) for slide in cohort.by_slide.slides["slide_id"]]
     found = contents({slide: cohort.files[slide] for slide in slides}, known, on_any_machine=on_any_machine)
     content = content_sha256(found, slides)
     record = ContentRecord({**before.slides, **found}, {cohort.fingerprint: content, **before.first})

@@ -107,7 +107,7 @@ def _evaluate(source: Trained, cohort: Cohort, device: str, options: argparse.Na
     console = new_console()
     _describe(console, external)
     scores = scored(external, device, watcher(console))
-    _say_scores(console, scores, len(external.slides))
+    _say_scores(console, scores, f"{len(external.slides)} {external.cohort.bag}s")
     found = compared(external, scores.trials, reference=options.reference or REFERENCE, draws=options.draws or DRAWS,
                      complete_cases=options.complete_cases)  # fmt: skip
     for table in tables_of(external, found):
@@ -117,7 +117,7 @@ def _evaluate(source: Trained, cohort: Cohort, device: str, options: argparse.Na
     say(f"tables: {write_tables(external, found, out)[0]}")
 
 
-def _say_scores(console: Console, scores: Scores, n_slides: int) -> None:
+def _say_scores(console: Console, scores: Scores, bags: str) -> None:
     kept = len(scores.trials) - scores.n_new
     before = f"{kept} had done so before" if kept else ""
     replaced = (
@@ -125,12 +125,13 @@ def _say_scores(console: Console, scores: Scores, n_slides: int) -> None:
         if scores.n_replaced
         else ""
     )
-    line(console, ", ".join(filter(None, (f"{scores.n_new} trials scored {n_slides} slides", before, replaced))))
+    line(console, ", ".join(filter(None, (f"{scores.n_new} trials scored {bags}", before, replaced))))
 
 
 def _describe(console: Console, external: External) -> None:
     cohort, slides = external.cohort, external.slides
-    line(console, f"{cohort.name}: {len(slides)} slides of {slides['patient_id'].nunique()} patients, "
+    joined = f" (bag: {cohort.bag})" if cohort.of_slides else ""
+    line(console, f"{cohort.name}: {len(external.slide_ids)} slides of {slides['patient_id'].nunique()} patients{joined}, "
                   f"{len(external.evaluated)} tasks, scored by {len(external.source.trials)} trials of "
                   f"{external.source.dataset}")  # fmt: skip
     for remark in external.remarks:

@@ -57,7 +57,7 @@ def call(options: argparse.Namespace) -> int:
     source = trained(open_run(options.run).snapshot(), options.dataset, options.data_root).of_models(options.models)
     if len(source.trials) < source.n_planned:
         warn(f"{len(source.trials)} of {source.n_planned} planned trials are done; only those predict")
-    slides = new_slides(options.features, options.patients)
+    slides = new_slides(options.features, options.patients, source.bag)
     refuse_another_width(slides, source)
     console = new_console()
     for note in slides.notes:
@@ -74,9 +74,9 @@ def call(options: argparse.Namespace) -> int:
         table = predict(source, slides, device, checkpoint, ranges, watch)
         written = _write(table, out, options.format)
         checkpoint.delete()
-    flagged = table.loc[(table["level"] == "slide") & (table["flags"] != ""), "slide_id"].nunique()
-    line(console, f"{len(slides.table)} slides of {slides.table['patient_id'].nunique()} patients, "
-                  f"{len(source.trials)} trials; {flagged} slides are flagged")  # fmt: skip
+    flagged = table.loc[(table["level"] == slides.bag) & (table["flags"] != ""), f"{slides.bag}_id"].nunique()
+    line(console, f"{len(slides.slides)} slides of {slides.slides['patient_id'].nunique()} patients, "
+                  f"{len(source.trials)} trials; {flagged} {slides.bag}s are flagged")  # fmt: skip
     say(f"predictions: {written}")
     return EXIT_OK
 

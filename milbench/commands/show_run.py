@@ -15,6 +15,7 @@ from milbench.runs.overrides import overridden_arguments
 from milbench.store.pasteable import pasteable
 
 if TYPE_CHECKING:
+    from milbench.cohorts.cohort import Cohort
     from milbench.runs.benchmark import Outcome
     from milbench.runs.preparation import Benchmark
     from milbench.store.run import Run
@@ -34,7 +35,7 @@ def benchmark_header(console: Console, benchmark: Benchmark, *, written: bool) -
 
     for entry in benchmark.entries:
         cohort, split = entry.cohort, entry.split
-        line(console, f"{cohort.name}: {len(cohort.slides)} slides, {cohort.slides['patient_id'].nunique()} patients, "
+        line(console, f"{cohort.name}: {_slides_and_patients(cohort)}, "
               f"{len(cohort.tasks)} tasks, {cohort.in_features}-d features, splits {split.protocol} ({split.sha256[:8]})")  # fmt: skip
         if cohort.trainer_defaults:
             line(console, f"  settings for its size, the same for all models: {settings_text(cohort.trainer_defaults)}")
@@ -57,6 +58,12 @@ def benchmark_header(console: Console, benchmark: Benchmark, *, written: bool) -
     n = benchmark.config.tuning.configurations
     tuned = f", tuned: {n} configurations per model" if n else ""
     line(console, f"protocol {benchmark.config.protocol}{tuned}, run folder {benchmark.run.path}")
+
+
+def _slides_and_patients(cohort: Cohort) -> str:
+    slides = cohort.by_slide.slides
+    told = f"{len(slides)} slides, {slides['patient_id'].nunique()} patients"
+    return told if cohort.of_slides is None else f"{told}, bag: {cohort.bag}"
 
 
 def outcome(console: Console, result: Outcome) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from milbench.endpoints.endpoint import BINARY, Endpoint, event_of, time_of
+from milbench.endpoints.endpoint import BINARY, WITH_CLASSES, Endpoint, event_of, time_of
 
 Floats = NDArray[np.float64]
 
@@ -55,6 +55,11 @@ class FittedEndpoint:
     def kind(self) -> str:
         """Kind of the endpoint."""
         return self.endpoint.kind
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether labels are classes, which may be rare or frequent: two of a binary task, classes or grades."""
+        return self.kind in ("binary", *WITH_CLASSES)
 
     @property
     def n_bins(self) -> int:

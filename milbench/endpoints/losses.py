@@ -13,31 +13,39 @@ from milbench.endpoints.fitted import FittedEndpoint
 from milbench.endpoints.outputs import Outputs
 
 
-def task_losses(outputs: Outputs, logits: Tensor, targets: Tensor) -> Tensor:
+def task_losses(outputs: Outputs, logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """Loss of every task.
 
     Parameters
     ----------
     logits : [..., W], of one bag, or of several answers to it.
     targets : [T], as `FittedEndpoint.targets`; any finite number where the label is unknown.
+    smoothing : share e of a label that is spread evenly over its C classes, for "bce" (C = 2) and "ce": the class's
+        target is 1 - e + e / C, that of each other class e / C.
 
     Returns
     -------
     Tensor [..., T].
     """
     if outputs.all_binary:
-        return binary_cross_entropy_with_logits(logits, targets.expand_as(logits), reduction="none")
+        soft = smoothed(targets, smoothing, n_classes=2)
+        return binary_cross_entropy_with_logits(logits, soft.expand_as(logits), reduction="none")
     losses = [
-        _loss(endpoint, logits[..., own], target)
+        _loss(endpoint, logits[..., own], target, smoothing)
         for endpoint, own, target in zip(outputs.endpoints, outputs.slices, targets, strict=True)
     ]
     return torch.stack(losses, dim=-1)
 
 
-def _loss(endpoint: FittedEndpoint, logits: Tensor, target: Tensor) -> Tensor:
+def smoothed(is_class: Tensor, smoothing: float, *, n_classes: int) -> Tensor:
+    """Targets (1 - e) y + e / C of targets y that are 1 for the label's class and else 0."""
+    return is_class * (1 - smoothing) + smoothing / n_classes if smoothing else is_class
+
+
+def _loss(endpoint: FittedEndpoint, logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
     """Loss [...] of one task with logits [..., width] and a scalar target."""
     if endpoint.loss == "ce":
-        return cross_entropy(logits, target)
+        return cross_entropy(logits, target, smoothing)
     if endpoint.loss == "corn":
         return corn(logits, target)
     if endpoint.loss == "nll":
@@ -45,7 +53,7 @@ def _loss(endpoint: FittedEndpoint, logits: Tensor, target: Tensor) -> Tensor:
     logit = logits[..., 0]
     target = target.expand_as(logit)
     if endpoint.loss == "bce":
-        return binary_cross_entropy_with_logits(logit, target, reduction="none")
+        return binary_cross_entropy_with_logits(logit, smoothed(target, smoothing, n_classes=2), reduction="none")
     if endpoint.loss == "huber":
         return huber_loss(logit, target, reduction="none")
     if endpoint.loss == "l1":
@@ -55,10 +63,11 @@ def _loss(endpoint: FittedEndpoint, logits: Tensor, target: Tensor) -> Tensor:
     return logit * target  # "cox": the target is the derivative of the step's loss by this logit (`cox.py`)
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """-log softmax(z)_y of logits [..., C] and the class's place y: [...]."""
-    chosen = torch.arange(logits.shape[-1], device=logits.device) == target
-    return -(logits.log_softmax(dim=-1) * chosen).sum(dim=-1)
+def cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+    """-log softmax(z)_y of logits [..., C] and the class's place y, or its mean over smoothed targets: [...]."""
+    n_classes = logits.shape[-1]
+    is_class = (torch.arange(n_classes, device=logits.device) == target).to(logits.dtype)
+    return -(logits.log_softmax(dim=-1) * smoothed(is_class, smoothing, n_classes=n_classes)).sum(dim=-1)
 
 
 def corn(logits: Tensor, target: Tensor) -> Tensor:

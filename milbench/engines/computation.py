@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from milbench.engines.cost import energy_counter, energy_limit, energy_used
-from milbench.engines.culprit import culprit
+from milbench.engines.culprit import culprit_of
 from milbench.engines.predictions import stored_predictions, training_risks
 from milbench.engines.prepared_group import PreparedGroup, prepare_group
 from milbench.engines.record import Measured, failure_record, trial_record
@@ -131,8 +131,8 @@ def name_culprits(prepared: Sequence[PreparedGroup], cohort_features: CohortFeat
         failed_trials = [progress for progress in each.learner.progress if progress.failure]
         if not failed_trials:
             continue
-        slides = each.data.slides["train"]["slide_id"]
-        told = culprit(slides, cohort_features.features.__getitem__, cohort_features.cohort.files)
+        bags = each.data.slides["train"]["slide_id"]
+        told = culprit_of(cohort_features.cohort, bags, cohort_features.features.__getitem__)
         for progress in failed_trials if told else ():
             progress.failure = f"{told} {progress.failure[:1].upper()}{progress.failure[1:]}"
 

@@ -9,9 +9,24 @@ from statistics import median
 from torch import Tensor
 
 from milbench.bag import largest_value
+from milbench.cohorts.cohort import Cohort
 
 OUT_OF_PROPORTION = 1000
 """How many times the largest value of a slide must be that of a usual slide."""
+
+
+def culprit_of(cohort: Cohort, bags: Iterable[str], features: Callable[[str], Tensor]) -> str:
+    """Sentence on the slide of training bags; a bag of several slides is read slide by slide, since one of them has the values.
+
+    Parameters
+    ----------
+    features : of a bag.
+    """
+    if cohort.of_slides is None:
+        return culprit(bags, features, cohort.files)
+    load, members = cohort.of_slides.load, cohort.members
+    slides = [slide for bag in bags for slide in members[bag]]
+    return culprit(slides, lambda slide: load(slide).features, cohort.files)
 
 
 def culprit(slides: Iterable[str], features: Callable[[str], Tensor], files: Mapping[str, Path]) -> str:

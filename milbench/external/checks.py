@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from milbench.cohorts.cohort import Cohort
+from milbench.cohorts.patient_bags import PATIENT, Members, unlike_slides
 from milbench.errors import DataError, FeatureFileError
 from milbench.formats import SlideHeader
 from milbench.labels.barcode import tcga_patient
@@ -57,15 +58,25 @@ def _cases_of(row: pd.Series) -> set[str]:
 
 
 def without_shared(
-    theirs: pd.DataFrame, own: pd.DataFrame, *, cohort: str, dataset: str, allow: bool
+    theirs: pd.DataFrame,
+    own: pd.DataFrame,
+    *,
+    cohort: str,
+    dataset: str,
+    allow: bool,
+    joined: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
     """The slides whose patients are new, and a line on those that were dropped.
+
+    Parameters
+    ----------
+    joined : if rows of `theirs` are patients, slide_id and patient_id of their slides; a patient is dropped as a whole.
 
     Raises
     ------
     DataError : there are patients in common and `allow` is not set, or no slide is left.
     """
-    shared = shared_slides(theirs, own)
+    shared = shared_slides(theirs if joined is None else joined, own)
     if not shared.slides:
         return theirs, []
     told = f"{len(shared.patients)} patients of '{cohort}' are in the run's cohort '{dataset}' too, by {shared.by}"
@@ -75,10 +86,32 @@ def without_shared(
             f"{named}. What the models say of them is no external validation. Drop them with --allow-overlap; if they "
             "are other patients, rename them in the label table."
         )
-    left = theirs[~theirs["slide_id"].isin(shared.slides)].reset_index(drop=True)
+    n_dropped = len(shared.slides) if joined is None else int(joined["patient_id"].isin(shared.patients).sum())
+    left = theirs[~theirs["slide_id"].isin(shared.slides if joined is None else shared.patients)].reset_index(drop=True)
     if left.empty:
         raise DataError(f"{named}, and no other patient is left. Name a cohort of other patients.")
-    return left, [f"dropped: {len(shared.slides)} slides of {named}"]
+    return left, [f"dropped: {n_dropped} slides of {named}"]
+
+
+def refuse_other_bags(theirs: str, own: str, where: str) -> None:
+    """DataError if a bag is a slide in the training and a patient here, or the reverse.
+
+    Parameters
+    ----------
+    theirs, own : what a bag is here, and in the training.
+    where : the cohort, in words.
+    """
+    if theirs != own:
+        raise DataError(
+            f"{where} has one bag per {theirs}, and the models were trained on one bag per {own}. Put the line `bag: {own}` "
+            f"into its cohort.yaml{f', in place of `bag: {theirs}`' if theirs == PATIENT else ''}."
+        )
+
+
+def refuse_unlike_slides(members: Members, found: Mapping[str, SlideHeader]) -> None:
+    """DataError for a patient whose slides make no bag."""
+    for patient, why in unlike_slides(members, found).items():
+        raise DataError(f"patient '{patient}': {why}. Extract the slides of a patient alike, or leave the patient out.")
 
 
 def refuse_another_width(cohort: Cohort, width: int, dataset: str) -> None:

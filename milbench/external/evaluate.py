@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ from milbench.external.checks import (
     headers,
     refuse_another_width,
     refuse_odd_headers,
+    refuse_other_bags,
+    refuse_unlike_slides,
     without_shared,
 )
 from milbench.external.labels import (
@@ -85,6 +88,12 @@ class External:
         return self.cohort.name
 
     @property
+    def slide_ids(self) -> list[str]:
+        """The slides that are scored, by themselves or joined."""
+        members = self.cohort.members
+        return [slide for bag in self.slides["slide_id"] for slide in members[bag]]
+
+    @property
     def identity(self) -> CohortIdentity:
         """What decides which slides are scored, and against which labels."""
         rows = hashlib.sha256(exact_csv(self.slides).encode()).hexdigest()
@@ -100,11 +109,13 @@ def checked(source: Trained, cohort: Cohort, *, allow_overlap: bool = False) -> 
     DataError : patients in common, another encoder, width, kind of task, class or unit of time.
     """
     tasks, width = source.tasks, source.in_features
+    refuse_other_bags(cohort.bag, source.bag, f"cohort '{cohort.name}'")
     evaluated = evaluated_tasks(list(tasks), cohort)
     refuse_another_width(cohort, width, source.dataset)
     slides = aligned_labels(cohort, tasks, evaluated)
+    joined = cohort.of_slides.slides if cohort.of_slides else None
     slides, remarks = without_shared(
-        slides, source.patients, cohort=cohort.name, dataset=source.dataset, allow=allow_overlap
+        slides, source.patients, cohort=cohort.name, dataset=source.dataset, allow=allow_overlap, joined=joined
     )
     evaluated = known_tasks(cohort.name, slides, evaluated)
     own = source.labels
@@ -113,32 +124,37 @@ def checked(source: Trained, cohort: Cohort, *, allow_overlap: bool = False) -> 
             of_both = (patient_labels(table, task, tasks[task]) for table in (own, slides))
             refuse_another_unit(cohort.name, task, *of_both)
     remarks += _extraction(cohort, slides, source.training, width)
-    remarks += _unlabelled(slides, tasks, evaluated)
+    remarks += _unlabelled(slides, tasks, evaluated, cohort.bag)
     remarks += _scaling(cohort, source)
     return External(source, cohort, slides, evaluated, tuple(remarks), label_shift(tasks, evaluated, own, slides))
 
 
 def _extraction(cohort: Cohort, slides: pd.DataFrame, training: RunCohort | None, width: int) -> list[str]:
-    theirs = headers(cohort, slides["slide_id"])
+    every = cohort.members
+    members = {bag: every[bag] for bag in slides["slide_id"]}
+    theirs = headers(cohort.by_slide, chain.from_iterable(members.values()))
     refuse_odd_headers(theirs, width, cohort.name)
+    if cohort.of_slides:
+        refuse_unlike_slides(members, theirs)
     if training is None:
         return ["the training's feature files are not there, so encoder and magnification were not compared"]
-    own = headers(training.cohort, training.cohort.slides["slide_id"][:HEADERS])
+    trained_on = training.cohort.by_slide
+    own = headers(trained_on, trained_on.slides["slide_id"][:HEADERS])
     return compared_extraction(theirs, own, cohort.name)
 
 
-def _unlabelled(slides: pd.DataFrame, tasks: Mapping[str, Endpoint], evaluated: Sequence[str]) -> list[str]:
+def _unlabelled(slides: pd.DataFrame, tasks: Mapping[str, Endpoint], evaluated: Sequence[str], bag: str) -> list[str]:
     """Lines on tasks without a column, slides without a label, and classes without a patient."""
     absent = [task for task in tasks if task not in evaluated]
     lines = [f"not evaluated, because the cohort has no labels of them: {', '.join(absent)}"] if absent else []
     for task in evaluated:
         unknown = int(slides[task].isna().sum())
         if unknown:
-            lines.append(f"{task}: {unknown} of {len(slides)} slides have no label")
+            lines.append(f"{task}: {unknown} of {len(slides)} {bag}s have no label")
         classes = absent_classes(slides[task], tasks[task])
         if classes:
             undefined = ", so a mean over classes is undefined" if tasks[task].kind == "multiclass" else ""
-            lines.append(f"{task}: no slide has the class {', '.join(classes)}{undefined}")
+            lines.append(f"{task}: no {bag} has the class {', '.join(classes)}{undefined}")
     return lines
 
 
@@ -204,7 +220,7 @@ def _seen(external: External) -> External:
         write_atomically(path, seen.record.to_json())
     own = read_record(run.content_file(external.source.dataset)).slides
     known = {content.sha256: slide for slide, content in own.items()}
-    copies = [slide for slide in external.slides["slide_id"] if seen.record.slides[slide].sha256 in known]
+    copies = [slide for slide in external.slide_ids if seen.record.slides[slide].sha256 in known]
     if copies:
         twin = known[seen.record.slides[copies[0]].sha256]
         raise DataError(

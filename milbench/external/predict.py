@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from milbench.bag import Bag
+from milbench.cohorts.patient_bags import PATIENT, SLIDE, slides_by_patient
 from milbench.endpoints.answers import answers_of, decoded_grade
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import DataError
+from milbench.external.checks import refuse_unlike_slides
 from milbench.external.evaluate import Watch, sigmoid
 from milbench.external.ranges import Ranges, mean_norm
 from milbench.external.scoring import Checkpoint, Logits, Scorer, score
@@ -30,7 +32,7 @@ from milbench.store.trial import WEIGHTS, StoredTrial
 
 Floats = NDArray[np.float64]
 
-LEVELS = ("slide", "patient")
+LEVELS = (SLIDE, PATIENT)
 FIRST = ("level", "slide_id", "patient_id", "model", "task", "answer")
 LAST = (
     "mean", "sd", "ensemble", "threshold", "label", "ensemble_threshold", "ensemble_label", "n_patches", "flags",
@@ -65,15 +67,20 @@ class Answered(NamedTuple):
 
 
 def refuse_another_width(slides: NewSlides, source: Trained) -> None:
-    """DataError if a slide is not as wide as those of the training, or empty; only heads of files are read."""
-    width = source.in_features
-    for slide in slides.table["slide_id"]:
-        header = slides.header(slide)
+    """DataError if a slide is not as wide as those of the training, or empty, or slides of a patient make no bag.
+
+    Only heads of files are read.
+    """
+    width, headers = source.in_features, {}
+    for slide in slides.slides["slide_id"]:
+        header = headers[slide] = slides.folder.header(slide)
         if header.width != width or not header.n_patches:
             raise DataError(
                 f"slide {slide}: {header.n_patches} patches of width {header.width}; the models take one or more of width "
                 f"{width}. Extract it with the encoder of the training, or take its file away."
             )
+    if slides.bag == PATIENT:
+        refuse_unlike_slides(slides_by_patient(slides.slides), headers)
 
 
 def predict(
@@ -88,7 +95,8 @@ def predict(
     scorer = _MeasuringScorer(source.models(source.trials), device)
     *logits, measured = score(scorer, list(slides.table["slide_id"]), slides.load, checkpoint, watch)
     facts = Facts(measured[:, 0].astype(np.int64), measured[:, 1].astype(np.float64))
-    return table_of(list(answered(source.trials, logits)), slides.table, facts, ranges)
+    levels = LEVELS if slides.bag == SLIDE else (PATIENT,)
+    return table_of(list(answered(source.trials, logits)), slides.table, facts, ranges, levels)
 
 
 class _MeasuringScorer(Scorer):
@@ -123,16 +131,23 @@ def answered(trials: Sequence[StoredTrial], logits: Sequence[Logits]) -> Iterato
         yield Answered(model, task, every, names, fitted_of_all, values_of_all)
 
 
-def table_of(every: Sequence[Answered], slides: pd.DataFrame, facts: Facts, ranges: Ranges | None) -> pd.DataFrame:
+def table_of(
+    every: Sequence[Answered],
+    slides: pd.DataFrame,
+    facts: Facts,
+    ranges: Ranges | None,
+    levels: Sequence[str] = LEVELS,
+) -> pd.DataFrame:
     """The table of all predictions.
 
     Parameters
     ----------
     slides : slide_id and patient_id.
     ranges : of the training slides; None = nothing is flagged.
+    levels : those of `LEVELS` that have rows; patients alone if bags are patients.
     """
     trainings = list(dict.fromkeys(name for each in every for name in each.names))
-    rows = pd.concat([_rows(each, slides, level) for level in LEVELS for each in every], ignore_index=True)
+    rows = pd.concat([_rows(each, slides, level) for level in levels for each in every], ignore_index=True)
     of_slides = _facts(slides, facts, ranges)
     rows = rows.merge(of_slides, on=["level", "slide_id", "patient_id"], how="left")
     order = rows["level"].map(LEVELS.index).to_numpy()

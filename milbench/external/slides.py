@@ -12,8 +12,17 @@ import pandas as pd
 from milbench.bag import Bag, check_features
 from milbench.cohorts.cohort_file import cohort_file
 from milbench.cohorts.fingerprint import fingerprint
+from milbench.cohorts.patient_bags import (
+    PATIENT,
+    SLIDE,
+    joining_load,
+    patient_fingerprint,
+    patient_table,
+    slides_by_patient,
+)
 from milbench.errors import DataError, LabelTableError
-from milbench.formats import FeatureFolder, SlideHeader, open_features
+from milbench.external.checks import refuse_other_bags
+from milbench.formats import FeatureFolder, open_features
 from milbench.labels.cells import read_delimited
 from milbench.labels.finding import some
 
@@ -26,38 +35,41 @@ class NewSlides(NamedTuple):
 
     Attributes
     ----------
-    table : slide_id and patient_id, in the order of the slides' names.
+    slides : slide_id and patient_id, in the order of the slides' names.
     folder : their features.
     notes : how files and patients were understood, a line each.
+    bag : what a bag is, "slide" or "patient".
     """
 
-    table: pd.DataFrame
+    slides: pd.DataFrame
     folder: FeatureFolder
     notes: tuple[str, ...]
+    bag: str = SLIDE
 
-    def load(self, slide_id: str) -> Bag:
-        """The slide's features.
+    @property
+    def table(self) -> pd.DataFrame:
+        """slide_id and patient_id, one row per bag."""
+        return self.slides if self.bag == SLIDE else patient_table(self.slides, (), {})
 
-        Raises
-        ------
-        FeatureFileError : the file is damaged, or holds no usable bag.
-        """
+    @property
+    def load(self) -> Callable[[str], Bag]:
+        """Function from a bag's id to its features; raises `FeatureFileError` if a file is damaged, or holds no usable bag."""
+        if self.bag == SLIDE:
+            return self._load_slide
+        return joining_load(slides_by_patient(self.slides), self._load_slide, None)
+
+    def _load_slide(self, slide_id: str) -> Bag:
         found = self.folder.load(slide_id)
         return Bag(check_features(found.features, str(self.folder.paths[slide_id])), slide_id)
 
     @property
-    def header(self) -> Callable[[str], SlideHeader]:
-        """What a slide's file says of itself."""
-        return self.folder.header
-
-    @property
     def identity(self) -> str:
         """Hash of the slides and of the ends of their files."""
-        own = fingerprint(self.table, self.folder, {})
-        return hashlib.sha256(own.encode()).hexdigest()
+        own = fingerprint(self.slides, self.folder, {})
+        return hashlib.sha256((own if self.bag == SLIDE else patient_fingerprint(own)).encode()).hexdigest()
 
 
-def new_slides(path: Path, patients: Path | None = None) -> NewSlides:
+def new_slides(path: Path, patients: Path | None = None, bag: str = SLIDE) -> NewSlides:
     """Every slide of a feature folder, or of the features of a cohort, whose labels are not looked at.
 
     Parameters
@@ -65,17 +77,31 @@ def new_slides(path: Path, patients: Path | None = None) -> NewSlides:
     path : feature folder, cohort.yaml, or a folder with one.
     patients : table with the columns slide_id and patient_id; None = each slide is a patient of its own, unless the
         cohort's label table says otherwise.
+    bag : what a bag of the training is, "slide" or "patient".
 
     Raises
     ------
-    DataError : no features, or a table that does not say whose a slide is.
+    DataError : no features, a table that does not say whose a slide is, or a cohort.yaml whose bags are others.
     """
+    found = _found(path, patients, bag)
+    return found if bag == SLIDE else found._replace(bag=bag, notes=(*_joined(found.slides), *found.notes))
+
+
+def _joined(slides: pd.DataFrame) -> list[str]:
+    n_patients = slides["patient_id"].nunique()
+    told = f"bag: {PATIENT}, as in the training: {len(slides)} slides are joined into {n_patients} bags"
+    alone = "each slide is a bag of its own. If patients have several slides, say whose they are with --patients"
+    return [f"{told}; {alone}" if n_patients == len(slides) else told]
+
+
+def _found(path: Path, patients: Path | None, bag: str) -> NewSlides:
     if not path.exists():
         raise DataError(f"{path} does not exist. Name a folder of features, or a cohort.yaml.")
     inner = [path / name for name in COHORT_FILES if (path / name).is_file()]
     if path.is_dir() and not inner:
         return _with_patients(open_features(path), patients, ())
     file = cohort_file(path)
+    refuse_other_bags(file.bag, bag, f"cohort '{file.name}' ({path})")
     notes = (f"labels in {file.labels} are not looked at", *_skipped(file.features))
     if patients is not None:
         return _with_patients(open_features(file.features), patients, notes)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from milbench.cohorts.patient_bags import SLIDE
 from milbench.cohorts.scaling import FITTED_MODES, FeatureScaler
 from milbench.endpoints.endpoint import Endpoint
 from milbench.errors import DataError, StoreError, UsageError, unknown_name
@@ -50,8 +51,16 @@ class Trained:
         return self.run.labels(self.dataset) if self.run.label_file(self.dataset).exists() else None
 
     @property
+    def bag(self) -> str:
+        """What a bag of the training is: "slide" or "patient"."""
+        return str(self.run.datasets[self.dataset].get("bag", SLIDE))
+
+    @property
     def patients(self) -> pd.DataFrame:
         """slide_id and patient_id of all slides that the run knows of."""
+        if joined := self.run.datasets[self.dataset].get("slides_of"):
+            rows = [(slide, patient) for patient, slides in joined.items() for slide in slides]
+            return pd.DataFrame(rows, columns=["slide_id", "patient_id"])
         if self.labels is not None:
             return self.labels[["slide_id", "patient_id"]]
         roles = self.run.roles(self.dataset)

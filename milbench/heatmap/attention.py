@@ -40,48 +40,57 @@ def looks(cohort: RunCohort, models: Sequence[StoredModel], slide_ids: Iterable[
 
 def slide_maps(
     cohort: RunCohort,
-    slide_id: str,
+    name: str,
     asked: Asked,
     models: Sequence[StoredModel],
     *,
     experts: bool,
     caption: str = "",
     patch_size: float | None = None,
-) -> SlideMaps:
-    """The maps of one slide: each model's for what is asked, then, if asked for, one map per expert.
+) -> list[SlideMaps]:
+    """The maps of a slide, or of each slide of a patient: each model's for what is asked, then, if asked for, one per expert.
+
+    If a bag is a patient, models look at all slides of the patient at once, and each slide gets its part of the map.
 
     Parameters
     ----------
+    name : id of a slide, or of a bag: then all slides of it are meant.
     patch_size : edge of a patch in the unit of the coordinates, where the user states it.
 
     Raises
     ------
-    DataError : the slide has no coordinates.
+    DataError : a slide has no coordinates.
     UsageError : a model has no maps, or none has experts where they are asked for.
     """
-    bag = cohort.cohort.load(slide_id)
-    places = places_of(bag, patch_size)  # before any model looks: without places there is nothing to draw
+    bag = cohort.cohort.load(cohort.bag_of(name))
+    meant = [part for part in bag.parts if name in (bag.slide_id, part[0].slide_id)]
+    places = [places_of(slide, patch_size) for slide, _ in meant]  # before models look: without places nothing is drawn
     seen = [(stored, stored.maps(bag.features)) for stored in models]
     maps = [task_map(stored, maps, asked) for stored, maps in seen]
     if experts:
         maps += _expert_maps(seen)
     fold = int(models[0].trial.info["fold"])
-    label, answers = cohort.label(slide_id, asked.task), {s.name: s.answers_of(m.logits)[s.row(asked)] for s, m in seen}
-    return SlideMaps(
-        slide_id=slide_id,
-        dataset=cohort.name,
-        task=asked.title,
-        fold=fold,
-        role=cohort.role(slide_id, fold),
-        label=label,
-        label_text=label_in_words(asked.endpoint, label),
-        places=places,
-        maps=tuple(maps),
-        answers={name: asked.told(answer) for name, answer in answers.items()},
-        truth=truth_of(cohort.cohort, bag.instance_labels, asked.task),
-        caption=caption,
-        pixels=pixels_of(cohort.name, bag.features),
-    )
+    label = cohort.label(bag.slide_id, asked.task)
+    answers = {s.name: s.answers_of(m.logits)[s.row(asked)] for s, m in seen}
+    return [
+        SlideMaps(
+            slide_id=slide.slide_id,
+            dataset=cohort.name,
+            task=asked.title,
+            fold=fold,
+            role=cohort.role(bag.slide_id, fold),
+            label=label,
+            label_text=label_in_words(asked.endpoint, label),
+            places=where,
+            maps=tuple(drawn.of_slide(rows) if len(bag.slides) > 1 else drawn for drawn in maps),
+            answers={name: asked.told(answer) for name, answer in answers.items()},
+            truth=truth_of(cohort.cohort, slide.instance_labels, asked.task),
+            caption=caption if number == 0 else "",
+            pixels=pixels_of(cohort.name, slide.features),
+            patient=bag.slide_id if bag.slides else "",
+        )
+        for number, ((slide, rows), where) in enumerate(zip(meant, places, strict=True))
+    ]
 
 
 def pixels_of(dataset: str, features: Tensor) -> NDArray[np.float64] | None:

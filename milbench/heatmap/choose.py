@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from math import isnan
 from typing import NamedTuple
 
 import pandas as pd
 
+from milbench.cohorts.patient_bags import SLIDE
 from milbench.errors import UsageError, unknown_name
 from milbench.heatmap.asked import Asked
 from milbench.heatmap.stored import RunCohort
@@ -20,7 +22,7 @@ class Outcome(NamedTuple):
 
     Attributes
     ----------
-    meaning : braces stand for the model.
+    meaning : braces stand for what a bag is, and for the model.
     label : of the slides that are meant.
     called : 1 or 0, how the model must call the slide for the word to hold; the highest or the lowest probability wins.
     otherwise : what the slide is called where the model does not.
@@ -33,16 +35,16 @@ class Outcome(NamedTuple):
 
 
 OUTCOMES = {
-    "top-tp": Outcome("the positive test slide that {} scores highest", 1, 1, "highest positive"),
-    "top-fp": Outcome("the negative test slide that {} scores highest", 0, 1, "highest negative"),
-    "top-fn": Outcome("the positive test slide that {} scores lowest", 1, 0, "lowest positive"),
-    "top-tn": Outcome("the negative test slide that {} scores lowest", 0, 0, "lowest negative"),
+    "top-tp": Outcome("the positive test {} that {} scores highest", 1, 1, "highest positive"),
+    "top-fp": Outcome("the negative test {} that {} scores highest", 0, 1, "highest negative"),
+    "top-fn": Outcome("the positive test {} that {} scores lowest", 1, 0, "lowest positive"),
+    "top-tn": Outcome("the negative test {} that {} scores lowest", 0, 0, "lowest negative"),
 }
 """Word -> what it asks for, of a binary task or one class."""
 
 EXTREMES = {
-    "highest": "the test slide that {} answers highest",
-    "lowest": "the test slide that {} answers lowest",
+    "highest": "the test {} that {} answers highest",
+    "lowest": "the test {} that {} answers lowest",
 }
 """Word -> what it asks for, of grades, scores and risks."""
 
@@ -51,7 +53,7 @@ HALF = 0.5
 
 
 class Chosen(NamedTuple):
-    """A slide and why it is shown; `caption` is empty for a slide that was named."""
+    """A slide, or a bag that joins slides, and why it is shown; `caption` is empty for one that was named."""
 
     slide_id: str
     caption: str = ""
@@ -64,7 +66,8 @@ def chosen_slides(cohort: RunCohort, words: Sequence[str], model: str, asked: As
     ------
     UsageError : neither an id of the cohort nor a word that the task knows, or no slide of that kind was tested.
     """
-    ids = set(cohort.cohort.slides["slide_id"])
+    members = cohort.cohort.members
+    ids = {*members, *chain.from_iterable(members.values())}
     return [Chosen(word) if word in ids else _by_answer(cohort, word, model, asked, fold) for word in words]
 
 
@@ -79,7 +82,9 @@ def _by_answer(cohort: RunCohort, word: str, model: str, asked: Asked, fold: int
     trial = cohort.trial(model, asked.task, fold)
     rows = _answers(trial, asked)
     return (
-        _by_outcome(cohort, word, trial, rows, asked, fold) if asked.has_classes else _extreme(word, trial, rows, asked)
+        _by_outcome(cohort, word, trial, rows, asked, fold)
+        if asked.has_classes
+        else _extreme(cohort.cohort.bag, word, trial, rows, asked)
     )
 
 
@@ -99,24 +104,26 @@ def _by_outcome(
     rows = table[(table["role"] == "test") & (table["is_positive"] == wanted.label)]
     if rows.empty:
         raise UsageError(
-            f"--slides {word}: no test slide of {asked.title} has label {wanted.label} in fold {fold} of {cohort.name}."
+            f"--slides {word}: no test {cohort.cohort.bag} of {asked.title} has label {wanted.label} in fold {fold} of {cohort.name}."
         )
     first = rows.sort_values(["prediction", "slide_id"], ascending=[not wanted.called, True]).iloc[0]
-    caption = caption_of(word, float(first["prediction"]), _threshold(table), trial.info["model_title"])
+    caption = caption_of(
+        word, float(first["prediction"]), _threshold(table), trial.info["model_title"], cohort.cohort.bag
+    )
     return Chosen(str(first["slide_id"]), caption)
 
 
-def _extreme(word: str, trial: StoredTrial, table: pd.DataFrame, asked: Asked) -> Chosen:
+def _extreme(bag: str, word: str, trial: StoredTrial, table: pd.DataFrame, asked: Asked) -> Chosen:
     rows = table[(table["role"] == "test") & table["prediction"].notna()]
     first = rows.sort_values(["prediction", "slide_id"], ascending=[word == "lowest", True]).iloc[0]
-    meaning = EXTREMES[word].format(trial.info["model_title"])
+    meaning = EXTREMES[word].format(bag, trial.info["model_title"])
     return Chosen(str(first["slide_id"]), f"{word}: {meaning} ({asked.told(float(first['prediction']))})")
 
 
-def caption_of(word: str, probability: float, threshold: float, title: str) -> str:
+def caption_of(word: str, probability: float, threshold: float, title: str, bag: str = SLIDE) -> str:
     """Why the slide is shown; it is a true or false positive only where the model's answer reaches the threshold."""
     wanted = OUTCOMES[word]
-    meaning = wanted.meaning.format(title)
+    meaning = wanted.meaning.format(bag, title)
     if (probability >= threshold) == bool(wanted.called):
         return f"{word}: {meaning}"
     side = "reaches" if probability >= threshold else "is below"

@@ -5,7 +5,8 @@
     attention.h5
       attributes          run, dataset, fold
       rows                JSON: model, title, map, task and kind of every row of every slide
-      slides/{slide_id}   float32 [rows, N], attribute `role`: the slide's side of the fold
+      slides/{slide_id}   float32 [rows, N], attribute `role`: the slide's side of the fold; if a bag joins the slides of a
+                          patient, attribute `patient`, and the slide's part of what models see in all of them
 """
 
 from __future__ import annotations
@@ -50,8 +51,12 @@ def export_attention(
                 rows = _rows(look)
                 if index == 0:
                     file["rows"] = json.dumps([facts for facts, _ in rows])  # an attribute holds 64 KiB at most
-                stored = _written(disk, file, look.bag.slide_id, np.stack([values for _, values in rows]))
-                stored.attrs["role"] = roles.get(look.bag.slide_id, "")
+                maps = np.stack([values for _, values in rows])
+                for slide, of_slide in look.bag.parts:
+                    stored = _written(disk, file, slide.slide_id, maps[:, of_slide])
+                    stored.attrs["role"] = roles.get(look.bag.slide_id, "")
+                    if look.bag.slides:
+                        stored.attrs["patient"] = look.bag.slide_id
                 advance()
         disk.raise_error()
         temporary.replace(path)
@@ -62,7 +67,7 @@ def export_attention(
         raise StoreError(f"{path} cannot be written ({reason}). Free space or choose another place.") from error
     finally:
         temporary.unlink(missing_ok=True)
-    return len(slides)
+    return len(cohort.cohort.by_slide.slides)
 
 
 class _Disk(FileIO):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from milbench.heatmap.maps import Map, SlideMaps, scaled
+from milbench.heatmap.maps import Map, SlideMaps
 from milbench.heatmap.places import PIXELS, Places
 from milbench.store.files import writing
 from milbench.visible import visible_line
@@ -80,7 +80,7 @@ def measurements(slide: SlideMaps) -> tuple[list[str], list[list[float]]]:
     columns: list[NDArray[Any]] = []
     for drawn in slide.maps:
         names += [measurement_name(slide, drawn), f"{measurement_name(slide, drawn)}, rank"]
-        columns += [drawn.values, scaled(drawn.values, "rank")]
+        columns += [drawn.values, drawn.scaled("rank")]
     if slide.truth is not None:
         names.append(visible_line(f"{slide.task}: truth"))
         columns.append(slide.truth.astype(float))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -31,7 +31,9 @@ class Map:
     name : "attention" for the task's map, else the expert or the alternative.
     kind : what the values are, in words.
     values : float64 [N].
-    is_distribution : whether the values are non-negative and sum to 1.
+    is_distribution : whether the values are non-negative and sum to 1; those of one of a patient's slides sum to its share.
+    of_patient : [M] values of all slides of the patient, if a bag joins several and the map is of one of them.
+    rows : those of the slide among them.
     """
 
     model: str
@@ -40,6 +42,18 @@ class Map:
     kind: str
     values: NDArray[np.float64]
     is_distribution: bool = False
+    of_patient: NDArray[np.float64] | None = None
+    rows: slice | None = None
+
+    def of_slide(self, rows: slice) -> Map:
+        """The map of one slide of a patient, cut out of the map of the bag that joins them."""
+        return replace(self, values=self.values[rows], of_patient=self.values, rows=rows)
+
+    def scaled(self, scale: Scale) -> NDArray[np.float64]:
+        """Values [N] to colour: shares and ranks count all patches of the bag, so slides of a patient have one scale."""
+        if self.of_patient is None or self.rows is None:
+            return scaled(self.values, scale)
+        return scaled(self.of_patient, scale)[self.rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +70,7 @@ class SlideMaps:
     answers : the models' answers by name, such as "p = 0.83" or "risk = -1.20".
     caption : why the slide was chosen; empty for one that was named.
     pixels : [N, height, width] from 0 to 1 or None. The patches themselves, where the cohort's features are pixels.
+    patient : whose slides the models looked at together, if a bag is a patient; empty if a bag is a slide.
     """
 
     slide_id: str
@@ -71,6 +86,7 @@ class SlideMaps:
     truth: NDArray[np.bool_] | None = None
     caption: str = ""
     pixels: NDArray[np.float64] | None = None
+    patient: str = ""
 
 
 def scaled(values: NDArray[np.float64], scale: Scale) -> NDArray[np.float64]:

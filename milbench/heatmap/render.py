@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milbench.heatmap.canvas import Grid, grid_around, grid_over, paint
-from milbench.heatmap.maps import Map, Scale, SlideMaps, scaled
+from milbench.heatmap.maps import Map, Scale, SlideMaps
 from milbench.heatmap.places import PIXELS
 from milbench.heatmap.slide import SlidePicture
 from milbench.report.figures import blank_figure, plain_names, show_hidden
@@ -104,6 +104,13 @@ def _norm(scale: Scale) -> Any:
     return LogNorm(LEAST_SHARE, MOST_SHARE) if scale == "share" else Normalize(0, 1)
 
 
+def _norm_of_patient(drawn: Map) -> Any:
+    """From values to colours between the ends of all slides of the patient; None = those of the map itself."""
+    from matplotlib.colors import Normalize
+
+    return None if drawn.of_patient is None else Normalize(drawn.of_patient.min(), drawn.of_patient.max())
+
+
 @plain_names()
 def save_panel(figure: Figure, stem: Path) -> list[Path]:
     """PNG and SVG of `figure`; the same figure gives the same bytes."""
@@ -142,7 +149,8 @@ def _axes(figure: Figure, size: tuple[float, float], place: tuple[float, float],
 
 
 def _heading(figure: Figure, maps: SlideMaps, size: tuple[float, float], upper: float) -> None:
-    text = f"{maps.slide_id}   {_task_and_label(maps)}   {maps.dataset}, fold {maps.fold}, {maps.role} side"
+    slide = f"{maps.slide_id} of {maps.patient}" if maps.patient else maps.slide_id
+    text = f"{slide}   {_task_and_label(maps)}   {maps.dataset}, fold {maps.fold}, {maps.role} side"
     figure.text(GAP / size[0], 1 - (upper + 0.1) / size[1], text, fontsize=10, weight="bold", va="top")
     if maps.caption:
         figure.text(GAP / size[0], 1 - (upper + 0.28) / size[1], maps.caption, fontsize=8, color="0.3", va="top")
@@ -228,11 +236,11 @@ def _draw_map(drawing: Drawing, drawn: Map, axes: Axes, scale: Scale, smooth: fl
     if drawing.picture is not None:
         _underlay(drawing.picture, axes)
     shared = _is_shared(drawn, scale)
-    canvas = paint(drawing.maps.places, scaled(drawn.values, scale if shared else "softmax"), drawing.grid, smooth)
+    canvas = paint(drawing.maps.places, drawn.scaled(scale if shared else "softmax"), drawing.grid, smooth)
     pixels = np.clip(canvas.pixels, LEAST_SHARE, MOST_SHARE) if shared and scale == "share" else canvas.pixels
     image = axes.imshow(
         pixels, extent=canvas.extent, cmap=COLOURS, alpha=OVER_SLIDE if drawing.picture else None,
-        interpolation="nearest", norm=_norm(scale) if shared else None,
+        interpolation="nearest", norm=_norm(scale) if shared else _norm_of_patient(drawn),
     )  # fmt: skip
     axes.set_title(_title(drawing.maps, drawn), fontsize=9, pad=4)
     if not shared:

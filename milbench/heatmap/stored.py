@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from milbench.models import MILModel, build
 from milbench.registry import load_models
 from milbench.splits import ROLES, Split
 from milbench.store.question import differences
-from milbench.store.run import Run
+from milbench.store.run import DATASETS, Run
 from milbench.store.slot import ALL_TASKS, Slot
 from milbench.store.trial import WEIGHTS, StoredTrial
 
@@ -90,6 +91,19 @@ class RunCohort:
     def slides(self, fold: int, role: str) -> list[str]:
         """Ids of the slides on one side of a fold, in cohort order."""
         return [str(slide) for slide in self.split.slides(self.cohort.slides, fold, role)["slide_id"]]
+
+    def bag_of(self, name: str) -> str:
+        """Id of the bag that is called so, or that holds the slide of this id.
+
+        Raises
+        ------
+        UsageError : there is neither.
+        """
+        members = self.cohort.members
+        found = [name] if name in members else [bag for bag, slides in members.items() if name in slides]
+        if not found:
+            raise unknown_name(f"slide of {self.name}", name, members)
+        return found[0]
 
     def role(self, slide_id: str, fold: int) -> str:
         """Side of the fold that the slide is on."""
@@ -273,13 +287,13 @@ def _own_path(run: Run, name: str) -> Path:
 
 
 def dataset_of_slide(run: Run, slide_id: str) -> str:
-    """Name of the run's cohort that holds the slide.
+    """Name of the run's cohort that holds the slide, or the patient if its bags are patients.
 
     Raises
     ------
     UsageError : none does; the message has the nearest names.
     """
-    slides = {name: list(run.labels(name)["slide_id"]) for name in run.datasets}
+    slides = {name: _slide_ids(run, name) for name in run.datasets}
     for name, ids in slides.items():
         if slide_id in ids:
             return name
@@ -287,8 +301,20 @@ def dataset_of_slide(run: Run, slide_id: str) -> str:
     near = get_close_matches(slide_id, every, n=3, cutoff=0.3) or every[:3]
     raise UsageError(
         f"run {run.name} has no slide '{slide_id}'. Nearest of its {len(every)}: {', '.join(near)}. "
-        f"All ids stand in {run.path / 'labels'}."
+        f"All ids stand in {run.path / 'labels'}{_and_in_datasets(run)}."
     )
+
+
+def _and_in_datasets(run: Run) -> str:
+    """Where ids of slides stand if bags are patients; empty if they all are bags."""
+    is_joined = any("slides_of" in facts for facts in run.datasets.values())
+    return f", those of slides of patients in {run.path / DATASETS}" if is_joined else ""
+
+
+def _slide_ids(run: Run, name: str) -> list[str]:
+    """Ids of the cohort's bags, then those of slides that bags join."""
+    joined = run.datasets[name].get("slides_of", {})
+    return [*run.labels(name)["slide_id"], *chain.from_iterable(joined.values())]
 
 
 def check_task(cohort: RunCohort, task: str) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 from milbench.bag import LARGEST_VALUE, all_finite, largest_value
 from milbench.cohorts.cohort_file import AS_GIVEN, CohortFile
 from milbench.cohorts.fingerprint import fingerprint
+from milbench.cohorts.patient_bags import PATIENT, SLIDE, patient_fingerprint, patient_table
 from milbench.errors import FeatureFileError, MilbenchError
 from milbench.formats import FeatureFolder, SlideHeader, open_features
 from milbench.formats.detect import SUFFIXES as FEATURE_SUFFIXES
@@ -42,11 +43,13 @@ class Check:
     problems : worst first.
     facts : name and value, for a table.
     folds : DataFrame of the split's audit, empty where no split could be made.
+    bag : what `folds` counts, "slide" or "patient".
     """
 
     problems: tuple[Finding, ...]
     facts: tuple[tuple[str, str], ...]
     folds: pd.DataFrame
+    bag: str = SLIDE
 
     @property
     def passed(self) -> bool:
@@ -75,13 +78,15 @@ def check_cohort(file: CohortFile, watch: Watch, *, splits: str = "", deep: bool
         problems += _value_findings(subject, folder, watch)
     if subject.split is not None:
         facts += [("splits", note.removeprefix("splits: ")) for note in subject.split.notes]
+    if subject.bag == PATIENT:
+        facts.append(("bag", f"{PATIENT}: the slides of each patient are joined"))
     if subject.headers or subject.broken:
         doubled: list[Finding] = []  # a file that cannot be opened was told already
         told = doubled if subject.broken else problems
-        facts.append(
-            ("fingerprint", _tried(told, lambda: fingerprint(subject.slides, folder, table.endpoints)) or "none")
-        )
-    return Check(worst_first(problems), tuple(facts), pd.DataFrame() if subject.audit is None else subject.audit.table)
+        facts.append(("fingerprint", _tried(told, lambda: _fingerprint(subject, folder)) or "none"))
+    return Check(
+        worst_first(problems), tuple(facts), pd.DataFrame() if subject.audit is None else subject.audit.table, file.bag
+    )
 
 
 def _subject(
@@ -97,11 +102,20 @@ def _subject(
             problems, lambda: make_split(table.slides, tasks, protocol, n_folds=n_folds, endpoints=table.endpoints)
         )
     if split is not None:
-        counts = _tried(problems, lambda: audit(split, kept, tasks, table.endpoints))
+        bags = patient_table(kept, tasks, table.endpoints) if file.bag == PATIENT else kept
+        counts = _tried(problems, lambda: audit(split, bags, tasks, table.endpoints))
     given = file.patients == AS_GIVEN
     slides = kept if len(kept) else table.slides
     told, endpoints = table.findings, table.endpoints
-    return Subject(slides, tasks, told, folder.paths, seen.headers, seen.broken, split, counts, given, endpoints)
+    return Subject(
+        slides, tasks, told, folder.paths, seen.headers, seen.broken, split, counts, given, endpoints, file.bag
+    )
+
+
+def _fingerprint(subject: Subject, folder: FeatureFolder) -> str:
+    """The cohort's fingerprint, as a run would have it."""
+    of_slides = fingerprint(subject.slides, folder, subject.endpoints)
+    return patient_fingerprint(of_slides) if subject.bag == PATIENT else of_slides
 
 
 def _labels_alone(table: LabelTable) -> Subject:

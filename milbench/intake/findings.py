@@ -11,6 +11,7 @@ import pandas as pd
 
 from milbench.cohorts.cohort import Cohort
 from milbench.cohorts.cohort_file import AS_GIVEN
+from milbench.cohorts.patient_bags import FIX, SLIDE, slides_by_patient, unlike_slides
 from milbench.cohorts.task_kinds import declared_tasks
 from milbench.endpoints.endpoint import WITH_CLASSES, Endpoint
 from milbench.errors import DataError, FeatureFileError
@@ -43,6 +44,7 @@ class Subject:
     split, audit : None = there is no split.
     as_given : whether ids that seem to part a patient are meant so.
     endpoints : what the tasks ask, by task.
+    bag : what a bag is, "slide" or "patient"; `audit` counts bags.
     """
 
     slides: pd.DataFrame
@@ -55,14 +57,17 @@ class Subject:
     audit: Audit | None = None
     as_given: bool = False
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    bag: str = SLIDE
 
 
 def subject_of(cohort: Cohort, split: Split, audit: Audit) -> Subject:
     """What is known of a cohort that was read; headers are read here."""
-    headers, broken = ({}, {}) if cohort.header is None else headers_of(cohort.header, cohort.slides["slide_id"])
+    by_slide = cohort.by_slide  # files are extracted, broken and copied slide by slide, whatever a bag is
+    header, slides = by_slide.header, by_slide.slides
+    headers, broken = ({}, {}) if header is None else headers_of(header, slides["slide_id"])
     given = cohort.patients == AS_GIVEN
     return Subject(
-        cohort.slides,
+        slides,
         cohort.tasks,
         cohort.findings,
         cohort.files,
@@ -72,6 +77,7 @@ def subject_of(cohort: Cohort, split: Split, audit: Audit) -> Subject:
         audit,
         given,
         cohort.endpoints,
+        cohort.bag,
     )
 
 
@@ -83,10 +89,11 @@ def findings_of(subject: Subject) -> tuple[Finding, ...]:
         *patient_findings(slides, split, as_given=as_given),
         *copy_findings("the same file", copies, slides, tasks, split, as_given=as_given),
         *of_tasks(subject.told, tasks),
-        *contradictions(slides, tasks, subject.endpoints),
+        *contradictions(slides, tasks, subject.endpoints, joined=subject.bag != SLIDE),
         *one_class_tasks(slides, tasks, subject.endpoints),
         *header_findings(subject.headers, subject.broken, subject.files),
-        *(split_findings(subject.split, subject.audit) if subject.split and subject.audit else ()),
+        *_bag_findings(subject),
+        *(split_findings(subject.split, subject.audit, subject.bag) if subject.split and subject.audit else ()),
         *_unlabelled(slides, tasks),
     ]))  # fmt: skip
 
@@ -122,7 +129,16 @@ def _unlabelled(slides: pd.DataFrame, tasks: Sequence[str]) -> list[Finding]:
     return [Finding(NOTE, f"{task}: {n} slides have no label", task=str(task)) for task, n in unknown.items() if n]
 
 
-def split_findings(split: Split, audit: Audit) -> list[Finding]:
+def _bag_findings(subject: Subject) -> list[Finding]:
+    """Patients whose slides make no bag, where bags are patients."""
+    if subject.bag == SLIDE:
+        return []
+    unlike = unlike_slides(slides_by_patient(subject.slides), subject.headers)
+    what = f"bag: {subject.bag}: {len(unlike)} patient{'s' * (len(unlike) != 1)} ({some(list(unlike))})"
+    return [Finding(ERROR, f"{what}: {next(iter(unlike.values()))}", FIX)] if unlike else []
+
+
+def split_findings(split: Split, audit: Audit, bag: str = SLIDE) -> list[Finding]:
     """Sides of folds that lack what a task needs, or that have few positives, events or slides of a class."""
     sides = audit.table[audit.table["role"] != "train"]
     few = [(row.task, what) for row in sides.itertuples() if (what := _scarce(row.kind, row.counts))]
@@ -132,7 +148,7 @@ def split_findings(split: Split, audit: Audit) -> list[Finding]:
         *(
             Finding(
                 NOTE,
-                f"{task}: fewer than {FEW_POSITIVES} {what} on {n} validation or test sides ({split.protocol})",
+                f"{task}: fewer than {FEW_POSITIVES} {what.replace(SLIDE, bag)} on {n} validation or test sides ({split.protocol})",
                 task=str(task),
             )
             for (task, what), n in counts.items()

@@ -19,6 +19,7 @@ from milbench.bag import all_finite, check_features
 from milbench.cohorts.cohort_file import PROTOCOLS, CohortFile
 from milbench.cohorts.content import SlideContent, content_of
 from milbench.cohorts.fingerprint import file_ends
+from milbench.cohorts.patient_bags import SLIDE as BAG_OF_A_SLIDE
 from milbench.cohorts.record import ContentRecord, remembered_beside
 from milbench.endpoints.endpoint import BINARY
 from milbench.errors import DataError, FeatureFileError, UsageError, unknown_name
@@ -244,7 +245,7 @@ def _write_cohort(file: CohortFile, labels: LabelTable, out: Path) -> Path:
     values = {
         "name": file.name, "labels": "labels.csv", "features": "features", "tasks": tasks, "splits": splits,
         "feature_scaling": file.feature_scaling, "n_folds": file.n_folds, "title": file.title,
-        "patients": file.patients, "patch_size": file.patch_size,
+        "bag": "" if file.bag == BAG_OF_A_SLIDE else file.bag, "patients": file.patients, "patch_size": file.patch_size,
         "model": dict(file.model), "trainer": dict(file.trainer),
     }  # fmt: skip
     path = out / "cohort.yaml"

@@ -11,12 +11,23 @@ from milbench.endpoints.endpoint import ALL_BINARY, WITH_CLASSES, Endpoint
 from milbench.labels.finding import WARNING, Finding, some
 
 IN_TRAINING = "Training takes each slide's own label, and a patient's first one where patients are counted. "
+OF_BAGS = "The bag of all slides takes {}. "
+"""Said if bags are patients."""
 
 
 def contradictions(
-    slides: pd.DataFrame, tasks: Sequence[str], endpoints: Mapping[str, Endpoint] = ALL_BINARY
+    slides: pd.DataFrame,
+    tasks: Sequence[str],
+    endpoints: Mapping[str, Endpoint] = ALL_BINARY,
+    *,
+    joined: bool = False,
 ) -> list[Finding]:
-    """One finding per task whose label differs between slides of one patient, with the number of patients."""
+    """One finding per task whose label differs between slides of one patient, with the number of patients.
+
+    Parameters
+    ----------
+    joined : whether a bag is a patient, and has one label.
+    """
     distinct = slides.groupby("patient_id", sort=False)[list(tasks)].nunique()
     counts = (distinct > 1).sum()
     return [
@@ -24,12 +35,19 @@ def contradictions(
             WARNING,
             f"{task}: {count} patient{'s have' if count > 1 else ' has'} contradictory labels on their slides"
             + (_such_as(distinct[task]) if task in endpoints else ""),
-            f"{IN_TRAINING if task in endpoints else ''}Decide on one label per patient.",
+            f"{_taken(is_binary=task not in endpoints, joined=joined)}Decide on one label per patient.",
             str(task),
         )
         for task, count in counts.items()
         if count
     ]
+
+
+def _taken(*, is_binary: bool, joined: bool) -> str:
+    """Which of the labels is learned."""
+    if joined:
+        return OF_BAGS.format("1 if one slide has 1" if is_binary else "the first known label")
+    return "" if is_binary else IN_TRAINING
 
 
 def _such_as(distinct: pd.Series) -> str:

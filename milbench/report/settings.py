@@ -42,6 +42,7 @@ def _settings(runs: Sequence[Run], name: str, facts: Mapping[str, Any]) -> dict[
     return {
         "slides": f"{facts['n_slides']:,}",
         "patients": f"{facts['n_patients']:,}",
+        **({"bag": str(facts["bag"])} if "bag" in facts else {}),
         "splits": str(facts["splits"]),
         "protocol": distinct(info["protocol"] for info in infos),
         "folds": distinct(info["fold"] for info in infos),

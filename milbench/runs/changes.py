@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from milbench.cohorts.content import changed_slides
 from milbench.cohorts.optional import labels_of
+from milbench.cohorts.patient_bags import SLIDE
 from milbench.cohorts.record import read_record
 from milbench.endpoints.endpoint import BINARY, WITH_CLASSES, Endpoint
 from milbench.errors import StoreError
@@ -104,7 +105,9 @@ def changes_of(benchmark: Benchmark, *, will_run: bool) -> list[str]:
 def _changes(benchmark: Benchmark, entry: Entry, before: Question, now: Question, *, will_run: bool) -> Iterator[str]:
     run, name = benchmark.run, entry.cohort.name
     labels_changed = False
-    if before.fingerprint != now.fingerprint:
+    if other_bags := _bag_change(run, entry):
+        yield other_bags  # the rows of labels are others, so there is nothing to compare
+    elif before.fingerprint != now.fingerprint:
         kinds, former_labels = _kind_changes(run, entry), _labels(run, name)
         lines = [*kinds.values(), *(_label_changes(former_labels, entry, kinds) if former_labels is not None else [])]
         labels_changed, features = bool(lines), _feature_changes(run, entry)
@@ -123,6 +126,12 @@ def _changes(benchmark: Benchmark, entry: Entry, before: Question, now: Question
     if before.feature_scaling != now.feature_scaling:
         yield f"feature_scaling {before.feature_scaling} -> {now.feature_scaling}"
     yield from _settings_changes(before, now)
+
+
+def _bag_change(run: Run, entry: Entry) -> str:
+    """ "bag: slide -> patient"; empty if bags are what they were."""
+    before = run.datasets.get(entry.cohort.name, {}).get("bag", SLIDE)
+    return "" if before == entry.cohort.bag else f"bag: {before} -> {entry.cohort.bag}"
 
 
 def _labels(run: Run, name: str) -> pd.DataFrame | None:
@@ -190,7 +199,7 @@ def _feature_changes(run: Run, entry: Entry) -> list[str]:
     """ "features of 3 slides changed: s1, s2, s3"; empty if none did, or the folder does not know what they were."""
     if entry.record is None:
         return []
-    now = {slide: entry.record.slides[slide] for slide in entry.cohort.slides["slide_id"]}
+    now = {slide: entry.record.slides[slide] for slide in entry.cohort.by_slide.slides["slide_id"]}
     slides = changed_slides(read_record(run.content_file(entry.cohort.name)).slides, now)
     return [f"features of {len(slides)} slide{'s' * (len(slides) != 1)} changed: {_some(slides)}"] if slides else []
 

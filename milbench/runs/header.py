@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from milbench.cohorts.cohort import Cohort
+from milbench.cohorts.patient_bags import SLIDE
 from milbench.cohorts.tuned import TunedSettings
 from milbench.engines.shards import write_shard
 from milbench.errors import StoreError
@@ -99,6 +101,13 @@ def _told(tuned: TunedSettings) -> dict[str, Any]:
     return {key: getattr(tuned, key) for key in ("configurations", "command", "made")}
 
 
+def _joined(cohort: Cohort) -> dict[str, Any]:
+    """That bags are patients, and the slides of each in order; nothing if a bag is a slide."""
+    if cohort.bag == SLIDE:
+        return {}
+    return {"bag": cohort.bag, "slides_of": {patient: list(slides) for patient, slides in cohort.members.items()}}
+
+
 def _describe(entry: Entry, known_models: Sequence[str], *, follows_tuned: bool) -> dict[str, Any]:
     """What the report needs to know of a cohort.
 
@@ -113,7 +122,8 @@ def _describe(entry: Entry, known_models: Sequence[str], *, follows_tuned: bool)
         "models": list(known_models),
         "tasks": list(cohort.tasks),
         "control_tasks": list(cohort.control_tasks),
-        "n_slides": len(cohort.slides),
+        **_joined(cohort),
+        "n_slides": len(cohort.by_slide.slides),
         "n_patients": int(cohort.slides["patient_id"].nunique()),
         "positives": {task: int((cohort.slides[task] == 1).sum()) for task in cohort.tasks if task not in endpoints},
         **({"endpoints": endpoints} if endpoints else {}),

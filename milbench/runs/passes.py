@@ -88,7 +88,7 @@ def trains_in_stack(benchmark: Benchmark, entry: Entry, trials: Sequence[Trial],
         entry.cohort.in_features,
         first.hyperparameters,
         n_members=len(trials),
-        patches_of_a_step=mean_patches(entry.cohort) * first.recipe.bags_per_step,
+        patches_of_a_step=mean_patches(entry.cohort, first.recipe.bag_patches) * first.recipe.bags_per_step,
         on_gpu=settings.on_gpu,
     )
 

@@ -13,10 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from milbench.cohorts.scaling import FITTED_MODES, FeatureScaler
-from milbench.endpoints.endpoint import WITH_CLASSES
 from milbench.errors import DataError
 from milbench.splits import Split
-from milbench.training.side import Side
+from milbench.training.side import Side, balanced_weights
 from milbench.training.trainer import Features
 from milbench.trials.plan import Trial
 
@@ -82,24 +81,13 @@ def side_of(slides: pd.DataFrame, trials: Sequence[Trial]) -> Side:
 
 
 def with_balanced_classes(side: Side, trials: Sequence[Trial]) -> Side:
-    """A training side on which each class of a task weighs as much as any other: N / (C n_k) for a slide of class k.
-
-    N slides have a known label, n_k of them class k, and C classes occur. Tasks without classes keep their weights.
-    """
+    """A training side on which each class of a task weighs as much as any other. Tasks without classes keep their weights."""
     weights = np.ones(side.known.shape)
     for row, trial in enumerate(trials):
         for task, endpoint in enumerate(trial.outputs.endpoints):
-            if endpoint.kind in ("binary", *WITH_CLASSES):
-                weights[row, :, task] = _balanced(side.labels(row)[:, task])
+            if endpoint.has_classes:
+                weights[row, :, task] = balanced_weights(side.labels(row)[:, task])
     return side._replace(known=side.known * torch.from_numpy(weights).to(side.known))
-
-
-def _balanced(labels: Floats) -> Floats:
-    """Weights [n]; 1 where the label is unknown."""
-    weights, known = np.ones(len(labels)), ~np.isnan(labels)
-    classes, place, counts = np.unique(labels[known], return_inverse=True, return_counts=True)
-    weights[known] = known.sum() / (len(classes) * counts[place])
-    return weights
 
 
 def _targets(labels: Floats, trial: Trial) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from statistics import fmean
 
 import psutil
@@ -120,12 +121,12 @@ def feature_bytes(cohort: Cohort) -> int:
     return round(sampled * len(slides) / len(headers))
 
 
-def mean_patches(cohort: Cohort) -> float:
-    """Patches of a bag, mean over the same slides as `feature_bytes`."""
-    slides = cohort.slides["slide_id"].tolist()
+def mean_patches(cohort: Cohort, at_most: int | None = None) -> float:
+    """Patches of a bag, mean over the same slides as `feature_bytes`; a bag counts with `at_most` of them."""
+    slides, most = cohort.slides["slide_id"].tolist(), at_most or inf
     if cohort.header is None:
-        return len(cohort.load(slides[0]))
-    return fmean(cohort.header(slide).n_patches for slide in _sampled(slides))
+        return min(len(cohort.load(slides[0])), most)
+    return fmean(min(cohort.header(slide).n_patches, most) for slide in _sampled(slides))
 
 
 def _sampled(slides: list[str]) -> list[str]:

@@ -146,6 +146,8 @@ DATASETS_SHAPE = mapping_of(
             **dict.fromkeys(("control_tasks", "notes"), _TEXTS),
             "positives": mapping_of(text, number),
             "endpoints": mapping_of(text, endpoint),
+            "bag": text,
+            "slides_of": mapping_of(text, _TEXTS),
             "in_features": whole(1, 10**7),
             "test_side_differs": flag,
             "tuned": fields({"configurations": whole(1, 10**6), "command": text, "made": text}),

@@ -19,7 +19,7 @@ SETTINGS = ("format", "model_version", "precision", "recipe", "hyperparameters")
 
 OPTIONAL = "optional_labels_sha256"
 
-OF_SOME_TRIALS = frozenset({"class_weights", "task_weights"})
+OF_SOME_TRIALS = frozenset({"class_weights", "task_weights", "sampler", "label_smoothing"})
 """Settings that stand in a trial's recipe only if they change something for its tasks: trials of one model may differ in
 them and answer one question. A trial with another one is not what the plan asks for, since its key is another."""
 
@@ -155,7 +155,7 @@ def entries_changed(section: str, before: Mapping[str, Any], now: Mapping[str, A
     """ "trainer.epochs 4 -> 2" for every entry of a section that differs."""
     for key in sorted({*before, *now}):
         if key not in OF_SOME_TRIALS and before.get(key) != now.get(key):
-            yield f"{section}.{key} {before.get(key)} -> {now.get(key)}"
+            yield f"{section}.{key} {before.get(key, 'not set')} -> {now.get(key, 'not set')}"
 
 
 def asked_from_json(values: Mapping[str, Any]) -> dict[str, Asked]:

@@ -27,10 +27,12 @@ class IndexedBag:
     Attributes
     ----------
     index : of the slide in its side.
+    place : of the bag among those that wait with it: a step may see one slide twice.
     features : Tensor [N, D].
     """
 
     index: int
+    place: int
     features: Tensor
 
     @property

@@ -69,7 +69,7 @@ class Evaluation:
         """Evaluate a bag [N, D]. It waits for the bags after it that may go through together with it."""
         if not joins_evaluation(self.waiting, features):
             self._forward()
-        self.waiting.append(IndexedBag(self.index_by_slide[slide_id], features))
+        self.waiting.append(IndexedBag(self.index_by_slide[slide_id], len(self.waiting), features))
 
     def finish(self) -> Predictions:
         """Predictions for the whole side, after its last bag."""

@@ -24,6 +24,7 @@ from milbench.training.activations import ActivationCost, is_out_of_memory
 from milbench.training.bag_groups import IndexedBag, training_groups
 from milbench.training.bag_guard import BagGuard
 from milbench.training.cox_tasks import CoxBatch, CoxTasks
+from milbench.training.draws import PatchDraw, balanced_chances, visits_with_replacement
 from milbench.training.evaluation import Evaluation, Predictions
 from milbench.training.optimizers import clip_each_part, make_optimizer
 from milbench.training.randomness import Randomness
@@ -49,6 +50,7 @@ class EpochInProgress:
     without_event : int64 Tensor [S, C], steps so far in which a Cox task had no event.
     evaluation : of the validation side.
     waiting : training bags of the next step.
+    n_steps : optimiser steps so far.
     """
 
     buffers: list[tuple[str, Tensor, int]]
@@ -57,6 +59,7 @@ class EpochInProgress:
     without_event: Tensor
     evaluation: Evaluation
     waiting: list[IndexedBag]
+    n_steps: int = 0
 
 
 class Learner:
@@ -100,6 +103,8 @@ class Learner:
         endpoints: Sequence[Sequence[FittedEndpoint]] | None = None,
     ) -> None:
         self.models, self.recipe, self.device = list(models), recipe, device
+        for model in models:
+            model.training_smoothing = recipe.label_smoothing
         self.weights: OneModel | ParameterStack = weights_of(models, precision, device)
         self.random = Randomness(seed, device)
         self.cox = CoxTasks.of(models[0].outputs)
@@ -109,6 +114,9 @@ class Learner:
         self.train_index, self.validation_index = train.index_by_slide(), validation.index_by_slide()
         self.scaler = scaler or FeatureScaler("none")
         self._endpoints = list(endpoints) if endpoints else [model.outputs.endpoints for model in models]
+        self._chances = balanced_chances(train, self._endpoints[0]) if recipe.sampler == "balanced" else None
+        if self._chances is not None and len(models) > 1:
+            raise ValueError("labels decide the draws of a balanced sampler, so each trial is a learner of its own")
         self.progress = [TrialProgress() for _ in models]
         self.still_learning = list(range(len(models)))
         self.best = {name: torch.zeros_like(values) for name, values in self.weights.values_per_trial().items()}
@@ -135,10 +143,22 @@ class Learner:
 
     # ---- one epoch -------------------------------------------------------------------------------
 
+    @property
+    def visits(self) -> dict[str, int]:
+        """How often the next epoch visits each training slide; a slide that it leaves out is absent."""
+        slides = self.train.slide_ids
+        if self._chances is None:
+            return dict.fromkeys(slides, 1)
+        return visits_with_replacement(slides, self._chances, seed=self.random.seed, epoch=self.epoch)
+
+    @property
+    def patch_draw(self) -> PatchDraw | None:
+        """Which patches of each bag the next epoch sees; None = all."""
+        most = self.recipe.bag_patches
+        return None if most is None else PatchDraw(self.random.seed, self.epoch, most)
+
     def begin_epoch(self) -> None:
         """Get ready for training bags."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._lr()
         model = self.weights.model.train()
         self.task_weights.begin_epoch([self.progress[trial].task_losses for trial in self.still_learning])
         n_trials = len(self.still_learning)
@@ -153,8 +173,9 @@ class Learner:
 
     def learn_from(self, slide_id: str, features: Tensor) -> None:
         """Learn from a training bag [N, D]. It waits until enough bags for a step have come."""
-        self.in_progress.waiting.append(IndexedBag(self.train_index[slide_id], features))
-        if len(self.in_progress.waiting) == self.recipe.bags_per_step:
+        waiting = self.in_progress.waiting
+        waiting.append(IndexedBag(self.train_index[slide_id], len(waiting), features))
+        if len(waiting) == self.recipe.bags_per_step:
             self._step()
 
     def begin_validation(self) -> None:
@@ -185,7 +206,8 @@ class Learner:
     def _booked(self, row: int, train_loss: float, predictions: Predictions) -> Epoch:
         """The epoch of one trial, for its history."""
         score = validation_score(self._endpoints[self.still_learning[row]], self.validation, row, predictions)
-        return Epoch(self.epoch, self._lr(), train_loss, float(predictions.losses[row].double().mean()), score)
+        lr = self.optimizer.param_groups[0]["lr"]  # of the last step
+        return Epoch(self.epoch, lr, train_loss, float(predictions.losses[row].double().mean()), score)
 
     def _book_tasks(self) -> None:
         """Note what moved the weights of tasks in the epoch, and the steps that taught a Cox task nothing."""
@@ -231,8 +253,12 @@ class Learner:
         self.train, self.validation = self.train.of(rows), self.validation.of(rows)
         self.step_memory.n_trials = len(rows)
 
-    def _lr(self) -> float:
-        return self.recipe.lr * self.recipe.lr_factor(self.epoch)
+    def _set_lr(self) -> None:
+        """Give the optimiser the rate of the next step."""
+        n_before, recipe = self.epoch * self.steps_per_epoch + self.in_progress.n_steps, self.recipe
+        of_epoch = recipe.lr * recipe.lr_factor(self.epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = of_epoch * recipe.warmup_factor(n_before, self.steps_per_epoch)
 
     def moved_parameters(self) -> dict[str, Tensor]:
         """Leaf tensors that the optimiser moves: those of the models, and weights of tasks if they are learned."""
@@ -254,12 +280,15 @@ class Learner:
         """Move the weights by one optimiser step on the waiting bags."""
         begun = perf_counter()
         bags, self.in_progress.waiting = self.in_progress.waiting, []
+        self._set_lr()
         losses = self._forward_backward(bags)  # [S]
         if self.recipe.clip_norm is not None:
             clip_each_part(self.weights.named_parameters(), self.recipe.clip_norm, stacked=self.is_stack)
         self.optimizer.step()
         self.in_progress.train_losses += losses
+        self.in_progress.n_steps += 1
         self._refuse_changed_buffers()
+        self._refuse_unsmoothed_labels()
         self.step_seconds += perf_counter() - begun
 
     def _forward_backward(self, bags: Sequence[IndexedBag]) -> Tensor:
@@ -297,13 +326,12 @@ class Learner:
 
     def _cox_batch(self, bags: Sequence[IndexedBag]) -> CoxBatch:
         """Targets and losses of a step's Cox tasks, from logits of a pass of its own that draws the step's random numbers."""
-        start, place = self.random.mark(), {bag.index: place for place, bag in enumerate(bags)}
+        start, slides = self.random.mark(), [bag.index for bag in bags]
         logits = self.train.targets.new_empty(len(self.still_learning), len(bags), int(self.weights.model.outputs))
         with self.random.in_use(), torch.no_grad():
             for group in training_groups(bags):
-                logits[:, [place[bag.index] for bag in group]] = self._logits_of_group(group).to(logits)
+                logits[:, [bag.place for bag in group]] = self._logits_of_group(group).to(logits)
         self.random.go_back(start)
-        slides = list(place)
         return self.cox.of_batch(logits, self.train.targets[:, slides], self.train.known[:, slides])
 
     def _logits_of_group(self, group: Sequence[IndexedBag]) -> Tensor:
@@ -320,13 +348,13 @@ class Learner:
 
     def _forward_backward_group(self, group: Sequence[IndexedBag], labels: StepLabels, divisor: int) -> Tensor:
         """Losses [S] of bags of one size, summed, with their gradients added to those of other groups."""
-        slides, bags = [bag.index for bag in group], [bag.features for bag in group]
+        bags = [bag.features for bag in group]
         at_once, recompute = self.step_memory.affordable(sum(map(len, bags)))
         # the last resort: recomputation does not work under vmap, and bags that go alone draw other masks
         if recompute and len(group) > 1:
             return torch.stack([self._forward_backward_group([bag], labels, divisor) for bag in group]).sum(dim=0)
         with self.bag_guard.lent(bags):
-            targets, known = labels.of_group(slides)
+            targets, known = labels.of_group([bag.place for bag in group])
             losses = self.weights.forward_backward(bags, targets, known, divisor, at_once=at_once, recompute=recompute)
         return losses.double()
 
@@ -338,6 +366,15 @@ class Learner:
                     f"{type(self.weights.model).__name__} changes its buffer '{name}' as it trains, and a model keeps no "
                     "state between bags. Use LayerNorm, or a BatchNorm with track_running_stats=False."
                 )
+
+    def _refuse_unsmoothed_labels(self) -> None:
+        """Raise if the model's own loss leaves label smoothing out: it would be compared as if it had it."""
+        model = self.weights.model
+        if self.recipe.label_smoothing and not model.asked_for_smoothing:
+            raise MilbenchError(
+                f"{type(model).__name__} has a loss of its own that leaves trainer.label_smoothing out. Get losses of logits "
+                "from self.task_losses, or smooth labels by self.smoothing (docs/models.md)."
+            )
 
     # ---- after training --------------------------------------------------------------------------
 

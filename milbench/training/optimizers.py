@@ -90,8 +90,9 @@ def make_optimizer(
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "lookahead_radam":
         return LookaheadRAdam(groups, lr=recipe.lr, betas=recipe.betas)
+    make = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
     # `fused` does the same arithmetic in one pass over all tensors: it matters for models of many small ones
-    return torch.optim.Adam(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
+    return make(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
 
 
 def clip_each_part(parameters: Mapping[str, Tensor], max_norm: float, *, stacked: bool = False) -> None:

@@ -49,3 +49,14 @@ class Side(NamedTuple):
         """The same side as some of the trials see it."""
         raw = None if self.raw is None else self.raw[list(rows)]
         return self._replace(targets=self.targets[list(rows)], known=self.known[list(rows)], raw=raw)
+
+
+def balanced_weights(labels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights [n] under which each class of a task counts as much as any other: N / (C n_k) for a slide of class k.
+
+    N slides have a known label, n_k of them class k, and C classes occur. Where the label is unknown, the weight is 1.
+    """
+    weights, known = np.ones(len(labels)), ~np.isnan(labels)
+    classes, place, counts = np.unique(labels[known], return_inverse=True, return_counts=True)
+    weights[known] = known.sum() / (len(classes) * counts[place])
+    return weights

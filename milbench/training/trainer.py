@@ -1,15 +1,17 @@
 """Trainer: the only training loop. It knows no files, and gets no test slide before the epochs are chosen.
 
 A pass trains any number of learners over the same slides. Every bag is read and moved once per epoch for all of them.
-The order is one random permutation of all slides per epoch, of which each learner takes its own slides. So each learner
-sees its slides in uniformly random order. Other learners in the pass do not change that order.
+The order is one random permutation of all slides per epoch, of which each learner takes its own slides. If a learner
+visits a slide more than once, the further visits fall at random among the others. So each learner sees its slides in
+uniformly random order. Other learners in the pass do not change that order.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import perf_counter
+from types import MappingProxyType
 from typing import ParamSpec, Protocol, TypeVar
 
 import torch
@@ -19,6 +21,7 @@ from milbench.cohorts.scaling import FeatureScaler
 from milbench.errors import DataError, MilbenchError
 from milbench.process.must_return import DidNotReturnError
 from milbench.process.shared_state import left_as_it_was, of_torch, put_back, read_shared
+from milbench.training.draws import PatchDraw, Visit, in_random_order
 from milbench.training.evaluation import Evaluation, Predictions
 from milbench.training.learner import Learner
 from milbench.training.side import Side
@@ -65,7 +68,7 @@ def train(
             order = torch.randperm(len(slide_ids), generator=shuffler).tolist()
             active = [learner for learner in learners if _takes_part(learner, epoch)]
             if active:
-                _train_epoch(active, [slide_ids[i] for i in order], slide_ids, features)
+                _train_epoch(active, [slide_ids[i] for i in order], slide_ids, features, seed=seed)
                 after_epoch()
 
 
@@ -75,17 +78,20 @@ def _takes_part(learner: Learner, epoch: int) -> bool:
 
 
 def _train_epoch(
-    learners: Sequence[Learner], shuffled: Sequence[str], slide_ids: Sequence[str], features: Features
+    learners: Sequence[Learner], shuffled: Sequence[str], slide_ids: Sequence[str], features: Features, *, seed: int
 ) -> None:
     for learner in learners:
         call_or_record_error(learner, learner.begin_epoch)
-    training_slides = {learner: learner.train_index for learner in learners}
-    for learner, slide, bag in bags_for(training_slides, shuffled, features):
+    visits = {learner: learner.visits for learner in learners}
+    most = {slide: max(own.get(slide, 0) for own in visits.values()) for slide in shuffled}
+    order = in_random_order(shuffled, most, seed=seed, epoch=learners[0].epoch)
+    draws = {learner: learner.patch_draw for learner in learners}
+    for learner, slide, bag in bags_for(visits, order, features, draws):
         call_or_record_error(learner, learner.learn_from, slide, bag)  # forward, backward, step
     for learner in learners:
         call_or_record_error(learner, learner.begin_validation)
-    validation_slides = {learner: learner.validation_index for learner in learners}
-    for learner, slide, bag in bags_for(validation_slides, slide_ids, features):
+    validation_slides = {learner: dict.fromkeys(learner.validation_index, 1) for learner in learners}
+    for learner, slide, bag in bags_for(validation_slides, map(Visit, slide_ids), features):
         call_or_record_error(learner, learner.validate_on, slide, bag)
     for learner in learners:
         call_or_record_error(learner, learner.end_epoch)
@@ -104,30 +110,43 @@ def predict_all(
         evaluation = call_or_record_error(learner, learner.begin_prediction, side)
         if evaluation is not None:
             evaluations[learner] = evaluation
-    slides = {learner: evaluation.index_by_slide for learner, evaluation in evaluations.items()}
+    slides = {learner: dict.fromkeys(evaluation.index_by_slide, 1) for learner, evaluation in evaluations.items()}
     with left_as_it_was():
-        for learner, slide, bag in bags_for(slides, slide_ids, features):
+        for learner, slide, bag in bags_for(slides, map(Visit, slide_ids), features):
             call_or_record_error(learner, evaluations[learner].add, slide, bag)
         predictions = {each: call_or_record_error(each, evaluation.finish) for each, evaluation in evaluations.items()}
     return [predictions.get(learner) for learner in learners]
 
 
 def bags_for(
-    slides_of: Mapping[Learner, Container[str]], slide_ids: Iterable[str], features: Features
+    visits_of: Mapping[Learner, Mapping[str, int]],
+    order: Iterable[Visit],
+    features: Features,
+    draws: Mapping[Learner, PatchDraw | None] = MappingProxyType({}),
 ) -> Iterator[tuple[Learner, str, Tensor]]:
-    """Learner, slide and scaled float32 features [N, D], for every slide that a learner has, in the order of `slide_ids`.
+    """Learner, slide and scaled float32 features [N, D], for every visit that a learner makes, in this order.
 
-    A slide that no learner has is not read. Each other slide is read once, and scaled once per scaler.
+    What no learner visits is not read. Each other visit is read once, and made ready once per scaler and draw.
+
+    Parameters
+    ----------
+    visits_of : number of visits by slide, of each learner.
+    draws : which patches a learner sees; all of them if it has no draw.
     """
-    at_work = {learner: slides for learner, slides in slides_of.items() if learner.error is None}
-    needed = [slide for slide in slide_ids if any(slide in slides for slides in at_work.values())]
-    for slide, stored in features.in_order(needed):
-        scaled: dict[FeatureScaler, Tensor] = {}
-        for learner, slides in at_work.items():
-            if slide in slides and learner.error is None:  # an earlier bag may have ended its work
-                if learner.scaler not in scaled:
-                    scaled[learner.scaler] = learner.scaler(stored)
-                yield learner, slide, scaled[learner.scaler]
+    at_work = {learner: visits for learner, visits in visits_of.items() if learner.error is None}
+    needed = [visit for visit in order if any(_makes(visits, visit) for visits in at_work.values())]
+    for visit, (slide, stored) in zip(needed, features.in_order([visit.slide_id for visit in needed]), strict=True):
+        ready: dict[tuple[FeatureScaler, PatchDraw | None], Tensor] = {}
+        for learner, visits in at_work.items():
+            if _makes(visits, visit) and learner.error is None:  # an earlier bag may have ended its work
+                scaler, draw = learner.scaler, draws.get(learner)
+                if (scaler, draw) not in ready:
+                    ready[scaler, draw] = scaler(draw.of(stored, visit) if draw else stored)
+                yield learner, slide, ready[scaler, draw]
+
+
+def _makes(visits: Mapping[str, int], visit: Visit) -> bool:
+    return visit.number < visits.get(visit.slide_id, 0)
 
 
 def call_or_record_error(learner: Learner, action: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R | None:

@@ -98,8 +98,12 @@ class Trial:
 
     @cached_property
     def stack_key(self) -> str:
-        """SHA-256 of all but the task: trials that share it are one architecture, trained alike on the same bags."""
-        alike = {**self.identity(), "tasks": len(self.tasks), "dataset": self.dataset}
+        """SHA-256 of all but the task: trials that share it are one architecture, trained alike on the same bags.
+
+        A balanced sampler draws slides by the labels of the tasks, so such trials share it with no other.
+        """
+        tasks = list(self.tasks) if self.recipe.sampler == "balanced" else len(self.tasks)
+        alike = {**self.identity(), "tasks": tasks, "dataset": self.dataset}
         alike.pop("labels_sha256", None)
         if self.endpoints:
             alike["endpoints"] = [endpoint.structure for endpoint in self.endpoints]

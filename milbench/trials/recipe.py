@@ -31,13 +31,17 @@ class Recipe:
     Attributes
     ----------
     name : protocol that it comes from.
-    optimizer : "adam" or "lookahead_radam".
-    lr, betas, weight_decay : of the optimiser; Adam's decay is coupled (L2), RAdam's decoupled.
+    optimizer : "adam", "adamw" or "lookahead_radam".
+    lr, betas, weight_decay : of the optimiser; Adam's decay is coupled (L2), that of the others decoupled.
     decay_vectors : whether one-dimensional tensors (biases, norm scales) decay too.
     schedule : "constant", "cosine" (per epoch, down to `lr_floor` times `lr`) or "multistep".
     milestones, gamma : epochs at which "multistep" multiplies the rate by `gamma`.
+    warmup : epochs, or a part of one, over whose steps the rate rises in equal parts to what the schedule says.
     epochs : passes over the training slides.
     bags_per_step : bags an optimiser step; their losses are averaged.
+    sampler : "shuffle" visits each training slide once per epoch; "balanced" draws as many slides with replacement, so
+        that classes come equally often.
+    bag_patches : the most patches of a bag that a training step sees, drawn anew at each visit; None = all.
     select_by : "val_auroc" (strictly best mean validation AUROC) or "val_loss" (lowest).
     select_after : fraction of the epochs before which no epoch can be selected.
     patience : epochs without improvement before training stops; None = never.
@@ -46,13 +50,15 @@ class Recipe:
     ordinal_loss, regression_loss, survival_loss : loss by kind of task (docs/endpoints.md).
     survival_bins, survival_alpha, survival_eps : of the discrete-time likelihood: number of time bins, share by which
         censored patients count less, smallest probability (0 = exact).
+    label_smoothing : share of each label that is spread evenly over the classes, in training; of binary tasks, classes,
+        and grades learned by "ce".
     class_weights : "balanced" weighs each training slide by N / (C n_k) of its class; of binary tasks and of classes.
     task_weights : how losses of several tasks are added where one is not binary: "constant" divides each by that of the
         best constant answer, "equal" does not; "uncertainty" and "dwa" move the weights as they train.
     """
 
     name: str = "m4"
-    optimizer: Literal["adam", "lookahead_radam"] = "adam"
+    optimizer: Literal["adam", "adamw", "lookahead_radam"] = "adam"
     lr: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 4e-5
@@ -76,6 +82,10 @@ class Recipe:
     survival_eps: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     task_weights: Literal["constant", "equal", "uncertainty", "dwa"] = "constant"
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    bag_patches: int | None = None
+    label_smoothing: float = 0.0
+    warmup: float = 0.0
 
     def lr_factor(self, epoch: int) -> float:
         """Learning rate of `epoch` (from 0) as a fraction of `lr`."""
@@ -84,6 +94,10 @@ class Recipe:
         if self.schedule == "multistep":
             return float(self.gamma ** sum(epoch >= milestone for milestone in self.milestones))
         return 1.0
+
+    def warmup_factor(self, steps_taken: int, steps_per_epoch: int) -> float:
+        """Share of the schedule's rate that the step after `steps_taken` others takes."""
+        return min(1.0, (steps_taken + 1) / max(1.0, self.warmup * steps_per_epoch))
 
     def can_select(self, epoch: int) -> bool:
         """Whether `epoch` (from 0) may be the one that is kept."""
@@ -111,13 +125,16 @@ class Recipe:
         ----------
         endpoints : of the tasks; empty if all are binary.
         """
-        has_classes = not endpoints or any(each.kind == "binary" or each.endpoint.classes for each in endpoints)
+        has_classes = not endpoints or any(each.has_classes for each in endpoints)
+        smooths = not endpoints or any(each.loss in ("bce", "ce") for each in endpoints)
         moves = self.task_weights in ("uncertainty", "dwa") and n_tasks > 1
         adds_plainly = self.task_weights == "equal" and bool(endpoints)
         return replace(
             self,
             class_weights=self.class_weights if has_classes else "none",
             task_weights=self.task_weights if moves or adds_plainly else "constant",
+            sampler=self.sampler if has_classes else "shuffle",
+            label_smoothing=self.label_smoothing if smooths else 0.0,
         )
 
     @property
@@ -134,15 +151,18 @@ OF_ONE_KIND = frozenset(
 )
 """Settings that `FittedEndpoint` holds of the tasks that ask for them."""
 
-ADDED_LATER = frozenset({"class_weights", "task_weights"})
+ADDED_LATER = frozenset({"class_weights", "task_weights", "sampler", "bag_patches", "label_smoothing", "warmup"})
 
 SETTINGS = tuple(f.name for f in fields(Recipe) if f.name not in {"name", "model"})
 """What `trainer.*` may set."""
 
 _TYPES = get_type_hints(Recipe)
-_ABOVE_ZERO = {"lr", "epochs", "bags_per_step", "clip_norm", "gamma"}
-_AT_LEAST_ZERO = {"weight_decay", "lr_floor", "select_after", "patience", "survival_alpha", "survival_eps"}
+_ABOVE_ZERO = {"lr", "epochs", "bags_per_step", "clip_norm", "gamma", "bag_patches"}
+_AT_LEAST_ZERO = {
+    "weight_decay", "lr_floor", "select_after", "patience", "survival_alpha", "survival_eps", "label_smoothing", "warmup",
+}  # fmt: skip
 _AT_LEAST_TWO = {"survival_bins"}
+_BELOW_ONE = {"label_smoothing"}
 _AT_MOST = {
     "epochs": 1_000_000, "bags_per_step": 1_000_000, "lr": 1000.0, "lr_floor": 1.0, "select_after": 1.0,
     "survival_bins": 100, "survival_alpha": 1.0, "survival_eps": 0.1,
@@ -164,7 +184,13 @@ def recipe_for(
         base = _official(model)
     else:
         raise unknown_name("protocol", protocol, ("m4", "official"))
-    return changed(base, user_settings)
+    recipe = changed(base, user_settings)
+    if recipe.warmup > recipe.epochs:
+        raise UsageError(
+            f"trainer.warmup is {recipe.warmup:g} epochs, and training takes {recipe.epochs}. "
+            "Set trainer.warmup to fewer epochs."
+        )
+    return recipe
 
 
 def _official(model: type[MILModel]) -> Recipe:
@@ -190,6 +216,8 @@ def _checked(key: str, value: Any) -> Any:
         raise UsageError(f"trainer.{key} is {value}; it must be {'above' if key in _ABOVE_ZERO else 'at least'} 0.")
     if key in _AT_LEAST_TWO and value < 2:
         raise UsageError(f"trainer.{key} is {value}; expected 2 or more.")
+    if key in _BELOW_ONE and value >= 1:
+        raise UsageError(f"trainer.{key} is {value}; it must be below 1.")
     if key in _AT_MOST and value > _AT_MOST[key]:
         raise UsageError(f"trainer.{key} is {value}; the most is {_AT_MOST[key]:,}.")
     if key == "betas" and (len(value) != 2 or not all(_is_share(beta) for beta in value)):

@@ -39,6 +39,23 @@ def loss_of(model: MILModel, features: Tensor, known: Tensor | None = None, turn
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("kind", ["binary", "classes", "grades"])
+def test_smoothed_labels_have_the_mean_loss_of_their_classes_in_training_alone(name: str, kind: str) -> None:
+    model = seeded(name, kind)
+    n_classes = len(model.outputs.endpoints[0].endpoint.classes) or 2
+    output, known = model.train()(bag(7)), torch.ones(model.n_tasks)
+
+    def loss(label: int) -> float:
+        return model.loss(output, torch.full((model.n_tasks,), float(label)), known).item()
+
+    of_classes = [loss(label) for label in range(n_classes)]
+    model.training_smoothing = 0.3
+    assert loss(1) == pytest.approx(0.7 * of_classes[1] + 0.3 * np.mean(of_classes), rel=1e-5)
+    model.eval()
+    assert loss(1) == of_classes[1]
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_the_model_learns_every_kind(name: str) -> None:
     assert MODELS[name].info.kinds == KINDS
 

@@ -222,7 +222,7 @@ def test_the_export_holds_every_slide_with_a_row_a_map(run: Path, heatmap: Heatm
         values, role = file["slides"][SLIDE][:], file["slides"][SLIDE].attrs["role"]
     cohort = find_cohort(open_run(run), "truth")
     stored = cohort.load("m4", "A", 0)
-    wanted = slide_maps(cohort, SLIDE, Asked("A", BINARY), [stored], experts=False).maps[0].values
+    wanted = slide_maps(cohort, SLIDE, Asked("A", BINARY), [stored], experts=False)[0].maps[0].values
     np.testing.assert_allclose(values[2], wanted, rtol=1e-5)
     assert role in ("train", "val", "test")
     assert len(values) == len(rows)

@@ -55,6 +55,30 @@ def nll(*, alpha: float = 0.0, eps: float = 0.0) -> Callable[[Tensor], Tensor]:
     return lambda logits: vmap(lambda z, y: discrete_nll(z, y, alpha=alpha, eps=eps))(logits, nll_targets())
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.35])
+def test_smoothed_labels_have_torchs_loss(smoothing: float) -> None:
+    generator = torch.Generator().manual_seed(2)
+    binary, classes, grades = EVERY_LOSS[:3]
+    logits = torch.randn(7, 10, generator=generator).double()
+    targets = torch.tensor([1.0, 3.0, 2.0]).double()
+    found = task_losses(Outputs([binary, classes, grades]), logits, targets, smoothing=smoothing)
+    of_two_classes = torch.stack([torch.zeros(7), logits[:, 0]], dim=1)
+    for place, z in enumerate((of_two_classes, logits[:, 1:6], logits[:, 6:])):
+        label = targets[place].long().expand(7)
+        expected = torch_cross_entropy(z, label, label_smoothing=smoothing, reduction="none")
+        torch.testing.assert_close(found[:, place], expected, rtol=1e-12, atol=1e-12)
+    alone = task_losses(Outputs.of(1), logits[:, :1], targets[:1], smoothing=smoothing)
+    torch.testing.assert_close(alone[:, 0], found[:, 0], rtol=1e-12, atol=0)
+
+
+def test_losses_that_are_no_cross_entropy_of_classes_are_not_smoothed() -> None:
+    outputs = Outputs(EVERY_LOSS[3:])
+    logits = torch.linspace(-2, 2, int(outputs)).double()
+    targets = torch.tensor(TARGETS[3:]).double()
+    usual, smoothed = (task_losses(outputs, logits, targets, smoothing=amount) for amount in (0.0, 0.3))
+    assert torch.equal(usual, smoothed)
+
+
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_the_clamped_nll_is_that_of_five_official_codes(alpha: float) -> None:
     rows, gradient = value_and_gradient(nll(alpha=alpha, eps=float(NLL["eps"])), NLL["logits"])

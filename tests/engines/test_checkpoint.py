@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints_for_tests import RECIPES, bits, stopped_after
+from checkpoints_for_tests import OF_SAMPLING, RECIPES, bits, stopped_after
 from commands_for_tests import Milbench
 from endpoints_for_tests import BINARY, CLASSES, COX, SCORE, learner_of
 from safetensors import SafetensorError, safe_open
@@ -46,6 +46,21 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, name: str, m
     torch.randn(100)  # whatever else the process draws
     assert load_checkpoint(resumed, path, "mine")
     assert resumed.epoch == 3
+    trained(resumed)
+    assert bits(resumed) == bits(whole)
+
+
+@pytest.mark.parametrize("recipe", OF_SAMPLING.values(), ids=list(OF_SAMPLING))
+def test_a_training_with_draws_or_warm_up_is_resumed_with_the_same_bits(tmp_path: Path, recipe: Recipe) -> None:
+    path, members = tmp_path / "checkpoint.safetensors", [0] if recipe.sampler == "balanced" else range(N_MEMBERS)
+    (whole,) = trained(learner(members, model_of("amil"), recipe))
+    (usual,) = trained(
+        learner(members, model_of("amil"), Recipe(lr=0.02, epochs=6, bags_per_step=recipe.bags_per_step))
+    )
+    assert bits(whole) != bits(usual), "the setting does something"
+    stopped_after(learner(members, model_of("amil"), recipe), 3, path, "mine")
+    resumed = learner(members, model_of("amil"), recipe)
+    assert load_checkpoint(resumed, path, "mine")
     trained(resumed)
     assert bits(resumed) == bits(whole)
 

@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from commands_for_tests import PLUGIN, Milbench
 from folders_for_tests import WIDTH, write_h5
 
-from milbench.engines.culprit import culprit
+from milbench.bag import Bag
+from milbench.cohorts.cohort import Cohort
+from milbench.cohorts.patient_bags import by_patient
+from milbench.engines.culprit import culprit, culprit_of
 
 
 def test_the_slide_with_values_out_of_proportion_is_named_with_its_file() -> None:
@@ -18,6 +22,15 @@ def test_the_slide_with_values_out_of_proportion_is_named_with_its_file() -> Non
     said = culprit(bags, bags.__getitem__, {"s2": Path("features/s2.h5")})
     assert said.startswith("Slide s2 (features/s2.h5) holds values up to 4e+09, where a usual slide's largest is 4.")
     assert culprit([], bags.__getitem__, {}) == ""
+
+
+def test_the_slide_of_a_patient_is_named_and_not_the_patient() -> None:
+    bags = {f"s{n}": Bag(torch.full((2, 3), 4e9 if n == 3 else 1.0), f"s{n}") for n in range(6)}
+    table = pd.DataFrame({"slide_id": list(bags), "patient_id": ["p", "p", "q", "q", "r", "r"], "x": 1.0})
+    cohort = by_patient(Cohort("made", table, ("x",), 3, "", bags.__getitem__))
+    assert culprit_of(cohort, ["p", "q", "r"], lambda bag: cohort.load(bag).features).startswith(
+        "Slide s3 holds values up to 4e+09"
+    )
 
 
 def test_values_beyond_float32s_squares_stop_a_run_and_name_the_file(milbench: Milbench, cohort_folder: Path) -> None:

@@ -79,12 +79,21 @@ tasks:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("task_weights", ["constant", "uncertainty"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("trainer.task_weights=uncertainty",),
+        ("trainer.sampler=balanced", "trainer.bag_patches=3", "trainer.label_smoothing=0.1", "trainer.warmup=2.5",
+         "trainer.optimizer=adamw"),
+    ],
+    ids=["usual", "uncertainty", "sampling"],
+)  # fmt: skip
 def test_10_kills_of_a_survival_run_of_mixed_kinds_end_with_the_same_bytes(
-    study: Path, tmp_path: Path, milbench_here: Milbench, task_weights: str
+    study: Path, tmp_path: Path, milbench_here: Milbench, more: tuple[str, ...]
 ) -> None:
     cohort = with_survival(study, tmp_path / "kinds")
-    settings = ("engine.checkpoint_seconds=0", "trainer.epochs=20", f"trainer.task_weights={task_weights}")
+    settings = ("engine.checkpoint_seconds=0", "trainer.epochs=20", *more)
     words = ("run", "--run", "out", "--models", "amil", "m4", "--folds", "0", "--no-tracking", "--workers", "1",
              "--set", *settings, "model.amil.hidden=16", "model.m4.hidden=16", "--cohort", str(cohort))  # fmt: skip
     assert milbench_here(*[word if word != "out" else "whole" for word in words]).returncode == 0

@@ -34,6 +34,16 @@ def test_patients_in_common_leave_nobody() -> None:
         without_shared(both, both, cohort="x", dataset="y", allow=True)
 
 
+def test_a_patient_whose_joined_slides_hold_a_known_case_is_dropped_as_a_whole() -> None:
+    joined = slides(("TCGA-3C-AALI-01Z", "p1"), ("s2", "p1"), ("s3", "p2"))
+    rows = slides(("p1", "p1"), ("p2", "p2"))
+    left, told = without_shared(
+        rows, slides(("s9", "TCGA-3C-AALI")), cohort="x", dataset="y", allow=True, joined=joined
+    )
+    assert list(left["slide_id"]) == ["p2"]
+    assert told[0].startswith("dropped: 2 slides of 1 patients")
+
+
 def header(**more: object) -> SlideHeader:
     return SlideHeader(5, 8, "float32", **more)  # type: ignore[arg-type]
 

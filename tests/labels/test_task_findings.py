@@ -25,6 +25,8 @@ def test_slides_of_one_patient_that_differ_are_named_and_what_training_does(
     found = contradictions(slides_of(*labels), ["x"], {"x": endpoint})
     assert [finding.what for finding in found] == ["x: 1 patient has contradictory labels on their slides (p)"]
     assert found[0].fix.startswith("Training takes each slide's own label")
+    of_bags = contradictions(slides_of(*labels), ["x"], {"x": endpoint}, joined=True)
+    assert of_bags[0].fix == "The bag of all slides takes the first known label. Decide on one label per patient."
 
 
 @pytest.mark.parametrize(

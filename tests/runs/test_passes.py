@@ -53,6 +53,24 @@ def test_trials_that_share_their_reading_end_with_the_same_bytes(
     assert results(tmp_path / "each") == results(tmp_path / "shared")
 
 
+@pytest.mark.slow
+def test_balanced_trials_of_drawn_patches_end_with_the_same_bytes_however_they_are_computed(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("trainer.sampler=balanced", "trainer.bag_patches=3", "trainer.label_smoothing=0.1",
+                "trainer.warmup=0.5", "trainer.optimizer=adamw")  # fmt: skip
+    words = ("run", "--models", "tiny", "tiny_multi", "--folds", "0", "--workers", "1", *FAST, *settings,
+             "--cohort", str(cohort_folder))  # fmt: skip
+    assert milbench_here(*words, "--run", "each", "--stack", "off").returncode == 0
+    monkeypatch.setattr(module, "_is_resident", lambda *_: False)
+    assert milbench_here(*words, "--run", "shared", "--stack", "on").returncode == 0
+    assert {info["stack"] for info in infos(tmp_path / "shared")} == {1}
+    assert results(tmp_path / "each") == results(tmp_path / "shared")
+    for info in infos(tmp_path / "each"):
+        recipe = info["recipe"]
+        assert (recipe["sampler"], recipe["bag_patches"], recipe["warmup"]) == ("balanced", 3, 0.5)
+
+
 def test_a_pass_leaves_nothing_of_its_learners_behind(
     milbench_here: Milbench, cohort_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

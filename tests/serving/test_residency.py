@@ -1,5 +1,6 @@
 """Residency: how large features are, and where they stay."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,15 @@ from milbench.datasets import dataset
 from milbench.errors import FeatureFileError
 from milbench.intake.pack import pack
 from milbench.serving import residency
-from milbench.serving.residency import PROCESS_BYTES, SAMPLE, Residency, choose_residency, feature_bytes, largest_bag
+from milbench.serving.residency import (
+    PROCESS_BYTES,
+    SAMPLE,
+    Residency,
+    choose_residency,
+    feature_bytes,
+    largest_bag,
+    mean_patches,
+)
 
 CPU = torch.device("cpu")
 GB = 1_000_000_000
@@ -167,6 +176,12 @@ def test_a_large_cohorts_size_is_told_from_a_sample_and_its_largest_bag_from_all
     assert asked[0] == "s000"
     assert asked[-1] > f"s{len(patches) - 5:03d}"
     assert largest_bag(cohort) == 90
+
+
+def test_a_bag_of_many_patches_counts_with_those_that_a_step_sees(tmp_path: Path) -> None:
+    cohort = pt_cohort(tmp_path, [3, 40, 7, 10])
+    assert (mean_patches(cohort), mean_patches(cohort, None), mean_patches(cohort, 10)) == (15, 15, 7.5)
+    assert mean_patches(replace(cohort, header=None), 2) == 2
 
 
 def test_a_header_that_cannot_be_read_names_its_file(tmp_path: Path) -> None:

@@ -18,6 +18,14 @@ RECIPES = {
     "lookahead": Recipe(lr=0.02, epochs=6, optimizer="lookahead_radam"),
 }
 
+OF_SAMPLING = {
+    "balanced": Recipe(lr=0.02, epochs=6, bags_per_step=2, sampler="balanced", bag_patches=5),
+    "few patches": Recipe(lr=0.02, epochs=6, bag_patches=5),
+    "smoothed": Recipe(lr=0.02, epochs=6, label_smoothing=0.2),
+    "warm-up": Recipe(lr=0.02, epochs=6, bags_per_step=2, warmup=4.5),
+    "adamw": Recipe(lr=0.02, epochs=6, optimizer="adamw"),
+}
+
 
 def stopped_after(each: Learner, n_epochs: int, path: Path, identity: str) -> None:
     """Train, and leave only the file behind."""

@@ -21,7 +21,7 @@ MIXED = (BINARY, COX, SCORE)
 
 def bags() -> list[IndexedBag]:
     features = InMemory().bags
-    return [IndexedBag(index, features[slide]) for index, slide in enumerate(TRAIN)]
+    return [IndexedBag(index, index, features[slide]) for index, slide in enumerate(TRAIN)]
 
 
 def one_step(each: Learner) -> Tensor:
@@ -36,16 +36,36 @@ def test_a_step_has_loss_and_gradient_of_its_slides_together(endpoints: tuple) -
     losses = one_step(each)
     gradients = {name: p.grad.clone() for name, p in each.weights.named_parameters().items()}
 
+    expected, by_name = by_definition(each, endpoints, list(range(len(TRAIN))))
+    assert losses.item() == pytest.approx(expected, rel=1e-12)
+    for name, gradient in by_name.items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-9, atol=1e-12)
+
+
+def by_definition(each: Learner, endpoints: tuple, slides: list[int]) -> tuple[float, dict[str, Tensor]]:
+    """Loss of a step on these training slides, and gradients over their number, from the whole step's formula."""
     twin, side, place = tiny(*endpoints, dropout=0.0), each.train, endpoints.index(COX)
-    logits = torch.stack([twin(bag.features).logits for bag in bags()])
-    targets, known = side.targets[0].clone(), side.known[0]
+    logits = torch.stack([twin(InMemory().bags[TRAIN[slide]]).logits for slide in slides])
+    targets, known = side.targets[0, slides].clone(), side.known[0, slides]
     of_cox = efron_by_definition(logits[:, each.cox.logits[0]], targets[:, place]) * known[:, place].sum()
     targets[:, place] = 0
     others = sum((task_losses(twin.outputs, z, t) * k).sum() for z, t, k in zip(logits, targets, known, strict=True))
-    ((of_cox + others) / len(TRAIN)).backward()
-    assert losses.item() == pytest.approx((of_cox + others).item(), rel=1e-12)
-    for name, parameter in twin.named_parameters():
-        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-9, atol=1e-12)
+    ((of_cox + others) / len(slides)).backward()
+    return (of_cox + others).item(), {name: p.grad for name, p in twin.named_parameters()}
+
+
+@pytest.mark.parametrize("endpoints", [(COX,), MIXED], ids=["alone", "mixed"])
+def test_a_slide_that_a_step_sees_twice_counts_twice(endpoints: tuple) -> None:
+    each = learner_of(endpoints, [0], ALL_IN_ONE, start=tiny(*endpoints, dropout=0.0))
+    drawn, features = [*range(len(TRAIN)), 2, 2, 5], InMemory().bags
+    each.begin_epoch()
+    losses = each._forward_backward([IndexedBag(i, place, features[TRAIN[i]]) for place, i in enumerate(drawn)])
+    gradients = {name: p.grad.clone() for name, p in each.weights.named_parameters().items()}
+
+    expected, by_name = by_definition(each, endpoints, drawn)
+    assert losses.item() == pytest.approx(expected, rel=1e-12)
+    for name, gradient in by_name.items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("limits", ["none", "one at a time", "recomputed"])

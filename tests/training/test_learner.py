@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from models_for_tests import Tiny
 from stacks_for_tests import (
     N_MEMBERS,
     OURS,
@@ -21,7 +24,10 @@ from stacks_for_tests import (
     probabilities,
     trained,
 )
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
+from milbench.models import BagOutput
 from milbench.registry import load_models
 from milbench.training.learner import Learner
 from milbench.trials.recipe import Recipe
@@ -40,6 +46,44 @@ def test_a_stacked_trial_and_the_same_trial_alone_agree_dropout_included(name: s
         np.testing.assert_allclose(losses(ours), losses(own), rtol=1e-6)
         np.testing.assert_allclose(predicted[member], probabilities(alone, [member])[0], atol=1e-6)
     assert np.abs(predicted[0] - predicted[1]).max() > 1e-4, "the members learnt different labels"
+
+
+USUAL = Recipe(lr=0.02, epochs=2, bags_per_step=2, weight_decay=0.1)
+SETTINGS = {
+    "few patches": {"bag_patches": 5},
+    "smoothed": {"label_smoothing": 0.2},
+    "warm-up": {"warmup": 1.5},
+    "adamw": {"optimizer": "adamw"},
+}
+
+
+@pytest.mark.parametrize("name", ["amil", "dtfd_mil"])
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=list(SETTINGS))
+def test_a_stacked_trial_and_the_same_trial_alone_agree_under_every_setting(
+    name: str, settings: dict[str, Any]
+) -> None:
+    start, recipe = model_of(name), replace(USUAL, **settings)
+    together, usual = trained(learner(range(2), start, recipe), learner(range(2), start, USUAL))
+    predicted = probabilities(together, range(2))
+    assert np.abs(predicted - probabilities(usual, range(2))).max() > 1e-6, "the setting does something"
+    for member in range(2):
+        (alone,) = trained(learner([member], start, recipe))
+        np.testing.assert_allclose(losses(together.progress[member]), losses(alone.progress[0]), rtol=1e-6)
+        np.testing.assert_allclose(predicted[member], probabilities(alone, [member])[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 1.5])
+def test_the_rate_rises_by_the_step_to_what_the_schedule_says(warmup: float) -> None:
+    recipe = Recipe(lr=0.02, epochs=3, bags_per_step=2, warmup=warmup)
+    each, rates = learner([0], model_of("amil"), recipe), []
+    each.optimizer.register_step_post_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    trained(each)
+    assert len(rates) == 3 * 5, "nine bags are five steps"
+    of_schedule = [0.02 * recipe.lr_factor(step // 5) for step in range(15)]
+    rise = [min(1.0, (step + 1) / 7.5) if warmup else 1.0 for step in range(15)]
+    np.testing.assert_allclose(rates, np.multiply(of_schedule, rise), rtol=1e-12)
+    assert [row.lr for row in each.progress[0].history] == [rates[4], rates[9], rates[14]]
+    assert warmup or rates == of_schedule, "without warm-up, to the bit"
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -64,6 +108,19 @@ def test_a_stack_in_bf16_ends_near_where_each_trial_ends_alone(name: str) -> Non
     for member in range(2):
         alone = end([member])
         np.testing.assert_allclose(losses(together.progress[member]), losses(alone.progress[0]), rtol=0.05)
+
+
+def test_a_loss_that_leaves_smoothing_out_is_refused_by_name() -> None:
+    class OwnLoss(Tiny):
+        def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
+            return (binary_cross_entropy_with_logits(output.logits, targets, reduction="none") * known).sum()
+
+    smooth, usual = (
+        trained(learner(range(2), OwnLoss(WIDTH, 1).double(), replace(USUAL, label_smoothing=amount)))[0]
+        for amount in (0.1, 0.0)
+    )
+    assert "OwnLoss has a loss of its own that leaves trainer.label_smoothing out" in str(smooth.error)
+    assert usual.error is None
 
 
 def test_a_trial_that_diverges_leaves_the_stack_and_the_others_end_as_without_it() -> None:

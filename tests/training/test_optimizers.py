@@ -84,6 +84,30 @@ def _official_start():
     return torch.nn.Parameter(torch.from_numpy(w)), torch.nn.Parameter(torch.from_numpy(b)), gradients
 
 
+@pytest.mark.parametrize("decay_vectors", [True, False])
+def test_adamw_of_a_stack_is_torchs_own_of_each_model(decay_vectors: bool) -> None:
+    generator = torch.Generator().manual_seed(4)
+    starts = {"w": torch.randn(3, 4, 2, generator=generator), "b": torch.randn(3, 2, generator=generator)}
+    recipe = Recipe(optimizer="adamw", lr=0.05, betas=(0.8, 0.95), weight_decay=0.3, decay_vectors=decay_vectors)
+    stack = {name: start.clone().requires_grad_() for name, start in starts.items()}
+    ours, theirs, plain = make_optimizer(stack, recipe, stacked=True), [], []
+    for member in range(3):
+        w, b = (starts[name][member].clone().requires_grad_() for name in ("w", "b"))
+        groups = [{"params": [w]}, {"params": [b], "weight_decay": 0.3 if decay_vectors else 0.0}]
+        theirs.append(torch.optim.AdamW(groups, lr=0.05, betas=(0.8, 0.95), weight_decay=0.3, foreach=False))
+        plain.append({"w": w, "b": b})
+    for _ in range(12):
+        for name, start in starts.items():
+            stack[name].grad = torch.randn(start.shape, generator=generator)
+            for member in range(3):
+                plain[member][name].grad = stack[name].grad[member].clone()
+        for optimizer in (ours, *theirs):
+            optimizer.step()
+    for member in range(3):
+        for name in starts:
+            torch.testing.assert_close(stack[name][member], plain[member][name], rtol=1e-5, atol=1e-6)
+
+
 def test_a_scalar_of_a_part_is_clipped_with_it() -> None:
     scalar, matrix = torch.zeros((), requires_grad=True), torch.zeros(2, 2, requires_grad=True)
     scalar.grad, matrix.grad = torch.tensor(3.0), torch.full((2, 2), 2.0)

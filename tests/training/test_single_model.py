@@ -71,6 +71,27 @@ def test_one_step_is_the_plain_loop_written_out() -> None:
         torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("n_bags", [1, 2, 5])
+def test_the_gradient_of_a_step_is_the_mean_of_those_of_its_bags(n_bags: int) -> None:
+    """Of any sizes: what trainers of one bag at a time call accumulating gradients."""
+
+    class Spy(torch.optim.SGD):
+        def step(self, closure: None = None) -> None:  # type: ignore[override]
+            seen.append([p.grad.clone() for p in model.parameters()])
+
+    model, bags, seen = tiny(dropout=0.0), make_bags(n_bags, seed=1), list[list[torch.Tensor]]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("milbench.training.learner.make_optimizer", lambda named, *_, **__: Spy(named.values(), lr=1.0))
+        fit(model, Recipe(epochs=1, bags_per_step=n_bags), bags, bags, seed=0, device=CPU)
+    each = []
+    for features, target in zip(bags.features, bags.targets, strict=True):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(features).logits, target)
+        each.append(torch.autograd.grad(loss, list(model.parameters())))
+    (step,) = seen
+    for ours, gradients in zip(step, zip(*each, strict=True), strict=True):
+        torch.testing.assert_close(ours, torch.stack(gradients).mean(dim=0), rtol=1e-5, atol=1e-7)
+
+
 def test_the_chosen_weights_are_those_of_the_strictly_best_validation_epoch() -> None:
     validation = make_bags(9, seed=2)
     model = tiny()

@@ -125,4 +125,6 @@ def test_a_rule_that_changes_nothing_in_a_trial_makes_no_other_trial_of_it() -> 
 
     assert kept(task_weights="uncertainty") == kept(task_weights="dwa") == [("er",), ("os",)], "nothing to weigh"
     assert kept(task_weights="equal") == [("er",)], "a binary task alone is never divided"
-    assert kept(class_weights="balanced") == [("os",)], "survival has no classes"
+    assert kept(class_weights="balanced") == kept(sampler="balanced") == [("os",)], "survival has no classes"
+    assert kept(label_smoothing=0.1) == [("os",)], "survival has no classes"
+    assert kept(bag_patches=9) == kept(warmup=0.5) == kept(optimizer="adamw") == []

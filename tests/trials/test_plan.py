@@ -16,7 +16,7 @@ from milbench.splits import make_split
 from milbench.store.identity import IDENTITY, recorded_key
 from milbench.store.slot import trial_id_of
 from milbench.trials.fits import Fits
-from milbench.trials.plan import PlanRequest, Trial, constructor_arguments, make_plan
+from milbench.trials.plan import PlanRequest, Trial, constructor_arguments, make_plan, together
 from milbench.trials.recipe import Recipe
 
 KEY = "f35fc578da0642d597b043b09dabaf628242fd88c005ba2a211bb3697fa3bc79"
@@ -62,6 +62,7 @@ def test_the_key_ignores_order_and_what_does_not_decide_the_result() -> None:
             "lr": 2e-4, "betas": (0.5, 0.9), "weight_decay": 0.0, "decay_vectors": False, "schedule": "constant",
             "lr_floor": 0.2, "milestones": (3,), "gamma": 0.5, "epochs": 33, "bags_per_step": 2, "select_by": "val_loss",
             "select_after": 0.5, "patience": 3, "clip_norm": 5.0, "optimizer": "lookahead_radam", "name": "official",
+            "sampler": "balanced", "bag_patches": 2048, "label_smoothing": 0.1, "warmup": 0.5,
         }.items()),
     ],
 )  # fmt: skip
@@ -84,6 +85,24 @@ def test_single_task_models_get_a_trial_a_task_and_multi_task_models_one() -> No
 def test_a_default_and_the_same_value_given_explicitly_are_one_trial() -> None:
     explicit = PlanRequest(models={"tiny": {"hidden": 8}}, trainer={"epochs": 2})
     assert [t.key for t in plan(PlanRequest(), tiny=Tiny)] == [t.key for t in plan(explicit, tiny=Tiny)]
+
+
+NEUTRAL = {
+    "sampler": "shuffle", "bag_patches": None, "label_smoothing": 0, "warmup": 0, "class_weights": "none", "task_weights": "constant",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", NEUTRAL)
+def test_a_setting_that_came_later_is_no_part_of_the_identity_at_its_default(setting: str) -> None:
+    explicit = plan(PlanRequest(trainer={setting: NEUTRAL[setting]}), tiny=Tiny)
+    assert [t.key for t in plan(PlanRequest(), tiny=Tiny)] == [t.key for t in explicit]
+    assert setting not in explicit[0].identity()["recipe"]
+
+
+def test_trials_of_a_balanced_sampler_take_no_steps_together_since_labels_decide_their_draws() -> None:
+    for sampler, size in (("shuffle", 2), ("balanced", 1)):
+        groups = together(plan(PlanRequest(trainer={"sampler": sampler}), tiny=Tiny))
+        assert {len(group) for group in groups} == {size}
 
 
 def test_the_keys_do_not_depend_on_the_order_of_models() -> None:

@@ -22,6 +22,12 @@ def test_multistep_drops_at_its_milestones_only() -> None:
     assert [round(recipe.lr_factor(epoch), 3) for epoch in range(6)] == [1, 1, 0.2, 0.2, 0.04, 0.04]
 
 
+def test_warm_up_rises_by_the_step_and_ends_at_one() -> None:
+    recipe = Recipe(warmup=0.5)
+    assert [recipe.warmup_factor(step, 10) for step in range(7)] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0]
+    assert {Recipe().warmup_factor(step, 10) for step in range(7)} == {1.0}
+
+
 def test_the_users_settings_win_over_the_cohorts_and_those_over_the_protocol() -> None:
     recipe = recipe_for(Tiny, "m4", {"lr": 1e-3, "epochs": 5}, {"epochs": 7})
     assert (recipe.lr, recipe.epochs, recipe.weight_decay) == (1e-3, 7, 4e-5)
@@ -41,7 +47,15 @@ def test_the_official_protocol_ignores_what_the_cohort_prefers() -> None:
         ({"epochs": True}, "type int"),
         ({"lr": "fast"}, "type float"),
         ({"weight_decay": -1}, "at least 0"),
-        ({"optimizer": "adamw"}, "Did you mean 'adam'"),
+        ({"bag_patches": -3}, "trainer.bag_patches is -3; it must be above 0"),
+        ({"bag_patches": 0}, "trainer.bag_patches is 0; it must be above 0"),
+        ({"bag_patches": 20.5}, "trainer.bag_patches is 20.5; expected a value of type int"),
+        ({"label_smoothing": 1}, "trainer.label_smoothing is 1.0; it must be below 1"),
+        ({"label_smoothing": -0.1}, "trainer.label_smoothing is -0.1; it must be at least 0"),
+        ({"warmup": -1}, "trainer.warmup is -1.0; it must be at least 0"),
+        ({"warmup": 33}, "trainer.warmup is 33 epochs, and training takes 32"),
+        ({"sampler": "balance"}, "unknown trainer.sampler 'balance'. Did you mean 'balanced'"),
+        ({"optimizer": "adammw"}, "Did you mean 'adamw'"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused_by_name(settings: dict[str, object], message: str) -> None:

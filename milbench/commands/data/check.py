@@ -43,7 +43,7 @@ def _print_check(console: Console, result: Check) -> None:
     """Print facts, positives by fold, and the findings, worst first."""
     facts(console, result.facts)
     if len(result.folds):
-        console.print(_fold_table(result.folds))
+        console.print(_fold_table(result.folds, result.bag))
     for problem in result.problems:
         finding(console, problem)
     counts = {severity: sum(p.severity == severity for p in result.problems) for severity in COLOURS}
@@ -51,8 +51,8 @@ def _print_check(console: Console, result: Check) -> None:
     console.print(f"{'passed' if result.passed else 'NOT passed'}: {found}", markup=False, highlight=False)
 
 
-def _fold_table(audit: pd.DataFrame) -> Table:
-    """Positives or events / labelled slides of every task, by side; validation sides of all folds in one cell.
+def _fold_table(audit: pd.DataFrame, bag: str) -> Table:
+    """Positives or events / labelled bags of every task, by side; validation sides of all folds in one cell.
 
     Of classes each one's number, of scores that of known ones.
     """
@@ -63,7 +63,8 @@ def _fold_table(audit: pd.DataFrame) -> Table:
     others = set(audit["kind"]) - {"binary"}
     title = "positive / labelled slides" + "; events / labelled slides" * ("survival" in others)
     title += "; slides of each class" * bool(others & {"multiclass", "ordinal"})
-    table = Table(title=title + "; slides with a score" * ("regression" in others))
+    title += "; slides with a score" * ("regression" in others)
+    table = Table(title=title.replace("slides", f"{bag}s"))
     for name in ("task", "test", "validation, fold by fold"):
         table.add_column(name, justify="left" if name == "task" else "right", overflow="fold")
     tasks = list(dict.fromkeys(audit["task"]))

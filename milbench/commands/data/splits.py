@@ -41,8 +41,8 @@ def call(options: argparse.Namespace) -> int:
     protocol, n_folds = options.splits or cohort.splits, max(N_FOLDS, cohort.n_folds)
     split = make_split(cohort.patients_from, cohort.tasks, protocol, n_folds=n_folds, endpoints=cohort.endpoints)
     audit(split, cohort.slides, cohort.tasks, cohort.endpoints)
-    refuse_errors(cohort.name, patient_findings(cohort.slides, split, as_given=bool(cohort.patients)))
-    notes = write_split(split, cohort.slides, options.to, options.out)
+    refuse_errors(cohort.name, patient_findings(cohort.by_slide.slides, split, as_given=bool(cohort.patients)))
+    notes = write_split(split, cohort.by_slide.slides, options.to, options.out)
     for note in (*split.notes, *notes):
         say(f"note: {note}")
     say(f"{split.n_folds} folds of the {split.protocol} split of {cohort.name}: {options.out}")

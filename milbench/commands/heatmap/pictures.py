@@ -12,7 +12,6 @@ from milbench.commands.terminal import say
 from milbench.names import LONGEST_FOLDER, file_stem, folder_name, plain_name
 
 if TYPE_CHECKING:
-    from milbench.heatmap.choose import Chosen
     from milbench.heatmap.maps import Scale, SlideMaps
     from milbench.heatmap.render import Drawing
     from milbench.heatmap.stored import RunCohort
@@ -38,12 +37,15 @@ def draw(cohort: RunCohort, names: Sequence[str], fold: int, out: Path, options:
     size: float | None = options.patch_size
     models = loaded_models(cohort, names, task, fold, all_wanted=options.models is None)
     slides = [
-        slide_maps(cohort, pick.slide_id, asked, models, experts=options.experts, caption=pick.caption, patch_size=size)
+        drawn
         for pick in chosen
+        for drawn in slide_maps(
+            cohort, pick.slide_id, asked, models, experts=options.experts, caption=pick.caption, patch_size=size
+        )
     ]
     say(f"scale: {options.scale}, {SCALES[options.scale]}")
     _describe(slides[0])
-    _write(slides, chosen, out, options)
+    _write(slides, out, options)
 
 
 def _describe(slide: SlideMaps) -> None:
@@ -59,20 +61,20 @@ def _kinds(slide: SlideMaps) -> dict[str, list[str]]:
     return kinds
 
 
-def _write(slides: Sequence[SlideMaps], chosen: Sequence[Chosen], out: Path, options: argparse.Namespace) -> None:
+def _write(slides: Sequence[SlideMaps], out: Path, options: argparse.Namespace) -> None:
     from milbench.heatmap.render import panel, save_panel
     from milbench.store.files import writing
 
     drawings = [_drawing(slide, options.wsi) for slide in slides]
     scale: Scale = options.scale
     task = folder_name(slides[0].task)
-    stem = _stem(f"{slides[0].slide_id}_{task}" if options.slide else f"{slides[0].dataset}_{task}_slides")
+    stem = _stem(f"{options.slide}_{task}" if options.slide else f"{slides[0].dataset}_{task}_slides")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         paths = save_panel(panel(drawings, scale, options.smooth), out / stem)
-    for drawing, pick in zip(drawings, chosen, strict=True):
-        if pick.caption:
-            say(f"{pick.slide_id}: {pick.caption}")
+    for drawing in drawings:
+        if drawing.maps.caption:
+            say(f"{drawing.maps.patient or drawing.maps.slide_id}: {drawing.maps.caption}")
         paths += _polygons(drawing, out)
     for path in paths:
         say(str(path))
