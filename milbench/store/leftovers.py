@@ -20,7 +20,7 @@ SILENT_SECONDS = 24 * 3600.0
 
 PLACES = (
     "", "splits", "splits/*", "labels", "features", "shards", "failures", "checkpoints", "claims", "partial", "external",
-    "external/*",
+    "external/*", "tuning", "tuning/chosen", "untuned",
 )  # fmt: skip
 """Folders of a run in which files are written."""
 

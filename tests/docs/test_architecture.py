@@ -10,7 +10,7 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 DRAWING = (ROOT / "docs" / "images" / "rooms.svg").read_text(encoding="utf-8")
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 LAYERS = [name.strip() for line in CONTRACTS[0]["layers"] for name in line.split("|")]
-DOOR = ["registry", "models", "bag", "names", "special_files", "errors", "visible"]
+DOOR = ["registry", "models", "bag", "names", "special_files", "search_space", "errors", "visible"]
 ROOMS = [name for name in LAYERS if name not in (*DOOR, "__main__")]
 
 

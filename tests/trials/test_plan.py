@@ -14,7 +14,7 @@ from milbench.cohorts.cohort import Cohort
 from milbench.errors import UsageError
 from milbench.splits import make_split
 from milbench.store.identity import IDENTITY, recorded_key
-from milbench.store.slot import trial_id_of
+from milbench.store.slot import slot_of, trial_id_of
 from milbench.trials.fits import Fits
 from milbench.trials.plan import PlanRequest, Trial, constructor_arguments, make_plan, together
 from milbench.trials.recipe import Recipe
@@ -166,8 +166,20 @@ def test_constructor_arguments_are_the_keyword_only_ones() -> None:
 
 
 def test_a_stored_record_gives_back_the_key_of_its_trial() -> None:
-    assert (*TRIAL.identity(), "endpoints", "labels_sha256") == IDENTITY
+    assert (*TRIAL.identity(), "endpoints", "labels_sha256", "search") == IDENTITY
     record = json.loads(json.dumps({**TRIAL.identity(), "dataset": TRIAL.dataset, "key": TRIAL.key, "host": "a"}))
     assert recorded_key(record) == TRIAL.key
     assert trial_id_of(record) == TRIAL.id
     assert recorded_key({**record, "seed": 43}) != TRIAL.key
+
+
+def test_a_trial_of_a_search_is_another_trial_in_another_place() -> None:
+    tried = replace(TRIAL, search={"configuration": 17, "test": False})
+    assert tried.slot == f"{TRIAL.slot}-config17"
+    assert tried.key != TRIAL.key
+    shorter = replace(TRIAL, search={"configuration": 17, "test": False, "epochs": 2})
+    assert shorter.slot == f"{TRIAL.slot}-config17-epochs2"
+    record = json.loads(json.dumps({**shorter.identity(), "dataset": shorter.dataset, "key": shorter.key}))
+    assert (recorded_key(record), trial_id_of(record)) == (shorter.key, shorter.id)
+    assert slot_of(tried.slot, tried.id).configuration == 17
+    assert slot_of(TRIAL.slot, TRIAL.id).configuration is None
