@@ -58,7 +58,7 @@ COMBINED: Mapping[str, str] = {
 def facts_of(
     chosen: Chosen, models: Sequence[StoredModel], scores: Mapping[str, Any], weights: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What `model.json` holds, but for the ONNX file, as plain values in the order of reading.
+    """What `model.json` holds, except what it says of the ONNX file, as plain values in the order of reading.
 
     Parameters
     ----------
