@@ -52,18 +52,25 @@ def _front(facts: Mapping[str, Any]) -> str:
 
 
 def _index(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores as the Hub shows them beside a model: the mean over trainings, which is always defined."""
+    """Scores as the Hub shows them beside a model; tasks without a score are left out."""
     cohort = facts["cohort"]["name"]
     results = [
         {
             "task": {"type": PIPELINES.get(told["kind"], "other"), "name": task},
             "dataset": {"type": cohort, "name": cohort, "split": "test"},
-            "metrics": [{"type": told["metric"], "name": told["title"], "value": told["trainings"]["score"]}],
+            "metrics": [{"type": told["metric"], "name": told["title"], "value": value}],
         }
         for task, told in facts["scores"].items()
-        if told["trainings"]["score"] is not None
+        if (value := _value(told)) is not None
     ]
     return {"name": facts["model"]["name"], "results": results}
+
+
+def _value(told: Mapping[str, Any]) -> float | None:
+    """Score of the export itself; the mean over its trainings if their ensemble has none."""
+    own: float | None = told["exported"]["score"]
+    mean: float | None = told["trainings"]["score"]
+    return mean if own is None else own
 
 
 def _title(facts: Mapping[str, Any]) -> str:

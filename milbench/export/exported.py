@@ -21,7 +21,7 @@ from milbench.cohorts.scaling import FITTED_MODES, MODES, FeatureScaler
 from milbench.endpoints.answers import answers_of
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.endpoints.outputs import Outputs
-from milbench.errors import CheckpointError, StoreError, unknown_name
+from milbench.errors import CheckpointError, StoreError, UsageError, unknown_name
 from milbench.export.layout import FACTS, read_facts
 from milbench.heatmap.trained import TrainedModel, built_with
 from milbench.models import MILModel
@@ -107,7 +107,8 @@ def load_exported(path: str | PathLike[str], *, plugins: Sequence[str | PathLike
 def _known(told: Mapping[str, Any], known: Mapping[str, type[MILModel]], folder: Path) -> type[MILModel]:
     name = told["name"]
     if name not in known:
-        raise unknown_name("model", name, known)
+        hint = "If it is a model of yours, say where its file is: load_exported(folder, plugins=['my_model.py'])."
+        raise UsageError(f"{unknown_name('model', name, known)} {hint}")
     version = known[name].info.version
     if version != told["version"]:
         raise StoreError(

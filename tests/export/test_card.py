@@ -41,7 +41,19 @@ def test_the_first_lines_are_those_that_the_hub_reads(facts: dict[str, Any]) -> 
     assert set(front["tags"]) >= {"milbench", "multiple-instance-learning", "regression", "survival"}
     assert "license" not in front
     values = {each["task"]["name"]: each["metrics"][0]["value"] for each in front["model-index"][0]["results"]}
-    assert values == {task: told["trainings"]["score"] for task, told in facts["scores"].items()}
+    assert values == {task: told["exported"]["score"] for task, told in facts["scores"].items()}
+
+
+def test_an_ensemble_without_a_score_shows_the_hub_the_mean(facts: dict[str, Any]) -> None:
+    def apart(f: dict[str, Any]) -> None:
+        f["scores"]["A"]["exported"]["score"] = None
+        f["scores"]["A"]["trainings"]["score"] = 0.625
+        f["scores"]["hrd"]["exported"]["score"] = f["scores"]["hrd"]["trainings"]["score"] = None
+
+    results = front_of(changed(facts, apart))["model-index"][0]["results"]
+    values = {each["task"]["name"]: each["metrics"][0]["value"] for each in results}
+    assert values["A"] == 0.625
+    assert "hrd" not in values
 
 
 def test_a_model_of_classes_has_a_task_of_the_hub(facts: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """A folder that was exported answers as the run did, and is refused if it is not what was exported."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -13,8 +14,8 @@ from exports_for_tests import exported, run_for_exports
 from scipy.special import expit, log_softmax
 
 import milbench
+from milbench import models
 from milbench.errors import StoreError, UsageError
-from milbench.export import exported as module
 from milbench.export.exported import load_exported
 from milbench.runs.notebook import NotebookRun
 
@@ -176,7 +177,7 @@ def test_a_missing_weight_file_is_named(ensemble: Path, tmp_path: Path) -> None:
 def test_what_is_no_weights_is_never_unpickled(single: Path, tmp_path: Path) -> None:
     folder = copied(single, tmp_path / "copy")
     torch.save({"a": torch.zeros(1)}, folder / "model.safetensors")  # a pickle inside
-    digest = module.hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     rewritten(folder, lambda facts: facts["trainings"][0].update(sha256=digest))
     with pytest.raises(StoreError, match="holds no weights"):
         load_exported(folder)
@@ -210,8 +211,38 @@ def test_a_model_json_that_was_changed_is_one_message(
 def test_a_model_that_is_not_registered_is_named(single: Path, tmp_path: Path) -> None:
     folder = copied(single, tmp_path / "copy")
     rewritten(folder, lambda facts: facts["model"].update(name="m5"))
-    with pytest.raises(UsageError, match=re.escape("unknown model 'm5'. Did you mean 'm4'?")):
+    with pytest.raises(UsageError, match=re.escape("unknown model 'm5'. Did you mean 'm4'?") + r".*plugins=\["):
         load_exported(folder)
+
+
+PLUGIN = """
+from milbench.models import register_model
+from milbench_baselines.m4 import M4
+
+@register_model("mine", title="Mine", tasks="multi")
+class Mine(M4):
+    pass
+"""
+
+
+def test_a_model_of_your_own_is_loaded_with_its_file(
+    run: NotebookRun, single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "REGISTERED", dict(models.REGISTERED))
+    folder = copied(single, tmp_path / "copy")
+    rewritten(folder, lambda facts: facts["model"].update(name="mine"))
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    features = run.cohort().load(run.cohort().slides["slide_id"][0]).features
+    assert load_exported(folder, plugins=[tmp_path / "mine.py"]).answers(features) == load_exported(single).answers(
+        features
+    )
+
+
+def test_a_file_in_the_folder_is_never_imported(single: Path, tmp_path: Path) -> None:
+    folder = copied(single, tmp_path / "copy")
+    for name in ("m4.py", "mine.py", "__init__.py", "conftest.py"):
+        (folder / name).write_text("raise SystemExit('imported')")
+    load_exported(folder)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "null", '{"format": "1"}', "[" * 100_000])

@@ -184,7 +184,7 @@ def test_the_code_on_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(names["comparisons"]) == 1
     assert 0 < names["answer"]["probability"] < 1
     assert names["same"] == names["answer"]
-    assert names["score"]["number"] == 5
+    assert names["score"]["number"] == 2
     assert names["seconds"] > 0
     assert names["probabilities"].shape == (len(names["model"].tasks),) == (len(names["cohort"].tasks),)
     assert names["maps"].per_task.shape == (1, len(names["bag"]))
