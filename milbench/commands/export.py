@@ -20,7 +20,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder; its weights must have been kept")
     parser.add_argument("model", metavar="MODEL", help="name of a model of the run")
     parser.add_argument("--task", metavar="NAME",
-                        help="task; a model of all tasks exports all, and its card begins with this one (default: the only one; of a model of all tasks the first)")  # fmt: skip
+                        help="task (default: the only one); a model of all tasks exports all, and its card begins with this "
+                             "one (default: the first)")  # fmt: skip
     parser.add_argument("--fold", metavar="N|ensemble", default=ENSEMBLE,
                         help="one fold, or all trainings as an ensemble (default ensemble)")  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help="seed of a single training (default: the run's only one)")

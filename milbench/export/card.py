@@ -22,9 +22,7 @@ PIPELINES = {"binary": "image-classification", "multiclass": "image-classificati
 
 NAN = float("nan")
 
-LICENCE = (
-    """# license: fill this in before you share the model. milbench does not know the licence of the training data."""
-)
+LICENCE = "# license: fill this in before you share the model. milbench does not know the licence of the training data."
 
 
 def card_of(facts: Mapping[str, Any]) -> str:
@@ -99,7 +97,7 @@ def _what(facts: Mapping[str, Any]) -> str:
 
 
 def _table(facts: Mapping[str, Any]) -> Table:
-    rows = tuple(Row(markdown(_called(task, told)), _cells(told)) for task, told in facts["scores"].items())
+    rows = tuple(Row(_called(task, told), _cells(told)) for task, told in facts["scores"].items())
     columns = ("metric", "this export", "mean over trainings", "trainings", "test slides", "test patients")
     return Table("scores", "", "task", columns, rows, pd.DataFrame())
 

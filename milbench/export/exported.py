@@ -33,7 +33,7 @@ AGAIN = "Export the model again, or copy the whole folder again."
 
 
 class ExportedModel(nn.Module):
-    """A model in eval mode that takes one bag of features as they lie on disk. If it has several trainings, it is their ensemble.
+    """A model in eval mode that takes one bag of features as they lie on disk: a training, or an ensemble of trainings.
 
     Attributes
     ----------
@@ -64,11 +64,11 @@ class ExportedModel(nn.Module):
     def answers(self, features: Tensor) -> dict[str, dict[str, float]]:
         """Answers by task and name, of one bag [N, D] as stored on disk; "probability" of a binary task.
 
-        Several trainings answer as the ensemble of the report does (`milbench.runs.ensemble.Ensemble`).
+        An ensemble answers as the ensemble of the report does (`milbench.runs.ensemble.Ensemble`).
         """
         with torch.no_grad():
             logits = self(features)
-        if len(logits) == 1:
+        if not self.facts.get("combined"):
             return {task: self._own(task, logits[0]) for task in self.tasks}
         rows = [model.answers_of(each) for model, each in zip(self._models, logits, strict=True)]
         together = [Ensemble(self._models, task) for task in self.tasks]

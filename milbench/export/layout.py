@@ -46,7 +46,15 @@ MODEL = fields({
     "name": text, "version": whole(0, NUMBER), "milbench": text, "in_features": whole(1, NUMBER),
     "arguments": mapping_of(text, anything),
 })  # fmt: skip
-SHAPE = fields({"format": whole(1, NUMBER), "model": MODEL, "tasks": list_of(text), "trainings": list_of(TRAINING)})
+SHAPE = fields(
+    {
+        "format": whole(1, NUMBER),
+        "model": MODEL,
+        "tasks": list_of(text),
+        "combined": anything,
+        "trainings": list_of(TRAINING),
+    }
+)
 """Of model.json, as far as a model is built from it."""
 
 
@@ -89,6 +97,8 @@ def _refuse_strangers(facts: Mapping[str, Any]) -> None:
     """ValueError if a training does not answer the tasks of the model, or there is none."""
     if not facts["trainings"]:
         raise ValueError("it has no training")
+    if not facts["combined"] and len(facts["trainings"]) > 1:
+        raise ValueError("it does not say how its trainings become one answer")
     for training in facts["trainings"]:
         if set(training["tasks"]) != set(facts["tasks"]) or not training["tasks"]:
             raise ValueError(f"training {training['name']} answers other tasks than the model")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exports_for_tests import exported, run_for_exports
+from exports_for_tests import copy_of, exported, run_for_exports
 from scipy.special import expit, log_softmax
 
 import milbench
@@ -91,6 +91,17 @@ def test_an_ensemble_answers_as_that_of_the_run(run: NotebookRun, ensemble: Path
         together = run.ensemble("m4", task=task)
         assert answers[task] == dict(zip(together.names, together.answers(features), strict=True))
     assert repr(model) == "ExportedModel(m4 on A, subtype, grade, hrd, os, 2 trainings)"
+
+
+def test_an_ensemble_of_one_training_answers_on_the_scale_of_ensembles(run: NotebookRun, tmp_path: Path) -> None:
+    one = copy_of(run, tmp_path / "copy")
+    plan = json.loads((one.path / "plan.json").read_text())
+    (one.path / "plan.json").write_text(json.dumps({slot: trial for slot, trial in plan.items() if "fold0" in slot}))
+    exported(one, tmp_path / "out", "mean_pooling", task="os")
+    model, features = load_exported(tmp_path / "out"), run.cohort().load(run.cohort().slides["slide_id"][3]).features
+    (risk,) = one.ensemble("mean_pooling", task="os").answers(features)
+    assert model.answers(features) == {"os": {"standardised risk": risk}}
+    assert model.facts["thresholds"]["os"]["of"] == "standardised risk"
 
 
 def test_logits_come_training_by_training(run: NotebookRun, ensemble: Path) -> None:
@@ -189,6 +200,7 @@ def test_what_is_no_weights_is_never_unpickled(single: Path, tmp_path: Path) -> 
         (lambda f: f.update(format=9), "written by a newer milbench"),
         (lambda f: f.pop("trainings"), "lacks trainings"),
         (lambda f: f.update(trainings=[]), "it has no training"),
+        (lambda f: f["trainings"].append(f["trainings"][0]), "does not say how its trainings become one answer"),
         (lambda f: f["trainings"][0].update(weights="../x"), r"expected a name without slash"),
         (lambda f: f["trainings"][0]["tasks"].pop("A"), "answers other tasks than the model"),
         (lambda f: f["trainings"][0]["tasks"]["A"].update(logits=[1]), "where a task's logits begin and end"),
