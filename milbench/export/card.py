@@ -20,6 +20,8 @@ TAGS = ("milbench", "multiple-instance-learning", "computational-pathology", "hi
 PIPELINES = {"binary": "image-classification", "multiclass": "image-classification", "ordinal": "image-classification"}
 """Task of the Hub by kind. It has none for a score of a slide and for survival."""
 
+BAGS = {"slide": "one whole-slide image", "patient": "all whole-slide images of one patient, joined"}
+
 NAN = float("nan")
 
 LICENCE = "# license: fill this in before you share the model. milbench does not know the licence of the training data."
@@ -88,7 +90,7 @@ def _what(facts: Mapping[str, Any]) -> str:
     )
     lines = [
         f"This is {what} of {model['title']} ({model['n_parameters']:,} parameters each), a multiple-instance-learning model.",
-        f"It takes the patch features of one whole-slide image, {model['in_features']} numbers per patch{encoder}{at}{patches}.",
+        f"It takes the patch features of {BAGS[told['bag']]}, {model['in_features']} numbers per patch{encoder}{at}{patches}.",
         f"It was trained and tested with milbench {facts['versions']['trained_with']['milbench']}.",
     ]
     if model["paper"]:
@@ -110,7 +112,7 @@ def _cells(told: Mapping[str, Any]) -> tuple[Cell, ...]:
     own, mean, side = told["exported"], told["trainings"], told["test_side"]
     return (
         Cell(told["title"]), _score(own), _score(mean),
-        Cell(str(mean["number"])), Cell(str(side["n_slides"])), Cell(str(side["n_patients"])),
+        Cell(str(mean["number"])), Cell(str(side.get("n_slides", "–"))), Cell(str(side["n_patients"])),
     )  # fmt: skip
 
 
@@ -120,10 +122,10 @@ def _score(told: Mapping[str, Any]) -> Cell:
 
 
 def _how_they_came(facts: Mapping[str, Any]) -> str:
+    by = "slide by slide (survival: patient by patient)" if facts["input"]["bag"] == "slide" else "patient by patient"
     lines = [
         "*This export*: what these weights reach, patient by patient, with a 95 % interval over patients.",
-        "*Mean over trainings*: of all finished trainings of the model, slide by slide (survival: patient by patient), with a "
-        "95 % interval over patients and folds.",
+        f"*Mean over trainings*: of all finished trainings of the model, {by}, with a 95 % interval over patients and folds.",
     ]
     if facts["combined"] and not facts["cohort"]["folds_share_the_test_side"]:
         lines.append(
@@ -151,7 +153,7 @@ def _loading(facts: Mapping[str, Any]) -> str:
     )
     onnx = facts["onnx"]
     graph = (
-        f"`{onnx['file']}` needs onnxruntime alone. Its input `{onnx['input']}` takes the features of one slide, not scaled; "
+        f"`{onnx['file']}` needs onnxruntime alone. Its input `{onnx['input']}` takes the features of one {facts['input']['bag']}, not scaled; "
         f"its outputs are logits ({', '.join(f'`{name}`' for name in onnx['outputs'])})."
         if onnx["file"]
         else f"There is no ONNX file: {markdown(onnx['reason'])}."

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from milbench.cohorts.patient_bags import PATIENT, SLIDE
 from milbench.endpoints.endpoint import KINDS, Kind
 from milbench.errors import StoreError, UsageError
 from milbench.external.trained import Trained
@@ -64,6 +65,11 @@ class Chosen:
         """Kinds of the tasks."""
         found = {fitted.kind for fitted in self.trials[0].endpoint_of.values()}
         return tuple(kind for kind in KINDS if kind in found)
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """What scores and thresholds are of: patients alone if a bag is a patient."""
+        return (SLIDE, PATIENT) if self.source.bag == SLIDE else (PATIENT,)
 
     @property
     def folder(self) -> str:

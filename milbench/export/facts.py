@@ -7,6 +7,7 @@ from math import isnan
 from typing import Any
 
 import milbench
+from milbench.cohorts.patient_bags import PATIENT, SLIDE
 from milbench.cohorts.scaling import FeatureScaler
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import MilbenchError
@@ -42,6 +43,12 @@ TO_ANSWERS: Mapping[tuple[str, str], str] = {
 }  # fmt: skip
 """Answers of a task's logits z, by kind and loss; those of regression follow from its transform."""
 
+BAG: Mapping[str, str] = {
+    SLIDE: "all of one slide",
+    PATIENT: "all of one patient's slides, joined in the order of the slides' ids",
+}
+"""Patches that one answer is about, by what a bag is."""
+
 OUTPUTS = "Outputs([FittedEndpoint.from_dict(endpoint) of each task, in the order of their logits])"
 """What a constructor takes if a task is not binary (milbench.endpoints)."""
 
@@ -71,7 +78,8 @@ def facts_of(
         "model": _model(trial, models[0]),
         "tasks": list(chosen.tasks),
         "input": {
-            "features": f"float32 [patches, {models[0].model.in_features}], one slide at a time, at least one patch, not scaled",
+            "features": f"float32 [patches, {models[0].model.in_features}], not scaled: at least one patch, {BAG[chosen.source.bag]}",
+            "bag": chosen.source.bag,
             "order_of_patches_matters": models[0].model.info.order_matters,
             **_extraction(chosen),
         },
@@ -115,9 +123,8 @@ def _extraction(chosen: Chosen) -> dict[str, Any]:
     try:
         training = chosen.source.training
         known = training is not None and training.cohort.fingerprint == chosen.trials[0].info["fingerprint"]
-        found = (
-            headers(training.cohort, list(training.cohort.slides["slide_id"])[:HEADERS]) if training and known else {}
-        )
+        of_slides = training.cohort.by_slide if training and known else None
+        found = headers(of_slides, list(of_slides.slides["slide_id"])[:HEADERS]) if of_slides else {}
     except MilbenchError:  # the weights are there, and the files need not be
         found = {}
     told: dict[str, set[Any]] = {
@@ -177,7 +184,7 @@ def _thresholds(chosen: Chosen, task: str) -> dict[str, Any]:
     """Where a call is made, chosen without the test side; empty if the kind has no threshold."""
     kind = chosen.trials[0].endpoint_of[task].kind
     if kind == "binary":
-        both = {level: binary_thresholds(chosen.trials, task, level) for level in ("slide", "patient")}
+        both = {level: binary_thresholds(chosen.trials, task, level) for level in chosen.levels}
         found = {level: at.of_ensemble if chosen.is_ensemble else at.of_folds for level, at in both.items()}
         told = {level: None if isnan(at) else at for level, at in found.items()}
         return {

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from milbench.cohorts.patient_bags import PATIENT, SLIDE
 from milbench.endpoints.endpoint import Kind
 from milbench.export.chosen import Chosen, training_name
 from milbench.stats.analysis import Analysis, analyse_grids
@@ -44,20 +45,21 @@ def _analysis(chosen: Chosen, trials: Sequence[StoredTrial], kind: Kind, draws: 
 
 def _of_task(chosen: Chosen, task: str, own: Analysis, every: Analysis) -> dict[str, Any]:
     cell, mean, side = (_row(frame, task) for frame in (own.cells, every.cells, own.tasks))
-    rows = own.scores[own.scores["task"] == task]
+    rows = own.scores[(own.scores["task"] == task) & own.scores["level"].isin(chosen.levels)]
+    left_out = NOT_OF_THE_TEST_SIDE if SLIDE in chosen.levels else (*NOT_OF_THE_TEST_SIDE, "n_slides")
     return {
         "kind": own.kind,
         "metric": own.metric.name,
         "title": own.metric.title,
         "is_control": bool(side["is_control"]),
-        "test_side": {name: _plain(value) for name, value in side.items() if name not in NOT_OF_THE_TEST_SIDE},
+        "test_side": {name: _plain(value) for name, value in side.items() if name not in left_out},
         "too_small_for_an_interval": bool(side["too_small"]),
         "exported": {
             "level": "patient",
             **{name: _plain(cell[f"ensemble_{name}"]) for name in ("score", "low", "high")},
         },
         "trainings": {
-            "level": own.metric.level,
+            "level": own.metric.level if SLIDE in chosen.levels else PATIENT,
             "number": int(mean["n_cells"] - mean["n_missing"]),
             **{name: _plain(mean[name]) for name in ("score", "sd", "low", "high")},
             "n_patients": int(_row(every.tasks, task)["n_patients"]),
