@@ -170,6 +170,7 @@ def test_a_name_that_milbench_does_not_offer_is_an_attribute_error() -> None:
 def test_the_code_on_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["run", "--models", "amil", "m4", "--run", "runs/digits", *ONE_EPOCH]) == 0
+    assert main(["export", "runs/digits", "amil", "--task", "has_0", "--draws", "100"]) == 0
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.S)
     names: dict[str, Any] = {"__name__": "a_notebook"}
     monkeypatch.setattr(models, "REGISTERED", dict(REGISTERED))
@@ -182,6 +183,8 @@ def test_the_code_on_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert set(names["scores"]["model"]) == set(names["table"]["model"])
     assert len(names["comparisons"]) == 1
     assert 0 < names["answer"]["probability"] < 1
+    assert names["same"] == names["answer"]
+    assert names["score"]["number"] == 2
     assert names["seconds"] > 0
     assert names["probabilities"].shape == (len(names["model"].tasks),) == (len(names["cohort"].tasks),)
     assert names["maps"].per_task.shape == (1, len(names["bag"]))
