@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from milbench.bag import Bag
 from milbench.cohorts.scaling import FeatureScaler
 from milbench.endpoints.outputs import Outputs
 from milbench.errors import UsageError
@@ -43,11 +44,13 @@ class TrainedModel(nn.Module):
 
     def forward(self, features: Tensor) -> BagOutput:
         """Output for one bag [N, D] as stored on disk."""
+        _refuse_a_bag(features)
         output: BagOutput = self.model(self.scaler(features))
         return output
 
     def maps(self, features: Tensor) -> AttentionMaps:
         """Maps of one bag [N, D] as stored on disk."""
+        _refuse_a_bag(features)
         with torch.no_grad():
             return self.model.attention_maps(self.scaler(features))
 
@@ -76,3 +79,8 @@ class TrainedModel(nn.Module):
         """Answer [R] to what each row of its maps asks, of a bag's logits [W]."""
         probabilities = torch.sigmoid(logits).double().cpu().numpy()
         return answers_by_row(self.outputs, logits.cpu().numpy(), probabilities)
+
+
+def _refuse_a_bag(features: object) -> None:
+    if isinstance(features, Bag):
+        raise UsageError(f"a model takes the features of slide {features.slide_id}, not its bag. Write bag.features.")
