@@ -265,7 +265,7 @@ def _value_findings(
             continue
         features, header = loaded.features, subject.headers.get(slide)
         if loaded.coords_problem and not (header and header.coords_problem):
-            known = header or SlideHeader(*features.shape, str(features.dtype))
+            known = header or SlideHeader(len(features), features.shape[1], str(features.dtype))
             odd[slide] = known._replace(coords_problem=loaded.coords_problem)
         if loaded.coords is not None and lie_at_one_place(loaded.coords):
             found[AT_ONE_PLACE].append(slide)
