@@ -33,6 +33,8 @@ from milbench.splits import N_FOLDS, audit, make_split
 
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".tif", ".tiff", ".mrxs", *FEATURE_SUFFIXES)
 
+JOINED = f"{PATIENT}: the slides of each patient are joined"
+
 T = TypeVar("T")
 
 
@@ -81,7 +83,7 @@ def check_cohort(file: CohortFile, watch: Watch, *, splits: str = "", deep: bool
     if subject.split is not None:
         facts += [("splits", note.removeprefix("splits: ")) for note in subject.split.notes]
     if subject.bag == PATIENT:
-        facts.append(("bag", f"{PATIENT}: the slides of each patient are joined"))
+        facts.append(("bag", JOINED))
     if subject.headers or subject.broken:
         doubled: list[Finding] = []  # a file that cannot be opened was told already
         told = doubled if subject.broken else problems
@@ -105,16 +107,18 @@ def check_loaded(cohort: Cohort, watch: Watch, *, splits: str = "", deep: bool =
     subject = subject_of(cohort, split, counts)
     problems += findings_of(subject)
     if deep:
-        problems += _value_findings(subject, cohort.load, cohort.slides["slide_id"].tolist(), watch)
+        slide_ids = subject.slides["slide_id"].tolist()
+        problems += _value_findings(subject, cohort.by_slide.load, slide_ids, watch)
     notes = [*cohort.notes, *(split.notes if split else ())]
     facts = [
         ("cohort", cohort.name),
-        *_label_facts(cohort.slides, tasks, {task: endpoints[task] for task in tasks if task in endpoints}),
+        *_label_facts(subject.slides, tasks, {task: endpoints[task] for task in tasks if task in endpoints}),
         ("features", f"{cohort.in_features} per patch, made by Python"),
         *(("note", note) for note in some_notes(notes)),
+        *([("bag", JOINED)] if cohort.bag == PATIENT else []),
         ("fingerprint", cohort.fingerprint),
     ]
-    return Check(worst_first(problems), tuple(facts), pd.DataFrame() if counts is None else counts.table)
+    return Check(worst_first(problems), tuple(facts), pd.DataFrame() if counts is None else counts.table, cohort.bag)
 
 
 def _subject(

@@ -319,3 +319,14 @@ def test_a_split_that_cannot_be_made_is_one_of_the_problems_of_a_cohort_that_pyt
     assert not result.passed
     assert "nowhere.csv" in found(result)
     assert len(result.folds) == 0
+
+
+def test_a_cohort_of_patients_that_python_reads_is_checked_slide_by_slide(tmp_path: Path) -> None:
+    folder = make_folder_cohort(tmp_path / "toy", n_patients=150)
+    (folder / "cohort.yaml").write_text("name: toy\nlabels: labels.csv\nfeatures: features\nbag: patient\n")
+    by_file, loaded = check(folder / "cohort.yaml", deep=True), check_made(folder_cohort(folder / "cohort.yaml"))
+    assert loaded.bag == "patient"
+    assert loaded.problems == by_file.problems
+    assert loaded.folds.equals(by_file.folds)
+    for name in ("slides", "patients", "bag", "fingerprint"):
+        assert dict(loaded.facts)[name] == dict(by_file.facts)[name]
