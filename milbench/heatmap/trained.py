@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from milbench.bag import Bag
 from milbench.cohorts.scaling import FeatureScaler
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.endpoints.outputs import Outputs
@@ -66,11 +67,13 @@ class TrainedModel(nn.Module):
 
     def forward(self, features: Tensor) -> BagOutput:
         """Output for one bag [N, D] as stored on disk."""
+        _refuse_a_bag(features)
         output: BagOutput = self.model(self.scaler(features))
         return output
 
     def maps(self, features: Tensor) -> AttentionMaps:
         """Maps of one bag [N, D] as stored on disk."""
+        _refuse_a_bag(features)
         with torch.no_grad():
             return self.model.attention_maps(self.scaler(features))
 
@@ -123,3 +126,8 @@ def built_with(
     except (RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(str(error).strip().splitlines()[-1].strip()) from error
     return built.eval()
+
+
+def _refuse_a_bag(features: object) -> None:
+    if isinstance(features, Bag):
+        raise UsageError(f"a model takes the features of slide {features.slide_id}, not its bag. Write bag.features.")
