@@ -10,16 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # type checkers and editors see the names, and nothing is imported
+    from milbench.export.exported import load_exported
     from milbench.runs.notebook import attention, open_run, read_cohort, statistics
     from milbench.runs.one_training import fit
 
 __version__ = "0.1.0"
 
-__all__ = ["attention", "fit", "open_run", "read_cohort", "statistics"]
+__all__ = ["attention", "fit", "load_exported", "open_run", "read_cohort", "statistics"]
 
 _DOORS = {
     "attention": "milbench.runs.notebook",
     "fit": "milbench.runs.one_training",
+    "load_exported": "milbench.export.exported",
     "open_run": "milbench.runs.notebook",
     "read_cohort": "milbench.runs.notebook",
     "statistics": "milbench.runs.notebook",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK
+from milbench.commands.draws import add_draws_flag, draws_of
 from milbench.commands.terminal import grid, line, new_console, say, warn, watcher
 from milbench.errors import UsageError
 
@@ -24,9 +25,6 @@ HELP = "score external cohorts with the models of a finished run"
 
 SECONDARY = "external_metrics"
 """Tables too wide for a terminal, which stand in files alone."""
-
-FEWEST_DRAWS = 100
-"""Draws of an interval at least: with fewer, the ends of a 95 % interval are single draws."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +49,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference", metavar="MODEL", help="the model that the others are compared with (default amil)"
     )
-    parser.add_argument("--draws", type=int, metavar="N", help="bootstrap draws of an interval (default 10000)")
+    add_draws_flag(parser)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where tables go (default: RUN/external/COHORT)")
 
 
@@ -61,8 +59,7 @@ def call(options: argparse.Namespace) -> int:
     from milbench.machine.hardware import resolve_device
     from milbench.store.run import open_run
 
-    if options.draws is not None and options.draws < FEWEST_DRAWS:
-        raise UsageError(f"--draws is {options.draws}. Give {FEWEST_DRAWS} or more: an interval needs as many.")
+    draws = draws_of(options)
     device = resolve_device(options.device)
     source = trained(open_run(options.run).snapshot(), options.dataset, options.data_root)
     if len(source.trials) < source.n_planned:
@@ -72,7 +69,7 @@ def call(options: argparse.Namespace) -> int:
     cohorts = [external_cohort(word, options) for word in options.cohorts]
     _refuse_twice([cohort.name for cohort in cohorts])
     for cohort in cohorts:
-        _evaluate(source, cohort, device, options)
+        _evaluate(source, cohort, device, draws, options)
     return EXIT_OK
 
 
@@ -94,12 +91,12 @@ def _refuse_twice(names: Sequence[str]) -> None:
             raise UsageError(f"two cohorts are called '{name}'. Give one of them another `name:` in its cohort.yaml.")
 
 
-def _evaluate(source: Trained, cohort: Cohort, device: str, options: argparse.Namespace) -> None:
+def _evaluate(source: Trained, cohort: Cohort, device: str, draws: int, options: argparse.Namespace) -> None:
     from milbench.external.analysis import compared, refuse_incomplete
     from milbench.external.evaluate import checked, scored
     from milbench.external.scored import external_folder
     from milbench.external.tables import tables_of, write_tables
-    from milbench.report import DRAWS, REFERENCE
+    from milbench.report import REFERENCE
 
     external = checked(source, cohort, allow_overlap=options.allow_overlap)
     if not options.complete_cases:
@@ -108,7 +105,7 @@ def _evaluate(source: Trained, cohort: Cohort, device: str, options: argparse.Na
     _describe(console, external)
     scores = scored(external, device, watcher(console))
     _say_scores(console, scores, f"{len(external.slides)} {external.cohort.bag}s")
-    found = compared(external, scores.trials, reference=options.reference or REFERENCE, draws=options.draws or DRAWS,
+    found = compared(external, scores.trials, reference=options.reference or REFERENCE, draws=draws,
                      complete_cases=options.complete_cases)  # fmt: skip
     for table in tables_of(external, found):
         if not table.name.startswith(SECONDARY):

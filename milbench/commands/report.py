@@ -9,20 +9,15 @@ from typing import TYPE_CHECKING
 
 from milbench.commands.chosen_run import run_at
 from milbench.commands.command import EXIT_OK
+from milbench.commands.draws import add_draws_flag, draws_of
 from milbench.commands.terminal import say, warn
-from milbench.errors import TrackingError, UsageError
+from milbench.errors import TrackingError
 from milbench.visible import without_passwords
 
 if TYPE_CHECKING:
     from milbench.store.run import Run
 
 HELP = "write tables (LaTeX, CSV, Markdown) and figures of finished runs"
-
-FEWEST_DRAWS = 100
-"""Draws of an interval at least: with fewer, the ends of a 95 % interval are single draws."""
-
-MOST_DRAWS = 1_000_000
-"""A hundred times the usual number: beyond, only time and memory grow."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +30,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--reference", metavar="MODEL", help="the model that the others are compared with (default amil)"
     )
     parser.add_argument("--highlight", metavar="MODEL", help="the model that figures draw thicker than the others")
-    parser.add_argument("--draws", type=int, metavar="N", help="bootstrap draws of an interval (default 10000)")
+    add_draws_flag(parser)
     parser.add_argument(
         "--complete-cases", action="store_true", help="leave tasks that not all models finished out of means"
     )
@@ -47,13 +42,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def call(options: argparse.Namespace) -> int:
     """Exit code of writing the report."""
     from milbench.commands.show_run import unfinished
-    from milbench.report import DRAWS, REFERENCE, write_report
+    from milbench.report import REFERENCE, write_report
     from milbench.report.stamp import write_for_stamp
 
-    if options.draws is not None and options.draws < FEWEST_DRAWS:
-        raise UsageError(f"--draws is {options.draws}. Give {FEWEST_DRAWS} or more: an interval needs as many.")
-    if options.draws is not None and options.draws > MOST_DRAWS:
-        raise UsageError(f"--draws is {options.draws}. Give {MOST_DRAWS:,} or fewer: more only take time and memory.")
+    draws = draws_of(options)
     # as they are now: checksums of all trials are verified once, for tables and warnings
     runs = [run.snapshot() for run in map(run_at, options.runs or [None])]
     out = options.out or Path("reports") / "+".join(run.name for run in runs)
@@ -61,7 +53,7 @@ def call(options: argparse.Namespace) -> int:
         runs,
         out,
         reference=options.reference or REFERENCE,
-        draws=options.draws or DRAWS,
+        draws=draws,
         complete_cases=options.complete_cases,
         highlight=options.highlight or "",
     )

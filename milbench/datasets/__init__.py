@@ -44,7 +44,8 @@ class Dataset:
     tasks : in the order of the tables.
     splits : default protocol.
     load : makes the cohort.
-    file : where its labels and features lie below a data root; None for a cohort that needs no files.
+    file : where its labels and features lie below a data root; None for a cohort that needs no files. For a function that
+        somebody else registered, it gives None if the function gives a cohort.
     optional_tasks : tasks of any kind that run only if a command names them.
     made_in : file and name of the function that somebody else registered; None for milbench's own. Such an entry knows its
         sizes, tasks and splits only once it is loaded: 0 and empty.
@@ -57,7 +58,7 @@ class Dataset:
     tasks: tuple[str, ...]
     splits: str
     load: Loader
-    file: Callable[[Path | None], CohortFile] | None = None
+    file: Callable[[Path | None], CohortFile | None] | None = None
     optional_tasks: tuple[str, ...] = ()
     made_in: tuple[str, str] | None = None
 
@@ -95,13 +96,14 @@ def register_dataset(name: str, *, title: str = "", description: str = "") -> Ca
     ------
     UsageError : the name is taken or no dataset can have it, or the function needs other arguments.
     """
-    from milbench.datasets.of_others import loader_of, place_of, refuse_name
+    from milbench.datasets.of_others import file_of, loader_of, place_of, refuse_name
 
     refuse_name(name)
 
     def register(make: Maker) -> Maker:
         what = description or title or "a dataset of a plug-in"
-        catalogue(Dataset(name, what, 0, 0, (), "", loader_of(name, title, make), made_in=place_of(make)))
+        load, file = loader_of(name, title, make), file_of(name, title, make)
+        catalogue(Dataset(name, what, 0, 0, (), "", load, file, made_in=place_of(make)))
         return make
 
     return register

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from milbench.bag import Bag
 from milbench.cohorts.cohort import Cohort
 from milbench.datasets import Dataset, catalogue
+from milbench.errors import DataError
 
 GRID = 6
 PATCHES = GRID * GRID
@@ -214,6 +215,9 @@ def bag_loader(bags: DigitBags) -> Callable[[str], Bag]:
     coords = torch.from_numpy(places)
 
     def load(slide_id: str) -> Bag:
+        if slide_id not in row_of:
+            first, *_, last = row_of
+            raise DataError(f"there is no slide '{slide_id}'. The slides are {first} to {last}.")
         row = row_of[slide_id]
         return Bag(
             features=torch.from_numpy(bags.features[row]),

@@ -18,7 +18,7 @@ from pandas.api.types import is_float_dtype
 
 from milbench.bag import Bag, check_features
 from milbench.cohorts.cohort import Cohort, read_cohort
-from milbench.cohorts.cohort_file import cohort_file
+from milbench.cohorts.cohort_file import CohortFile, cohort_file
 from milbench.datasets import Loader
 from milbench.errors import DataError, MilbenchError, UsageError
 from milbench.names import refuse_cohort_name
@@ -55,23 +55,41 @@ def loader_of(name: str, title: str, make: Callable[..., Any]) -> Loader:
     ------
     UsageError : `make` needs an argument that milbench does not give.
     """
-    wanted = _wanted(name, make)
+    _wanted(name, make)
 
     def load(data_root: Path | None, *, allow_missing: bool) -> Cohort:
-        given = {"data_root": data_root, "allow_missing": allow_missing}
-        found = _called(name, make, {argument: given[argument] for argument in wanted})
-        if isinstance(found, (str, os.PathLike)):
-            return _at_path(name, title, Path(place_of(make)[0]).parent / found, allow_missing=allow_missing)
-        if not isinstance(found, Cohort):
-            raise DataError(
-                f"{_where(name, make)} gives a value of type {type(found).__name__}. Return a milbench Cohort, or the path "
-                "of a cohort's folder or YAML file."
-            )
+        found = _given(name, make, data_root, allow_missing=allow_missing)
+        if isinstance(found, Path):
+            return read_cohort(_file_at(name, title, found), allow_missing=allow_missing)
         # a plain Cohort: a class of somebody's own may not be made of a cohort's attributes
         plain = {each.name: getattr(found, each.name) for each in fields(Cohort)}
         return _checked(_where(name, make), Cohort(**{**plain, "name": name, "title": title or found.title}))
 
     return load
+
+
+def file_of(name: str, title: str, make: Callable[..., Any]) -> Callable[[Path | None], CohortFile | None]:
+    """Function that gives where labels and features lie; None if `make` gives no path but a cohort."""
+
+    def file(data_root: Path | None) -> CohortFile | None:
+        found = _given(name, make, data_root, allow_missing=False)
+        return _file_at(name, title, found) if isinstance(found, Path) else None
+
+    return file
+
+
+def _given(name: str, make: Callable[..., Any], data_root: Path | None, *, allow_missing: bool) -> Cohort | Path:
+    """What the function gives, not looked at yet; a relative path starts at the plug-in's folder."""
+    values = {"data_root": data_root, "allow_missing": allow_missing}
+    found = _called(name, make, {argument: values[argument] for argument in _wanted(name, make)})
+    if isinstance(found, (str, os.PathLike)):
+        return Path(place_of(make)[0]).parent / found
+    if isinstance(found, Cohort):
+        return found
+    raise DataError(
+        f"{_where(name, make)} gives a value of type {type(found).__name__}. Return a milbench Cohort, or the path of a "
+        "cohort's folder or YAML file."
+    )
 
 
 def _where(name: str, make: Callable[..., Any]) -> str:
@@ -100,9 +118,9 @@ def _called(name: str, make: Callable[..., Any], arguments: dict[str, Any]) -> A
         raise DataError(f"{_where(name, make)} gives no cohort: {reason.removesuffix('.')}. Fix its file.") from error
 
 
-def _at_path(name: str, title: str, path: Path, *, allow_missing: bool) -> Cohort:
+def _file_at(name: str, title: str, path: Path) -> CohortFile:
     file = cohort_file(path)
-    return read_cohort(replace(file, name=name, title=title or file.title), allow_missing=allow_missing)
+    return replace(file, name=name, title=title or file.title)
 
 
 def _checked(where: str, cohort: Cohort) -> Cohort:

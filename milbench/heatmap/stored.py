@@ -20,9 +20,9 @@ from milbench.cohorts.scaling import FeatureScaler
 from milbench.datasets import all_datasets
 from milbench.datasets.source import CohortSource
 from milbench.endpoints.outputs import Outputs
-from milbench.errors import DataError, MilbenchError, StoreError, UsageError, unknown_name
-from milbench.heatmap.trained import TrainedModel
-from milbench.models import MILModel, build
+from milbench.errors import CheckpointError, DataError, MilbenchError, StoreError, UsageError, unknown_name
+from milbench.heatmap.trained import TrainedModel, built_with
+from milbench.models import MILModel
 from milbench.registry import load_models
 from milbench.splits import ROLES, Split
 from milbench.store.question import differences
@@ -40,13 +40,9 @@ class StoredModel(TrainedModel):
     """
 
     def __init__(self, trial: StoredTrial, model: MILModel, scaler: FeatureScaler) -> None:
-        super().__init__(trial.id, model, trial.info["tasks"], outputs_of(trial), scaler)
+        risk = trial.info.get("training_risk", {})
+        super().__init__(trial.id, model, trial.info["tasks"], outputs_of(trial), scaler, risk)
         self.trial = trial
-
-    @property
-    def name(self) -> str:
-        """Registry name."""
-        return str(self.trial.info["model"])
 
 
 class RunCohort:
@@ -204,16 +200,14 @@ def trained_model(run: Run, trial: StoredTrial, in_features: int) -> MILModel:
     info = trial.info
     known, weights = _known_model(run, str(info["model"])), _weights(run, trial)
     try:
-        # from the trial's seed: not all that a constructor draws must be a weight
-        model = build(known, in_features, outputs_of(trial), info["hyperparameters"], seed=int(info["seed"]))
-        model.load_state_dict(weights)
-    except (RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+        return built_with(
+            weights, known, in_features, outputs_of(trial), info["hyperparameters"], seed=int(info["seed"])
+        )
+    except CheckpointError as error:
         raise StoreError(
-            f"the weights of {trial.id} are not those of the model '{info['model']}' as it is now ({reason}). "
+            f"the weights of {trial.id} are not those of the model '{info['model']}' as it is now ({error}). "
             "Delete the trial's folder and start the run's command again, or use the model's file of that time."
         ) from error
-    return model.eval()
 
 
 def _known_model(run: Run, name: str) -> type[MILModel]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from milbench.bag import Bag
 from milbench.cohorts.scaling import FeatureScaler
+from milbench.endpoints.fitted import FittedEndpoint
 from milbench.endpoints.outputs import Outputs
-from milbench.errors import UsageError
+from milbench.errors import CheckpointError, UsageError
 from milbench.heatmap.asked import Asked, answers_by_row, asked_of
-from milbench.models import AttentionMaps, BagOutput, MILModel
+from milbench.models import AttentionMaps, BagOutput, MILModel, build
+
+NO_RISK: Mapping[str, Mapping[str, float]] = MappingProxyType({})
 
 
 class TrainedModel(nn.Module):
@@ -27,13 +33,21 @@ class TrainedModel(nn.Module):
     outputs : its logits, with the tasks as the trial's training patients fitted them.
     asked : what each row of its maps is about.
     scaler : fitted on the trial's training slides.
+    training_risk : mean, sd and median of the training patients' risks, by survival task.
     """
 
     def __init__(
-        self, trial_id: str, model: MILModel, tasks: Sequence[str], outputs: Outputs, scaler: FeatureScaler
+        self,
+        trial_id: str,
+        model: MILModel,
+        tasks: Sequence[str],
+        outputs: Outputs,
+        scaler: FeatureScaler,
+        training_risk: Mapping[str, Mapping[str, float]] = NO_RISK,
     ) -> None:
         super().__init__()
         self.id, self.model, self.outputs, self.scaler = trial_id, model, outputs, scaler
+        self.training_risk = training_risk
         self.tasks: tuple[str, ...] = tuple(tasks)
         self.asked = asked_of(self.tasks, self.outputs)
         self.eval()
@@ -41,13 +55,25 @@ class TrainedModel(nn.Module):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id}: {sum(weight.numel() for weight in self.parameters()):,} parameters)"
 
+    @property
+    def name(self) -> str:
+        """Registry name."""
+        return self.model.info.name
+
+    @property
+    def endpoint_of(self) -> dict[str, FittedEndpoint]:
+        """Endpoint by task."""
+        return dict(zip(self.tasks, self.outputs.endpoints, strict=True))
+
     def forward(self, features: Tensor) -> BagOutput:
         """Output for one bag [N, D] as stored on disk."""
+        _refuse_a_bag(features)
         output: BagOutput = self.model(self.scaler(features))
         return output
 
     def maps(self, features: Tensor) -> AttentionMaps:
         """Maps of one bag [N, D] as stored on disk."""
+        _refuse_a_bag(features)
         with torch.no_grad():
             return self.model.attention_maps(self.scaler(features))
 
@@ -76,3 +102,32 @@ class TrainedModel(nn.Module):
         """Answer [R] to what each row of its maps asks, of a bag's logits [W]."""
         probabilities = torch.sigmoid(logits).double().cpu().numpy()
         return answers_by_row(self.outputs, logits.cpu().numpy(), probabilities)
+
+
+def built_with(
+    weights: Mapping[str, Tensor],
+    model: type[MILModel],
+    in_features: int,
+    outputs: Outputs,
+    hyperparameters: Mapping[str, Any],
+    *,
+    seed: int,
+) -> MILModel:
+    """The model with these weights, in eval mode.
+
+    Raises
+    ------
+    CheckpointError : the weights are not those of the model as it is now; the message is the reason alone.
+    """
+    try:
+        # from the trial's seed: not all that a constructor draws must be a weight
+        built = build(model, in_features, outputs, hyperparameters, seed=seed)
+        built.load_state_dict(weights)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(str(error).strip().splitlines()[-1].strip()) from error
+    return built.eval()
+
+
+def _refuse_a_bag(features: object) -> None:
+    if isinstance(features, Bag):
+        raise UsageError(f"a model takes the features of slide {features.slide_id}, not its bag. Write bag.features.")

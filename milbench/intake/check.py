@@ -12,17 +12,19 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from milbench.bag import LARGEST_VALUE, all_finite, largest_value
+from milbench.bag import LARGEST_VALUE, Bag, all_finite, largest_value
+from milbench.cohorts.cohort import Cohort
 from milbench.cohorts.cohort_file import AS_GIVEN, CohortFile
 from milbench.cohorts.fingerprint import fingerprint
 from milbench.cohorts.patient_bags import PATIENT, SLIDE, patient_fingerprint, patient_table
-from milbench.errors import FeatureFileError, MilbenchError
-from milbench.formats import FeatureFolder, SlideHeader, open_features
+from milbench.endpoints.endpoint import Endpoint
+from milbench.errors import MilbenchError
+from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader, open_features
 from milbench.formats.detect import SUFFIXES as FEATURE_SUFFIXES
 from milbench.formats.packed import checksum_problem
 from milbench.formats.shapes import lie_at_one_place
 from milbench.intake.copies import copy_findings, same_files
-from milbench.intake.findings import Subject, coords_findings, findings_of, some_slides
+from milbench.intake.findings import Subject, coords_findings, findings_of, some_slides, subject_of
 from milbench.intake.inspection import Watch, read_headers
 from milbench.intake.task_summary import task_summary
 from milbench.labels import LabelTable
@@ -30,6 +32,8 @@ from milbench.labels.finding import ERROR, MANY_TASKS, NOTE, SHOWN, WARNING, Fin
 from milbench.splits import N_FOLDS, audit, make_split
 
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".tif", ".tiff", ".mrxs", *FEATURE_SUFFIXES)
+
+JOINED = f"{PATIENT}: the slides of each patient are joined"
 
 T = TypeVar("T")
 
@@ -65,7 +69,7 @@ def check_cohort(file: CohortFile, watch: Watch, *, splits: str = "", deep: bool
     facts = [("cohort", file.name)]
     if table is not None:
         facts += [("labels", note.removeprefix("labels: ")) for note in some_notes(table.notes)]
-        facts += _label_facts(table)
+        facts += _label_facts(table.slides, tasks_of(table.slides), table.endpoints)
     if folder is not None:
         facts.append(("features", folder.layout))
     if table is None or folder is None:
@@ -75,11 +79,11 @@ def check_cohort(file: CohortFile, watch: Watch, *, splits: str = "", deep: bool
     subject = _subject(problems, file, table, folder, watch, splits or file.splits)
     problems += [*_matching_problems(table.slides, folder), *findings_of(subject)]
     if deep:
-        problems += _value_findings(subject, folder, watch)
+        problems += _value_findings(subject, folder.load, list(subject.headers), watch)
     if subject.split is not None:
         facts += [("splits", note.removeprefix("splits: ")) for note in subject.split.notes]
     if subject.bag == PATIENT:
-        facts.append(("bag", f"{PATIENT}: the slides of each patient are joined"))
+        facts.append(("bag", JOINED))
     if subject.headers or subject.broken:
         doubled: list[Finding] = []  # a file that cannot be opened was told already
         told = doubled if subject.broken else problems
@@ -87,6 +91,34 @@ def check_cohort(file: CohortFile, watch: Watch, *, splits: str = "", deep: bool
     return Check(
         worst_first(problems), tuple(facts), pd.DataFrame() if subject.audit is None else subject.audit.table, file.bag
     )
+
+
+def check_loaded(cohort: Cohort, watch: Watch, *, splits: str = "", deep: bool = False) -> Check:
+    """Everything wrong with a cohort that Python makes; with `deep` every value is read."""
+    problems: list[Finding] = []
+    protocol, n_folds = splits or cohort.splits, max(N_FOLDS, cohort.n_folds)
+    tasks, endpoints = cohort.tasks, cohort.endpoints
+    split = _tried(
+        problems, lambda: make_split(cohort.patients_from, tasks, protocol, n_folds=n_folds, endpoints=endpoints)
+    )
+    counts = None
+    if split is not None:
+        counts = _tried(problems, lambda: audit(split, cohort.slides, tasks, endpoints))
+    subject = subject_of(cohort, split, counts)
+    problems += findings_of(subject)
+    if deep:
+        slide_ids = subject.slides["slide_id"].tolist()
+        problems += _value_findings(subject, cohort.by_slide.load, slide_ids, watch)
+    notes = [*cohort.notes, *(split.notes if split else ())]
+    facts = [
+        ("cohort", cohort.name),
+        *_label_facts(subject.slides, tasks, {task: endpoints[task] for task in tasks if task in endpoints}),
+        ("features", f"{cohort.in_features} per patch, made by Python"),
+        *(("note", note) for note in some_notes(notes)),
+        *([("bag", JOINED)] if cohort.bag == PATIENT else []),
+        ("fingerprint", cohort.fingerprint),
+    ]
+    return Check(worst_first(problems), tuple(facts), pd.DataFrame() if counts is None else counts.table, cohort.bag)
 
 
 def _subject(
@@ -135,14 +167,15 @@ def _tried(problems: list[Finding], step: Callable[[], T]) -> T | None:
         return None
 
 
-def _label_facts(table: LabelTable) -> list[tuple[str, str]]:
-    slides = table.slides
+def _label_facts(
+    slides: pd.DataFrame, tasks: Sequence[str], endpoints: Mapping[str, Endpoint]
+) -> list[tuple[str, str]]:
     per_patient = slides["patient_id"].value_counts()
     facts = [
         ("slides", f"{len(slides)} labelled"),
         ("patients", f"{len(per_patient)}, at most {per_patient.iloc[0]} slides each ({per_patient.index[0]})"),
-        ("tasks", _some_tasks(tasks_of(slides))),
-        *((task, task_summary(slides, task, endpoint)) for task, endpoint in table.endpoints.items()),
+        ("tasks", _some_tasks(tasks)),
+        *((task, task_summary(slides, task, endpoint)) for task, endpoint in endpoints.items()),
     ]
     sites = _sites(slides)
     return [*facts, ("tissue source sites", sites)] if sites else facts
@@ -220,28 +253,31 @@ def _near(missing: Sequence[str], extra: Sequence[str]) -> str:
     return ""
 
 
-def _value_findings(subject: Subject, folder: FeatureFolder, watch: Watch) -> list[Finding]:
+def _value_findings(
+    subject: Subject, load: Callable[[str], Bag | SlideFeatures], slides: Sequence[str], watch: Watch
+) -> list[Finding]:
     """What only the values tell: NaN, zeros, constants, equal contents, damaged packs."""
     found: dict[str, list[str]] = defaultdict(list)
     same: dict[bytes, list[str]] = defaultdict(list)
     odd: dict[str, SlideHeader] = {}
     problems = []
-    for slide in watch(list(subject.headers), "reading values"):
+    for slide in watch(slides, "reading values"):
         try:
-            loaded = folder.load(slide)
-        except FeatureFileError as error:
+            loaded = load(slide)
+        except MilbenchError as error:
             problems.append(Finding(ERROR, str(error)))
             continue
-        features, header = loaded.features, subject.headers[slide]
-        if loaded.coords_problem and not header.coords_problem:
-            odd[slide] = header._replace(coords_problem=loaded.coords_problem)
+        features, header = loaded.features, subject.headers.get(slide)
+        if loaded.coords_problem and not (header and header.coords_problem):
+            known = header or SlideHeader(len(features), features.shape[1], str(features.dtype))
+            odd[slide] = known._replace(coords_problem=loaded.coords_problem)
         if loaded.coords is not None and lie_at_one_place(loaded.coords):
             found[AT_ONE_PLACE].append(slide)
         for trouble in _troubles(features):
             found[trouble].append(slide)
         if features.numel():
             same[hashlib.sha256(_bytes(features)).digest()].append(slide)
-        damage = checksum_problem(folder.paths[slide])
+        damage = checksum_problem(subject.files[slide]) if slide in subject.files else ""
         problems += [Finding(ERROR, damage, "Delete the file and run `milbench data pack` again.")] if damage else []
     for name, (severity, fix) in TROUBLES.items():
         problems += [Finding(severity, f"{some_slides(found[name])}: {name}", fix)] if name in found else []

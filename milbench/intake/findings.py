@@ -60,7 +60,7 @@ class Subject:
     bag: str = SLIDE
 
 
-def subject_of(cohort: Cohort, split: Split, audit: Audit) -> Subject:
+def subject_of(cohort: Cohort, split: Split | None, audit: Audit | None) -> Subject:
     """What is known of a cohort that was read; headers are read here."""
     by_slide = cohort.by_slide  # files are extracted, broken and copied slide by slide, whatever a bag is
     header, slides = by_slide.header, by_slide.slides

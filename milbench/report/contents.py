@@ -132,7 +132,7 @@ def gather(
             f"{', '.join(str(run.path) for run in runs)}: no finished trial to report. Finish the run first."
         )
     _refuse_a_dataset_in_two_runs(runs)
-    _refuse_an_unknown_reference(runs, reference)
+    refuse_an_unknown_reference(runs, reference)
     models = {trial.info["model"] for run in runs for trial in run.trials()}
     if highlight and highlight not in models:
         raise unknown_name("model to highlight", highlight, models)
@@ -157,8 +157,8 @@ def _datasets(runs: Sequence[Run]) -> dict[str, Any]:
     return {name: facts for run in runs for name, facts in run.datasets.items()}
 
 
-def _refuse_an_unknown_reference(runs: Sequence[Run], reference: str) -> None:
-    """A name that no model has; one that is known but was not run leaves the comparisons out."""
+def refuse_an_unknown_reference(runs: Sequence[Run], reference: str) -> None:
+    """UsageError for a name that no model has; the usual one that was not run leaves the comparisons out."""
     known = {model for run in runs for facts in run.datasets.values() for model in facts["models"]}
     if reference not in known | {REFERENCE}:
         raise unknown_name("reference model", reference, known)

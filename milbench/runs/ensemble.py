@@ -10,7 +10,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from milbench.endpoints.fitted import FittedEndpoint
-from milbench.heatmap.stored import StoredModel
+from milbench.heatmap.trained import TrainedModel
 from milbench.stats.ensemble import on_one_scale
 
 STANDARDISED_RISK = "standardised risk"
@@ -18,7 +18,7 @@ STANDARDISED_RISK = "standardised risk"
 
 
 class Ensemble:
-    """Stored models of all folds and seeds, averaged as the report averages them (`milbench.stats.ensemble`).
+    """Trained models of all folds and seeds, averaged as the report averages them (`milbench.stats.ensemble`).
 
     Attributes
     ----------
@@ -27,13 +27,13 @@ class Ensemble:
     names : of the answers.
     """
 
-    def __init__(self, models: Sequence[StoredModel], task: str) -> None:
+    def __init__(self, models: Sequence[TrainedModel], task: str) -> None:
         self.models, self.task = tuple(models), task
         self.names = _names(self._endpoint)
 
     @property
     def _endpoint(self) -> FittedEndpoint:
-        return self.models[0].trial.endpoint_of[self.task]
+        return self.models[0].endpoint_of[self.task]
 
     def __repr__(self) -> str:
         return f"Ensemble({len(self.models)} trainings of {self.models[0].name} on {self.task})"
@@ -44,7 +44,12 @@ class Ensemble:
         binary: the probability of the mean logit. Multiclass: the mean probability of each class. Ordinal and regression:
         the mean expected grade or value. Survival: the mean risk, standardised by each trial's training patients.
         """
-        scores = np.stack([_answers_to(model, self.task, features) for model in self.models])  # [M, A]
+        return self.answers_of([model.answers(features) for model in self.models])
+
+    def answers_of(self, answers: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Mean answer [A] to the task, of what each model answers [R] to one bag."""
+        pairs = zip(self.models, answers, strict=True)
+        scores = np.stack([said[[asked.task == self.task for asked in model.asked]] for model, said in pairs])  # [M, A]
         risks = np.array([_training_risk(model, self.task) for model in self.models])  # [M, 2]
         mean = on_one_scale(self._endpoint.kind, scores, risks).mean(axis=0)
         return np.asarray(expit(mean) if self._endpoint.kind == "binary" else mean)
@@ -56,12 +61,7 @@ def _names(endpoint: FittedEndpoint) -> tuple[str, ...]:
     return endpoint.answers if endpoint.kind == "multiclass" else endpoint.answers[:1]
 
 
-def _answers_to(model: StoredModel, task: str, features: Tensor) -> NDArray[np.float64]:
-    """Answers [A] of one model to one of its tasks."""
-    return model.answers(features)[[asked.task == task for asked in model.asked]]
-
-
-def _training_risk(model: StoredModel, task: str) -> tuple[float, float]:
+def _training_risk(model: TrainedModel, task: str) -> tuple[float, float]:
     """Mean and standard deviation of the training patients' risks; NaN except for survival."""
-    risks = model.trial.info.get("training_risk", {}).get(task, {})
+    risks = model.training_risk.get(task, {})
     return risks.get("mean", float("nan")), risks.get("sd", float("nan"))

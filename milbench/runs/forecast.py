@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock, Timer
 from typing import Any
 
 from milbench.engines.settings import PoolSettings
 from milbench.engines.signals import deaf_children
+from milbench.errors import MilbenchError
 from milbench.runs.preparation import Benchmark
 
 Pairs = Mapping[tuple[str, str], float]
@@ -50,12 +51,14 @@ class Forecast:
         with self.lock, deaf_children():
             if self.ended:
                 return
+            plugins = tuple(Path(plugin).absolute() for plugin in self.benchmark.config.plugins)
             try:
-                self.executor = ProcessPoolExecutor(max_workers=1, timeout=IDLE_SECONDS)
+                self.executor = ProcessPoolExecutor(
+                    max_workers=1, timeout=IDLE_SECONDS, initializer=import_first, initargs=(plugins,)
+                )
             except OSError:  # no or full /dev/shm: the run does without a forecast, as it does without workers
                 return
-            plugins = tuple(map(Path, self.benchmark.config.plugins))
-            self.future = self.executor.submit(seconds_per_trial, self.benchmark, plugins)
+            self.future = self.executor.submit(seconds_per_trial, self.benchmark)
 
     def wait(self, seconds: float) -> None:
         """Return when the forecast is made, or after so many seconds, when its process is ended."""
@@ -100,12 +103,18 @@ def forecast(benchmark: Benchmark, settings: PoolSettings) -> Iterator[Forecast]
         found.end()
 
 
-def seconds_per_trial(benchmark: Benchmark, plugins: tuple[Path, ...]) -> Pairs:
-    """Seconds per trial by (dataset, model), in a process that knows no plug-in yet; a model that raises has none."""
+def import_first(plugins: Sequence[Path]) -> None:
+    """Import plug-ins in a new process before it is sent a benchmark, which names their classes."""
     from milbench.registry import load_models
+
+    with suppress(MilbenchError):  # there is no forecast then, as the benchmark cannot be received
+        load_models(plugins)
+
+
+def seconds_per_trial(benchmark: Benchmark) -> Pairs:
+    """Seconds per trial by (dataset, model), in a process that knows the plug-ins; a model that raises has none."""
     from milbench.runs.estimate import estimate
 
-    load_models(plugins)
     found = estimate(benchmark)
     numbers = Counter((trial.dataset, trial.model) for trial in benchmark.unfinished_trials())
     return {pair: seconds / numbers[pair] for pair, seconds in found.seconds.items() if pair[1] not in found.failed}

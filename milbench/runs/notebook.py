@@ -36,6 +36,9 @@ if TYPE_CHECKING:  # torch takes seconds to import, and predictions are read wit
 
 Value = TypeVar("Value", str, int)
 
+FEWEST_DRAWS = 100
+"""Draws of an interval at least, as of the report."""
+
 
 class NotebookRun(Run):
     """A run folder whose models and cohorts can be loaded.
@@ -171,11 +174,16 @@ def statistics(
     Raises
     ------
     StoreError : no trial is finished, or models lack cells that others have and `complete_cases` was not asked for.
+    UsageError : too few draws, or no model is called `reference`.
     """
+    from milbench.report.contents import refuse_an_unknown_reference
     from milbench.stats.analysis import analyse
     from milbench.stats.scores import kinds_of
 
+    if draws < FEWEST_DRAWS:
+        raise UsageError(f"draws is {draws}. Give {FEWEST_DRAWS} or more: an interval needs as many.")
     found = [run.snapshot() for run in ([runs] if isinstance(runs, Run) else runs)]
+    refuse_an_unknown_reference(found, reference)
     kinds = kinds_of(found) or ("binary",)  # `analyse` says that nothing is finished
     ask = partial(analyse, found, reference=reference, draws=draws, complete_cases=complete_cases)
     return {kind: ask(kind=kind) for kind in kinds}
@@ -186,12 +194,15 @@ def attention(model: TrainedModel | MILModel, bag: Bag) -> AttentionMaps:
 
     Raises
     ------
-    MilbenchError : the model has no map.
+    MilbenchError : the model has no map, or `bag` is none.
     """
     import torch
 
+    from milbench.bag import Bag
     from milbench.heatmap.trained import TrainedModel
 
+    if not isinstance(bag, Bag):
+        raise UsageError(f"attention takes a bag, such as cohort.load(slide) gives; got {type(bag).__name__}.")
     if isinstance(model, TrainedModel):
         return model.maps(bag.features)
     was_training = model.training

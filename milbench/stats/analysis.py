@@ -20,8 +20,11 @@ from milbench.stats.ranks import Ranks, rank_models
 from milbench.stats.scores import coverage
 from milbench.store.run import Run
 
+TABLES = ("scores", "tasks", "cells", "against", "cohorts", "overall", "pairs")
+"""The frames of an analysis."""
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Analysis:
     """Scores, intervals and comparisons of a set of runs on tasks of one kind; NaN where a number is undefined.
 
@@ -75,6 +78,10 @@ class Analysis:
     n_draws: int
     kind: Kind = "binary"
 
+    def __repr__(self) -> str:
+        n_models, n_tasks = self.cells["model"].nunique(), len(self.tasks)
+        return f"Analysis({self.metric.title} of {n_models} models on {n_tasks} tasks: tables {', '.join(TABLES)})"
+
     @property
     def metric(self) -> PrimaryMetric:
         """What the scores are."""
@@ -82,8 +89,7 @@ class Analysis:
 
     def without_rows(self) -> Analysis:
         """The same columns and nothing in them."""
-        names = ("scores", "tasks", "cells", "against", "cohorts", "overall", "pairs")
-        frames = {name: getattr(self, name).iloc[:0] for name in names}
+        frames = {name: getattr(self, name).iloc[:0] for name in TABLES}
         return replace(self, **frames, ranks=None, reference=None, incomplete=(), left_out=())
 
 

@@ -336,10 +336,10 @@ def open_run(path: Path) -> Run:
     StoreError : there is no run there, one of a newer format, or one whose header is damaged.
     """
     if not holds_run(path):
-        near = sorted(p.parent.name for p in path.parent.glob(f"*/{CONFIG}")) if path.parent.is_dir() else []
-        raise StoreError(
-            f"{path} holds no run ({CONFIG} is missing). Runs in {path.parent}: {', '.join(near) or 'none'}."
-        )
+        below = sorted(p.parent.name for p in path.glob(f"*/{CONFIG}"))
+        folder = path if below else path.parent
+        near = below or sorted(p.parent.name for p in folder.glob(f"*/{CONFIG}"))
+        raise StoreError(f"{path} holds no run ({CONFIG} is missing). Runs in {folder}: {', '.join(near) or 'none'}.")
     run = Run(path)
     if run.environment.get("run_format", 0) > RUN_FORMAT:
         raise StoreError(

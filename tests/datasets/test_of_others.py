@@ -18,6 +18,7 @@ import milbench
 from milbench import datasets, registry
 from milbench.bag import Bag
 from milbench.cohorts.cohort import Cohort, folder_cohort
+from milbench.commands.cli import main
 from milbench.datasets import all_datasets, catalogue, dataset, of_others, register_dataset
 from milbench.datasets.source import CohortSource
 from milbench.endpoints.endpoint import Endpoint
@@ -189,6 +190,37 @@ def test_what_a_function_changes_is_put_back() -> None:
     with left_as_it_was() as moved:
         loaded(make)
     assert not moved
+
+
+def test_data_commands_take_datasets_of_plug_ins(
+    plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_folder_cohort(tmp_path / "lung")
+    theirs = ["--plugin", plugin.name, "--data-root", str(tmp_path)]
+    assert main(["data", "check", "circles", "--deep", *theirs]) == 0
+    assert "60 labelled" in capsys.readouterr().out
+    assert main(["data", "check", "lung", *theirs]) == 0
+    assert re.search(r"cohort +lung\b", capsys.readouterr().out)
+    (tmp_path / "lung" / "features" / "stray.h5").write_bytes(b"")
+    assert main(["data", "check", "lung", *theirs]) == 1
+    assert "1 slide (stray): feature file, but no label" in capsys.readouterr().out
+    (tmp_path / "lung" / "features" / "stray.h5").unlink()
+    assert main(["data", "splits", "circles", "--to", "clam", "--out", "sides", *theirs]) == 0
+    assert (tmp_path / "sides" / "splits_0.csv").is_file()
+    assert main(["data", "pack", "lung", "--out", "packed", "--dtype", "float32", *theirs]) == 0
+    assert "name: lung" in (tmp_path / "packed" / "cohort.yaml").read_text()
+
+
+def test_data_commands_say_what_a_plug_in_s_dataset_cannot_do(
+    plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    theirs = ["--plugin", plugin.name]
+    assert main(["data", "pack", "circles", "--out", "packed", "--dtype", "float32", *theirs]) == 2
+    assert "circles is made in memory and has no files" in capsys.readouterr().err
+    assert main(["data", "check", "circels", *theirs]) == 2
+    assert "Did you mean 'circles'?" in capsys.readouterr().err
 
 
 def test_two_datasets_of_one_name_are_refused(plugin: Path, tmp_path: Path) -> None:

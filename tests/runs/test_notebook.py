@@ -17,7 +17,7 @@ import milbench
 from milbench import models
 from milbench.commands.cli import main
 from milbench.datasets.digits import digits_cohort
-from milbench.errors import StoreError, UsageError
+from milbench.errors import DataError, StoreError, UsageError
 from milbench.models import REGISTERED
 from milbench.runs.notebook import NotebookRun, chosen_slot
 from milbench.store.slot import slot_of
@@ -107,6 +107,8 @@ def test_a_cohort_that_the_run_does_not_have_is_named(run: NotebookRun) -> None:
 def test_what_is_no_run_names_the_runs_there_are(run: NotebookRun) -> None:
     with pytest.raises(StoreError, match=r"holds no run.*lattice"):
         milbench.open_run(run.path.parent / "other")
+    with pytest.raises(StoreError, match=rf"holds no run.*Runs in {run.path.parent}: .*lattice"):
+        milbench.open_run(run.path.parent)
 
 
 def test_a_cohort_is_read_by_path_or_by_name(run: NotebookRun, tmp_path: Path) -> None:
@@ -141,6 +143,31 @@ def test_statistics_of_a_run_without_trials_say_so(run: NotebookRun, tmp_path: P
         milbench.statistics(milbench.open_run(tmp_path / "run"))
 
 
+def test_statistics_refuse_what_the_report_refuses_and_show_themselves_in_one_line(run: NotebookRun) -> None:
+    with pytest.raises(UsageError, match=r"draws is 0\. Give 100 or more"):
+        milbench.statistics(run, draws=0)
+    with pytest.raises(UsageError, match=r"unknown reference model 'amli'\. Did you mean 'amil'"):
+        milbench.statistics(run, reference="amli", draws=100)
+    told = repr(milbench.statistics(run, draws=100)["binary"])
+    assert told == (
+        "Analysis(AUROC of 2 models on 2 tasks: tables scores, tasks, cells, against, cohorts, overall, pairs)"
+    )
+
+
+def test_a_bag_in_place_of_features_and_features_in_place_of_a_bag_are_told_apart(run: NotebookRun) -> None:
+    model, bag = run.model("m4", fold=0), run.cohort().load(run.cohort().slides["slide_id"][0])
+    for ask in (model, model.probabilities, model.answers, model.maps):
+        with pytest.raises(UsageError, match=r"not its bag\. Write bag\.features"):
+            ask(bag)
+    with pytest.raises(UsageError, match=r"attention takes a bag.* got Tensor"):
+        milbench.attention(model, bag.features)
+
+
+def test_a_slide_that_digits_does_not_have_is_named() -> None:
+    with pytest.raises(DataError, match=r"no slide 'digits-9999'\. The slides are digits-0000 to digits-0739"):
+        digits_cohort().load("digits-9999")
+
+
 def test_importing_milbench_imports_nothing_heavy() -> None:
     code = (
         "import sys, milbench; print(sorted({'torch','pandas','numpy','mlflow','yaml','milbench.errors'} & set(sys.modules)));"
@@ -170,6 +197,7 @@ def test_a_name_that_milbench_does_not_offer_is_an_attribute_error() -> None:
 def test_the_code_on_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["run", "--models", "amil", "m4", "--run", "runs/digits", *ONE_EPOCH]) == 0
+    assert main(["export", "runs/digits", "amil", "--task", "has_0", "--draws", "100"]) == 0
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.S)
     names: dict[str, Any] = {"__name__": "a_notebook"}
     monkeypatch.setattr(models, "REGISTERED", dict(REGISTERED))
@@ -182,6 +210,8 @@ def test_the_code_on_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert set(names["scores"]["model"]) == set(names["table"]["model"])
     assert len(names["comparisons"]) == 1
     assert 0 < names["answer"]["probability"] < 1
+    assert names["same"] == names["answer"]
+    assert names["score"]["number"] == 2
     assert names["seconds"] > 0
     assert names["probabilities"].shape == (len(names["model"].tasks),) == (len(names["cohort"].tasks),)
     assert names["maps"].per_task.shape == (1, len(names["bag"]))

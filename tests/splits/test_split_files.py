@@ -326,7 +326,7 @@ def test_the_command_writes_splits_and_a_cohort_takes_them_back(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("nowhere", "--to", "clam"), "'nowhere' is neither a cohort's folder or YAML file nor a dataset's name"),
+        (("nowhere", "--to", "clam"), "unknown dataset, folder or YAML file 'nowhere'"),
         (("digits", "--to", "clm"), "unknown tool 'clm'. Did you mean 'clam'?"),
         (("digits", "--to", "clam", "--splits", "site"), "reads the tissue source site from TCGA barcodes"),
     ],

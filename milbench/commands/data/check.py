@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK, EXIT_PROBLEMS
-from milbench.commands.data.chosen_cohort import add_cohort_flags, cohort_file_of
+from milbench.commands.data.chosen_cohort import add_cohort_flags, data_root_of, file_or_dataset
 from milbench.commands.terminal import COLOURS, facts, finding, new_console, watcher
 
 if TYPE_CHECKING:
@@ -30,11 +30,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of the check: 1 if it found errors."""
-    from milbench.intake.check import check_cohort
+    from milbench.datasets import Dataset
+    from milbench.intake.check import check_cohort, check_loaded
 
     console = new_console()
-    watch = watcher(console)
-    result = check_cohort(cohort_file_of(options), watch, splits=options.splits, deep=options.deep)
+    watch, found = watcher(console), file_or_dataset(options)
+    if isinstance(found, Dataset):
+        cohort = found.load(data_root_of(options), allow_missing=False)
+        result = check_loaded(cohort, watch, splits=options.splits, deep=options.deep)
+    else:
+        result = check_cohort(found, watch, splits=options.splits, deep=options.deep)
     _print_check(console, result)
     return EXIT_OK if result.passed else EXIT_PROBLEMS
 

@@ -7,32 +7,70 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from milbench.errors import UsageError
+from milbench.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
     from milbench.cohorts.cohort_file import CohortFile
+    from milbench.datasets import Dataset
 
 
 def add_cohort_flags(parser: argparse.ArgumentParser) -> None:
     """Put on `parser` which cohort, and where the datasets lie."""
     parser.add_argument("cohort", metavar="COHORT", help="your folder or YAML file, or a dataset such as tcga-brca")
     parser.add_argument("--data-root", type=Path, metavar="FOLDER", help="where datasets lie (default: $MILBENCH_DATA)")
+    parser.add_argument(
+        "--plugin", nargs="+", default=[], metavar="FILE", dest="plugins", help="Python files that register datasets"
+    )
 
 
 def cohort_file_of(options: argparse.Namespace) -> CohortFile:
-    """Places of the cohort's labels and features, by path or by a dataset's name."""
+    """Places of the cohort's labels and features, by path or by a dataset's name.
+
+    Raises
+    ------
+    UsageError : it has no files.
+    """
+    from milbench.datasets import Dataset
+
+    found = file_or_dataset(options)
+    if isinstance(found, Dataset):
+        raise UsageError(f"{found.name} is made in memory and has no files. Name a cohort that lies on disk.")
+    return found
+
+
+def file_or_dataset(options: argparse.Namespace) -> CohortFile | Dataset:
+    """Places of the cohort's labels and features; a dataset that has no files itself."""
     from milbench.cohorts.cohort_file import cohort_file
+
+    entry = dataset_of(options)
+    if entry is None:
+        return cohort_file(Path(options.cohort))
+    return (entry.file(data_root_of(options)) if entry.file else None) or entry
+
+
+def dataset_of(options: argparse.Namespace) -> Dataset | None:
+    """The dataset that is named; None if a path is.
+
+    Raises
+    ------
+    UsageError : there is neither such a dataset nor such a path.
+    """
     from milbench.datasets import all_datasets
 
-    path, entry = Path(options.cohort), all_datasets().get(options.cohort)
-    if path.exists() or entry is None:
-        return cohort_file(path)
-    if entry.file is None:
-        raise UsageError(f"{entry.name} is made in memory and has no files. Name a cohort that lies on disk.")
-    return entry.file(data_root_of(options))
+    known = all_datasets(plugins_of(options))
+    if Path(options.cohort).exists():
+        return None
+    if options.cohort not in known:
+        raise unknown_name("dataset, folder or YAML file", options.cohort, known)
+    return known[options.cohort]
 
 
 def data_root_of(options: argparse.Namespace) -> Path | None:
     """Folder of the datasets: the flag, else $MILBENCH_DATA."""
     root = options.data_root or os.environ.get("MILBENCH_DATA")
     return Path(root) if root else None
+
+
+def plugins_of(options: argparse.Namespace) -> tuple[Path, ...]:
+    """The plug-in files, under paths that hold in any folder."""
+    return tuple(Path(plugin).absolute() for plugin in options.plugins)

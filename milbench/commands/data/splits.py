@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 
 from milbench.commands.command import EXIT_OK
-from milbench.commands.data.chosen_cohort import add_cohort_flags, data_root_of
+from milbench.commands.data.chosen_cohort import add_cohort_flags, data_root_of, dataset_of, plugins_of
 from milbench.commands.terminal import say
-from milbench.errors import UsageError
 
 HELP = "write a cohort's splits as CLAM, Patho-Bench or STAMP read them"
 
@@ -24,19 +23,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of writing the splits."""
-    from milbench.datasets import all_datasets
     from milbench.datasets.source import CohortSource
     from milbench.intake.findings import refuse_errors
     from milbench.intake.patients import patient_findings
     from milbench.splits import N_FOLDS, audit, make_split
     from milbench.splits.files import write_split
 
-    path = Path(options.cohort)
-    if not path.exists() and options.cohort not in all_datasets():
-        raise UsageError(
-            f"'{path}' is neither a cohort's folder or YAML file nor a dataset's name. Check the spelling; `milbench datasets` lists the names."
-        )
-    place = {"path": path} if path.exists() else {"name": options.cohort}
+    is_named = dataset_of(options) is not None
+    place = {"name": options.cohort, "plugins": plugins_of(options)} if is_named else {"path": Path(options.cohort)}
     cohort = CohortSource(**place, data_root=data_root_of(options), allow_missing=options.allow_missing).load()
     protocol, n_folds = options.splits or cohort.splits, max(N_FOLDS, cohort.n_folds)
     split = make_split(cohort.patients_from, cohort.tasks, protocol, n_folds=n_folds, endpoints=cohort.endpoints)

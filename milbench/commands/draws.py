@@ -1,0 +1,36 @@
+"""Draws: the flag that says how often a bootstrap draws, for all commands that print intervals."""
+
+from __future__ import annotations
+
+import argparse
+
+from milbench.errors import UsageError
+
+FEWEST_DRAWS = 100
+"""Draws of an interval at least: with fewer, the ends of a 95 % interval are single draws."""
+
+MOST_DRAWS = 1_000_000
+"""A hundred times the usual number: beyond, only time and memory grow."""
+
+
+def add_draws_flag(parser: argparse.ArgumentParser) -> None:
+    """Put `--draws` on `parser`."""
+    parser.add_argument("--draws", type=int, metavar="N", help="bootstrap draws of an interval (default 10000)")
+
+
+def draws_of(options: argparse.Namespace) -> int:
+    """Draws that are asked for, or the usual number.
+
+    Raises
+    ------
+    UsageError : too few for an interval, or too many to wait for.
+    """
+    from milbench.report import DRAWS
+
+    if options.draws is None:
+        return DRAWS
+    if options.draws < FEWEST_DRAWS:
+        raise UsageError(f"--draws is {options.draws}. Give {FEWEST_DRAWS} or more: an interval needs as many.")
+    if options.draws > MOST_DRAWS:
+        raise UsageError(f"--draws is {options.draws}. Give {MOST_DRAWS:,} or fewer: more only take time and memory.")
+    return int(options.draws)
