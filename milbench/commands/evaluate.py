@@ -50,11 +50,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--reference", metavar="MODEL", help="the model that the others are compared with (default amil)"
     )
     add_draws_flag(parser)
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where tables go (default: RUN/external/COHORT)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where tables and figures go (default: RUN/external/COHORT)"
+    )
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of scoring every cohort and writing its tables."""
+    """Exit code of scoring every cohort, and writing its tables and figures."""
     from milbench.external.trained import trained
     from milbench.machine.hardware import resolve_device
     from milbench.store.run import open_run
@@ -93,6 +95,7 @@ def _refuse_twice(names: Sequence[str]) -> None:
 
 def _evaluate(source: Trained, cohort: Cohort, device: str, draws: int, options: argparse.Namespace) -> None:
     from milbench.external.analysis import compared, refuse_incomplete
+    from milbench.external.drawings import draw_sides
     from milbench.external.evaluate import checked, scored
     from milbench.external.scored import external_folder
     from milbench.external.tables import tables_of, write_tables
@@ -111,7 +114,8 @@ def _evaluate(source: Trained, cohort: Cohort, device: str, draws: int, options:
         if not table.name.startswith(SECONDARY):
             show(console, table)
     out = options.out / external.name if options.out else external_folder(source.run, external.name)
-    say(f"tables: {write_tables(external, found, out)[0]}")
+    drawn = draw_sides(external, scores.trials, found, out)
+    say(f"tables and figures: {write_tables(external, found, out, drawn)[0]}")
 
 
 def _say_scores(console: Console, scores: Scores, bags: str) -> None:

@@ -335,6 +335,7 @@ def test_the_command_prints_what_is_left_and_writes_every_table(
     assert "4 trials scored 121 slides" in printed
     names = {path.name for path in external_folder(open_run(run), "away").iterdir()}
     assert {"index.md", "external.csv", "external.tex", "external_metrics.md", "label_shift.csv"} <= names
+    assert {"external_roc.png", "external_roc.pdf", "external_calibration.png"} <= names
     assert main([*words, "--out", str(tmp_path / "tables")]) == 0
     assert "0 trials scored 121 slides, 4 had done so before" in capsys.readouterr().out
     again = (tmp_path / "tables" / "away" / "external.csv").read_bytes()
