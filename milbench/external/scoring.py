@@ -51,6 +51,9 @@ class Scorer:
         self.device = torch.device(device)
         self.models = [model.to(self.device) for model in models]
         self._guards = [BagGuard(model.name) for model in models]
+        # once per seed: torch.manual_seed takes longer than a small forward, and what it queues for a GPU that is not there stays
+        self._random = {seed: Randomness(seed, self.device) for seed in {_seed(model) for model in models}}
+        self._start = {seed: random.mark() for seed, random in self._random.items()}
 
     def logits(self, bag: Bag) -> list[Logits]:
         """Logits [W] of each model.
@@ -76,7 +79,8 @@ class Scorer:
         """Logits [W] in the precision of the training, as the trial's own test side was scored."""
         info = model.trial.info
         # from the seed for each slide: what a model draws in evaluation must not depend on what was scored before
-        random = Randomness(int(info["seed"]), self.device)
+        random = self._random[_seed(model)]
+        random.go_back(self._start[_seed(model)])
         try:
             with torch.no_grad(), random.in_use(), guard.lent([features]):
                 with arithmetic(str(info.get("precision", "float32")), self.device):
@@ -90,6 +94,10 @@ class Scorer:
                 f"{model.trial.id} cannot score slide {slide_id} ({len(features):,} patches): {reason}. "
                 "Leave the slide out of the labels, or score without this model."
             ) from error
+
+
+def _seed(model: StoredModel) -> int:
+    return int(model.trial.info["seed"])
 
 
 def score(
