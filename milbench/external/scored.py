@@ -181,7 +181,7 @@ def adopt_scores(merged: Run, other: Run) -> int:
 def _adopted_record(merged: Run, path: Path) -> Mapping[str, Any] | None:
     """The record at `path` if its scores are whole, of a trial that `merged` holds, and not there yet."""
     with suppress(StoreError, OSError, ValueError):
-        record = read_json(path, RECORD_SHAPE)
+        record: Mapping[str, Any] = read_json(path, RECORD_SHAPE)
         refuse_no_plain_file(path.with_name(PREDICTIONS))
         own = merged.trial(record["id"])
         is_there = (scored_folder(merged, record["cohort"], record["id"]) / RECORD).exists()
