@@ -1,6 +1,7 @@
 """A finished run scores a cohort that it never saw: numbers, storage, and what a kill leaves."""
 
 import json
+import random
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from external_for_tests import cohort_of_kinds, run_of_kinds, train, two_cohorts
 from runs_for_tests import make_run
 
@@ -24,6 +26,7 @@ from milbench.external.scored import RECORD, external_folder, scored_folder
 from milbench.external.scoring import Scorer
 from milbench.external.trained import trained
 from milbench.heatmap.stored import find_cohort
+from milbench.models import BagOutput
 from milbench.store.run import open_run
 
 EPOCHS = ("--set", "trainer.epochs=30")
@@ -86,6 +89,41 @@ def test_stored_models_score_the_run_s_own_test_side_as_the_run_did(world: tuple
     np.testing.assert_allclose(
         1 / (1 + np.exp(-logits.astype(float))), known.loc[known["role"] == "test", "probability"], rtol=1e-4
     )
+
+
+def test_logits_that_are_kept_hold_no_memory_of_the_forward(world: tuple[Path, Path, Path]) -> None:
+    source = trained(open_run(world[0]))
+    scorer = Scorer(source.models(source.trials), "cpu")
+    for logits in scorer.logits(find_cohort(source.run, "home").cohort.load("slide-00000")):
+        assert logits.base is None
+
+
+def test_random_numbers_are_seeded_once_and_start_anew_for_each_slide(
+    world: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = trained(open_run(world[0]))
+    models = source.models(source.trials)
+    for model in models:
+        monkeypatch.setattr(model, "model", Drawing(model.model))
+    bag = find_cohort(source.run, "home").cohort.load("slide-00000")
+    scorer = Scorer(models, "cpu")
+    monkeypatch.setattr(torch, "manual_seed", lambda _: pytest.fail("seeded for a slide"))
+    first, second = scorer.logits(bag), scorer.logits(bag)
+    np.testing.assert_array_equal(first, second)
+    assert len({float(logits[0]) for logits in first}) == len(models)
+
+
+class Drawing(torch.nn.Module):
+    """A model that draws a random number for each bag, from every generator that it can reach."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, features: torch.Tensor) -> BagOutput:
+        output = self.model(features)
+        noise = torch.rand(1) + float(np.random.rand()) + random.random()  # noqa: NPY002
+        return output._replace(logits=output.logits + noise)
 
 
 def test_internal_and_external_scores_come_near_the_best_that_can_be_had(world: tuple[Path, Path, Path]) -> None:
