@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from milbench.heatmap.stored import StoredModel
     from milbench.store.trial import StoredTrial
 
-MOST_SLIDES_A_BLOCK = 32
-BLOCKS_A_WORKER = 4
+MOST_SLIDES_PER_BLOCK = 32
+BLOCKS_PER_WORKER = 4
 """Blocks of a small cohort that each worker gets, so that none waits long for the last one."""
 
-FEWEST_SLIDES_A_WORKER = 100
+FEWEST_SLIDES_PER_WORKER = 100
 """A worker takes seconds to start: unless asked for, there is none for fewer slides."""
 
 
@@ -79,7 +79,7 @@ def deal_of(settings: PoolSettings, *, asked: int, n_slides: int, announce: Call
     asked : workers that the user asked for; 0 = no more than the slides keep busy.
     announce : told if this machine can start no workers.
     """
-    workers = asked or max(1, min(settings.workers, ceil(n_slides / FEWEST_SLIDES_A_WORKER)))
+    workers = asked or max(1, min(settings.workers, ceil(n_slides / FEWEST_SLIDES_PER_WORKER)))
     if settings.kind == "loky" and workers == 1 and not settings.gpu_places:
         import torch
 
@@ -135,7 +135,7 @@ class Dealer:
     def _dealt(self, submit: Callable[..., Future[Any]], work: Work, slides: Sequence[str]) -> Iterator[Scored]:
         """Keep two blocks per worker in flight: the second waits at the worker while the first is scored."""
         width = max(self.settings.workers, 1)
-        size = max(1, min(MOST_SLIDES_A_BLOCK, len(slides) // (width * BLOCKS_A_WORKER)))
+        size = max(1, min(MOST_SLIDES_PER_BLOCK, len(slides) // (width * BLOCKS_PER_WORKER)))
         blocks = (slides[start : start + size] for start in range(0, len(slides), size))
         running: list[Future[list[Scored]]] = []
         while True:
