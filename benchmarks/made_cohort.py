@@ -79,18 +79,18 @@ def temporary_cohort(size: Size, folder: Path | None = None) -> Iterator[Path]:
         yield write_cohort(Path(place) / "made", size)
 
 
-def write_cohort(folder: Path, size: Size) -> Path:
-    """The folder, with `labels.csv` and `features/*.pt`."""
+def write_cohort(folder: Path, size: Size, *, first: int = 0) -> Path:
+    """The folder, with `labels.csv` and `features/*.pt`; slides are numbered, and drawn, from `first` on."""
     (folder / "features").mkdir(parents=True)
-    generator, slides = torch.Generator().manual_seed(0), slide_names(size.slides)
+    generator, slides = torch.Generator().manual_seed(first), slide_names(size.slides, first)
     for slide in slides:
         torch.save(torch.randn(size.patches, size.width, generator=generator), folder / "features" / f"{slide}.pt")
     label_table(slides, size.tasks).to_csv(folder / "labels.csv", index=False)
     return folder
 
 
-def slide_names(n_slides: int) -> list[str]:
-    return [f"slide{number:05d}" for number in range(n_slides)]
+def slide_names(n_slides: int, first: int = 0) -> list[str]:
+    return [f"slide{number:05d}" for number in range(first, first + n_slides)]
 
 
 def label_table(slides: Sequence[str], n_tasks: int) -> pd.DataFrame:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK
 from milbench.commands.draws import add_draws_flag, draws_of
+from milbench.commands.flags import add_place_flags, engine_of
 from milbench.commands.terminal import grid, line, new_console, say, warn, watcher
 from milbench.errors import UsageError
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from milbench.cohorts.cohort import Cohort
+    from milbench.engines.settings import PoolSettings
     from milbench.external.evaluate import External, Scores
     from milbench.external.trained import Trained
     from milbench.report.tables import Table
@@ -45,22 +48,23 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--complete-cases", action="store_true",
                         help="leave tasks that not all models finished out of means and comparisons")  # fmt: skip
-    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:1 (default auto)")
     parser.add_argument(
         "--reference", metavar="MODEL", help="the model that the others are compared with (default amil)"
     )
     add_draws_flag(parser)
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where tables go (default: RUN/external/COHORT)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where tables and figures go (default: RUN/external/COHORT)"
+    )
+    add_place_flags(parser, "where slides are scored (docs/external.md)")
 
 
 def call(options: argparse.Namespace) -> int:
-    """Exit code of scoring every cohort and writing its tables."""
+    """Exit code of scoring every cohort, and writing its tables and figures."""
+    from milbench.engines.loky import end_workers
     from milbench.external.trained import trained
-    from milbench.machine.hardware import resolve_device
     from milbench.store.run import open_run
 
-    draws = draws_of(options)
-    device = resolve_device(options.device)
+    draws, settings = draws_of(options), _settings(options)
     source = trained(open_run(options.run).snapshot(), options.dataset, options.data_root)
     if len(source.trials) < source.n_planned:
         warn(
@@ -68,9 +72,31 @@ def call(options: argparse.Namespace) -> int:
         )
     cohorts = [external_cohort(word, options) for word in options.cohorts]
     _refuse_twice([cohort.name for cohort in cohorts])
-    for cohort in cohorts:
-        _evaluate(source, cohort, device, draws, options)
+    try:
+        for cohort in cohorts:
+            _evaluate(source, cohort, settings, draws, options)
+    finally:
+        end_workers()
     return EXIT_OK
+
+
+def _settings(options: argparse.Namespace) -> PoolSettings:
+    """Engine, workers and devices.
+
+    Raises
+    ------
+    UsageError : a device, GPU or package is missing, or the engine is SLURM's.
+    """
+    from milbench.runs.config import make_config
+    from milbench.runs.passes import settings_of
+
+    engine = make_config(None, [], {"engine": engine_of(options)}).engine
+    if engine.kind == "slurm":
+        raise UsageError(
+            "--engine slurm trains, but does not score. Submit an array of jobs that score a shard each: "
+            "milbench evaluate ... --shard $SLURM_ARRAY_TASK_ID/16. Then give the command without --shard."
+        )
+    return settings_of(engine, options.run)
 
 
 def external_cohort(word: str, options: argparse.Namespace) -> Cohort:
@@ -91,27 +117,48 @@ def _refuse_twice(names: Sequence[str]) -> None:
             raise UsageError(f"two cohorts are called '{name}'. Give one of them another `name:` in its cohort.yaml.")
 
 
-def _evaluate(source: Trained, cohort: Cohort, device: str, draws: int, options: argparse.Namespace) -> None:
-    from milbench.external.analysis import compared, refuse_incomplete
+def _evaluate(source: Trained, cohort: Cohort, settings: PoolSettings, draws: int, options: argparse.Namespace) -> None:
+    from milbench.engines.shards import parse_shard
+    from milbench.external.analysis import refuse_incomplete
+    from milbench.external.dealing import deal_of
     from milbench.external.evaluate import checked, scored
-    from milbench.external.scored import external_folder
-    from milbench.external.tables import tables_of, write_tables
-    from milbench.report import REFERENCE
 
     external = checked(source, cohort, allow_overlap=options.allow_overlap)
     if not options.complete_cases:
         refuse_incomplete(source.trials, external.evaluated)
+    shard = parse_shard(options.shard or "")
+    if shard is not None:
+        external = replace(external, source=source.of_shard(shard))
     console = new_console()
     _describe(console, external)
-    scores = scored(external, device, watcher(console))
-    _say_scores(console, scores, f"{len(external.slides)} {external.cohort.bag}s")
+    n_slides = len(external.slides)
+    deal = deal_of(settings, asked=options.workers or 0, n_slides=n_slides, announce=warn)
+    scores = scored(external, settings.device, watcher(console), deal)
+    _say_scores(console, scores, f"{n_slides} {external.cohort.bag}s")
+    if shard is None:
+        _write(console, external, scores, draws, options)
+    else:
+        say(
+            f"shard {shard} is scored. When all shards are, give the command without --shard: it writes tables and figures."
+        )
+
+
+def _write(console: Console, external: External, scores: Scores, draws: int, options: argparse.Namespace) -> None:
+    """Print tables, and write them and the figures."""
+    from milbench.external.analysis import compared
+    from milbench.external.drawings import draw_sides
+    from milbench.external.scored import external_folder
+    from milbench.external.tables import tables_of, write_tables
+    from milbench.report import REFERENCE
+
     found = compared(external, scores.trials, reference=options.reference or REFERENCE, draws=draws,
                      complete_cases=options.complete_cases)  # fmt: skip
     for table in tables_of(external, found):
         if not table.name.startswith(SECONDARY):
             show(console, table)
-    out = options.out / external.name if options.out else external_folder(source.run, external.name)
-    say(f"tables: {write_tables(external, found, out)[0]}")
+    out = options.out / external.name if options.out else external_folder(external.source.run, external.name)
+    drawn = draw_sides(external, scores.trials, found, out)
+    say(f"tables and figures: {write_tables(external, found, out, drawn)[0]}")
 
 
 def _say_scores(console: Console, scores: Scores, bags: str) -> None:

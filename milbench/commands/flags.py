@@ -31,24 +31,7 @@ ENGINE_FLAGS = (
 
 def add_engine_flags(parser: argparse.ArgumentParser, *, shard: bool = True) -> None:
     """Put on `parser` where trials run, and by how many workers."""
-    engine = parser.add_argument_group("where trials run (docs/scaling.md)")
-    engine.add_argument("--engine", metavar="NAME", dest="kind", help="loky = processes here (default), dask, slurm")
-    engine.add_argument(
-        "--workers", type=int, help="processes, with slurm of each job (default 0: one per core on a CPU, one on a GPU)"
-    )
-    engine.add_argument(
-        "--threads", type=int, help="threads in each process (default 1; changes the last digits on a CPU)"
-    )
-    engine.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 (default auto)")
-    engine.add_argument(
-        "--gpus", metavar="WHICH", help="all, how many (2) or which (0,1; the first alone: '0,'): one worker per GPU"
-    )
-    engine.add_argument("--per-gpu", type=int, metavar="N", help="workers on each of --gpus (default 1)")
-    engine.add_argument("--address", metavar="URL", help="dask scheduler (default: a cluster of processes here)")
-    if shard:
-        engine.add_argument(
-            "--shard", metavar="I/N", help="only this part of the plan, such as 2/4; see `milbench merge`"
-        )
+    engine = add_place_flags(parser, "where trials run (docs/scaling.md)", shard=shard)
     engine.add_argument(
         "--stack",
         metavar="{auto,on,off}",
@@ -71,6 +54,29 @@ def add_engine_flags(parser: argparse.ArgumentParser, *, shard: bool = True) -> 
         metavar="N",
         help="if the first N trials of a model on a dataset fail, skip its others there",
     )
+
+
+def add_place_flags(parser: argparse.ArgumentParser, title: str, *, shard: bool = True) -> argparse._ArgumentGroup:
+    """The group of flags on `parser` that name the engine, its workers and devices."""
+    engine = parser.add_argument_group(title)
+    engine.add_argument("--engine", metavar="NAME", dest="kind", help="loky = processes here (default), dask, slurm")
+    engine.add_argument(
+        "--workers", type=int, help="processes, with slurm of each job (default 0: one per core on a CPU, one on a GPU)"
+    )
+    engine.add_argument(
+        "--threads", type=int, help="threads in each process (default 1; changes the last digits on a CPU)"
+    )
+    engine.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 (default auto)")
+    engine.add_argument(
+        "--gpus", metavar="WHICH", help="all, how many (2) or which (0,1; the first alone: '0,'): one worker per GPU"
+    )
+    engine.add_argument("--per-gpu", type=int, metavar="N", help="workers on each of --gpus (default 1)")
+    engine.add_argument("--address", metavar="URL", help="dask scheduler (default: a cluster of processes here)")
+    if shard:
+        engine.add_argument(
+            "--shard", metavar="I/N", help="only this part of the plan, such as 2/4; see `milbench merge`"
+        )
+    return engine
 
 
 def add_what_flags(parser: argparse.ArgumentParser) -> None:

@@ -96,15 +96,7 @@ class LokyPool:
     ) -> Iterator[PassResult]:
         """Keep `width` passes running, no more: a first Ctrl-C waits until all of them have ended."""
         here = self.settings
-        with _no_workers_if_refused():
-            executor = get_reusable_executor(
-                max_workers=width,
-                timeout=IDLE_SECONDS,
-                initializer=_start_worker,
-                initargs=(here.gpu_places,),
-                env=dict.fromkeys(THREAD_SETTINGS, str(here.threads)),
-            )
-        LokyPool.has_workers = True
+        executor = worker_processes(here, width)
 
         def fill() -> None:
             for data_pass in islice(passes, width - len(running)):
@@ -123,6 +115,25 @@ class LokyPool:
             if here.trial_seconds:
                 for data_pass in running.values():
                     overdue.end(data_pass)
+
+
+def worker_processes(settings: PoolSettings, width: int) -> Any:
+    """An executor of `width` processes here, each with its threads and its GPU; `end_workers` ends them.
+
+    Raises
+    ------
+    NoWorkersError : the system refuses what they need.
+    """
+    with _no_workers_if_refused():
+        executor = get_reusable_executor(
+            max_workers=width,
+            timeout=IDLE_SECONDS,
+            initializer=_start_worker,
+            initargs=(settings.gpu_places,),
+            env=dict.fromkeys(THREAD_SETTINGS, str(settings.threads)),
+        )
+    LokyPool.has_workers = True
+    return executor
 
 
 class NoWorkersError(Exception):

@@ -42,9 +42,8 @@ def compared(
     ------
     StoreError : models lack trials that others have, and `complete_cases` was not asked for.
     """
-    source = external.source
-    run, dataset = source.run, source.dataset
-    own = [PartOfTrial(each.path, each.id, each.info, external.evaluated) for each in source.trials]
+    run, dataset = external.source.run, external.source.dataset
+    own = own_trials(external)
     found: dict[Kind, Compared] = {}
     for kind in KINDS:
         sides = [
@@ -55,6 +54,11 @@ def compared(
         if sides:
             found[kind] = Compared(*sides)
     return found
+
+
+def own_trials(external: External) -> list[PartOfTrial]:
+    """The trials with the run's own test side, and those of their tasks that the cohort has labels of."""
+    return [PartOfTrial(each.path, each.id, each.info, external.evaluated) for each in external.source.trials]
 
 
 def refuse_incomplete(trials: Sequence[StoredTrial], evaluated: Sequence[str]) -> None:

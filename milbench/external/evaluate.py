@@ -6,8 +6,9 @@ Nothing of the external cohort decides anything: scalers, time bins, classes and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ from milbench.external.checks import (
     refuse_unlike_slides,
     without_shared,
 )
+from milbench.external.dealing import Deal, work_of
 from milbench.external.labels import (
     absent_classes,
     aligned_labels,
@@ -49,16 +51,17 @@ from milbench.external.scored import (
     scored_folder,
     write_scored,
 )
-from milbench.external.scoring import Checkpoint, Logits, Scorer, score
+from milbench.external.scoring import Checkpoint, Logits, Scored, Scorer, score
 from milbench.external.trained import Trained
-from milbench.heatmap.stored import RunCohort, outputs_of
+from milbench.heatmap.stored import RunCohort, StoredModel, outputs_of
 from milbench.store.csv_files import exact_csv
 from milbench.store.files import write_atomically, writing
 from milbench.store.trial import StoredTrial
 
 Watch = Callable[[Iterable[str], str], Iterable[str]]
 
-CHECKPOINT = "scores.npz"
+CHECKPOINT = "scores-{}.npz"
+"""Name of a checkpoint, by the trials that it is of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,8 +186,12 @@ class Scores(NamedTuple):
     n_replaced: int
 
 
-def scored(external: External, device: str, watch: Watch) -> Scores:
+def scored(external: External, device: str, watch: Watch, deal: Deal | None = None) -> Scores:
     """What every trial says of the cohort, from disk where it is there, else computed and stored.
+
+    Parameters
+    ----------
+    deal : how slides are dealt to worker processes; None = all are scored in this process.
 
     Raises
     ------
@@ -202,7 +209,7 @@ def scored(external: External, device: str, watch: Watch) -> Scores:
     pending = [trial for trial in trials if trial.id not in found]
     n_replaced = sum(scored_folder(run, identity.name, trial.id).exists() for trial in pending)
     if pending:
-        _compute(external, pending, device, watch)
+        _compute(external, pending, device, watch, deal)
         found = stored()
     return Scores(list(found.values()), len(pending), n_replaced)
 
@@ -230,18 +237,29 @@ def _seen(external: External) -> External:
     return replace(external, cohort=replace(cohort, fingerprint=seen.cohort.fingerprint))
 
 
-def _compute(external: External, pending: Sequence[StoredTrial], device: str, watch: Watch) -> None:
+def _compute(external: External, pending: Sequence[StoredTrial], device: str, watch: Watch, deal: Deal | None) -> None:
     """Score the cohort with the models of these trials, and store what each says."""
     run, identity = external.source.run, external.identity
-    scorer = Scorer(external.source.models(pending), device)
     facts = {"trials": [identity.of_trial(trial) for trial in pending], "device": device}
-    checkpoint = Checkpoint(external_folder(run, external.name) / CHECKPOINT, facts)
+    # commands that score other trials at the same time have a checkpoint of their own
+    of_trials = hashlib.sha256("".join(trial.id for trial in pending).encode()).hexdigest()[:8]
+    checkpoint = Checkpoint(external_folder(run, external.name) / CHECKPOINT.format(of_trials), facts)
     slides = [str(slide) for slide in external.slides["slide_id"]]
+    models = external.source.models(pending)
     with writing(run.path):
-        every = score(scorer, slides, external.cohort.load, checkpoint, watch)
+        every = score(_each(models, external, device, deal), slides, checkpoint, watch)
     for trial, logits in zip(pending, every, strict=True):
         write_scored(run, identity, trial, predictions_of(trial, external.slides, logits), device)
     checkpoint.delete()
+
+
+def _each(
+    models: Sequence[StoredModel], external: External, device: str, deal: Deal | None
+) -> Callable[[Sequence[str]], Iterator[Scored]]:
+    """What scores slides: workers, or this process."""
+    if deal is not None:
+        return partial(deal, work_of(external.source, models, external.cohort.load))
+    return partial(Scorer(models, device).each, load=external.cohort.load)
 
 
 def predictions_of(trial: StoredTrial, slides: pd.DataFrame, logits: Logits) -> pd.DataFrame:

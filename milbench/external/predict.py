@@ -93,7 +93,9 @@ def predict(
     DataError : a slide cannot be scored.
     """
     scorer = _MeasuringScorer(source.models(source.trials), device)
-    *logits, measured = score(scorer, list(slides.table["slide_id"]), slides.load, checkpoint, watch)
+    *logits, measured = score(
+        lambda left: scorer.each(left, slides.load), list(slides.table["slide_id"]), checkpoint, watch
+    )
     facts = Facts(measured[:, 0].astype(np.int64), measured[:, 1].astype(np.float64))
     levels = LEVELS if slides.bag == SLIDE else (PATIENT,)
     return table_of(list(answered(source.trials, logits)), slides.table, facts, ranges, levels)
@@ -101,10 +103,6 @@ def predict(
 
 class _MeasuringScorer(Scorer):
     """A scorer that also notes the number of patches and their mean length, since a slide is read once."""
-
-    @property
-    def n_outputs(self) -> int:
-        return len(self.models) + 1
 
     def logits(self, bag: Bag) -> list[Logits]:
         return [*super().logits(bag), np.array([len(bag), mean_norm(bag)], dtype=np.float32)]

@@ -14,7 +14,9 @@ else lies there is computed again.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,6 +154,41 @@ def read_scored(run: Run, identity: CohortIdentity, trial: StoredTrial, evaluate
     except (StoreError, OSError, ValueError):
         return None
     return ScoredTrial(folder, trial.id, trial.info, tuple(evaluated), trial)
+
+
+def adopt_scores(merged: Run, other: Run) -> int:
+    """Number of scores that `other` has and `merged` lacks, copied as they are, of trials that `merged` holds.
+
+    Whether they are of the cohort as it is now, `milbench evaluate` finds out, as of scores of its own.
+
+    Raises
+    ------
+    StoreError : the disk is full or the folder cannot be written.
+    """
+    n_adopted = 0
+    for path in sorted(other.path.glob(f"{EXTERNAL}/*/{TRIALS}/**/{RECORD}")):
+        record = _adopted_record(merged, path)
+        if record is not None:
+            final = scored_folder(merged, record["cohort"], record["id"])
+            partial = inside(merged.path, PARTIAL, temporary_name(f"external-{record['trial'][:16]}"))
+            with writing(merged.path), replacing_folder(final, partial) as folder:
+                for name in (PREDICTIONS, RECORD):
+                    shutil.copyfile(path.with_name(name), folder / name)
+            n_adopted += 1
+    return n_adopted
+
+
+def _adopted_record(merged: Run, path: Path) -> Mapping[str, Any] | None:
+    """The record at `path` if its scores are whole, of a trial that `merged` holds, and not there yet."""
+    with suppress(StoreError, OSError, ValueError):
+        record: Mapping[str, Any] = read_json(path, RECORD_SHAPE)
+        refuse_no_plain_file(path.with_name(PREDICTIONS))
+        own = merged.trial(record["id"])
+        is_there = (scored_folder(merged, record["cohort"], record["id"]) / RECORD).exists()
+        is_whole = file_sha256(path.with_name(PREDICTIONS)) == record["payload_sha256"].get(PREDICTIONS)
+        if own is not None and own.info["key"] == record["trial"] and is_whole and not is_there:
+            return record
+    return None
 
 
 def write_scored(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ import pandas as pd
 from milbench.endpoints.endpoint import Kind
 from milbench.external.analysis import Compared, drop_frame
 from milbench.external.evaluate import External
+from milbench.report.drawings import Drawn
+from milbench.report.floats import figure_float
 from milbench.report.kind_tables import metrics_table
 from milbench.report.score_tables import TOO_SMALL, interval, number, signed
 from milbench.report.score_tables import against_table as differences_table
-from milbench.report.tables import Cell, Row, Table, to_csv, to_latex, to_markdown
+from milbench.report.tables import Cell, Row, Table, markdown, to_csv, to_latex, to_markdown
 from milbench.store.csv_files import spreadsheet_csv
 from milbench.store.files import write_atomically, writing
 
@@ -124,8 +126,14 @@ def _spread(values: Any) -> Cell:
     return Cell(number(mean), "" if math.isnan(mean) or math.isnan(sd) else f"± {sd:.3f}")
 
 
-def write_tables(external: External, found: Mapping[Kind, Compared], out: Path) -> list[Path]:
+def write_tables(
+    external: External, found: Mapping[Kind, Compared], out: Path, drawn: Sequence[Drawn] = ()
+) -> list[Path]:
     """Files written to `out`: each table as CSV, Markdown and LaTeX, every number in full, and a page with all.
+
+    Parameters
+    ----------
+    drawn : figures that lie in `out`, which the page shows.
 
     Raises
     ------
@@ -137,6 +145,8 @@ def write_tables(external: External, found: Mapping[Kind, Compared], out: Path) 
         for table in tables:
             for suffix, render in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
                 write_atomically(out / f"{table.name}.{suffix}", render(table).encode())
+        for figure in drawn:
+            write_atomically(out / f"{figure.stem}.tex", figure_float(figure.stem, figure.caption).encode())
         for kind, both in found.items():
             suffix = "" if kind == "binary" else f"_{kind}"
             for name in ("scores", "cells", "against", "pairs"):
@@ -144,13 +154,16 @@ def write_tables(external: External, found: Mapping[Kind, Compared], out: Path) 
                 paths.append(out / f"all_{name}{suffix}.csv")
                 write_atomically(paths[-1], spreadsheet_csv(frame).encode())
         page = out / "index.md"
-        write_atomically(page, _page(external, tables).encode())
+        write_atomically(page, _page(external, tables, drawn).encode())
     return [page, *paths]
 
 
-def _page(external: External, tables: list[Table]) -> str:
+def _page(external: External, tables: Sequence[Table], drawn: Sequence[Drawn]) -> str:
     lines = [f"# {external.source.run.name} on {external.name}", ""]
     lines += [*(f"- {remark}" for remark in external.remarks), ""] if external.remarks else []
     for table in tables:
         lines += [f"## {table.name}", "", to_markdown(table)]
+    for figure in drawn:
+        lines += [f"## {figure.stem}", "", f"![{figure.stem}]({figure.stem}.png)", "", markdown(figure.caption), "",
+                  f"[PDF]({figure.stem}.pdf), [LaTeX]({figure.stem}.tex)", ""]  # fmt: skip
     return "\n".join(lines)

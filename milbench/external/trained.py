@@ -12,6 +12,7 @@ import pandas as pd
 from milbench.cohorts.patient_bags import SLIDE
 from milbench.cohorts.scaling import FITTED_MODES, FeatureScaler
 from milbench.endpoints.endpoint import Endpoint
+from milbench.engines.shards import Shard
 from milbench.errors import DataError, StoreError, UsageError, unknown_name
 from milbench.heatmap.stored import RunCohort, StoredModel, find_cohort, trained_model
 from milbench.labels.finding import some
@@ -111,6 +112,12 @@ class Trained:
         trials = tuple(trial for trial in self.trials if trial.info["model"] in names)
         slots = [slot for slot in self.run.slots() if slot.dataset == self.dataset and slot.model in names]
         return replace(self, trials=trials, n_planned=len(slots))
+
+    def of_shard(self, shard: Shard) -> Trained:
+        """Every n-th trial, model by model; the same trials whichever are scored already."""
+        order = sorted(self.trials, key=lambda trial: (trial.info["model"], trial.info["key"]))
+        mine = {trial.id for trial in order[shard.number - 1 :: shard.count]}
+        return replace(self, trials=tuple(trial for trial in self.trials if trial.id in mine))
 
     def models(self, trials: Sequence[StoredTrial]) -> list[StoredModel]:
         """The models that these trials left behind; raises as `milbench.heatmap.stored.trained_model`."""

@@ -53,6 +53,24 @@ def answers_by_slide(trials: Iterable[StoredTrial], kind: Kind) -> dict[Panel, A
     return {panel: _mean(pd.concat(tables), fitted[panel], "slide_id") for panel, tables in parts.items()}
 
 
+def answers_of_trainings(trials: Iterable[StoredTrial], kind: Kind) -> dict[Panel, Answered]:
+    """By (task, model) every test slide once per training that tested it, with what this training answered.
+
+    Unlike a mean over trainings these answers are as certain as those of one training, however many tested a slide.
+    """
+    parts: dict[Panel, list[Answered]] = {}
+    for trial in trials:
+        for task, endpoint, rows in _test_rows(trial, kind):
+            parts.setdefault((task, str(trial.info["model"])), []).append(_mean(rows, endpoint, "slide_id"))
+    return {panel: _joined(answered) for panel, answered in parts.items()}
+
+
+def _joined(parts: Sequence[Answered]) -> Answered:
+    """All rows one after the other."""
+    names = ("patients", "targets", "events", "answers")
+    return Answered(parts[0].fitted, *(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
 def answers_by_patient(trial: StoredTrial, kind: Kind) -> dict[str, Answered]:
     """By task every test patient of one training with the mean of the answers over the slides."""
     return {task: _mean(rows, endpoint, "patient_id") for task, endpoint, rows in _test_rows(trial, kind)}

@@ -1,4 +1,4 @@
-"""Calibration: whether what models say comes true, for tasks that are not binary."""
+"""Calibration: whether what models say comes true."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ MOST_GROUPS = 4
 """Of survival: a Kaplan-Meier curve of fewer patients says little."""
 
 NOTES: Mapping[Kind, str] = {
+    "binary": "Share of positive slides against the probability, in ten bins of equal width. A dot grows with its slides.",
     "multiclass": (
         "Every test slide with its mean probabilities over folds and seeds. Share of slides whose most probable class is "
         "right, against its probability, in ten bins of equal width. A dot grows with its slides."
@@ -46,6 +47,7 @@ NOTES: Mapping[Kind, str] = {
     ),
 }
 AXES: Mapping[Kind, tuple[str, str]] = {
+    "binary": ("probability", "share positive"),
     "multiclass": ("probability of the call", "share right"),
     "ordinal": ("probability of the call", "share right"),
     "regression": ("mean prediction", "mean label"),
@@ -53,15 +55,23 @@ AXES: Mapping[Kind, tuple[str, str]] = {
 }
 
 
+AXES_OF_A_CLASS = ("probability of the class", "share of the class")
+
+
 def calls_that_are_right(tested: Answered) -> Floats:
     """Per bin with slides its mean probability, share of right calls and number of slides: [bins, 3]."""
     first = 1 if tested.fitted.kind == "ordinal" else 0
     called = calls(tested).astype(int)
     said = tested.answers[np.arange(len(called)), first + called]
-    bins = np.minimum((said * N_BINS).astype(int), N_BINS - 1)
-    right = called == tested.targets
+    return shares_in_bins(said, called == tested.targets)
+
+
+def shares_in_bins(probability: Floats, came_true: NDArray[np.bool_]) -> Floats:
+    """Per bin with slides its mean probability, share that came true and number of slides: [bins, 3]."""
+    bins = np.minimum((probability * N_BINS).astype(int), N_BINS - 1)
     rows = [
-        (said[bins == place].mean(), right[bins == place].mean(), (bins == place).sum()) for place in np.unique(bins)
+        (probability[bins == place].mean(), came_true[bins == place].mean(), (bins == place).sum())
+        for place in np.unique(bins)
     ]
     return np.array(rows, dtype=float).reshape(-1, 3)
 
@@ -111,8 +121,21 @@ def _mean_of(points: Sequence[Floats]) -> Floats:
 
 def points_of(kind: Kind, tested: Mapping[Panel, Answered]) -> dict[Panel, Floats]:
     """By (task, model) the points of a kind whose folds share one scale."""
-    make = means_of_groups if kind == "regression" else calls_that_are_right
+    make = {"regression": means_of_groups, "binary": _positives}.get(kind, calls_that_are_right)
     return {panel: make(one) for panel, one in tested.items()}
+
+
+def _positives(tested: Answered) -> Floats:
+    return shares_in_bins(tested.answers[:, 0], tested.targets == 1)
+
+
+def class_points(tested: Mapping[Panel, Answered]) -> dict[Panel, Floats]:
+    """By ("task: class", model) the points of that class against all others."""
+    return {
+        (f"{task}: {name}", model): shares_in_bins(one.answers[:, place], one.targets == place)
+        for (task, model), one in tested.items()
+        for place, name in enumerate(one.fitted.endpoint.classes)
+    }
 
 
 def calibration_figure(
@@ -121,35 +144,46 @@ def calibration_figure(
     titles: Mapping[str, str],
     kind: Kind,
     title: str,
-    highlight: str,
+    highlight: str = "",
+    together: Sequence[str] | None = None,
+    names: tuple[str, str] | None = None,
 ) -> Figure:
     """One panel per task, one line per model, and the diagonal on which all would lie.
 
     Parameters
     ----------
     titles : title by model, in the order of the legend.
+    together : a name per panel; panels of one name have the same ends of their axes. None = each has its own.
+    names : along the axes; None = those of the kind.
     """
     room = Room(left=0.65, right=1.7, top=0.25)
     figure, every = panel_grid(tasks, title, room)
     looks = styles(list(titles), highlight)
-    for axes, task in zip(every, tasks, strict=True):
+    together, (across, upwards) = together or tasks, names or AXES[kind]
+    ends_of = {name: _ends([points[task, model] for task, other in zip(tasks, together, strict=True) if other == name
+                            for model in titles if len(points.get((task, model), ()))], kind) for name in together}  # fmt: skip
+    for axes, task, name in zip(every, tasks, together, strict=True):
         mine = {model: points[task, model] for model in titles if len(points.get((task, model), ()))}
-        ends = _ends(np.concatenate(list(mine.values()))) if kind == "regression" else (-0.02, 1.02)
+        ends = ends_of[name]
         axes.plot(ends, ends, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
         for model, rows in mine.items():
-            _line(axes, rows, looks[model], titles[model], grows=kind in ("multiclass", "ordinal"))
+            _line(axes, rows, looks[model], titles[model], grows=kind not in ("regression", "survival"))
         axes.set(xlim=ends, ylim=ends)
         axes.locator_params(nbins=5)
         axes.set_title(task, fontsize=9, pad=3)
-        axes.set_xlabel(AXES[kind][0], fontsize=8)
-        axes.set_ylabel(AXES[kind][1], fontsize=8)
+        axes.set_xlabel(across, fontsize=8)
+        axes.set_ylabel(upwards, fontsize=8)
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     legend_right(figure, room)
     return figure
 
 
-def _ends(points: Floats) -> tuple[float, float]:
+def _ends(lines: Sequence[Floats], kind: Kind) -> tuple[float, float]:
+    """Ends of both axes: those of probabilities, or of all values of a score."""
+    if kind != "regression" or not lines:
+        return -0.02, 1.02
+    points = np.concatenate(lines)
     low, high = float(points[:, :2].min()), float(points[:, :2].max())
     margin = 0.05 * (high - low) or 0.5
     return low - margin, high + margin

@@ -85,6 +85,7 @@ def roc_figure(
     titles: Mapping[str, str],
     title: str,
     highlight: str = "",
+    most_columns: int = 0,
 ) -> Figure:
     """One panel per task, one line per model with its band.
 
@@ -92,8 +93,9 @@ def roc_figure(
     ----------
     tasks : in the order of the panels.
     titles : title by model, in the order of the legend.
+    most_columns : panels beside each other; 0 = four, or three if there are six.
     """
-    columns = min(len(tasks), 4 if len(tasks) != 6 else 3)
+    columns = min(len(tasks), most_columns or (4 if len(tasks) != 6 else 3))
     rows = ceil(len(tasks) / columns)
     size = (2.2 * columns + 2.1, 2.35 * rows + 0.75)
     figure = blank_figure(size)

@@ -95,7 +95,9 @@ def _values(contents: Contents, name: str) -> Iterator[Drawing]:
     tested = answers_by_slide(contents.trials_of(name), contents.kind)
     shown, some = _shown(contents, name, tested)
     title = contents.dataset_titles[name]
-    figure = predicted_values.scatter_figure(tested, shown, _heads(contents, name), f"{title}: measured and predicted")
+    heads = _heads(contents, name)
+    parts = [predicted_values.Scatter(*panel, heads[panel], tested[panel]) for panel in shown]
+    figure = predicted_values.scatter_figure(parts, f"{title}: measured and predicted")
     caption = f"Predicted against measured values of the test side of {title}. {predicted_values.NOTE}{some}"
     yield contents.name_of("predicted", name), figure, caption
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from milbench.report.answered import Answered, Panel
+from milbench.report.answered import Answered
 from milbench.report.looks import styles
 from milbench.report.panel_grid import Room, panel_grid
 
@@ -28,25 +28,26 @@ def ends_of(tested: Sequence[Answered]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def scatter_figure(
-    tested: Mapping[Panel, Answered], panels: Sequence[Panel], heads: Mapping[Panel, str], title: str
-) -> Figure:
-    """One panel per task and model: measured against predicted, with the line on which they are equal.
+class Scatter(NamedTuple):
+    """One panel: what a model said of a task, and the panel's title."""
 
-    Parameters
-    ----------
-    heads : title of each panel.
-    """
-    looks = styles(list(dict.fromkeys(model for _, model in panels)))
-    figure, every = panel_grid([task for task, _ in panels], title, Room(left=0.65, top=0.5))
-    for axes, (task, model) in zip(every, panels, strict=True):
-        ends = ends_of([tested[panel] for panel in panels if panel[0] == task])
-        one = tested[task, model]
+    task: str
+    model: str
+    head: str
+    tested: Answered
+
+
+def scatter_figure(panels: Sequence[Scatter], title: str) -> Figure:
+    """Per panel measured against predicted, with the line on which they are equal; panels of a task have the same axes."""
+    looks = styles(list(dict.fromkeys(panel.model for panel in panels)))
+    figure, every = panel_grid([panel.task for panel in panels], title, Room(left=0.65, top=0.5))
+    for axes, (task, model, head, one) in zip(every, panels, strict=True):
+        ends = ends_of([panel.tested for panel in panels if panel.task == task])
         axes.plot(ends, ends, color="0.6", linewidth=0.9, linestyle="--", zorder=0)
         axes.scatter(one.targets, one.answers[:, 0], s=12, alpha=0.6, linewidths=0, color=looks[model]["color"])
         axes.set(xlim=ends, ylim=ends)
         axes.locator_params(nbins=5)
-        axes.set_title(heads[task, model], fontsize=8.5, pad=4)
+        axes.set_title(head, fontsize=8.5, pad=4)
         axes.set_xlabel("measured", fontsize=8)
         axes.set_ylabel("predicted", fontsize=8)
         axes.tick_params(labelsize=7)

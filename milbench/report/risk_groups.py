@@ -98,6 +98,32 @@ def pooled(groups: Sequence[Groups]) -> list[Groups]:
     return [Groups(None, None, *parts)]
 
 
+def ensemble_groups(trials: Iterable[StoredTrial]) -> dict[Panel, Groups]:
+    """By (task, model) the groups by the mean risk of all trainings that tested a patient.
+
+    Risks of trainings have no scale in common, so each counts in standard deviations of its own training risks from their
+    median. The cut is where the mean of these is 0: of a patient whom one training tested, at that training's own cut.
+    """
+    parts: dict[Panel, list[pd.DataFrame]] = {}
+    for trial in trials:
+        risks = trial.info.get("training_risk", {})
+        for task, tested in answers_by_patient(trial, "survival").items():
+            if task in risks:
+                above = (tested.answers[:, 0] - risks[task]["median"]) / (risks[task]["sd"] or 1.0)
+                columns = {"time": tested.targets, "event": tested.events, "above": above}
+                rows = pd.DataFrame({"patient": tested.patients, **columns})
+                parts.setdefault((task, str(trial.info["model"])), []).append(rows)
+    return {panel: _of_means(pd.concat(rows)) for panel, rows in parts.items()}
+
+
+def _of_means(rows: pd.DataFrame) -> Groups:
+    """One row per patient: the first time and event, and whether the mean is above the cut."""
+    by_patient = rows.groupby("patient", sort=False)
+    time, event = (by_patient[name].first().to_numpy(dtype=float) for name in ("time", "event"))
+    above = by_patient["above"].mean()
+    return Groups(None, None, above.index.to_numpy(dtype=object), time, event, above.to_numpy() > 0)
+
+
 def group_frame(groups: Mapping[Panel, Sequence[Groups]]) -> pd.DataFrame:
     """One row per task, model, fold and seed: patients and events of either group, median days, log-rank chi-squared and p."""
     rows = []
@@ -152,17 +178,22 @@ def p_text(p: float) -> str:
     return "–" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def survival_figure(panels: Sequence[tuple[str, str, Groups]], title: str) -> Figure:
+def survival_figure(
+    panels: Sequence[tuple[str, str, Groups]], title: str, most_columns: int = 3, *, same_months: bool = False
+) -> Figure:
     """Kaplan-Meier curves of both groups, one panel per training, with the patients at risk below.
 
     Parameters
     ----------
     panels : task, title of the panel, groups; not empty.
+    same_months : whether all panels of a task have the same axis of months.
     """
     room = Room(width=2.4, height=1.7, left=0.85, bottom=0.95, top=0.62, right=0.25)
-    figure, every = panel_grid([task for task, *_ in panels], title, room, columns=3)
-    for axes, (_, head, groups) in zip(every, panels, strict=True):
-        _survival(axes, groups, month_ticks(float(groups.time.max(initial=1.0)) / DAYS_OF_A_MONTH))
+    figure, every = panel_grid([task for task, *_ in panels], title, room, most_columns)
+    for axes, (task, head, groups) in zip(every, panels, strict=True):
+        shown = [one for other, _, one in panels if other == task] if same_months else [groups]
+        longest = max(float(one.time.max(initial=1.0)) for one in shown) / DAYS_OF_A_MONTH
+        _survival(axes, groups, month_ticks(longest), longest)
         axes.set_title(f"{head}\n{groups.said}", fontsize=7.5, pad=4)
     return figure
 
@@ -174,7 +205,7 @@ def month_ticks(longest: float) -> list[float]:
     return [float(at) for at in np.arange(0, longest + 1e-9, step)]
 
 
-def _survival(axes: Any, groups: Groups, ticks: Sequence[float]) -> None:
+def _survival(axes: Any, groups: Groups, ticks: Sequence[float], longest: float) -> None:
     months = groups.time / DAYS_OF_A_MONTH
     for place, (name, (color, dash)) in enumerate(LOOKS.items()):
         mine = groups.is_high == (name == HIGH)
@@ -191,7 +222,7 @@ def _survival(axes: Any, groups: Groups, ticks: Sequence[float]) -> None:
                       ha="right", va="top", fontsize=6.5, color=color)  # fmt: skip
     axes.set(
         ylim=(0, 1.04),
-        xlim=(0, max(float(months.max(initial=1.0)), ticks[-1]) * 1.03),
+        xlim=(0, max(longest, 1.0, ticks[-1]) * 1.03),
         xticks=ticks,
         yticks=[0, 0.5, 1],
     )

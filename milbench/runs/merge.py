@@ -15,6 +15,7 @@ from milbench.cohorts.content import changed_slides
 from milbench.cohorts.record import ContentRecord, read_record
 from milbench.engines.shards import ShardRecord, shard_records, write_record
 from milbench.errors import StoreError
+from milbench.external.scored import adopt_scores
 from milbench.runs.config import different_settings
 from milbench.store import run_writing
 from milbench.store.files import write_atomically
@@ -90,7 +91,7 @@ def merge(out: Path, paths: Sequence[Path], *, allow_missing_shards: bool = Fals
     sweep(merged)
     damaged, conflicts = _adopt(merged, runs)
     n_trials = len(merged.trials())
-    notes = ([missing] if missing else []) + _machines(every) + _left_out(every)
+    notes = ([missing] if missing else []) + _machines(every) + _left_out(every) + _scores(merged, runs)
     return Merged(merged, n_trials, damaged, conflicts, len(merged.planned()) - n_trials, tuple(notes))
 
 
@@ -313,6 +314,12 @@ def failure_key(run: Run, failure: dict[str, Any]) -> str:
 def _left_out(every: Sequence[Run]) -> list[str]:
     """Trials that folders hold of other questions: they stay where they are."""
     return [f"{run.path} holds {sentence}: not merged." for run in every for sentence in stale_sentences(run.stale())]
+
+
+def _scores(merged: Run, runs: Sequence[Run]) -> list[str]:
+    """A sentence on scores of external cohorts that came along; none if there are none."""
+    count = sum(adopt_scores(merged, run) for run in runs)
+    return [f"{count} scores of external cohorts were taken along."] if count else []
 
 
 def _machines(every: Sequence[Run]) -> list[str]:

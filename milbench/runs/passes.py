@@ -7,6 +7,7 @@ from math import ceil
 from pathlib import Path
 
 from milbench.engines.settings import PoolSettings
+from milbench.runs.config import EngineConfig
 from milbench.runs.preparation import Benchmark, Entry, memory_bytes
 from milbench.serving.cohort_features import residency_of
 from milbench.serving.residency import Residency, mean_patches
@@ -22,7 +23,11 @@ def pool_settings(benchmark: Benchmark) -> PoolSettings:
     ------
     UsageError : a device, GPU or package is missing, or two settings contradict each other.
     """
-    engine = benchmark.config.engine
+    return settings_of(benchmark.config.engine, benchmark.run.path)
+
+
+def settings_of(engine: EngineConfig, run: Path) -> PoolSettings:
+    """The same of an engine and a run folder; raises as `pool_settings`."""
     return PoolSettings(
         kind=engine.kind,
         workers=engine.workers,
@@ -34,7 +39,7 @@ def pool_settings(benchmark: Benchmark) -> PoolSettings:
         slurm=engine.slurm,
         trial_seconds=engine.trial_timeout,
         max_failures=engine.max_failures,
-        run=benchmark.run.path.absolute(),
+        run=run.absolute(),
     ).settled()
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,6 +59,7 @@ class Simulation:
     design, seed : what it is made from.
     labels : who is positive. carriers : [S, T], who shows it, or which level. oracle : the best AUC that can be had of
         binary tasks, [B] each. optima : the best score of every other task, and what it is on the labels as drawn.
+    world : seed of the signals' directions, which cohorts of one world share; None = the cohort's own seed.
     """
 
     design: Design
@@ -68,6 +69,7 @@ class Simulation:
     oracle: Oracle
     directions: Directions
     optima: Mapping[str, Known]
+    world: int | None = None
 
     @property
     def binary_tasks(self) -> list[str]:
@@ -100,16 +102,30 @@ class Written:
     bytes: int
 
 
-def simulate(design: Design, seed: int, labels: Path | None = None) -> Simulation:
-    """A cohort's labels, carriers and oracle; patches are made when asked for."""
+def simulate(design: Design, seed: int, labels: Path | None = None, world: int | None = None) -> Simulation:
+    """A cohort's labels, carriers and oracle; patches are made when asked for.
+
+    Parameters
+    ----------
+    world : seed of another cohort whose directions this one has; patients and sites are its own all the same.
+    """
+    world = None if world == seed else world
     table = make_labels(design, seed, labels)
+    if world is not None and labels is None:
+        table = replace(table, slides=_with_own_names(table.slides, seed))
     checked_for_tasks(design, len(table.tasks))
     carriers = draw_carriers(design, table, seed)
     targets = table.slides[list(table.tasks)].to_numpy(dtype=np.float64)[:, table.binary]
     shown = carriers[:, table.binary]
     oracle = state_oracle(table.population, targets, shown, penetrance=design.penetrance, leak=design.leak)
-    directions = draw_directions(design, len(table.tasks), seed, table.kinds)
-    return Simulation(design, seed, table, carriers, oracle, directions, _optima(table, carriers))
+    directions = draw_directions(design, len(table.tasks), seed if world is None else world, table.kinds)
+    return Simulation(design, seed, table, carriers, oracle, directions, _optima(table, carriers), world)
+
+
+def _with_own_names(slides: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The slides with the seed in all names: no patient, slide or site of a world is called as one of another cohort."""
+    names = {column: f"seed{seed}-" + slides[column] for column in ("slide_id", "patient_id", "site")}
+    return slides.assign(**names)
 
 
 def _optima(table: LabelTable, carriers: NDArray[np.int64]) -> dict[str, Known]:
@@ -167,7 +183,7 @@ def _refuse_another(out: Path, truth: dict[str, Any]) -> None:
         raise UsageError(f"{out} holds files, but no {TRUTH} of a simulated cohort. Choose an empty folder with --out.")
     if _identity(there.read_text(encoding="utf-8")) != _identity(json.dumps(truth)):
         raise UsageError(
-            f"{out} holds a cohort of another design, seed or label table (see its {TRUTH}). "
+            f"{out} holds a cohort of another design, seed, world or label table (see its {TRUTH}). "
             "Choose another folder with --out, or delete this one."
         )
 
@@ -176,7 +192,8 @@ def _identity(text: str) -> dict[str, Any] | None:
     """What decides a cohort's bytes, of a truth.json; None if it is none."""
     try:
         truth = json.loads(text)
-        return {key: truth[key] for key in ("generator_version", "seed", "design", "labels_sha256")}
+        decides = {key: truth[key] for key in ("generator_version", "seed", "design", "labels_sha256")}
+        return {**decides, "world_seed": truth.get("world_seed")}
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -189,6 +206,7 @@ def _truth(simulation: Simulation) -> dict[str, Any]:
     return {
         "generator_version": VERSION,
         "seed": simulation.seed,
+        **({} if simulation.world is None else {"world_seed": simulation.world}),
         "design": simulation.design.as_dict(),
         "labels_sha256": hashlib.sha256(exact_csv(slides).encode()).hexdigest(),
         "n_slides": len(slides),

@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 from kinds_for_tests import make_run_of_kinds
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix
 
-from milbench.report.answered import Answered, answers_by_patient, answers_by_slide, panels
-from milbench.report.calibration import calls_that_are_right, event_free_at_an_edge, means_of_groups
+from milbench.report.answered import Answered, answers_by_patient, answers_by_slide, answers_of_trainings, panels
+from milbench.report.calibration import (
+    calls_that_are_right,
+    class_points,
+    event_free_at_an_edge,
+    means_of_groups,
+    points_of,
+    shares_in_bins,
+)
 from milbench.report.confusion import calls, confusion
 from milbench.report.kinds import name_of
 from milbench.report.panel_grid import grid_places
@@ -52,6 +60,38 @@ def test_calibration_of_calls_is_over_all_slides(run: Run) -> None:
     right = (calls(tested) == tested.targets).mean()
     assert (points[:, 1] * points[:, 2]).sum() / len(tested.targets) == pytest.approx(right)
     assert (np.diff(points[:, 0]) > 0).all()
+
+
+def test_shares_in_bins_are_those_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    probability = rng.random(500)
+    came_true = rng.random(500) < probability
+    shares, means = calibration_curve(came_true, probability, n_bins=10)
+    points = shares_in_bins(probability, came_true)
+    np.testing.assert_allclose(points[:, 0], means)
+    np.testing.assert_allclose(points[:, 1], shares)
+    assert points[:, 2].sum() == 500
+
+
+def test_a_slide_counts_once_per_training_whose_answer_it_keeps(run: Run) -> None:
+    mean = answers_by_slide(run.trials(), "regression")["HRD", "m4"]
+    every = answers_of_trainings(run.trials(), "regression")["HRD", "m4"]
+    assert len(every.targets) == 2 * len(mean.targets), "two folds test the same slides"
+    assert every.answers.mean() == pytest.approx(mean.answers.mean())
+    assert every.answers.std() > mean.answers.std()
+
+
+def test_classes_and_positives_have_points_of_their_own(run: Run) -> None:
+    tested = answers_of_trainings(run.trials(), "multiclass")
+    points = class_points(tested)
+    one = tested["subtype", "m4"]
+    for place, name in enumerate(one.fitted.endpoint.classes):
+        shares = points[f"subtype: {name}", "m4"]
+        assert shares[:, 1] @ shares[:, 2] == pytest.approx((one.targets == place).sum())
+    positive = answers_of_trainings(run.trials(), "binary")
+    for panel, shares in points_of("binary", positive).items():
+        assert shares[:, 1] @ shares[:, 2] == pytest.approx(positive[panel].targets.sum())
+    assert positive
 
 
 def test_groups_of_predictions_are_of_equal_size_and_hold_the_mean_label(run: Run) -> None:

@@ -7,7 +7,16 @@ import pytest
 from kinds_for_tests import make_run_of_kinds
 from statsmodels.duration.survfunc import survdiff
 
-from milbench.report.risk_groups import Groups, group_frame, month_ticks, p_text, pooled, risk_groups, survival_figure
+from milbench.report.risk_groups import (
+    Groups,
+    ensemble_groups,
+    group_frame,
+    month_ticks,
+    p_text,
+    pooled,
+    risk_groups,
+    survival_figure,
+)
 
 
 def groups(patients: str, fold: int = 0, seed: int = 42) -> Groups:
@@ -44,6 +53,28 @@ def test_folds_are_pooled_only_if_every_patient_was_tested_once() -> None:
     assert (both.fold, both.name) == (None, "all folds")
     shared = [groups("abc"), groups("abc", fold=1)]
     assert pooled(shared) == shared
+
+
+def test_one_training_alone_is_cut_where_it_is_cut_by_itself(tmp_path: Path) -> None:
+    run = make_run_of_kinds(tmp_path / "run", tasks=("OS",), folds=(0,))
+    for panel, (own,) in risk_groups(run.trials()).items():
+        together = ensemble_groups(run.trials())[panel]
+        np.testing.assert_array_equal(together.patients, own.patients)
+        np.testing.assert_array_equal(together.is_high, own.is_high)
+        np.testing.assert_array_equal(together.time, own.time)
+
+
+def test_an_ensemble_counts_risks_in_deviations_from_each_training_s_own_median(tmp_path: Path) -> None:
+    run = make_run_of_kinds(tmp_path / "run", tasks=("OS",), folds=(0, 1))
+    together = ensemble_groups(run.trials())["OS", "amil"]
+    above = []
+    for trial in (trial for trial in run.trials() if trial.info["model"] == "amil"):
+        rows = trial.answers().query("role == 'test' and answer == 'risk' and target == target")
+        risk, told = rows.groupby("patient_id")["prediction"].mean(), trial.info["training_risk"]["OS"]
+        above.append((risk - told["median"]) / told["sd"])
+    expected = (sum(above) / len(above))[list(together.patients)] > 0
+    np.testing.assert_array_equal(together.is_high, expected)
+    assert len(set(together.patients)) == len(together.patients)
 
 
 def test_trainings_that_share_patients_are_shown_for_the_first_seed() -> None:

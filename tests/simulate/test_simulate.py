@@ -41,6 +41,35 @@ def test_the_same_seed_makes_the_same_bytes_and_another_seed_others(preset: str,
     assert content(tmp_path / "a")[slide] != content(tmp_path / "c")[slide]
 
 
+@pytest.mark.parametrize("preset", ["shared", "kinds", "tcga-like"])
+def test_cohorts_of_one_world_have_the_same_signals_and_other_patients(preset: str) -> None:
+    one, two = simulate(small(preset), 3), simulate(small(preset), 4, world=3)
+    for own, theirs in zip(one.directions.tasks, two.directions.tasks, strict=True):
+        np.testing.assert_array_equal(own, theirs)
+    np.testing.assert_array_equal(one.directions.tumour, two.directions.tumour)
+    np.testing.assert_array_equal(one.oracle.carrier, two.oracle.carrier)
+    assert [known.best for known in one.optima.values()] == [known.best for known in two.optima.values()]
+    for column in ("slide_id", "patient_id", "site"):
+        assert not set(one.labels.slides[column]) & set(two.labels.slides[column])
+    assert not np.array_equal(one.carriers, two.carriers)
+
+
+def test_the_world_of_its_own_seed_changes_no_byte_and_another_is_told(tmp_path: Path) -> None:
+    write_cohort(simulate(small(), 3), tmp_path / "a")
+    write_cohort(simulate(small(), 3, world=3), tmp_path / "b")
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+    write_cohort(simulate(small(), 3, world=5), tmp_path / "c")
+    assert json.loads((tmp_path / "c/truth.json").read_text())["world_seed"] == 5
+    with pytest.raises(UsageError, match="another design, seed, world"):
+        write_cohort(simulate(small(), 3, world=6), tmp_path / "c")
+
+
+def test_a_given_table_keeps_its_names_in_another_world(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("case_id,slide_id,A\np,s,1\nq,t,0\n")
+    found = simulate(make_design("witness", [("slides", 0)]), 1, tmp_path / "labels.csv", world=0)
+    assert list(found.labels.slides["slide_id"]) == ["s", "t"]
+
+
 def test_a_slide_made_alone_is_the_slide_of_the_cohort(tmp_path: Path) -> None:
     write_cohort(simulate(small(), 0), tmp_path)
     tissue, slide = simulate(small(), 0).slide(7)
@@ -282,6 +311,7 @@ def test_the_command_says_what_is_wrong(milbench_here: Milbench, tmp_path: Path)
         (["wittness"], "Did you mean 'witness'"),
         (["witness", "--set", "width"], "key=value"),
         (["witness", "--seed", "-1"], "0 or more"),
+        (["witness", "--world-seed", "-1"], "--world-seed is -1"),
         (["witness", "--slides", "0"], "--labels or --slides"),
         (["witness", "--labels", "nowhere.csv"], "nowhere.csv"),
     ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,42 +13,36 @@ from folders_for_tests import write_h5
 from models_for_tests import THIS_FILE
 
 from milbench.commands.cli import main
-from milbench.simulate.design import Design, make_design
-from milbench.simulate.write import simulate, write_cohort
+from milbench.simulate.design import make_design
+from milbench.simulate.write import Simulation, simulate, write_cohort
 
 SLIDES = 120
 
 
-def two_cohorts(folder: Path, *, slides: int = SLIDES, seed: int = 3, shift: float = 0.0) -> tuple[Path, Path]:
-    """Folders of an internal and an external cohort, whose patients are the two halves of one simulation.
+def two_cohorts(
+    folder: Path, *, slides: int = SLIDES, seed: int = 3, shift: float = 0.0, prevalence: float = 0.5
+) -> tuple[Path, Path]:
+    """Folders of an internal and an external cohort of one simulated world.
 
     Parameters
     ----------
     shift : standard deviation of the external cohort's batch effect.
+    prevalence : share of positive patients in the external cohort; half of the internal one's are positive.
     """
-    design = make_design("witness", [("slides", 2 * slides), ("tasks", ["A", "B"]), ("prevalences", 0.5), ("width", 8),
+    design = make_design("witness", [("slides", slides), ("tasks", ["A", "B"]), ("prevalences", 0.5), ("width", 8),
                                      ("patches", 16), ("patches_multiple", 1)])  # fmt: skip
-    own = _half(folder / "own", design, seed, "home", first=True)
-    return own, _half(folder / "other", replace(design, site_sd=shift), seed, "away", first=False)
+    own = _named(folder / "home", simulate(design, seed))
+    other = replace(design, site_sd=shift, prevalences=(prevalence,))
+    return own, _named(folder / "away", simulate(other, seed + 1, world=seed))
 
 
-def _half(folder: Path, design: Design, seed: int, name: str, *, first: bool) -> Path:
-    whole = folder / "whole"
-    write_cohort(simulate(design, seed), whole)
-    labels = pd.read_csv(whole / "labels.csv", dtype={"case_id": str})
-    patients = labels["case_id"].unique()
-    chosen = set(patients[: len(patients) // 2] if first else patients[len(patients) // 2 :])
-    kept, cohort = labels[labels["case_id"].isin(chosen)], folder / name
-    (cohort / "features").mkdir(parents=True)
-    for slide in kept["slide_id"]:
-        shutil.move(whole / "features" / f"{slide}.h5", cohort / "features" / f"{slide}.h5")
-    kept.to_csv(cohort / "labels.csv", index=False)
-    file = yaml.safe_load((whole / "cohort.yaml").read_text())
-    (cohort / "cohort.yaml").write_text(
-        yaml.safe_dump({**file, "name": name, "n_folds": 2, "feature_scaling": "standard"})
-    )
-    shutil.rmtree(whole)
-    return cohort
+def _named(folder: Path, simulation: Simulation) -> Path:
+    """Folder of the cohort, which is called as its folder is."""
+    write_cohort(simulation, folder)
+    file = yaml.safe_load((folder / "cohort.yaml").read_text())
+    more = {"name": folder.name, "n_folds": 2, "feature_scaling": "standard"}
+    (folder / "cohort.yaml").write_text(yaml.safe_dump({**file, **more}))
+    return folder
 
 
 WIDTH = 6

@@ -36,6 +36,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="the same seed makes the same bytes (default 0)"
     )
+    parser.add_argument("--world-seed", type=int, metavar="N",
+                        help="seed of a cohort that has the same signals; patients and sites are others (default: --seed)")  # fmt: skip
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="assignments",
                         help="any part of the design, such as width=64 or strengths=[3,4,5]; see docs/simulate.md")  # fmt: skip
 
@@ -54,8 +56,11 @@ def call(options: argparse.Namespace) -> int:
         assignments.append(("slides", 0))  # all of the given table, whatever the preset makes
     if options.seed < 0:
         raise UsageError(f"--seed is {options.seed}. Give 0 or more.")
+    if options.world_seed is not None and options.world_seed < 0:
+        raise UsageError(f"--world-seed is {options.world_seed}. Give 0 or more.")
     console = new_console()
-    simulation = simulate(make_design(options.preset, assignments), options.seed, options.labels)
+    design = make_design(options.preset, assignments)
+    simulation = simulate(design, options.seed, options.labels, options.world_seed)
     bar = iter(track(simulation.labels.slides["slide_id"], "slides", console=console, disable=not console.is_terminal))
     next(bar, None)
     written = write_cohort(simulation, options.out, lambda: next(bar, None))
