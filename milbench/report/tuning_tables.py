@@ -1,0 +1,202 @@
+"""Tables of tuning: what each search chose and what it cost, and a table of default settings beside that of tuned ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from milbench.report.contents import Contents
+from milbench.report.curves import SCORE_IS
+from milbench.report.score_tables import number
+from milbench.report.searches import DEFAULT, Place, SearchOfCohort
+from milbench.report.tables import Cell, Row, Table
+from milbench.report.units import COUNT, SECONDS, digits, shared_step
+
+SCORES = ("validation, default", "validation, tuned", "test, default", "test, tuned")
+
+
+def tuning_table(contents: Contents, name: str) -> Table:
+    """Models, or models and tasks, of one cohort: chosen configuration, scores before and after, and cost of the search."""
+    search, title = contents.searches[name], contents.dataset_titles[name]
+    rows = [_facts(contents, name, place) for place in _in_order(search, contents.model_titles)]
+    steps = {
+        "seconds": shared_step((row["seconds"] for row in rows), SECONDS),
+        "bag_steps": shared_step((row["bag_steps"] for row in rows), COUNT),
+    }
+    columns = (
+        "configuration", *SCORES, "configurations failed",
+        *(f"{text} ({steps[key][1]})" if steps[key][1] else text for key, text in COSTS.items()),
+    )  # fmt: skip
+    caption = tuning_caption(contents, name, title)
+    printed = tuple(Row(_title(row), _cells(row, steps)) for row in rows)
+    data = contents.metric.as_written(pd.DataFrame(rows).drop(columns="title"))
+    return Table(contents.name_of("tuning", name), caption, "Method", columns, printed, data)
+
+
+COSTS = {"seconds": "training time of the search", "bag_steps": "bag-steps of the search"}
+
+
+def _in_order(search: SearchOfCohort, models: Mapping[str, str]) -> list[Place]:
+    """Places, models in the order of all tables; one without a result of its own comes last."""
+    order = list(models)
+    return sorted(search.chosen, key=lambda place: order.index(place[0]) if place[0] in order else len(order))
+
+
+def _facts(contents: Contents, name: str, place: Place) -> dict[str, Any]:
+    """One row of the table's data."""
+    search, (model, task) = contents.searches[name], place
+    configuration = search.chosen[place]
+    costs = search.costs.get(place, {})
+    default = float("nan") if contents.untuned is None else _test(contents.untuned, name, place)
+    return {
+        "dataset": name, "model": model, "title": contents.model_titles.get(model, model), "task": task,
+        "n_configurations": search.configurations, "configuration": configuration.number, "settings": str(configuration),
+        "validation_default": search.score(place, DEFAULT),
+        "validation_tuned": search.score(place, configuration.number),
+        "test_default": default, "test_tuned": _test(contents, name, place),
+        **{key: costs.get(key, 0) for key in ("n_failed", "n_trainings", "n_stopped", "seconds", "bag_steps")},
+    }  # fmt: skip
+
+
+def _test(contents: Contents, name: str, place: Place) -> float:
+    """Mean test score of a model over signal tasks as Table 2 has it, or that of its task."""
+    model, task = place
+    frame = contents.analysis.cells if task else contents.analysis.cohorts
+    mine = frame[(frame["dataset"] == name) & (frame["model"] == model)]
+    mine = mine[mine["task"] == task] if task else mine
+    whole = mine[mine["n_missing"] == 0]
+    return float(whole["score"].iloc[0]) if len(whole) else float("nan")
+
+
+def _title(row: Mapping[str, Any]) -> str:
+    return f"{row['title']}, {row['task']}" if row["task"] else str(row["title"])
+
+
+def _cells(row: Mapping[str, Any], steps: Mapping[str, tuple[float, str]]) -> tuple[Cell, ...]:
+    scores = (Cell(number(row[key.replace(", ", "_")])) for key in SCORES)
+    costs = (Cell(digits(row[key] / steps[key][0])) for key in COSTS)
+    return (Cell(str(row["configuration"]), row["settings"]), *scores, Cell(str(row["n_failed"])), *costs)
+
+
+def tuning_caption(contents: Contents, name: str, title: str) -> str:
+    """What was compared, and what may be."""
+    search, metric = contents.searches[name], contents.metric.title
+    others = "" if contents.untuned else " There are no trainings with default settings to compare."
+    return (
+        f"Tuning on {title}: every model{' and task' if search.per_task else ''} had {search.configurations} configurations "
+        "to choose from, the default settings (number 0) among them, and took the one with the best validation score. No test "
+        "side reached a choice. Compare test scores: the validation score of what was chosen is optimistic, because it is the "
+        f"best of {search.configurations}. Validation score: {validation_is(contents, name)}. Test score: mean {metric} "
+        f"over signal tasks{_of_kind(contents)}, from trainings after the search.{others}{_halving(search)} A failed configuration is "
+        f"spent and never chosen. {_steps(search)}"
+    )
+
+
+def validation_is(contents: Contents, name: str) -> str:
+    """What the search maximised on a cohort, without a full stop."""
+    scored = any(trial.endpoints for trial in contents.trials_of(name))
+    what = f"{SCORE_IS}, of tasks of all kinds" if scored else "AUROC"
+    return f"{what}, mean over all trainings of the search, those of control tasks too"
+
+
+def _of_kind(contents: Contents) -> str:
+    return "" if contents.kind == "binary" else f" of kind {contents.kind}"
+
+
+def _halving(search: SearchOfCohort) -> str:
+    if not search.halving:
+        return ""
+    return (
+        " Successive halving: most configurations were trained for fewer epochs, so only those of the last rung have a full "
+        "score, and there is no budget curve."
+    )
+
+
+def _steps(search: SearchOfCohort) -> str:
+    """Whether all places had as many bag-steps, and if not, why."""
+    if len({row["bag_steps"] for row in search.costs.values()}) <= 1:
+        return "Bag-steps (one bag in one epoch) are the same for all."
+    n_stopped, n_failed = (sum(row[key] for row in search.costs.values()) for key in ("n_stopped", "n_failed"))
+    per_place = {
+        row["n_trainings"] for row in search.costs.values() if not row["n_failed"]
+    }  # models of one task have one per task
+    reasons = [
+        *([f"{n_stopped} trainings stopped early"] if n_stopped else []),
+        *(["failed trainings count 0"] if n_failed else []),
+        *(["a model of one task is trained once per task"] if len(per_place) > 1 else []),
+    ]
+    why = "; ".join(reasons) or "each task is trained on the slides that have a label"
+    return f"Bag-steps (one bag in one epoch) differ: {why}."
+
+
+def default_and_tuned(default: Table, tuned: Table, columns: Sequence[str], tuned_columns: Sequence[str]) -> Table:
+    """One table of two of the same form: of each tuned cohort a column with default settings and one with tuned ones.
+
+    Parameters
+    ----------
+    columns : the cohort, or "all", of every column of both.
+    tuned_columns : those of which the two tables differ.
+    """
+    theirs = _by_key(default.rows)
+    mine = _by_key(tuned.rows)
+    heads: list[str] = []
+    for title, column in zip(tuned.columns, columns, strict=True):
+        heads += [f"{title}, default", f"{title}, tuned"] if column in tuned_columns else [title]
+    empty = (Cell(),) * len(columns)
+    rows = []
+    for key in [*mine, *(key for key in theirs if key not in mine)]:
+        row = mine.get(key) or theirs[key]
+        pairs = zip(
+            theirs[key].cells if key in theirs else empty,
+            mine[key].cells if key in mine else empty,
+            columns,
+            strict=True,
+        )
+        cells = [
+            cell
+            for before, after, column in pairs
+            for cell in ((before, after) if column in tuned_columns else (after,))
+        ]
+        rows.append(replace(row, cells=tuple(cells)))
+    data = [default.data[default.data["dataset"].isin(tuned_columns)].assign(settings="default")]
+    data.append(
+        tuned.data.assign(settings=["tuned" if name in tuned_columns else "" for name in tuned.data["dataset"]])
+    )
+    return replace(tuned, columns=tuple(heads), rows=tuple(rows), data=pd.concat(data, ignore_index=True))
+
+
+def _by_key(rows: Sequence[Row]) -> dict[tuple[str, int], Row]:
+    """Rows by title and how often it has stood before: "paper" stands under every method."""
+    found: dict[tuple[str, int], Row] = {}
+    for row in rows:
+        found[row.title, sum(title == row.title for title, _ in found)] = row
+    return found
+
+
+def tuned_sentence(contents: Contents) -> str:
+    """What "default" and "tuned" are in a table of means, beginning with a blank; "" of a run that is not tuned."""
+    if not contents.searches:
+        return ""
+    numbers = sorted({search.configurations for search in contents.searches.values()})
+    n = " or ".join(map(str, numbers))
+    tuned = f"the best of {n} configurations per model on the validation side, the default settings among them."
+    if contents.untuned is None:
+        return f" Tuned: {tuned} There are no trainings with default settings to compare."
+    return f" Default: the settings of recipe and cohort. Tuned: {tuned}{_other_cells(contents, contents.untuned)}"
+
+
+def _other_cells(contents: Contents, untuned: Contents) -> str:
+    """A warning if the two were not trained on the same tasks, folds and seeds."""
+    cell = ["dataset", "model", "task", "fold", "seed"]
+    names = list(contents.searches)
+    one, other = (
+        set(frame.loc[frame["dataset"].isin(names), cell].itertuples(index=False, name=None))
+        for frame in (contents.scores, untuned.scores)
+    )
+    left_out = set(contents.analysis.left_out) ^ set(untuned.analysis.left_out)
+    if one == other and not left_out:
+        return ""
+    return " The two are not of the same tasks, folds and seeds: run the same command again before you compare them."
