@@ -15,6 +15,10 @@ from milbench.store.run import Run
 from milbench.store.trial import endpoints_of
 
 CAPTION = "How the numbers came about. Settings of training and of models are those that a cohort sets for all models."
+CHOSEN = (
+    "Tuned settings differ between models: what was chosen for each stands in trial.json and in the table of tuning."
+)
+"""Of cohorts whose settings a search chose."""
 
 
 def settings_table(runs: Sequence[Run], datasets: Mapping[str, Any], titles: Mapping[str, str]) -> Table:
@@ -32,7 +36,8 @@ def settings_table(runs: Sequence[Run], datasets: Mapping[str, Any], titles: Map
         [(dataset, key, value) for dataset, column in columns.items() for key, value in column.items()],
         columns=["dataset", "setting", "value"],
     )
-    return Table(SETTINGS, CAPTION, "Setting", tuple(titles.values()), rows, data)
+    caption = f"{CAPTION} {CHOSEN}" if "settings of models" in names else CAPTION
+    return Table(SETTINGS, caption, "Setting", tuple(titles.values()), rows, data)
 
 
 def _settings(runs: Sequence[Run], name: str, facts: Mapping[str, Any]) -> dict[str, str]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Drawing = tuple[str, "Figure", str]
 """Stem, figure and caption."""
 
+TUNING_FIGURES = ("budget", "optimism")
+
 ROOM = Room(width=3.3, height=2.7, left=0.75, bottom=0.6, top=0.4, right=1.75)
 FEWEST_TO_DRAW = 2
 """Configurations below which a curve has one point."""
@@ -58,7 +60,10 @@ def budget_caption(contents: Contents, name: str, curves: Mapping[str, BudgetCur
     if search.per_task:
         spread = "Line: mean over tasks, which are tuned apart; there is no band, because their draws are not shared."
     else:
-        spread = "Line: expectation; band: one standard deviation over draws."
+        spread = (
+            "Line: expectation; band: one standard deviation over draws. It closes where no configuration is left to draw, and "
+            "does not say how another search would have ended."
+        )
     test = (
         f" Right: test {metric} of the configuration that is chosen on the validation side."
         if tested
@@ -80,16 +85,16 @@ def budget_figure(
     ----------
     titles : title by model, in the order of the legend.
     """
-    panels = [("score", "validation score")]
+    panels = [("score", "best validation score")]
     if any(_has_test(curve) for curve in curves.values()):
-        panels.append(("test", f"test {metric.title}"))
+        panels.append(("test", f"test {metric.title} of the same configuration"))
     figure, axes = panel_grid([name for name, _ in panels], title, ROOM)
     looks = styles(list(titles), highlight)
     for panel, (part, label) in zip(axes, panels, strict=True):
         for model in (model for model in titles if model in curves):
             _line(panel, curves[model], part, looks[model], titles[model])
         panel.set_xlabel("configurations per model, default first", fontsize=9)
-        panel.set_title(f"{label} of the best on validation", fontsize=9, pad=4)
+        panel.set_title(label, fontsize=9, pad=4)
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
