@@ -13,7 +13,7 @@ from milbench.endpoints.endpoint import Kind
 from milbench.errors import StoreError
 from milbench.search_space import Configuration
 from milbench.stats.search import PLACE, BudgetCurve, budget_curve, mean_curve, spent, trials_of_search, tried
-from milbench.stats.searched_tests import tested
+from milbench.stats.searched_tests import scores_by_configuration
 from milbench.store.run import CHOSEN, TUNING, UNTUNED, Run, holds_run, open_run
 
 Place = tuple[str, str]
@@ -116,7 +116,7 @@ def _searches_of(run: Run, kind: Kind) -> dict[str, SearchOfCohort]:
     files = {name: search.path / CHOSEN / f"{name}.yaml" for name in run.datasets}
     chosen = {name: read_tuned(path) for name, path in files.items() if path.exists()}
     rows, table = trials_of_search(search, per_task=per_task), tried(search, per_task=per_task)
-    tests = tested(search, kind, per_task=per_task)
+    tests = scores_by_configuration(search, kind, per_task=per_task)
     return {
         name: _search(settings, *(frame[frame["dataset"] == name] for frame in (rows, table, tests)))
         for name, settings in chosen.items()

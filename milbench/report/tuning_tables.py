@@ -21,7 +21,8 @@ SCORES = ("validation, default", "validation, tuned", "test, default", "test, tu
 def tuning_table(contents: Contents, name: str) -> Table:
     """Models, or models and tasks, of one cohort: chosen configuration, scores before and after, and cost of the search."""
     search, title = contents.searches[name], contents.dataset_titles[name]
-    rows = [_facts(contents, name, place) for place in _in_order(search, contents.model_titles)]
+    tasks = [*contents.analysis.tasks.loc[contents.analysis.tasks["dataset"] == name, "task"]]
+    rows = [_facts(contents, name, place) for place in _in_order(search, [*contents.model_titles], ["", *tasks])]
     steps = {
         "seconds": shared_step((row["seconds"] for row in rows), SECONDS),
         "bag_steps": shared_step((row["bag_steps"] for row in rows), COUNT),
@@ -39,10 +40,11 @@ def tuning_table(contents: Contents, name: str) -> Table:
 COSTS = {"seconds": "training time of the search", "bag_steps": "bag-steps of the search"}
 
 
-def _in_order(search: SearchOfCohort, models: Mapping[str, str]) -> list[Place]:
-    """Places, models in the order of all tables; one without a result of its own comes last."""
-    order = list(models)
-    return sorted(search.chosen, key=lambda place: order.index(place[0]) if place[0] in order else len(order))
+def _in_order(search: SearchOfCohort, models: Sequence[str], tasks: Sequence[str]) -> list[Place]:
+    """Places of the tasks, in the order of all tables; a model without a result of its own comes last."""
+    mine = [place for place in search.chosen if place[1] in tasks]
+    rank = {model: number for number, model in enumerate(models)}
+    return sorted(mine, key=lambda place: (rank.get(place[0], len(models)), place[0], tasks.index(place[1])))
 
 
 def _facts(contents: Contents, name: str, place: Place) -> dict[str, Any]:
@@ -78,7 +80,23 @@ def _title(row: Mapping[str, Any]) -> str:
 def _cells(row: Mapping[str, Any], steps: Mapping[str, tuple[float, str]]) -> tuple[Cell, ...]:
     scores = (Cell(number(row[key.replace(", ", "_")])) for key in SCORES)
     costs = (Cell(digits(row[key] / steps[key][0])) for key in COSTS)
-    return (Cell(str(row["configuration"]), row["settings"]), *scores, Cell(str(row["n_failed"])), *costs)
+    return (Cell(str(row["configuration"]), _in_lines(row["settings"])), *scores, Cell(str(row["n_failed"])), *costs)
+
+
+LONGEST_LINE = 44
+"""Letters of a line of settings, so that the table fits a landscape page."""
+
+
+def _in_lines(settings: str) -> str:
+    """ "lr 0.01, hidden 32, ..." in lines that end between two settings."""
+    lines = [""]
+    for one in settings.split(", "):
+        joined = f"{lines[-1]}, {one}" if lines[-1] else one
+        if len(joined) <= LONGEST_LINE or not lines[-1]:
+            lines[-1] = joined
+        else:
+            lines.append(one)
+    return ",\n".join(lines)
 
 
 def tuning_caption(contents: Contents, name: str, title: str) -> str:

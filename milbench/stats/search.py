@@ -7,7 +7,7 @@ a test side can reach a choice. Test scores for the curves are read in `milbench
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import comb, isnan
+from math import isnan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -137,25 +137,36 @@ def budget_curve(scores: Sequence[float], tests: Sequence[float] | None = None) 
     m = len(others)
     rows = [(*_moments([1.0], [scores[0]]), *_moments([1.0], [tests[0]]))]
     for k in range(1, m + 1):
-        chances = [comb(m - rank, k - 1) / comb(m, k) for rank in range(1, m + 1)]
+        chances = _chances_of_ranks(m, k)
         rows.append((*_moments(chances, np.asarray(scores)[winners]), *_moments(chances, np.asarray(tests)[winners])))
     return BudgetCurve(*np.array(rows, dtype=float).T)
 
 
+def _chances_of_ranks(m: int, k: int) -> Floats:
+    """Chance that the best of k drawn out of m has each rank, best first, by the ratio of each chance to the one before it."""
+    ranks = np.arange(1, m)
+    return k / m * np.cumprod(np.append(1.0, np.maximum(m - ranks - k + 1, 0) / (m - ranks)))
+
+
 def mean_curve(curves: Sequence[BudgetCurve]) -> BudgetCurve:
-    """Mean of the curves of tasks that are tuned apart; it has no standard deviation, since their draws are not shared."""
+    """Mean of the curves of tasks that are tuned apart; it has no standard deviation, since their draws are not shared.
+
+    Tasks without a test score, such as controls, are left out of `test`.
+    """
     if len(curves) == 1:
         return curves[0]
-    score, test = (np.mean([getattr(curve, name) for curve in curves], axis=0) for name in ("score", "test"))
-    none = np.full(len(score), np.nan)
-    return BudgetCurve(score, none, test, none)
+    none = np.full(len(curves[0].score), np.nan)
+    tests = [curve.test for curve in curves if not np.isnan(curve.test).all()]
+    return BudgetCurve(
+        np.mean([curve.score for curve in curves], axis=0), none, np.mean(tests, axis=0) if tests else none, none
+    )
 
 
 def _wins(score: float, default: float) -> bool:
     return score > default or (isnan(default) and not isnan(score))
 
 
-def _moments(chances: Sequence[float], values: Sequence[float] | Floats) -> tuple[float, float]:
+def _moments(chances: Sequence[float] | Floats, values: Sequence[float] | Floats) -> tuple[float, float]:
     """Mean and standard deviation of values with these chances; NaN if one that can occur is NaN."""
     p, v = np.asarray(chances, dtype=float), np.asarray(values, dtype=float)
     p, v = p[p > 0], v[p > 0]

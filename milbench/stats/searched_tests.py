@@ -15,7 +15,7 @@ CELL = ["cell_task", "fold", "seed"]
 COLUMNS = (*PLACE, "configuration", *CELL, "score")
 
 
-def tested(run: Run, kind: Kind, *, per_task: bool) -> pd.DataFrame:
+def scores_by_configuration(run: Run, kind: Kind, *, per_task: bool) -> pd.DataFrame:
     """Mean test score over signal tasks of one kind, one row per place and configuration: `PLACE`, configuration, score.
 
     The mean is over tasks in a fold and seed first, as in every table. A (task, fold, seed) that has a score in no

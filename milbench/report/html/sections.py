@@ -10,6 +10,9 @@ from milbench.report.html.data import Picture
 from milbench.report.tables import Cell, Row, Table
 from milbench.visible import visible
 
+HEAD = 'style="padding: .35rem .75rem"'
+"""The page's own style leaves room in the buttons that sort, and here there are none."""
+
 
 def section(name: str, title: str, tables: Sequence[Table], pictures: Sequence[Picture]) -> str:
     """HTML of a section; "" if there is nothing in it.
@@ -32,12 +35,16 @@ def link(name: str, title: str, content: str) -> str:
 
 
 def _table(table: Table) -> str:
-    heads = "".join(f'<th scope="col">{_text(text)}</th>' for text in (table.head, *table.columns))
+    kinds = ["", *["number"] * len(table.columns)]
+    heads = "".join(
+        f'<th scope="col" class="{kind}" {HEAD}>{_text(text)}</th>'
+        for kind, text in zip(kinds, (table.head, *table.columns), strict=True)
+    )
     rows = "\n".join(map(_row, table.rows))
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{_text(table.name)}"><table>'
+        f'<div class="block"><div class="scroll" role="region" tabindex="0" aria-label="{_text(table.name)}"><table>'
         f'<caption><span class="caption-text">{_text(table.caption)}</span></caption>'
-        f"<thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody></table></div>"
+        f"<thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody></table></div></div>"
     )
 
 
@@ -46,7 +53,7 @@ def _row(row: Row) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    below = f'<br><span class="small">{_text(cell.below)}</span>' if cell.below else ""
+    below = "".join(f'<br><span class="small">{_text(line)}</span>' for line in cell.below.splitlines())
     kind = f"number {cell.style}".strip()
     return f'<td class="{kind}"><span>{_text(cell.text)}</span>{below}</td>'
 
