@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -148,9 +149,21 @@ def gather(
         one = _of_kind(runs, kind, costs, reference, draws, highlight, complete_cases=complete_cases)
         untuned = None
         if kind in kinds_of(defaults):
-            untuned = _of_kind(defaults, kind, costs, reference, draws, highlight, complete_cases=complete_cases)
+            with _named_as_untuned(defaults):
+                untuned = _of_kind(defaults, kind, costs, reference, draws, highlight, complete_cases=complete_cases)
         found.append(replace(one, searches=searches_of(runs, kind), untuned=untuned))
     return tuple(found)
+
+
+@contextmanager
+def _named_as_untuned(runs: Sequence[Run]) -> Iterator[None]:
+    """Inside, an error says that it is of trainings with default settings."""
+    try:
+        yield
+    except StoreError as error:
+        raise StoreError(
+            f"{', '.join(str(run.path) for run in runs)} (default settings, to compare): {error}"
+        ) from error
 
 
 def _of_kind(

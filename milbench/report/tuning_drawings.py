@@ -26,6 +26,10 @@ Drawing = tuple[str, "Figure", str]
 
 TUNING_FIGURES = ("budget", "optimism")
 
+HOLLOW = (
+    " Hollow: the same with default settings, joined by a line; a model without such a mark kept its default settings."
+)
+
 ROOM = Room(width=3.3, height=2.7, left=0.75, bottom=0.6, top=0.4, right=1.75)
 FEWEST_TO_DRAW = 2
 """Configurations below which a curve has one point."""
@@ -44,7 +48,7 @@ def tuning_drawings(contents: Contents, name: str) -> Iterator[Drawing]:
     points = optimism(contents, name)
     if len(points):
         figure = optimism_figure(points, f"{title}: validation and test", metric, contents.highlight)
-        compared = " Hollow: the same with default settings, joined by a line." if contents.untuned else ""
+        compared = HOLLOW if contents.untuned else ""
         caption = (
             f"Validation against test {metric.title} of the chosen settings on {title}: means over signal tasks, of the same "
             f"trainings.{compared} Below the dashed line the validation side promised more than the test side kept. Epoch and "
@@ -178,8 +182,8 @@ def optimism_figure(points: pd.DataFrame, title: str, metric: PrimaryMetric, hig
 def _mark(axes: Any, rows: pd.DataFrame, look: Mapping[str, Any], title: str) -> None:
     """The two marks of a model, joined if there are two."""
     axes.plot(rows["val"], rows["test"], color=look["color"], linewidth=0.8, zorder=2)
-    for settings, row in rows.iterrows():
-        filled = settings == "tuned"
+    for settings in (name for name in ("default", "tuned") if name in rows.index):  # what kept the default is filled
+        row, filled = rows.loc[settings], settings == "tuned"
         axes.plot(
             [row["val"]], [row["test"]], linestyle="", marker=look["marker"], markersize=7, color=look["color"], zorder=3,
             markerfacecolor=look["color"] if filled else "white", label=title if filled else None,

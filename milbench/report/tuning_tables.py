@@ -116,8 +116,9 @@ def tuning_caption(contents: Contents, name: str, title: str) -> str:
 def validation_is(contents: Contents, name: str) -> str:
     """What the search maximised on a cohort, without a full stop."""
     scored = any(trial.endpoints for trial in contents.trials_of(name))
-    what = f"{SCORE_IS}, of tasks of all kinds" if scored else "AUROC"
-    return f"{what}, mean over all trainings of the search, those of control tasks too"
+    what = f"the score that epochs are chosen by ({SCORE_IS}), over tasks of all kinds" if scored else "AUROC"
+    controls = ", those of control tasks too" if contents.datasets[name].get("control_tasks") else ""
+    return f"{what}, as a mean over all trainings{controls}"
 
 
 def _of_kind(contents: Contents) -> str:
@@ -138,13 +139,11 @@ def _steps(search: SearchOfCohort) -> str:
     if len({row["bag_steps"] for row in search.costs.values()}) <= 1:
         return "Bag-steps (one bag in one epoch) are the same for all."
     n_stopped, n_failed = (sum(row[key] for row in search.costs.values()) for key in ("n_stopped", "n_failed"))
-    per_place = {
-        row["n_trainings"] for row in search.costs.values() if not row["n_failed"]
-    }  # models of one task have one per task
+    n_planned = {row["n_planned"] for row in search.costs.values()}
     reasons = [
         *([f"{n_stopped} trainings stopped early"] if n_stopped else []),
         *(["failed trainings count 0"] if n_failed else []),
-        *(["a model of one task is trained once per task"] if len(per_place) > 1 else []),
+        *(["a model of one task is trained once per task"] if len(n_planned) > 1 else []),
     ]
     why = "; ".join(reasons) or "each task is trained on the slides that have a label"
     return f"Bag-steps (one bag in one epoch) differ: {why}."

@@ -86,7 +86,10 @@ def best_of(table: pd.DataFrame, place: tuple[str, str, str], epochs: int = 0) -
 
 
 def spent(rows: pd.DataFrame) -> pd.DataFrame:
-    """What a search cost, one row per place: `PLACE`, n_trainings, n_failed (configurations), n_stopped, seconds, bag_steps.
+    """What a search cost, one row per place: `PLACE`, n_planned, n_trainings, n_failed, n_stopped, seconds, bag_steps.
+
+    `n_planned` counts trainings that were to be, `n_trainings` those that finished, `n_stopped` those of them that stopped
+    early. `n_failed` counts configurations of which a training failed.
 
     Parameters
     ----------
@@ -97,8 +100,10 @@ def spent(rows: pd.DataFrame) -> pd.DataFrame:
         failed = mine["failed"].astype(bool)
         n_failed = mine.loc[failed, "configuration"].nunique()
         sums = (int(mine["stopped"].sum()), float(mine["seconds"].sum()), int(mine["bag_steps"].sum()))
-        found.append((*place, int((~failed).sum()), n_failed, *sums))
-    return pd.DataFrame(found, columns=[*PLACE, "n_trainings", "n_failed", "n_stopped", "seconds", "bag_steps"])
+        found.append((*place, len(mine), int((~failed).sum()), n_failed, *sums))
+    return pd.DataFrame(
+        found, columns=[*PLACE, "n_planned", "n_trainings", "n_failed", "n_stopped", "seconds", "bag_steps"]
+    )
 
 
 class BudgetCurve(NamedTuple):

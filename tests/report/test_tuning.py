@@ -82,7 +82,7 @@ def test_the_table_of_tuning_says_what_was_chosen_and_what_it_cost(report: Path)
     text = (report / "tuning_toy.md").read_text()
     assert "every model had 4 configurations to choose from" in text
     assert "No test side reached a choice." in text
-    assert "differ: failed trainings count 0." in text
+    assert "differ: failed trainings count 0; a model of one task is trained once per task." in text
 
 
 def test_test_scores_of_the_table_are_those_of_table_2(report: Path) -> None:
@@ -108,6 +108,17 @@ def test_default_columns_are_those_of_the_runs_default_settings(plain: Run, tmp_
     table, default = (table_called("table2", one) for one in (contents, contents_of(open_run(run.path / UNTUNED))))
     assert [row.cells[0] for row in table.rows] == [row.cells[0] for row in default.rows]
     assert "not of the same tasks, folds and seeds" in table.caption
+
+
+def test_an_incomplete_grid_of_default_settings_is_refused_by_its_name(plain: Run, tmp_path: Path) -> None:
+    run = make_tuned(plain, tmp_path / "tuned", SCORES)
+    shutil.rmtree(next((run.path / UNTUNED / "trials" / "toy" / "amil" / "TP53").iterdir()))
+    with pytest.raises(
+        StoreError, match=r"untuned \(default settings, to compare\): an incomplete grid.*amil lacks 1 of 3"
+    ):
+        contents_of(run)
+    (contents,) = gather([run], reference="amil", draws=DRAWS, complete_cases=True)
+    assert "not of the same tasks, folds and seeds" in table_called("table2", contents).caption
 
 
 def test_only_tuned_cohorts_have_two_columns_and_the_average_has_two(tuned: Run, tmp_path: Path) -> None:
@@ -183,7 +194,7 @@ def test_each_kind_has_its_own_metric_and_all_share_the_mixed_validation_score(t
     assert binary.data[validation].equals(regression.data[validation])
     assert "mean AUROC over signal tasks, from" in binary.caption
     assert "mean Pearson r over signal tasks of kind regression" in regression.caption
-    assert all("of tasks of all kinds" in table.caption for table in (binary, regression))
+    assert all("over tasks of all kinds" in table.caption for table in (binary, regression))
     stems = [stem for one in every for stem, _, _ in tuning_drawings(one, "toy")]
     assert stems == ["budget_toy", "optimism_toy", "budget_toy_regression", "optimism_toy_regression"]
 
