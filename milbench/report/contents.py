@@ -19,7 +19,7 @@ from milbench.report.figures import STUDIED
 from milbench.report.gain import Gain, prevalence_and_gain
 from milbench.report.kinds import endpoint_in, label_columns, labels_of_kind, name_of
 from milbench.report.published import beside_ours
-from milbench.report.searches import SearchOfCohort, refuse_searches, searches_of, untuned_runs
+from milbench.report.searches import SearchOfCohort, refuse_searches, searches_of, untuned_runs, with_tests
 from milbench.stats.analysis import Analysis, analyse
 from milbench.stats.metric import PrimaryMetric
 from milbench.stats.scores import kinds_of, score_table
@@ -143,7 +143,7 @@ def gather(
     models = {trial.info["model"] for run in runs for trial in run.trials()}
     if highlight and highlight not in models:
         raise unknown_name("model to highlight", highlight, models)
-    costs, defaults = cost_frame(runs), untuned_runs(runs)
+    costs, defaults, searches = cost_frame(runs), untuned_runs(runs), searches_of(runs)
     found = []
     for kind in kinds:
         one = _of_kind(runs, kind, costs, reference, draws, highlight, complete_cases=complete_cases)
@@ -151,7 +151,9 @@ def gather(
         if kind in kinds_of(defaults):
             with _named_as_untuned(defaults):
                 untuned = _of_kind(defaults, kind, costs, reference, draws, highlight, complete_cases=complete_cases)
-        found.append(replace(one, searches=searches_of(runs, kind), untuned=untuned))
+        if untuned is not None and untuned.datasets.keys() != one.datasets.keys():
+            untuned = None  # not all cohorts are trained with default settings yet
+        found.append(replace(one, searches=with_tests(searches, kind), untuned=untuned))
     return tuple(found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ from milbench.cohorts.tuned import TunedSettings, read_tuned
 from milbench.endpoints.endpoint import Kind
 from milbench.errors import StoreError
 from milbench.search_space import Configuration
-from milbench.stats.search import PLACE, BudgetCurve, budget_curve, mean_curve, spent, trials_of_search, tried
+from milbench.stats.search import PLACE, BudgetCurve, budget_curve, mean_curve, scored, spent, trials_of_search
 from milbench.stats.searched_tests import scores_by_configuration
 from milbench.store.run import CHOSEN, TUNING, UNTUNED, Run, holds_run, open_run
 
@@ -29,29 +29,28 @@ class SearchOfCohort:
 
     Attributes
     ----------
+    run : its trials.
     chosen : configuration by place.
     configurations : how many each place had.
-    scores : validation score by place and configuration, NaN where a training failed; of full-length trainings.
-    tests : test score by place and configuration; empty if no test side is predicted.
-    costs : rows of `milbench.stats.search.spent` by place.
+    per_task : whether tasks are tuned apart.
     halving : whether most configurations were trained for fewer epochs than others.
+    scores : validation score by place and configuration, NaN where a training failed; of full-length trainings.
+    costs : rows of `milbench.stats.search.spent` by place.
+    tests : test score by place and configuration; empty if no test side is predicted.
     """
 
+    run: Run
     chosen: Mapping[Place, Configuration]
     configurations: int
-    scores: Mapping[Place, Mapping[int, float]]
-    tests: Mapping[Place, Mapping[int, float]]
-    costs: Mapping[Place, Mapping[str, Any]]
+    per_task: bool
     halving: bool
+    scores: Mapping[Place, Mapping[int, float]]
+    costs: Mapping[Place, Mapping[str, Any]]
+    tests: Mapping[Place, Mapping[int, float]] = field(default_factory=dict)
 
     def score(self, place: Place, number: int) -> float:
         """Validation score of a configuration; NaN if it has none."""
         return self.scores.get(place, {}).get(number, float("nan"))
-
-    @property
-    def per_task(self) -> bool:
-        """Whether tasks are tuned apart."""
-        return any(task for _, task in self.chosen)
 
     def curve(self, model: str) -> BudgetCurve | None:
         """Expected best by number of configurations; None if not all were trained for as long, or nothing has a score."""
@@ -97,39 +96,45 @@ def untuned_runs(runs: Sequence[Run]) -> tuple[Run, ...]:
     return found if all(run.trials() for run in found) else ()
 
 
-def searches_of(runs: Sequence[Run], kind: Kind) -> dict[str, SearchOfCohort]:
-    """By cohort the search that chose its settings.
-
-    Parameters
-    ----------
-    kind : of the tasks whose test scores are wanted. Validation scores are of tasks of all kinds.
-    """
-    found: dict[str, SearchOfCohort] = {}
-    for run in runs:
-        if is_tuned(run):
-            found.update(_searches_of(run, kind))
-    return found
+def searches_of(runs: Sequence[Run]) -> dict[str, SearchOfCohort]:
+    """By cohort the search that chose its settings, without test scores: see `with_tests`."""
+    return {name: search for run in runs if is_tuned(run) for name, search in _searches_of(run).items()}
 
 
-def _searches_of(run: Run, kind: Kind) -> dict[str, SearchOfCohort]:
+def with_tests(searches: Mapping[str, SearchOfCohort], kind: Kind) -> dict[str, SearchOfCohort]:
+    """The searches with the test scores of tasks of one kind. Validation scores are of tasks of all kinds."""
+    return {name: replace(search, tests=_tests(name, search, kind)) for name, search in searches.items()}
+
+
+def _tests(name: str, search: SearchOfCohort, kind: Kind) -> dict[Place, dict[int, float]]:
+    table = scores_by_configuration(search.run, kind, per_task=search.per_task)
+    return _by_place(table[(table["dataset"] == name) & (table["configuration"] < search.configurations)])
+
+
+def _searches_of(run: Run) -> dict[str, SearchOfCohort]:
     search, per_task = open_run(run.path / TUNING).snapshot(), run.config["tuning"].get("per") == "task"
     files = {name: search.path / CHOSEN / f"{name}.yaml" for name in run.datasets}
     chosen = {name: read_tuned(path) for name, path in files.items() if path.exists()}
-    rows, table = trials_of_search(search, per_task=per_task), tried(search, per_task=per_task)
-    tests = scores_by_configuration(search, kind, per_task=per_task)
+    rows = trials_of_search(search, per_task=per_task)
     return {
-        name: _search(settings, *(frame[frame["dataset"] == name] for frame in (rows, table, tests)))
+        name: _search(search, settings, rows[rows["dataset"] == name], per_task=per_task)
         for name, settings in chosen.items()
     }
 
 
-def _search(settings: TunedSettings, rows: pd.DataFrame, table: pd.DataFrame, tests: pd.DataFrame) -> SearchOfCohort:
+def _search(run: Run, settings: TunedSettings, rows: pd.DataFrame, *, per_task: bool) -> SearchOfCohort:
     """The search of one cohort. A later one may try more configurations: only those that were chosen from count."""
-    rows, table, tests = (frame[frame["configuration"] < settings.configurations] for frame in (rows, table, tests))
-    whole = table[table["epochs"] == 0]
-    costs = {(str(row["model"]), str(row["task"])): row for row in spent(rows).to_dict("records")}
-    halving = bool((rows["epochs"] > 0).any())
-    return SearchOfCohort(settings.chosen, settings.configurations, _by_place(whole), _by_place(tests), costs, halving)
+    rows = rows[rows["configuration"] < settings.configurations]
+    table = scored(rows)
+    return SearchOfCohort(
+        run=run,
+        chosen=settings.chosen,
+        configurations=settings.configurations,
+        per_task=per_task,
+        halving=bool((rows["epochs"] > 0).any()),
+        scores=_by_place(table[table["epochs"] == 0]),
+        costs={(str(row["model"]), str(row["task"])): row for row in spent(rows).to_dict("records")},
+    )
 
 
 def _by_place(frame: pd.DataFrame) -> dict[Place, dict[int, float]]:

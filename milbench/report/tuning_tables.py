@@ -10,6 +10,7 @@ import pandas as pd
 
 from milbench.report.contents import Contents
 from milbench.report.curves import SCORE_IS
+from milbench.report.published import PAPER
 from milbench.report.score_tables import number
 from milbench.report.searches import DEFAULT, Place, SearchOfCohort
 from milbench.report.tables import Cell, Row, Table
@@ -157,39 +158,43 @@ def default_and_tuned(default: Table, tuned: Table, columns: Sequence[str], tune
     columns : the cohort, or "all", of every column of both.
     tuned_columns : those of which the two tables differ.
     """
-    theirs = _by_key(default.rows)
-    mine = _by_key(tuned.rows)
+    theirs, mine = _by_key(default.rows), _by_key(tuned.rows)
+    has_two = [column in tuned_columns for column in columns]
     heads: list[str] = []
-    for title, column in zip(tuned.columns, columns, strict=True):
-        heads += [f"{title}, default", f"{title}, tuned"] if column in tuned_columns else [title]
-    empty = (Cell(),) * len(columns)
-    rows = []
-    for key in [*mine, *(key for key in theirs if key not in mine)]:
-        row = mine.get(key) or theirs[key]
-        pairs = zip(
-            theirs[key].cells if key in theirs else empty,
-            mine[key].cells if key in mine else empty,
-            columns,
-            strict=True,
-        )
-        cells = [
-            cell
-            for before, after, column in pairs
-            for cell in ((before, after) if column in tuned_columns else (after,))
-        ]
-        rows.append(replace(row, cells=tuple(cells)))
-    data = [default.data[default.data["dataset"].isin(tuned_columns)].assign(settings="default")]
-    data.append(
-        tuned.data.assign(settings=["tuned" if name in tuned_columns else "" for name in tuned.data["dataset"]])
-    )
+    for title, two in zip(tuned.columns, has_two, strict=True):
+        heads += [f"{title}, default", f"{title}, tuned"] if two else [title]
+    either = {**theirs, **mine}
+    keys = dict.fromkeys([*mine, *theirs])
+    rows = [
+        _side_by_side(theirs.get(key, _no_numbers(either[key])), mine.get(key, _no_numbers(either[key])), has_two)
+        for key in keys
+    ]
+    is_tuned = tuned.data["dataset"].isin(tuned_columns)
+    data = [
+        default.data[default.data["dataset"].isin(tuned_columns)].assign(settings="default"),
+        tuned.data.assign(settings=is_tuned.map({True: "tuned", False: ""})),
+    ]
     return replace(tuned, columns=tuple(heads), rows=tuple(rows), data=pd.concat(data, ignore_index=True))
 
 
-def _by_key(rows: Sequence[Row]) -> dict[tuple[str, int], Row]:
-    """Rows by title and how often it has stood before: "paper" stands under every method."""
-    found: dict[tuple[str, int], Row] = {}
+def _side_by_side(default: Row, tuned: Row, has_two: Sequence[bool]) -> Row:
+    """One row of two."""
+    cells: list[Cell] = []
+    for before, after, two in zip(default.cells, tuned.cells, has_two, strict=True):
+        cells += [before, after] if two else [after]
+    return replace(tuned, cells=tuple(cells))
+
+
+def _no_numbers(row: Row) -> Row:
+    return replace(row, cells=(Cell(),) * len(row.cells))
+
+
+def _by_key(rows: Sequence[Row]) -> dict[tuple[str, str], Row]:
+    """Rows by method and title: the paper's number has a row under each method."""
+    found, method = {}, ""
     for row in rows:
-        found[row.title, sum(title == row.title for title, _ in found)] = row
+        method = method if row.title == PAPER else row.title
+        found[method, row.title] = row
     return found
 
 

@@ -58,13 +58,21 @@ def trials_of_search(run: Run, *, per_task: bool) -> pd.DataFrame:
 
 
 def tried(run: Run, *, per_task: bool) -> pd.DataFrame:
+    """`scored` of the trials of a search."""
+    return scored(trials_of_search(run, per_task=per_task))
+
+
+def scored(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per place, configuration and number of epochs, best first within a place and number of epochs: `TRIED_COLUMNS`.
 
     `score` is the mean over the trials of the place. A cell (task, fold, seed) in which no configuration has a score says
     nothing and is left out. Where others have one, an undefined score counts as 0. A configuration of which a trial
     failed has no score, unless all configurations failed in that cell.
+
+    Parameters
+    ----------
+    rows : of `trials_of_search`.
     """
-    rows = trials_of_search(run, per_task=per_task)
     if rows.empty:
         return pd.DataFrame(columns=list(TRIED_COLUMNS))
     rows = rows[rows.groupby(CELL)["score"].transform(lambda scores: scores.notna().any())].copy()

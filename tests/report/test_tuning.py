@@ -19,9 +19,11 @@ from milbench.errors import StoreError
 from milbench.report import write_report
 from milbench.report.contents import Contents, gather
 from milbench.report.figures import plain_names, save
+from milbench.report.published import PAPER
 from milbench.report.sheets import make_tables
-from milbench.report.tables import Table, to_latex
+from milbench.report.tables import Cell, Row, Table, to_latex
 from milbench.report.tuning_drawings import budget_caption, budget_figure, optimism, tuning_drawings
+from milbench.report.tuning_tables import default_and_tuned
 from milbench.search_space import Configuration
 from milbench.stats.metric import AUROC
 from milbench.stats.search import budget_curve
@@ -127,6 +129,31 @@ def test_only_tuned_cohorts_have_two_columns_and_the_average_has_two(tuned: Run,
     table = table_called("table2", contents)
     assert table.columns == ("TOY, default", "TOY, tuned", "OTHER", "Average, default", "Average, tuned")
     assert all(len(row.cells) == 5 for row in table.rows)
+
+
+def test_rows_stand_beside_their_own_method_where_one_side_lacks_a_method() -> None:
+    def table(rows: dict[str, str]) -> Table:
+        of_methods = [
+            (Row(name, (Cell(text),)), Row(PAPER, (Cell(f"paper on {name}"),))) for name, text in rows.items()
+        ]
+        data = pd.DataFrame({"dataset": ["toy"] * len(rows)})
+        return Table("table2", "", "Method", ("Toy",), tuple(row for pair in of_methods for row in pair), data)
+
+    both = default_and_tuned(table({"A": "1", "C": "3"}), table({"B": "20", "C": "30"}), ["toy"], ["toy"])
+    assert [(row.title, *(cell.text for cell in row.cells)) for row in both.rows] == [
+        ("B", "–", "20"), (PAPER, "–", "paper on B"), ("C", "3", "30"), (PAPER, "paper on C", "paper on C"),
+        ("A", "1", "–"), (PAPER, "paper on A", "–"),
+    ]  # fmt: skip
+    assert both.data["settings"].tolist() == ["default", "default", "tuned", "tuned"]
+
+
+def test_a_cohort_not_yet_trained_with_default_settings_leaves_their_columns_out(tmp_path: Path) -> None:
+    plain = make_run(tmp_path / "plain", datasets=("one", "two"), models=("amil", "m4"), folds=(0,), tasks=("TP53",))
+    run = make_tuned(plain, tmp_path / "tuned", {"amil": [0.6, 0.7], "m4": [0.8, 0.5]})
+    shutil.rmtree(run.path / UNTUNED / "trials" / "two")
+    contents = contents_of(open_run(run.path))
+    assert contents.untuned is None
+    assert table_called("table2", contents).columns == ("ONE", "TWO", "Average")
 
 
 def test_without_trainings_with_default_settings_table_2_says_so(plain: Run, tmp_path: Path) -> None:
