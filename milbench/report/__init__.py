@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from milbench.errors import UsageError
+from milbench.report.captions import tuned_before
 from milbench.report.claim_tables import claim_frame, claim_tables
 from milbench.report.contents import REFERENCE, Contents, gather
 from milbench.report.drawings import Drawn, draw
@@ -26,6 +27,8 @@ from milbench.report.html import KindBlock, PageData, Picture, page_data, write_
 from milbench.report.published import NOT_LIKE_FOR_LIKE, averages_sentence, published
 from milbench.report.sheets import make_tables
 from milbench.report.tables import Table, markdown, to_csv, to_latex, to_markdown
+from milbench.report.tuning_drawings import TUNING_FIGURES
+from milbench.report.tuning_tables import tuned_sentence
 from milbench.report.verdicts import Claim
 from milbench.store.csv_files import spreadsheet_csv
 from milbench.store.files import write_atomically, writing
@@ -82,7 +85,7 @@ def write_report(
             _write_published(one, out)
         write_atomically(out / "data" / "costs.csv", spreadsheet_csv(contents[0].costs).encode())
         kinds = tuple(_block(one, tables, drawn, out) for one in contents if one.kind != "binary")
-        return write_page(out, _page(title, contents, kinds, claims))
+        return write_page(out, _page(title, contents, kinds, claims, *_tuning(contents[0], tables, drawn, out)))
 
 
 def _refuse_another_folder(out: Path) -> None:
@@ -97,7 +100,7 @@ def _refuse_another_folder(out: Path) -> None:
 def _block(contents: Contents, tables: Sequence[Table], drawn: Sequence[Drawn], out: Path) -> KindBlock:
     """What the page shows of the tasks of one kind: the same tables and figures."""
     pictures = [
-        Picture(figure.stem, figure.caption, (out / f"{figure.stem}.png").read_bytes())
+        _picture(figure, out)
         for figure in drawn
         if figure.kind == contents.kind and not figure.stem.startswith("pareto_")
     ]
@@ -105,13 +108,39 @@ def _block(contents: Contents, tables: Sequence[Table], drawn: Sequence[Drawn], 
     return KindBlock(contents.kind, contents.analysis, contents.scores, mine, tuple(pictures))
 
 
-def _page(title: str, every: Sequence[Contents], kinds: Sequence[KindBlock], claims: Sequence[Claim]) -> PageData:
+def _picture(figure: Drawn, out: Path) -> Picture:
+    return Picture(figure.stem, figure.caption, (out / f"{figure.stem}.png").read_bytes())
+
+
+def _tuning(
+    contents: Contents, tables: Sequence[Table], drawn: Sequence[Drawn], out: Path
+) -> tuple[list[Table], list[Picture]]:
+    """What the page shows of the searches for binary tasks; those of other kinds stand in the section of the kind."""
+    if contents.kind != "binary" or not contents.searches:
+        return [], []
+    names = {"table2", *(f"tuning_{name}" for name in contents.searches)}
+    stems = {f"{what}_{name}" for what in TUNING_FIGURES for name in contents.searches}
+    return (
+        [table for table in tables if table.name in names],
+        [_picture(figure, out) for figure in drawn if figure.stem in stems],
+    )
+
+
+def _page(
+    title: str,
+    every: Sequence[Contents],
+    kinds: Sequence[KindBlock],
+    claims: Sequence[Claim],
+    tuning_tables: Sequence[Table],
+    tuning_pictures: Sequence[Picture],
+) -> PageData:
     """The contents as one page to look at."""
     contents = every[0]
     is_binary = contents.kind == "binary"
     notes = [text for name, text in NOT_LIKE_FOR_LIKE.items() if is_binary and name in contents.datasets]
     if "average" in set(contents.beside_paper["cohort"]):
         notes += filter(None, (averages_sentence(table, contents.model_titles) for table in (2, 3)))
+    notes += filter(None, (text.strip() for text in (tuned_sentence(contents), tuned_before(contents.datasets))))
     if contents.gain is not None:
         notes.append(gain_sentence(contents.gain, contents.model_titles))
     return page_data(
@@ -121,6 +150,8 @@ def _page(title: str, every: Sequence[Contents], kinds: Sequence[KindBlock], cla
         costs=contents.costs,
         baselines=contents.baselines if is_binary else None,
         kinds=kinds,
+        tuning_tables=tuning_tables,
+        tuning_pictures=tuning_pictures,
         published=published() if contents.whole else published().iloc[:0],
         notes=notes,
         highlight=contents.highlight,

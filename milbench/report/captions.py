@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from milbench.cohorts.tuned import TunedSettings
 from milbench.stats.metric import AUROC, PrimaryMetric
 from milbench.stats.scores import SPREAD, SPREAD_OF_SIDES
 
@@ -21,6 +22,20 @@ def spread_means(datasets: Mapping[str, Any]) -> str:
     """What ± stands for."""
     differ = any(facts.get("test_side_differs", False) for facts in datasets.values())
     return f"± is the {SPREAD_OF_SIDES if differ else SPREAD}."
+
+
+def tuned_before(datasets: Mapping[str, Any]) -> str:
+    """A sentence for every cohort whose settings an earlier search chose, beginning with a blank; "" without any."""
+    return "".join(
+        f" {facts['title']}: settings {tuned_in_words(facts['tuned'])}, by an earlier search ({facts['tuned']['made']})."
+        for facts in datasets.values()
+        if facts.get("tuned")
+    )
+
+
+def tuned_in_words(tuned: Mapping[str, Any]) -> str:
+    """ "tuned, 24 configurations per model", of what a run holds of an earlier search."""
+    return str(TunedSettings(int(tuned["configurations"]), {}))
 
 
 def settings_as_they_ran(facts: Mapping[str, Any], infos: Sequence[Mapping[str, Any]]) -> dict[str, str]:

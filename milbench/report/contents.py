@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +19,7 @@ from milbench.report.figures import STUDIED
 from milbench.report.gain import Gain, prevalence_and_gain
 from milbench.report.kinds import endpoint_in, label_columns, labels_of_kind, name_of
 from milbench.report.published import beside_ours
+from milbench.report.searches import SearchOfCohort, refuse_searches, searches_of, untuned_runs, with_tests
 from milbench.stats.analysis import Analysis, analyse
 from milbench.stats.metric import PrimaryMetric
 from milbench.stats.scores import kinds_of, score_table
@@ -41,6 +43,8 @@ class Contents:
     baselines : dataset, task, name, score: the rows that need no image.
     costs : rows of `milbench.report.costs.cost_frame`.
     highlight : registry name of the model that figures draw thicker than the others; "" for none.
+    searches : by cohort the search that chose its settings; none of a run that is not tuned.
+    untuned : the same with default settings in place of tuned ones; None if there is nothing to compare.
     """
 
     runs: tuple[Run, ...]
@@ -50,6 +54,8 @@ class Contents:
     baselines: pd.DataFrame
     costs: pd.DataFrame
     highlight: str = ""
+    searches: Mapping[str, SearchOfCohort] = field(default_factory=dict)
+    untuned: Contents | None = None
 
     @property
     def kind(self) -> Kind:
@@ -126,6 +132,7 @@ def gather(
     UsageError : no model is called `reference` or `highlight`.
     """
     runs = [run.snapshot() for run in runs]
+    refuse_searches(runs)
     kinds = kinds_of(runs)
     if not kinds:
         raise StoreError(
@@ -136,15 +143,46 @@ def gather(
     models = {trial.info["model"] for run in runs for trial in run.trials()}
     if highlight and highlight not in models:
         raise unknown_name("model to highlight", highlight, models)
-    costs = cost_frame(runs)
+    costs, defaults, searches = cost_frame(runs), untuned_runs(runs), searches_of(runs)
     found = []
     for kind in kinds:
-        scores = score_table(runs, kind)
-        analysis = analyse(runs, kind=kind, reference=reference, draws=draws, complete_cases=complete_cases)
-        datasets = {name: facts for name, facts in _datasets(runs).items() if name in set(scores["dataset"])}
-        baselines = _baselines(runs, scores, kind)
-        found.append(Contents(tuple(runs), scores, analysis, datasets, baselines, costs, highlight))
+        one = _of_kind(runs, kind, costs, reference, draws, highlight, complete_cases=complete_cases)
+        untuned = None
+        if kind in kinds_of(defaults):
+            with _named_as_untuned(defaults):
+                untuned = _of_kind(defaults, kind, costs, reference, draws, highlight, complete_cases=complete_cases)
+        if untuned is not None and untuned.datasets.keys() != one.datasets.keys():
+            untuned = None  # not all cohorts are trained with default settings yet
+        found.append(replace(one, searches=with_tests(searches, kind), untuned=untuned))
     return tuple(found)
+
+
+@contextmanager
+def _named_as_untuned(runs: Sequence[Run]) -> Iterator[None]:
+    """Inside, an error says that it is of trainings with default settings."""
+    try:
+        yield
+    except StoreError as error:
+        raise StoreError(
+            f"{', '.join(str(run.path) for run in runs)} (default settings, to compare): {error}"
+        ) from error
+
+
+def _of_kind(
+    runs: Sequence[Run],
+    kind: Kind,
+    costs: pd.DataFrame,
+    reference: str,
+    draws: int,
+    highlight: str,
+    *,
+    complete_cases: bool,
+) -> Contents:
+    scores = score_table(runs, kind)
+    analysis = analyse(runs, kind=kind, reference=reference, draws=draws, complete_cases=complete_cases)
+    datasets = {name: facts for name, facts in _datasets(runs).items() if name in set(scores["dataset"])}
+    baselines = _baselines(runs, scores, kind)
+    return Contents(tuple(runs), scores, analysis, datasets, baselines, costs, highlight)
 
 
 def all_datasets(contents: Sequence[Contents]) -> dict[str, Any]:

@@ -129,10 +129,14 @@ PANELS = (*LOSSES, (SELECTS, "validation AUROC", 1.0))
 SCORE_PANELS = (*LOSSES, (SELECTS, "validation score", 1.0))
 """The same for trainings with a task that is not binary."""
 
+SCORE_IS = (
+    "AUROC, macro AUROC, c-index, (1 + r) / 2 or (1 + kappa) / 2, and their mean for a model that learns several tasks"
+)
+"""What an epoch is chosen by if a task is not binary (docs/endpoints.md)."""
+
 SCORE_NOTE = (
     "Losses are per task, each as trained. Line: mean over tasks in a fold and seed, then over folds and seeds that reached "
-    "the epoch; band: one standard deviation over folds and seeds. Validation score: AUROC, macro AUROC, c-index, (1 + r) / 2 "
-    "or (1 + kappa) / 2, and their mean for a model that learns several tasks. Compare levels of the score only."
+    f"the epoch; band: one standard deviation over folds and seeds. Validation score: {SCORE_IS}. Compare levels of the score only."
 )
 
 

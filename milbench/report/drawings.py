@@ -13,6 +13,7 @@ from milbench.report.contents import Contents
 from milbench.report.gain import gain_figure, gain_sentence
 from milbench.report.kind_drawings import kind_drawings
 from milbench.report.told_apart import told_apart
+from milbench.report.tuning_drawings import tuning_drawings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,6 +66,8 @@ def _by_dataset(contents: Contents) -> Iterator[Drawing]:
         yield from _curves(contents, name, title)
         if contents.kind != "binary":
             yield from kind_drawings(contents, name)
+        if name in contents.searches:
+            yield from tuning_drawings(contents, name)
 
 
 def _curves(contents: Contents, name: str, title: str) -> Iterator[Drawing]:

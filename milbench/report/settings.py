@@ -7,12 +7,18 @@ from typing import Any
 
 import pandas as pd
 
-from milbench.report.captions import distinct, settings_as_they_ran, short_commit
+from milbench.cohorts.tuned import TunedSettings
+from milbench.report.captions import distinct, settings_as_they_ran, short_commit, tuned_in_words
+from milbench.report.searches import configurations_of, is_tuned
 from milbench.report.tables import SETTINGS, Cell, Row, Table
 from milbench.store.run import Run
 from milbench.store.trial import endpoints_of
 
 CAPTION = "How the numbers came about. Settings of training and of models are those that a cohort sets for all models."
+CHOSEN = (
+    "Tuned settings differ between models: what was chosen for each stands in trial.json and in the table of tuning."
+)
+"""Of cohorts whose settings a search chose."""
 
 
 def settings_table(runs: Sequence[Run], datasets: Mapping[str, Any], titles: Mapping[str, str]) -> Table:
@@ -30,7 +36,8 @@ def settings_table(runs: Sequence[Run], datasets: Mapping[str, Any], titles: Map
         [(dataset, key, value) for dataset, column in columns.items() for key, value in column.items()],
         columns=["dataset", "setting", "value"],
     )
-    return Table(SETTINGS, CAPTION, "Setting", tuple(titles.values()), rows, data)
+    caption = f"{CAPTION} {CHOSEN}" if "settings of models" in names else CAPTION
+    return Table(SETTINGS, caption, "Setting", tuple(titles.values()), rows, data)
 
 
 def _settings(runs: Sequence[Run], name: str, facts: Mapping[str, Any]) -> dict[str, str]:
@@ -45,6 +52,7 @@ def _settings(runs: Sequence[Run], name: str, facts: Mapping[str, Any]) -> dict[
         **({"bag": str(facts["bag"])} if "bag" in facts else {}),
         "splits": str(facts["splits"]),
         "protocol": distinct(info["protocol"] for info in infos),
+        **_tuned(mine, facts),
         "folds": distinct(info["fold"] for info in infos),
         "seeds": distinct(info["seed"] for info in infos),
         "epochs": distinct(info["recipe"]["epochs"] for info in infos),
@@ -55,6 +63,16 @@ def _settings(runs: Sequence[Run], name: str, facts: Mapping[str, Any]) -> dict[
         "milbench": distinct(run.environment.get("milbench", "unknown") for run in mine),
         **({"commit": distinct(commits)} if commits else {}),
     }
+
+
+def _tuned(runs: Sequence[Run], facts: Mapping[str, Any]) -> dict[str, str]:
+    """How many configurations the settings of models were chosen from; nothing if they were not chosen."""
+    if facts.get("tuned"):
+        return {
+            "settings of models": f"{tuned_in_words(facts['tuned'])}, by an earlier search ({facts['tuned']['made']})"
+        }
+    found = [str(TunedSettings(configurations_of(run), {})) for run in runs if is_tuned(run)]
+    return {"settings of models": distinct(found)} if found else {}
 
 
 def _learned(infos: Iterable[Mapping[str, Any]]) -> str:

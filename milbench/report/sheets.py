@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from milbench.report.captions import spread_means, undefined
+from milbench.report.captions import spread_means, tuned_before, undefined
 from milbench.report.contents import Contents, all_datasets
 from milbench.report.costs import cost_table
 from milbench.report.kind_tables import label_table, metrics_table
@@ -17,6 +17,7 @@ from milbench.report.score_tables import ABLATION, against_table, leads, model_t
 from milbench.report.settings import settings_table
 from milbench.report.table1 import table1
 from milbench.report.tables import Table
+from milbench.report.tuning_tables import default_and_tuned, tuned_sentence, tuning_table
 
 INTERVAL = "Below each number: 95 % interval of a bootstrap over test patients and folds together."
 LEAD = "† = the best model's lead over the runner-up survives Holm's correction over all pairs (5 %)."
@@ -49,22 +50,37 @@ def _of_kind_alone(contents: Contents, tables: Sequence[Table]) -> list[Table]:
 
 
 def _of_dataset(contents: Contents, name: str) -> list[Table]:
+    tuning = [tuning_table(contents, name)] if name in contents.searches else []
     metrics = _operating if contents.kind == "binary" else _metrics
     groups = _risk_groups(contents, name) if contents.kind == "survival" else []
-    return [_tasks(contents, name), *_against(contents, name), metrics(contents, name), *groups]
+    return [*tuning, _tasks(contents, name), *_against(contents, name), metrics(contents, name), *groups]
 
 
 def _table2(contents: Contents) -> Table:
+    table = _means(contents)
+    if contents.untuned is None or not contents.searches:
+        return table
+    columns = _columns(contents)
+    tuned = [name for name in columns if name in contents.searches or name == "all"]
+    return default_and_tuned(_means(contents.untuned), table, columns, tuned)
+
+
+def _means(contents: Contents) -> Table:
     analysis = contents.analysis
     caption = (
         f"Mean test {contents.metric.title} over tasks{_of_kind(contents)}. {_metric(contents)}{INTERVAL} {LEAD}"
-        f"{_five_cohorts(contents)}{_gaps(contents)}{_luad(contents)}"
+        f"{tuned_sentence(contents)}{tuned_before(contents.datasets)}{_five_cohorts(contents)}{_gaps(contents)}{_luad(contents)}"
     )
     table = model_table(
         contents.name_of("table2"), caption, analysis.cohorts, analysis.overall, contents.dataset_titles,
         leads(analysis.cohorts, analysis.overall, analysis.pairs), contents.signal_baselines, contents.metric,
     )  # fmt: skip
     return _with_paper(contents, table, 2)
+
+
+def _columns(contents: Contents) -> list[str]:
+    """The cohort of every column of a table of means, and "all" for the average."""
+    return [*contents.datasets, *(["all"] if len(contents.datasets) > 1 else [])]
 
 
 def _table3(contents: Contents) -> list[Table]:
@@ -86,8 +102,7 @@ def _table3(contents: Contents) -> list[Table]:
 
 def _with_paper(contents: Contents, table: Table, number: int) -> Table:
     """The table with the paper's numbers under ours; a cohort of which some tasks ran is not what the paper printed."""
-    columns = [*contents.datasets, *(["all"] if len(contents.datasets) > 1 else [])]
-    return with_paper(table, number, contents.beside_paper, columns) if contents.whole else table
+    return with_paper(table, number, contents.beside_paper, _columns(contents)) if contents.whole else table
 
 
 def _spread(contents: Contents) -> Table:

@@ -28,7 +28,7 @@ class Cell:
     Attributes
     ----------
     text : the number as printed.
-    below : a second, smaller line, such as the interval.
+    below : a second, smaller line, such as the interval; several if it has line ends.
     style : "best", "second" or nothing.
     """
 
@@ -77,12 +77,14 @@ class Markup:
     ----------
     bold, underline, small : markup around text that is escaped already.
     escape : plain text with what the language would take for markup made harmless.
+    stack : small lines that are set already, one above the other.
     """
 
     bold: Callable[[str], str]
     underline: Callable[[str], str]
     small: Callable[[str], str]
     escape: Callable[[str], str]
+    stack: Callable[[list[str]], str]
 
     def text(self, cell: Cell) -> str:
         """The cell's number; the best one bold, the second underlined."""
@@ -90,8 +92,9 @@ class Markup:
         return style(self.escape(cell.text))
 
     def below(self, cell: Cell) -> str:
-        """The cell's second, smaller line, or nothing."""
-        return self.small(self.escape(cell.below)) if cell.below else ""
+        """The cell's second, smaller line or lines, or nothing."""
+        lines = [self.small(self.escape(line)) for line in cell.below.splitlines()]
+        return self.stack(lines) if len(lines) > 1 else "".join(lines)
 
 
 def markdown(text: str) -> str:
@@ -100,11 +103,17 @@ def markdown(text: str) -> str:
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\_", text)  # inside a word an underscore stays one
 
 
-MARKDOWN = Markup("**{}**".format, "<u>{}</u>".format, "<br><sub>{}</sub>".format, markdown)
+MARKDOWN = Markup("**{}**".format, "<u>{}</u>".format, "<br><sub>{}</sub>".format, markdown, "".join)
 CLEAR_OF_RULES = r"\setlength{\abovecaptionskip}{0pt}\setlength{\belowcaptionskip}{6pt}"
 """LaTeX's classes leave no room below a caption that stands above; inside the float it changes no other."""
 
-LATEX = Markup(r"\textbf{{{}}}".format, r"\underline{{{}}}".format, r"{{\tiny {}}}".format, latex)
+
+def _latex_stack(lines: list[str]) -> str:
+    one_above_the_other = r"\\".join(lines)
+    return rf"\shortstack[r]{{{one_above_the_other}}}"
+
+
+LATEX = Markup(r"\textbf{{{}}}".format, r"\underline{{{}}}".format, r"{{\tiny {}}}".format, latex, _latex_stack)
 
 
 def to_csv(table: Table) -> str:

@@ -24,12 +24,9 @@ from milbench.runs.preparation import Benchmark, moved_to
 from milbench.search_space import Configuration, SearchSpace, space_from
 from milbench.stats import search as search_scores
 from milbench.store.files import write_atomically
-from milbench.store.run import TUNING, UNTUNED
+from milbench.store.run import CHOSEN, TUNING, UNTUNED
 from milbench.trials.configurations import DEFAULT
 from milbench.trials.plan import Place, PlanRequest, Rung, Search, drawn_for, place_of
-
-CHOSEN = "chosen"
-"""Folder below the search's: a file of chosen settings per cohort."""
 
 KEPT_OF_A_RUNG = 3
 """Successive halving keeps a third of the configurations and trains them three times as long, so that each rung costs the

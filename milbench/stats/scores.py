@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from milbench.store.run import Run
 from milbench.store.trial import PREDICTIONS, StoredTrial
 
 Floats = NDArray[np.float64]
+Role = Literal["val", "test"]
 
 SPREAD = "standard deviation over folds and seeds: training variability on one test set, not a confidence interval"
 SPREAD_OF_SIDES = (
@@ -34,8 +35,8 @@ def kinds_of(runs: Sequence[Run]) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS if kind in found)
 
 
-def score_table(runs: Sequence[Run], kind: Kind = "binary") -> pd.DataFrame:
-    """Test score of every trial and task of one kind, by its primary metric.
+def score_table(runs: Sequence[Run], kind: Kind = "binary", role: Role = "test") -> pd.DataFrame:
+    """Test score of every trial and task of one kind, by its primary metric; or that on the validation side.
 
     Returns
     -------
@@ -43,7 +44,12 @@ def score_table(runs: Sequence[Run], kind: Kind = "binary") -> pd.DataFrame:
         where it is undefined, as where the test side holds one class), in the order of the models' registration and of
         the cohorts' tasks.
     """
-    rows = [(*_place(run, row), row) for run in runs for trial in run.trials() for row in _trial_rows(run, trial, kind)]
+    rows = [
+        (*_place(run, row), row)
+        for run in runs
+        for trial in run.trials()
+        for row in _trial_rows(run, trial, kind, role)
+    ]
     columns = ["dataset", "model", "title", "task", "is_control", "fold", "seed", "score"]
     return pd.DataFrame([row for *_, row in sorted(rows, key=lambda entry: entry[:-1])], columns=columns)
 
@@ -59,48 +65,53 @@ def _index(names: Sequence[object], name: object) -> int:
     return names.index(name) if name in names else len(names)
 
 
-def _trial_rows(run: Run, trial: StoredTrial, kind: Kind) -> list[tuple[object, ...]]:
+def _trial_rows(run: Run, trial: StoredTrial, kind: Kind, role: Role) -> list[tuple[object, ...]]:
     info, endpoints = trial.info, trial.endpoint_of
     controls = set(run.datasets[info["dataset"]].get("control_tasks", []))
     return [
         (info["dataset"], info["model"], info["model_title"], task, task in controls, info["fold"], info["seed"], value)
-        for task, value in scores_on_test(trial).items()
+        for task, value in scores_on(trial, role).items()
         if endpoints[task].kind == kind
     ]
 
 
 def scores_on_test(trial: StoredTrial) -> Mapping[str, float]:
     """Test score by task, each by the primary metric of its kind; NaN where undefined. Files are read once per process."""
+    return scores_on(trial, "test")
+
+
+def scores_on(trial: StoredTrial, role: Role) -> Mapping[str, float]:
+    """The same as `scores_on_test` of one side of the split."""
     digest = trial.info["payload_sha256"][PREDICTIONS]
     if not trial.endpoints:
-        return _aurocs_in(trial.path / PREDICTIONS, digest)
-    return _scores_in(trial.path / PREDICTIONS, digest, tuple(trial.endpoint_of.items()))
+        return _aurocs_in(trial.path / PREDICTIONS, digest, role)
+    return _scores_in(trial.path / PREDICTIONS, digest, tuple(trial.endpoint_of.items()), role)
 
 
 @cache
-def _aurocs_in(predictions: Path, sha256: str) -> Mapping[str, float]:
-    """AUROC by task of the test rows of a file whose content has the checksum `sha256`."""
+def _aurocs_in(predictions: Path, sha256: str, side: Role) -> Mapping[str, float]:
+    """AUROC by task of one side's rows of a file whose content has the checksum `sha256`."""
     # columns as they lie in the file: a data frame of them takes three times as long, and a study has thousands of files
     table = read_table(predictions, columns=["role", "task", "target", "probability"], use_threads=False)
     role, task, target, probability = (column.to_numpy() for column in table.columns)
-    test = role == "test"
-    task, target, probability = task[test], target[test].astype(float), probability[test]
+    mine = role == side
+    task, target, probability = task[mine], target[mine].astype(float), probability[mine]
     values = {name: auroc(target[task == name], probability[task == name]) for name in dict.fromkeys(task)}
     return MappingProxyType(values)
 
 
 @cache
 def _scores_in(
-    predictions: Path, sha256: str, endpoints: tuple[tuple[str, FittedEndpoint], ...]
+    predictions: Path, sha256: str, endpoints: tuple[tuple[str, FittedEndpoint], ...], side: Role
 ) -> Mapping[str, float]:
-    """Score by task of the test rows of a file with one row per slide, task and answer."""
+    """Score by task of one side's rows of a file with one row per slide, task and answer."""
     names = ["role", "task", "target", "event", "prediction", "patient_id"]
     role, task, *columns = (
         column.to_numpy() for column in read_table(predictions, columns=names, use_threads=False).columns
     )
     values = {}
     for name, fitted in endpoints:
-        mine, step = (role == "test") & (task == name), len(fitted.answers)  # the answers to a slide lie side by side
+        mine, step = (role == side) & (task == name), len(fitted.answers)  # the answers to a slide lie side by side
         target, event, prediction, patient = (column[mine] for column in columns)
         answers = prediction.astype(float).reshape(-1, step)
         values[name] = primary_score(

@@ -61,6 +61,8 @@ PARTIAL, CLAIMS, LOCKS = "partial", "claims", "locks"
 EXTERNAL = "external"
 TUNING = "tuning"
 """Folder of a run that holds the search for its settings, which is a run of its own."""
+CHOSEN = "chosen"
+"""Folder of a search: a file of chosen settings per cohort."""
 UNTUNED = "untuned"
 """Folder of a tuned run that holds the same trainings with the recipe's own settings: a run of its own."""
 

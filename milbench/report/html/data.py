@@ -102,6 +102,7 @@ class PageData:
     pooled : cohorts whose test sides differ between folds.
     highlight : registry name of the model that charts draw thicker; "" for none.
     kinds : what is shown of tasks of other kinds.
+    tuning_tables, tuning_pictures : what is shown of the searches that chose settings for binary tasks.
     """
 
     title: str
@@ -120,6 +121,8 @@ class PageData:
     pooled: tuple[str, ...] = ()
     highlight: str = ""
     kinds: tuple[KindBlock, ...] = ()
+    tuning_tables: tuple[Table, ...] = ()
+    tuning_pictures: tuple[Picture, ...] = ()
 
     @property
     def analyses(self) -> tuple[Analysis, ...]:

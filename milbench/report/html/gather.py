@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from milbench.report.captions import distinct
-from milbench.report.html.data import CURVES, FAILURES, UNDEFINED, KindBlock, PageData, RocCurve, RunFacts
+from milbench.report.captions import distinct, tuned_in_words
+from milbench.report.html.data import CURVES, FAILURES, UNDEFINED, KindBlock, PageData, Picture, RocCurve, RunFacts
 from milbench.report.kinds import UNDEFINED_IF
 from milbench.report.published import PAPERS_COHORTS
+from milbench.report.tables import Table
 from milbench.stats.analysis import Analysis
 from milbench.store.pasteable import pasteable
 from milbench.store.run import Run
@@ -31,6 +32,8 @@ def page_data(
     highlight: str = "",
     claims: pd.DataFrame | None = None,
     kinds: Sequence[KindBlock] = (),
+    tuning_tables: Sequence[Table] = (),
+    tuning_pictures: Sequence[Picture] = (),
 ) -> PageData:
     """What the page shows of `runs`.
 
@@ -55,6 +58,8 @@ def page_data(
         notes=tuple(notes),
         highlight=highlight,
         kinds=tuple(kinds),
+        tuning_tables=tuple(tuning_tables),
+        tuning_pictures=tuple(tuning_pictures),
         cohort_titles={name: str(facts["title"]) for name, facts in datasets.items()},
         pooled=tuple(name for name, facts in datasets.items() if facts.get("test_side_differs", False)),
         **{name: frame for name, frame in given.items() if frame is not None},
@@ -139,6 +144,7 @@ def _facts(run: Run, trials: Sequence[StoredTrial]) -> RunFacts:
         ("render the report", f"milbench report {pasteable(run.path)}"),
         ("trials", f"{len(infos)} finished of {len(run.planned())} planned"),
         ("protocol", distinct(info["protocol"] for info in infos)),
+        *((f"settings of {dataset}", words) for dataset, words in _tuned(run)),
         ("folds; seeds", f"{distinct(info['fold'] for info in infos)}; {distinct(info['seed'] for info in infos)}"),
         ("milbench", str(environment.get("milbench", "unknown"))),
         ("commit", str(environment.get("git") or "")),
@@ -154,6 +160,13 @@ def _facts(run: Run, trials: Sequence[StoredTrial]) -> RunFacts:
         ("configuration", json.dumps(run.config, indent=1, sort_keys=True, ensure_ascii=False)),
     ]
     return RunFacts(run.name, tuple((label, value) for label, value in facts if value))
+
+
+def _tuned(run: Run) -> Iterator[tuple[str, str]]:
+    """Cohorts whose settings an earlier search chose, with its command."""
+    for dataset, facts in run.datasets.items():
+        if tuned := facts.get("tuned"):
+            yield dataset, f"{tuned_in_words(tuned)} ({tuned['made']}): {tuned['command']}"
 
 
 def _packages(environment: Mapping[str, Any]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from milbench.report.html.data import PageData, RunFacts
 from milbench.report.html.payload import blocks, to_json
+from milbench.report.html.sections import link, section
 from milbench.report.html.summary import sentences
 from milbench.store.files import write_atomically, writing
 from milbench.visible import visible
@@ -49,11 +50,14 @@ def render(page: PageData) -> str:
         f'<script type="application/json" id="data-{name}">{to_json(block)}</script>'
         for name, block in blocks(page).items()
     )
+    tuning = section("tuning", "Tuning", page.tuning_tables, page.tuning_pictures)
     parts = {
         "TITLE": _escaped(page.title),
         "STYLE": _asset("page.css"),
         "SUMMARY": "\n".join(f"<p>{_escaped(sentence)}</p>" for sentence in sentences(page)),
         "NOTES": _notes(page.notes),
+        "TUNING": tuning,
+        "TUNING_LINK": link("tuning", "Tuning", tuning),
         "PROVENANCE": "\n".join(_provenance(run) for run in page.provenance) or "<p>No run is recorded.</p>",
         "DATA": data,
         "SCRIPT": "\n".join(_asset(name) for name in SCRIPTS),
