@@ -75,7 +75,7 @@ def budget_caption(contents: Contents, name: str, curves: Mapping[str, BudgetCur
     )
     return (
         f"What a smaller search on {contents.dataset_titles[name]} would have found: best validation score of the default "
-        f"settings and the next configurations, drawn without replacement from the {search.configurations} that were tried. "
+        f"settings and others, drawn without replacement from the {search.configurations} configurations that were tried. "
         f"{spread} Validation score: {validation_is(contents, name)}; it rises with the budget by construction.{test}"
     )
 
