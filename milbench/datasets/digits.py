@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from milbench.bag import Bag
 from milbench.cohorts.cohort import Cohort
+from milbench.cohorts.tuned import read_tuned
 from milbench.datasets import Dataset, catalogue
 from milbench.errors import DataError
 
@@ -49,6 +50,9 @@ SEED = 0
 PATCH_SIZE = 8
 MODEL_DEFAULTS: Mapping[str, Any] = {"hidden": 64, "attention": 32, "landmarks": 8, "heads": 1}
 TRAINER_DEFAULTS: Mapping[str, Any] = {"lr": 0.015, "weight_decay": 1e-4, "epochs": 8, "bags_per_step": 16}
+
+TUNED = Path(__file__).with_name("digits_tuned.yaml")
+"""What a search chose for each model on validation sides; `benchmarks/digits_tuning.yaml` holds the search."""
 
 
 class Presence(NamedTuple):
@@ -245,6 +249,7 @@ def digits_cohort(data_root: Path | None = None, *, allow_missing: bool = False)
         control_tasks=(CONTROL,),
         model_defaults=MODEL_DEFAULTS,
         trainer_defaults=TRAINER_DEFAULTS,
+        tuned=read_tuned(TUNED),
     )
 
 
