@@ -58,7 +58,10 @@ def tables(rows: pd.DataFrame) -> str:
     columns = [(task, setting) for task in SHARED for setting in (TUNED, LONGER)]
     lines += ["", "| tasks that share digits | " + " | ".join(f"`{task}`, {setting}" for task, setting in columns) + " |",
               "|---" * (1 + len(columns)) + "|"]  # fmt: skip
-    lines += [f"| {title} | " + " | ".join(_text(grid.loc[title, column]) for column in columns) + " |" for title in grid.index]
+    lines += [
+        f"| {title} | " + " | ".join(_text(grid.loc[title, column]) for column in columns) + " |"
+        for title in grid.index
+    ]
     return "\n".join(lines)
 
 

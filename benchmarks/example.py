@@ -109,7 +109,9 @@ def _moves(machines: pd.DataFrame) -> str:
     """How far numbers move between processors, one sentence per kind."""
     names = sorted(machines["machine"].unique())
     if len(names) == 1:
-        return f"Measured on one processor so far ({names[0]}), so how far another one moves the numbers is not known yet."
+        return (
+            f"Measured on one processor so far ({names[0]}), so how far another one moves the numbers is not known yet."
+        )
     said = {"means": "a model's mean over tasks", "tasks": "a model's AUROC on one task"}
     lines = [f"Measured on {len(names)} processors ({', '.join(names)}):", ""]
     for kind, what in said.items():

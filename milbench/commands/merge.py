@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from milbench.commands.command import EXIT_OK, EXIT_SOME_FAILED
 from milbench.commands.terminal import line, new_console
 from milbench.store.pasteable import pasteable
-from milbench.store.run import TUNING, UNTUNED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +39,8 @@ def call(options: argparse.Namespace) -> int:
 
 def _print_merged(console: Console, result: Merged) -> None:
     """Print what a merge found, and what to do next."""
+    from milbench.store.run import TUNING, UNTUNED
+
     parts = {"": result.n_trials, " left out, damaged": len(result.damaged), " not done anywhere": result.left}
     line(console, ", ".join(f"{count} trials{what}" for what, count in parts.items() if count or not what))
     for trial_id in result.damaged:
