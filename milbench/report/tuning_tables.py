@@ -118,8 +118,9 @@ def validation_is(contents: Contents, name: str) -> str:
     """What the search maximised on a cohort, without a full stop."""
     scored = any(trial.endpoints for trial in contents.trials_of(name))
     what = f"the score that epochs are chosen by ({SCORE_IS}), over tasks of all kinds" if scored else "AUROC"
-    controls = ", those of control tasks too" if contents.datasets[name].get("control_tasks") else ""
-    return f"{what}, as a mean over all trainings{controls}"
+    controls = contents.datasets[name].get("control_tasks")
+    without = " without those of control tasks (a multi-task model's score holds its control tasks)" if controls else ""
+    return f"{what}, as a mean over all trainings{without}"
 
 
 def _of_kind(contents: Contents) -> str:

@@ -32,7 +32,7 @@ def trials_of_search(run: Run, *, per_task: bool) -> pd.DataFrame:
 
     `score` is the validation score of the epoch that the trial kept: NaN if it failed, or if the score is undefined.
     `epochs` is 0 for the recipe's own number, else the smaller one of a rung. `task` is "" unless `per_task`. `stopped`
-    says whether the trial ended before its last epoch.
+    says whether the trial ended before its last epoch, `is_control` whether it learns control tasks alone.
 
     Parameters
     ----------
@@ -50,11 +50,12 @@ def trials_of_search(run: Run, *, per_task: bool) -> pd.DataFrame:
     identities = [failure["identity"] for failure in run.failures()]
     failed = [_row(identity, place(identity), float("nan"), failed=True) for identity in identities]
     rows = pd.DataFrame([*done, *failed])
-    return (
-        rows
-        if len(rows)
-        else pd.DataFrame(columns=[*CELL, "configuration", "score", "failed", "stopped", "seconds", "bag_steps"])
-    )
+    if rows.empty:
+        columns = [*CELL, "configuration", "score", "failed", "stopped", "seconds", "bag_steps", "is_control"]
+        return pd.DataFrame(columns=columns)
+    controls = {name: set(facts.get("control_tasks", ())) for name, facts in run.datasets.items()}
+    pairs = zip(rows["dataset"], rows["tasks"].str.split("\n"), strict=True)
+    return rows.assign(is_control=[set(tasks) <= controls.get(dataset, set()) for dataset, tasks in pairs])
 
 
 def tried(run: Run, *, per_task: bool) -> pd.DataFrame:
@@ -67,7 +68,8 @@ def scored(rows: pd.DataFrame) -> pd.DataFrame:
 
     `score` is the mean over the trials of the place. A cell (task, fold, seed) in which no configuration has a score says
     nothing and is left out. Where others have one, an undefined score counts as 0. A configuration of which a trial
-    failed has no score, unless all configurations failed in that cell.
+    failed has no score, unless all configurations failed in that cell. Trainings of control tasks alone count for no
+    choice but their own, as they count for no mean.
 
     Parameters
     ----------
@@ -75,6 +77,8 @@ def scored(rows: pd.DataFrame) -> pd.DataFrame:
     """
     if rows.empty:
         return pd.DataFrame(columns=list(TRIED_COLUMNS))
+    is_control = rows["is_control"].astype(bool)
+    rows = rows[~is_control | is_control.groupby([rows[key] for key in PLACE]).transform("all")]
     rows = rows[rows.groupby(CELL)["score"].transform(lambda scores: scores.notna().any())].copy()
     rows["score"] = rows["score"].fillna(0.0)
     groups = rows.groupby([*PLACE, "configuration", "epochs"], sort=True)

@@ -7,11 +7,12 @@ from math import isnan, nan
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from runs_for_tests import make_run
 from tuned_runs_for_tests import make_tuned
 
-from milbench.stats.search import BudgetCurve, budget_curve, mean_curve, spent, trials_of_search
+from milbench.stats.search import BudgetCurve, best_of, budget_curve, mean_curve, scored, spent, trials_of_search
 from milbench.stats.searched_tests import scores_by_configuration
 from milbench.store.run import TUNING, Run, open_run
 from milbench.store.trial import StoredTrial
@@ -120,3 +121,16 @@ def test_a_search_that_predicts_no_test_side_has_no_test_scores(tmp_path: Path) 
     plain = make_run(tmp_path / "plain", models=("m4",), folds=(0,))
     make_tuned(plain, tmp_path / "tuned", {"m4": [0.6, 0.7]}, test=False)
     assert scores_by_configuration(open_run(tmp_path / "tuned" / TUNING), "binary", per_task=False).empty
+
+
+def test_trainings_of_control_tasks_choose_nothing_but_their_own_settings() -> None:
+    cells = [("real", 0, 0.6), ("real", 1, 0.7), ("coin", 0, 0.9), ("coin", 1, 0.1)]
+    rows = pd.DataFrame([
+        {"dataset": "d", "model": "m", "task": "", "tasks": task, "fold": 0, "seed": 0, "epochs": 0, "configuration": number,
+         "score": score, "failed": False, "seconds": 1.0, "bag_steps": 10, "trainer": {}, "model_arguments": {},
+         "is_control": task == "coin"}
+        for task, number, score in cells
+    ])  # fmt: skip
+    assert best_of(scored(rows), ("d", "m", "")) == [1, 0]
+    apart = rows.assign(task=rows["tasks"])
+    assert [best_of(scored(apart), ("d", "m", task)) for task in ("real", "coin")] == [[1, 0], [0, 1]]
