@@ -109,6 +109,7 @@ def _new_learner(job: Job, trials: Sequence[Trial], data: FoldData, cohort_featu
         budget_bytes=ceil(step_bytes * (1 - LEARNERS_SHARE)),  # never rounded to 0, which is no limit
         scaler=data.scaler,
         endpoints=[trial.outputs.endpoints for trial in trials],
+        recipes=[trial.recipe for trial in trials],
     )
 
 

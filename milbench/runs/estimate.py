@@ -16,7 +16,7 @@ from milbench.engines.prepared_group import build_model
 from milbench.errors import MilbenchError
 from milbench.machine.hardware import resolve_device
 from milbench.process.must_return import DidNotReturnError
-from milbench.runs.passes import pool_settings, trains_in_stack
+from milbench.runs.passes import pool_settings, stacks_of
 from milbench.runs.preparation import Benchmark, Entry
 from milbench.training.learner import Learner
 from milbench.training.side import Side
@@ -53,13 +53,14 @@ def estimate(benchmark: Benchmark, *, without: Container[str] = ()) -> Estimate:
     settings = pool_settings(benchmark)
     device = torch.device(resolve_device(benchmark.config.engine.device))
     groups = together(trial for trial in benchmark.unfinished_trials() if trial.model not in without)
+    stacks = [stack for group in groups for stack in stacks_of(benchmark, entries[group[0].dataset], group, settings)]
     failed: dict[str, str] = {}
 
     @cache
     def seconds_of(dataset: str, model: str, n: int) -> float:
-        group = next(g for g in groups if (g[0].dataset, g[0].model) == (dataset, model) and len(g) >= n)
+        stack = next(each for each in stacks if (each[0].dataset, each[0].model, len(each)) == (dataset, model, n))
         try:
-            return _probe(entries[dataset], group[:n], device)
+            return _probe(entries[dataset], stack, device)
         except MilbenchError:
             raise
         except (Exception, SystemExit, DidNotReturnError) as error:  # noqa: BLE001 - a model's own code; the run records it
@@ -67,12 +68,9 @@ def estimate(benchmark: Benchmark, *, without: Container[str] = ()) -> Estimate:
             return 0.0
 
     totals: dict[tuple[str, str], float] = defaultdict(float)
-    for group in groups:
-        first, n = group[0], len(group)
-        in_stack = trains_in_stack(benchmark, entries[first.dataset], group, settings)
-        totals[first.dataset, first.model] += (
-            seconds_of(first.dataset, first.model, n) if in_stack else n * seconds_of(first.dataset, first.model, 1)
-        )
+    for stack in stacks:
+        first = stack[0]
+        totals[first.dataset, first.model] += seconds_of(first.dataset, first.model, len(stack))
     return Estimate(dict(totals), failed)
 
 
@@ -97,7 +95,8 @@ def _probe(entry: Entry, trials: Sequence[Trial], device: torch.device) -> float
     def seconds() -> tuple[float, float]:
         models = [build_model(trial, entry.cohort.in_features) for trial in trials]
         side = Side(slides, ones, ones)
-        learner = Learner(models, replace(first.recipe, epochs=1), side, side, seed=0, device=device)
+        recipes = [replace(trial.recipe, epochs=1) for trial in trials]
+        learner = Learner(models, recipes[0], side, side, seed=0, device=device, recipes=recipes)
         train([learner], slides, bags, seed=0)
         if device.type == "cuda":
             torch.cuda.synchronize(device)

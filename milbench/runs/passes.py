@@ -50,21 +50,22 @@ def passes_of(benchmark: Benchmark, todo: Sequence[Trial], settings: PoolSetting
     for name in dict.fromkeys(trial.dataset for trial in todo):
         entry = next(entry for entry in benchmark.entries if entry.cohort.name == name)
         trials = [trial for trial in benchmark.trials if trial.dataset == name]
-        groups = [group for alike in together(trials) for group in _groups(benchmark, entry, alike, missing, settings)]
-        passes += _shared_reading(groups, entry, settings)
+        stacks = [stack for alike in together(trials) for stack in stacks_of(benchmark, entry, alike, settings)]
+        groups = [_group(benchmark, entry, stack, missing, settings) for stack in stacks]
+        passes += _shared_reading([group for group in groups if group], entry, settings)
     return passes
 
 
-def _groups(
-    benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], missing: set[str], settings: PoolSettings
-) -> list[JobGroup]:
-    """Jobs for what is missing of trials that differ in their task only: one stack, or a group for each."""
-    left = [trial for trial in trials if trial.key in missing]
+def _group(
+    benchmark: Benchmark, entry: Entry, stack: Sequence[Trial], missing: set[str], settings: PoolSettings
+) -> JobGroup | None:
+    """Jobs for what is missing of one stack, which may be a single trial; None if nothing is."""
+    left = [trial for trial in stack if trial.key in missing]
     if not left:
-        return []
-    config, in_stack = benchmark.config, trains_in_stack(benchmark, entry, trials, settings)
+        return None
+    config, in_stack = benchmark.config, len(stack) > 1
     retried = all(benchmark.run.has_failed(trial.key) for trial in left)  # failures have no digits to agree with
-    others = tuple(trial for trial in trials if trial.key not in missing) if in_stack and not retried else ()
+    others = tuple(trial for trial in stack if trial.key not in missing) if in_stack and not retried else ()
     jobs = tuple(
         Job(
             run=settings.run,
@@ -81,11 +82,29 @@ def _groups(
         )
         for trial in left
     )
-    return [JobGroup(jobs)] if in_stack else [JobGroup((job,)) for job in jobs]
+    return JobGroup(jobs)
 
 
-def trains_in_stack(benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], settings: PoolSettings) -> bool:
-    """Whether trials that differ in their task only are trained as one stack: as `--stack` says, else if it pays."""
+def stacks_of(
+    benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], settings: PoolSettings
+) -> list[tuple[Trial, ...]]:
+    """Trials that may share a stack, as the stacks in which they are trained; one that trains alone is a stack of 1.
+
+    If a stack of all configurations of a search is too big to pay, it is halved until each has one configuration.
+    """
+    if _trains_in_stack(benchmark, entry, trials, settings):
+        return [tuple(trials)]
+    numbers = sorted({trial.search["configuration"] for trial in trials if trial.search})
+    if len(numbers) < 2:
+        return [(trial,) for trial in trials]
+    middle = numbers[len(numbers) // 2]
+    lower = [trial for trial in trials if trial.search["configuration"] < middle]
+    upper = [trial for trial in trials if trial.search["configuration"] >= middle]
+    return [stack for half in (lower, upper) for stack in stacks_of(benchmark, entry, half, settings)]
+
+
+def _trains_in_stack(benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], settings: PoolSettings) -> bool:
+    """Whether trials that may share a stack are trained as one: as `--stack` says, else if it pays."""
     asked, first = benchmark.config.engine.stack, trials[0]
     if asked != "auto":
         return asked == "on" and len(trials) > 1
@@ -93,6 +112,7 @@ def trains_in_stack(benchmark: Benchmark, entry: Entry, trials: Sequence[Trial],
         entry.cohort.in_features,
         first.hyperparameters,
         n_members=len(trials),
+        n_configurations=len({trial.search.get("configuration") for trial in trials}),
         patches_of_a_step=mean_patches(entry.cohort, first.recipe.bag_patches) * first.recipe.bags_per_step,
         on_gpu=settings.on_gpu,
     )

@@ -30,7 +30,7 @@ CHANGED = (
 
 
 class FoldData(NamedTuple):
-    """One fold for trials that differ in their tasks only.
+    """One fold for trials that may share a stack.
 
     Attributes
     ----------

@@ -1,13 +1,13 @@
 """Learner: S >= 1 trials of one architecture, recipe, fold and seed that take their steps together.
 
-The trainer hands it bags one by one; a learner knows no files. Validation bags choose each trial's epoch. No test
+Learning rate and weight decay may be each trial's own. The trainer hands it bags one by one; a learner knows no files. Validation bags choose each trial's epoch. No test
 bag reaches a learner before all epochs are chosen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from time import perf_counter
 
@@ -76,6 +76,7 @@ class Learner:
     cost, budget_bytes : memory of a step by patches, and how much of it may be used; 0 = no limit.
     scaler : fitted on the training slides; it is applied to every bag before the learner sees it.
     endpoints : of the tasks of each trial; None = those that the models were built for.
+    recipes : of each trial, if they differ from `recipe` in learning rate or weight decay, and in nothing else.
 
     Attributes
     ----------
@@ -101,14 +102,19 @@ class Learner:
         budget_bytes: int = 0,
         scaler: FeatureScaler | None = None,
         endpoints: Sequence[Sequence[FittedEndpoint]] | None = None,
+        recipes: Sequence[Recipe] | None = None,
     ) -> None:
         self.models, self.recipe, self.device = list(models), recipe, device
+        self._recipes = list(recipes or [recipe] * len(models))
+        if any(replace(own, lr=recipe.lr, weight_decay=recipe.weight_decay) != recipe for own in self._recipes):
+            raise ValueError("trials of one learner may differ in learning rate and weight decay only")
         for model in models:
             model.training_smoothing = recipe.label_smoothing
         self.weights: OneModel | ParameterStack = weights_of(models, precision, device)
         self.random = Randomness(seed, device)
         self.cox = CoxTasks.of(models[0].outputs)
         self.task_weights = TaskWeights(recipe.task_weights, len(models), models[0].n_tasks, device)
+        self.still_learning = list(range(len(models)))
         self.optimizer = self._new_optimizer()
         self.train, self.validation = train.to(device), validation.to(device)
         self.train_index, self.validation_index = train.index_by_slide(), validation.index_by_slide()
@@ -118,7 +124,6 @@ class Learner:
         if self._chances is not None and len(models) > 1:
             raise ValueError("labels decide the draws of a balanced sampler, so each trial is a learner of its own")
         self.progress = [TrialProgress() for _ in models]
-        self.still_learning = list(range(len(models)))
         self.best = {name: torch.zeros_like(values) for name, values in self.weights.values_per_trial().items()}
         self.bag_guard = BagGuard(type(models[0]).__name__)
         self.step_memory = StepMemory(len(models), device, cost=cost, budget_bytes=budget_bytes)
@@ -130,6 +135,15 @@ class Learner:
     def is_stack(self) -> bool:
         """Whether parameters are [S, ...]."""
         return isinstance(self.weights, ParameterStack)
+
+    @property
+    def has_own_rates(self) -> bool:
+        """Whether trials differ in learning rate or weight decay; those that have left count too."""
+        return any(own != self.recipe for own in self._recipes)
+
+    @property
+    def _recipes_by_row(self) -> list[Recipe]:
+        return [self._recipes[trial] for trial in self.still_learning]
 
     @property
     def is_done(self) -> bool:
@@ -207,6 +221,7 @@ class Learner:
         """The epoch of one trial, for its history."""
         score = validation_score(self._endpoints[self.still_learning[row]], self.validation, row, predictions)
         lr = self.optimizer.param_groups[0]["lr"]  # of the last step
+        lr = lr[row] if self.has_own_rates else lr
         return Epoch(self.epoch, lr, train_loss, float(predictions.losses[row].double().mean()), score)
 
     def _book_tasks(self) -> None:
@@ -254,11 +269,13 @@ class Learner:
         self.step_memory.n_trials = len(rows)
 
     def _set_lr(self) -> None:
-        """Give the optimiser the rate of the next step."""
-        n_before, recipe = self.epoch * self.steps_per_epoch + self.in_progress.n_steps, self.recipe
-        of_epoch = recipe.lr * recipe.lr_factor(self.epoch)
+        """Give the optimiser the rates of the next step."""
+        n_before = self.epoch * self.steps_per_epoch + self.in_progress.n_steps
+        of_epoch = self.recipe.lr_factor(self.epoch)
+        warmup = self.recipe.warmup_factor(n_before, self.steps_per_epoch)
+        rates = [recipe.lr * of_epoch * warmup for recipe in self._recipes_by_row]
         for group in self.optimizer.param_groups:
-            group["lr"] = of_epoch * recipe.warmup_factor(n_before, self.steps_per_epoch)
+            group["lr"] = rates if self.has_own_rates else rates[0]
 
     def moved_parameters(self) -> dict[str, Tensor]:
         """Leaf tensors that the optimiser moves: those of the models, and weights of tasks if they are learned."""
@@ -268,6 +285,7 @@ class Learner:
         return make_optimizer(
             self.weights.named_parameters(), self.recipe,
             stacked=self.is_stack, undecayed=self.task_weights.named_parameters().values(),
+            by_row=self._recipes_by_row if self.has_own_rates else (),
         )  # fmt: skip
 
     def _evaluation(self, weights: OneModel | ParameterStack, side: Side) -> Evaluation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -75,17 +75,86 @@ class LookaheadRAdam(RAdam):
         parameter.copy_(state["slow"])
 
 
+class AdamByRow(Optimizer):
+    """Adam or AdamW over stacks [S, ...] of S models, each with a learning rate and a weight decay of its own.
+
+    torch's Adam has one rate per tensor, and a stack is one tensor. The arithmetic is torch's (Kingma and Ba, ICLR 2015;
+    Loshchilov and Hutter, ICLR 2019), and so is what `state` holds.
+
+    Parameters
+    ----------
+    groups : parameters, with "weight_decay" as a list of S numbers.
+    lr : S numbers. In each group, "lr" may be changed between two steps.
+    decoupled : whether weights decay by themselves (AdamW), not through the gradient (Adam).
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        lr: Sequence[float],
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        decoupled: bool,
+    ) -> None:
+        super().__init__(groups, {"lr": list(lr), "betas": betas, "eps": eps, "decoupled": decoupled})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move every row of every parameter that has a gradient."""
+        for group in self.param_groups:
+            moved = [p for p in group["params"] if p.grad is not None]
+            if moved:
+                lr, decay = (moved[0].new_tensor(group[key]) for key in ("lr", "weight_decay"))  # [S]
+                for p in moved:
+                    self._move(p, _as_rows(lr, p), _as_rows(decay, p), group)
+
+    def _move(self, p: Tensor, lr: Tensor, decay: Tensor, group: dict[str, Any]) -> None:
+        """Move one parameter; lr and decay are [S, 1, ...]."""
+        state, (beta1, beta2) = self.state[p], group["betas"]
+        if not state:
+            state |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+        state["step"] += 1
+        n_steps, mean, square = state["step"].item(), state["exp_avg"], state["exp_avg_sq"]
+        gradient = p.grad if group["decoupled"] else torch.addcmul(p.grad, p, decay)
+        if group["decoupled"]:
+            p.mul_(1 - lr * decay)
+        mean.lerp_(gradient, 1 - beta1)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        deviation = square.sqrt().div_((1 - beta2**n_steps) ** 0.5).add_(group["eps"])
+        p.addcmul_(mean / deviation, lr, value=-1 / (1 - beta1**n_steps))
+
+
+def _as_rows(values: Tensor, like: Tensor) -> Tensor:
+    """Values [S] as [S, 1, ...], to multiply a stack with."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
 def make_optimizer(
-    parameters: Mapping[str, Tensor], recipe: Recipe, *, stacked: bool = False, undecayed: Iterable[Tensor] = ()
+    parameters: Mapping[str, Tensor],
+    recipe: Recipe,
+    *,
+    stacked: bool = False,
+    undecayed: Iterable[Tensor] = (),
+    by_row: Sequence[Recipe] = (),
 ) -> Optimizer:
     """The recipe's optimiser over all parameters. If `stacked`, they are [S, ...], and one step moves every model.
 
-    `undecayed` are moved too, without weight decay.
+    Parameters
+    ----------
+    undecayed : moved too, without weight decay.
+    by_row : recipes of the S models of a stack that differ in learning rate or weight decay; empty = all follow `recipe`.
+
+    Raises
+    ------
+    ValueError : rates differ, and the optimiser has none that does that.
     """
     is_matrix = {name: p.ndim - stacked >= 2 for name, p in parameters.items()}
     matrices = [p for name, p in parameters.items() if recipe.decay_vectors or is_matrix[name]]
     vectors = [p for name, p in parameters.items() if not recipe.decay_vectors and not is_matrix[name]]
     vectors += undecayed
+    if by_row:
+        return _by_row(matrices, vectors, by_row)
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "lookahead_radam":
@@ -93,6 +162,23 @@ def make_optimizer(
     make = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
     # `fused` does the same arithmetic in one pass over all tensors: it matters for models of many small ones
     return make(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
+
+
+def _by_row(decayed: list[Tensor], undecayed: list[Tensor], recipes: Sequence[Recipe]) -> AdamByRow:
+    """The optimiser of a stack whose rows have these recipes."""
+    first = recipes[0]
+    if not first.stacks_with_other_rates:
+        raise ValueError(f"{first.optimizer} has one learning rate for all models of a stack")
+    groups = [
+        {"params": decayed, "weight_decay": [recipe.weight_decay for recipe in recipes]},
+        {"params": undecayed, "weight_decay": [0.0] * len(recipes)},
+    ]
+    return AdamByRow(
+        [group for group in groups if group["params"]],
+        [recipe.lr for recipe in recipes],
+        first.betas,
+        decoupled=first.optimizer == "adamw",
+    )
 
 
 def clip_each_part(parameters: Mapping[str, Tensor], max_norm: float, *, stacked: bool = False) -> None:
@@ -105,4 +191,4 @@ def clip_each_part(parameters: Mapping[str, Tensor], max_norm: float, *, stacked
         squares = torch.stack([g.reshape(len(g), -1).square().sum(dim=1) for g in gradients]).sum(dim=0)  # [S]
         factor = (max_norm / (squares.sqrt() + 1e-6)).clamp(max=1)
         for gradient in gradients:
-            gradient.mul_(factor.reshape(-1, *[1] * (gradient.ndim - 1)))
+            gradient.mul_(_as_rows(factor, gradient))

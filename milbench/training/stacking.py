@@ -1,6 +1,6 @@
-"""Stacking: whether trials that differ only in their task take their steps together.
+"""Stacking: whether trials that differ only in their task take their steps together; in a search, also in their rates.
 
-On a GPU they always do. On a CPU they do if a step is so small that dispatching its operations costs more than
+On a GPU they do, unless many configurations would fill its memory. On a CPU they do if a step is so small that dispatching its operations costs more than
 computing them. On large bags, a CPU computes stacked products slower than the same products one after the other.
 
 The limit was measured once (`benchmarks/stacking.py`). It is not timed again in each run: the choice changes the last
@@ -20,6 +20,10 @@ WEIGHTS_OF_A_STACK = 2e6
 """Weights in the first layers of all members together. If there are more, weights, gradients and Adam's moments (16 bytes
 per weight) leave the processor's cache between two steps, while those of a single trial stay in it."""
 
+WEIGHTS_OF_CONFIGURATIONS_ON_A_GPU = 100e6
+"""Weights in the first layers of all members, if they have more than one configuration: 2 GB with all that goes with them.
+The tasks of one configuration have no such limit."""
+
 USUAL_HIDDEN = 512
 """Width of the first layer of a model that has no argument `hidden`."""
 
@@ -31,14 +35,17 @@ def stacking_pays(
     n_members: int,
     patches_of_a_step: float,
     on_gpu: bool,
+    n_configurations: int = 1,
 ) -> bool:
-    """Whether `n_members` trials of one task each are faster stacked than one after the other.
+    """Whether `n_members` trials are faster stacked than one after the other.
 
     Parameters
     ----------
+    n_configurations : of a search, among the members.
     patches_of_a_step : the sum over all bags of an optimiser step.
     """
     hidden = hyperparameters.get("hidden", USUAL_HIDDEN)
     weights = in_features * (hidden if isinstance(hidden, int) else USUAL_HIDDEN)
     is_small = patches_of_a_step * weights < MULTIPLY_ADDS_OF_EMBEDDING and n_members * weights < WEIGHTS_OF_A_STACK
-    return n_members > 1 and (on_gpu or is_small)
+    fits_gpu = n_configurations == 1 or n_members * weights < WEIGHTS_OF_CONFIGURATIONS_ON_A_GPU
+    return n_members > 1 and (fits_gpu if on_gpu else is_small)

@@ -9,7 +9,7 @@ is spent on a grid, and because the budget curves ask for independent draws (Ber
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from milbench.errors import UsageError, unknown_name
@@ -20,6 +20,10 @@ from milbench.trials.recipe import SETTINGS, Recipe, changed
 
 DEFAULT = 0
 """Number of the configuration that nothing was drawn for."""
+
+BLOCK = 8
+"""Configurations 0 to 7, 8 to 15 and so on may share stacks. A search that goes on with more configurations then leaves the
+stacks of finished blocks as they were."""
 
 NOT_SEARCHED = frozenset({"epochs", "bags_per_step", "patience", "select_by", "select_after"})
 """Settings that decide the budget or the selection: every configuration shares them, or the comparison is none."""
@@ -98,6 +102,15 @@ def configuration(
     except UsageError as error:
         raise UsageError(f"search space of '{name}', configuration {number}: {error}") from error
     return chosen
+
+
+def block_of(number: int, tried: Container[int]) -> int | None:
+    """Number of the configuration's block; None if not all of the block are tried.
+
+    A stack of a part would be another stack, with other last digits, once the rest is asked for too.
+    """
+    block = number // BLOCK
+    return block if all(other in tried for other in range(block * BLOCK, (block + 1) * BLOCK)) else None
 
 
 def uniform(seed: int, model: str, number: int, setting: str) -> float:

@@ -21,9 +21,9 @@ class Job:
 
     Attributes
     ----------
-    others : finished trials that differ from this one in their task only. If the job trains in a stack, they are
-        trained with it: the last digits then do not depend on which trials were finished before.
-    trains_in_stack : whether trials that differ in their task only take their steps together.
+    others : finished trials of the same stack. If the job trains in a stack, they are trained with it: the last digits
+        then do not depend on which trials were finished before.
+    trains_in_stack : whether trials that may share a stack take their steps together.
     workers, gpu_workers : how many workers share this machine's memory, and how many share the worker's GPU (0 = all).
     memory_bytes : what all workers of a machine may use together; 0 = what is free.
     checkpoint_seconds : shortest time between two checkpoints.
@@ -58,7 +58,7 @@ class JobGroup:
 
     @property
     def first(self) -> Job:
-        """The job that speaks for all where they are alike: all but the task is the same."""
+        """The job that speaks for all where they are alike: all but task, learning rate and weight decay is the same."""
         return self.jobs[0]
 
 

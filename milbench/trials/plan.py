@@ -24,9 +24,9 @@ from milbench.splits import Split
 from milbench.store.identity import key_of
 from milbench.store.slot import slot_name
 from milbench.trials.arguments import constructor_arguments, refuse_odd_arguments
-from milbench.trials.configurations import DEFAULT, configuration, space_of
+from milbench.trials.configurations import DEFAULT, block_of, configuration, space_of
 from milbench.trials.fits import Fits
-from milbench.trials.recipe import Recipe, changed, recipe_for
+from milbench.trials.recipe import RATES, Recipe, changed, recipe_for
 
 IDENTITY_FORMAT = 2
 """Version of the results: raised when the trainer or splitter changes them, so that no older trial passes for a new one."""
@@ -52,6 +52,8 @@ class Trial:
     labels_sha256 : of the labels of each optional task, which the fingerprint does not cover; empty if there is none.
     search : of a trial that tries a configuration: its number, whether the test side is predicted, and its epochs if
         they are fewer than the recipe had; empty for all other trials.
+    block : number of the block of configurations that may share its stack; None if its own stands alone. It follows from
+        how many configurations are tried, so it is not part of the identity.
     """
 
     dataset: str
@@ -70,6 +72,7 @@ class Trial:
     endpoints: tuple[FittedEndpoint, ...] = ()
     labels_sha256: Mapping[str, str] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
+    block: int | None = None
 
     @property
     def outputs(self) -> Outputs:
@@ -100,13 +103,17 @@ class Trial:
     def stack_key(self) -> str:
         """SHA-256 of all but the task: trials that share it are one architecture, trained alike on the same bags.
 
-        A balanced sampler draws slides by the labels of the tasks, so such trials share it with no other.
+        A balanced sampler draws slides by the labels of the tasks, so such trials share it with no other. In a search,
+        configurations of one block share it if they differ in learning rate and weight decay only.
         """
         tasks = list(self.tasks) if self.recipe.sampler == "balanced" else len(self.tasks)
         alike = {**self.identity(), "tasks": tasks, "dataset": self.dataset}
         alike.pop("labels_sha256", None)
         if self.endpoints:
             alike["endpoints"] = [endpoint.structure for endpoint in self.endpoints]
+        if self.block is not None and self.recipe.stacks_with_other_rates:
+            alike["recipe"] = {key: value for key, value in alike["recipe"].items() if key not in RATES}
+            alike["search"] = {**self.search, "configuration": None, "block": self.block}
         return key_of(alike)
 
     def identity(self) -> dict[str, Any]:
@@ -225,7 +232,7 @@ def _expected_order(model: type[MILModel], trial: Trial) -> tuple[bool, bool]:
 
 
 def together(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
-    """Trials that differ in their task only, in the order of the first of each: never divided between machines."""
+    """Trials that may share a stack, in the order of the first of each: never divided between machines."""
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(trial.stack_key, []).append(trial)
@@ -243,7 +250,7 @@ def _trials_of(name: str, model: type[MILModel], fits: Fits, request: PlanReques
     ]
     for fold in _folds(cohort, split, request.folds):
         for seed in request.seeds:
-            for tasks, (settings, search) in variants:
+            for tasks, (settings, search, block) in variants:
                 endpoints = fits.of(fold, tasks, settings.recipe.loss_options)
                 _refuse_small_steps(settings.recipe, endpoints)
                 yield Trial(
@@ -263,6 +270,7 @@ def _trials_of(name: str, model: type[MILModel], fits: Fits, request: PlanReques
                     endpoints=endpoints,
                     labels_sha256=labels_of(cohort.optional, tasks),
                     search=search,
+                    block=block,
                 )
 
 
@@ -271,6 +279,19 @@ class ModelSettings(NamedTuple):
 
     recipe: Recipe
     hyperparameters: Mapping[str, Any]
+
+
+class Variant(NamedTuple):
+    """Settings with which some tasks are learned.
+
+    Attributes
+    ----------
+    search, block : as a trial has them.
+    """
+
+    settings: ModelSettings
+    search: Mapping[str, Any] = {}
+    block: int | None = None
 
 
 def settings_of_model(
@@ -289,21 +310,22 @@ def settings_of_model(
 
 def _variants(
     name: str, model: type[MILModel], cohort: Cohort, tasks: Sequence[str], request: PlanRequest
-) -> Iterable[tuple[ModelSettings, Mapping[str, Any]]]:
-    """Settings with which the tasks are learned, and what a trial says of its search: one, or each configuration's."""
+) -> Iterable[Variant]:
+    """Settings with which the tasks are learned: one variant, or one for each configuration of a search."""
     search = request.search
     if search is None:
-        yield settings_of_model(name, model, cohort, request, _chosen(name, cohort, tasks, request)), {}
+        yield Variant(settings_of_model(name, model, cohort, request, _chosen(name, cohort, tasks, request)))
         return
     place = place_of(cohort.name, name, model, tasks, per_task=search.per_task)
     for rung in search.rungs:
-        for number in rung.numbers.get(place, ()):
+        numbers = rung.numbers.get(place, ())
+        for number in numbers:
             settings = settings_of_model(name, model, cohort, request, drawn_for(number, name, model, cohort, request))
             about = {"configuration": number, "test": search.test}
             if rung.divisor > 1:
                 about["epochs"] = ceil(settings.recipe.epochs / rung.divisor)
                 settings = settings._replace(recipe=replace(settings.recipe, epochs=about["epochs"]))
-            yield settings, about
+            yield Variant(settings, about, block_of(number, numbers))
 
 
 def _chosen(name: str, cohort: Cohort, tasks: Sequence[str], request: PlanRequest) -> Configuration | None:

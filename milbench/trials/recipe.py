@@ -103,6 +103,11 @@ class Recipe:
         """Whether `epoch` (from 0) may be the one that is kept."""
         return self.select_after == 0 or epoch > self.select_after * self.epochs
 
+    @property
+    def stacks_with_other_rates(self) -> bool:
+        """Whether a trial may take its steps together with trials that differ from it in `RATES`."""
+        return self.optimizer != "lookahead_radam" and self.sampler != "balanced"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for the trial's identity and for YAML.
 
@@ -150,6 +155,9 @@ OF_ONE_KIND = frozenset(
     {"ordinal_loss", "regression_loss", "survival_loss", "survival_bins", "survival_alpha", "survival_eps"}
 )
 """Settings that `FittedEndpoint` holds of the tasks that ask for them."""
+
+RATES = ("lr", "weight_decay")
+"""Settings that each trial of a stack may have of its own."""
 
 ADDED_LATER = frozenset({"class_weights", "task_weights", "sampler", "bag_patches", "label_smoothing", "warmup"})
 

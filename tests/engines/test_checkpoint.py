@@ -20,6 +20,7 @@ from stacks_for_tests import (
     InMemory,
     learner,
     model_of,
+    of_own_rates,
     trained,
 )
 from studies_for_tests import n_done, results, run_words, start, wait_for
@@ -61,6 +62,30 @@ def test_a_training_with_draws_or_warm_up_is_resumed_with_the_same_bits(tmp_path
     stopped_after(learner(members, model_of("amil"), recipe), 3, path, "mine")
     resumed = learner(members, model_of("amil"), recipe)
     assert load_checkpoint(resumed, path, "mine")
+    trained(resumed)
+    assert bits(resumed) == bits(whole)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "n_epochs"),
+    [
+        (Recipe(epochs=6, bags_per_step=2, warmup=4.5), 3),
+        (Recipe(epochs=6, optimizer="adamw", clip_norm=0.05), 3),
+        (Recipe(epochs=10, patience=1), 4),
+    ],
+    ids=["warm-up", "adamw", "out of patience"],
+)
+def test_a_stack_of_trials_with_rates_of_their_own_is_resumed_with_the_same_bits(
+    tmp_path: Path, recipe: Recipe, n_epochs: int
+) -> None:
+    path, start_model, recipes = tmp_path / "checkpoint.safetensors", model_of("amil"), of_own_rates(recipe)
+    whole, stopped, resumed = (
+        learner(range(N_MEMBERS), start_model, recipes[0], recipes=recipes) for _ in range(3)
+    )
+    trained(whole)
+    stopped_after(stopped, n_epochs, path, "mine")
+    assert load_checkpoint(resumed, path, "mine")
+    assert (len(resumed.still_learning) < N_MEMBERS) == (recipe.patience is not None), "a trial must have left"
     trained(resumed)
     assert bits(resumed) == bits(whole)
 

@@ -60,12 +60,17 @@ def side(members: Sequence[int], slides: tuple[str, ...], endpoints: Sequence[Fi
 
 
 def learner_of(
-    endpoints: Sequence[FittedEndpoint], members: Sequence[int], recipe: Recipe, *, start: MILModel | None = None
+    endpoints: Sequence[FittedEndpoint],
+    members: Sequence[int],
+    recipe: Recipe,
+    *,
+    start: MILModel | None = None,
+    **more: object,
 ) -> Learner:
     start = start or tiny(*endpoints)
     return Learner(
         [copy.deepcopy(start) for _ in members], recipe, side(members, TRAIN, endpoints),
-        side(members, VALIDATION, endpoints), seed=7, device=CPU, scaler=AsTheyAre(),
+        side(members, VALIDATION, endpoints), seed=7, device=CPU, scaler=AsTheyAre(), **more,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -117,3 +118,9 @@ RECIPES = {
     "clipped": Recipe(lr=0.02, epochs=2, bags_per_step=2, clip_norm=0.05),
     "lookahead": Recipe(lr=0.02, epochs=3, optimizer="lookahead_radam", decay_vectors=False, select_by="val_loss"),
 }
+
+
+def of_own_rates(recipe: Recipe) -> list[Recipe]:
+    """The recipe with learning rate and weight decay of each member's own."""
+    own = ((0.02, 0.0), (0.005, 0.3), (0.05, 0.01))
+    return [replace(recipe, lr=lr, weight_decay=decay) for lr, decay in own]

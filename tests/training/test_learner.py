@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checkpoints_for_tests import bits
+from endpoints_for_tests import BINARY, SCORE, learner_of
 from models_for_tests import Tiny
 from stacks_for_tests import (
     N_MEMBERS,
@@ -21,6 +23,7 @@ from stacks_for_tests import (
     learner,
     losses,
     model_of,
+    of_own_rates,
     probabilities,
     trained,
 )
@@ -147,3 +150,70 @@ def test_a_trial_that_runs_out_of_patience_stops_alone() -> None:
         np.testing.assert_allclose(
             probabilities(together, range(N_MEMBERS))[member], probabilities(each, [member])[0], atol=1e-6
         )
+
+
+OF_RATES = {
+    "clipped": Recipe(epochs=3, bags_per_step=2, clip_norm=0.05, warmup=1.5),
+    "adamw": Recipe(epochs=3, optimizer="adamw", decay_vectors=False, schedule="constant"),
+    "out of patience": Recipe(epochs=9, patience=1),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [*((name, "clipped") for name in OURS), ("dtfd_mil", "adamw"), ("amil", "out of patience")]
+)
+def test_trials_with_rates_of_their_own_end_where_each_ends_alone(name: str, settings: str) -> None:
+    start, recipes = model_of(name), of_own_rates(OF_RATES[settings])
+    together, usual = trained(
+        learner(range(N_MEMBERS), start, recipes[0], recipes=recipes), learner(range(N_MEMBERS), start, recipes[0])
+    )
+    predicted = probabilities(together, range(N_MEMBERS))
+    for member, recipe in enumerate(recipes):
+        (alone,) = trained(learner([member], start, recipe))
+        ours, own = together.progress[member], alone.progress[0]
+        assert [row.lr for row in ours.history] == [row.lr for row in own.history]
+        assert ours.epoch == own.epoch
+        np.testing.assert_allclose(losses(ours), losses(own), rtol=1e-6)
+        np.testing.assert_allclose(predicted[member], probabilities(alone, [member])[0], atol=1e-6)
+    assert np.abs(predicted[1:] - probabilities(usual, range(N_MEMBERS))[1:]).max() > 1e-4, "rates do something"
+    lengths = {len(progress.history) for progress in together.progress}
+    assert (len(lengths) > 1) == (settings == "out of patience")
+
+
+def test_a_rate_that_diverges_leaves_the_stack_and_its_neighbours_end_as_without_it() -> None:
+    start, recipes = model_of("amil"), of_own_rates(Recipe(epochs=3))
+    wild = [recipes[0], replace(recipes[1], optimizer="adam", lr=1e300), recipes[2]]
+    together, plain = trained(
+        learner(range(N_MEMBERS), start, wild[0], recipes=wild),
+        learner(range(N_MEMBERS), start, recipes[0], recipes=recipes),
+    )
+    assert [bool(progress.failure) for progress in together.progress] == [False, True, False]
+    kept = probabilities(together, range(N_MEMBERS))[[0, 2]]
+    np.testing.assert_allclose(kept, probabilities(plain, range(N_MEMBERS))[[0, 2]], atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["uncertainty", "dwa"])
+def test_weights_of_tasks_move_at_each_trials_own_rate(rule: str) -> None:
+    endpoints, recipes = (BINARY, SCORE), of_own_rates(Recipe(epochs=3, bags_per_step=2, task_weights=rule))
+    (together,) = trained(learner_of(endpoints, range(N_MEMBERS), recipes[0], recipes=recipes))
+    assert together.error is None, together.error
+    for member, recipe in enumerate(recipes):
+        (alone,) = trained(learner_of(endpoints, [member], recipe))
+        np.testing.assert_allclose(
+            together.progress[member].task_weights, alone.progress[0].task_weights, rtol=1e-6
+        )
+
+
+def test_trials_of_equal_rates_take_the_usual_path_to_the_bit() -> None:
+    start, recipe = model_of("amil"), Recipe(lr=0.02, epochs=2)
+    one, other = trained(
+        learner(range(2), start, recipe), learner(range(2), start, recipe, recipes=[recipe, replace(recipe)])
+    )
+    assert type(other.optimizer) is torch.optim.Adam
+    assert bits(one) == bits(other)
+
+
+def test_trials_that_differ_in_more_than_rates_are_no_stack() -> None:
+    recipe = Recipe(lr=0.02)
+    with pytest.raises(ValueError, match="may differ in learning rate and weight decay only"):
+        learner(range(2), model_of("amil"), recipe, recipes=[recipe, replace(recipe, clip_norm=1.0)])

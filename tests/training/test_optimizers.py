@@ -108,6 +108,60 @@ def test_adamw_of_a_stack_is_torchs_own_of_each_model(decay_vectors: bool) -> No
             torch.testing.assert_close(stack[name][member], plain[member][name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+@pytest.mark.parametrize("decay_vectors", [True, False])
+def test_rows_with_rates_and_decays_of_their_own_move_as_torch_moves_each_model(
+    optimizer: str, decay_vectors: bool
+) -> None:
+    generator = torch.Generator().manual_seed(4)
+    own = ((0.05, 0.3), (0.001, 0.0), (0.2, 0.02))
+    recipes = [
+        Recipe(optimizer=optimizer, lr=lr, betas=(0.8, 0.95), weight_decay=decay, decay_vectors=decay_vectors)
+        for lr, decay in own
+    ]
+    shapes = {"w": (3, 4, 2), "b": (3, 2), "scale": (3,)}
+    starts = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    stack = {name: start.clone().requires_grad_() for name, start in starts.items()}
+    plain = [{name: start[row].clone().requires_grad_() for name, start in starts.items()} for row in range(3)]
+    ours = make_optimizer(stack, recipes[0], stacked=True, by_row=recipes)
+    make = torch.optim.AdamW if optimizer == "adamw" else torch.optim.Adam
+    theirs = []
+    for model, (lr, decay) in zip(plain, own, strict=True):
+        groups = [
+            {"params": [model["w"]]},
+            {"params": [model["b"], model["scale"]], "weight_decay": decay if decay_vectors else 0.0},
+        ]
+        theirs.append(make(groups, lr=lr, betas=(0.8, 0.95), weight_decay=decay, foreach=False))
+    for _ in range(12):
+        for name, start in starts.items():
+            stack[name].grad = torch.randn(start.shape, generator=generator)
+            for row, model in enumerate(plain):
+                model[name].grad = stack[name].grad[row].clone()
+        for each in (ours, *theirs):
+            each.step()
+    for row, model in enumerate(plain):
+        for name, values in model.items():
+            torch.testing.assert_close(stack[name][row], values, rtol=1e-5, atol=1e-6)
+
+
+def test_a_row_follows_the_rate_that_its_group_is_given_between_two_steps() -> None:
+    recipes = [Recipe(lr=0.1, weight_decay=0.0), Recipe(lr=0.2, weight_decay=0.0)]
+    moved, unused = torch.zeros(2, 3, requires_grad=True), torch.ones(2, requires_grad=True)
+    optimizer = make_optimizer({"moved": moved, "unused": unused}, recipes[0], stacked=True, by_row=recipes)
+    for rates in ([0.1, 0.2], [0.0, 0.4]):
+        optimizer.param_groups[0]["lr"] = rates
+        moved.grad = torch.ones(2, 3)
+        optimizer.step()
+    torch.testing.assert_close(moved[:, 0], torch.tensor([-0.1, -0.6]))
+    assert torch.equal(unused, torch.ones(2))
+
+
+def test_lookahead_is_refused_for_rows_with_rates_of_their_own() -> None:
+    recipes = [Recipe(optimizer="lookahead_radam", lr=lr) for lr in (0.1, 0.2)]
+    with pytest.raises(ValueError, match="one learning rate for all models of a stack"):
+        make_optimizer({"w": torch.zeros(2, 3, requires_grad=True)}, recipes[0], stacked=True, by_row=recipes)
+
+
 def test_a_scalar_of_a_part_is_clipped_with_it() -> None:
     scalar, matrix = torch.zeros((), requires_grad=True), torch.zeros(2, 2, requires_grad=True)
     scalar.grad, matrix.grad = torch.tensor(3.0), torch.full((2, 2), 2.0)

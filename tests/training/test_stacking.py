@@ -33,3 +33,9 @@ def test_a_single_trial_is_no_stack(on_gpu: bool) -> None:
 def test_a_model_without_an_argument_for_its_width_counts_as_wide() -> None:
     assert not pays({**FEW_PATCHES_WIDE, "hyperparameters": {}})
     assert not pays({**DIGITS, "hyperparameters": {"hidden": "auto"}})
+
+
+def test_tasks_fill_a_gpu_without_limit_and_configurations_up_to_one() -> None:
+    assert pays(SLIDES, n_members=500, on_gpu=True)
+    for n_members, is_stack in ((80, True), (500, False)):
+        assert stacking_pays(**SLIDES, n_members=n_members, on_gpu=True, n_configurations=8) == is_stack

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from stacks_for_tests import CPU, N_MEMBERS, WIDTH, learner, model_of, probabilities, trained
+import torch
+from stacks_for_tests import CPU, N_MEMBERS, WIDTH, learner, model_of, of_own_rates, probabilities, trained
 from torch import Tensor
 
 from milbench.registry import load_models
@@ -58,6 +59,27 @@ def test_a_step_that_runs_out_of_memory_is_tried_again_smaller(monkeypatch: pyte
     monkeypatch.undo()
     assert tight.error is None
     assert tight.step_memory.shortage == "1 trials at once, after memory ran out at 13 patches"
+    np.testing.assert_allclose(
+        probabilities(tight, range(N_MEMBERS)), probabilities(plain, range(N_MEMBERS)), atol=1e-6
+    )
+
+
+def test_trials_with_rates_of_their_own_learn_the_same_after_memory_ran_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, recipes = model_of("amil"), of_own_rates(Recipe(epochs=2))
+    plain, tight = (learner(range(N_MEMBERS), start, recipes[0], recipes=recipes) for _ in range(2))
+    trained(plain)
+    real = type(tight.weights).forward_backward
+
+    def full(self: object, bags: list[Tensor], *args: object, at_once: int, recompute: bool) -> Tensor:
+        losses = real(self, bags, *args, at_once=at_once, recompute=recompute)  # type: ignore[arg-type]
+        if not recompute:
+            raise torch.OutOfMemoryError("full")
+        return losses
+
+    monkeypatch.setattr(type(tight.weights), "forward_backward", full)
+    trained(tight)
+    monkeypatch.undo()
+    assert tight.step_memory.must_recompute
     np.testing.assert_allclose(
         probabilities(tight, range(N_MEMBERS)), probabilities(plain, range(N_MEMBERS)), atol=1e-6
     )

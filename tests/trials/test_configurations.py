@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from milbench.errors import UsageError
 from milbench.registry import is_baseline, load_models
 from milbench.search_space import Choice, Configuration, Range, SearchSpace
 from milbench.trials.arguments import constructor_arguments
-from milbench.trials.configurations import configuration, space_of, uniform
+from milbench.trials.configurations import block_of, configuration, space_of, uniform
 from milbench.trials.recipe import Recipe
 
 
@@ -100,3 +101,19 @@ def test_draws_for_all_models_reach_those_that_have_the_argument() -> None:
     assert each.trainer["lr"] == 0.5
     assert each.model["hidden"] == 3
     assert "experts" not in each.model
+
+
+@pytest.mark.parametrize(
+    ("tried", "blocks"),
+    [
+        (range(8), [0] * 8),
+        (range(12), [0] * 8 + [None] * 4),
+        (range(16), [0] * 8 + [1] * 8),
+        ([0, 5, 17], [None] * 3),
+        ([0, *range(16, 24)], [None] + [2] * 8),
+    ],
+)
+def test_a_configuration_has_a_block_if_all_of_the_block_are_tried(
+    tried: Sequence[int], blocks: list[int | None]
+) -> None:
+    assert [block_of(number, tried) for number in tried] == blocks

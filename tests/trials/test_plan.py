@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -12,11 +13,21 @@ from trial_for_tests import TRIAL
 
 from milbench.cohorts.cohort import Cohort
 from milbench.errors import UsageError
+from milbench.search_space import Choice, Draw, SearchSpace
 from milbench.splits import make_split
 from milbench.store.identity import IDENTITY, recorded_key
 from milbench.store.slot import slot_of, trial_id_of
 from milbench.trials.fits import Fits
-from milbench.trials.plan import PlanRequest, Trial, constructor_arguments, make_plan, together
+from milbench.trials.plan import (
+    Place,
+    PlanRequest,
+    Rung,
+    Search,
+    Trial,
+    constructor_arguments,
+    make_plan,
+    together,
+)
 from milbench.trials.recipe import Recipe
 
 KEY = "f35fc578da0642d597b043b09dabaf628242fd88c005ba2a211bb3697fa3bc79"
@@ -103,6 +114,52 @@ def test_trials_of_a_balanced_sampler_take_no_steps_together_since_labels_decide
     for sampler, size in (("shuffle", 2), ("balanced", 1)):
         groups = together(plan(PlanRequest(trainer={"sampler": sampler}), tiny=Tiny))
         assert {len(group) for group in groups} == {size}
+
+
+def searched(n: int, trainer: dict[str, object], **draws: Draw) -> list[tuple[Trial, ...]]:
+    """Stacks of tiny's one fold when so many configurations are tried, whose trainer settings are drawn."""
+    search = Search([Rung({Place("toy", "tiny"): range(n)})], {"tiny": SearchSpace(draws, {})})
+    fixed = {"hidden": 8, "dropout": 0.1}
+    return together(plan(PlanRequest(folds=(0,), trainer=trainer, models={"tiny": fixed}, search=search), tiny=Tiny))
+
+
+def numbers(stack: Sequence[Trial]) -> list[int]:
+    return sorted({trial.search["configuration"] for trial in stack})
+
+
+@pytest.mark.parametrize(
+    ("n", "blocks"),
+    [
+        (8, [[*range(8)]]),
+        (11, [[*range(8)], [8], [9], [10]]),
+        (16, [[*range(8)], [*range(8, 16)]]),
+    ],
+)
+def test_rates_of_a_search_share_a_stack_in_blocks_that_more_configurations_leave_as_they_are(
+    n: int, blocks: list[list[int]]
+) -> None:
+    stacks = searched(n, {})
+    assert [numbers(stack) for stack in stacks] == blocks
+    assert all(len(stack) == 2 * len(numbers(stack)) for stack in stacks), "both tasks of each"
+    assert all(len({trial.recipe.lr for trial in stack}) == len(numbers(stack)) for stack in stacks)
+
+
+@pytest.mark.parametrize("settings", [{"sampler": "balanced"}, {"optimizer": "lookahead_radam"}])
+def test_rates_of_a_search_share_no_stack_where_the_trainer_has_one_rate_for_all(settings: dict[str, object]) -> None:
+    assert all(len(numbers(stack)) == 1 for stack in searched(8, settings))
+
+
+def test_configurations_that_differ_in_more_than_rates_share_no_stack() -> None:
+    stacks = searched(8, {}, clip_norm=Choice((1.0, 2.0)))
+    clipped = [{trial.recipe.clip_norm for trial in stack} for stack in stacks]
+    assert sorted(each.pop() or 0.0 for each in clipped) == [0.0, 1.0, 2.0]  # configuration 0 clips nothing
+    assert not any(clipped), "one each"
+
+
+def test_the_block_is_no_part_of_the_identity_and_ordinary_trials_of_other_rates_share_no_stack() -> None:
+    tried = replace(TRIAL, search={"configuration": 3, "test": False})
+    assert tried.key == replace(tried, block=0).key
+    assert replace(TRIAL, recipe=Recipe(lr=0.5)).stack_key != TRIAL.stack_key
 
 
 def test_the_keys_do_not_depend_on_the_order_of_models() -> None:
