@@ -35,7 +35,7 @@ def add_engine_flags(parser: argparse.ArgumentParser, *, shard: bool = True) -> 
     engine.add_argument(
         "--stack",
         metavar="{auto,on,off}",
-        help="train trials that differ in their task only as one: on, off, auto = where that is faster (default)",
+        help="train trials that differ in their task only (in a search: or in rates) as one: on, off, auto = where that is faster (default)",
     )
     engine.add_argument(
         "--memory",

@@ -35,8 +35,8 @@ class EngineConfig:
     shard : "2/4" = the second of four parts of the plan; "" = the whole.
     trial_timeout : seconds after which a trial counts as hanging; 0 = never.
     max_failures : if this many trials of a model on a dataset fail before any succeeds, the rest is skipped; 0 = never.
-    stack : whether trials that differ in their task only take their steps together: "on", "off", or "auto" = if it is
-        faster.
+    stack : whether trials that differ in their task only, or in a search in rates too, take their steps together: "on",
+        "off", or "auto" = if it is faster.
     memory : what all workers of a machine may use together, such as "16GB"; "" = what is free.
     checkpoint_seconds : shortest time between two checkpoints of trials that are not done.
     """

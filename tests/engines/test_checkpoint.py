@@ -71,7 +71,7 @@ def test_a_training_with_draws_or_warm_up_is_resumed_with_the_same_bits(tmp_path
     [
         (Recipe(epochs=6, bags_per_step=2, warmup=4.5), 3),
         (Recipe(epochs=6, optimizer="adamw", clip_norm=0.05), 3),
-        (Recipe(epochs=10, patience=1), 4),
+        (Recipe(epochs=8, patience=1, select_by="val_loss"), 6),
     ],
     ids=["warm-up", "adamw", "out of patience"],
 )
@@ -79,9 +79,7 @@ def test_a_stack_of_trials_with_rates_of_their_own_is_resumed_with_the_same_bits
     tmp_path: Path, recipe: Recipe, n_epochs: int
 ) -> None:
     path, start_model, recipes = tmp_path / "checkpoint.safetensors", model_of("amil"), of_own_rates(recipe)
-    whole, stopped, resumed = (
-        learner(range(N_MEMBERS), start_model, recipes[0], recipes=recipes) for _ in range(3)
-    )
+    whole, stopped, resumed = (learner(range(N_MEMBERS), start_model, recipes[0], recipes=recipes) for _ in range(3))
     trained(whole)
     stopped_after(stopped, n_epochs, path, "mine")
     assert load_checkpoint(resumed, path, "mine")

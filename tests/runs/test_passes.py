@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from commands_for_tests import FAST, Milbench
+from commands_for_tests import FAST, PLUGIN, Milbench
 from predictions_for_tests import predictions
 from scipy.stats import ttest_1samp
 from studies_for_tests import results
@@ -22,6 +22,9 @@ from milbench.engines import worker
 from milbench.engines.settings import PoolSettings
 from milbench.metrics import auroc
 from milbench.runs import passes as module
+from milbench.runs.config import make_config
+from milbench.runs.preparation import Benchmark, prepare
+from milbench.runs.tuning import searches
 from milbench.store.run import Run
 from milbench.training.learner import Learner
 from milbench.trials.job import DataPass, Job, JobGroup, Status
@@ -109,6 +112,46 @@ def test_on_gpus_a_model_is_divided_until_no_worker_is_left_without_a_pass(
     passes = module._shared_reading(groups, None, settings)  # type: ignore[arg-type]  # a GPU asks no cohort
     assert len(passes) == made
     assert sorted(job.trial.fold for each in passes for job in each.jobs) == [0, 1, 2, 3]
+
+
+def search_of(cohort: Path, n: int, stack: str) -> Benchmark:
+    """The search of n configurations of tiny, which differ in rate and decay only."""
+    flags = {
+        "cohorts": [str(cohort)], "models": ["tiny"], "plugins": [PLUGIN], "folds": [0], "tuning": {"configurations": n},
+        "model": {"tiny": {"hidden": 8, "dropout": 0.1}}, "engine": {"stack": stack, "workers": 1},
+    }  # fmt: skip
+    (search,) = searches(prepare(make_config(None, [], flags)))
+    return search
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(16, [16]), (8, [8, 8]), (4, [4, 4, 4, 4]), (2, [2] * 8), (1, [1] * 16)])
+def test_a_stack_of_a_search_that_is_too_big_is_halved_until_it_pays(
+    cohort_folder: Path, monkeypatch: pytest.MonkeyPatch, most: int, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(module, "stacking_pays", lambda *_, n_members, **__: 1 < n_members <= most)
+    search = search_of(cohort_folder, 8, "auto")
+    passes = module.passes_of(search, search.trials, module.pool_settings(search))
+    groups = [group for data_pass in passes for group in data_pass.groups]
+    assert [len(group) for group in groups] == sizes
+    assert {job.trains_in_stack for group in groups for job in group} == {most > 1}
+    assert sorted(job.trial.key for group in groups for job in group) == sorted(t.key for t in search.trials)
+    tried = [{job.trial.search["configuration"] for job in group} for group in groups]
+    assert all(max(one) - min(one) == len(one) - 1 for one in tried), "neighbours, so that a part is the same for good"
+
+
+@pytest.mark.parametrize(("stack", "sizes"), [("on", [16, 2]), ("off", [1] * 18)])
+def test_the_flag_decides_for_trials_of_a_search_too(cohort_folder: Path, stack: str, sizes: list[int]) -> None:
+    search = search_of(cohort_folder, 9, stack)
+    passes = module.passes_of(search, search.trials, module.pool_settings(search))
+    assert [len(group) for data_pass in passes for group in data_pass.groups] == sizes
+
+
+def test_finished_trials_of_a_search_are_trained_along_with_what_is_left_of_their_stack(cohort_folder: Path) -> None:
+    search = search_of(cohort_folder, 9, "on")
+    left = [trial for trial in search.trials if trial.search["configuration"] in (3, 8)]
+    passes = module.passes_of(search, left, module.pool_settings(search))
+    groups = [group for data_pass in passes for group in data_pass.groups]
+    assert [(len(group), len(group.first.others)) for group in groups] == [(2, 14), (2, 0)]
 
 
 def test_stacked_and_looped_trials_agree_and_say_how_they_were_trained(

@@ -104,6 +104,47 @@ def test_the_same_command_computes_nothing_again_and_more_configurations_keep_th
     assert before.items() <= after.items()
 
 
+RATES_ONLY = ("--set", "trainer.epochs=1", "model.tiny.hidden=8", "model.tiny.dropout=0.1", "model.tiny_multi.hidden=8",
+              "model.tiny_multi.dropout=0.1")  # fmt: skip
+
+
+def searched(milbench_here: Milbench, folder: Path, n: int, *more: str) -> Run:
+    """The search of n configurations that differ in rate and decay only."""
+    words = [word if word != "out" else folder.name for word in WORDS]
+    result = milbench_here("tune", *words, *RATES_ONLY, "--tune", str(n), "--out", f"{folder.name}.yaml", *more)
+    assert result.returncode == 0, result.stderr
+    return open_run(folder / TUNING)
+
+
+def test_rates_that_are_tried_in_one_stack_end_where_each_ends_alone(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
+    on, off = (searched(milbench_here, tmp_path / stack, 8, "--stack", stack) for stack in ("on", "off"))
+    assert {(t.info["model"], t.info["stack"]) for t in on.trials()} == {("tiny", 16), ("tiny_multi", 8)}
+    assert {t.info["stack"] for t in off.trials()} == {1}
+    histories = zip(on.trials(), off.trials(), strict=True)
+    for ours, own in ((a.history(), b.history()) for a, b in histories):
+        assert ours["lr"].tolist() == own["lr"].tolist()
+        pd.testing.assert_frame_equal(ours, own, rtol=1e-3)
+    assert read_tuned(tmp_path / "on.yaml").chosen == read_tuned(tmp_path / "off.yaml").chosen
+
+
+def test_a_search_that_goes_on_keeps_what_is_finished_and_ends_whole_blocks_as_one_search_does(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
+    words = ("--stack", "on", "--models", "tiny")
+    first = payloads(searched(milbench_here, tmp_path / "grown", 10, *words))
+    grown = searched(milbench_here, tmp_path / "grown", 16, *words)
+    whole = payloads(searched(milbench_here, tmp_path / "whole", 16, *words))
+    assert first.items() <= payloads(grown).items(), "what is finished stays"
+    cut = {trial.id for trial in grown.trials() if trial.info["search"]["configuration"] in (8, 9)}
+    assert len(cut) == 4
+    assert {trial.info["stack"] for trial in grown.trials() if trial.id in cut} == {2}, "the tasks of each"
+    assert {id_: of for id_, of in payloads(grown).items() if id_ not in cut} == {
+        id_: of for id_, of in whole.items() if id_ not in cut
+    }
+
+
 def test_other_test_labels_change_no_choice(milbench_here: Milbench, cohort_folder: Path, tmp_path: Path) -> None:
     """The split is kept, and every label of a test patient is turned around."""
     assert milbench_here("tune", *WORDS, "--tune", "4", "--out", "a.yaml").returncode == 0
@@ -139,18 +180,19 @@ def test_shards_that_are_merged_choose_as_one_machine_does(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("more", [("--tune", "6"), ("--tune", "8", *RATES_ONLY, "--stack", "on")])
 def test_a_killed_search_goes_on_to_the_same_bytes_and_the_same_choice(
-    milbench: Milbench, cohort_folder: Path, tmp_path: Path
+    milbench: Milbench, cohort_folder: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
-    assert milbench("tune", *WORDS, "--tune", "6", "--out", "whole.yaml").returncode == 0
+    assert milbench("tune", *WORDS, *more, "--out", "whole.yaml").returncode == 0
     words = [word if word != "out" else "cut" for word in WORDS]
     for n_done in (1, 7, 13):
-        process = subprocess.Popen(command("tune", *words, "--tune", "6"), cwd=tmp_path, env=environment())
+        process = subprocess.Popen(command("tune", *words, *more), cwd=tmp_path, env=environment())
         while len(list((tmp_path / "cut" / TUNING / "trials").rglob("trial.json"))) < n_done and process.poll() is None:
             time.sleep(0.01)
         process.kill()
         process.wait()
-    assert milbench("tune", *words, "--tune", "6", "--out", "cut.yaml").returncode == 0
+    assert milbench("tune", *words, *more, "--out", "cut.yaml").returncode == 0
     assert payloads(open_run(tmp_path / "cut" / TUNING)) == payloads(open_run(tmp_path / "out" / TUNING))
     assert read_tuned(tmp_path / "cut.yaml").chosen == read_tuned(tmp_path / "whole.yaml").chosen
 
