@@ -1,7 +1,7 @@
 """Learner: S >= 1 trials of one architecture, recipe, fold and seed that take their steps together.
 
-Learning rate and weight decay may be each trial's own. The trainer hands it bags one by one; a learner knows no files. Validation bags choose each trial's epoch. No test
-bag reaches a learner before all epochs are chosen.
+Learning rate and weight decay may be each trial's own. The trainer hands the learner bags one by one; a learner knows no
+files. Validation bags choose each trial's epoch. No test bag reaches a learner before all epochs are chosen.
 """
 
 from __future__ import annotations

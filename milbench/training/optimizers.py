@@ -103,22 +103,22 @@ class AdamByRow(Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Move every row of every parameter that has a gradient."""
         for group in self.param_groups:
-            moved = [p for p in group["params"] if p.grad is not None]
-            if moved:
-                lr, decay = (moved[0].new_tensor(group[key]) for key in ("lr", "weight_decay"))  # [S]
-                for p in moved:
-                    self._move(p, _as_rows(lr, p), _as_rows(decay, p), group)
+            lr, decay = (group["params"][0].new_tensor(group[key]) for key in ("lr", "weight_decay"))  # [S]
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._move(p, p.grad, _as_rows(lr, p), _as_rows(decay, p), group)
 
-    def _move(self, p: Tensor, lr: Tensor, decay: Tensor, group: dict[str, Any]) -> None:
+    def _move(self, p: Tensor, gradient: Tensor, lr: Tensor, decay: Tensor, group: dict[str, Any]) -> None:
         """Move one parameter; lr and decay are [S, 1, ...]."""
         state, (beta1, beta2) = self.state[p], group["betas"]
         if not state:
             state |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
         state["step"] += 1
         n_steps, mean, square = state["step"].item(), state["exp_avg"], state["exp_avg_sq"]
-        gradient = p.grad if group["decoupled"] else torch.addcmul(p.grad, p, decay)
         if group["decoupled"]:
             p.mul_(1 - lr * decay)
+        else:
+            gradient = torch.addcmul(gradient, p, decay)
         mean.lerp_(gradient, 1 - beta1)
         square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         deviation = square.sqrt().div_((1 - beta2**n_steps) ** 0.5).add_(group["eps"])

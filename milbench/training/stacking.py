@@ -1,7 +1,8 @@
 """Stacking: whether trials that differ only in their task take their steps together; in a search, also in their rates.
 
-On a GPU they do, unless many configurations would fill its memory. On a CPU they do if a step is so small that dispatching its operations costs more than
-computing them. On large bags, a CPU computes stacked products slower than the same products one after the other.
+On a GPU they do, unless many configurations would fill its memory. On a CPU they do if a step is so small that
+dispatching its operations costs more than computing them. On large bags, a CPU computes stacked products slower than the
+same products one after the other.
 
 The limit was measured once (`benchmarks/stacking.py`). It is not timed again in each run: the choice changes the last
 digits of results, and the same command must choose the same way whatever else the machine is doing. No model is run to

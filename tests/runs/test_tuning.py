@@ -116,11 +116,13 @@ def searched(milbench_here: Milbench, folder: Path, n: int, *more: str) -> Run:
     return open_run(folder / TUNING)
 
 
+@pytest.mark.slow
 def test_rates_that_are_tried_in_one_stack_end_where_each_ends_alone(
     milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
 ) -> None:
-    on, off = (searched(milbench_here, tmp_path / stack, 8, "--stack", stack) for stack in ("on", "off"))
-    assert {(t.info["model"], t.info["stack"]) for t in on.trials()} == {("tiny", 16), ("tiny_multi", 8)}
+    words = ("--models", "tiny_multi", "--stack")
+    on, off = (searched(milbench_here, tmp_path / stack, 8, *words, stack) for stack in ("on", "off"))
+    assert [t.info["stack"] for t in on.trials()] == [8] * 8
     assert {t.info["stack"] for t in off.trials()} == {1}
     histories = zip(on.trials(), off.trials(), strict=True)
     for ours, own in ((a.history(), b.history()) for a, b in histories):
@@ -129,17 +131,17 @@ def test_rates_that_are_tried_in_one_stack_end_where_each_ends_alone(
     assert read_tuned(tmp_path / "on.yaml").chosen == read_tuned(tmp_path / "off.yaml").chosen
 
 
+@pytest.mark.slow
 def test_a_search_that_goes_on_keeps_what_is_finished_and_ends_whole_blocks_as_one_search_does(
     milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
 ) -> None:
-    words = ("--stack", "on", "--models", "tiny")
+    words = ("--stack", "on", "--models", "tiny_multi")
     first = payloads(searched(milbench_here, tmp_path / "grown", 10, *words))
     grown = searched(milbench_here, tmp_path / "grown", 16, *words)
     whole = payloads(searched(milbench_here, tmp_path / "whole", 16, *words))
     assert first.items() <= payloads(grown).items(), "what is finished stays"
     cut = {trial.id for trial in grown.trials() if trial.info["search"]["configuration"] in (8, 9)}
-    assert len(cut) == 4
-    assert {trial.info["stack"] for trial in grown.trials() if trial.id in cut} == {2}, "the tasks of each"
+    assert [trial.info["stack"] for trial in grown.trials() if trial.id in cut] == [1, 1]
     assert {id_: of for id_, of in payloads(grown).items() if id_ not in cut} == {
         id_: of for id_, of in whole.items() if id_ not in cut
     }

@@ -160,7 +160,8 @@ OF_RATES = {
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), [*((name, "clipped") for name in OURS), ("dtfd_mil", "adamw"), ("amil", "out of patience")]
+    ("name", "settings"),
+    [("amil", "clipped"), ("mmoe_amil", "clipped"), ("dtfd_mil", "adamw"), ("amil", "out of patience")],
 )
 def test_trials_with_rates_of_their_own_end_where_each_ends_alone(name: str, settings: str) -> None:
     start, recipes = model_of(name), of_own_rates(OF_RATES[settings])
