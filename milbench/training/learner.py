@@ -80,6 +80,7 @@ class Learner:
 
     Attributes
     ----------
+    has_own_rates : whether trials differ in learning rate or weight decay; those that have left count too.
     progress : of each of the S trials.
     still_learning : the trial's number for each row of `weights`.
     best : [S, ...] by parameter, the weights of each trial's kept epoch.
@@ -108,6 +109,7 @@ class Learner:
         self._recipes = list(recipes or [recipe] * len(models))
         if any(replace(own, lr=recipe.lr, weight_decay=recipe.weight_decay) != recipe for own in self._recipes):
             raise ValueError("trials of one learner may differ in learning rate and weight decay only")
+        self.has_own_rates = any(own != recipe for own in self._recipes)
         for model in models:
             model.training_smoothing = recipe.label_smoothing
         self.weights: OneModel | ParameterStack = weights_of(models, precision, device)
@@ -135,11 +137,6 @@ class Learner:
     def is_stack(self) -> bool:
         """Whether parameters are [S, ...]."""
         return isinstance(self.weights, ParameterStack)
-
-    @property
-    def has_own_rates(self) -> bool:
-        """Whether trials differ in learning rate or weight decay; those that have left count too."""
-        return any(own != self.recipe for own in self._recipes)
 
     @property
     def _recipes_by_row(self) -> list[Recipe]:
