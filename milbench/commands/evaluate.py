@@ -119,7 +119,7 @@ def _cohort_source(word: str, plugins: tuple[Path, ...], options: argparse.Names
     if word in all_datasets(plugins) and not Path(word).exists():
         source = CohortSource(name=word, data_root=options.data_root, plugins=plugins)
     else:
-        source = CohortSource(path=Path(word).absolute())
+        source = CohortSource(path=Path(word))
     return replace(source, allow_missing=options.allow_missing)
 
 

@@ -124,7 +124,7 @@ class Dealer:
                 suspects += ((slide,) for block in died for slide in block)
                 if suspects:
                     width = self._fewer(width)
-                    self.announce(_told_of_death(len(suspects), width))
+                    self.announce(_told_of_death(len(suspects), 0 if self.settings.address else width))
                 killers = yield from self._dealt(work, suspects, 1, in_flight=1)
                 if killers:
                     raise _killed_twice(killers[0][0])
@@ -209,10 +209,15 @@ def _deaths(settings: PoolSettings) -> tuple[type[Exception], ...]:
 
 
 def _told_of_death(n_suspects: int, width: int) -> str:
-    """What is said if a worker has died."""
+    """What is said if a worker has died; `width` 0 = workers that milbench did not start."""
+    fewer = (
+        f"Then the others, with --workers {width}. Next time give fewer from the start."
+        if width
+        else "Then the others."
+    )
     return (
         f"a worker that scored slides was killed, probably because memory ran out. The {n_suspects} slides that workers had "
-        f"are scored again, one at a time. Then the others, with --workers {width}. Next time give fewer from the start."
+        f"are scored again, one at a time. {fewer}"
     )
 
 

@@ -26,7 +26,7 @@ from milbench.external.scored import RECORD, external_folder, scored_folder
 from milbench.external.scoring import Scorer
 from milbench.external.trained import trained
 from milbench.heatmap.stored import find_cohort
-from milbench.models import BagOutput
+from milbench.models import BagOutput, MILModel
 from milbench.store.run import open_run
 
 EPOCHS = ("--set", "trainer.epochs=30")
@@ -128,9 +128,9 @@ def test_what_a_model_draws_does_not_depend_on_the_models_beside_it(world: tuple
 class Drawing(torch.nn.Module):
     """A model that draws a random number for each bag, from every generator that it can reach."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: MILModel) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.info = model, model.info
 
     def forward(self, features: torch.Tensor) -> BagOutput:
         output = self.model(features)
