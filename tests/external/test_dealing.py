@@ -217,6 +217,21 @@ def test_what_is_wrong_with_a_slide_is_said_as_without_workers(
         scored(external_of(run, noted), "cpu", silent, dealer(run))
 
 
+def test_what_a_worker_did_not_expect_is_one_message_with_the_slides(
+    run: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_threads(monkeypatch)
+
+    def load(slide: str) -> object:
+        raise RuntimeError("no route to host")
+
+    noted = Cohort(**{**vars(folder_cohort(cohort)), "load": load})
+    with pytest.raises(
+        MilbenchError, match=r"slides dealt-1000 to dealt-1004 could not .* \(RuntimeError: no route to host\)"
+    ):
+        scored(external_of(run, noted), "cpu", silent, dealer(run))
+
+
 def test_a_machine_that_starts_no_workers_scores_in_this_process(
     run: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
