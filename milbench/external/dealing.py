@@ -121,13 +121,13 @@ class Dealer:
         try:
             while blocks:
                 died = yield from self._dealt(work, blocks, width, in_flight=2 * width)
-                suspects += ((slide,) for block in died for slide in block)
-                if suspects:
+                if died:
                     width = self._fewer(width)
+                    suspects += ((slide,) for block in died for slide in block)
                     self.announce(_told_of_death(len(suspects), 0 if self.settings.address else width))
-                killers = yield from self._dealt(work, suspects, 1, in_flight=1)
-                if killers:
-                    raise _killed_twice(killers[0][0])
+                    killers = yield from self._dealt(work, suspects, 1, in_flight=1)
+                    if killers:
+                        raise _killed_twice(killers[0][0])
         except NoWorkersError as error:
             self.announce(f"no worker processes can be started ({error}), so all slides are scored in this process.")
             yield from score_block(work, [slide for block in (*suspects, *blocks) for slide in block], self.settings)

@@ -51,16 +51,19 @@ def silent(slides: object, _: str) -> object:
     return slides
 
 
-def on_threads(monkeypatch: pytest.MonkeyPatch, wrong: Callable[[], None] = lambda: None) -> None:
-    """Let threads stand for processes, which take seconds to start."""
+def on_threads(monkeypatch: pytest.MonkeyPatch, wrong: Callable[[], None] = lambda: None) -> list[int]:
+    """Let threads stand for processes, which take seconds to start; returns how many are started each time."""
+    started: list[int] = []
 
     @contextmanager
-    def submitting(*_: object) -> Iterator[object]:
+    def submitting(_: Dealer, width: int) -> Iterator[object]:
+        started.append(width)
         wrong()
         with ThreadPoolExecutor(1) as executor:
             yield executor.submit
 
     monkeypatch.setattr(Dealer, "_submitting", submitting)
+    return started
 
 
 def dealer(run: Path) -> Dealer:
@@ -70,7 +73,7 @@ def dealer(run: Path) -> Dealer:
 def test_dealt_slides_have_the_same_bytes_and_are_read_once(
     run: Path, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_threads(monkeypatch)
+    started = on_threads(monkeypatch)
     whole, seen = folder_cohort(cohort), []
 
     def load(slide: str) -> object:
@@ -80,6 +83,7 @@ def test_dealt_slides_have_the_same_bytes_and_are_read_once(
     noted = Cohort(**{**vars(whole), "load": load})
     assert scored(external_of(run, noted), "cpu", silent, dealer(run)).n_new == 12
     assert sorted(seen) == sorted(whole.slides["slide_id"])
+    assert started == [2]
     alone = Path(shutil.copytree(run, tmp_path / "alone", ignore=shutil.ignore_patterns("external")))
     scored(external_of(alone, whole), "cpu", silent)
     assert stored(run) == stored(alone)
@@ -145,14 +149,14 @@ def killing(cohort: Cohort, deaths: int, seen: list[str]) -> Cohort:
 def test_a_worker_that_dies_once_is_told_and_every_slide_is_scored(
     run: Path, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_threads(monkeypatch)
-    said: list[str] = []
+    started, said = on_threads(monkeypatch), list[str]()
     deal = Dealer(PoolSettings(run, workers=2, device="cpu"), said.append)
     assert scored(external_of(run, killing(folder_cohort(cohort), 1, [])), "cpu", silent, deal).n_new == 12
     assert said == [
         "a worker that scored slides was killed, probably because memory ran out. The 5 slides that workers had are scored "
         "again, one at a time. Then the others, with --workers 1. Next time give fewer from the start."
     ]
+    assert started == [2, 1, 1]  # the second for the slides that are scored alone
     alone = Path(shutil.copytree(run, tmp_path / "alone", ignore=shutil.ignore_patterns("external")))
     scored(external_of(alone, folder_cohort(cohort)), "cpu", silent)
     assert stored(run) == stored(alone)
