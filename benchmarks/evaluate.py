@@ -74,7 +74,7 @@ def beside_the_loop(seconds: Mapping[str, Sequence[float]], name: str) -> tuple[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("slides", 5000), ("patches", 64), ("width", 128)):
+    for name, default in (("slides", 5000), ("patches", 256), ("width", 128)):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"of the external cohort (default {default})")
     add_run_flags(parser, repetitions=3)
     add_folder_flag(parser)

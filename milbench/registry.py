@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import Distribution, EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -145,7 +145,13 @@ def _packages_of_ours() -> set[str]:
 
 
 def _is_ours(entry: EntryPoint) -> bool:
-    return entry.dist is not None and entry.dist.name == "milbench"
+    return entry.dist is not None and _name_of(entry.dist) == "milbench"
+
+
+@cache
+def _name_of(package: Distribution) -> str:
+    """Its name. Cached: each look-up reads the package's metadata, and every model that is built needs some."""
+    return str(package.name)
 
 
 def _import_package(entry: EntryPoint, kind: str) -> None:

@@ -7,6 +7,7 @@ of the label table. `Bag.slides` keeps each slide with its own coordinates.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
@@ -192,3 +193,12 @@ def _notes(members: Members, cohort: Cohort) -> list[str]:
         return [told]
     shown = some([f"{patient} without {', '.join(slides)}" for patient, slides in missing.items()])
     return [told, f"bags of {len(missing)} patients lack slides that have no features ({shown})"]
+
+
+def told_of(bag: str, text: str) -> str:
+    """The text, which tells of slides, for bags of another sort.
+
+    >>> told_of("patient", "Every slide counts; a dot grows with its slides.")
+    'Every patient counts; a dot grows with its patients.'
+    """
+    return re.sub(r"\bslide(s?)\b", rf"{bag}\1", text)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK
+from milbench.commands.flags import add_plugin_flag, plugins_of
 from milbench.commands.terminal import grid, new_console, warn
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="list the endpoints of the TCGA cohorts instead: kind, slides, patients, events or classes",
     )
-    parser.add_argument(
-        "--plugin", nargs="+", default=[], metavar="FILE", dest="plugins", help="Python files that register datasets"
-    )
+    add_plugin_flag(parser, "datasets")
 
 
 def call(options: argparse.Namespace) -> int:
@@ -38,7 +36,7 @@ def call(options: argparse.Namespace) -> int:
     if options.endpoints:
         _print_endpoints(new_console())
         return EXIT_OK
-    _print_datasets(new_console(), all_datasets([Path(plugin) for plugin in options.plugins]).values())
+    _print_datasets(new_console(), all_datasets(plugins_of(options)).values())
     for remark in import_remarks():
         warn(remark)
     return EXIT_OK

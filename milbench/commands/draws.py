@@ -6,9 +6,6 @@ import argparse
 
 from milbench.errors import UsageError
 
-FEWEST_DRAWS = 100
-"""Draws of an interval at least: with fewer, the ends of a 95 % interval are single draws."""
-
 MOST_DRAWS = 1_000_000
 """A hundred times the usual number: beyond, only time and memory grow."""
 
@@ -26,11 +23,11 @@ def draws_of(options: argparse.Namespace) -> int:
     UsageError : too few for an interval, or too many to wait for.
     """
     from milbench.report import DRAWS
+    from milbench.stats.draws import refuse_few_draws
 
     if options.draws is None:
         return DRAWS
-    if options.draws < FEWEST_DRAWS:
-        raise UsageError(f"--draws is {options.draws}. Give {FEWEST_DRAWS} or more: an interval needs as many.")
+    refuse_few_draws(options.draws, "--draws")
     if options.draws > MOST_DRAWS:
         raise UsageError(f"--draws is {options.draws}. Give {MOST_DRAWS:,} or fewer: more only take time and memory.")
     return int(options.draws)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK
 from milbench.commands.draws import add_draws_flag, draws_of
-from milbench.commands.flags import add_place_flags, engine_of
+from milbench.commands.flags import add_place_flags, add_plugin_flag, engine_of, plugins_of
 from milbench.commands.terminal import grid, line, new_console, say, warn, watcher
 from milbench.errors import UsageError
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from milbench.cohorts.cohort import Cohort
+    from milbench.datasets.source import CohortSource
     from milbench.engines.settings import PoolSettings
-    from milbench.external.evaluate import External, Scores
+    from milbench.external.evaluate import Elsewhere, External, Scores
     from milbench.external.trained import Trained
     from milbench.report.tables import Table
 
@@ -41,6 +43,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-root", type=Path, metavar="FOLDER", help="where the datasets' data lie (default: as run)"
     )
+    add_plugin_flag(parser, "datasets, beside those that the run was told of")
     parser.add_argument("--allow-overlap", action="store_true",
                         help="drop slides of patients that the run knows, and count them")  # fmt: skip
     parser.add_argument(
@@ -55,13 +58,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where tables and figures go (default: RUN/external/COHORT)"
     )
-    add_place_flags(parser, "where slides are scored (docs/external.md)")
+    engine = add_place_flags(parser, "where slides are scored (docs/external.md)")
+    engine.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="assignments",
+                        help="any setting of SLURM, such as engine.slurm.jobs=8")  # fmt: skip
 
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of scoring every cohort, and writing its tables and figures."""
     from milbench.engines.loky import end_workers
     from milbench.external.trained import trained
+    from milbench.heatmap.stored import plugins_of_run
     from milbench.store.run import open_run
 
     draws, settings = draws_of(options), _settings(options)
@@ -70,11 +76,13 @@ def call(options: argparse.Namespace) -> int:
         warn(
             f"{len(source.trials)} of {source.n_planned} planned trials of {options.run} are done; only those are evaluated"
         )
-    cohorts = [external_cohort(word, options) for word in options.cohorts]
+    plugins = (*plugins_of_run(source.run), *plugins_of(options))
+    places = [_cohort_source(word, plugins, options) for word in options.cohorts]
+    cohorts = [place.load() for place in places]
     _refuse_twice([cohort.name for cohort in cohorts])
     try:
-        for cohort in cohorts:
-            _evaluate(source, cohort, settings, draws, options)
+        for place, cohort in zip(places, cohorts, strict=True):
+            _evaluate(source, place, cohort, settings, draws, options)
     finally:
         end_workers()
     return EXIT_OK
@@ -85,30 +93,34 @@ def _settings(options: argparse.Namespace) -> PoolSettings:
 
     Raises
     ------
-    UsageError : a device, GPU or package is missing, or the engine is SLURM's.
+    UsageError : a device, GPU or package is missing, or two settings contradict each other.
     """
     from milbench.runs.config import make_config
     from milbench.runs.passes import settings_of
 
-    engine = make_config(None, [], {"engine": engine_of(options)}).engine
-    if engine.kind == "slurm":
+    for assignment in options.assignments:
+        if not assignment.startswith("engine.slurm."):
+            raise UsageError(
+                f"--set of evaluate takes settings of SLURM, such as engine.slurm.jobs=8; got '{assignment}'."
+            )
+    engine = make_config(None, options.assignments, {"engine": engine_of(options)}).engine
+    if engine.kind == "slurm" and options.shard:
         raise UsageError(
-            "--engine slurm trains, but does not score. Submit an array of jobs that score a shard each: "
-            "milbench evaluate ... --shard $SLURM_ARRAY_TASK_ID/16. Then give the command without --shard."
+            f"--engine slurm gives each of its jobs a part of the trials. Leave --shard {options.shard} out."
         )
     return settings_of(engine, options.run)
 
 
-def external_cohort(word: str, options: argparse.Namespace) -> Cohort:
-    """The cohort of a path, or of the catalogue; raises `MilbenchError`."""
+def _cohort_source(word: str, plugins: tuple[Path, ...], options: argparse.Namespace) -> CohortSource:
+    """Where an external cohort comes from: a path, or a dataset."""
     from milbench.datasets import all_datasets
     from milbench.datasets.source import CohortSource
 
-    if word in all_datasets() and not Path(word).exists():
-        source = CohortSource(name=word, data_root=options.data_root, allow_missing=options.allow_missing)
+    if word in all_datasets(plugins) and not Path(word).exists():
+        source = CohortSource(name=word, data_root=options.data_root, plugins=plugins)
     else:
-        source = CohortSource(path=Path(word), allow_missing=options.allow_missing)
-    return source.load()
+        source = CohortSource(path=Path(word))
+    return replace(source, allow_missing=options.allow_missing)
 
 
 def _refuse_twice(names: Sequence[str]) -> None:
@@ -117,7 +129,14 @@ def _refuse_twice(names: Sequence[str]) -> None:
             raise UsageError(f"two cohorts are called '{name}'. Give one of them another `name:` in its cohort.yaml.")
 
 
-def _evaluate(source: Trained, cohort: Cohort, settings: PoolSettings, draws: int, options: argparse.Namespace) -> None:
+def _evaluate(
+    source: Trained,
+    place: CohortSource,
+    cohort: Cohort,
+    settings: PoolSettings,
+    draws: int,
+    options: argparse.Namespace,
+) -> None:
     from milbench.engines.shards import parse_shard
     from milbench.external.analysis import refuse_incomplete
     from milbench.external.dealing import deal_of
@@ -132,8 +151,13 @@ def _evaluate(source: Trained, cohort: Cohort, settings: PoolSettings, draws: in
     console = new_console()
     _describe(console, external)
     n_slides = len(external.slides)
-    deal = deal_of(settings, asked=options.workers or 0, n_slides=n_slides, announce=warn)
-    scores = scored(external, settings.device, watcher(console), deal)
+    if settings.kind == "slurm":
+        scores = scored(
+            external, settings.device, watcher(console), elsewhere=_in_jobs(source, place, settings, options)
+        )
+    else:
+        deal = deal_of(settings, asked=options.workers or 0, n_slides=n_slides, announce=warn)
+        scores = scored(external, settings.device, watcher(console), deal)
     _say_scores(console, scores, f"{n_slides} {external.cohort.bag}s")
     if shard is None:
         _write(console, external, scores, draws, options)
@@ -141,6 +165,15 @@ def _evaluate(source: Trained, cohort: Cohort, settings: PoolSettings, draws: in
         say(
             f"shard {shard} is scored. When all shards are, give the command without --shard: it writes tables and figures."
         )
+
+
+def _in_jobs(source: Trained, place: CohortSource, settings: PoolSettings, options: argparse.Namespace) -> Elsewhere:
+    """What lets SLURM jobs score the cohort."""
+    from milbench.external.jobs import Scoring, score_in_jobs
+
+    root = source.data_root.absolute() if source.data_root else None
+    scoring = Scoring(settings.run, source.dataset, root, place, options.allow_overlap, settings, options.workers or 0)
+    return partial(score_in_jobs, scoring, source, say)
 
 
 def _write(console: Console, external: External, scores: Scores, draws: int, options: argparse.Namespace) -> None:

@@ -145,6 +145,28 @@ def add_tuning_flags(group: argparse._ActionsContainer) -> None:
     )
 
 
+def add_plugin_flag(parser: argparse.ArgumentParser, registered: str) -> None:
+    """Put `--plugin` on `parser`.
+
+    Parameters
+    ----------
+    registered : what the files register, in words.
+    """
+    parser.add_argument(
+        "--plugin",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        dest="plugins",
+        help=f"Python files that register {registered}",
+    )
+
+
+def plugins_of(options: argparse.Namespace) -> tuple[Path, ...]:
+    """The plug-in files, under paths that hold in any folder."""
+    return tuple(Path(plugin).absolute() for plugin in options.plugins)
+
+
 def add_precision_flag(group: argparse._ActionsContainer) -> None:
     """Put on `group` the precision of matrix products."""
     group.add_argument(

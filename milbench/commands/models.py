@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK
+from milbench.commands.flags import add_plugin_flag, plugins_of
 from milbench.commands.terminal import grid, line, new_console, warn
 
 if TYPE_CHECKING:
@@ -23,16 +23,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="show all about these models: arguments, recipe, search space"
     )
-    parser.add_argument(
-        "--plugin", nargs="+", default=[], metavar="FILE", dest="plugins", help="Python files that register models"
-    )
+    add_plugin_flag(parser, "models")
 
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of printing the models."""
     from milbench.registry import import_remarks, load_models, select
 
-    known = load_models([Path(plugin) for plugin in options.plugins])
+    known = load_models(plugins_of(options))
     if options.names:
         for name in select("model", options.names, known):
             _print_model(new_console(), name, known[name])

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK
+from milbench.commands.data.chosen_cohort import data_root_of, file_of_dataset
+from milbench.commands.flags import add_plugin_flag, plugins_of
 from milbench.commands.terminal import line, new_console, say, warn, watcher
 from milbench.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from milbench.cohorts.cohort_file import CohortFile
 
 HELP = "predict slides without labels with the models of a finished run"
 
@@ -22,14 +26,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Put the flags of `milbench predict` on `parser`."""
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder; its weights must have been kept")
     parser.add_argument("features", type=Path, metavar="FEATURES",
-                        help="folder with one file of features per slide, or a cohort.yaml, whose labels are not looked at")  # fmt: skip
+                        help="folder with one file of features per slide, or a cohort.yaml or dataset, whose labels are not looked at")  # fmt: skip
     parser.add_argument("--patients", type=Path, metavar="CSV",
                         help="whose slides they are: columns slide_id and patient_id (default: each slide is a patient)")  # fmt: skip
     parser.add_argument(
         "--dataset", metavar="NAME", help="cohort of the run whose models predict (default: its only one)"
     )
+    add_plugin_flag(parser, "datasets, beside those that the run was told of")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="models or patterns (default: all of the run)")
-    parser.add_argument("--data-root", type=Path, metavar="FOLDER", help="where the run's data lie (default: as run)")
+    parser.add_argument("--data-root", type=Path, metavar="FOLDER", help="where datasets' data lie (default: as run)")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:1 (default auto)")
     parser.add_argument("--format", metavar="{milbench,stamp}", default="milbench",
                         help="one table (default), or files as STAMP's statistics name their columns")  # fmt: skip
@@ -44,6 +49,7 @@ def call(options: argparse.Namespace) -> int:
     from milbench.external.scoring import Checkpoint
     from milbench.external.slides import new_slides
     from milbench.external.trained import trained
+    from milbench.heatmap.stored import plugins_of_run
     from milbench.machine.hardware import resolve_device
     from milbench.store.files import writing
     from milbench.store.run import open_run
@@ -57,7 +63,7 @@ def call(options: argparse.Namespace) -> int:
     source = trained(open_run(options.run).snapshot(), options.dataset, options.data_root).of_models(options.models)
     if len(source.trials) < source.n_planned:
         warn(f"{len(source.trials)} of {source.n_planned} planned trials are done; only those predict")
-    slides = new_slides(options.features, options.patients, source.bag)
+    slides = new_slides(_place(options, plugins_of_run(source.run)), options.patients, source.bag)
     refuse_another_width(slides, source)
     console = new_console()
     for note in slides.notes:
@@ -79,6 +85,16 @@ def call(options: argparse.Namespace) -> int:
                   f"{len(source.trials)} trials; {flagged} {slides.bag}s are flagged")  # fmt: skip
     say(f"predictions: {written}")
     return EXIT_OK
+
+
+def _place(options: argparse.Namespace, of_run: tuple[Path, ...]) -> Path | CohortFile:
+    """Where the slides lie, by path or by a dataset's name."""
+    from milbench.datasets import all_datasets
+
+    known = all_datasets((*of_run, *plugins_of(options)))
+    if options.features.exists() or str(options.features) not in known:
+        return Path(options.features)
+    return file_of_dataset(known[str(options.features)], data_root_of(options))
 
 
 def _write(table: pd.DataFrame, out: Path, form: str) -> str:

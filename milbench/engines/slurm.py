@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -165,8 +165,7 @@ def work_on(
     own share of them, one at a time.
     """
     start = index * len(passes) // n_jobs
-    gpus = settings.gpus or ("all" if resolve_device(settings.device).startswith("cuda") else "")
-    here = replace(settings, kind="loky", gpus=gpus).settled()
+    here = on_this_node(settings)
     if alone:
         here = replace(here, workers=1)  # nothing runs beside a pass whose worker died before
     mine = passes[index::n_jobs] if alone else passes[start:] + passes[:start]
@@ -177,6 +176,42 @@ def work_on(
         if status.state == "refused":
             refused = status.message
     return refused
+
+
+def on_this_node(settings: PoolSettings) -> PoolSettings:
+    """Settings of the worker processes that a SLURM job starts where it runs."""
+    gpus = settings.gpus or ("all" if resolve_device(settings.device).startswith("cuda") else "")
+    return replace(settings, kind="loky", gpus=gpus).settled()
+
+
+def run_in_jobs(settings: PoolSettings, work: Callable[[int], str], n_jobs: int) -> None:
+    """Call `work` with 0, 1, ... in a SLURM job each, and wait until all have ended.
+
+    Parameters
+    ----------
+    work : returns the message of the bad input that stopped it; "" if none did.
+
+    Raises
+    ------
+    MilbenchError : a job died, or bad input stopped one.
+    """
+    folder = settings.run / FOLDER
+    folder.mkdir(exist_ok=True)
+    jobs = make_executor(folder, settings.slurm).map_array(work, range(n_jobs))
+    try:
+        while not all(job.done() for job in jobs):
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        _cancel(jobs)
+        raise
+    for message in filter(None, (_message(job) for job in jobs)):
+        raise MilbenchError(message)
+    dead = [job for job in jobs if job.exception() is not None]
+    if dead:
+        raise MilbenchError(
+            f"{len(dead)} of {n_jobs} SLURM jobs died, the first with: {_log(dead[0])}. What the jobs stored is kept. Read "
+            f"their logs in {folder}, then give the same command again."
+        )
 
 
 def _is_unclaimed(job: Job) -> bool:

@@ -8,11 +8,12 @@ scores the slide, and in whatever order.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,9 @@ class Work:
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
+Block = tuple[str, ...]
+"""Slides that one worker scores at one go."""
+
 Deal = Callable[[Work, Sequence[str]], Iterator["Scored"]]
 """Scores slides by workers, and hands them back in the order in which they end."""
 
@@ -93,10 +97,12 @@ def deal_of(settings: PoolSettings, *, asked: int, n_slides: int, announce: Call
 class Dealer:
     """A `Deal` on the processes of this machine, or on a dask cluster.
 
+    If a worker dies, the slides that were with workers are scored again, one at a time, and then the others.
+
     Attributes
     ----------
     settings : settled.
-    announce : told if this machine can start no workers.
+    announce : told if this machine can start no workers, and if one dies.
     """
 
     settings: PoolSettings
@@ -108,18 +114,31 @@ class Dealer:
         Raises
         ------
         DataError : a slide cannot be scored.
-        MilbenchError : a worker was killed.
+        MilbenchError : a slide killed its worker twice, or workers cannot be reached.
         """
+        width = max(self.settings.workers, 1)
+        blocks, suspects = _blocks(slides, width), deque[Block]()
         try:
-            with self._submitting() as submit:
-                yield from self._dealt(submit, work, slides)
+            while blocks:
+                died = yield from self._dealt(work, blocks, width, in_flight=2 * width)
+                if died:
+                    width = self._fewer(width)
+                    suspects += ((slide,) for block in died for slide in block)
+                    self.announce(_told_of_death(len(suspects), 0 if self.settings.address else width))
+                    killers = yield from self._dealt(work, suspects, 1, in_flight=1)
+                    if killers:
+                        raise _killed_twice(killers[0][0])
         except NoWorkersError as error:
             self.announce(f"no worker processes can be started ({error}), so all slides are scored in this process.")
-            yield from score_block(work, slides, self.settings)
+            yield from score_block(work, [slide for block in (*suspects, *blocks) for slide in block], self.settings)
+
+    def _fewer(self, width: int) -> int:
+        """Workers that go on after one has died; those of a cluster are not milbench's to choose."""
+        return width if self.settings.kind == "dask" else ceil(width / 2)
 
     @contextmanager
-    def _submitting(self) -> Iterator[Callable[..., Future[Any]]]:
-        """A function that sends a call to a worker, as `concurrent.futures` has it."""
+    def _submitting(self, width: int) -> Iterator[Callable[..., Future[Any]]]:
+        """A function that sends a call to one of `width` workers, as `concurrent.futures` has it."""
         if self.settings.kind == "dask":
             from milbench.engines.dask import open_dask
             from milbench.engines.supervisor import Interrupts
@@ -128,38 +147,86 @@ class Dealer:
                 yield pool.client.get_executor(pure=False).submit
             return
         try:
-            yield worker_processes(self.settings, self.settings.workers).submit
+            yield worker_processes(self.settings, width).submit
         finally:
             end_workers()
 
-    def _dealt(self, submit: Callable[..., Future[Any]], work: Work, slides: Sequence[str]) -> Iterator[Scored]:
-        """Keep two blocks per worker in flight: the second waits at the worker while the first is scored."""
-        width = max(self.settings.workers, 1)
-        size = max(1, min(MOST_SLIDES_PER_BLOCK, len(slides) // (width * BLOCKS_PER_WORKER)))
-        blocks = (slides[start : start + size] for start in range(0, len(slides), size))
-        running: list[Future[list[Scored]]] = []
-        while True:
-            with deaf_children():
-                running += [submit(score_whole_block, work, block, self.settings)
-                            for block in islice(blocks, 2 * width - len(running))]  # fmt: skip
-            if not running:
-                return
-            ended, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in (future for future in running if future in ended):
-                yield from _result(future)
-            running = [future for future in running if future not in ended]
+    def _dealt(
+        self, work: Work, blocks: deque[Block], width: int, *, in_flight: int
+    ) -> Generator[Scored, None, list[Block]]:
+        """The slides of `blocks`, which are taken off it; returns the blocks that were with a worker that died.
+
+        Two blocks per worker are in flight: the second waits at the worker while the first is scored. After a death
+        no more are sent.
+        """
+        running: dict[Future[list[Scored]], Block] = {}
+        died: list[Block] = []
+        with self._submitting(width) as submit:
+            while running or (blocks and not died):
+                while blocks and not died and len(running) < in_flight:
+                    block = blocks.popleft()
+                    try:
+                        with deaf_children():
+                            running[submit(score_whole_block, work, block, self.settings)] = block
+                    except BrokenProcessPool:  # a worker died since the last block was sent
+                        died.append(block)
+                ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in [future for future in running if future in ended]:
+                    block = running.pop(future)
+                    scored = self._result(future, block)
+                    if scored is None:
+                        died.append(block)
+                    yield from scored or ()
+        return died
+
+    def _result(self, future: Future[list[Scored]], block: Block) -> list[Scored] | None:
+        """Scores of a block; None if its worker died."""
+        try:
+            return future.result()
+        except MilbenchError:
+            raise
+        except _deaths(self.settings):
+            return None
+        except Exception as error:
+            raise MilbenchError(
+                f"slides {block[0]} to {block[-1]} could not be scored by a worker ({type(error).__name__}: {error}). What is "
+                "scored is kept. Give the same command again; if it ends so again, with --workers 1."
+            ) from error
 
 
-def _result(future: Future[list[Scored]]) -> list[Scored]:
-    try:
-        return future.result()
-    except MilbenchError:
-        raise
-    except Exception as error:
-        raise MilbenchError(
-            f"a worker that scored slides was killed ({type(error).__name__}), probably because memory ran out. What is scored "
-            "is kept for the most part: give the same command again with fewer workers (--workers)."
-        ) from error
+def _blocks(slides: Sequence[str], width: int) -> deque[Block]:
+    size = max(1, min(MOST_SLIDES_PER_BLOCK, len(slides) // (width * BLOCKS_PER_WORKER)))
+    return deque(tuple(slides[start : start + size]) for start in range(0, len(slides), size))
+
+
+def _deaths(settings: PoolSettings) -> tuple[type[Exception], ...]:
+    """What a block ends with if its worker dies."""
+    if settings.kind == "dask":
+        from distributed import KilledWorker
+
+        return BrokenProcessPool, KilledWorker
+    return (BrokenProcessPool,)
+
+
+def _told_of_death(n_suspects: int, width: int) -> str:
+    """What is said if a worker has died; `width` 0 = workers that milbench did not start."""
+    fewer = (
+        f"Then the others, with --workers {width}. Next time give fewer from the start."
+        if width
+        else "Then the others."
+    )
+    return (
+        f"a worker that scored slides was killed, probably because memory ran out. The {n_suspects} slides that workers had "
+        f"are scored again, one at a time. {fewer}"
+    )
+
+
+def _killed_twice(slide: str) -> MilbenchError:
+    return MilbenchError(
+        f"slide {slide} killed the worker that scored it twice, the second time with nothing beside it. Probably memory ran "
+        "out, or a model crashes. What is scored is kept for the same command: give it again where more memory is free. Or "
+        "leave the slide out of the labels, or score fewer models at once (--shard 1/2, then 2/2); both score all slides anew."
+    )
 
 
 def score_whole_block(work: Work, slides: Sequence[str], settings: PoolSettings) -> list[Scored]:

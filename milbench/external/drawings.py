@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from milbench.cohorts.patient_bags import SLIDE, told_of
 from milbench.endpoints.endpoint import Kind
 from milbench.external.analysis import Compared, own_trials
 from milbench.external.evaluate import External
@@ -72,12 +73,14 @@ class Sides:
     both : what was compared.
     trials : with their test side, by "internal" and "external".
     title : of the run's cohort and the external one.
+    bag : what a bag is, "slide" or "patient".
     """
 
     kind: Kind
     both: Compared
     trials: Mapping[str, Sequence[StoredTrial]]
     title: str
+    bag: str = SLIDE
 
     @cached_property
     def tasks(self) -> list[str]:
@@ -132,7 +135,7 @@ def draw_sides(
         out.mkdir(parents=True, exist_ok=True)
         for kind, both in found.items():
             for stem, figure, caption in drawings(
-                Sides(kind, both, {INTERNAL: own_trials(external), EXTERNAL: trials}, title)
+                Sides(kind, both, {INTERNAL: own_trials(external), EXTERNAL: trials}, title, external.cohort.bag)
             ):
                 save(figure, out / stem)
                 drawn.append(Drawn(stem, caption, kind))
@@ -198,7 +201,8 @@ def _calibration(sides: Sides) -> Iterator[Drawing]:
         figure = calibration.calibration_figure(
             known, panels, sides.titles, sides.kind, f"{sides.title}: calibration", together=names, names=axes
         )
-        yield stem, figure, f"Calibration on the test sides of {sides.title}. {NOTES[sides.kind]}{how}"
+        note = told_of(sides.bag, f"{NOTES[sides.kind]}{how}")
+        yield stem, figure, f"Calibration on the test sides of {sides.title}. {note}"
 
 
 def _confusion(sides: Sides) -> Iterator[Drawing]:
@@ -208,8 +212,8 @@ def _confusion(sides: Sides) -> Iterator[Drawing]:
         found = {panel: _of(tested, place) for panel, place in zip(panels, places, strict=True)}
         heads = {panel: sides.head(*place) for panel, place in zip(panels, places, strict=True)}
         figure = confusion.confusion_figure(found, panels, heads, f"{sides.title}: labels against calls")
-        note = confusion.NOTE.format(confusion.CALLED[sides.kind])
-        yield stem, figure, f"Confusion matrices of the test sides of {sides.title}. {note} {OF_MEANS}"
+        note = told_of(sides.bag, f"{confusion.NOTE.format(confusion.CALLED[sides.kind])} {OF_MEANS}")
+        yield stem, figure, f"Confusion matrices of the test sides of {sides.title}. {note}"
 
 
 def _of(tested: Mapping[Panel, Answered], place: tuple[str, str, str]) -> Answered:
@@ -223,7 +227,7 @@ def _predicted(sides: Sides) -> Iterator[Drawing]:
         panels = [Scatter(place[0], place[1], sides.head(*place), _of(tested, place)) for place in places]
         figure = scatter_figure(panels, f"{sides.title}: measured and predicted")
         caption = f"Predicted against measured values of the test sides of {sides.title}, in the units of the labels."
-        yield stem, figure, f"{caption} {OF_MEANS}"
+        yield stem, figure, f"{caption} {told_of(sides.bag, OF_MEANS)}"
 
 
 def _kaplan_meier(sides: Sides) -> Iterator[Drawing]:

@@ -22,7 +22,7 @@ from milbench.cohorts.record import read_record, see
 from milbench.endpoints.endpoint import Endpoint
 from milbench.endpoints.fit import patient_labels
 from milbench.engines.predictions import answers_table, predictions_table
-from milbench.errors import DataError
+from milbench.errors import DataError, StoreError
 from milbench.external.checks import (
     HEADERS,
     compared_extraction,
@@ -59,6 +59,8 @@ from milbench.store.files import write_atomically, writing
 from milbench.store.trial import StoredTrial
 
 Watch = Callable[[Iterable[str], str], Iterable[str]]
+
+Elsewhere = Callable[[Sequence[StoredTrial]], None]
 
 CHECKPOINT = "scores-{}.npz"
 """Name of a checkpoint, by the trials that it is of."""
@@ -186,12 +188,15 @@ class Scores(NamedTuple):
     n_replaced: int
 
 
-def scored(external: External, device: str, watch: Watch, deal: Deal | None = None) -> Scores:
+def scored(
+    external: External, device: str, watch: Watch, deal: Deal | None = None, elsewhere: Elsewhere | None = None
+) -> Scores:
     """What every trial says of the cohort, from disk where it is there, else computed and stored.
 
     Parameters
     ----------
     deal : how slides are dealt to worker processes; None = all are scored in this process.
+    elsewhere : lets other machines score the cohort with some trials, and store what they say; None = this machine does.
 
     Raises
     ------
@@ -209,8 +214,16 @@ def scored(external: External, device: str, watch: Watch, deal: Deal | None = No
     pending = [trial for trial in trials if trial.id not in found]
     n_replaced = sum(scored_folder(run, identity.name, trial.id).exists() for trial in pending)
     if pending:
-        _compute(external, pending, device, watch, deal)
+        if elsewhere is None:
+            _compute(external, pending, device, watch, deal)
+        else:
+            elsewhere(pending)
         found = stored()
+    if len(found) < len(trials):
+        raise StoreError(
+            f"{len(trials) - len(found)} of {len(trials)} trials have stored no scores of this cohort, labels and weights. "
+            "Did they change meanwhile? Give the same command again."
+        )
     return Scores(list(found.values()), len(pending), n_replaced)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from milbench.heatmap.stored import StoredModel
 from milbench.store.files import refuse_no_plain_file, write_atomically
 from milbench.store.identity import canonical_json
 from milbench.training.bag_guard import BagGuard
-from milbench.training.precision import arithmetic, as_float32
+from milbench.training.precision import arithmetic, float32_products
 from milbench.training.randomness import Randomness
 
 Logits = NDArray[np.float32]
@@ -54,6 +54,9 @@ class Scorer:
         # once per seed: torch.manual_seed takes longer than a small forward, and what it queues for a GPU that is not there stays
         self._random = {seed: Randomness(seed, self.device) for seed in {_seed(model) for model in models}}
         self._start = {seed: random.mark() for seed, random in self._random.items()}
+        self._alike: dict[tuple[int, str], list[int]] = {}
+        for number, model in enumerate(models):
+            self._alike.setdefault((_seed(model), str(model.trial.info.get("precision", "float32"))), []).append(number)
 
     def logits(self, bag: Bag) -> list[Logits]:
         """Logits [W] of each model.
@@ -64,29 +67,36 @@ class Scorer:
         """
         features = bag.features.to(self.device)
         scaled: dict[int, torch.Tensor] = {}
-        found = []
-        for model, guard in zip(self.models, self._guards, strict=True):
-            if id(model.scaler) not in scaled:
-                scaled[id(model.scaler)] = model.scaler(features)
-            found.append(self._logits(model, guard, scaled[id(model.scaler)], bag.slide_id))
-        return found
+        found: dict[int, Logits] = {}
+        for (seed, precision), numbers in self._alike.items():
+            random = self._random[seed]
+            random.go_back(self._start[seed])
+            with torch.no_grad(), random.in_use(), float32_products(precision):
+                for number in numbers:
+                    scaler = self.models[number].scaler
+                    if id(scaler) not in scaled:
+                        scaled[id(scaler)] = scaler(features)
+                    # from the seed for each model and slide: what one draws must not depend on what was scored before
+                    random.start_again(self._start[seed])
+                    found[number] = self._logits(number, precision, scaled[id(scaler)], bag.slide_id)
+        return [found[number] for number in range(len(self.models))]
 
     def each(self, slides: Iterable[str], load: Callable[[str], Bag]) -> Iterator[Scored]:
         """Slides with their logits, each read once."""
         return (Scored(slide, self.logits(load(slide))) for slide in slides)
 
-    def _logits(self, model: StoredModel, guard: BagGuard, features: torch.Tensor, slide_id: str) -> Logits:
+    def _logits(self, number: int, precision: str, features: torch.Tensor, slide_id: str) -> Logits:
         """Logits [W] in the precision of the training, as the trial's own test side was scored."""
-        info = model.trial.info
-        # from the seed for each slide: what a model draws in evaluation must not depend on what was scored before
-        random = self._random[_seed(model)]
-        random.go_back(self._start[_seed(model)])
+        model = self.models[number]
+        # one autocast per model: while it is open, it keeps a copy of all weights
+        autocast = arithmetic(precision, self.device) if precision == "bf16" else nullcontext()
         try:
-            with torch.no_grad(), random.in_use(), guard.lent([features]):
-                with arithmetic(str(info.get("precision", "float32")), self.device):
+            with self._guards[number].lent([features]):
+                torch.set_grad_enabled(False)  # a model before may have left it on
+                with autocast:
                     output = model.model(features)
                 # a copy: torch's small tensors, kept, pin the memory of the forwards around them (4 MB per slide and 45 models)
-                return np.array(as_float32(output).logits.cpu().numpy(), dtype=np.float32)
+                return np.array(output.logits.float().cpu().numpy(), dtype=np.float32)
         except MilbenchError as error:
             raise DataError(f"{model.trial.id} cannot score slide {slide_id}: {error}") from error
         except (RuntimeError, ValueError, IndexError) as error:
@@ -107,7 +117,7 @@ def score(
     checkpoint: Checkpoint,
     watch: Callable[[Iterable[str], str], Iterable[str]],
 ) -> list[Logits]:
-    """Logits [n, W] of every model for `slides`, in their order; it goes on from the checkpoint.
+    """Logits [n, W] of every model for `slides`, in their order; it goes on from the checkpoint, also after an error.
 
     Parameters
     ----------
@@ -116,12 +126,17 @@ def score(
     done = checkpoint.read()
     left = [slide for slide in slides if slide not in done]
     scored, last = each(left), monotonic()
-    for _ in watch(left, "slides"):
-        slide, logits = next(scored)
-        done[slide] = logits
-        if monotonic() - last > CHECKPOINT_SECONDS and len(done) < len(slides):
+    try:
+        for _ in watch(left, "slides"):
+            slide, logits = next(scored)
+            done[slide] = logits
+            if monotonic() - last > CHECKPOINT_SECONDS and len(done) < len(slides):
+                checkpoint.write(done)
+                last = monotonic()
+    except (MilbenchError, KeyboardInterrupt):
+        if len(done) > len(slides) - len(left):
             checkpoint.write(done)
-            last = monotonic()
+        raise
     return [np.stack(own) for own in zip(*(done[slide] for slide in slides), strict=True)]
 
 

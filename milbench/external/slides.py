@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from milbench.bag import Bag, check_features
-from milbench.cohorts.cohort_file import cohort_file
+from milbench.cohorts.cohort_file import CohortFile, cohort_file
 from milbench.cohorts.fingerprint import fingerprint
 from milbench.cohorts.patient_bags import (
     PATIENT,
@@ -69,12 +69,12 @@ class NewSlides(NamedTuple):
         return hashlib.sha256((own if self.bag == SLIDE else patient_fingerprint(own)).encode()).hexdigest()
 
 
-def new_slides(path: Path, patients: Path | None = None, bag: str = SLIDE) -> NewSlides:
+def new_slides(place: Path | CohortFile, patients: Path | None = None, bag: str = SLIDE) -> NewSlides:
     """Every slide of a feature folder, or of the features of a cohort, whose labels are not looked at.
 
     Parameters
     ----------
-    path : feature folder, cohort.yaml, or a folder with one.
+    place : feature folder, cohort.yaml or a folder with one; or what a dataset's cohort.yaml would say.
     patients : table with the columns slide_id and patient_id; None = each slide is a patient of its own, unless the
         cohort's label table says otherwise.
     bag : what a bag of the training is, "slide" or "patient".
@@ -83,7 +83,7 @@ def new_slides(path: Path, patients: Path | None = None, bag: str = SLIDE) -> Ne
     ------
     DataError : no features, a table that does not say whose a slide is, or a cohort.yaml whose bags are others.
     """
-    found = _found(path, patients, bag)
+    found = _found(place, patients, bag)
     return found if bag == SLIDE else found._replace(bag=bag, notes=(*_joined(found.slides), *found.notes))
 
 
@@ -94,14 +94,13 @@ def _joined(slides: pd.DataFrame) -> list[str]:
     return [f"{told}; {alone}" if n_patients == len(slides) else told]
 
 
-def _found(path: Path, patients: Path | None, bag: str) -> NewSlides:
-    if not path.exists():
-        raise DataError(f"{path} does not exist. Name a folder of features, or a cohort.yaml.")
-    inner = [path / name for name in COHORT_FILES if (path / name).is_file()]
-    if path.is_dir() and not inner:
-        return _with_patients(open_features(path), patients, ())
-    file = cohort_file(path)
-    refuse_other_bags(file.bag, bag, f"cohort '{file.name}' ({path})")
+def _found(place: Path | CohortFile, patients: Path | None, bag: str) -> NewSlides:
+    if isinstance(place, Path) and not place.exists():
+        raise DataError(f"{place} does not exist. Name a folder of features, a cohort.yaml, or a dataset.")
+    if isinstance(place, Path) and place.is_dir() and not any((place / name).is_file() for name in COHORT_FILES):
+        return _with_patients(open_features(place), patients, ())
+    file, where = (cohort_file(place), f" ({place})") if isinstance(place, Path) else (place, "")
+    refuse_other_bags(file.bag, bag, f"cohort '{file.name}'{where}")
     notes = (f"labels in {file.labels} are not looked at", *_skipped(file.features))
     if patients is not None:
         return _with_patients(open_features(file.features), patients, notes)

@@ -211,20 +211,20 @@ def trained_model(run: Run, trial: StoredTrial, in_features: int) -> MILModel:
 
 
 def _known_model(run: Run, name: str) -> type[MILModel]:
-    known = load_models(_plugins(run))
+    known = load_models(plugins_of_run(run))
     if name not in known:
         raise unknown_name("model", name, known)
     return known[name]
 
 
-def _plugins(run: Run) -> list[Path]:
+def plugins_of_run(run: Run) -> tuple[Path, ...]:
     """The plug-in files that the run was told of. What came with a run folder is data, and is never imported.
 
     Raises
     ------
     UsageError : a plug-in lies in the run folder.
     """
-    plugins = [Path(plugin) for plugin in run.config.get("plugins", ())]
+    plugins = tuple(Path(plugin) for plugin in run.config.get("plugins", ()))
     for plugin in plugins:
         if plugin.resolve().is_relative_to(run.path.resolve()):
             raise UsageError(f"{run.path} names the plug-in {plugin}, which lies in the run folder. Move it elsewhere.")
@@ -257,7 +257,7 @@ def find_cohort(run: Run, name: str, data_root: Path | None = None) -> RunCohort
     if name not in run.datasets:
         raise unknown_name(f"cohort of run {run.name}", name, run.datasets)
     config = run.config
-    plugins = tuple(_plugins(run))
+    plugins = plugins_of_run(run)
     if name in all_datasets(plugins):
         root = data_root or (Path(config["data_root"]) if config.get("data_root") else None)
         source = CohortSource(name=name, data_root=root, plugins=plugins)

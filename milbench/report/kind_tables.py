@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from milbench.endpoints.endpoint import Endpoint, Kind, event_of, time_of
 from milbench.endpoints.fit import patient_labels
-from milbench.report.kinds import endpoint_in, label_columns, labels_of_kind
+from milbench.report.kinds import OF_PATIENTS, endpoint_in, joins_slides, label_columns, labels_of_kind, slide_labels
 from milbench.report.tables import Cell, Row, Table
 from milbench.stats.kind_metrics import COLUMNS
 from milbench.stats.metric import METRICS
@@ -110,7 +110,8 @@ def label_table(contents: Contents) -> Table | None:
             cells = tuple(Cell(_in_short(row[column])) for column in shown)
             rows.append(Row(f"{row['title']}, {row['task']}", cells, rule=place == 0 and bool(rows)))
     heads = tuple(LABEL_HEADS[column] for column in shown)
-    caption = LABELS_CAPTION.format(contents.kind)
+    of_patients = f" {OF_PATIENTS}" if joins_slides(contents.runs, data["dataset"]) else ""
+    caption = f"{LABELS_CAPTION.format(contents.kind)}{of_patients}"
     return Table(contents.name_of("table1"), caption, "Cohort, task", heads, tuple(rows), data)
 
 
@@ -119,7 +120,7 @@ def _label_rows(contents: Contents) -> Iterator[dict[str, Any]]:
         for name, facts in run.datasets.items():
             if name not in contents.datasets or not run.label_file(name).exists():  # an older run has no labels
                 continue
-            labels = labels_of_kind(run.labels(name), facts, contents.kind)
+            labels = labels_of_kind(slide_labels(run.labels(name), facts), facts, contents.kind)
             for task in label_columns(labels):
                 endpoint = endpoint_in(facts, task)
                 known = labels[task].notna()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from milbench.endpoints.endpoint import BINARY, Endpoint, Kind
 from milbench.stats.grid import FEWEST, FEWEST_SCORED
+from milbench.store.run import Run
 
 METRIC_NOTES: Mapping[Kind, str] = {
     "binary": "",
@@ -89,3 +90,23 @@ def labels_of_kind(labels: pd.DataFrame, facts: Mapping[str, Any], kind: Kind) -
     """The labels of a cohort's tasks of one kind."""
     others = [task for task in label_columns(labels) if endpoint_in(facts, task).kind != kind]
     return labels.drop(columns=others)
+
+
+OF_PATIENTS = "If bags are patients, a slide counts with the label of its patient."
+"""What tables of labels say of runs whose bags are patients."""
+
+
+def slide_labels(labels: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
+    """The labels with one row per slide; if the cohort's bags are patients, a slide has the labels of its patient."""
+    joined: Mapping[str, Sequence[str]] = facts.get("slides_of", {})
+    if not joined:
+        return labels
+    slides = [(slide, patient) for patient, slides in joined.items() for slide in slides]
+    table = pd.DataFrame(slides, columns=["slide_id", "patient_id"])
+    return table.merge(labels.drop(columns="slide_id"), on="patient_id")
+
+
+def joins_slides(runs: Iterable[Run], datasets: Iterable[str]) -> bool:
+    """Whether the bags of a cohort are patients."""
+    names = set(datasets)
+    return any("slides_of" in facts for run in runs for name, facts in run.datasets.items() if name in names)

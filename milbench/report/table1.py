@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from milbench.report.kinds import label_columns, labels_of_kind
+from milbench.report.kinds import OF_PATIENTS, joins_slides, label_columns, labels_of_kind, slide_labels
 from milbench.report.published import PAPERS_COHORTS
 from milbench.report.tables import Cell, Row, Table
 from milbench.store.run import Run
@@ -20,12 +20,13 @@ def columns_of(words: tuple[str, str]) -> tuple[str, ...]:
     return tuple(header for unit in UNITS for header in (unit, *words, "unknown"))
 
 
-def caption_of(words: tuple[str, str], *, of_paper: bool) -> str:
+def caption_of(words: tuple[str, str], *, of_paper: bool, of_patients: bool) -> str:
     """What the counts are of."""
     as_paper = "As in the paper the first count is of slides; one patient may have several." if of_paper else ""
     return " ".join(filter(None, (
         "Labels by task: slides, then patients.", as_paper,
         f"A patient is {words[0]} where one of the slides is labelled so. Tasks count what the runs used.",
+        OF_PATIENTS if of_patients else "",
     )))  # fmt: skip
 
 
@@ -39,7 +40,7 @@ def label_counts(labels: pd.DataFrame) -> pd.DataFrame:
 
     Parameters
     ----------
-    labels : of `milbench.store.run.Run.labels`.
+    labels : of `milbench.report.kinds.slide_labels`.
 
     Returns
     -------
@@ -67,7 +68,7 @@ def table1(runs: Sequence[Run]) -> Table | None:
         for run in runs
         for name, facts in run.datasets.items()
         if run.label_file(name).exists()  # a run of an older version has none
-        if label_columns(binary := labels_of_kind(run.labels(name), facts, "binary"))
+        if label_columns(binary := labels_of_kind(slide_labels(run.labels(name), facts), facts, "binary"))
     ]
     if not frames:
         return None
@@ -80,5 +81,6 @@ def table1(runs: Sequence[Run]) -> Table | None:
             rows.append(Row(f"{row['title']}, {row['task']}", cells, rule=place == 0 and bool(rows)))
     columns = ["dataset", "title", *(column for column in data.columns if column not in ("dataset", "title"))]
     words = label_words(data["dataset"])
-    caption = caption_of(words, of_paper=set(data["dataset"]) <= PAPERS_COHORTS)
+    caption = caption_of(words, of_paper=set(data["dataset"]) <= PAPERS_COHORTS,
+                         of_patients=joins_slides(runs, data["dataset"]))  # fmt: skip
     return Table("table1", caption, "Cohort, task", columns_of(words), tuple(rows), data[columns])

@@ -36,9 +36,6 @@ if TYPE_CHECKING:  # torch takes seconds to import, and predictions are read wit
 
 Value = TypeVar("Value", str, int)
 
-FEWEST_DRAWS = 100
-"""Draws of an interval at least, as of the report."""
-
 
 class NotebookRun(Run):
     """A run folder whose models and cohorts can be loaded.
@@ -178,10 +175,10 @@ def statistics(
     """
     from milbench.report.contents import refuse_an_unknown_reference
     from milbench.stats.analysis import analyse
+    from milbench.stats.draws import refuse_few_draws
     from milbench.stats.scores import kinds_of
 
-    if draws < FEWEST_DRAWS:
-        raise UsageError(f"draws is {draws}. Give {FEWEST_DRAWS} or more: an interval needs as many.")
+    refuse_few_draws(draws, "draws")
     found = [run.snapshot() for run in ([runs] if isinstance(runs, Run) else runs)]
     refuse_an_unknown_reference(found, reference)
     kinds = kinds_of(found) or ("binary",)  # `analyse` says that nothing is finished

@@ -18,6 +18,8 @@ from milbench.endpoints.endpoint import BINARY
 from milbench.heatmap.asked import Asked
 from milbench.heatmap.attention import as_array, slide_maps
 from milbench.heatmap.stored import RunCohort, find_cohort
+from milbench.report.contents import gather
+from milbench.report.kind_tables import label_table
 from milbench.report.settings import settings_table
 from milbench.store.run import Run, open_run
 from milbench.store.trial import WEIGHTS
@@ -130,6 +132,11 @@ def test_classes_and_survival_are_learned_of_patients(folder: Path) -> None:
     assert set(answers["task"]) == {"A", "subtype", "OS"}
     one = answers[(answers["task"] == "OS") & (answers["answer"] == "risk")]
     assert one["patient_id"].is_unique
+    for contents in gather([run], reference="m4", draws=100, complete_cases=False):
+        if contents.kind != "binary":
+            table = label_table(contents)
+            assert (table.data["n_slides"][0], table.data["n_patients"][0]) == (36, 18)
+            assert table.caption.endswith("If bags are patients, a slide counts with the label of its patient.")
 
 
 # ---- maps ----------------------------------------------------------------------------------------

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from external_for_tests import cohort_of_kinds, run_of_kinds
 
+from milbench import datasets
 from milbench.cohorts.cohort import Cohort, folder_cohort
 from milbench.commands.cli import main
+from milbench.datasets import all_datasets
 from milbench.engines.loky import NoWorkersError
 from milbench.engines.settings import PoolSettings
 from milbench.engines.shards import Shard
@@ -49,16 +51,19 @@ def silent(slides: object, _: str) -> object:
     return slides
 
 
-def on_threads(monkeypatch: pytest.MonkeyPatch, wrong: Callable[[], None] = lambda: None) -> None:
-    """Let threads stand for processes, which take seconds to start."""
+def on_threads(monkeypatch: pytest.MonkeyPatch, wrong: Callable[[], None] = lambda: None) -> list[int]:
+    """Let threads stand for processes, which take seconds to start; returns how many are started each time."""
+    started: list[int] = []
 
     @contextmanager
-    def submitting(_: Dealer) -> Iterator[object]:
+    def submitting(_: Dealer, width: int) -> Iterator[object]:
+        started.append(width)
         wrong()
         with ThreadPoolExecutor(1) as executor:
             yield executor.submit
 
     monkeypatch.setattr(Dealer, "_submitting", submitting)
+    return started
 
 
 def dealer(run: Path) -> Dealer:
@@ -68,7 +73,7 @@ def dealer(run: Path) -> Dealer:
 def test_dealt_slides_have_the_same_bytes_and_are_read_once(
     run: Path, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_threads(monkeypatch)
+    started = on_threads(monkeypatch)
     whole, seen = folder_cohort(cohort), []
 
     def load(slide: str) -> object:
@@ -78,6 +83,7 @@ def test_dealt_slides_have_the_same_bytes_and_are_read_once(
     noted = Cohort(**{**vars(whole), "load": load})
     assert scored(external_of(run, noted), "cpu", silent, dealer(run)).n_new == 12
     assert sorted(seen) == sorted(whole.slides["slide_id"])
+    assert started == [2]
     alone = Path(shutil.copytree(run, tmp_path / "alone", ignore=shutil.ignore_patterns("external")))
     scored(external_of(alone, whole), "cpu", silent)
     assert stored(run) == stored(alone)
@@ -95,26 +101,111 @@ def test_worker_processes_write_the_same_bytes(
     assert stored(run) == stored(alone)
 
 
-def test_a_killed_worker_is_told_and_what_it_sent_before_is_kept(
-    run: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch
+PLUGIN = """
+from pathlib import Path
+
+from milbench.cohorts.cohort import Cohort, folder_cohort
+from milbench.datasets import register_dataset
+
+FOLDER = folder_cohort(Path({folder!r}))
+
+def load(slide):
+    return FOLDER.load(slide)
+
+@register_dataset("dealt")
+def dealt():
+    return Cohort(**{{**vars(FOLDER), "load": load}})
+"""
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_dataset_of_a_plug_in_is_scored_as_its_folder_also_by_workers(
+    run: Path, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    monkeypatch.setattr("milbench.external.scoring.CHECKPOINT_SECONDS", 0.0)
-    on_threads(monkeypatch)
-    whole, seen = folder_cohort(cohort), []
+    monkeypatch.setattr(datasets, "_CATALOGUE", dict(all_datasets()))
+    alone = Path(shutil.copytree(run, tmp_path / "alone"))
+    scored(external_of(alone, folder_cohort(cohort)), "cpu", silent)
+    plugin = tmp_path / "theirs.py"
+    plugin.write_text(PLUGIN.format(folder=str(cohort)))
+    words = ("--cohort", "dealt", "--plugin", str(plugin), "--shard", "1/1", "--workers", str(workers))
+    assert main(["evaluate", str(run), *words]) == 0
+    assert stored(run) == stored(alone)
+
+
+def killing(cohort: Cohort, deaths: int, seen: list[str]) -> Cohort:
+    """The cohort, whose slide 1013 ends its worker so many times; loads of all others are noted."""
+    left = [deaths]
 
     def load(slide: str) -> object:
-        if len(seen) == 20:
+        if slide == "dealt-1013" and left[0]:
+            left[0] -= 1
             raise BrokenProcessPool
         seen.append(slide)
-        return whole.load(slide)
+        return cohort.load(slide)
 
-    noted = Cohort(**{**vars(whole), "load": load})
-    with pytest.raises(MilbenchError, match=r"a worker that scored slides was killed .* with fewer workers"):
-        scored(external_of(run, noted), "cpu", silent, dealer(run))
-    before, seen[:] = len(seen), []
-    noted = Cohort(**{**vars(whole), "load": lambda slide: seen.append(slide) or whole.load(slide)})
-    scored(external_of(run, noted), "cpu", silent, dealer(run))
-    assert len(whole.slides) - before <= len(seen) < len(whole.slides)
+    return Cohort(**{**vars(cohort), "load": load})
+
+
+def test_a_worker_that_dies_once_is_told_and_every_slide_is_scored(
+    run: Path, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, said = on_threads(monkeypatch), list[str]()
+    deal = Dealer(PoolSettings(run, workers=2, device="cpu"), said.append)
+    assert scored(external_of(run, killing(folder_cohort(cohort), 1, [])), "cpu", silent, deal).n_new == 12
+    assert said == [
+        "a worker that scored slides was killed, probably because memory ran out. The 5 slides that workers had are scored "
+        "again, one at a time. Then the others, with --workers 1. Next time give fewer from the start."
+    ]
+    assert started == [2, 1, 1]  # the second for the slides that are scored alone
+    alone = Path(shutil.copytree(run, tmp_path / "alone", ignore=shutil.ignore_patterns("external")))
+    scored(external_of(alone, folder_cohort(cohort)), "cpu", silent)
+    assert stored(run) == stored(alone)
+
+
+def test_a_slide_that_kills_its_worker_twice_is_named_and_what_is_scored_is_kept(
+    run: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_threads(monkeypatch)
+    whole, seen = folder_cohort(cohort), list[str]()
+    deal = Dealer(PoolSettings(run, workers=2, device="cpu"), lambda _: None)
+    with pytest.raises(MilbenchError, match=r"^slide dealt-1013 killed the worker that scored it twice"):
+        scored(external_of(run, killing(whole, 2, seen)), "cpu", silent, deal)
+    before, seen[:] = set(seen), []
+    scored(external_of(run, killing(whole, 0, seen)), "cpu", silent, deal)
+    assert len(before) > 10
+    assert sorted(seen) == sorted(set(whole.slides["slide_id"]) - before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", [(), ("--engine", "dask")])
+@pytest.mark.parametrize("dies", ["once", "always"])
+def test_killed_worker_processes_give_way_to_others(
+    run: Path, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    dies: str, engine: tuple[str, ...],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(datasets, "_CATALOGUE", dict(all_datasets()))
+    plugin = tmp_path / "theirs.py"
+    plugin.write_text(PLUGIN.format(folder=str(cohort)).replace("    return FOLDER", KILL.format(dies=dies)))
+    words = ("--cohort", "dealt", "--plugin", str(plugin), "--shard", "1/1", "--workers", "2", *engine)
+    code = main(["evaluate", str(run), *words])
+    errors = capsys.readouterr().err
+    assert "a worker that scored slides was killed, probably because memory ran out" in errors
+    if dies == "always":
+        assert code == 2
+        assert "slide dealt-1013 killed the worker that scored it twice" in errors
+        return
+    alone = Path(shutil.copytree(run, tmp_path / "alone", ignore=shutil.ignore_patterns("external")))
+    scored(external_of(alone, folder_cohort(cohort)), "cpu", silent)
+    assert code == 0
+    assert stored(run) == stored(alone)
+
+
+KILL = """    import os, signal
+    mark = Path(__file__ + ".died")
+    if slide == "dealt-1013" and ("{dies}" == "always" or not mark.exists()):
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return FOLDER"""
 
 
 def test_what_is_wrong_with_a_slide_is_said_as_without_workers(
@@ -127,6 +218,21 @@ def test_what_is_wrong_with_a_slide_is_said_as_without_workers(
 
     noted = Cohort(**{**vars(folder_cohort(cohort)), "load": load})
     with pytest.raises(DataError, match="slide dealt-1000 is damaged"):
+        scored(external_of(run, noted), "cpu", silent, dealer(run))
+
+
+def test_what_a_worker_did_not_expect_is_one_message_with_the_slides(
+    run: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_threads(monkeypatch)
+
+    def load(slide: str) -> object:
+        raise RuntimeError("no route to host")
+
+    noted = Cohort(**{**vars(folder_cohort(cohort)), "load": load})
+    with pytest.raises(
+        MilbenchError, match=r"slides dealt-1000 to dealt-1004 could not .* \(RuntimeError: no route to host\)"
+    ):
         scored(external_of(run, noted), "cpu", silent, dealer(run))
 
 
@@ -196,7 +302,7 @@ def test_merge_takes_scores_along_that_are_whole_and_not_there(run: Path, cohort
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--engine", "slurm"), "--engine slurm trains, but does not score"),
+        (("--engine", "slurm"), "--engine slurm found no `sbatch` on this machine"),
         (("--shard", "3/2"), "--shard takes i/n with i from 1 to n, such as 2/4; got '3/2'"),
         (("--threads", "0"), "engine.threads is 0; the least is 1"),
         (("--address", "tcp://h:1"), "Add --engine dask"),

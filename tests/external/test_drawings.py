@@ -1,5 +1,7 @@
 """Figures of an external evaluation: both test sides beside each other, and what each shows of which answers."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,15 @@ def test_many_tasks_take_several_figures_and_no_pair_is_parted(
     monkeypatch.setattr("milbench.external.drawings.MOST_PANELS", 4)
     figures = figures_of(sides, "multiclass")
     assert [len(figures[f"external_roc_multiclass{part}"].axes) for part in ("", "_2")] == [4, 2]
+
+
+@pytest.mark.parametrize("kind", ["binary", "ordinal", "regression"])
+def test_captions_count_what_a_bag_is(sides: dict[Kind, Sides], kind: Kind) -> None:
+    captions = {bag: {stem: text for stem, _, text in drawings(replace(sides[kind], bag=bag, title="slide a and b"))}
+                for bag in ("slide", "patient")}  # fmt: skip
+    for stem, text in captions["slide"].items():
+        assert captions["patient"][stem] == re.sub(r"slide(?! a)", "patient", text)
+    assert sum("patient" in text for text in captions["patient"].values()) >= 1
 
 
 def test_the_page_names_every_figure(sides: dict[Kind, Sides], external: External, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from milbench.external.scored import RECORD, external_folder, scored_folder
 from milbench.external.scoring import Scorer
 from milbench.external.trained import trained
 from milbench.heatmap.stored import find_cohort
-from milbench.models import BagOutput
+from milbench.models import BagOutput, MILModel
 from milbench.store.run import open_run
 
 EPOCHS = ("--set", "trainer.epochs=30")
@@ -113,12 +113,24 @@ def test_random_numbers_are_seeded_once_and_start_anew_for_each_slide(
     assert len({float(logits[0]) for logits in first}) == len(models)
 
 
+def test_what_a_model_draws_does_not_depend_on_the_models_beside_it(world: tuple[Path, Path, Path]) -> None:
+    source = trained(open_run(world[0]))
+    first, second = source.models(source.trials)[:2]
+    for model in (first, second):
+        model.model = Drawing(model.model)
+    bag = find_cohort(source.run, "home").cohort.load("slide-00000")
+    alone = [Scorer([model], "cpu").logits(bag)[0] for model in (first, second)]
+    beside = Scorer([first, first, second, first], "cpu").logits(bag)
+    for logits, number in zip(beside, (0, 0, 1, 0), strict=True):
+        np.testing.assert_array_equal(logits, alone[number])
+
+
 class Drawing(torch.nn.Module):
     """A model that draws a random number for each bag, from every generator that it can reach."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: MILModel) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.info = model, model.info
 
     def forward(self, features: torch.Tensor) -> BagOutput:
         output = self.model(features)

@@ -11,7 +11,9 @@ from external_for_tests import WIDTH, cohort_of_kinds, run_of_kinds
 from folders_for_tests import write_h5
 from scipy.special import expit, logit
 
+from milbench import datasets
 from milbench.commands.cli import main
+from milbench.datasets import all_datasets
 from milbench.errors import DataError, LabelTableError
 from milbench.external.predict import predict, refuse_another_width
 from milbench.external.ranges import HIGH, SMALL, training_ranges
@@ -176,6 +178,30 @@ def test_the_command_writes_a_table_that_no_spreadsheet_computes(run: Path, coho
     assert "'=1+1" in text
     assert ",=1+1" not in text
     assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_dataset_of_a_plug_in_is_predicted_as_its_folder(
+    run: Path, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(datasets, "_CATALOGUE", dict(all_datasets()))
+    plugin = tmp_path / "theirs.py"
+    plugin.write_text(
+        f"""
+from milbench.datasets import register_dataset
+@register_dataset("theirs")
+def theirs():
+    return {str(cohort)!r}
+"""
+    )
+    tables = []
+    for place in (str(cohort), "theirs"):
+        out = ("--out", str(tmp_path / "p.csv"), "--models", "tiny")
+        assert main(["predict", str(run), place, "--plugin", str(plugin), *out]) == 0
+        tables.append((tmp_path / "p.csv").read_text())
+    assert tables[0] == tables[1]
+    capsys.readouterr()
+    assert main(["predict", str(run), "digits"]) == 2
+    assert "digits is made in memory and has no files" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

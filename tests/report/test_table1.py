@@ -1,5 +1,6 @@
 """Table 1: counts of labels, by slide and by patient."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -29,6 +30,20 @@ def test_a_patients_known_label_wins_over_an_unknown_one(tmp_path: Path) -> None
     row = label_counts(labelled(tmp_path / "run").labels("toy")).set_index("task").loc["A_B"]
     assert row["patients_unknown"] == 1
     assert row["slides_unknown"] == 2
+
+
+def test_slides_of_joined_patients_count_with_the_patient_s_label(tmp_path: Path) -> None:
+    run = labelled(tmp_path / "run")
+    apart = table1([run])
+    run.label_file("toy").write_text("slide_id,patient_id,TP53,A_B\np1,p1,1.0,0.0\np2,p2,0.0,\np3,p3,,1.0\n")
+    header = json.loads((run.path / "datasets.json").read_text())
+    header["toy"] |= {"bag": "patient", "slides_of": {"p1": ["s1", "s2"], "p2": ["s3"], "p3": ["s4"]}}
+    (run.path / "datasets.json").write_text(json.dumps(header))
+    joined = table1([Run(run.path)])
+    assert apart is not None
+    assert joined is not None
+    assert [cell.text for cell in joined.rows[0].cells] == ["4", "2", "1", "1", "3", "1", "1", "1"]
+    assert joined.caption == f"{apart.caption} If bags are patients, a slide counts with the label of its patient."
 
 
 def test_every_task_of_every_cohort_has_a_row_with_a_rule_between_cohorts(tmp_path: Path) -> None:

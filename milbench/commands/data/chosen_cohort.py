@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from milbench.commands.flags import add_plugin_flag, plugins_of
 from milbench.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -18,9 +19,7 @@ def add_cohort_flags(parser: argparse.ArgumentParser) -> None:
     """Put on `parser` which cohort, and where the datasets lie."""
     parser.add_argument("cohort", metavar="COHORT", help="your folder or YAML file, or a dataset such as tcga-brca")
     parser.add_argument("--data-root", type=Path, metavar="FOLDER", help="where datasets lie (default: $MILBENCH_DATA)")
-    parser.add_argument(
-        "--plugin", nargs="+", default=[], metavar="FILE", dest="plugins", help="Python files that register datasets"
-    )
+    add_plugin_flag(parser, "datasets")
 
 
 def cohort_file_of(options: argparse.Namespace) -> CohortFile:
@@ -33,9 +32,20 @@ def cohort_file_of(options: argparse.Namespace) -> CohortFile:
     from milbench.datasets import Dataset
 
     found = file_or_dataset(options)
-    if isinstance(found, Dataset):
-        raise UsageError(f"{found.name} is made in memory and has no files. Name a cohort that lies on disk.")
-    return found
+    return file_of_dataset(found, data_root_of(options)) if isinstance(found, Dataset) else found
+
+
+def file_of_dataset(entry: Dataset, data_root: Path | None) -> CohortFile:
+    """Places of the dataset's labels and features.
+
+    Raises
+    ------
+    UsageError : it has no files.
+    """
+    file = entry.file(data_root) if entry.file else None
+    if file is None:
+        raise UsageError(f"{entry.name} is made in memory and has no files. Name a cohort that lies on disk.")
+    return file
 
 
 def file_or_dataset(options: argparse.Namespace) -> CohortFile | Dataset:
@@ -69,8 +79,3 @@ def data_root_of(options: argparse.Namespace) -> Path | None:
     """Folder of the datasets: the flag, else $MILBENCH_DATA."""
     root = options.data_root or os.environ.get("MILBENCH_DATA")
     return Path(root) if root else None
-
-
-def plugins_of(options: argparse.Namespace) -> tuple[Path, ...]:
-    """The plug-in files, under paths that hold in any folder."""
-    return tuple(Path(plugin).absolute() for plugin in options.plugins)

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from milbench.commands.command import EXIT_OK
-from milbench.commands.data.chosen_cohort import add_cohort_flags, data_root_of, dataset_of, plugins_of
+from milbench.commands.data.chosen_cohort import add_cohort_flags, data_root_of, dataset_of
+from milbench.commands.flags import plugins_of
 from milbench.commands.terminal import say
 
 HELP = "write a cohort's splits as CLAM, Patho-Bench or STAMP read them"
