@@ -22,7 +22,7 @@ from milbench.cohorts.record import read_record, see
 from milbench.endpoints.endpoint import Endpoint
 from milbench.endpoints.fit import patient_labels
 from milbench.engines.predictions import answers_table, predictions_table
-from milbench.errors import DataError
+from milbench.errors import DataError, StoreError
 from milbench.external.checks import (
     HEADERS,
     compared_extraction,
@@ -56,6 +56,7 @@ from milbench.external.scored import (
 from milbench.external.scoring import Checkpoint, Logits, Scored, Scorer, score
 from milbench.external.trained import Trained
 from milbench.heatmap.stored import RunCohort, StoredModel, outputs_of
+from milbench.labels.finding import some
 from milbench.store.csv_files import exact_csv
 from milbench.store.files import write_atomically, writing
 from milbench.store.trial import StoredTrial
@@ -220,6 +221,12 @@ def scored(external: External, device: str, watch: Watch, deal: Deal | None = No
     if pending:
         _compute(external, pending, device, watch, deal)
         found = stored()
+    if lost := [trial.id for trial in trials if trial.id not in found]:
+        raise StoreError(
+            f"scores of '{identity.name}' by {len(lost)} trials are gone ({some(lost)}): another command wrote scores of other "
+            "slides or labels under this name at the same time. Give one of the two cohorts another `name:`, then give the "
+            "same command again."
+        )
     return Scores(list(found.values()), len(pending), n_replaced)
 
 
