@@ -215,9 +215,7 @@ def write_scored(
                 _write(final, partial, identity.of_trial(trial), predictions, device)
 
 
-def _write(
-    final: Path, partial: Path, of_trial: Mapping[str, Any], predictions: pd.DataFrame, device: str
-) -> None:
+def _write(final: Path, partial: Path, of_trial: Mapping[str, Any], predictions: pd.DataFrame, device: str) -> None:
     with replacing_folder(final, partial) as folder:
         predictions.to_parquet(folder / PREDICTIONS, index=False)
         record = {

@@ -47,7 +47,7 @@ from milbench.store.slot import ALL_TASKS, Slot, id_parts, slot_of
 from milbench.store.trial import TRIAL, StoredTrial, glance_at, read_record, read_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 

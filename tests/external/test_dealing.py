@@ -1,5 +1,6 @@
 """Slides dealt to workers, trials dealt to shards: the same bytes as one process, and no slide read twice."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

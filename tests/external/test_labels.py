@@ -88,7 +88,10 @@ def test_classes_that_were_guessed_are_told_as_they_are_here_and_in_the_training
     here = replace(cohort(BINARY, [0.0, 1.0]), findings=read(("GS", "MSI")))
     here.slides["patient_id"] = ["p", "q"]
     warnings = label_warnings(here, here.slides["patient_id"], ["t"], of_training)
-    assert [text.split(",")[0] for text in warnings] == ["t: GS = 0 (2 slides)", "in the training: t: CIN = 0 (2 slides)"]
+    assert [text.split(",")[0] for text in warnings] == [
+        "t: GS = 0 (2 slides)",
+        "in the training: t: CIN = 0 (2 slides)",
+    ]
     assert "MSI = 1" in warnings[0]
     assert "GS = 1" in warnings[1]
     assert not label_warnings(here, here.slides["patient_id"], [], of_training)

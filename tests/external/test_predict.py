@@ -213,7 +213,10 @@ def test_slides_of_the_table_without_features_are_named_with_their_patients(coho
     slide = sorted(path.stem for path in (cohort / "features").iterdir())[0]
     (tmp_path / "patients.csv").write_text(f"slide_id,patient_id\n{slide},P\nabsent,P\n")
     notes = new_slides(cohort / "features", tmp_path / "patients.csv").notes
-    assert "without features: 1 of 2 slides of the table (absent). The answers of their patients (P) are of the other slides alone" in notes
+    assert (
+        "without features: 1 of 2 slides of the table (absent). The answers of their patients (P) are of the other slides alone"
+        in notes
+    )
 
 
 def test_ranges_that_cannot_be_kept_are_used_all_the_same(run: Path, tmp_path: Path) -> None:
@@ -224,7 +227,9 @@ def test_ranges_that_cannot_be_kept_are_used_all_the_same(run: Path, tmp_path: P
     assert found.fewest_patches > 0
 
 
-@pytest.mark.parametrize(("words", "message"), [(("--format", "stamp"), "is a file. With --format stamp, name a folder")])
+@pytest.mark.parametrize(
+    ("words", "message"), [(("--format", "stamp"), "is a file. With --format stamp, name a folder")]
+)
 def test_a_place_of_another_kind_is_refused_before_a_slide_is_read(
     run: Path, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
 ) -> None:
