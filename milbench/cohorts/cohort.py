@@ -21,6 +21,9 @@ from milbench.errors import LabelTableError, unknown_name
 from milbench.formats import FeatureFolder, SlideHeader, open_features
 from milbench.labels.finding import Finding
 
+SKIPPED = "skipped: "
+"""How a note begins that names slides without features, or features without a label."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Cohort:
@@ -193,7 +196,7 @@ def _matched(
                 f"cohort '{file.name}': {text}; labels {file.labels}, {folder.layout}. "
                 "Complete the data, or skip them with --allow-missing."
             )
-        notes.append(f"skipped: {text}")
+        notes.append(f"{SKIPPED}{text}")
     kept = slides[slides["slide_id"].isin(set(files))].reset_index(drop=True)
     if kept.empty:
         raise LabelTableError(

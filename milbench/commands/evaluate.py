@@ -211,6 +211,8 @@ def _describe(console: Console, external: External) -> None:
     line(console, f"{cohort.name}: {len(external.slide_ids)} slides of {slides['patient_id'].nunique()} patients{joined}, "
                   f"{len(external.evaluated)} tasks, scored by {len(external.source.trials)} trials of "
                   f"{external.source.dataset}")  # fmt: skip
+    for warning in external.warnings:
+        line(console, f"  warning: {warning}")
     for remark in external.remarks:
         line(console, f"  note: {remark}")
 

@@ -51,7 +51,7 @@ def call(options: argparse.Namespace) -> int:
     from milbench.external.trained import trained
     from milbench.heatmap.stored import plugins_of_run
     from milbench.machine.hardware import resolve_device
-    from milbench.store.files import writing
+    from milbench.store.files import refuse_to_replace, writing
     from milbench.store.run import open_run
 
     if options.format not in FORMATS:
@@ -59,6 +59,9 @@ def call(options: argparse.Namespace) -> int:
     out = options.out or Path("predictions.csv" if options.format == "milbench" else "predictions")
     if options.format == "milbench" and out.is_dir():
         raise UsageError(f"--out {out} is a folder. Name a file, such as {out / 'predictions.csv'}.")
+    if options.format == "stamp" and out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file. With --format stamp, name a folder.")
+    refuse_to_replace(out)
     device = resolve_device(options.device)
     source = trained(open_run(options.run).snapshot(), options.dataset, options.data_root).of_models(options.models)
     if len(source.trials) < source.n_planned:

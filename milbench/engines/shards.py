@@ -14,6 +14,7 @@ from milbench.errors import StoreError, UsageError
 from milbench.store.files import inside, json_bytes, write_atomically, writing
 from milbench.store.headers import SHARD_SHAPE, read_json
 from milbench.store.run import Run
+from milbench.store.slot import Slot
 from milbench.trials.plan import Trial
 
 SHARDS = "shards"
@@ -109,6 +110,17 @@ def shard_records(run: Run) -> list[ShardRecord]:
     """
     folder = inside(run.path, SHARDS)
     return [_read_record(inside(folder, path.name)) for path in sorted(folder.glob("*-of-*.json"))]
+
+
+def every_slot(run: Run) -> list[Slot]:
+    """The grid of the run. If it is a shard that was not merged, also the slots of the other shards.
+
+    Raises
+    ------
+    StoreError : a record is damaged.
+    """
+    of_shards = {slot: trial_id for record in shard_records(run) for slot, trial_id in record.plan.items()}
+    return run.slots_of({**of_shards, **run.planned()})
 
 
 def _read_record(path: Path) -> ShardRecord:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from milbench.cohorts.patient_bags import PATIENT, SLIDE
 from milbench.endpoints.endpoint import KINDS, Kind
+from milbench.engines.shards import every_slot
 from milbench.errors import StoreError, UsageError
 from milbench.external.trained import Trained
 from milbench.heatmap.stored import finished_trial
@@ -110,12 +111,12 @@ def chosen(
     """
     if fold is None and seed is not None:
         raise UsageError("an ensemble has the trainings of all seeds. Leave --seed away, or choose a fold with --fold.")
-    slots = chosen_slots(run.slots(), model=model, dataset=dataset, task=task)
+    slots = chosen_slots(every_slot(run), model=model, dataset=dataset, task=task)
     finished = _finished(run, slots)
     if fold is None:
         trials = _all_of(slots, finished)
     else:
-        slot = chosen_slot(run.slots(), model=model, dataset=dataset, task=task, fold=fold, seed=seed)
+        slot = chosen_slot(every_slot(run), model=model, dataset=dataset, task=task, fold=fold, seed=seed)
         trials = (finished_trial(run, slot.trial_id),)
     tasks = trials[0].info["tasks"]
     lead = tasks[0] if task is None else the_one("task", f"{model} on {slots[0].dataset}", tasks, task)

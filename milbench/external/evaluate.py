@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from milbench.cohorts.cohort import Cohort
+from milbench.cohorts.cohort import SKIPPED, Cohort
 from milbench.cohorts.optional import labels_of
 from milbench.cohorts.record import read_record, see
 from milbench.endpoints.endpoint import Endpoint
@@ -40,7 +40,9 @@ from milbench.external.labels import (
     evaluated_tasks,
     known_tasks,
     label_shift,
+    label_warnings,
     refuse_another_unit,
+    why_no_score,
 )
 from milbench.external.scored import (
     CONTENT,
@@ -54,6 +56,7 @@ from milbench.external.scored import (
 from milbench.external.scoring import Checkpoint, Logits, Scored, Scorer, score
 from milbench.external.trained import Trained
 from milbench.heatmap.stored import RunCohort, StoredModel, outputs_of
+from milbench.labels.finding import some
 from milbench.store.csv_files import exact_csv
 from milbench.store.files import write_atomically, writing
 from milbench.store.trial import StoredTrial
@@ -77,6 +80,7 @@ class External:
     slides : slide_id, patient_id and one column per task of the run, classes numbered as in the training.
     evaluated : tasks that the cohort has labels of.
     remarks : what was noticed, a line each.
+    warnings : what makes its labels doubtful, a line each.
     shift : labels of both cohorts (`label_shift`).
     """
 
@@ -85,6 +89,7 @@ class External:
     slides: pd.DataFrame
     evaluated: tuple[str, ...]
     remarks: tuple[str, ...]
+    warnings: tuple[str, ...]
     shift: pd.DataFrame
 
     @property
@@ -131,7 +136,10 @@ def checked(source: Trained, cohort: Cohort, *, allow_overlap: bool = False) -> 
     remarks += _extraction(cohort, slides, source.training, width)
     remarks += _unlabelled(slides, tasks, evaluated, cohort.bag)
     remarks += _scaling(cohort, source)
-    return External(source, cohort, slides, evaluated, tuple(remarks), label_shift(tasks, evaluated, own, slides))
+    remarks += [note for note in cohort.notes if note.startswith(SKIPPED)]
+    warnings = label_warnings(cohort, slides["patient_id"], evaluated, source.notes)
+    shift = label_shift(tasks, evaluated, own, slides)
+    return External(source, cohort, slides, evaluated, tuple(remarks), tuple(warnings), shift)
 
 
 def _extraction(cohort: Cohort, slides: pd.DataFrame, training: RunCohort | None, width: int) -> list[str]:
@@ -160,6 +168,8 @@ def _unlabelled(slides: pd.DataFrame, tasks: Mapping[str, Endpoint], evaluated: 
         if classes:
             undefined = ", so a mean over classes is undefined" if tasks[task].kind == "multiclass" else ""
             lines.append(f"{task}: no {bag} has the class {', '.join(classes)}{undefined}")
+        elif why := why_no_score(slides[task].dropna(), tasks[task], bag):
+            lines.append(f"{task}: {why}")
     return lines
 
 
@@ -219,10 +229,11 @@ def scored(
         else:
             elsewhere(pending)
         found = stored()
-    if len(found) < len(trials):
+    if lost := [trial.id for trial in trials if trial.id not in found]:
         raise StoreError(
-            f"{len(trials) - len(found)} of {len(trials)} trials have stored no scores of this cohort, labels and weights. "
-            "Did they change meanwhile? Give the same command again."
+            f"scores of '{identity.name}' by {len(lost)} trials are missing ({some(lost)}): labels or weights changed "
+            "meanwhile, or another command wrote scores of other slides or labels under this name. If two cohorts have one name, "
+            "give one of them another `name:`. Then give the same command again."
         )
     return Scores(list(found.values()), len(pending), n_replaced)
 

@@ -8,9 +8,15 @@ import numpy as np
 import pandas as pd
 
 from milbench.cohorts.cohort import Cohort
+from milbench.cohorts.cohort_file import AS_GIVEN
+from milbench.cohorts.patient_bags import PATIENT
 from milbench.endpoints.endpoint import WITH_CLASSES, Endpoint, event_of, time_of
 from milbench.endpoints.fit import patient_labels
 from milbench.errors import DataError
+from milbench.intake.patients import patient_findings
+from milbench.labels import contradictions
+from milbench.labels.finding import ERROR, WARNING, condensed, of_tasks
+from milbench.labels.values import guessed_classes
 
 IDS = ["slide_id", "patient_id"]
 
@@ -115,6 +121,43 @@ def refuse_another_unit(cohort: str, task: str, own: pd.Series, theirs: pd.Serie
 def absent_classes(labels: pd.Series, endpoint: Endpoint) -> list[str]:
     """Classes of the training that no patient has."""
     return [name for place, name in enumerate(endpoint.classes) if not (labels == place).any()]
+
+
+def why_no_score(labels: pd.Series, endpoint: Endpoint, bag: str) -> str:
+    """Why known labels of a task without classes give no score; empty if they do."""
+    if endpoint.kind == "survival":
+        return "" if event_of(labels.to_numpy(float)).any() else f"no {bag} had an event, so there is no c-index"
+    if labels.nunique() > 1:
+        return ""
+    if endpoint.kind == "binary":
+        return f"every {bag} with a label is {'positive' if labels.all() else 'negative'}, so there is no AUROC"
+    return f"every {bag} with a label has the same value, so there is no Pearson r"
+
+
+def label_warnings(
+    cohort: Cohort, patients: pd.Series, evaluated: Sequence[str], training_notes: Sequence[str]
+) -> list[str]:
+    """What makes the labels doubtful, a line each: guessed classes, slides that contradict each other, ids of less than a patient.
+
+    A guess may differ from that of the training: of CIN and GS, GS is 1, but of GS and MSI it is 0. So if a class was guessed
+    here or there, both are told.
+
+    Parameters
+    ----------
+    patients : those that are evaluated.
+    training_notes : what the run noted of its own cohort.
+    """
+    every = cohort.by_slide.slides
+    slides = every[every["patient_id"].isin(patients)]
+    kinds = {task: cohort.endpoints[task] for task in evaluated if task in cohort.endpoints}
+    found = condensed([
+        *of_tasks(cohort.findings, [task for task in evaluated if cohort.endpoint(task).kind not in WITH_CLASSES]),
+        *contradictions(slides, evaluated, kinds, joined=cohort.bag == PATIENT),
+        *patient_findings(slides, None, as_given=cohort.patients == AS_GIVEN),
+    ])  # fmt: skip
+    here = [finding.text for finding in found if finding.severity in (ERROR, WARNING)]
+    before = [f"in the training: {told}" for note in training_notes if (told := guessed_classes(note, evaluated))]
+    return [*here, *before]
 
 
 def label_shift(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from milbench.bag import Bag
 from milbench.external.evaluate import Watch
 from milbench.external.trained import Trained
 from milbench.heatmap.stored import RunCohort
-from milbench.store.files import inside, json_bytes, read, write_atomically, writing
+from milbench.store.files import inside, json_bytes, read, write_atomically
 from milbench.store.run import EXTERNAL
 
 SMALL, LOW, HIGH = (
@@ -52,7 +53,10 @@ def mean_norm(bag: Bag) -> float:
 
 
 def training_ranges(source: Trained, watch: Watch) -> Ranges | None:
-    """Ranges of the run's training slides, measured once and kept in the run; None if the data are not there any more."""
+    """Ranges of the run's training slides; None if the data are not there any more.
+
+    They are measured once and kept in the run, unless nothing can be written there: predicting must not depend on it.
+    """
     path = inside(source.run.path, EXTERNAL) / f"ranges-{source.dataset}.json"
     expected = str(source.trials[0].info["fingerprint"])
     if path.exists():
@@ -66,7 +70,7 @@ def training_ranges(source: Trained, watch: Watch) -> Ranges | None:
         {int(trial.info["fold"]) for trial in source.run.trials() if trial.info["dataset"] == source.dataset}
     )
     ranges = _measured(training, folds, expected, watch)
-    with writing(source.run.path):
+    with suppress(OSError):  # a read-only folder, or a full disk
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json_bytes(asdict(ranges)))
     return ranges

@@ -14,12 +14,15 @@ else lies there is computed again.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import StoreError
@@ -34,7 +37,7 @@ from milbench.store.files import (
 )
 from milbench.store.headers import read_json
 from milbench.store.payload import refuse_other_answers, refuse_other_predictions
-from milbench.store.run import EXTERNAL, PARTIAL, TRIALS, Run
+from milbench.store.run import EXTERNAL, LOCKS, PARTIAL, TRIALS, Run
 from milbench.store.shape import fields, mapping_of, name, number, sha256, text
 from milbench.store.slot import id_parts
 from milbench.store.trial import PREDICTIONS, WEIGHTS, StoredTrial
@@ -196,16 +199,27 @@ def write_scored(
 ) -> None:
     """Put what a trial says of the cohort in place by one rename.
 
+    If two commands score one trial at the same time, the first one's scores stay, because the other may be reading them.
+
     Raises
     ------
     StoreError : the disk is full or the folder cannot be written.
     """
     final = scored_folder(run, identity.name, trial.id)
     partial = inside(run.path, PARTIAL, temporary_name(f"external-{trial.info['key'][:16]}"))
-    with writing(run.path), replacing_folder(final, partial) as folder:
+    name = hashlib.sha256(str(final.relative_to(run.path)).encode()).hexdigest()[:16]
+    with writing(run.path):
+        inside(run.path, LOCKS).mkdir(exist_ok=True)
+        with FileLock(inside(run.path, LOCKS, f"external-{name}.lock")):
+            if read_scored(run, identity, trial, ()) is None:
+                _write(final, partial, identity.of_trial(trial), predictions, device)
+
+
+def _write(final: Path, partial: Path, of_trial: Mapping[str, Any], predictions: pd.DataFrame, device: str) -> None:
+    with replacing_folder(final, partial) as folder:
         predictions.to_parquet(folder / PREDICTIONS, index=False)
         record = {
-            **identity.of_trial(trial),
+            **of_trial,
             "n_slides": predictions["slide_id"].nunique(),
             "device": device,
             "payload_sha256": {PREDICTIONS: file_sha256(folder / PREDICTIONS)},

@@ -135,5 +135,9 @@ def _owned(folder: FeatureFolder, owners: dict[str, str], notes: tuple[str, ...]
     own = [slide for slide in slides if slide not in owners]
     if own and owners:
         notes = (*notes, f"{len(own)} slides stand in no table ({some(own)}): each counts as a patient of its own")
+    if absent := [slide for slide in owners if slide not in folder.paths]:
+        patients = list(dict.fromkeys(owners[slide] for slide in absent))
+        told = f"without features: {len(absent)} of {len(owners)} slides of the table ({some(absent)})"
+        notes = (*notes, f"{told}. The answers of their patients ({some(patients)}) are of the other slides alone")
     table = pd.DataFrame({"slide_id": slides, "patient_id": [owners.get(slide, slide) for slide in slides]})
     return NewSlides(table, folder, (*notes, folder.layout))

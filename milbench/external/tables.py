@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from milbench.cohorts.patient_bags import SLIDE
 from milbench.endpoints.endpoint import Kind
 from milbench.external.analysis import Compared, drop_frame
 from milbench.external.evaluate import External
@@ -18,6 +19,7 @@ from milbench.report.kind_tables import metrics_table
 from milbench.report.score_tables import TOO_SMALL, interval, number, signed
 from milbench.report.score_tables import against_table as differences_table
 from milbench.report.tables import Cell, Row, Table, markdown, to_csv, to_latex, to_markdown
+from milbench.stats.metric import PrimaryMetric
 from milbench.store.csv_files import spreadsheet_csv
 from milbench.store.files import write_atomically, writing
 
@@ -76,10 +78,19 @@ def drop_table(name: str, external: External, both: Compared) -> Table:
         f"{metric.title} of models trained on {external.source.dataset}. Internal: the run's own test side. External: "
         f"{external.name}, mean over the same trainings. Both with a 95 % interval over test patients and folds "
         f"({analysis.n_draws:,} draws). Drop: internal minus external; their patients differ, so look at both intervals. "
-        "Ensemble: all trainings of a model together on the external cohort, with a 95 % interval over patients alone."
+        "Ensemble: all trainings of a model together on the external cohort, with a 95 % interval over patients alone"
+        f"{_of_patients(external, metric)}."
     )
     heads = ("internal", "external", "drop", "external, ensemble")
     return Table(name, caption, "Task, method", heads, tuple(rows), _as_written(frame, metric.name))
+
+
+def _of_patients(external: External, metric: PrimaryMetric) -> str:
+    """What a caption adds if the ensemble has one answer for several slides, of which the other columns count each."""
+    several = external.cohort.bag == SLIDE and external.slides["patient_id"].duplicated().any()
+    return (
+        "; it has one answer per patient, the other columns one per slide" if several and metric.level == SLIDE else ""
+    )
 
 
 def _score(score: float, low: float, high: float, *, small: bool) -> Cell:
@@ -160,7 +171,8 @@ def write_tables(
 
 def _page(external: External, tables: Sequence[Table], drawn: Sequence[Drawn]) -> str:
     lines = [f"# {external.source.run.name} on {external.name}", ""]
-    lines += [*(f"- {remark}" for remark in external.remarks), ""] if external.remarks else []
+    told = (*(f"warning: {warning}" for warning in external.warnings), *external.remarks)
+    lines += [*(f"- {markdown(each)}" for each in told), ""] if told else []
     for table in tables:
         lines += [f"## {table.name}", "", to_markdown(table)]
     for figure in drawn:

@@ -12,7 +12,7 @@ import pandas as pd
 from milbench.cohorts.patient_bags import SLIDE
 from milbench.cohorts.scaling import FITTED_MODES, FeatureScaler
 from milbench.endpoints.endpoint import Endpoint
-from milbench.engines.shards import Shard
+from milbench.engines.shards import Shard, every_slot
 from milbench.errors import DataError, StoreError, UsageError, unknown_name
 from milbench.heatmap.stored import RunCohort, StoredModel, find_cohort, trained_model
 from milbench.labels.finding import some
@@ -29,7 +29,7 @@ class Trained:
     ----------
     dataset : name of the run's cohort.
     trials : finished ones, all with weights.
-    n_planned : trials that the run's plan holds for the cohort.
+    n_planned : trials that the run's plan holds for the cohort, those of all its shards counted.
     data_root : where the datasets' data lie; None = as the run had it.
     """
 
@@ -55,6 +55,11 @@ class Trained:
     def bag(self) -> str:
         """What a bag of the training is: "slide" or "patient"."""
         return str(self.run.datasets[self.dataset].get("bag", SLIDE))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the run noted of its cohort."""
+        return tuple(map(str, self.run.datasets[self.dataset].get("notes", ())))
 
     @property
     def patients(self) -> pd.DataFrame:
@@ -110,7 +115,7 @@ class Trained:
         known = list(dict.fromkeys(str(trial.info["model"]) for trial in self.trials))
         names = select(f"model of run {self.run.name}", words, known)
         trials = tuple(trial for trial in self.trials if trial.info["model"] in names)
-        slots = [slot for slot in self.run.slots() if slot.dataset == self.dataset and slot.model in names]
+        slots = [slot for slot in every_slot(self.run) if slot.dataset == self.dataset and slot.model in names]
         return replace(self, trials=trials, n_planned=len(slots))
 
     def of_shard(self, shard: Shard) -> Trained:
@@ -153,4 +158,4 @@ def trained(run: Run, dataset: str | None = None, data_root: Path | None = None)
             f"run {run.path} keeps no weights of {len(without)} of {len(trials)} trials ({some(without)}), so their models "
             "cannot score a slide. Run once more without --no-weights, in another folder: milbench run ... --run FOLDER."
         )
-    return Trained(run, name, trials, sum(slot.dataset == name for slot in run.slots()), data_root)
+    return Trained(run, name, trials, sum(slot.dataset == name for slot in every_slot(run)), data_root)

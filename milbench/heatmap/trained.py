@@ -67,13 +67,13 @@ class TrainedModel(nn.Module):
 
     def forward(self, features: Tensor) -> BagOutput:
         """Output for one bag [N, D] as stored on disk."""
-        _refuse_a_bag(features)
+        _refuse_no_features(features)
         output: BagOutput = self.model(self.scaler(features))
         return output
 
     def maps(self, features: Tensor) -> AttentionMaps:
         """Maps of one bag [N, D] as stored on disk."""
-        _refuse_a_bag(features)
+        _refuse_no_features(features)
         with torch.no_grad():
             return self.model.attention_maps(self.scaler(features))
 
@@ -128,6 +128,11 @@ def built_with(
     return built.eval()
 
 
-def _refuse_a_bag(features: object) -> None:
+def _refuse_no_features(features: object) -> None:
     if isinstance(features, Bag):
         raise UsageError(f"a model takes the features of slide {features.slide_id}, not its bag. Write bag.features.")
+    if not isinstance(features, Tensor):
+        raise UsageError(
+            f"a model takes features as a torch tensor, not as {type(features).__name__}. If they are a NumPy array, write "
+            "torch.from_numpy(features)."
+        )

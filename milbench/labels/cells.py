@@ -97,7 +97,11 @@ def _delimited(path: Path) -> tuple[Rows, tuple[str, ...]]:
             f"{path} cannot be read as a {kind} table: the row that begins in line {line} does not end as a row does ({error}). "
             "Most often a quote sign is open or stands alone in it."
         ) from error
-    except (OSError, ValueError) as error:  # a wrong encoding is a ValueError
+    except OSError as error:
+        raise LabelTableError(
+            f"{path} cannot be read: {error.strerror or error}. Check its name and rights."
+        ) from error
+    except ValueError as error:  # a wrong encoding is one
         raise LabelTableError(
             f"{path} cannot be read as a {kind} table ({error}). Save it as {SEPARATORS[delimiter]}-separated UTF-8."
         ) from error

@@ -22,6 +22,9 @@ from milbench.labels.suggestion import other_kind
 PLAIN = {"0": 0.0, "1": 1.0, "": float("nan")}
 """The cells of most columns: nothing is to be guessed, and a table may have thousands of them."""
 
+IF_RIGHT = "If that is right, write"
+"""How the advice on a guess begins. A run stores guesses as text, and `guessed_classes` finds them by it."""
+
 
 @dataclass(frozen=True)
 class Stated:
@@ -179,10 +182,17 @@ def _refuse(origin: Origin, odd: pd.Series, known: pd.Series) -> None:
     )
 
 
+def guessed_classes(note: str, tasks: Sequence[str]) -> str:
+    """How the two values of one of `tasks` became classes, if a note that a run stored tells that this was guessed."""
+    told, is_guess, _ = note.partition(f". {IF_RIGHT} ")
+    text = told.removeprefix(f"{WARNING}: ")
+    return text if is_guess and any(text.startswith(f"{task}: ") for task in tasks) else ""
+
+
 def _guess(known: pd.Series, classes: Classes, origin: Origin) -> Finding:
     """How the two values became classes, and how to say that this is right."""
     stated = json.dumps(str(known.name), ensure_ascii=False), json.dumps(classes.positive[0], ensure_ascii=False)
-    fix = f"If that is right, write `positive: {{{stated[0]}: {stated[1]}}}` in cohort.yaml; else name the other there."
+    fix = f"{IF_RIGHT} `positive: {{{stated[0]}: {stated[1]}}}` in cohort.yaml; else name the other there."
     return Finding(WARNING, f"{_counted(known, classes, origin)}, {classes.why}", fix, str(known.name))
 
 

@@ -21,6 +21,7 @@ import yaml
 
 from milbench.errors import StoreError
 from milbench.names import is_folder_name
+from milbench.special_files import special_kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,8 +153,28 @@ def as_os_error() -> Iterator[None]:
         raise OSError(errno.EIO, str(error)) from error
 
 
+def refuse_to_replace(path: Path) -> None:
+    """Raise for a device, a pipe or a socket: a rename would put a plain file in its place, for every program there is.
+
+    A link into /proc, such as /dev/stdout, is one also if a plain file is open behind it.
+
+    Raises
+    ------
+    StoreError : `path` is one of them.
+    """
+    leads_to_a_process = path.is_symlink() and path.readlink().is_relative_to("/proc")
+    if kind := special_kind(path) or ("a link to an open file of a process" if leads_to_a_process else ""):
+        raise StoreError(f"{path} is {kind}, and a file would take its place. Nothing was written. Name another file.")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` with `content`, on disk before the rename, so that no reader sees half of it."""
+    """Replace `path` with `content`, on disk before the rename, so that no reader sees half of it.
+
+    Raises
+    ------
+    StoreError : `path` is a device, a pipe or a socket.
+    """
+    refuse_to_replace(path)
     temporary = path.with_name(temporary_name(f".{path.name[:40]}"))
     try:
         temporary.write_bytes(content)
@@ -170,6 +191,7 @@ def replacing_file(final: Path) -> Iterator[Path]:
     It lies in a folder of its own. A library may write beside the path that it is given, under a name that nobody knows:
     what a kill leaves of that goes with the folder.
     """
+    refuse_to_replace(final)
     folder = final.with_name(temporary_name(f".{final.name[:40]}"))
     folder.mkdir()
     try:

@@ -47,7 +47,7 @@ from milbench.store.slot import ALL_TASKS, Slot, id_parts, slot_of
 from milbench.store.trial import TRIAL, StoredTrial, glance_at, read_record, read_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
@@ -144,8 +144,12 @@ class Run:
 
     def slots(self) -> list[Slot]:
         """The grid of the newest plan, in its order."""
+        return self.slots_of(self.planned())
+
+    def slots_of(self, plan: Mapping[str, str]) -> list[Slot]:
+        """The grid of a plan, trial id by slot, in its order."""
         names = by_folder(name for facts in self.datasets.values() for name in (*facts["models"], *facts["tasks"]))
-        return [slot_of(name, trial_id, names) for name, trial_id in self.planned().items()]
+        return [slot_of(name, trial_id, names) for name, trial_id in plan.items()]
 
     def trials(self) -> list[StoredTrial]:
         """Finished, intact trials of the plan that answer what is asked now, sorted by id."""

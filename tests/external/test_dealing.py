@@ -1,5 +1,6 @@
 """Slides dealt to workers, trials dealt to shards: the same bytes as one process, and no slide read twice."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from milbench.commands.cli import main
 from milbench.datasets import all_datasets
 from milbench.engines.loky import NoWorkersError
 from milbench.engines.settings import PoolSettings
-from milbench.engines.shards import Shard
+from milbench.engines.shards import Shard, ShardRecord, every_slot, write_record
 from milbench.errors import DataError, MilbenchError
 from milbench.external.dealing import Dealer, deal_of
 from milbench.external.evaluate import External, checked, scored
@@ -275,6 +276,18 @@ def test_shards_on_one_folder_score_each_trial_once_and_the_whole_command_joins_
         assert not (external_folder(open_run(run), "dealt") / "index.md").exists()
     scores = scored(external_of(run, folder_cohort(cohort)), "cpu", silent)
     assert (len(scores.trials), scores.n_new) == (12, 0)
+
+
+def test_a_shard_that_was_not_merged_is_a_part_of_its_run(run: Path, tmp_path: Path) -> None:
+    copy = open_run(Path(shutil.copytree(run, tmp_path / "shard", ignore=shutil.ignore_patterns("external"))))
+    plan = copy.planned()
+    mine = {slot: trial for slot, trial in plan.items() if not slot.endswith("fold1-seed42")}
+    assert 0 < len(mine) < len(plan)
+    (copy.path / "plan.json").write_text(json.dumps(mine))
+    assert trained(copy).n_planned == len(mine)
+    write_record(copy, ShardRecord(1, 2, plan, tuple(mine)))
+    assert trained(copy).n_planned == len(plan)
+    assert {slot.trial_id for slot in every_slot(copy)} == set(plan.values())
 
 
 def test_every_trial_is_in_one_shard_whatever_is_scored_already(run: Path) -> None:

@@ -18,11 +18,11 @@ from milbench.cohorts.cohort import Cohort, folder_cohort
 from milbench.commands.cli import main
 from milbench.endpoints.endpoint import KINDS
 from milbench.errors import DataError, StoreError
-from milbench.external import scoring
+from milbench.external import evaluate, scoring
 from milbench.external import trained as trained_module
 from milbench.external.analysis import compared, drop_frame, refuse_incomplete
 from milbench.external.evaluate import External, checked, scored
-from milbench.external.scored import RECORD, external_folder, scored_folder
+from milbench.external.scored import RECORD, CohortIdentity, external_folder, scored_folder, write_scored
 from milbench.external.scoring import Scorer
 from milbench.external.trained import trained
 from milbench.heatmap.stored import find_cohort
@@ -221,6 +221,28 @@ def test_damaged_scores_are_computed_again_and_others_stay(
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"), before)
 
 
+def test_scores_that_another_command_put_there_meanwhile_stay_as_they_are(
+    run: Path, world: tuple[Path, Path, Path]
+) -> None:
+    external = external_of(run, world[1])
+    trial = scored(external, "cpu", watch).trials[0]
+    before = (trial.path / "predictions.parquet").stat()
+    identity = json.loads((trial.path / RECORD).read_text())
+    known = CohortIdentity(*(identity[key] for key in ("cohort", "fingerprint", "labels_sha256", "slides_sha256")))
+    write_scored(open_run(run), known, trial.own, pd.DataFrame({"slide_id": ["other"]}), "cpu")
+    after = (trial.path / "predictions.parquet").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_scores_that_another_command_replaced_are_missed(
+    run: Path, world: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    external = external_of(run, world[1])
+    monkeypatch.setattr(evaluate, "write_scored", lambda *_: None)
+    with pytest.raises(StoreError, match=r"scores of 'away' by 4 trials are gone .* at the same time"):
+        scored(external, "cpu", watch)
+
+
 def test_scores_of_other_labels_are_not_taken_for_these(
     run: Path, world: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
@@ -364,6 +386,7 @@ def test_a_class_without_patients_leaves_the_mean_over_classes_undefined_and_is_
     labels = pd.read_csv(cohort / "labels.csv")
     labels[labels["subtype"] != "c"].to_csv(cohort / "labels.csv", index=False)
     external = external_of(kinds, folder_cohort(cohort, allow_missing=True))
+    assert any(remark.startswith("skipped: 20 feature files have no label") for remark in external.remarks)
     assert "subtype: no slide has the class c, so a mean over classes is undefined" in external.remarks
     found = compared(external, scored(external, "cpu", watch).trials, reference="tiny", draws=100, complete_cases=False)
     assert drop_frame(found["multiclass"])["external_score"].isna().all()

@@ -1,13 +1,14 @@
 """Labels of an external cohort, numbered as in the training, and described in the words of their kind."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from milbench.cohorts.cohort import Cohort
-from milbench.endpoints.endpoint import BINARY, Endpoint
+from milbench.endpoints.endpoint import BINARY, Endpoint, Kind
 from milbench.errors import DataError
 from milbench.external.labels import (
     aligned_labels,
@@ -15,8 +16,12 @@ from milbench.external.labels import (
     evaluated_tasks,
     known_tasks,
     label_shift,
+    label_warnings,
     refuse_another_unit,
+    why_no_score,
 )
+from milbench.labels import read_labels
+from milbench.labels.finding import Finding
 
 GRADES = Endpoint("ordinal", ("G1", "G2", "G3", "G4"))
 
@@ -71,3 +76,45 @@ def test_the_table_of_both_cohorts_counts_patients_and_not_slides() -> None:
     own = cohort(BINARY, [1.0, 1.0, 0.0, np.nan]).slides.assign(patient_id=["p", "p", "q", "r"])
     table = label_shift({"t": BINARY}, ["t"], own, own.iloc[:2])
     assert list(table.iloc[0]) == ["t", "binary", 2, "50.0% positive", 1, "100.0% positive"]
+
+
+def test_classes_that_were_guessed_are_told_as_they_are_here_and_in_the_training(tmp_path: Path) -> None:
+    def read(words: tuple[str, str]) -> tuple[Finding, ...]:
+        rows = "".join(f"p{i},s{i},{words[i % 2]}\n" for i in range(4))
+        (tmp_path / "labels.csv").write_text(f"case_id,slide_id,t\n{rows}")
+        return read_labels(tmp_path / "labels.csv").findings
+
+    of_training = [*map(str, read(("CIN", "GS"))), "warning: t: 1 patient has contradictory labels on their slides"]
+    here = replace(cohort(BINARY, [0.0, 1.0]), findings=read(("GS", "MSI")))
+    here.slides["patient_id"] = ["p", "q"]
+    warnings = label_warnings(here, here.slides["patient_id"], ["t"], of_training)
+    assert [text.split(",")[0] for text in warnings] == [
+        "t: GS = 0 (2 slides)",
+        "in the training: t: CIN = 0 (2 slides)",
+    ]
+    assert "MSI = 1" in warnings[0]
+    assert "GS = 1" in warnings[1]
+    assert not label_warnings(here, here.slides["patient_id"], [], of_training)
+
+
+def test_slides_of_a_patient_that_contradict_each_other_are_counted_if_the_patient_is_evaluated() -> None:
+    here = cohort(BINARY, [0.0, 1.0, 1.0])
+    here.slides["patient_id"] = ["p", "p", "q"]
+    (warning,) = label_warnings(here, pd.Series(["p", "q"]), ["t"], ())
+    assert "t: 1 patient has contradictory labels on their slides" in warning
+    assert not label_warnings(here, pd.Series(["q"]), ["t"], ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        ("binary", [1.0, 1.0], "every slide with a label is positive, so there is no AUROC"),
+        ("binary", [0.0, 0.0], "every slide with a label is negative, so there is no AUROC"),
+        ("binary", [0.0, 1.0], ""),
+        ("regression", [2.5, 2.5], "every slide with a label has the same value, so there is no Pearson r"),
+        ("survival", [-100.0, -200.0], "no slide had an event, so there is no c-index"),
+        ("survival", [-100.0, 200.0], ""),
+    ],
+)
+def test_labels_that_give_no_score_say_why(kind: Kind, values: list[float], expected: str) -> None:
+    assert why_no_score(pd.Series(values), Endpoint(kind), "slide") == expected

@@ -233,3 +233,33 @@ def test_the_command_writes_files_for_stamp(run: Path, cohort: Path, tmp_path: P
     out = tmp_path / "stamp"
     assert main(["predict", str(run), str(cohort), "--out", str(out), "--models", "tiny", "--format", "stamp"]) == 0
     assert len(list(out.rglob("patient-preds.csv"))) == 15
+
+
+def test_slides_of_the_table_without_features_are_named_with_their_patients(cohort: Path, tmp_path: Path) -> None:
+    slide = sorted(path.stem for path in (cohort / "features").iterdir())[0]
+    (tmp_path / "patients.csv").write_text(f"slide_id,patient_id\n{slide},P\nabsent,P\n")
+    notes = new_slides(cohort / "features", tmp_path / "patients.csv").notes
+    assert (
+        "without features: 1 of 2 slides of the table (absent). The answers of their patients (P) are of the other slides alone"
+        in notes
+    )
+
+
+def test_ranges_that_cannot_be_kept_are_used_all_the_same(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("external")))
+    (copy / "external").write_text("a file where the folder would be")
+    found = training_ranges(trained(open_run(copy).snapshot()), watch)
+    assert found is not None
+    assert found.fewest_patches > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [(("--format", "stamp"), "is a file. With --format stamp, name a folder")]
+)
+def test_a_place_of_another_kind_is_refused_before_a_slide_is_read(
+    run: Path, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "out").write_text("kept")
+    assert main(["predict", str(run), str(cohort), "--out", str(tmp_path / "out"), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "kept"

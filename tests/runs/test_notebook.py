@@ -159,6 +159,8 @@ def test_a_bag_in_place_of_features_and_features_in_place_of_a_bag_are_told_apar
     for ask in (model, model.probabilities, model.answers, model.maps):
         with pytest.raises(UsageError, match=r"not its bag\. Write bag\.features"):
             ask(bag)
+        with pytest.raises(UsageError, match=r"a torch tensor, not as ndarray.* torch\.from_numpy\(features\)"):
+            ask(bag.features.numpy())
     with pytest.raises(UsageError, match=r"attention takes a bag.* got Tensor"):
         milbench.attention(model, bag.features)
 

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from milbench.errors import StoreError
-from milbench.store.files import replacing_file, replacing_folder, write_atomically, writing
+from milbench.store.files import refuse_to_replace, replacing_file, replacing_folder, write_atomically, writing
 
 
 def test_an_interrupted_atomic_write_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,3 +80,25 @@ def test_what_stands_in_the_way_of_a_run_is_named(tmp_path: Path) -> None:
     message = r"File exists \(.*locks\)\. Something of another kind stands in its place\. Move it away"
     with pytest.raises(StoreError, match=message), writing(tmp_path):
         (tmp_path / "locks").mkdir()
+
+
+def test_a_pipe_stays_a_pipe_where_a_file_should_be_written(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(StoreError, match=r"is a named pipe, and a file would take its place"):
+        write_atomically(pipe, b"rows")
+    with pytest.raises(StoreError, match="is a named pipe"), replacing_file(pipe) as path:
+        path.write_bytes(b"rows")
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_devices_and_links_to_open_files_are_refused_and_files_are_not(tmp_path: Path) -> None:
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    (tmp_path / "null").symlink_to("/dev/null")
+    for name in ("stdout", "null"):
+        with pytest.raises(StoreError, match=r"Nothing was written\. Name another file"):
+            refuse_to_replace(tmp_path / name)
+    (tmp_path / "rows.csv").write_text("rows")
+    refuse_to_replace(tmp_path / "rows.csv")
+    refuse_to_replace(tmp_path / "new.csv")
