@@ -239,7 +239,7 @@ def test_scores_that_another_command_replaced_are_missed(
 ) -> None:
     external = external_of(run, world[1])
     monkeypatch.setattr(evaluate, "write_scored", lambda *_: None)
-    with pytest.raises(StoreError, match=r"scores of 'away' by 4 trials are gone .* at the same time"):
+    with pytest.raises(StoreError, match=r"scores of 'away' by 4 trials are missing .* another command wrote scores"):
         scored(external, "cpu", watch)
 
 
