@@ -288,6 +288,8 @@ def register_model(
     """
     if name == "all" or not name.strip():
         raise UsageError(f"no model can be called '{name}': `--models all` names all models. Call it otherwise.")
+    if not isinstance(search_space, SearchSpace | None):
+        raise UsageError(f"the search space of model '{name}' is {search_space!r}; expected a SearchSpace.")
     for kind in kinds or ():
         if kind not in KINDS:
             raise unknown_name(f"kind of task that model '{name}' declares", kind, KINDS)

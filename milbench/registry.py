@@ -169,6 +169,7 @@ def _imported(what: str, load: Callable[[], object], mend: str, *, module: str) 
     ------
     UsageError : the code raises, ends the process or does not come back.
     """
+    import milbench.models  # noqa: F401 - torch changes warning filters as it is first imported: no plug-in's doing
     from milbench.process.must_return import DidNotReturnError, must_return
     from milbench.process.shared_state import functions_left_as_they_were, left_as_it_was
 

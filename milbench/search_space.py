@@ -133,6 +133,10 @@ class SearchSpace:
     trainer: Mapping[str, Draw] = field(default_factory=dict)
     model: Mapping[str, Draw] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for part in ("trainer", "model"):
+            _refuse_what_is_no_draw(part, getattr(self, part))
+
     def __len__(self) -> int:
         return len(self.trainer) + len(self.model)
 
@@ -152,6 +156,19 @@ class SearchSpace:
         return [
             (f"{part}.{key}", str(draw)) for part in ("trainer", "model") for key, draw in getattr(self, part).items()
         ]
+
+
+def _refuse_what_is_no_draw(part: str, draws: Any) -> None:
+    if not isinstance(draws, Mapping):
+        raise UsageError(
+            f"a search space has {part}={draws!r}; expected draws by setting, such as {{'lr': Times(1 / 30, 30)}}."
+        )
+    for key, draw in draws.items():
+        if not isinstance(draw, Draw):
+            raise UsageError(
+                f"a search space draws {part}.{key} from {draw!r}; expected Choice, Range, Times or TimesOneOf of "
+                "milbench.search_space."
+            )
 
 
 KINDS_OF_DRAWS = ("one_of", "range", "log_range", "times", "times_one_of")

@@ -173,3 +173,13 @@ def test_functions_that_a_plug_in_replaces_by_its_own_are_put_back_and_said(tmp_
 def test_no_model_takes_the_word_for_all_models_or_none(name: str) -> None:
     with pytest.raises(UsageError, match=f"no model can be called '{name}'"):
         register_model(name, title="x", tasks="single")
+
+
+@pytest.mark.slow
+def test_what_torch_changes_as_it_is_imported_is_blamed_on_no_plugin() -> None:
+    code = (
+        "from pathlib import Path; from milbench.registry import import_plugins, import_remarks;"
+        f"import_plugins([Path({str(THIS_FILE)!r})]); print(import_remarks())"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"

@@ -81,3 +81,18 @@ def test_yaml_describes_every_kind_of_draw() -> None:
 def test_odd_spaces_are_refused_by_name(values: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         space_from(values, "tuning.space.m4")
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"model": {"k": (1, 2)}}, r"draws model.k from \(1, 2\); expected Choice, Range, Times or TimesOneOf"),
+        ({"trainer": {"lr": "x"}}, "draws trainer.lr from 'x'"),
+        ({"model": 3}, "has model=3; expected draws by setting"),
+    ],
+)
+def test_a_space_of_something_else_than_draws_is_refused_where_it_is_made(
+    parts: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        SearchSpace(**parts)  # type: ignore[arg-type]

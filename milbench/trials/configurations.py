@@ -16,7 +16,7 @@ from milbench.errors import UsageError, unknown_name
 from milbench.models import MILModel
 from milbench.search_space import USUAL_MODEL, USUAL_TRAINER, Configuration, Draw, SearchSpace
 from milbench.trials.arguments import constructor_arguments, refuse_odd_arguments
-from milbench.trials.recipe import SETTINGS, Recipe, changed
+from milbench.trials.recipe import SETTINGS, Recipe, changed, refuse_long_warmup
 
 DEFAULT = 0
 """Number of the configuration that nothing was drawn for."""
@@ -88,16 +88,17 @@ def configuration(
 
     def drawn(part: str, draws: Mapping[str, Draw], defaults: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            key: draw.at(uniform(seed, name, number, f"{part}.{key}"), defaults.get(key)) for key, draw in draws.items()
+            key: _value(f"{part}.{key}", draw, uniform(seed, name, number, f"{part}.{key}"), defaults.get(key))
+            for key, draw in draws.items()
         }
 
-    chosen = Configuration(
-        number,
-        drawn("trainer", space.trainer, {key: getattr(recipe, key) for key in space.trainer}),
-        drawn("model", space.model, arguments),
-    )
     try:
-        changed(recipe, chosen.trainer)
+        chosen = Configuration(
+            number,
+            drawn("trainer", space.trainer, {key: getattr(recipe, key) for key in space.trainer}),
+            drawn("model", space.model, arguments),
+        )
+        refuse_long_warmup(changed(recipe, chosen.trainer))
         refuse_odd_arguments(model, name, chosen.model)
     except UsageError as error:
         raise UsageError(f"search space of '{name}', configuration {number}: {error}") from error
@@ -111,6 +112,13 @@ def block_of(number: int, tried: Container[int]) -> int | None:
     """
     block = number // BLOCK
     return block if all(other in tried for other in range(block * BLOCK, (block + 1) * BLOCK)) else None
+
+
+def _value(setting: str, draw: Draw, uniform: float, default: Any) -> Any:
+    try:
+        return draw.at(uniform, default)
+    except UsageError as error:
+        raise UsageError(f"{setting}: {error}") from error
 
 
 def uniform(seed: int, model: str, number: int, setting: str) -> float:

@@ -26,7 +26,7 @@ from milbench.store.slot import slot_name
 from milbench.trials.arguments import constructor_arguments, refuse_odd_arguments
 from milbench.trials.configurations import DEFAULT, block_of, configuration, space_of
 from milbench.trials.fits import Fits
-from milbench.trials.recipe import RATES, Recipe, changed, recipe_for
+from milbench.trials.recipe import RATES, Recipe, changed, recipe_for, refuse_long_warmup
 
 IDENTITY_FORMAT = 2
 """Version of the results: raised when the trainer or splitter changes them, so that no older trial passes for a new one."""
@@ -324,8 +324,18 @@ def _variants(
             about = {"configuration": number, "test": search.test}
             if rung.divisor > 1:
                 about["epochs"] = ceil(settings.recipe.epochs / rung.divisor)
-                settings = settings._replace(recipe=replace(settings.recipe, epochs=about["epochs"]))
+                settings = settings._replace(recipe=_shortened(settings.recipe, about["epochs"]))
             yield Variant(settings, about, block_of(number, numbers))
+
+
+def _shortened(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe of a rung that trains for fewer epochs; raises `UsageError` if its warm-up takes more."""
+    shorter = replace(recipe, epochs=epochs)
+    try:
+        refuse_long_warmup(shorter)
+    except UsageError as error:
+        raise UsageError(f"--tune-halving trains for {epochs} of {recipe.epochs} epochs first: {error}") from error
+    return shorter
 
 
 def _chosen(name: str, cohort: Cohort, tasks: Sequence[str], request: PlanRequest) -> Configuration | None:
@@ -389,6 +399,14 @@ def _hyperparameters(
     chosen = {**{key: value for key, value in shared.items() if key in defaults}, **own}
     refuse_odd_arguments(model, name, chosen)
     return {**defaults, **chosen}
+
+
+def refuse_arguments_of_no_model(models: Mapping[str, type[MILModel]], arguments: Iterable[str]) -> None:
+    """Raise if no model, run or not, has one of the arguments that are drawn for every model that has them."""
+    known = {argument for model in {**REGISTERED, **models}.values() for argument in constructor_arguments(model)}
+    for argument in arguments:
+        if argument not in known:
+            raise unknown_name("argument of models in tuning.space.*", argument, known)
 
 
 def _check_model_settings(models: Mapping[str, type[MILModel]], user: Mapping[str, Mapping[str, Any]]) -> None:

@@ -193,12 +193,17 @@ def recipe_for(
     else:
         raise unknown_name("protocol", protocol, ("m4", "official"))
     recipe = changed(base, user_settings)
+    refuse_long_warmup(recipe)
+    return recipe
+
+
+def refuse_long_warmup(recipe: Recipe) -> None:
+    """Raise if a training would end before its rate has risen."""
     if recipe.warmup > recipe.epochs:
         raise UsageError(
             f"trainer.warmup is {recipe.warmup:g} epochs, and training takes {recipe.epochs}. "
             "Set trainer.warmup to fewer epochs."
         )
-    return recipe
 
 
 def _official(model: type[MILModel]) -> Recipe:
