@@ -103,6 +103,12 @@ def tuned_from(values: Any, path: Path) -> TunedSettings:
     if type(n) is not int or n < 1:
         raise DataError(f"{path}: configurations is {n!r}; expected how many each model had to choose from.")
     chosen = dict(_chosen(values["models"], path))
+    for (model, _), each in chosen.items():
+        if not 0 <= each.number < n:
+            raise DataError(
+                f"{path}: models.{model} has configuration {each.number}, and the search had {n}, numbered from 0. If the file "
+                "was edited, write it anew: run the search's command again."
+            )
     texts = {key: str(values.get(key, "")) for key in ("cohort", "command", "made")}
     return TunedSettings(n, chosen, **texts)
 

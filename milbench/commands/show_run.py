@@ -68,19 +68,33 @@ def _slides_and_patients(cohort: Cohort) -> str:
 
 def outcome(console: Console, result: Outcome) -> None:
     """Print the result table, where the run lies, and what to do next."""
+    results(console, result)
+    next_steps(console, result)
+
+
+def results(console: Console, result: Outcome) -> None:
+    """Print the result table, how many trials ended how, and where the run lies."""
     run = result.run
-    trials = run.trials()
-    if trials:
+    if run.trials():
         print_scores(console, run)
-    parts = {"done": result.done, "done before": result.already, "failed": result.failed}
-    parts |= {"skipped (see --max-failures)": result.skipped, "left": result.left}
-    line(console, ", ".join(f"{count} trials {name}" for name, count in parts.items() if count))
+    counts(console, result)
     if not result.left and (missing := unfinished(run)):
         line(console, f"warning: {missing}")
     for failure in run.failures()[:MAX_WARNINGS]:
         line(console, f"  failed: {failure['id']}: {failure['type']}: {failure['message']}")
     line(console, f"run: {run.path}")
-    for number, step in enumerate(_next_steps(result, has_trials=bool(trials))):
+
+
+def counts(console: Console, result: Outcome) -> None:
+    """Print how many trials ended how."""
+    parts = {"done": result.done, "done before": result.already, "failed": result.failed}
+    parts |= {"skipped (see --max-failures)": result.skipped, "left": result.left}
+    line(console, ", ".join(f"{count} trials {name}" for name, count in parts.items() if count))
+
+
+def next_steps(console: Console, result: Outcome) -> None:
+    """Print the commands that make sense after a run that ended so."""
+    for number, step in enumerate(_next_steps(result, has_trials=bool(result.run.trials()))):
         line(console, f"{'      ' if number else 'next: '}{step}")
 
 

@@ -33,6 +33,8 @@ def call(options: argparse.Namespace) -> int:
     from milbench.runs.tuning import chosen_file, is_tuned
 
     config = config_of(options)
+    if options.tune == 0:
+        raise UsageError("--tune is 0, so there is nothing to choose from. Give 1 or more, or leave it out for 24.")
     if not is_tuned(config):
         tuning = replace(config.tuning, configurations=USUAL_CONFIGURATIONS)
         config = replace(config, tuning=tuning)

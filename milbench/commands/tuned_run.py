@@ -9,7 +9,7 @@ from math import isnan
 from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK
-from milbench.commands.run import exit_code, run_and_show
+from milbench.commands.run import exit_code
 from milbench.commands.terminal import grid, line
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def run_tuned(console: Console, base: Benchmark, *, prune: bool = False) -> int:
-    """Exit code of search and trainings; prints what was chosen, and the table."""
+    """Exit code of search and trainings; prints what was chosen, and the tables."""
+    from milbench.commands import show_run
     from milbench.runs.benchmark import run_benchmark
     from milbench.runs.progress import Progress
     from milbench.runs.tuning import untuned, with_chosen
@@ -29,32 +30,39 @@ def run_tuned(console: Console, base: Benchmark, *, prune: bool = False) -> int:
     code, chosen = search(console, base, prune=prune)
     if chosen is None:
         return code
-    code = run_and_show(console, with_chosen(base, chosen), prune=prune)
-    if code != EXIT_OK or not base.config.tuning.compare:
-        return code
-    line(console, "the same trainings with the recipe's own settings, to compare")
-    return exit_code(run_benchmark(untuned(base), Progress(console), prune=prune))
+    tuned = run_benchmark(with_chosen(base, chosen), Progress(console, forecasts=True), prune=prune)
+    show_run.results(console, tuned)
+    outcomes = [tuned]
+    if base.config.tuning.compare and not tuned.left:
+        line(console, "the same trainings with the recipe's own settings, to compare")
+        outcomes.append(run_benchmark(untuned(base), Progress(console), prune=prune))
+        show_run.results(console, outcomes[-1])
+    show_run.next_steps(console, outcomes[-1] if outcomes[-1].left else tuned)
+    return max(map(exit_code, outcomes))
 
 
 def search(console: Console, base: Benchmark, *, prune: bool = False) -> tuple[int, Mapping[Place, Choice] | None]:
     """Exit code of the search, and the configuration of every place; None while trials of the search are left."""
+    from milbench.commands import show_run
     from milbench.runs.benchmark import run_benchmark
     from milbench.runs.progress import Progress
-    from milbench.runs.tuning import choose, searches, warnings_of_nesting, write_chosen
+    from milbench.runs.tuning import choose, searches, warnings_of_budgets, warnings_of_nesting, write_chosen
 
     n = base.config.tuning.configurations
-    for warning in warnings_of_nesting(base):
+    for warning in [*warnings_of_nesting(base), *warnings_of_budgets(base)]:
         line(console, f"warning: {warning}")
     for each in searches(base):
         line(console, f"search: {n} configurations of each model, {len(each.trials)} trainings, in {each.run.path}")
         outcome = run_benchmark(each, Progress(console, forecasts=True), prune=prune)
         code, last = exit_code(outcome), each
-        if outcome.left or base.config.engine.shard:
-            if not outcome.left:
-                line(
-                    console,
-                    "next: run and merge the other shards; then `milbench run` without --shard chooses and trains",
-                )
+        show_run.counts(console, outcome)
+        if outcome.left:
+            show_run.next_steps(console, outcome)
+            return code, None
+        if base.config.engine.shard:
+            line(
+                console, "next: run and merge the other shards; then `milbench run` without --shard chooses and trains"
+            )
             return code, None
     chosen = choose(base, last)
     files = write_chosen(base, chosen, typed_command())

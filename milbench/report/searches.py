@@ -15,6 +15,7 @@ from milbench.search_space import Configuration
 from milbench.stats.search import PLACE, BudgetCurve, budget_curve, mean_curve, scored, spent, trials_of_search
 from milbench.stats.searched_tests import scores_by_configuration
 from milbench.store.run import CHOSEN, TUNING, UNTUNED, Run, holds_run, open_run
+from milbench.store.slot import Slot
 
 Place = tuple[str, str]
 """Model, and the task if tasks are tuned apart; else ""."""
@@ -37,6 +38,7 @@ class SearchOfCohort:
     scores : validation score by place and configuration, NaN where a training failed; of full-length trainings.
     costs : rows of `milbench.stats.search.spent` by place.
     tests : test score by place and configuration; empty if no test side is predicted.
+    n_missing : trainings of the plan that neither finished nor failed, such as those that somebody deleted.
     """
 
     run: Run
@@ -47,6 +49,7 @@ class SearchOfCohort:
     scores: Mapping[Place, Mapping[int, float]]
     costs: Mapping[Place, Mapping[str, Any]]
     tests: Mapping[Place, Mapping[int, float]] = field(default_factory=dict)
+    n_missing: int = 0
 
     def score(self, place: Place, number: int) -> float:
         """Validation score of a configuration; NaN if it has none."""
@@ -80,7 +83,7 @@ def configurations_of(run: Run) -> int:
 def refuse_searches(runs: Sequence[Run]) -> None:
     """Raise if a run is the search of another: its trials differ in settings, so no table can put them side by side."""
     for run in runs:
-        if any(slot.configuration is not None for slot in run.slots()):
+        if run.is_search:
             raise StoreError(
                 f"{run.path} holds the search of a tuned run, whose trials try settings. The report of the run shows the "
                 f"search too: milbench report {run.path.parent}"
@@ -117,15 +120,16 @@ def _searches_of(run: Run) -> dict[str, SearchOfCohort]:
     chosen = {name: read_tuned(path) for name, path in files.items() if path.exists()}
     rows = trials_of_search(search, per_task=per_task)
     return {
-        name: _search(search, settings, rows[rows["dataset"] == name], per_task=per_task)
+        name: _search(name, search, settings, rows[rows["dataset"] == name], per_task=per_task)
         for name, settings in chosen.items()
     }
 
 
-def _search(run: Run, settings: TunedSettings, rows: pd.DataFrame, *, per_task: bool) -> SearchOfCohort:
+def _search(name: str, run: Run, settings: TunedSettings, rows: pd.DataFrame, *, per_task: bool) -> SearchOfCohort:
     """The search of one cohort. A later one may try more configurations: only those that were chosen from count."""
     rows = rows[rows["configuration"] < settings.configurations]
     table = scored(rows)
+    planned = [slot for slot in run.slots() if slot.dataset == name and _is_below(slot, settings.configurations)]
     return SearchOfCohort(
         run=run,
         chosen=settings.chosen,
@@ -134,7 +138,12 @@ def _search(run: Run, settings: TunedSettings, rows: pd.DataFrame, *, per_task: 
         halving=bool((rows["epochs"] > 0).any()),
         scores=_by_place(table[table["epochs"] == 0]),
         costs={(str(row["model"]), str(row["task"])): row for row in spent(rows).to_dict("records")},
+        n_missing=max(0, len(planned) - len(rows)),
     )
+
+
+def _is_below(slot: Slot, n: int) -> bool:
+    return slot.configuration is not None and slot.configuration < n
 
 
 def _by_place(frame: pd.DataFrame) -> dict[Place, dict[int, float]]:

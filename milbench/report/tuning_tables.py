@@ -138,6 +138,11 @@ def _halving(search: SearchOfCohort) -> str:
 
 def _steps(search: SearchOfCohort) -> str:
     """Whether all places had as many bag-steps, and if not, why."""
+    if search.n_missing:
+        return (
+            f"{search.n_missing} trainings of the search are not in {search.run.path}, so its scores and costs are not whole. "
+            "The command of the run computes them again."
+        )
     if len({row["bag_steps"] for row in search.costs.values()}) <= 1:
         return "Bag-steps (one bag in one epoch) are the same for all."
     n_stopped, n_failed = (sum(row[key] for row in search.costs.values()) for key in ("n_stopped", "n_failed"))

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -179,21 +179,39 @@ SAME_WITHIN_A_RUN = ("protocol", "splits", "tasks", "precision", "trainer", "mod
 """Settings that must be the same for all trials of a run folder, since its tables compare them."""
 
 
-def different_settings(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Settings in which two runs may not differ but do. If an older run.yaml lacks a setting, its default counts."""
+class Difference(NamedTuple):
+    """A setting in which two runs may not differ but do, with its value in each."""
+
+    mine: Any
+    theirs: Any
+
+
+def different_settings(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Difference]:
+    """Settings in which two runs may not differ but do, by name. If an older run.yaml lacks a setting, its default counts."""
+    here, there = _by_name(mine), _by_name(theirs)
+    return {
+        key: Difference(here.get(key), there.get(key))
+        for key in dict.fromkeys((*here, *there))
+        if _compared(key, here.get(key)) != _compared(key, there.get(key))
+    }
+
+
+def _by_name(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that must be the same within a run; each setting of tuning by a name of its own."""
     defaults = RunConfig().as_dict()
-    pairs = {key: (mine.get(key, defaults[key]), theirs.get(key, defaults[key])) for key in SAME_WITHIN_A_RUN}
-    pairs["tuning"] = (_same_search(pairs["tuning"][0]), _same_search(pairs["tuning"][1]))
-    return [
-        key
-        for key, (here, there) in pairs.items()
-        if json.dumps(here, sort_keys=True) != json.dumps(there, sort_keys=True)
-    ]
+    found = {key: config.get(key, defaults[key]) for key in SAME_WITHIN_A_RUN}
+    tuning = {**defaults["tuning"], **(found.pop("tuning") or {})}
+    return {**found, **{f"tuning.{key}": value for key, value in tuning.items()}}
 
 
-def _same_search(tuning: Mapping[str, Any]) -> dict[str, Any]:
-    """What may not differ between two searches in one folder: more configurations leave the earlier ones as they are."""
-    return {**tuning, "configurations": min(tuning["configurations"], 1)}
+def _compared(name: str, value: Any) -> str:
+    """What two runs must have alike of a setting, as text.
+
+    More configurations leave the earlier ones as they are, and trainings to compare lie in a folder of their own.
+    """
+    if name == "tuning.configurations":
+        value = bool(value)
+    return "" if name == "tuning.compare" else json.dumps(value, sort_keys=True)
 
 
 def make_config(path: Path | None, assignments: Iterable[str], flags: Mapping[str, Any]) -> RunConfig:

@@ -26,18 +26,22 @@ def refuse_other_settings(benchmark: Benchmark) -> None:
 
     Raises
     ------
-    StoreError : the folder holds a run with other settings.
+    StoreError : the folder holds a run with other settings, or the search of a tuned run and this is no search.
     """
     folder = benchmark.run.path
     if not holds_run(folder):
         check_header(benchmark.run)  # files that an earlier command left without its run.yaml
         return
+    if benchmark.request.search is None and open_run(folder).is_search:
+        raise StoreError(f"{folder} holds the search of a tuned run. Name the run itself: --run {folder.parent}")
     mine, theirs = benchmark.config.as_dict(), open_run(folder).config
-    different = [
-        key for key in different_settings(mine, theirs) if key != "splits" or not _keeps_a_split(mine, theirs, folder)
-    ]
+    different = {
+        key: values
+        for key, values in different_settings(mine, theirs).items()
+        if key != "splits" or not _keeps_a_split(mine, theirs, folder)
+    }
     if different:
-        lines = "; ".join(f"{key}: {theirs.get(key)!r} there, {mine[key]!r} now" for key in different)
+        lines = "; ".join(f"{key}: {each.theirs!r} there, {each.mine!r} now" for key, each in different.items())
         raise StoreError(f"{folder} holds a run with other settings ({lines}). Choose another folder with --run.")
 
 

@@ -105,9 +105,7 @@ def _refuse_a_shard_as_the_whole(run: Run) -> None:
 
 def _refuse_another_study(first: Run, other: Run) -> None:
     if different := different_settings(first.config, other.config):
-        lines = "; ".join(
-            f"{key}: {first.config.get(key)!r} there, {other.config.get(key)!r} here" for key in different
-        )
+        lines = "; ".join(f"{key}: {each.mine!r} there, {each.theirs!r} here" for key, each in different.items())
         raise StoreError(
             f"{other.path} was run with other settings than {first.path} ({lines}). Merge only runs of one study."
         )

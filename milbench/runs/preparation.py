@@ -25,7 +25,7 @@ from milbench.runs.config import SAME_WITHIN_A_RUN, RunConfig
 from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
 from milbench.store.foreign_folder import refuse_foreign_folder
 from milbench.store.identity import canonical_json
-from milbench.store.run import CONFIG, FEATURES, SPLITS, TUNING, UNTUNED, Run, holds_run
+from milbench.store.run import CONFIG, FEATURES, SPLITS, TUNING, UNTUNED, Run, holds_run, open_run
 from milbench.training.precision import PRECISIONS
 from milbench.trials.fits import Fits
 from milbench.trials.plan import PlanRequest, Trial, make_plan, together
@@ -197,8 +197,15 @@ def follows_tuned(benchmark: Benchmark) -> bool:
 
 
 def is_own_split(splits: str, folder: Path) -> bool:
-    """Whether `--splits` names a table, or a folder of tables, that the run itself has written."""
-    return Path(splits).absolute().is_relative_to((folder / SPLITS).absolute())
+    """Whether `--splits` names a table, or a folder of tables, that the run itself has written, or the parts of a tuned run."""
+    whole = _whole_of(folder)
+    places = (folder, whole, whole / TUNING, whole / UNTUNED)
+    return any(Path(splits).absolute().is_relative_to((place / SPLITS).absolute()) for place in places)
+
+
+def _whole_of(folder: Path) -> Path:
+    """The tuned run that a folder is a part of, or the folder itself."""
+    return folder.parent if folder.name in (TUNING, UNTUNED) else folder
 
 
 def entry_of(source: CohortSource, cohort: Cohort, splits: str) -> Entry:
@@ -281,6 +288,13 @@ def run_folder(config: RunConfig, cohorts: Sequence[str]) -> Path:
     return RUNS / (f"{name}-shard-{shard.file_name}" if shard else name)
 
 
+def is_part_of_tuned(folder: Path) -> bool:
+    """Whether the folder holds the search of a tuned run, or its trainings to compare, and not a run of its own."""
+    if folder.name == UNTUNED:
+        return holds_run(folder.parent / TUNING)
+    return folder.name == TUNING and holds_run(folder) and open_run(folder).is_search
+
+
 def _nameable(folder: Path) -> Path:
     """The folder, if a file system can have it and the trials below it."""
     longest = max((len(os.fsencode(part)) for part in folder.parts), default=0)
@@ -295,7 +309,9 @@ def _nameable(folder: Path) -> Path:
 def _folder_of_own_split(splits: str) -> Path | None:
     """The run folder whose own split tables `--splits` names: they are named to go on in that folder."""
     folders = [folder for folder in Path(splits).parents if (folder / CONFIG).is_file()] if splits else []
-    return folders[0] if folders and is_own_split(splits, folders[0]) else None
+    if not folders or not is_own_split(splits, folders[0]):
+        return None
+    return folders[0].parent if is_part_of_tuned(folders[0]) else folders[0]
 
 
 def memory_bytes(config: RunConfig) -> int:

@@ -18,7 +18,7 @@ import pandas as pd
 
 import milbench
 from milbench.cohorts.tuned import TunedSettings, read_tuned
-from milbench.errors import StoreError, UsageError
+from milbench.errors import DataError, StoreError, UsageError
 from milbench.runs.config import RunConfig
 from milbench.runs.preparation import Benchmark, moved_to
 from milbench.search_space import Configuration, SearchSpace, space_from
@@ -26,7 +26,7 @@ from milbench.stats import search as search_scores
 from milbench.store.files import write_atomically
 from milbench.store.run import CHOSEN, TUNING, UNTUNED
 from milbench.trials.configurations import DEFAULT
-from milbench.trials.plan import Place, PlanRequest, Rung, Search, drawn_for, place_of
+from milbench.trials.plan import Place, PlanRequest, Rung, Search, drawn_for, place_of, refuse_arguments_of_no_model
 
 KEPT_OF_A_RUNG = 3
 """Successive halving keeps a third of the configurations and trains them three times as long, so that each rung costs the
@@ -86,9 +86,14 @@ def warnings_of_nesting(base: Benchmark) -> list[str]:
 
 def _search(base: Benchmark, rungs: Sequence[Rung]) -> Benchmark:
     folder = base.run.path / TUNING
-    # `run` stays that of the whole, so that its run.yaml repeats the whole and not a search within the search
+    # `run` stays that of the whole, so that its run.yaml repeats the whole and not a search within the search. No model is
+    # skipped after failures: they are those of configurations, and a choice needs the outcome of all
     config = replace(
-        base.config, run=str(base.run.path), keep_weights=False, tracking=replace(base.config.tracking, enabled=False)
+        base.config,
+        run=str(base.run.path),
+        keep_weights=False,
+        engine=replace(base.config.engine, max_failures=0),
+        tracking=replace(base.config.tracking, enabled=False),
     )
     return moved_to(base, folder, config, _request(base, rungs))
 
@@ -107,7 +112,9 @@ def _spaces(base: Benchmark) -> dict[str, SearchSpace]:
             raise UsageError(
                 f"tuning.space names the model '{name}', which is none. Known: {', '.join(known)}, and '*'."
             )
-    return {name: space_from(values, f"tuning.space.{name}") for name, values in base.config.tuning.space.items()}
+    spaces = {name: space_from(values, f"tuning.space.{name}") for name, values in base.config.tuning.space.items()}
+    refuse_arguments_of_no_model(base.models, spaces.get("*", SearchSpace()).model)
+    return spaces
 
 
 def _places(base: Benchmark) -> list[Place]:
@@ -231,9 +238,39 @@ def chosen_before(base: Benchmark) -> dict[Place, Choice] | None:
 
 
 def with_chosen(base: Benchmark, chosen: Mapping[Place, Choice]) -> Benchmark:
-    """The benchmark whose models are trained with what was chosen for them."""
+    """The benchmark whose models are trained with what was chosen for them.
+
+    The folder may hold other models, from an earlier command. What was chosen for them keeps their trials in the tables.
+    """
     drawn = {place: choice.configuration for place, choice in chosen.items()}
-    return moved_to(base, base.run.path, base.config, replace(base.request, chosen=drawn))
+    others = {
+        Place(entry.cohort.name, model, task): each
+        for entry in base.entries
+        for (model, task), each in _chosen_for_others(base, entry.cohort.name).items()
+    }
+    return moved_to(base, base.run.path, base.config, replace(base.request, chosen={**others, **drawn}))
+
+
+def _chosen_for_others(base: Benchmark, cohort: str) -> dict[tuple[str, str], Configuration]:
+    """What searches of the same budget chose for models that this command does not name; a budget of its own is none."""
+    former = _read_chosen(chosen_file(base, cohort))
+    if former is None or former.configurations != base.config.tuning.configurations:
+        return {}
+    return {place: each for place, each in former.chosen.items() if place[0] not in base.models}
+
+
+def warnings_of_budgets(base: Benchmark) -> list[str]:
+    """Sentences on models in the folder that chose among more or fewer configurations than this command asks for."""
+    n, found = base.config.tuning.configurations, []
+    for entry in base.entries:
+        former = _read_chosen(chosen_file(base, entry.cohort.name))
+        names = sorted({model for model, _ in former.chosen} - base.models.keys()) if former else []
+        if former and names and former.configurations != n:
+            found.append(
+                f"{entry.cohort.name}: {', '.join(names)} chose among {former.configurations} configurations, and the models "
+                f"of this command among {n}. Tables leave out the former. To have them in, run them with --tune {n} too"
+            )
+    return found
 
 
 def untuned(base: Benchmark) -> Benchmark:
@@ -247,13 +284,15 @@ def untuned(base: Benchmark) -> Benchmark:
 def write_chosen(base: Benchmark, chosen: Mapping[Place, Choice], command: str) -> list[Path]:
     """Files of chosen settings, one per cohort, in the search's folder; one that says the same is left as it is.
 
+    A file keeps what was chosen for models that this command does not name, if they had as many configurations.
+
     Parameters
     ----------
     command : what the user typed, for the reader of the file.
     """
     written = []
     for entry in base.entries:
-        mine = {
+        mine = _chosen_for_others(base, entry.cohort.name) | {
             (place.model, place.task): choice.configuration
             for place, choice in chosen.items()
             if place.dataset == entry.cohort.name
@@ -261,7 +300,7 @@ def write_chosen(base: Benchmark, chosen: Mapping[Place, Choice], command: str) 
         made = f"{datetime.now(UTC):%Y-%m-%d}, milbench {milbench.__version__}"
         settings = TunedSettings(base.config.tuning.configurations, mine, entry.cohort.name, command, made)
         path = chosen_file(base, entry.cohort.name)
-        if not path.exists() or not _says_the_same(read_tuned(path), settings):
+        if not _says_the_same(path, settings):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, settings.to_yaml().encode())
         written.append(path)
@@ -273,5 +312,14 @@ def chosen_file(base: Benchmark, cohort: str) -> Path:
     return base.run.path / TUNING / CHOSEN / f"{cohort}.yaml"
 
 
-def _says_the_same(one: TunedSettings, other: TunedSettings) -> bool:
-    return (one.configurations, one.chosen) == (other.configurations, other.chosen)
+def _says_the_same(path: Path, settings: TunedSettings) -> bool:
+    found = _read_chosen(path)
+    return found is not None and (found.configurations, found.chosen) == (settings.configurations, settings.chosen)
+
+
+def _read_chosen(path: Path) -> TunedSettings | None:
+    """Settings in a file of a search; None if it is not there or nobody can read it: the search writes it anew."""
+    try:
+        return read_tuned(path)
+    except DataError:
+        return None

@@ -69,7 +69,7 @@ def scored(rows: pd.DataFrame) -> pd.DataFrame:
     `score` is the mean over the trials of the place. A cell (task, fold, seed) in which no configuration has a score says
     nothing and is left out. Where others have one, an undefined score counts as 0. A configuration of which a trial
     failed has no score, unless all configurations failed in that cell. Trainings of control tasks alone count for no
-    choice but their own, as they count for no mean.
+    choice but their own, as they count for no mean. If one fails, its configuration has failed all the same.
 
     Parameters
     ----------
@@ -78,9 +78,9 @@ def scored(rows: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         return pd.DataFrame(columns=list(TRIED_COLUMNS))
     is_control = rows["is_control"].astype(bool)
-    rows = rows[~is_control | is_control.groupby([rows[key] for key in PLACE]).transform("all")]
-    rows = rows[rows.groupby(CELL)["score"].transform(lambda scores: scores.notna().any())].copy()
-    rows["score"] = rows["score"].fillna(0.0)
+    counts = ~is_control | is_control.groupby([rows[key] for key in PLACE]).transform("all")
+    has_score = rows.groupby(CELL)["score"].transform(lambda scores: scores.notna().any())
+    rows = rows.assign(score=rows["score"].fillna(0.0).where(counts))[has_score]
     groups = rows.groupby([*PLACE, "configuration", "epochs"], sort=True)
     table = groups.agg(
         score=("score", "mean"), n_trials=("score", "size"), n_failed=("failed", "sum"), seconds=("seconds", "sum"),

@@ -151,6 +151,11 @@ class Run:
         names = by_folder(name for facts in self.datasets.values() for name in (*facts["models"], *facts["tasks"]))
         return [slot_of(name, trial_id, names) for name, trial_id in plan.items()]
 
+    @property
+    def is_search(self) -> bool:
+        """Whether the newest plan tries settings."""
+        return any(slot.configuration is not None for slot in self.slots())
+
     def trials(self) -> list[StoredTrial]:
         """Finished, intact trials of the plan that answer what is asked now, sorted by id."""
         asked = self.asked()

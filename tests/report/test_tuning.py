@@ -235,6 +235,18 @@ def test_a_larger_search_that_goes_on_changes_nothing_of_what_was_chosen(plain: 
     assert search.costs["amil", ""]["n_failed"] == 0
 
 
+def test_a_search_that_lacks_trainings_says_so_and_what_its_scores_leave_out(plain: Run, tmp_path: Path) -> None:
+    run = make_tuned(plain, tmp_path / "tuned", SCORES, test=False)
+    whole = table_called("tuning_toy", contents_of(run)).caption
+    assert "as a mean over all trainings without those of control tasks" in whole
+    assert "not whole" not in whole
+    shutil.rmtree(run.path / TUNING / "trials" / "toy" / "amil" / "TP53")
+    caption = table_called("tuning_toy", contents_of(open_run(run.path))).caption
+    assert (
+        f"3 trainings of the search are not in {run.path / TUNING}, so its scores and costs are not whole." in caption
+    )
+
+
 def test_a_search_is_not_reported_as_a_run(tuned: Run, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"holds the search of a tuned run.*milbench report .*tuned$"):
         write_report([open_run(tuned.path / TUNING)], tmp_path / "report")

@@ -8,7 +8,7 @@ import yaml
 from commands_for_tests import Milbench
 
 from milbench.errors import UsageError
-from milbench.runs.config import RunConfig, make_config
+from milbench.runs.config import RunConfig, different_settings, make_config
 from milbench.runs.preparation import memory_bytes
 
 
@@ -154,3 +154,18 @@ def test_a_run_folder_that_no_file_system_can_have_is_refused(milbench_here: Mil
     result = milbench_here("status", "x" * 300)
     assert (result.returncode, result.stdout) == (2, "")
     assert "File name too long" in result.stderr
+
+
+def test_settings_of_a_search_differ_one_by_one() -> None:
+    """More configurations go on where fewer stopped, and trainings to compare lie beside them; tuned or not is a difference."""
+
+    def config(**tuning: object) -> dict[str, object]:
+        return make_config(None, [], {"tuning": tuning}).as_dict()
+
+    one = config(configurations=2, seed=0)
+    assert not different_settings(config(configurations=9, compare=False), one)
+    assert different_settings(config(configurations=2, seed=4), one) == {"tuning.seed": (4, 0)}
+    assert different_settings(config(configurations=0), one) == {"tuning.configurations": (0, 2)}
+    old = {key: value for key, value in config().items() if key != "tuning"}
+    assert not different_settings(config(), old)
+    assert not different_settings(config(), {**old, "tuning": None})

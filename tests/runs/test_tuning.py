@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,13 @@ from commands_for_tests import PLUGIN, Milbench, command, environment
 from milbench.cohorts.tuned import read_tuned
 from milbench.errors import StoreError
 from milbench.runs.config import make_config
+from milbench.runs.header import refuse_other_settings, write_header
 from milbench.runs.preparation import Benchmark, prepare
-from milbench.runs.tuning import choose, searches, warnings_of_nesting
+from milbench.runs.tuning import Choice, choose, searches, untuned, warnings_of_nesting, write_chosen
+from milbench.search_space import Configuration
 from milbench.stats.search import tried
 from milbench.store.run import TUNING, UNTUNED, Run, open_run
+from milbench.trials.plan import Place
 
 WORDS = (
     "--run", "out", "--models", "tiny", "tiny_multi", "--cohort", "toy", "--folds", "0", "--workers", "1", "--no-tracking",
@@ -30,7 +34,7 @@ WORDS = (
 def planned(cohort: Path, **tuning: object) -> Benchmark:
     flags = {
         "cohorts": [str(cohort)], "models": ["tiny", "tiny_multi"], "plugins": [PLUGIN], "folds": [0],
-        "trainer": {"epochs": 9}, "tuning": {"configurations": 5, **tuning},
+        "trainer": {"epochs": 9}, "tuning": {"configurations": 5, **tuning}, "engine": {"max_failures": 2},
     }  # fmt: skip
     return prepare(make_config(None, [], flags))
 
@@ -51,6 +55,7 @@ def test_every_model_tries_as_many_configurations_on_as_many_bags(cohort_folder:
     assert set(trials["epochs"]) == {9}
     assert set(trials["bags"]) == {1}
     assert all(trial.roles == ("val",) for trial in search.trials)
+    assert search.config.engine.max_failures == 0, "a choice needs the outcome of every configuration"
 
 
 def test_configuration_0_is_the_trial_of_a_run_that_tunes_nothing(cohort_folder: Path) -> None:
@@ -88,6 +93,36 @@ def test_a_run_tunes_trains_and_compares(milbench_here: Milbench, cohort_folder:
         assert {key: trial.info["hyperparameters"][key] for key in chosen.model} == chosen.model
     best = tried(search, per_task=False).groupby("model").first()["configuration"]
     assert {model: settings.of(model, "A").number for model in best.index} == best.to_dict()
+
+
+def test_a_model_that_fails_does_not_keep_the_others_from_their_comparison(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
+    """What to do next is said once, at the end, when all three parts have run."""
+    words = [word for word in WORDS if word != "tuning.compare=false"]
+    result = milbench_here("run", *words, "--models", "explodes", "tiny_multi", "--tune", "1")
+    assert result.returncode == 3, result.stderr
+    assert [len(open_run(tmp_path / "out" / part).trials()) for part in (TUNING, "", UNTUNED)] == [1, 1, 1]
+    before, _, after = result.stdout.partition("the same trainings with the recipe's own settings, to compare")
+    assert "next: " not in before
+    assert after.count("next: milbench report out") == 1
+    assert "1 trials done, 2 trials failed" in after
+
+
+@pytest.mark.slow
+def test_models_that_join_a_tuned_run_later_leave_the_others_in_its_tables(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
+) -> None:
+    assert milbench_here("run", *WORDS, "--models", "tiny", "--tune", "2").returncode == 0
+    n_alone = len(open_run(tmp_path / "out").trials())
+    joined = milbench_here("run", *WORDS, "--models", "tiny_multi", "--tune", "2")
+    assert joined.returncode == 0, joined.stderr
+    assert "left out of every table" not in joined.stdout
+    assert len(open_run(tmp_path / "out").trials()) == n_alone + 1
+    settings = read_tuned(tmp_path / "out" / TUNING / "chosen" / "toy.yaml")
+    assert {model for model, _ in settings.chosen} == {"tiny", "tiny_multi"}
+    more = milbench_here("run", *WORDS, "--models", "tiny_multi", "--tune", "3")
+    assert "toy: tiny chose among 2 configurations, and the models of this command among 3" in more.stdout
 
 
 def test_the_same_command_computes_nothing_again_and_more_configurations_keep_the_earlier_ones(
@@ -179,6 +214,47 @@ def test_shards_that_are_merged_choose_as_one_machine_does(
     done = milbench_here("tune", *words, "--tune", "3", "--out", "merged.yaml")
     assert "9 trials (9 already done)" in done.stdout, done.stdout + done.stderr
     assert read_tuned(tmp_path / "whole.yaml").chosen == read_tuned(tmp_path / "merged.yaml").chosen
+
+
+@pytest.mark.parametrize(
+    "text", ["models: [", "configurations: 2\nmodels: {tiny: {configuration: 7, trainer: {}, model: {}}}\n"]
+)
+def test_a_spoilt_file_of_chosen_settings_is_written_anew(
+    cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = planned(cohort_folder)
+    chosen = {Place("toy", name): Choice(Configuration(3, {"lr": 0.5}), 0.7, 0.6) for name in base.models}
+    (path,) = write_chosen(base, chosen, "milbench tune")
+    path.write_text(text)
+    assert write_chosen(base, chosen, "milbench tune") == [path]
+    assert read_tuned(path).of("tiny", "A") == Configuration(3, {"lr": 0.5})
+
+
+def header_of_a_search(cohort: Path, tmp_path: Path) -> Path:
+    """A folder with the header of a search, and no trials."""
+    base = planned(cohort, configurations=2)
+    base = prepare(replace(base.config, run=str(tmp_path / "out")))
+    (search,) = searches(base)
+    write_header(search)
+    return search.run.path
+
+
+def test_a_search_is_no_run_folder(cohort_folder: Path, tmp_path: Path) -> None:
+    folder = header_of_a_search(cohort_folder, tmp_path)
+    base = planned(cohort_folder, configurations=2)
+    with pytest.raises(StoreError, match=f"holds the search of a tuned run. Name the run itself: --run {tmp_path}/out"):
+        refuse_other_settings(prepare(replace(base.config, run=str(folder))))
+
+
+def test_the_split_of_a_search_belongs_to_the_whole_run(cohort_folder: Path, tmp_path: Path) -> None:
+    """As milbench itself proposes it, after labels have changed."""
+    folder = header_of_a_search(cohort_folder, tmp_path)
+    config = planned(cohort_folder, configurations=2).config
+    again = prepare(replace(config, splits=str(folder / "splits")))
+    assert again.run.path == tmp_path / "out"
+    for part in (again, next(searches(again)), untuned(again)):
+        refuse_other_settings(part)
 
 
 @pytest.mark.slow
@@ -277,6 +353,19 @@ def test_a_choice_is_refused_while_trials_are_left(
             "tuning.space names the model 'tinny'",
         ),
         (("--tune", "2", "--set", "tuning.space.tiny.model.hiden.one_of=[1]"), "Did you mean 'hidden'"),
+        (("--tune", "2", "--set", "tuning.space.*.model.hiden.one_of=[1]"), "Did you mean 'hidden'"),
+        (
+            ("--tune", "2", "--set", "tuning.space.*.trainer.optimizer.times=[1, 2]"),
+            "configuration 1: trainer.optimizer: a search space multiplies a default of 'adam'",
+        ),
+        (
+            ("--tune", "2", "--set", "tuning.space.tiny.trainer.warmup.one_of=[5]"),
+            "search space of 'tiny', configuration 1: trainer.warmup is 5 epochs, and training takes 3",
+        ),
+        (
+            ("--tune", "4", "--tune-halving", "--set", "trainer.warmup=2"),
+            "--tune-halving trains for 1 of 3 epochs first: trainer.warmup is 2 epochs",
+        ),
         (("--tune", "2", "--set", "tuning.space.tiny.trainer.epochs.one_of=[1]"), "which all configurations share"),
     ],
 )

@@ -90,6 +90,37 @@ def test_what_a_search_cost_counts_trainings_and_failed_configurations(search: R
     assert costs["bag_steps"].to_dict() == {"amil": 16 * 200, "m4": 6 * 200}
 
 
+ONE = {
+    "dataset": "toy", "model": "amil", "task": "", "fold": 0, "seed": 42, "epochs": 0, "failed": False, "seconds": 1.0,
+    "bag_steps": 10, "trainer": {}, "model_arguments": {},
+}  # fmt: skip
+
+
+def rows_of(*scores: tuple[str, int, float], **others: object) -> pd.DataFrame:
+    """Trials of a search, from task, configuration and score; the task "control" has no signal."""
+    return pd.DataFrame([
+        {**ONE, "tasks": task, "configuration": n, "score": score, "is_control": task == "control", **others}
+        for task, n, score in scores
+    ])  # fmt: skip
+
+
+def test_controls_choose_nothing_where_signal_tasks_have_no_score() -> None:
+    rows = rows_of(("A", 0, nan), ("A", 1, nan), ("control", 0, 0.4), ("control", 1, 0.9))
+    assert best_of(scored(rows), ("toy", "amil", "")) == []
+
+
+def test_a_configuration_that_fails_on_a_control_task_alone_has_failed() -> None:
+    rows = rows_of(("A", 0, 0.6), ("A", 1, 0.7), ("control", 0, 0.4), ("control", 1, nan))
+    rows["failed"] = rows["score"].isna()
+    assert best_of(scored(rows), ("toy", "amil", "")) == [0]
+
+
+def test_trials_of_a_run_are_controls_by_what_the_run_says_of_its_cohort(search: Run) -> None:
+    rows = trials_of_search(search, per_task=False)
+    assert set(rows.loc[rows["is_control"], "tasks"]) == {"control"}
+    assert not rows.loc[rows["model"] == "m4", "is_control"].any()
+
+
 def test_test_scores_of_configurations_are_means_over_signal_tasks(search: Run) -> None:
     table = scores_by_configuration(search, "binary", per_task=False).set_index(["model", "configuration"])["score"]
     assert sorted(table.index) == [("amil", 0), ("amil", 1), ("m4", 0), ("m4", 1), ("m4", 2)]
