@@ -169,12 +169,12 @@ def _imported(what: str, load: Callable[[], object], mend: str, *, module: str) 
     ------
     UsageError : the code raises, ends the process or does not come back.
     """
-    import milbench.models  # noqa: F401 - torch changes warning filters as it is first imported: no plug-in's doing
     from milbench.process.must_return import DidNotReturnError, must_return
     from milbench.process.shared_state import functions_left_as_they_were, left_as_it_was
 
     try:
-        with left_as_it_was() as moved, functions_left_as_they_were(module) as replaced, must_return(IMPORT_SECONDS):
+        # functions first: to list them imports torch and parts of SciPy, which add warning filters. No plug-in does that
+        with functions_left_as_they_were(module) as replaced, left_as_it_was() as moved, must_return(IMPORT_SECONDS):
             load()
     except (Exception, DidNotReturnError) as error:
         reason = str(error) if isinstance(error, DidNotReturnError) else f"{type(error).__name__}: {error}"

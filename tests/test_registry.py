@@ -176,7 +176,7 @@ def test_no_model_takes_the_word_for_all_models_or_none(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_what_torch_changes_as_it_is_imported_is_blamed_on_no_plugin() -> None:
+def test_what_libraries_change_as_they_are_imported_is_blamed_on_no_plugin() -> None:
     code = (
         "from pathlib import Path; from milbench.registry import import_plugins, import_remarks;"
         f"import_plugins([Path({str(THIS_FILE)!r})]); print(import_remarks())"
