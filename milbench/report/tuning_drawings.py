@@ -30,6 +30,9 @@ HOLLOW = (
     " Hollow: the same with default settings, joined by a line; a model without such a mark kept its default settings."
 )
 
+HOLLOW_IS = "default settings"
+"""In the legend."""
+
 ROOM = Room(width=3.3, height=2.7, left=0.75, bottom=0.6, top=0.4, right=1.75)
 FEWEST_TO_DRAW = 2
 """Configurations below which a curve has one point."""
@@ -65,8 +68,8 @@ def budget_caption(contents: Contents, name: str, curves: Mapping[str, BudgetCur
         spread = "Line: mean over tasks, which are tuned apart; there is no band, because their draws are not shared."
     else:
         spread = (
-            "Line: expectation; band: one standard deviation over draws. It closes where no configuration is left to draw, and "
-            "does not say how another search would have ended."
+            "Line: expectation; band: one standard deviation over draws, cut off at scores that no draw can have. It closes where "
+            "no configuration is left to draw, and does not say how another search would have ended."
         )
     test = (
         f" Right: test {metric} of the configuration that is chosen on the validation side."
@@ -96,7 +99,7 @@ def budget_figure(
     looks = styles(list(titles), highlight)
     for panel, (part, label) in zip(axes, panels, strict=True):
         for model in (model for model in titles if model in curves):
-            _line(panel, curves[model], part, looks[model], titles[model])
+            _line(panel, curves[model], part, looks[model], titles[model], metric)
         panel.set_xlabel("configurations per model, default first", fontsize=9)
         panel.set_title(label, fontsize=9, pad=4)
         panel.xaxis.get_major_locator().set_params(integer=True)
@@ -122,13 +125,32 @@ def _has_test(curve: BudgetCurve) -> bool:
     return not np.isnan(curve.test).all()
 
 
-def _line(axes: Any, curve: BudgetCurve, part: str, look: Mapping[str, Any], title: str) -> None:
+def _line(axes: Any, curve: BudgetCurve, part: str, look: Mapping[str, Any], title: str, metric: PrimaryMetric) -> None:
     mean, sd = getattr(curve, part), getattr(curve, f"{part}_sd")
     numbers = np.arange(1, len(mean) + 1)
     style = {**look, "markevery": max(1, len(mean) // 8)}
     axes.plot(numbers, mean, label=title, **style)
     if not np.isnan(sd).all():
-        axes.fill_between(numbers, mean - sd, mean + sd, color=look["color"], alpha=BAND, linewidth=0)
+        low, high = _reachable(curve, part, metric)
+        axes.fill_between(
+            numbers,
+            np.maximum(mean - sd, low),
+            np.minimum(mean + sd, high),
+            color=look["color"],
+            alpha=BAND,
+            linewidth=0,
+        )
+
+
+def _reachable(curve: BudgetCurve, part: str, metric: PrimaryMetric) -> tuple[float, float]:
+    """The lowest and highest score that a draw can have.
+
+    Of validation scores these are the default's and the best of all. The test score may lie anywhere on its scale.
+    """
+    if part == "test":
+        return metric.worst, metric.best
+    first, last = curve.score[0], curve.score[-1]
+    return (-np.inf if np.isnan(first) else float(first)), (np.inf if np.isnan(last) else float(last))
 
 
 def optimism(contents: Contents, name: str) -> pd.DataFrame:
@@ -165,6 +187,8 @@ def optimism_figure(points: pd.DataFrame, title: str, metric: PrimaryMetric, hig
     looks = styles(list(titles), highlight)
     for model, rows in points.groupby("model", sort=False):
         _mark(axes, rows.set_index("settings"), looks[str(model)], titles[model])
+    if (points["settings"] == "default").any():
+        axes.plot([], [], linestyle="", marker="o", markersize=7, color="0.4", markerfacecolor="white", label=HOLLOW_IS)
     low, high = points[["val", "test"]].min().min(), points[["val", "test"]].max().max()
     margin = max(0.06 * (high - low), SMALLEST_SPAN / 2)
     ends = (low - margin, high + margin)
