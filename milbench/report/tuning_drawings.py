@@ -12,7 +12,7 @@ from milbench.report.contents import Contents
 from milbench.report.curves import BAND
 from milbench.report.looks import styles
 from milbench.report.panel_grid import Room, legend_right, panel_grid
-from milbench.report.tuning_tables import validation_is
+from milbench.report.tuning_tables import validates_by_auroc, validation_is
 from milbench.stats.metric import PrimaryMetric
 from milbench.stats.scores import score_table, summary
 from milbench.stats.search import BudgetCurve
@@ -45,8 +45,9 @@ def tuning_drawings(contents: Contents, name: str) -> Iterator[Drawing]:
     curves = {model: curve for model, curve in found.items() if curve is not None and not np.isnan(curve.score).all()}
     if curves and search.configurations >= FEWEST_TO_DRAW:
         figure = budget_figure(
-            curves, contents.model_titles, f"{title}: budget of the search", metric, contents.highlight
-        )
+            curves, contents.model_titles, f"{title}: budget of the search", metric, contents.highlight,
+            one_scale=validates_by_auroc(contents, name),
+        )  # fmt: skip
         yield contents.name_of("budget", name), figure, budget_caption(contents, name, curves)
     points = optimism(contents, name)
     if len(points):
@@ -84,13 +85,20 @@ def budget_caption(contents: Contents, name: str, curves: Mapping[str, BudgetCur
 
 
 def budget_figure(
-    curves: Mapping[str, BudgetCurve], titles: Mapping[str, str], title: str, metric: PrimaryMetric, highlight: str = ""
+    curves: Mapping[str, BudgetCurve],
+    titles: Mapping[str, str],
+    title: str,
+    metric: PrimaryMetric,
+    highlight: str = "",
+    *,
+    one_scale: bool = False,
 ) -> Figure:
     """Expected best score by number of configurations, one line per model with its band; test scores in a second panel.
 
     Parameters
     ----------
     titles : title by model, in the order of the legend.
+    one_scale : validation and test scores are of one metric, so both panels have the same axis and show the optimism.
     """
     panels = [("score", "best validation score")]
     if any(_has_test(curve) for curve in curves.values()):
@@ -102,13 +110,24 @@ def budget_figure(
             _line(panel, curves[model], part, looks[model], titles[model], metric)
         panel.set_xlabel("configurations per model, default first", fontsize=9)
         panel.set_title(label, fontsize=9, pad=4)
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.set_xticks(_ticks(max(len(curve.score) for curve in curves.values())))
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
         _at_least(panel.get_ylim, panel.set_ylim)
+    if one_scale:
+        ends = [end for panel in axes for end in panel.get_ylim()]
+        for panel in axes:
+            panel.set_ylim(min(ends), max(ends))
     axes[0].set_ylabel("expected score", fontsize=9)
     legend_right(figure, ROOM)
     return figure
+
+
+def _ticks(n: int) -> list[int]:
+    """Round numbers of configurations, and 1: the default alone, which everything is compared with."""
+    from matplotlib.ticker import MaxNLocator
+
+    return [1, *(int(tick) for tick in MaxNLocator(nbins=7, integer=True).tick_values(1, n) if 1 < tick <= n)]
 
 
 SMALLEST_SPAN = 0.02

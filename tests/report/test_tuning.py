@@ -210,6 +210,24 @@ def test_the_band_of_a_search_whose_default_failed_is_still_drawn() -> None:
     assert figure.axes[0].collections[0].get_paths()[0].vertices[:, 1].max() == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize("n", [2, 8, 12, 24, 100])
+def test_the_default_alone_has_its_tick(n: int) -> None:
+    curve = budget_curve([0.6 + number / 100 for number in range(n)])
+    (panel,) = budget_figure({"amil": curve}, {"amil": "AMIL"}, "toy", AUROC).axes
+    ticks = panel.get_xticks().tolist()
+    assert ticks[0] == 1
+    assert ticks == sorted(set(ticks))
+    assert ticks[-1] <= n
+
+
+def test_validation_and_test_share_an_axis_if_both_are_of_one_metric() -> None:
+    curve = budget_curve([0.9, 0.98], [0.6, 0.5])
+    for one_scale in (True, False):
+        figure = budget_figure({"amil": curve}, {"amil": "AMIL"}, "toy", AUROC, one_scale=one_scale)
+        left, right = (axes.get_ylim() for axes in figure.axes)
+        assert (left == right) is one_scale
+
+
 def test_the_legend_of_validation_and_test_says_what_is_hollow() -> None:
     points = pd.DataFrame(
         [("amil", "AMIL", "tuned", 0.8, 0.7), ("amil", "AMIL", "default", 0.7, 0.7)],
