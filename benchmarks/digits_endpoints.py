@@ -9,15 +9,13 @@ best answers reach on the same test side.
 
 from __future__ import annotations
 
-import argparse
-import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from marked_table import MarkedTable, main
 
 from milbench.datasets.digits_endpoints import DIGIT_TASKS, NAME, make_digit_endpoints, optimum, optimum_on
 from milbench.endpoints.endpoint import KINDS
@@ -26,10 +24,10 @@ from milbench.stats.scores import score_table
 from milbench.store.run import Run, open_run
 
 ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "digits_endpoints.csv"
-PAGE = ROOT / "docs" / "digits.md"
+PLACE = MarkedTable(
+    "digits_endpoints.py", ROOT / "docs" / "digits.md", ROOT / "benchmarks" / "results" / "digits_endpoints.csv"
+)
 MODELS = ("amil", "m4")
-MARKS = re.compile(r"(<!-- endpoints: benchmarks/digits_endpoints.py -->\n).*?(<!-- end of endpoints -->)", re.DOTALL)
 
 
 def measured(folder: Path) -> pd.DataFrame:
@@ -73,31 +71,5 @@ def table(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def with_table(page: str, text: str) -> str:
-    """The page with another table between the marks."""
-    replaced, count = MARKS.subn(lambda found: f"{found[1]}{text}\n{found[2]}", page)
-    if count != 1:
-        raise SystemExit(f"the marks of the table stand {count} times in {PAGE.name}; expected once")
-    return replaced
-
-
-def main() -> None:
-    """Check, or make anew."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="run the models, and write their numbers")
-    parser.add_argument("--folder", type=Path, help="where the run lies (default: a folder that is deleted)")
-    options = parser.parse_args()
-    if options.write:
-        with tempfile.TemporaryDirectory() as temporary:
-            rows = measured(options.folder or Path(temporary))
-        rows.to_csv(RESULT, index=False, float_format="%.5f", lineterminator="\n")
-    page, text = PAGE.read_text(encoding="utf-8"), table(pd.read_csv(RESULT))
-    print(text)
-    if options.write:
-        PAGE.write_text(with_table(page, text), encoding="utf-8")
-    elif with_table(page, text) != page:
-        raise SystemExit(f"{PAGE} says other numbers. python benchmarks/digits_endpoints.py --write makes them anew")
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, PLACE, measured, table)

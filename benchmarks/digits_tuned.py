@@ -8,22 +8,20 @@ Numbers go to benchmarks/results/digits_tuned.csv: one row per setting, model an
 
 from __future__ import annotations
 
-import argparse
-import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pandas as pd
+from marked_table import MarkedTable, main
 
 from milbench.stats.scores import score_table
 from milbench.store.run import open_run
 
 ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "digits_tuned.csv"
-PAGE = ROOT / "docs" / "digits.md"
-MARKS = re.compile(r"(<!-- tuned: benchmarks/digits_tuned.py -->\n).*?(<!-- end of tuned -->)", re.DOTALL)
+PLACE = MarkedTable(
+    "digits_tuned.py", ROOT / "docs" / "digits.md", ROOT / "benchmarks" / "results" / "digits_tuned.csv"
+)
 
 ONE_RATE, TUNED, LONGER = "one rate for all", "tuned", "tuned, 24 epochs"
 RUNS = {
@@ -69,31 +67,5 @@ def _text(score: float) -> str:
     return "-" if pd.isna(score) else f"{score:.3f}"
 
 
-def with_tables(page: str, text: str) -> str:
-    """The page with other tables between the marks."""
-    replaced, count = MARKS.subn(lambda found: f"{found[1]}{text}\n{found[2]}", page)
-    if count != 1:
-        raise SystemExit(f"the marks of the tables stand {count} times in {PAGE.name}; expected once")
-    return replaced
-
-
-def main() -> None:
-    """Check, or make anew."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="run the models, and write their numbers")
-    parser.add_argument("--folder", type=Path, help="where the runs lie (default: a folder that is deleted)")
-    options = parser.parse_args()
-    if options.write:
-        with tempfile.TemporaryDirectory() as temporary:
-            rows = measured(options.folder or Path(temporary))
-        rows.to_csv(RESULT, index=False, float_format="%.5f", lineterminator="\n")
-    page, text = PAGE.read_text(encoding="utf-8"), tables(pd.read_csv(RESULT))
-    print(text)
-    if options.write:
-        PAGE.write_text(with_tables(page, text), encoding="utf-8")
-    elif with_tables(page, text) != page:
-        raise SystemExit(f"{PAGE} says other numbers. python benchmarks/digits_tuned.py --write makes them anew")
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, PLACE, measured, tables)

@@ -12,7 +12,7 @@ from milbench.report.contents import Contents
 from milbench.report.curves import BAND
 from milbench.report.looks import styles
 from milbench.report.panel_grid import Room, legend_right, panel_grid
-from milbench.report.tuning_tables import validation_is
+from milbench.report.tuning_tables import validates_by_auroc, validation_is
 from milbench.stats.metric import PrimaryMetric
 from milbench.stats.scores import score_table, summary
 from milbench.stats.search import BudgetCurve
@@ -30,6 +30,9 @@ HOLLOW = (
     " Hollow: the same with default settings, joined by a line; a model without such a mark kept its default settings."
 )
 
+HOLLOW_IS = "default settings"
+"""In the legend."""
+
 ROOM = Room(width=3.3, height=2.7, left=0.75, bottom=0.6, top=0.4, right=1.75)
 FEWEST_TO_DRAW = 2
 """Configurations below which a curve has one point."""
@@ -42,8 +45,9 @@ def tuning_drawings(contents: Contents, name: str) -> Iterator[Drawing]:
     curves = {model: curve for model, curve in found.items() if curve is not None and not np.isnan(curve.score).all()}
     if curves and search.configurations >= FEWEST_TO_DRAW:
         figure = budget_figure(
-            curves, contents.model_titles, f"{title}: budget of the search", metric, contents.highlight
-        )
+            curves, contents.model_titles, f"{title}: budget of the search", metric, contents.highlight,
+            one_scale=validates_by_auroc(contents, name),
+        )  # fmt: skip
         yield contents.name_of("budget", name), figure, budget_caption(contents, name, curves)
     points = optimism(contents, name)
     if len(points):
@@ -65,8 +69,8 @@ def budget_caption(contents: Contents, name: str, curves: Mapping[str, BudgetCur
         spread = "Line: mean over tasks, which are tuned apart; there is no band, because their draws are not shared."
     else:
         spread = (
-            "Line: expectation; band: one standard deviation over draws. It closes where no configuration is left to draw, and "
-            "does not say how another search would have ended."
+            "Line: expectation; band: one standard deviation over draws, cut off at scores that no draw can have. It closes where "
+            "no configuration is left to draw, and does not say how another search would have ended."
         )
     test = (
         f" Right: test {metric} of the configuration that is chosen on the validation side."
@@ -81,13 +85,20 @@ def budget_caption(contents: Contents, name: str, curves: Mapping[str, BudgetCur
 
 
 def budget_figure(
-    curves: Mapping[str, BudgetCurve], titles: Mapping[str, str], title: str, metric: PrimaryMetric, highlight: str = ""
+    curves: Mapping[str, BudgetCurve],
+    titles: Mapping[str, str],
+    title: str,
+    metric: PrimaryMetric,
+    highlight: str = "",
+    *,
+    one_scale: bool = False,
 ) -> Figure:
     """Expected best score by number of configurations, one line per model with its band; test scores in a second panel.
 
     Parameters
     ----------
     titles : title by model, in the order of the legend.
+    one_scale : validation and test scores are of one metric, so both panels have the same axis and show the optimism.
     """
     panels = [("score", "best validation score")]
     if any(_has_test(curve) for curve in curves.values()):
@@ -96,16 +107,27 @@ def budget_figure(
     looks = styles(list(titles), highlight)
     for panel, (part, label) in zip(axes, panels, strict=True):
         for model in (model for model in titles if model in curves):
-            _line(panel, curves[model], part, looks[model], titles[model])
+            _line(panel, curves[model], part, looks[model], titles[model], metric)
         panel.set_xlabel("configurations per model, default first", fontsize=9)
         panel.set_title(label, fontsize=9, pad=4)
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.set_xticks(_ticks(max(len(curve.score) for curve in curves.values())))
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
         _at_least(panel.get_ylim, panel.set_ylim)
+    if one_scale:
+        ends = [end for panel in axes for end in panel.get_ylim()]
+        for panel in axes:
+            panel.set_ylim(min(ends), max(ends))
     axes[0].set_ylabel("expected score", fontsize=9)
     legend_right(figure, ROOM)
     return figure
+
+
+def _ticks(n: int) -> list[int]:
+    """Round numbers of configurations, and 1: the default alone, which everything is compared with."""
+    from matplotlib.ticker import MaxNLocator
+
+    return [1, *(int(tick) for tick in MaxNLocator(nbins=7, integer=True).tick_values(1, n) if 1 < tick <= n)]
 
 
 SMALLEST_SPAN = 0.02
@@ -122,13 +144,32 @@ def _has_test(curve: BudgetCurve) -> bool:
     return not np.isnan(curve.test).all()
 
 
-def _line(axes: Any, curve: BudgetCurve, part: str, look: Mapping[str, Any], title: str) -> None:
+def _line(axes: Any, curve: BudgetCurve, part: str, look: Mapping[str, Any], title: str, metric: PrimaryMetric) -> None:
     mean, sd = getattr(curve, part), getattr(curve, f"{part}_sd")
     numbers = np.arange(1, len(mean) + 1)
     style = {**look, "markevery": max(1, len(mean) // 8)}
     axes.plot(numbers, mean, label=title, **style)
     if not np.isnan(sd).all():
-        axes.fill_between(numbers, mean - sd, mean + sd, color=look["color"], alpha=BAND, linewidth=0)
+        low, high = _reachable(curve, part, metric)
+        axes.fill_between(
+            numbers,
+            np.maximum(mean - sd, low),
+            np.minimum(mean + sd, high),
+            color=look["color"],
+            alpha=BAND,
+            linewidth=0,
+        )
+
+
+def _reachable(curve: BudgetCurve, part: str, metric: PrimaryMetric) -> tuple[float, float]:
+    """The lowest and highest score that a draw can have.
+
+    Of validation scores these are the default's and the best of all. The test score may lie anywhere on its scale.
+    """
+    if part == "test":
+        return metric.worst, metric.best
+    first, last = curve.score[0], curve.score[-1]
+    return (-np.inf if np.isnan(first) else float(first)), (np.inf if np.isnan(last) else float(last))
 
 
 def optimism(contents: Contents, name: str) -> pd.DataFrame:
@@ -165,6 +206,8 @@ def optimism_figure(points: pd.DataFrame, title: str, metric: PrimaryMetric, hig
     looks = styles(list(titles), highlight)
     for model, rows in points.groupby("model", sort=False):
         _mark(axes, rows.set_index("settings"), looks[str(model)], titles[model])
+    if (points["settings"] == "default").any():
+        axes.plot([], [], linestyle="", marker="o", markersize=7, color="0.4", markerfacecolor="white", label=HOLLOW_IS)
     low, high = points[["val", "test"]].min().min(), points[["val", "test"]].max().max()
     margin = max(0.06 * (high - low), SMALLEST_SPAN / 2)
     ends = (low - margin, high + margin)

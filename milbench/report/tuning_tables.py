@@ -116,11 +116,16 @@ def tuning_caption(contents: Contents, name: str, title: str) -> str:
 
 def validation_is(contents: Contents, name: str) -> str:
     """What the search maximised on a cohort, without a full stop."""
-    scored = any(trial.endpoints for trial in contents.trials_of(name))
-    what = f"the score that epochs are chosen by ({SCORE_IS}), over tasks of all kinds" if scored else "AUROC"
+    mixed = f"the score that epochs are chosen by ({SCORE_IS}), over tasks of all kinds"
+    what = "AUROC" if validates_by_auroc(contents, name) else mixed
     controls = contents.datasets[name].get("control_tasks")
     without = " without those of control tasks (a multi-task model's score holds its control tasks)" if controls else ""
     return f"{what}, as a mean over all trainings{without}"
+
+
+def validates_by_auroc(contents: Contents, name: str) -> bool:
+    """Whether the validation scores of a cohort are AUROCs, as where all tasks are binary."""
+    return not any(trial.endpoints for trial in contents.trials_of(name))
 
 
 def _of_kind(contents: Contents) -> str:

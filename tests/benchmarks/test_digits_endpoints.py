@@ -2,16 +2,16 @@
 
 import pandas as pd
 import pytest
-from digits_endpoints import PAGE, RESULT, table, with_table
+from digits_endpoints import PLACE, table
 
 from milbench.datasets.digits_endpoints import TASKS, optimum
 
-ROWS = pd.read_csv(RESULT)
+ROWS = pd.read_csv(PLACE.result)
 
 
 def test_the_page_says_what_was_measured() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert with_table(page, table(ROWS)) == page
+    page = PLACE.page.read_text(encoding="utf-8")
+    assert PLACE.on(page, table(ROWS)) == page
 
 
 def test_the_committed_optimum_is_that_of_todays_code() -> None:

@@ -22,7 +22,7 @@ from milbench.report.figures import plain_names, save
 from milbench.report.published import PAPER
 from milbench.report.sheets import make_tables
 from milbench.report.tables import Cell, Row, Table, to_latex
-from milbench.report.tuning_drawings import budget_caption, budget_figure, optimism, tuning_drawings
+from milbench.report.tuning_drawings import budget_caption, budget_figure, optimism, optimism_figure, tuning_drawings
 from milbench.report.tuning_tables import default_and_tuned
 from milbench.search_space import Configuration
 from milbench.stats.metric import AUROC
@@ -192,6 +192,50 @@ def test_tasks_that_are_tuned_apart_have_rows_of_their_own_and_no_band(plain: Ru
     assert not any(axes.collections for axes in figure.axes)
     caption = budget_caption(contents, "toy", {"amil": contents.searches["toy"].curve("amil")})
     assert "mean over tasks" in caption
+
+
+def test_the_band_of_a_curve_ends_at_scores_that_a_draw_can_have() -> None:
+    curve = budget_curve([0.6, 0.98, 0.1, 0.2, 0.3], [0.5, 1.0, 0.4, 0.4, 0.4])
+    assert (curve.score + curve.score_sd).max() > 0.98
+    assert (curve.test + curve.test_sd).max() > 1
+    figure = budget_figure({"amil": curve}, {"amil": "AMIL"}, "toy", AUROC)
+    bands = [axes.collections[0].get_paths()[0].vertices[:, 1] for axes in figure.axes]
+    assert [band.max() for band in bands] == pytest.approx([0.98, 1.0])
+    assert bands[0].min() == pytest.approx(0.6)
+
+
+def test_the_band_of_a_search_whose_default_failed_is_still_drawn() -> None:
+    curve = budget_curve([nan, 0.7, 0.8, 0.9])
+    figure = budget_figure({"amil": curve}, {"amil": "AMIL"}, "toy", AUROC)
+    assert figure.axes[0].collections[0].get_paths()[0].vertices[:, 1].max() == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("n", [2, 8, 12, 24, 100])
+def test_the_default_alone_has_its_tick(n: int) -> None:
+    curve = budget_curve([0.6 + number / 100 for number in range(n)])
+    (panel,) = budget_figure({"amil": curve}, {"amil": "AMIL"}, "toy", AUROC).axes
+    ticks = panel.get_xticks().tolist()
+    assert ticks[0] == 1
+    assert ticks == sorted(set(ticks))
+    assert ticks[-1] <= n
+
+
+def test_validation_and_test_share_an_axis_if_both_are_of_one_metric() -> None:
+    curve = budget_curve([0.9, 0.98], [0.6, 0.5])
+    for one_scale in (True, False):
+        figure = budget_figure({"amil": curve}, {"amil": "AMIL"}, "toy", AUROC, one_scale=one_scale)
+        left, right = (axes.get_ylim() for axes in figure.axes)
+        assert (left == right) is one_scale
+
+
+def test_the_legend_of_validation_and_test_says_what_is_hollow() -> None:
+    points = pd.DataFrame(
+        [("amil", "AMIL", "tuned", 0.8, 0.7), ("amil", "AMIL", "default", 0.7, 0.7)],
+        columns=["model", "title", "settings", "val", "test"],
+    )
+    for rows, expected in ((points, ["AMIL", "default settings"]), (points[:1], ["AMIL"])):
+        figure = optimism_figure(rows, "toy", AUROC)
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == expected
 
 
 def test_a_search_by_halving_has_no_curve_and_the_table_says_why(plain: Run, tmp_path: Path) -> None:
