@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from milbench.runs.preparation import Benchmark
     from milbench.runs.tuning import Choice
-    from milbench.trials.plan import Place
+    from milbench.trials.request import Place
 
 
 def run_tuned(console: Console, base: Benchmark, *, prune: bool = False) -> int:

@@ -28,7 +28,8 @@ from milbench.store.identity import canonical_json
 from milbench.store.run import CONFIG, FEATURES, SPLITS, TUNING, UNTUNED, Run, holds_run, open_run
 from milbench.training.precision import PRECISIONS
 from milbench.trials.fits import Fits
-from milbench.trials.plan import PlanRequest, Trial, make_plan, together
+from milbench.trials.plan import Trial, make_plan, together
+from milbench.trials.request import PlanRequest
 
 RUNS = Path("runs")
 

@@ -26,7 +26,8 @@ from milbench.stats import search as search_scores
 from milbench.store.files import write_atomically
 from milbench.store.run import CHOSEN, TUNING, UNTUNED
 from milbench.trials.configurations import DEFAULT
-from milbench.trials.plan import Place, PlanRequest, Rung, Search, drawn_for, place_of, refuse_arguments_of_no_model
+from milbench.trials.request import Place, PlanRequest, Rung, Search
+from milbench.trials.settings import drawn_for, place_of, refuse_arguments_of_no_model
 
 KEPT_OF_A_RUNG = 3
 """Successive halving keeps a third of the configurations and trains them three times as long, so that each rung costs the

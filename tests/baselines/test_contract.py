@@ -10,7 +10,7 @@ from vmap_rules import assert_stacked_copies_equal_each_alone, assert_training_w
 import milbench_baselines
 from milbench.errors import BagError
 from milbench.models import BagOutput
-from milbench.trials.plan import constructor_arguments
+from milbench.trials.arguments import constructor_arguments
 from milbench.trials.recipe import recipe_for
 
 INVARIANT = [name for name, model in MODELS.items() if not model.info.order_matters]

@@ -23,7 +23,7 @@ from milbench.runs.tuning import Choice, choose, searches, untuned, warnings_of_
 from milbench.search_space import Configuration
 from milbench.stats.search import tried
 from milbench.store.run import TUNING, UNTUNED, Run, open_run
-from milbench.trials.plan import Place
+from milbench.trials.request import Place
 
 WORDS = (
     "--run", "out", "--models", "tiny", "tiny_multi", "--cohort", "toy", "--folds", "0", "--workers", "1", "--no-tracking",

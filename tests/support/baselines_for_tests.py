@@ -4,7 +4,7 @@ import torch
 
 from milbench.models import MILModel
 from milbench.registry import load_models
-from milbench.trials.plan import constructor_arguments
+from milbench.trials.arguments import constructor_arguments
 
 MODELS = {name: model for name, model in load_models().items() if model.__module__.startswith("milbench_baselines")}
 

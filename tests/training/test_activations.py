@@ -26,7 +26,7 @@ from milbench.training.activations import (
     saved_bytes,
 )
 from milbench.training.precision import arithmetic, as_float32
-from milbench.trials.plan import constructor_arguments
+from milbench.trials.arguments import constructor_arguments
 
 CPU = torch.device("cpu")
 SMALL = {"hidden": 32, "attention": 16, "landmarks": 8, "heads": 2}

@@ -18,7 +18,7 @@ from milbench.registry import load_models
 from milbench.training import precision
 from milbench.training.optimizers import make_optimizer
 from milbench.training.precision import THIN, arithmetic, as_float32, bags_in_float32, check_precision, float32_products
-from milbench.trials.plan import constructor_arguments
+from milbench.trials.arguments import constructor_arguments
 from milbench.trials.recipe import Recipe
 from milbench_baselines.layers.dropout import Dropout
 

@@ -14,7 +14,8 @@ from milbench.models import REGISTERED, BagOutput, register_model
 from milbench.registry import is_baseline, load_models
 from milbench.splits import make_split
 from milbench.trials.fits import Fits
-from milbench.trials.plan import PlanRequest, Trial, make_plan
+from milbench.trials.plan import Trial, make_plan
+from milbench.trials.request import PlanRequest
 
 
 @pytest.fixture

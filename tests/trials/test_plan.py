@@ -17,18 +17,11 @@ from milbench.search_space import Choice, Draw, SearchSpace
 from milbench.splits import make_split
 from milbench.store.identity import IDENTITY, recorded_key
 from milbench.store.slot import slot_of, trial_id_of
+from milbench.trials.arguments import constructor_arguments
 from milbench.trials.fits import Fits
-from milbench.trials.plan import (
-    Place,
-    PlanRequest,
-    Rung,
-    Search,
-    Trial,
-    constructor_arguments,
-    make_plan,
-    together,
-)
+from milbench.trials.plan import Trial, make_plan, together
 from milbench.trials.recipe import Recipe
+from milbench.trials.request import Place, PlanRequest, Rung, Search
 
 KEY = "f35fc578da0642d597b043b09dabaf628242fd88c005ba2a211bb3697fa3bc79"
 """If this changes, finished trials of every user are computed again: raise IDENTITY_FORMAT and say so in the CHANGELOG."""
