@@ -209,6 +209,7 @@ def test_a_run_folder_that_cannot_be_written_is_named(milbench: Milbench, cohort
     assert "--run" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_disk_that_fills_up_stops_the_run_and_keeps_what_is_done(
     milbench: Milbench, cohort_folder: Path, tmp_path: Path
@@ -297,6 +298,7 @@ def test_a_saved_run_yaml_repeats_the_run(milbench_here: Milbench, cohort_folder
     assert "2 trials done before" in again.stdout
 
 
+@pytest.mark.slow
 def test_a_changed_model_file_with_the_same_version_is_noticed(
     milbench: Milbench, cohort_folder: Path, tmp_path: Path
 ) -> None:

@@ -57,6 +57,7 @@ def test_a_run_whose_reader_has_left_trains_to_its_end(cohort_folder: Path, tmp_
     assert len(list((tmp_path / "out").rglob("trial.json"))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
 def test_a_run_whose_output_does_not_fit_trains_to_its_end_and_says_so(cohort_folder: Path, tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
@@ -74,6 +75,7 @@ def test_a_run_whose_output_does_not_fit_trains_to_its_end_and_says_so(cohort_fo
     assert len(list((tmp_path / "out").rglob("trial.json"))) == 2
 
 
+@pytest.mark.slow
 def test_a_run_on_an_ascii_terminal_prints_its_table(cohort_folder: Path, tmp_path: Path) -> None:
     plain = {**environment(), "PYTHONIOENCODING": "ascii"}
     ended = subprocess.run(command(*RUN, str(cohort_folder)), cwd=tmp_path, env=plain, capture_output=True, text=True)

@@ -101,6 +101,7 @@ def test_the_gpus_energy_counter_is_that_of_torchs_device(monkeypatch: pytest.Mo
     assert energy_counter(CUDA) is None
 
 
+@pytest.mark.slow
 def test_predictions_are_bit_for_bit_the_same_whether_costs_are_counted_or_not(
     milbench_here: Milbench, cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -236,6 +236,7 @@ def test_a_claim_that_cannot_be_written_hinders_nobody(tmp_path: Path, study: Pa
     assert milbench_here(*words).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_tracking_server_that_is_gone_costs_a_warning(study: Path, tmp_path: Path, milbench_here: Milbench) -> None:
     words = [word for word in run_words(study, "--workers", "1") if word != "--no-tracking"]
     result = milbench_here(*words, "--tracking-uri", "http://127.0.0.1:9")
@@ -290,6 +291,7 @@ def test_shards_with_different_configurations_are_refused(study: Path, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_run_folder_from_an_older_version_goes_on(study: Path, tmp_path: Path, milbench_here: Milbench) -> None:
     """As milbench 0.1.0 first left them: no claims, no format number, fewer settings of the engine."""
     words = run_words(study, "--workers", "1")

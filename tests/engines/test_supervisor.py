@@ -129,6 +129,7 @@ def test_a_killed_worker_takes_no_finished_or_innocent_trial_with_it(
     assert "killed twice" in result.stdout
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_folder_share_the_work(tmp_path: Path, cohort_folder: Path) -> None:
     words = (*RUN, "--models", "slow", "--cohort", str(cohort_folder), "--workers", "1")
     processes = [start(tmp_path, *words) for _ in range(2)]
@@ -149,7 +150,7 @@ def test_two_runs_in_one_folder_share_the_work(tmp_path: Path, cohort_folder: Pa
     [
         ("1", signal.SIGINT, "loky"),
         ("2", signal.SIGINT, "loky"),
-        ("2", signal.SIGTERM, "loky"),
+        pytest.param("2", signal.SIGTERM, "loky", marks=pytest.mark.slow),
         pytest.param("2", signal.SIGINT, "dask", marks=pytest.mark.slow),
         pytest.param("2", signal.SIGTERM, "dask", marks=pytest.mark.slow),
     ],
@@ -176,6 +177,7 @@ def test_ctrl_c_finishes_what_is_in_flight_and_leaves_a_clean_run(
     assert not list((tmp_path / "out" / "failures").iterdir())
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_workers_start_is_no_crash(tmp_path: Path, cohort_folder: Path) -> None:
     process = start(tmp_path, *RUN, "--models", "slow", "--cohort", str(cohort_folder), "--workers", "2")
     started = psutil.Process(process.pid)

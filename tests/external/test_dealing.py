@@ -71,6 +71,7 @@ def dealer(run: Path) -> Dealer:
     return Dealer(PoolSettings(run, workers=2, device="cpu"), pytest.fail)
 
 
+@pytest.mark.slow
 def test_dealt_slides_have_the_same_bytes_and_are_read_once(
     run: Path, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_jobs_store_the_same_bytes_as_one_process(
     assert stored(run) == stored(alone)
 
 
+@pytest.mark.slow
 def test_a_job_that_dies_is_one_message_and_only_its_part_is_scored_again(
     run: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -194,6 +194,7 @@ def test_the_latex_of_every_kind_compiles(report: Path, tmp_path: Path) -> None:
     assert compile_latex(tmp_path / "tex").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_same_stores_give_the_same_bytes(run: Run, report: Path, tmp_path: Path) -> None:
     write_report([Run(run.path)], tmp_path / "again", draws=DRAWS)
     for path in (path.relative_to(report) for path in report.rglob("*") if path.is_file()):

@@ -36,6 +36,7 @@ def infos(run: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted(run.glob("trials/**/trial.json"))]
 
 
+@pytest.mark.slow
 def test_trials_that_share_their_reading_end_with_the_same_bytes(
     milbench_here: Milbench, cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +167,7 @@ def test_stacked_and_looped_trials_agree_and_say_how_they_were_trained(
     np.testing.assert_allclose(on["probability"], off["probability"], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_steps_shrink_to_a_stated_memory_and_the_trial_says_so(
     milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
 ) -> None:

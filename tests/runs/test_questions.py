@@ -198,6 +198,7 @@ def test_an_edited_trainer_section_makes_other_models_stale_too(milbench: Milben
     assert "none of tiny_multi" in said
 
 
+@pytest.mark.slow
 def test_prune_says_what_it_deletes_and_leaves_the_rest(
     milbench: Milbench, cohort: Path, cohort_folder: Path, tmp_path: Path
 ) -> None:

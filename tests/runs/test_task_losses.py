@@ -53,6 +53,7 @@ def run(mixed: Path, out: Path, model: str, **trainer: Any) -> list[dict[str, An
     return [json.loads(path.read_text()) for path in sorted(out.glob("trials/*/*/*/*/trial.json"))]
 
 
+@pytest.mark.slow
 def test_a_mixed_trial_tells_its_weights_and_steps_and_the_same_command_makes_the_same_bytes(
     mixed: Path, tmp_path: Path
 ) -> None:

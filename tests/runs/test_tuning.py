@@ -95,6 +95,7 @@ def test_a_run_tunes_trains_and_compares(milbench_here: Milbench, cohort_folder:
     assert {model: settings.of(model, "A").number for model in best.index} == best.to_dict()
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_does_not_keep_the_others_from_their_comparison(
     milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
 ) -> None:
@@ -201,6 +202,7 @@ def test_other_test_labels_change_no_choice(milbench_here: Milbench, cohort_fold
     assert scores[0].tolist() == scores[1].tolist()
 
 
+@pytest.mark.slow
 def test_shards_that_are_merged_choose_as_one_machine_does(
     milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
 ) -> None:

@@ -158,6 +158,7 @@ def test_an_iterator_that_is_dropped_ends_the_threads() -> None:
     assert threads() == []
 
 
+@pytest.mark.slow
 def test_an_iterator_in_a_cycle_is_collected_wherever_the_collector_runs() -> None:
     load = Loads()
 
