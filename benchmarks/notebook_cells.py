@@ -103,7 +103,7 @@ axes.set_title("both_0_2, test slides of fold 0");""",
 ## Where the model looks
 
 `mb.attention` gives one map per task, with a value for each patch. In digits it is known which patches decide
-(`bag.instance_labels`). They have green frames. Here the model looks at the 0, and not at the 2s.""",
+(`bag.instance_labels`). They have green frames. Here the model looks most at the 0, and hardly at the 2s.""",
     ),
     (
         "code",

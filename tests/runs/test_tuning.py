@@ -207,10 +207,10 @@ def test_shards_that_are_merged_choose_as_one_machine_does(
     milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
 ) -> None:
     assert milbench_here("tune", *WORDS, "--tune", "3", "--out", "whole.yaml").returncode == 0
-    for shard in ("1/2", "2/2"):
+    for shard in ("1/4", "2/4", "3/4", "4/4"):
         words = [word if word != "out" else f"part{shard[0]}" for word in WORDS]
         assert milbench_here("run", *words, "--tune", "3", "--shard", shard).returncode == 0
-    merged = milbench_here("merge", "all", "part1", "part2")
+    merged = milbench_here("merge", "all", *(f"part{number}" for number in range(1, 5)))
     assert merged.returncode == 0, merged.stderr
     words = [word if word != "out" else "all" for word in WORDS]
     done = milbench_here("tune", *words, "--tune", "3", "--out", "merged.yaml")

@@ -165,3 +165,15 @@ def test_trainings_of_control_tasks_choose_nothing_but_their_own_settings() -> N
     assert best_of(scored(rows), ("d", "m", "")) == [1, 0]
     apart = rows.assign(task=rows["tasks"])
     assert [best_of(scored(apart), ("d", "m", task)) for task in ("real", "coin")] == [[1, 0], [0, 1]]
+
+
+def test_a_validation_side_of_one_class_says_nothing_and_its_task_is_left_out_for_all() -> None:
+    rows = rows_of(("one_class", 0, nan), ("one_class", 1, nan), ("A", 0, 0.6), ("A", 1, 0.7))
+    table = scored(rows)
+    assert dict(zip(table["configuration"], table["score"], strict=True)) == {1: 0.7, 0: 0.6}
+    assert best_of(scored(rows_of(("one_class", 0, nan), ("one_class", 1, nan))), ("toy", "amil", "")) == []
+
+
+def test_a_score_that_only_some_configurations_lack_counts_as_0() -> None:
+    table = scored(rows_of(("A", 0, 0.6), ("A", 1, nan), ("B", 0, 0.6), ("B", 1, 0.9))).set_index("configuration")
+    assert table["score"].to_dict() == pytest.approx({0: 0.6, 1: 0.45})
