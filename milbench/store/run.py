@@ -41,13 +41,14 @@ from milbench.store.headers import (
     read_config,
     read_json,
 )
+from milbench.store.joined import ANSWER_COLUMNS, HISTORY_COLUMNS, PREDICTION_COLUMNS, history_of, joined
 from milbench.store.question import Asked, StaleTrial, asked_from_json, asked_of_old_folder, differences
 from milbench.store.run_tables import labels_from, roles_from
-from milbench.store.slot import ALL_TASKS, Slot, id_parts, slot_of
+from milbench.store.slot import Slot, id_parts, slot_of
 from milbench.store.trial import TRIAL, StoredTrial, glance_at, read_record, read_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
 
     import pandas as pd
 
@@ -81,17 +82,6 @@ FOLDERS = (
     TUNING,
     UNTUNED,
 )
-
-PREDICTION_COLUMNS = (
-    "dataset", "model", "task", "fold", "seed", "slide_id", "patient_id", "role", "target", "probability",
-)  # fmt: skip
-"""What `Run.predictions` has, one row per trial, slide and task."""
-
-ANSWER_COLUMNS = (*PREDICTION_COLUMNS[:-1], "event", "answer", "prediction")
-"""What `Run.answers` has, one row per trial, slide, task and answer (docs/endpoints.md)."""
-
-HISTORY_COLUMNS = (*PREDICTION_COLUMNS[:5], "epoch", "lr", "train_loss", "val_loss", "val_score")
-"""What `Run.histories` has, one row per trial and epoch."""
 
 
 class Run:
@@ -223,18 +213,18 @@ class Run:
 
     def predictions(self) -> pd.DataFrame:
         """One table of what every finished trial says of its binary tasks, in the order of trial ids: `PREDICTION_COLUMNS`."""
-        return _joined(((trial, trial.predictions()) for trial in self.trials()), PREDICTION_COLUMNS)
+        return joined(((trial, trial.predictions()) for trial in self.trials()), PREDICTION_COLUMNS)
 
     def answers(self) -> pd.DataFrame:
         """One table of what every finished trial says of tasks of any kind, in the order of trial ids: `ANSWER_COLUMNS`."""
-        return _joined(((trial, trial.answers()) for trial in self.trials()), ANSWER_COLUMNS)
+        return joined(((trial, trial.answers()) for trial in self.trials()), ANSWER_COLUMNS)
 
     def histories(self) -> pd.DataFrame:
         """One table of how every finished trial learned, one row per epoch, in the order of trial ids.
 
         `HISTORY_COLUMNS`; the task is "all" if a model learns several. `val_score` is the mean AUROC of binary tasks.
         """
-        return _joined(((trial, _history(trial)) for trial in self.trials()), HISTORY_COLUMNS)
+        return joined(((trial, history_of(trial)) for trial in self.trials()), HISTORY_COLUMNS)
 
     def failures(self) -> list[dict[str, Any]]:
         """Recorded failures of planned trials that answer what is asked now, sorted by trial id."""
@@ -390,28 +380,6 @@ def check_header(run: Run) -> None:
             raise StoreError(
                 f"{run.path / PLAN} is damaged (it plans trials of '{slot.dataset}', which {DATASETS} does not describe). {AGAIN}"
             )
-
-
-def _joined(found: Iterable[tuple[StoredTrial, pd.DataFrame]], columns: Sequence[str]) -> pd.DataFrame:
-    """One table of all trials' tables, with what tells the trials apart."""
-    import pandas as pd
-
-    tables = [
-        table.assign(**{name: trial.info[name] for name in ("dataset", "model", "fold", "seed")})
-        for trial, table in found
-        if len(table)
-    ]
-    return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns))[list(columns)]
-
-
-def _history(trial: StoredTrial) -> pd.DataFrame:
-    """The trial's history, in columns that are the same for every trial."""
-    tasks = trial.info["tasks"]
-    return (
-        trial.history()
-        .rename(columns={"val_auroc": "val_score"})
-        .assign(task=ALL_TASKS if len(tasks) > 1 else tasks[0])
-    )
 
 
 def _failure(path: Path) -> dict[str, Any]:

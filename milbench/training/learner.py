@@ -7,7 +7,7 @@ files. Validation bags choose each trial's epoch. No test bag reaches a learner 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 from time import perf_counter
 
@@ -25,6 +25,7 @@ from milbench.training.bag_groups import IndexedBag, training_groups
 from milbench.training.bag_guard import BagGuard
 from milbench.training.cox_tasks import CoxBatch, CoxTasks
 from milbench.training.draws import PatchDraw, balanced_chances, visits_with_replacement
+from milbench.training.epoch_in_progress import EpochInProgress
 from milbench.training.evaluation import Evaluation, Predictions
 from milbench.training.optimizers import clip_each_part, make_optimizer
 from milbench.training.randomness import Randomness
@@ -36,30 +37,6 @@ from milbench.training.task_weights import TaskWeights
 from milbench.training.validation_score import validation_score
 from milbench.training.weights import OneModel, ParameterStack, weights_of
 from milbench.trials.recipe import Recipe
-
-
-@dataclass
-class EpochInProgress:
-    """What a learner holds between the begin and the end of an epoch.
-
-    Attributes
-    ----------
-    buffers : name, tensor and version of each of the model's buffers as the epoch began.
-    train_losses : float64 Tensor [S], summed over the training bags so far.
-    task_losses : float64 Tensor [S, T], the same by task without the weights that move; 0 where none do.
-    without_event : int64 Tensor [S, C], steps so far in which a Cox task had no event.
-    evaluation : of the validation side.
-    waiting : training bags of the next step.
-    n_steps : optimiser steps so far.
-    """
-
-    buffers: list[tuple[str, Tensor, int]]
-    train_losses: Tensor
-    task_losses: Tensor
-    without_event: Tensor
-    evaluation: Evaluation
-    waiting: list[IndexedBag]
-    n_steps: int = 0
 
 
 class Learner:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from external_for_tests import cohort_of_kinds, run_of_kinds
+from external_for_tests import cohort_of_kinds
 
 from milbench import datasets
 from milbench.cohorts.cohort import Cohort, folder_cohort
@@ -29,13 +29,6 @@ from milbench.store.run import open_run
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cohort_of_kinds(tmp_path_factory.mktemp("dealt") / "dealt", "dealt", first=1000, patients=40)
-
-
-@pytest.fixture
-def run(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
-    """A copy of the run, to write into."""
-    whole = run_of_kinds(tmp_path_factory)
-    return Path(shutil.copytree(whole, tmp_path / "run", ignore=shutil.ignore_patterns("external")))
 
 
 def external_of(run: Path, cohort: Cohort) -> External:

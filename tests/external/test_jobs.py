@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from external_for_tests import cohort_of_kinds, run_of_kinds
+from external_for_tests import cohort_of_kinds
 
 from milbench.cohorts.cohort import folder_cohort
 from milbench.commands.cli import main
@@ -22,13 +22,6 @@ HERE = ("--engine", "slurm", "--workers", "1", "--set", "engine.slurm.cluster=lo
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cohort_of_kinds(tmp_path_factory.mktemp("jobs") / "jobs", "jobs", first=1000, patients=40)
-
-
-@pytest.fixture
-def run(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
-    """A copy of the run, to write into."""
-    whole = run_of_kinds(tmp_path_factory)
-    return Path(shutil.copytree(whole, tmp_path / "run", ignore=shutil.ignore_patterns("external")))
 
 
 def stored(run: Path) -> dict[str, bytes]:

@@ -9,8 +9,9 @@ import pytest
 from kinds_for_tests import ENDPOINTS, make_run_of_kinds
 
 from milbench.endpoints.fitted import FittedEndpoint
+from milbench.store.joined import ANSWER_COLUMNS, PREDICTION_COLUMNS
 from milbench.store.payload import refuse_other_answers
-from milbench.store.run import ANSWER_COLUMNS, PREDICTION_COLUMNS, Run
+from milbench.store.run import Run
 from milbench.store.trial import PREDICTIONS, StoredTrial
 
 
