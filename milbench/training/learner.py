@@ -29,7 +29,7 @@ from milbench.training.epoch_in_progress import EpochInProgress
 from milbench.training.evaluation import Evaluation, Predictions
 from milbench.training.optimizers import clip_each_part, make_optimizer
 from milbench.training.randomness import Randomness
-from milbench.training.selection import Epoch, TrialProgress
+from milbench.training.selection import Epoch, TrialProgress, diverged
 from milbench.training.side import Side
 from milbench.training.step_labels import StepLabels
 from milbench.training.step_memory import StepMemory
@@ -184,7 +184,7 @@ class Learner:
         self._book_tasks()
         for row, trial in enumerate(self.still_learning):
             if not np.isfinite(train_losses[row]):
-                self.progress[trial].failure = _diverged(train_losses[row], self.epoch)
+                self.progress[trial].failure = diverged(train_losses[row], self.epoch)
             elif self.progress[trial].consider(self._booked(row, train_losses[row], predictions), self.recipe):
                 self._keep(row, trial, values)
         self.epoch += 1
@@ -393,10 +393,3 @@ class Learner:
 def _of_rows(value: Tensor, rows: list[int]) -> Tensor:
     """An optimiser's state of some rows; its step count belongs to all of them."""
     return value[rows] if value.ndim else value
-
-
-def _diverged(loss: float, epoch: int) -> str:
-    return (
-        f"the training loss became {loss} in epoch {epoch + 1}. "
-        "Lower trainer.lr, or scale the features (feature_scaling: standard)."
-    )

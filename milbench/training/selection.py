@@ -83,3 +83,11 @@ class TrialProgress:
     def from_dict(cls, values: Mapping[str, Any]) -> TrialProgress:
         """The progress that `as_dict` wrote down."""
         return cls(**{**values, "history": [Epoch(*row) for row in values["history"]]})
+
+
+def diverged(loss: float, epoch: int) -> str:
+    """Why a trial is given up whose mean training loss in an epoch, counted from 0, is no finite number."""
+    return (
+        f"the training loss became {loss} in epoch {epoch + 1}. "
+        "Lower trainer.lr, or scale the features (feature_scaling: standard)."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,13 @@ import yaml
 from folders_for_tests import write_h5
 from models_for_tests import THIS_FILE
 
+from milbench.cohorts.cohort import Cohort, folder_cohort
 from milbench.commands.cli import main
+from milbench.external.evaluate import External, checked
+from milbench.external.trained import trained
 from milbench.simulate.design import make_design
 from milbench.simulate.write import Simulation, simulate, write_cohort
+from milbench.store.run import open_run
 
 SLIDES = 120
 
@@ -105,3 +110,12 @@ def run_of_kinds(factory: pytest.TempPathFactory) -> Path:
         models = ("--models", "tiny", "tiny_multi", "--plugin", str(THIS_FILE))
         train(folder, own, *models, "--set", "trainer.epochs=40", "trainer.lr=0.05")
     return folder / "run"
+
+
+def external_of(run: Path, cohort: Path | Cohort, **more: bool) -> External:
+    found = cohort if isinstance(cohort, Cohort) else folder_cohort(cohort)
+    return checked(trained(open_run(run)), found, **more)
+
+
+def watch(slides: Iterable[str], _: str) -> Iterable[str]:
+    return slides
