@@ -27,6 +27,7 @@ from milbench.endpoints.endpoint import KINDS
 from milbench.endpoints.losses import task_losses
 from milbench.endpoints.outputs import Outputs
 from milbench.errors import BagError, UsageError, unknown_name
+from milbench.layout import Layout, Patches
 from milbench.process.generators import generators_left_as_they_were, seed_global_generators
 from milbench.search_space import SearchSpace
 
@@ -66,6 +67,9 @@ class MILModel(nn.Module, ABC):
     * it draws random numbers through torch's generator, or those that NumPy and Python share;
     * it keeps no state between calls.
 
+    A model that declares `needs_coords` gets a :class:`milbench.layout.Layout` too: ``forward(features, layout)``, and
+    ``attention_maps(features, layout)`` if it defines that.
+
     Attributes
     ----------
     info : what the model declared when it registered.
@@ -73,6 +77,7 @@ class MILModel(nn.Module, ABC):
     outputs : number W of logits, with the tasks that they answer; a plain number stands for binary tasks.
     training_smoothing : `trainer.label_smoothing`, which the trainer sets.
     asked_for_smoothing : whether the loss has read `smoothing`, as `task_losses` does: another loss would leave it out.
+    n_neighbours : number K of nearest patches that a model which needs coordinates gets of each patch, itself included.
     """
 
     info: ClassVar[ModelInfo]
@@ -81,6 +86,7 @@ class MILModel(nn.Module, ABC):
     outputs: Outputs
     training_smoothing: float
     asked_for_smoothing: bool
+    n_neighbours: int = 0
 
     def __init__(self, in_features: int, n_outputs: int) -> None:
         super().__init__()
@@ -134,7 +140,22 @@ class MILModel(nn.Module, ABC):
         ------
         UsageError : the model has no attention and does not define this method.
         """
-        output = self(features)
+        return self._maps_of(self(features))
+
+    def maps(self, patches: Patches) -> AttentionMaps:
+        """Maps of one bag: what `attention_maps` says, with the bag's layout if the model needs it. For callers alone."""
+        if type(self).attention_maps is MILModel.attention_maps:
+            return self._maps_of(self(*self.inputs(patches)))
+        return self.attention_maps(*self.inputs(patches))
+
+    def inputs(self, patches: Patches) -> tuple[Tensor] | tuple[Tensor, Layout]:
+        """What `forward` takes of a bag: its features, and its layout with `n_neighbours` if the model needs it."""
+        if not _needs_coords(self) or patches.layout is None:
+            return (patches.features,)  # a model that needs more says so
+        coords, neighbours = patches.layout
+        return patches.features, Layout(coords, neighbours[..., : self.n_neighbours].long())
+
+    def _maps_of(self, output: BagOutput) -> AttentionMaps:
         if output.attention is None:
             raise UsageError(
                 f"{self.info.title} has no attention to draw: its forward returns none. "
@@ -167,13 +188,32 @@ class MILModel(nn.Module, ABC):
         )
 
 
-def _refuse_a_bag_that_does_not_fit(model: Any, args: tuple[Tensor, ...]) -> None:
-    """Raise `BagError` unless the only argument is a bag [N >= 1, in_features]."""
+def _needs_coords(model: MILModel) -> bool:
+    info = getattr(model, "info", None)  # a class that nobody registered has none
+    return info is not None and info.needs_coords
+
+
+def _refuse_a_bag_that_does_not_fit(model: Any, args: tuple[Any, ...]) -> None:
+    """Raise `BagError` unless the arguments are a bag [N >= 1, in_features], and a layout of it where one is needed."""
     shape = tuple(args[0].shape)
     if len(shape) != 2 or shape[1] != model.in_features:
         raise BagError(f"{type(model).__name__} expects one bag of shape (patches, {model.in_features}); got {shape}.")
     if shape[0] == 0:
         raise BagError(f"{type(model).__name__} was given an empty bag (0 patches). Drop the slide or re-extract it.")
+    if not _needs_coords(model):
+        return
+    if len(args) < 2:
+        raise BagError(
+            f"{type(model).__name__} needs the places of the patches too: model(features, layout), with "
+            f"layout_of(bag, {model.n_neighbours}) of milbench.layout."
+        )
+    wanted = (shape[0], min(model.n_neighbours, shape[0]))
+    got = (tuple(args[1].coords.shape), tuple(args[1].neighbours.shape))
+    if got != ((shape[0], 2), wanted):
+        raise BagError(
+            f"{type(model).__name__} expects coordinates {(shape[0], 2)} and neighbours {wanted} for this bag; "
+            f"got {got[0]} and {got[1]}."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,6 +264,7 @@ class ModelInfo:
         has a loss of its own, it says so itself.
     search_space : which settings are drawn when the model is tuned; None = the usual ones that it has. The rate and the
         decay are drawn in any case.
+    needs_coords : whether the model gets a `Layout` beside the features. Cohorts without coordinates leave it out.
     """
 
     name: str
@@ -238,6 +279,7 @@ class ModelInfo:
     kinds: tuple[str, ...] = KINDS
     learns_cox: bool = True
     search_space: SearchSpace | None = None
+    needs_coords: bool = False
 
 
 def build(
@@ -279,6 +321,7 @@ def register_model(
     kinds: Sequence[str] | None = None,
     learns_cox: bool | None = None,
     search_space: SearchSpace | None = None,
+    needs_coords: bool = False,
 ) -> Callable[[ModelClass], ModelClass]:
     """Class decorator that registers a `MILModel`; arguments as in `ModelInfo`.
 
@@ -308,7 +351,7 @@ def register_model(
         cls.info = ModelInfo(
             name, title, tasks, paper, official, order_matters, version, recipe, takes_cohort_settings,
             usual if kinds is None else tuple(kinds), has_usual_loss if learns_cox is None else learns_cox,
-            search_space,
+            search_space, needs_coords,
         )  # fmt: skip
         REGISTERED[name] = cls
         return cls
