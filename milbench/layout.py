@@ -6,7 +6,8 @@ Only models that declare `needs_coords` get a layout. It is found once for each 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import isqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +44,10 @@ class Layout(NamedTuple):
     neighbours: Tensor
 
 
+Inputs = tuple[Tensor] | tuple[Tensor, Layout]
+"""What a model takes of one bag: its features, and its layout if the model needs it."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Patches:
     """A bag on its way to a model.
@@ -51,10 +56,12 @@ class Patches:
     ----------
     features : Tensor [N, D].
     layout : of the same patches, if a model asks for it; its neighbours are int32, which takes half the memory.
+    problem : why there is no layout although one is asked for.
     """
 
     features: Tensor
     layout: Layout | None = None
+    problem: str = ""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -65,6 +72,11 @@ class Patches:
         return sum(tensor.nbytes for tensor in self.tensors)
 
     @property
+    def given(self) -> Inputs:
+        """The features, and the layout if there is one: arguments of a model."""
+        return (self.features,) if self.layout is None else (self.features, self.layout)
+
+    @property
     def tensors(self) -> tuple[Tensor, ...]:
         """Features, and the layout's tensors."""
         return (self.features, *(self.layout or ()))
@@ -72,12 +84,12 @@ class Patches:
     def each(self, change: Any) -> Patches:
         """The same bag with `change` applied to each tensor."""
         features, *layout = map(change, self.tensors)
-        return Patches(features, Layout(*layout) if layout else None)
+        return Patches(features, Layout(*layout) if layout else None, self.problem)
 
     def rows(self, index: Tensor) -> Patches:
         """Some of the patches, with neighbours among these alone."""
         if self.layout is None:
-            return Patches(self.features[index])
+            return Patches(self.features[index], None, self.problem)
         coords, n_neighbours = self.layout.coords[index], self.layout.neighbours.shape[1]
         found = nearest(coords.double().cpu().numpy(), n_neighbours)
         return Patches(self.features[index], Layout(coords, torch.from_numpy(found).to(coords.device)))
@@ -97,6 +109,21 @@ def layout_of(bag: Bag, n_neighbours: int) -> Layout:
     """
     parts = [_in_patches(slide) for slide, _ in bag.parts]
     places = _side_by_side(parts)
+    return Layout(torch.from_numpy(places.astype(np.float32)), torch.from_numpy(nearest(places, n_neighbours)))
+
+
+def stacked(inputs: Sequence[Inputs]) -> Inputs:
+    """What a model takes of B bags of one size, in tensors [B, ...]."""
+    features = torch.stack([each[0] for each in inputs])
+    layouts = [each[1] for each in inputs if len(each) == 2]
+    return (features, Layout(*map(torch.stack, zip(*layouts, strict=True)))) if layouts else (features,)
+
+
+def square(n_patches: int, n_neighbours: int) -> Layout:
+    """Layout of a made-up bag, row by row on a square, neighbours as int32: what models are tried on."""
+    side = isqrt(n_patches - 1) + 1
+    cells = np.arange(n_patches)
+    places = np.stack([cells % side, cells // side], axis=1).astype(np.float64)
     return Layout(torch.from_numpy(places.astype(np.float32)), torch.from_numpy(nearest(places, n_neighbours)))
 
 
@@ -189,8 +216,3 @@ def _itself_first(found: NDArray[np.int64]) -> NDArray[np.int64]:
     moved = np.take_along_axis(found, source, axis=1)
     moved[:, :1] = own
     return moved
-
-
-def without_layout(patches: Patches) -> Patches:
-    """The bag's features alone."""
-    return replace(patches, layout=None)

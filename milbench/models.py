@@ -27,7 +27,7 @@ from milbench.endpoints.endpoint import KINDS
 from milbench.endpoints.losses import task_losses
 from milbench.endpoints.outputs import Outputs
 from milbench.errors import BagError, UsageError, unknown_name
-from milbench.layout import Layout, Patches
+from milbench.layout import Inputs, Layout, Patches, square
 from milbench.process.generators import generators_left_as_they_were, seed_global_generators
 from milbench.search_space import SearchSpace
 
@@ -148,12 +148,30 @@ class MILModel(nn.Module, ABC):
             return self._maps_of(self(*self.inputs(patches)))
         return self.attention_maps(*self.inputs(patches))
 
-    def inputs(self, patches: Patches) -> tuple[Tensor] | tuple[Tensor, Layout]:
+    def inputs(self, patches: Patches) -> Inputs:
         """What `forward` takes of a bag: its features, and its layout with `n_neighbours` if the model needs it."""
-        if not _needs_coords(self) or patches.layout is None:
-            return (patches.features,)  # a model that needs more says so
+        if not self.needs_coords:
+            return (patches.features,)
+        if patches.layout is None:
+            raise BagError(patches.problem or NO_LAYOUT.format(type(self).__name__, self.n_neighbours))
         coords, neighbours = patches.layout
         return patches.features, Layout(coords, neighbours[..., : self.n_neighbours].long())
+
+    @property
+    def needs_coords(self) -> bool:
+        """Whether its forward takes a layout, as its class declares."""
+        info = getattr(self, "info", None)  # a class that nobody registered has none
+        return info is not None and info.needs_coords
+
+    @property
+    def wanted_neighbours(self) -> int | None:
+        """Neighbours that layouts must hold for the model; None = it takes no layout."""
+        return self.n_neighbours if self.needs_coords else None
+
+    def bag_like(self, features: Tensor) -> Patches:
+        """A made-up bag of these features [N, D], on a square if the model asks where patches lie: to try the model on."""
+        layout = square(len(features), self.n_neighbours) if self.needs_coords else None
+        return Patches(features, layout).each(lambda tensor: tensor.to(features.device))
 
     def _maps_of(self, output: BagOutput) -> AttentionMaps:
         if output.attention is None:
@@ -188,9 +206,9 @@ class MILModel(nn.Module, ABC):
         )
 
 
-def _needs_coords(model: MILModel) -> bool:
-    info = getattr(model, "info", None)  # a class that nobody registered has none
-    return info is not None and info.needs_coords
+NO_LAYOUT = (
+    "{} needs the places of the patches too: model(features, layout), with layout_of(bag, {}) of milbench.layout."
+)
 
 
 def _refuse_a_bag_that_does_not_fit(model: Any, args: tuple[Any, ...]) -> None:
@@ -200,13 +218,10 @@ def _refuse_a_bag_that_does_not_fit(model: Any, args: tuple[Any, ...]) -> None:
         raise BagError(f"{type(model).__name__} expects one bag of shape (patches, {model.in_features}); got {shape}.")
     if shape[0] == 0:
         raise BagError(f"{type(model).__name__} was given an empty bag (0 patches). Drop the slide or re-extract it.")
-    if not _needs_coords(model):
+    if not model.needs_coords:
         return
     if len(args) < 2:
-        raise BagError(
-            f"{type(model).__name__} needs the places of the patches too: model(features, layout), with "
-            f"layout_of(bag, {model.n_neighbours}) of milbench.layout."
-        )
+        raise BagError(NO_LAYOUT.format(type(model).__name__, model.n_neighbours))
     wanted = (shape[0], min(model.n_neighbours, shape[0]))
     got = (tuple(args[1].coords.shape), tuple(args[1].neighbours.shape))
     if got != ((shape[0], 2), wanted):

@@ -83,7 +83,7 @@ def test_the_slides_of_a_patient_lie_apart_each_in_its_own_patches() -> None:
 
 
 def test_a_slide_without_coordinates_is_refused_by_name() -> None:
-    with pytest.raises(DataError, match="slide 's7' .* it has no coordinates"):
+    with pytest.raises(DataError, match=r"slide 's7' .* it has no coordinates"):
         layout_of(bag(None, "s7"), 4)
     with pytest.raises(DataError, match=r"slide 's8' .* cannot be used \(4 patches but 3 coordinates\)"):
         layout_of(bag(None, "s8", coords_problem="4 patches but 3 coordinates"), 4)

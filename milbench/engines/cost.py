@@ -58,7 +58,7 @@ def _count(
     with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
         built = model(in_features, n_outputs, **hyperparameters).eval()
         with FlopCounterMode(display=False) as counter:
-            built(torch.zeros(AT_PATCHES, in_features))
+            built(*built.inputs(built.bag_like(torch.zeros(AT_PATCHES, in_features))))
     return int(counter.get_total_flops()) // 2
 
 
