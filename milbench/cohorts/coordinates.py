@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from milbench.cohorts.cohort import Cohort
+from milbench.formats import SlideHeader
 from milbench.labels.finding import some
 
 
@@ -20,11 +23,14 @@ def why_without_coords(cohort: Cohort) -> str:
     if by_slide.header is None:
         bag = by_slide.load(slides[0])
         return _told({} if bag.coords is not None else {slides[0]: bag.coords_problem}, 1)
-    headers = {slide: by_slide.header(slide) for slide in slides}
-    return _told(
-        {slide: header.coords_problem for slide, header in headers.items() if not header.unit or header.coords_problem},
-        len(slides),
-    )
+    return why_without(slides, by_slide.header)
+
+
+def why_without(slides: Sequence[str], header: Callable[[str], SlideHeader]) -> str:
+    """The same of slides whose headers are asked; raises `FeatureFileError` if a file cannot be read."""
+    headers = {slide: header(slide) for slide in slides}
+    without = {slide: each.coords_problem for slide, each in headers.items() if not each.unit or each.coords_problem}
+    return _told(without, len(slides))
 
 
 def _told(without: dict[str, str], n_slides: int) -> str:

@@ -119,6 +119,10 @@ def prepare(config: RunConfig, *, verify_features: bool = False) -> Benchmark:
         replace(entry, findings=(*each.left_out(), *entry.findings, *each.notes()))
         for entry, each in zip(entries, fits, strict=True)
     ]
+    if not benchmark.whole_plan:
+        raise UsageError(
+            "\n".join(["nothing is left to train.", *(str(each) for fit in fits for each in fit.left_out())])
+        )
     return replace(benchmark, entries=entries)
 
 
