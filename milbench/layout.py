@@ -105,7 +105,7 @@ def layout_of(bag: Bag, n_neighbours: int) -> Layout:
 
     Raises
     ------
-    DataError : a slide of the bag has no coordinates that can be used.
+    DataError : a slide of the bag has no coordinates that can be used, or one place for all its patches.
     """
     parts = [_in_patches(slide) for slide, _ in bag.parts]
     places = _side_by_side(parts)
@@ -140,6 +140,11 @@ def _in_patches(slide: Bag) -> NDArray[np.float64]:
             "coordinates (CLAM's .h5, TRIDENT, STAMP), or leave the model out."
         )
     corners = slide.coords.cpu().numpy().astype(np.float64)
+    if len(corners) > 1 and (corners == corners[0]).all():
+        raise DataError(
+            f"slide '{slide.slide_id}' cannot go through a model that needs coordinates: all its {len(corners)} patches lie at "
+            "one place. Extract it again with coordinates, or leave the model out."
+        )
     size = slide.patch_size or guessed_size(corners)[0]
     places: NDArray[np.float64] = (corners - corners.min(axis=0)) / size
     return places

@@ -89,6 +89,12 @@ def test_a_slide_without_coordinates_is_refused_by_name() -> None:
         layout_of(bag(None, "s8", coords_problem="4 patches but 3 coordinates"), 4)
 
 
+def test_a_slide_with_one_place_for_all_patches_is_refused() -> None:
+    with pytest.raises(DataError, match="slide 's9' .* all its 3 patches lie at one place"):
+        layout_of(bag(torch.tensor([[512, 512]] * 3), "s9"), 4)
+    assert layout_of(bag(torch.tensor([[512, 512]]), "s9"), 4).neighbours.tolist() == [[0]]
+
+
 def test_some_patches_keep_their_places_and_get_neighbours_among_themselves() -> None:
     random = np.random.default_rng(0)
     coords = torch.from_numpy(random.permutation(400)[:90].reshape(45, 2)) * 256
