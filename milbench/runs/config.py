@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from milbench.errors import StoreError, UsageError, unknown_name
-from milbench.names import ALL, PLUGINS, STUDY
+from milbench.errors import UsageError, unknown_name
+from milbench.names import PLUGINS, STUDY
+from milbench.runs.models_of_then import with_models_of_then
 from milbench.special_files import refuse_special
 from milbench.store.plain_yaml import plain_yaml
-from milbench.store.run import CONFIG, Run
 
 
 @dataclass(frozen=True)
@@ -257,19 +257,7 @@ def _from_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise UsageError(f"{path} holds a {type(values).__name__}; expected `key: value` lines.")
-    return _with_models_of_then({str(key): value for key, value in values.items()}, path)
-
-
-def _with_models_of_then(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """In a run's own run.yaml, "all" means the models that existed when the run was made: the same trials, not more."""
-    models = values.get("models")
-    if path.name != CONFIG or not isinstance(models, list) or ALL not in models:
-        return values
-    known: list[str] = []
-    with suppress(StoreError):  # whoever opens the run says what is damaged
-        known = [str(name) for facts in Run(path.parent).datasets.values() for name in facts["models"]]
-    of_then = known or [ALL]
-    return {**values, "models": [name for word in models for name in (of_then if word == ALL else [word])]}
+    return with_models_of_then({str(key): value for key, value in values.items()}, path)
 
 
 def _from_assignment(assignment: str) -> dict[str, Any]:
