@@ -2,7 +2,7 @@
 
 paper    Li, Li, Eliceiri, "Dual-stream multiple instance learning network", CVPR 2021
 code     binli123/dsmil-wsi@80465ed (`dsmil.py`; recipe of `train_tcga.py`)
-differs  scores are divided by sqrt(width) in the model's own precision; the official code uses a float32 root
+differs  scores are divided by sqrt(width) in the model's own precision; official: a float32 root
          `patch_dropout` acts in training only; the official `dropout_patch` also acts in evaluation
          `average_streams` is the mean of the two answers; the official trainer's `--average` is their sum
 kinds    classes: the official C sigmoids, whose logits are returned as their logarithms, so that softmax divides them by
@@ -60,6 +60,7 @@ OFFICIAL_NAMES = {
     "dsmil",
     title="DSMIL",
     tasks="single",
+    study=True,
     paper="Li et al., CVPR 2021",
     official="binli123/dsmil-wsi@80465ed",
     official_recipe=OFFICIAL_RECIPE,

@@ -28,6 +28,7 @@ from milbench.endpoints.losses import task_losses
 from milbench.endpoints.outputs import Outputs
 from milbench.errors import BagError, UsageError, unknown_name
 from milbench.layout import Inputs, Layout, Patches, square
+from milbench.names import MODEL_GROUPS
 from milbench.process.generators import generators_left_as_they_were, seed_global_generators
 from milbench.search_space import SearchSpace
 
@@ -280,6 +281,7 @@ class ModelInfo:
     search_space : which settings are drawn when the model is tuned; None = the usual ones that it has. The rate and the
         decay are drawn in any case.
     needs_coords : whether the model gets a `Layout` beside the features. Cohorts without coordinates leave it out.
+    study : whether a model of milbench's own is one that the M4 study compares (`--models study`); no part of an identity.
     """
 
     name: str
@@ -295,6 +297,7 @@ class ModelInfo:
     learns_cox: bool = True
     search_space: SearchSpace | None = None
     needs_coords: bool = False
+    study: bool = False
 
 
 def build(
@@ -337,6 +340,7 @@ def register_model(
     learns_cox: bool | None = None,
     search_space: SearchSpace | None = None,
     needs_coords: bool = False,
+    study: bool = False,
 ) -> Callable[[ModelClass], ModelClass]:
     """Class decorator that registers a `MILModel`; arguments as in `ModelInfo`.
 
@@ -344,8 +348,12 @@ def register_model(
     ------
     UsageError : another class has the name, no model can have it, or a kind does not exist.
     """
-    if name == "all" or not name.strip():
-        raise UsageError(f"no model can be called '{name}': `--models all` names all models. Call it otherwise.")
+    if not name.strip():
+        raise UsageError(f"no model can be called '{name}'. Give it a name.")
+    if name in MODEL_GROUPS:
+        raise UsageError(
+            f"no model can be called '{name}': `--models {name}` names a group of models. Call it otherwise."
+        )
     if not isinstance(search_space, SearchSpace | None):
         raise UsageError(f"the search space of model '{name}' is {search_space!r}; expected a SearchSpace.")
     for kind in kinds or ():
@@ -366,7 +374,7 @@ def register_model(
         cls.info = ModelInfo(
             name, title, tasks, paper, official, order_matters, version, recipe, takes_cohort_settings,
             usual if kinds is None else tuple(kinds), has_usual_loss if learns_cox is None else learns_cox,
-            search_space, needs_coords,
+            search_space, needs_coords, study,
         )  # fmt: skip
         REGISTERED[name] = cls
         return cls
