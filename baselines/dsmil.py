@@ -29,6 +29,7 @@ from milbench.endpoints.losses import smoothed
 from milbench.endpoints.outputs import Outputs
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
+from milbench_baselines.layers.attention_shares import shares_of_rows
 from milbench_baselines.layers.averaging import logits_of_mean_answer
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.dropout import Dropout
@@ -191,7 +192,7 @@ class DSMIL(MILModel):
         output = self(features)
         instances = {"instance logits": evidence(self.sigmoids, output.aux["instance_logits"]).detach().T}
         attention, logits = output.attention.detach(), output.logits.detach()
-        of_tasks = [_shares(task) for task in self.outputs.endpoints]
+        of_tasks = [shares_of_rows(task, task.width) for task in self.outputs.endpoints]
         shares: Tensor = torch.block_diag(*of_tasks)  # type: ignore[no-untyped-call]  # [R, C]
         return AttentionMaps(
             "softmax attention of the bag stream", shares.to(attention) @ attention, logits, is_distribution=True,
@@ -245,14 +246,6 @@ def _returned(task: FittedEndpoint, answer: Tensor, streams: Tensor) -> Tensor:
     if task.loss == "cox":  # the derivative that the step hands to each bag is that of the returned logit
         return streams.mean(dim=0)
     return logsigmoid(answer) if task.kind == "multiclass" else answer
-
-
-def _shares(task: FittedEndpoint) -> Tensor:
-    """Weights [R, width], rows sum to 1, of a task's attention rows in its maps."""
-    if task.kind == "multiclass":
-        return torch.eye(task.width)
-    weights = torch.arange(task.width) if task.loss == "ce" else torch.ones(task.width)
-    return (weights / weights.sum())[None]
 
 
 def _query(width: int, attention: int, *, nonlinear: bool) -> nn.Module:
