@@ -90,7 +90,7 @@ def test_a_slide_without_coordinates_is_refused_by_name() -> None:
 
 
 def test_a_slide_with_one_place_for_all_patches_is_refused() -> None:
-    with pytest.raises(DataError, match="slide 's9' .* all its 3 patches lie at one place"):
+    with pytest.raises(DataError, match=r"slide 's9' .* all its 3 patches lie at one place"):
         layout_of(bag(torch.tensor([[512, 512]] * 3), "s9"), 4)
     assert layout_of(bag(torch.tensor([[512, 512]]), "s9"), 4).neighbours.tolist() == [[0]]
 
