@@ -6,12 +6,12 @@ code     mahmoodlab/CLAM@53e2409 (`CLAM_SB`, `CLAM_MB`), with oval-group/smooth-
 differs  a binary task's logit is the difference of the official two, so BCE on it is their cross-entropy
          bags under `instances` patches give all their patches to both halves; the official code raises
          of equal scores the earlier patch ranks higher; the official code leaves that open. Raw scores are ranked, because
-         their softmax makes more of them equal
+           their softmax makes more of them equal
          instance heads that a label does not use get a zero gradient; the official ones get none, so that Adam skips them,
-         while here its weight decay and momentum go on
+           while here its weight decay and momentum go on
          smoothed labels weigh the instance losses of all classes, as if each were the label for its share
          the validation loss, which chooses the epoch, holds the instance loss too; the official one is the bag's alone.
-         Ties take the earlier epoch, official: the later. Patience also counts before epoch 51, official: only after
+           Ties take the earlier epoch, official: the later. Patience also counts before epoch 51, official: only after
          both attention branches share one dropout mask: an entry stays as often as with two
 kinds    grades: instance losses as for classes, a head per grade; the branch of the threshold above a grade ranks its patches,
          of the highest grade the last one; values and survival: no instance loss, and the bag's loss counts whole
