@@ -11,7 +11,7 @@ differs  a binary task's logit is the difference of the official two, so BCE on 
            while here its weight decay and momentum go on
          smoothed labels weigh the instance losses of all classes, as if each were the label for its share
          the validation loss, which chooses the epoch, holds the instance loss too; the official one is the bag's alone.
-           Ties take the earlier epoch, official: the later. Patience counts from the start, official: after epoch 51
+           Ties take the earlier epoch, official: the later. Patience counts at once, official: after epoch 51
          both attention branches share one dropout mask: an entry stays as often as with two
 kinds    grades: instance losses as for classes, a head per grade; the branch of the threshold above a grade ranks its patches,
          of the highest grade the last one; values and survival: no instance loss, and the bag's loss counts whole
