@@ -119,6 +119,7 @@ class Drawing(torch.nn.Module):
     def __init__(self, model: MILModel) -> None:
         super().__init__()
         self.model, self.info = model, model.info
+        self.inputs, self.wanted_neighbours = model.inputs, model.wanted_neighbours
 
     def forward(self, features: torch.Tensor) -> BagOutput:
         output = self.model(features)
