@@ -68,8 +68,8 @@ class Attention(nn.Module):
 
     def of_itself(self, rows: Tensor) -> Tensor:
         """Results [n, H] of the attention of rows [n, H] to each other."""
-        mixed = full_attention(*self._by_head(self.in_proj(rows), 3), self.dropout)
-        return self._joined(mixed)
+        q, k, v = self._by_head(self.in_proj(rows), 3)                             # [heads, n, d]
+        return self._joined(full_attention(q, k, v, self.dropout))
 
     def of_others(self, rows: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         """Results [n, H] of the attention of a few rows [n, H] to others [N, H], and its weights [heads, n, N]."""

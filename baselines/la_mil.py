@@ -55,8 +55,8 @@ class LocalLayer(nn.Module):
     def received(self, h: Tensor, neighbours: Tensor) -> Tensor:
         """What each patch gets of the attention to `h` [N, H]: [heads, N], rows sum to 1."""
         near = neighbours[:, : self.n_neighbours]
-        q, k = (each.float() for each in (self.query(h), self.key(h)))
-        return local_attention.received(local_attention.local_weights(q, k, near, heads=self.heads, limit=LIMIT), near)
+        weights = local_attention.local_weights(self.query(h), self.key(h), near, heads=self.heads, limit=LIMIT)
+        return local_attention.received(weights, near)
 
 
 class GlobalLayer(nn.Module):
@@ -73,7 +73,8 @@ class GlobalLayer(nn.Module):
 
     def forward(self, h: Tensor, neighbours: Tensor) -> Tensor:
         """Rows [N, H] of rows [N, H]; the neighbours do not matter."""
-        mixed = full_attention.full_attention(*self._heads(h))               # [heads, N, H / heads]
+        q, k, v = self._heads(h)
+        mixed = full_attention.full_attention(q, k, v)                       # [heads, N, H / heads]
         return h + self.dropout(self.out(mixed.transpose(0, 1).flatten(1)))  # type: ignore[no-any-return]
 
     def received(self, h: Tensor, neighbours: Tensor) -> Tensor:

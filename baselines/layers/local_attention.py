@@ -10,6 +10,7 @@ patches, so that the same step gives the same bits.
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Any
 
 import torch
@@ -46,8 +47,8 @@ def local_attention(q: Tensor, k: Tensor, v: Tensor, neighbours: Tensor, *, head
 
 
 def local_weights(q: Tensor, k: Tensor, neighbours: Tensor, *, heads: int, limit: float) -> Tensor:
-    """Weights [heads, N, K] of `local_attention`; rows sum to 1."""
-    return _scores(q, k, neighbours, heads).clamp(-limit, limit).softmax(dim=-1)
+    """Weights [heads, N, K] of `local_attention`, float32 at least; rows sum to 1."""
+    return _scores(_at_least_float32(q), _at_least_float32(k), neighbours, heads).clamp(-limit, limit).softmax(dim=-1)
 
 
 def received(weights: Tensor, neighbours: Tensor) -> Tensor:
@@ -64,9 +65,8 @@ class _LocalAttention(torch.autograd.Function):
     @staticmethod
     def forward(q: Tensor, k: Tensor, v: Tensor, neighbours: Tensor, heads: int, limit: float) -> Tensor:
         with without_autocast(q.device):
-            full_q, full_k, full_v = map(_at_least_float32, (q, k, v))
-            weights = local_weights(full_q, full_k, neighbours, heads=heads, limit=limit)
-            return _weighted_sums(weights, full_v, _by_patch(neighbours)).to(v.dtype)
+            weights = local_weights(q, k, neighbours, heads=heads, limit=limit)      # [heads, N, K]
+            return _weighted_sums(weights, _at_least_float32(v), _by_patch(neighbours)).to(v.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -99,7 +99,7 @@ class _LocalGradients(torch.autograd.Function):
             weights = scores.clamp(-limit, limit).softmax(dim=-1)
             of_weights = _products(gradient, v, neighbours, heads)
             mean = (weights * of_weights).sum(dim=-1, keepdim=True)
-            of_scores = weights * (of_weights - mean) * (scores.abs() <= limit) / (q.shape[-1] // heads) ** 0.5
+            of_scores = weights * (of_weights - mean) * (scores.abs() <= limit) / sqrt(q.shape[-1] // heads)
             own, others = _by_patch(neighbours), _by_neighbour(neighbours)
             of_q = _weighted_sums(of_scores, k, own)
             of_k = _weighted_sums(of_scores, q, others)
@@ -133,7 +133,7 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 def _scores(q: Tensor, k: Tensor, neighbours: Tensor, heads: int) -> Tensor:
     """q_i . k_j / sqrt d, [heads, N, K]."""
-    return _products(q, k, neighbours, heads) / (q.shape[-1] // heads) ** 0.5
+    return _products(q, k, neighbours, heads) / sqrt(q.shape[-1] // heads)
 
 
 def _products(rows: Tensor, others: Tensor, neighbours: Tensor, heads: int) -> Tensor:
