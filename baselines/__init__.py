@@ -8,16 +8,9 @@ if __name__ != "milbench_baselines":
 
 from milbench_baselines import mean_pooling, max_pooling, amil, dsmil, transmil, dtfd_mil, mmoe, m4  # isort: skip
 from milbench_baselines import clam, acmil  # isort: skip
+from milbench_baselines import la_mil, barspoon  # isort: skip
 
 __all__ = [
-    "acmil",
-    "amil",
-    "clam",
-    "dsmil",
-    "dtfd_mil",
-    "m4",
-    "max_pooling",
-    "mean_pooling",
-    "mmoe",
+    "acmil", "amil", "barspoon", "clam", "dsmil", "dtfd_mil", "la_mil", "m4", "max_pooling", "mean_pooling", "mmoe",
     "transmil",
-]
+]  # fmt: skip

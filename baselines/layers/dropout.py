@@ -61,6 +61,15 @@ class Dropout(nn.Module):
             return ones
         return self._drawn(shape, like)
 
+    def seeded(self, shape: tuple[int, ...], like: Tensor, seed: int) -> Tensor:
+        """Factors [*shape] of a training pass that a seed decides, so that a backward can draw them again; not inside vmap."""
+        generator = torch.Generator(like.device).manual_seed(seed)
+        if like.device.type != "cpu":
+            drawn = torch.rand(shape, device=like.device, generator=generator)
+            return drawn.ge_(self.p).mul_(1 / (1 - self.p)).to(like.dtype)
+        words = torch.randint(-(2**63), 2**63 - 1, (_n_words(shape),), generator=generator)
+        return self._of_lanes(words.view(torch.int16), shape, like)
+
     def _drawn(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Factors [*shape] of a training pass."""
         return self._four_a_word(shape, like) if like.device.type == "cpu" else self._one_each(shape, like)
@@ -69,14 +78,22 @@ class Dropout(nn.Module):
         return torch.rand(shape, device=like.device).ge_(self.p).mul_(1 / (1 - self.p)).to(like.dtype)
 
     def _four_a_word(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        zeros = min(round(self.p * STEPS), STEPS - 1)  # how many of a lane's values mean zero
-        n = prod(shape)
-        words = torch.randint(-(2**63), 2**63 - 1, (-(-n // LANES),))
+        words = torch.randint(-(2**63), 2**63 - 1, (_n_words(shape),))
         as_lanes = torch.Tensor.view if _views_inside_vmap() else torch.view_copy
-        lanes = as_lanes(words, torch.int16)[:n].reshape(shape)  # -32,768 to 32,767
+        return self._of_lanes(as_lanes(words, torch.int16), shape, like)
+
+    def _of_lanes(self, lanes: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Factors [*shape] of random int16 lanes, at least as many."""
+        zeros = min(round(self.p * STEPS), STEPS - 1)  # how many of a lane's values mean zero
+        lanes = lanes[: prod(shape)].reshape(shape)  # -32,768 to 32,767
         # Arithmetic instead of a comparison: booleans, and their products with floats, are slow on a CPU.
         kept = (lanes - float(zeros - STEPS // 2 - 1)).clamp(0, 1)  # whole float32 numbers, so 0 or 1
         return kept.to(like.dtype).mul_(STEPS / (STEPS - zeros))
+
+
+def _n_words(shape: tuple[int, ...]) -> int:
+    """Number of 64-bit words that serve all entries."""
+    return -(-prod(shape) // LANES)
 
 
 @cache

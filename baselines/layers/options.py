@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, get_args
 
-from milbench.errors import unknown_name
+from milbench.errors import UsageError, unknown_name
 
 Word = TypeVar("Word", bound=str)
 
@@ -20,3 +20,9 @@ def one_of(known: Any, **option: Word) -> Word:
     if value not in get_args(known):
         raise unknown_name(name, str(value), get_args(known))
     return value
+
+
+def refuse_uneven_heads(hidden: int, heads: int) -> None:
+    """Raise `UsageError` unless the heads of an attention can share the width `hidden` evenly."""
+    if hidden % heads:
+        raise UsageError(f"{heads} heads cannot share a width of {hidden} evenly. Choose hidden as a multiple of heads.")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from baselines_for_tests import MODELS, bag, make
+from layouts_for_tests import answer, inputs
 from models_for_tests import Tiny
 
 from milbench.errors import UsageError
@@ -12,13 +13,13 @@ SIZES = (1, 2, 5, 7, 16, 50)
 """One patch, squares, and bags that are no square."""
 
 MIXTURES = ("mmoe_amil", "mmoe_mp_amil", "m4")
-NO_DISTRIBUTION = ("mean_pooling", "max_pooling", "transmil")
+NO_DISTRIBUTION = ("mean_pooling", "max_pooling", "transmil", "la_mil")
 
 
 def maps_of(name: str, n: int = 7) -> tuple[MILModel, AttentionMaps]:
     torch.manual_seed(0)
     model = make(name)
-    return model, model.attention_maps(bag(n))
+    return model, model.attention_maps(*inputs(model, bag(n)))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -46,7 +47,7 @@ def test_softmax_maps_sum_to_one_also_where_the_bag_is_no_square(name: str, n: i
 @pytest.mark.parametrize("name", MODELS)
 def test_the_answer_beside_the_maps_is_the_models_answer(name: str) -> None:
     model, maps = maps_of(name)
-    torch.testing.assert_close(maps.logits, model(bag(7)).logits.detach())
+    torch.testing.assert_close(maps.logits, answer(model, bag(7)).logits.detach())
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -55,8 +56,8 @@ def test_maps_draw_nothing_and_leave_no_gradient(name: str) -> None:
     model = make(name)
     state = torch.get_rng_state()
     with torch.no_grad():
-        first = model.attention_maps(bag(9))
-    torch.testing.assert_close(model.attention_maps(bag(9)).per_task, first.per_task)
+        first = model.attention_maps(*inputs(model, bag(9)))
+    torch.testing.assert_close(model.attention_maps(*inputs(model, bag(9))).per_task, first.per_task)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in model.parameters())
 

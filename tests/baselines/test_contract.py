@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from baselines_for_tests import MODELS, bag, make
+from layouts_for_tests import answer
 from vmap_rules import assert_stacked_copies_equal_each_alone, assert_training_works_together
 
 import milbench_baselines
@@ -21,7 +22,7 @@ def test_no_model_file_escapes_this_suite() -> None:
     files = {path.stem for path in Path(milbench_baselines.__file__).parent.glob("*.py")} - {"__init__"}
     assert files == {model.__module__.split(".")[-1] for model in MODELS.values()}
     assert sum(model.info.study for model in MODELS.values()) == 9
-    assert len(MODELS) == 12
+    assert len(MODELS) == 14
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -40,7 +41,7 @@ def test_training_mode_works_for_many_bags_and_many_copies_at_once(name: str) ->
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("n", [1, 2, 7, 50])
 def test_a_bag_of_any_size_gives_one_finite_logit_a_task(name: str, n: int) -> None:
-    output = make(name)(bag(n))
+    output = answer(make(name), bag(n))
     assert isinstance(output, BagOutput)
     assert output.logits.shape == ((MODELS[name].info.tasks == "multi" and 3) or 1,)
     assert torch.isfinite(output.logits).all()
@@ -50,7 +51,7 @@ def test_a_bag_of_any_size_gives_one_finite_logit_a_task(name: str, n: int) -> N
 @pytest.mark.parametrize("n", [1, 7])
 def test_attention_has_a_named_row_each_and_a_column_a_patch(name: str, n: int) -> None:
     model = make(name)
-    attention = model(bag(n)).attention
+    attention = answer(model, bag(n)).attention
     if attention is None:
         assert model.attention_rows() == ()
     else:
@@ -67,8 +68,9 @@ def test_an_empty_or_misshapen_bag_is_refused(name: str, shape: tuple[int, ...])
 @pytest.mark.parametrize("name", INVARIANT)
 def test_the_order_of_patches_does_not_matter_where_the_model_says_so(name: str) -> None:
     model, features = make(name).double(), bag(23).double()
-    shuffled = features[torch.randperm(23, generator=torch.Generator().manual_seed(1))]
-    torch.testing.assert_close(model(shuffled).logits, model(features).logits, atol=1e-12, rtol=0)
+    order = torch.randperm(23, generator=torch.Generator().manual_seed(1))
+    shuffled = answer(model, features[order], order=order)
+    torch.testing.assert_close(shuffled.logits, answer(model, features).logits, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("name", ORDERED)
@@ -83,14 +85,14 @@ def test_the_order_of_patches_matters_where_the_model_says_so(name: str) -> None
 def test_evaluation_is_deterministic_and_leaves_the_generator_alone(name: str) -> None:
     model = make(name)
     state = torch.get_rng_state()
-    assert torch.equal(model(bag(9)).logits, model(bag(9)).logits)
+    assert torch.equal(answer(model, bag(9)).logits, answer(model, bag(9)).logits)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_float_types_work_throughout(name: str, dtype: torch.dtype) -> None:
-    assert make(name).to(dtype)(bag(9).to(dtype)).logits.dtype == dtype
+    assert answer(make(name).to(dtype), bag(9).to(dtype)).logits.dtype == dtype
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -100,7 +102,8 @@ def test_an_unknown_label_changes_neither_loss_nor_gradient(name: str) -> None:
     known = torch.ones(n_tasks)
     known[-1] = 0
     losses = [
-        model.loss(model(bag(9)), torch.full((n_tasks,), value) * (1 - known) + known, known) for value in (0.0, 1.0)
+        model.loss(answer(model, bag(9)), torch.full((n_tasks,), value) * (1 - known) + known, known)
+        for value in (0.0, 1.0)
     ]
     assert torch.equal(*losses)
 

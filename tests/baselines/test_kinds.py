@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from baselines_for_tests import MODELS, bag, make
+from layouts_for_tests import answer, inputs
 from outputs_for_tests import EVERY, MIXED, SINGLE, targets_for
 from torch import Tensor
 from vmap_rules import (
@@ -35,7 +36,7 @@ def seeded(name: str, kind: str, seed: int = 0, **options: object) -> MILModel:
 
 def loss_of(model: MILModel, features: Tensor, known: Tensor | None = None, turn: int = 0) -> Tensor:
     targets = targets_for(model.outputs, turn).to(features.dtype)
-    return model.loss(model(features), targets, torch.ones_like(targets) if known is None else known)
+    return model.loss(answer(model, features), targets, torch.ones_like(targets) if known is None else known)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -43,7 +44,7 @@ def loss_of(model: MILModel, features: Tensor, known: Tensor | None = None, turn
 def test_smoothed_labels_have_the_mean_loss_of_their_classes_in_training_alone(name: str, kind: str) -> None:
     model = seeded(name, kind)
     n_classes = len(model.outputs.endpoints[0].endpoint.classes) or 2
-    output, known = model.train()(bag(7)), torch.ones(model.n_tasks)
+    output, known = answer(model.train(), bag(7)), torch.ones(model.n_tasks)
 
     def loss(label: int) -> float:
         return model.loss(output, torch.full((model.n_tasks,), float(label)), known).item()
@@ -64,7 +65,7 @@ def test_the_model_learns_every_kind(name: str) -> None:
 def test_there_are_as_many_finite_logits_as_the_tasks_need(name: str, kind: str) -> None:
     model = seeded(name, kind)
     for n in (1, 2, 7, 50):
-        logits = model(bag(n)).logits
+        logits = answer(model, bag(n)).logits
         assert logits.shape == (int(EVERY[kind]),)
         assert torch.isfinite(logits).all()
 
@@ -95,8 +96,9 @@ def test_many_bags_and_many_copies_at_once_give_what_each_gives_alone(name: str,
 @of_every_kind
 def test_the_order_of_patches_does_not_matter_where_the_model_says_so(name: str, kind: str) -> None:
     model, features = seeded(name, kind).double(), bag(23).double()
-    shuffled = features[torch.randperm(23, generator=torch.Generator().manual_seed(1))]
-    same = torch.allclose(model(shuffled).logits, model(features).logits, atol=1e-12, rtol=0)
+    order = torch.randperm(23, generator=torch.Generator().manual_seed(1))
+    shuffled = answer(model, features[order], order=order).logits
+    same = torch.allclose(shuffled, answer(model, features).logits, atol=1e-12, rtol=0)
     assert same or MODELS[name].info.order_matters
 
 
@@ -122,21 +124,21 @@ def test_an_unknown_task_among_other_kinds_moves_nothing_of_its_own(name: str) -
         for wild in (-3.0, 2.0):
             targets = targets_for(MIXED).float()
             targets[task] = wild
-            losses.append(model.loss(model(bag(9)), targets, known))
+            losses.append(model.loss(answer(model, bag(9)), targets, known))
         assert torch.equal(*losses)
 
 
 @of_every_kind
 def test_other_float_types_work_throughout(name: str, kind: str) -> None:
     for dtype in (torch.float64, torch.bfloat16):
-        assert seeded(name, kind).to(dtype)(bag(9).to(dtype)).logits.dtype == dtype
+        assert answer(seeded(name, kind).to(dtype), bag(9).to(dtype)).logits.dtype == dtype
 
 
 @of_every_kind
 def test_a_step_in_bfloat16_has_a_finite_loss_and_gradients(name: str, kind: str) -> None:
     model = seeded(name, kind).train()
     with arithmetic("bf16", torch.device("cpu")):
-        output = model(bag(9))
+        output = answer(model, bag(9))
     targets = targets_for(model.outputs).float()
     loss = model.loss(as_float32(output), targets, torch.ones_like(targets))
     loss.backward()
@@ -159,14 +161,14 @@ def test_memory_and_work_of_the_model_are_counted(name: str, kind: str) -> None:
 def test_maps_have_a_row_per_task_and_class(name: str, kind: str) -> None:
     model = seeded(name, kind)
     for n in (1, 7):
-        maps = model.attention_maps(bag(n))
+        maps = model.attention_maps(*inputs(model, bag(n)))
         for values in (maps.per_task, *maps.alternatives.values()):
             assert values.shape == (len(model.outputs.maps), n)
             assert torch.isfinite(values).all()
             assert not values.requires_grad
         if maps.is_distribution:
             torch.testing.assert_close(maps.per_task.sum(dim=1), torch.ones(len(maps.per_task)))
-        torch.testing.assert_close(maps.logits, model(bag(n)).logits.detach())
+        torch.testing.assert_close(maps.logits, answer(model, bag(n)).logits.detach())
 
 
 # ---- learning ------------------------------------------------------------------------------------
@@ -197,7 +199,7 @@ def cox(logits: Tensor) -> Tensor:
 
 def step_loss(model: MILModel, bags: Sequence[Tensor]) -> Tensor:
     """Loss of one step on all bags; Cox's in two passes, as a step of the trainer takes it."""
-    outputs = [model(features) for features in bags]
+    outputs = [answer(model, features) for features in bags]
     targets = [targets_of_slides(model.outputs, place % 3).to(bags[0]) for place in range(len(bags))]
     if model.outputs.endpoints[0].loss == "cox":
         logits = torch.cat([output.logits for output in outputs]).detach().requires_grad_()
@@ -211,7 +213,7 @@ def step_loss(model: MILModel, bags: Sequence[Tensor]) -> Tensor:
 def distance(model: MILModel, bags: Sequence[Tensor]) -> float:
     """How far the answers are from the truth: Cox's loss, else the step's."""
     if model.outputs.endpoints[0].loss == "cox":
-        return float(cox(torch.cat([model(features).logits for features in bags])).detach())
+        return float(cox(torch.cat([answer(model, features).logits for features in bags])).detach())
     return float(step_loss(model, bags).detach())
 
 
@@ -231,7 +233,7 @@ def test_a_few_steps_bring_the_answers_nearer(name: str, kind: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_step_of_coxs_loss_has_the_gradient_of_the_loss_of_the_answers(name: str) -> None:
     model, bags = seeded(name, "risk").double(), [features.double() for features in slides()]
-    outputs, one = [model(features) for features in bags], torch.ones(1).double()
+    outputs, one = [answer(model, features) for features in bags], torch.ones(1).double()
     without_label = sum(model.loss(output, 0 * one, one) for output in outputs)  # such as ACMIL's diversity; else 0
     whole = torch.autograd.grad(
         cox(torch.cat([output.logits for output in outputs])) + without_label,
@@ -258,6 +260,6 @@ def test_a_plain_number_is_so_many_binary_tasks() -> None:
         plain = make(name, n)
         torch.manual_seed(0)
         told = make(name, Outputs.of(n))
-        np.testing.assert_array_equal(plain(bag(7)).logits.detach(), told(bag(7)).logits.detach())
+        np.testing.assert_array_equal(answer(plain, bag(7)).logits.detach(), answer(told, bag(7)).logits.detach())
         assert plain.outputs.endpoints == told.outputs.endpoints
         assert model.info.kinds

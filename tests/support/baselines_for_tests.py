@@ -9,7 +9,7 @@ from milbench.trials.arguments import constructor_arguments
 MODELS = {name: model for name, model in load_models().items() if model.__module__.startswith("milbench_baselines")}
 
 
-SMALL = {"hidden": 16, "attention": 4, "landmarks": 4, "heads": 2}
+SMALL = {"hidden": 16, "attention": 4, "landmarks": 4, "heads": 2, "feed_forward": 16}
 
 
 def make(name: str, n_outputs: int | None = None, **options: object) -> MILModel:
