@@ -16,7 +16,7 @@ map      the pooling's softmax attention over the patches, which sums to 1; it w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -71,18 +71,18 @@ class RegionAttention(nn.Module):
         """Results [g, n, H]."""
         q, k, v = self.qkv(rows).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [g, heads, n, d] each
         if self.epeg is not None:
-            q = q + self._convolved(q)                                    # [g, heads, n, d]
+            q = q + convolved(q, self.epeg)                               # [g, heads, n, d]
         per_region = self.heads * max(rows.shape[1] ** 2, rows.shape[1] * q.shape[-1])
         mixed = of_row_chunks(attend, (q.to(v.dtype), k, v), entries_per_row=per_region)
         return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
-    def _convolved(self, q: Tensor) -> Tensor:
-        """Queries [g, heads, n, d], convolved along n with their head's kernel; zeros around a region."""
-        unseen = 0 * self.epeg.bias[:, None]                              # its gradient is zero, and not missing
-        kernel = self.epeg.weight[:, 0, :, 0] + unseen                    # [heads, epeg]
-        by_head = q.permute(1, 2, 0, 3)                                   # [heads, n, g, d]
-        convolved = along(by_head.flatten(2), kernel, slice(0, q.shape[2]))
-        return convolved.reshape(by_head.shape).permute(2, 0, 1, 3)
+
+def convolved(q: Tensor, epeg: nn.Conv2d) -> Tensor:
+    """Queries [g, heads, n, d], convolved along n with the kernel of their head; zeros around a region."""
+    kernel = epeg.weight[:, 0, :, 0] + 0 * cast(Tensor, epeg.bias)[:, None]  # [heads, epeg]; the bias has a zero gradient, no missing one
+    by_head = q.permute(1, 2, 0, 3)                                       # [heads, n, g, d]
+    out = along(by_head.flatten(2), kernel, slice(0, q.shape[2]))         # [heads, n, g d]
+    return out.reshape(by_head.shape).permute(2, 0, 1, 3)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -114,21 +114,23 @@ class CrossRegionAttention(nn.Module):
     def __init__(self, width: int, heads: int, *, representatives: int, mlp: int, dropout: float) -> None:
         super().__init__()
         self.attention = RegionAttention(width, heads, epeg=0, dropout=dropout)
+        self.score: nn.Sequential | None = None
         if mlp:
             first, last = nn.Linear(width, mlp, bias=False), nn.Linear(mlp, representatives, bias=False)
-            self.score, self.phi = nn.Sequential(first, nn.Tanh(), last), None
+            self.score = nn.Sequential(first, nn.Tanh(), last)
         else:
-            self.score, self.phi = None, nn.Parameter(torch.empty(width, representatives))
+            self.phi = nn.Parameter(torch.empty(width, representatives))
             nn.init.kaiming_uniform_(self.phi, a=5**0.5)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Results [g, n, H]."""
         g = rows @ self.phi if self.score is None else self.score(rows)   # [g, n, k]
-        told = g.softmax(dim=1).mT @ rows                                 # [g, k, H]
+        told: Tensor = g.softmax(dim=1).mT @ rows                         # [g, k, H]
         told = self.attention(told.transpose(0, 1)).transpose(0, 1)       # [g, k, H]   k times among g
         low, high = g.amin(dim=1, keepdim=True), g.amax(dim=1, keepdim=True)  # [g, 1, k]
         share = g.softmax(dim=2) * (g - low) / (high - low + 1e-8)        # [g, n, k]
-        return share.to(told.dtype) @ told
+        back: Tensor = share.to(told.dtype) @ told                        # [g, n, H]
+        return back
 
 
 class RegionLayer(nn.Module):

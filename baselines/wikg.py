@@ -63,8 +63,8 @@ OFFICIAL_NAMES = {
     "gate_W": "dead.W",
 }
 
-SCORES_AT_ONCE = 2**24
-"""Scores of pairs that exist at a time while neighbours are chosen: 64 MB in float32."""
+SCORES_AT_ONCE = 2**22
+"""Scores of pairs that exist at a time while neighbours are chosen: 16 MB in float32."""
 
 
 @register_model(
@@ -106,8 +106,8 @@ class WiKG(MILModel):
     attention : width of the readout's attention. Official: 256.
     neighbours : k; a smaller bag uses all its patches. Official: 6.
     dropout : in (7). Official: 0.3.
-    readout : a_i of (8). "attention": softmax of Linear, g, Linear (the official class's default, and the paper's).
-        "mean": 1/N, which the official training script sets; `official_recipe` sets it too.
+    readout : a_i of (8). "attention": softmax of Linear, g, Linear, the official class's default, which can be drawn.
+        "mean": 1/N, which the official training script sets; so does `official_recipe`.
     weight : of a neighbour in (5). "product_of_sums": as the code computes it. "inner_product": t_j . tanh(e_i + r_ij), as
         the paper's notation says.
     dead_layer : also own the three Linear layers that the official model has and never uses.
@@ -207,7 +207,7 @@ class WiKG(MILModel):
 
 def highest(e: Tensor, t: Tensor, k: int) -> Tensor:
     """Places [N, k] of the k rows t_j [N, H] with the highest e_i . t_j, highest first, for each row of `e` [N, H]."""
-    chunks = e.split(max(1, SCORES_AT_ONCE // len(t)))
+    chunks = torch.split(e, max(1, SCORES_AT_ONCE // len(t)))
     return torch.cat([(chunk @ t.mT).topk(k, dim=1).indices for chunk in chunks])
 
 
@@ -219,7 +219,8 @@ def message(e: Tensor, chosen: Tensor, t: Tensor, *, weight: Weight) -> Tensor:
     relation = p * told + (1 - p) * asked[:, None]                        # [c, k, H]   (4)
     gate = (asked[:, None] + relation).tanh()                             # [c, k, H]
     u = told.sum(dim=2) * gate.sum(dim=2) if weight == "product_of_sums" else (told * gate).sum(dim=2)  # [c, k]
-    return (u.softmax(dim=1)[:, None] @ told)[:, 0].to(e.dtype)           # [c, H]      (5), (6)
+    gathered: Tensor = (u.softmax(dim=1)[:, None] @ told)[:, 0]           # [c, H]      (5), (6)
+    return gathered.to(e.dtype)
 
 
 def _dead_layers(hidden: int) -> dict[str, nn.Module]:

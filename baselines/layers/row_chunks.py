@@ -12,8 +12,8 @@ from torch.func import vjp
 
 from milbench_baselines.layers.precision import without_autocast
 
-ENTRIES = 2**22
-"""Numbers that one temporary result of a chunk should have at most: 16 MB in float32."""
+ENTRIES = 2**21
+"""Numbers that one temporary result of a chunk should have at most: 8 MB in float32."""
 
 
 def of_row_chunks(
@@ -58,13 +58,12 @@ class _OfChunks(torch.autograd.Function):
         floats = [i for i, tensor in enumerate(tensors) if tensor.is_floating_point()]
         found: list[list[Tensor]] = [[] for _ in tensors]
         with without_autocast(gradient.device):
-            for chunk, of_chunk in zip(_chunks(tensors, ctx.n_rows, ctx.size), gradient.split(ctx.size), strict=True):
-                _, back = vjp(partial(_of_floats, ctx.function, chunk, floats), *(chunk[i] for i in floats))
+            chunks = _chunks(tensors, ctx.n_rows, ctx.size)
+            for chunk, of_chunk in zip(chunks, torch.split(gradient, ctx.size), strict=True):
+                back = vjp(partial(_of_floats, ctx.function, chunk, floats), *(chunk[i] for i in floats))[1]
                 for i, part in zip(floats, back(of_chunk), strict=True):
-                    if i >= ctx.n_rows and found[i]:
-                        found[i] = [found[i][0] + part]
-                    else:
-                        found[i].append(part)
+                    is_shared = i >= ctx.n_rows  # every chunk adds to its gradient
+                    found[i] = [found[i][0] + part] if is_shared and found[i] else [*found[i], part]
         return (None, None, None, *(_joined(parts) for parts in found))
 
 
@@ -76,7 +75,7 @@ def _of_floats(function: Callable[..., Tensor], chunk: Sequence[Tensor], floats:
 
 def _chunks(tensors: Sequence[Tensor], n_rows: int, size: int) -> list[tuple[Tensor, ...]]:
     """Arguments of the function for each chunk: slices of the first `n_rows` tensors, and the others whole."""
-    slices = zip(*(tensor.split(size) for tensor in tensors[:n_rows]), strict=True)
+    slices = zip(*(torch.split(tensor, size) for tensor in tensors[:n_rows]), strict=True)
     return [(*each, *tensors[n_rows:]) for each in slices]
 
 

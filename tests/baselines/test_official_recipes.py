@@ -8,10 +8,16 @@ from milbench.training.single_model import Bags, fit
 from milbench.trials.recipe import recipe_for
 from milbench_baselines.dsmil import DSMIL
 from milbench_baselines.dtfd_mil import DTFDMIL
+from milbench_baselines.ilra import ILRA
+from milbench_baselines.rrt_mil import RRTMIL
 from milbench_baselines.transmil import TransMIL
+from milbench_baselines.wikg import WiKG
 
-MODELS = [DSMIL, TransMIL, DTFDMIL]
-SMALL = {DSMIL: {"attention": 4}, TransMIL: {"hidden": 16, "landmarks": 4}, DTFDMIL: {"hidden": 8, "attention": 4}}
+MODELS = [DSMIL, TransMIL, DTFDMIL, ILRA, RRTMIL, WiKG]
+SMALL = {
+    DSMIL: {"attention": 4}, TransMIL: {"hidden": 16, "landmarks": 4}, DTFDMIL: {"hidden": 8, "attention": 4},
+    ILRA: {"hidden": 16}, RRTMIL: {"hidden": 16, "attention": 4}, WiKG: {"hidden": 16},
+}  # fmt: skip
 
 
 def bags(count: int) -> Bags:
