@@ -1,4 +1,4 @@
-"""The baselines. Importing this package registers them in the order of the study's tables."""
+"""The baselines: the study's nine, then others. Importing this package registers them in the order of its tables."""
 
 from __future__ import annotations
 
@@ -7,8 +7,20 @@ if __name__ != "milbench_baselines":
     raise ImportError("import these models as `milbench_baselines`, not by the name of their folder")
 
 from milbench_baselines import mean_pooling, max_pooling, amil, dsmil, transmil, dtfd_mil, mmoe, m4  # isort: skip
-from milbench_baselines import ilra, rrt_mil, wikg  # isort: skip
+from milbench_baselines import clam, acmil, ilra, rrt_mil, wikg  # isort: skip
 
 __all__ = [
-    "amil", "dsmil", "dtfd_mil", "ilra", "m4", "max_pooling", "mean_pooling", "mmoe", "rrt_mil", "transmil", "wikg",
-]  # fmt: skip
+    "acmil",
+    "amil",
+    "clam",
+    "dsmil",
+    "dtfd_mil",
+    "ilra",
+    "m4",
+    "max_pooling",
+    "mean_pooling",
+    "mmoe",
+    "rrt_mil",
+    "transmil",
+    "wikg",
+]

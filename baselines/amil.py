@@ -25,6 +25,7 @@ from milbench_baselines.layers.study_trainer import STUDY_TRAINER
     "amil",
     title="AMIL",
     tasks="single",
+    study=True,
     paper="Ilse et al., ICML 2018",
     official="Bigyehahaha/M4@192a77b",
     official_recipe=STUDY_TRAINER,

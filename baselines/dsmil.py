@@ -2,7 +2,7 @@
 
 paper    Li, Li, Eliceiri, "Dual-stream multiple instance learning network", CVPR 2021
 code     binli123/dsmil-wsi@80465ed (`dsmil.py`; recipe of `train_tcga.py`)
-differs  scores are divided by sqrt(width) in the model's own precision; the official code uses a float32 root
+differs  scores are divided by sqrt(width) in the model's own precision; official: a float32 root
          `patch_dropout` acts in training only; the official `dropout_patch` also acts in evaluation
          `average_streams` is the mean of the two answers; the official trainer's `--average` is their sum
 kinds    classes: the official C sigmoids, whose logits are returned as their logarithms, so that softmax divides them by
@@ -29,6 +29,7 @@ from milbench.endpoints.losses import smoothed
 from milbench.endpoints.outputs import Outputs
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
+from milbench_baselines.layers.attention_shares import shares_of_rows
 from milbench_baselines.layers.averaging import logits_of_mean_answer
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.dropout import Dropout
@@ -60,6 +61,7 @@ OFFICIAL_NAMES = {
     "dsmil",
     title="DSMIL",
     tasks="single",
+    study=True,
     paper="Li et al., CVPR 2021",
     official="binli123/dsmil-wsi@80465ed",
     official_recipe=OFFICIAL_RECIPE,
@@ -190,7 +192,7 @@ class DSMIL(MILModel):
         output = self(features)
         instances = {"instance logits": evidence(self.sigmoids, output.aux["instance_logits"]).detach().T}
         attention, logits = output.attention.detach(), output.logits.detach()
-        of_tasks = [_shares(task) for task in self.outputs.endpoints]
+        of_tasks = [shares_of_rows(task, task.width) for task in self.outputs.endpoints]
         shares: Tensor = torch.block_diag(*of_tasks)  # type: ignore[no-untyped-call]  # [R, C]
         return AttentionMaps(
             "softmax attention of the bag stream", shares.to(attention) @ attention, logits, is_distribution=True,
@@ -244,14 +246,6 @@ def _returned(task: FittedEndpoint, answer: Tensor, streams: Tensor) -> Tensor:
     if task.loss == "cox":  # the derivative that the step hands to each bag is that of the returned logit
         return streams.mean(dim=0)
     return logsigmoid(answer) if task.kind == "multiclass" else answer
-
-
-def _shares(task: FittedEndpoint) -> Tensor:
-    """Weights [R, width], rows sum to 1, of a task's attention rows in its maps."""
-    if task.kind == "multiclass":
-        return torch.eye(task.width)
-    weights = torch.arange(task.width) if task.loss == "ce" else torch.ones(task.width)
-    return (weights / weights.sum())[None]
 
 
 def _query(width: int, attention: int, *, nonlinear: bool) -> nn.Module:

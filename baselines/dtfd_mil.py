@@ -3,7 +3,7 @@
 paper    Zhang et al., "DTFD-MIL: double-tier feature distillation MIL", CVPR 2022
 code     hrzhang1123/DTFD-MIL@10964f4
 differs  distilled rows are detached and the tiers' losses summed; the gradients are those of the official two
-         optimisers, which discard the gradient of tier 2 into tier 1
+           optimisers, which discard the gradient of tier 2 into tier 1
          a binary task's logit is the difference of the official two, so BCE on it is their cross-entropy
          of more classes, MaxS and MaxMinS rank patches by their likeliest class; the official code by the last class
          at most N pseudo-bags, unless `small_bags="official"`
@@ -126,6 +126,7 @@ class Round(NamedTuple):
     "dtfd_mil",
     title="DTFD-MIL",
     tasks="single",
+    study=True,
     paper="Zhang et al., CVPR 2022",
     official="hrzhang1123/DTFD-MIL@10964f4",
     order_matters=True,

@@ -5,9 +5,9 @@ paper    Xiang, Zhang, "Exploring low-rank property in multiple instance learnin
 code     jinxixiang/low_rank_wsi@bb45b9b; defaults of its released configuration (rank 1, LayerNorm), not of its class
          (rank 2, none), whose activations grow from layer to layer
 differs  a binary task's logit is the difference of the official two, so BCE on it is their cross-entropy
-         keys, values and the second query projection meet the few latents instead of the N patches (equal up to rounding)
+         inner projections meet the few latents instead of the N patches (equal up to rounding)
          the paper's contrastive pre-training of features is not part of it; the code has none either
-rank 1   a patch that asks one latent gets a softmax of one number, 1: the key projections of `up` then change nothing,
+rank     at rank 1 a patch's softmax is that of one number, 1: the key projections of `up` then change nothing,
          nor do the query and key parts of its attention. They are kept, with zero gradients, as in the official code
 kinds    the head has W logits, of C classes the official C
 map      the pooling query's attention over the patches, mean over heads, which sums to 1; it weighs rows that the two

@@ -40,6 +40,7 @@ Reduction = Literal["sum", "mean"]
     "m4",
     title="M4",
     tasks="multi",
+    study=True,
     paper="Li et al., 2024",
     official="Bigyehahaha/M4@192a77b",
     order_matters=True,

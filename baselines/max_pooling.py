@@ -18,7 +18,7 @@ from milbench_baselines.layers.pooling import PoolingModel
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
 
-@register_model("max_pooling", title="Max pooling", tasks="single", official_recipe=STUDY_TRAINER)
+@register_model("max_pooling", title="Max pooling", tasks="single", official_recipe=STUDY_TRAINER, study=True)
 class MaxPooling(PoolingModel):
     """Logits of the highest patch: logit_t = max_n (w_t . ReLU(W x_n + b) + b_t).
 

@@ -15,7 +15,7 @@ from milbench_baselines.layers.pooling import PoolingModel
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
 
-@register_model("mean_pooling", title="Mean pooling", tasks="single", official_recipe=STUDY_TRAINER)
+@register_model("mean_pooling", title="Mean pooling", tasks="single", official_recipe=STUDY_TRAINER, study=True)
 class MeanPooling(PoolingModel):
     """Mean of the patches' logits, whatever they answer: logit_w = 1/N sum_n (w_w . ReLU(W x_n + b) + b_w)."""
 

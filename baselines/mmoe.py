@@ -30,7 +30,7 @@ from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 from milbench_baselines.layers.tower import logits_of, of_tasks
 
 SOURCE = {
-    "tasks": "multi", "official": "Bigyehahaha/M4@192a77b", "official_recipe": STUDY_TRAINER,
+    "tasks": "multi", "official": "Bigyehahaha/M4@192a77b", "official_recipe": STUDY_TRAINER, "study": True,
     "search_space": SearchSpace(
         model={
             "hidden": TimesOneOf(0.5, 1, 2),

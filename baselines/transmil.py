@@ -91,6 +91,7 @@ class PPEG(nn.Module):
     "transmil",
     title="TransMIL",
     tasks="single",
+    study=True,
     paper="Shao et al., NeurIPS 2021",
     official="szc19990412/TransMIL@9d6aee5",
     order_matters=True,

@@ -5,9 +5,8 @@ paper    Li et al., "Dynamic graph representation with knowledge-aware attention
 code     WonderLandxD/WiKG@eb3144f
 differs  a bag of fewer patches than neighbours uses all of them (the official code raises)
          a binary task's logit is the difference of the official two, so BCE on it is their cross-entropy
-         the scores of all pairs are never kept: neighbours are chosen in chunks of rows without gradient, which the
-         choice has not in the official code either, and their scores are computed again (equal up to rounding)
-         messages are computed again in the backward, in chunks, so that no tensor [N, neighbours, hidden] is kept
+         scores of all pairs are never kept: neighbours are chosen by chunks of rows
+         messages are computed again in the backward, by chunks
          the unused layers gate_U, gate_V, gate_W are left out unless `dead_layer`
          no readout by maximum
 kinds    the head has W logits, of C classes the official C

@@ -29,7 +29,7 @@ from results_file import add_save_flag, publish, table
 from timing import interleaved, ratio
 
 from milbench.datasets.tcga import COHORTS
-from milbench.registry import load_models, select
+from milbench.registry import load_models, select_models
 from milbench.trials.recipe import Recipe
 
 USUAL = Size(60, 8000, 2048, GENES)
@@ -162,7 +162,7 @@ def of_commands(models: Sequence[str], found: Mapping[str, list[Any]], options: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_size_flags(parser, USUAL)
-    parser.add_argument("--models", nargs="+", default=["all"])
+    parser.add_argument("--models", nargs="+", default=["study"])
     parser.add_argument("--folds", type=int, default=FOLDS, help=f"how many folds (default {FOLDS})")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--loop-epochs", type=int, default=6, help="of the plain loop, so that its start counts little")
@@ -176,7 +176,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         print(NO_GPU)
         return
-    size, models = asked_size(options), select("model", options.models, load_models())
+    size, models = asked_size(options), select_models(options.models, load_models())
     with temporary_cohort(size, options.folder) as large, temporary_cohort(tiny(size), options.folder) as small:
         found = measured(models, (large, small), options)
     publish(

@@ -25,7 +25,7 @@ from timing import interleaved, ratio, seconds_of
 from torch import Tensor
 
 from milbench.models import MILModel
-from milbench.registry import load_models, select
+from milbench.registry import load_models, select_models
 from milbench.training.optimizers import make_optimizer
 from milbench.trials.recipe import Recipe
 
@@ -57,7 +57,7 @@ def pairs(options: argparse.Namespace) -> list[Pair]:
     usual_size, usual_width = sizes[max(len(sizes) - 2, 0)], widths[len(widths) // 2]
     return [
         Pair(name, size, width)
-        for name in select("model", options.models, load_models())
+        for name in select_models(options.models, load_models())
         for size, width in product(sizes, widths)
         if options.all or width == usual_width or size == usual_size
     ]
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--patches", type=int, nargs="+", default=[100, 1000, 10_000, 50_000])
     parser.add_argument("--widths", type=int, nargs="+", default=[512, 1024, 2048])
     parser.add_argument("--all", action="store_true", help="every pair of the two (half an hour and more)")
-    parser.add_argument("--models", nargs="+", default=["all"])
+    parser.add_argument("--models", nargs="+", default=["study"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory", type=float, default=8.0, help="GB that a step may be estimated to need (default 8)")
     parser.add_argument("--seconds", type=float, default=300, help="shared by all pairs; each gets one round at least")

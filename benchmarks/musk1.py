@@ -37,7 +37,7 @@ def write_cohort_file(folder: Path, data: Path, folds: int = FOLDS) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv and features/")
-    parser.add_argument("--models", nargs="+", default=["all"])
+    parser.add_argument("--models", nargs="+", default=["study"])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--folds", type=int, default=FOLDS, help=f"how many folds (default {FOLDS})")
     add_run_flags(parser, repetitions=2)

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from milbench.datasets.tcga import COHORTS
 from milbench.models import MILModel
-from milbench.registry import load_models
+from milbench.registry import load_models, select_models
 from milbench.runs.progress import duration
 from milbench.trials.recipe import Recipe
 
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="keep what was measured")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    device, names = torch.device(options.device), list(load_models())
+    device, names = torch.device(options.device), select_models(["study"], load_models())
     if options.timings:
         machine, here = read_timings(options.timings, options)
     else:

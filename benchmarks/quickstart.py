@@ -109,7 +109,7 @@ def against_plain(runs: Mapping[str, Sequence[Finished]], plain: Mapping[str, fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_flags(parser, repetitions=2)
-    parser.add_argument("--models", nargs="+", default=["all"])
+    parser.add_argument("--models", nargs="+", default=["study"])
     parser.add_argument("--folds", nargs="+", default=[], help="default: those of the first command")
     add_save_flag(parser)
     options = parser.parse_args()

@@ -15,7 +15,7 @@ from torch import nn
 
 from milbench.machine.peak_memory import forget_peak, peak_bytes
 from milbench.models import MILModel
-from milbench.registry import load_models
+from milbench.registry import load_models, select_models
 from milbench.training.optimizers import make_optimizer
 from milbench.trials.recipe import Recipe
 
@@ -60,7 +60,7 @@ def make(name: str, width: int) -> MILModel:
 def measure(options: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds by name; repetitions of the models are interleaved, so that drift of the machine hits all alike."""
     features = torch.randn(options.patches, options.width)
-    models = {name: make(name, options.width) for name in load_models()}
+    models = {name: make(name, options.width) for name in select_models(["study"], load_models())}
     floor = nn.Linear(options.width, 512)
     seconds: dict[str, list[float]] = {name: [] for name in ("floor", *models)}
     for repetition in range(options.repetitions + 1):

@@ -19,6 +19,7 @@ from results_file import add_save_flag, publish, table
 from timing import interleaved, ratio, seconds_of
 from torch import Tensor
 
+from milbench.layout import Patches
 from milbench.machine.allocator import tune_allocator
 from milbench.registry import load_models
 from milbench.training.weights import OneModel
@@ -51,7 +52,7 @@ def step_of(name: str, n_bags: int, patches: int, width: int, hidden: int) -> Ma
     """Seconds of a step's forward and backward, both ways."""
     weights = model_of(name, width, hidden)
     weights.model.train()
-    bags = [torch.rand(patches, width) for _ in range(n_bags)]
+    bags = [Patches(torch.rand(patches, width)) for _ in range(n_bags)]
 
     def seconds(limit: int) -> float:
         usual, experts.PATCHES_SIDE_BY_SIDE = experts.PATCHES_SIDE_BY_SIDE, limit
@@ -70,7 +71,7 @@ def look_of(name: str, patches: int, width: int) -> Mapping[str, Callable[[], fl
     """Seconds of a look at all bags, both ways."""
     weights = model_of(name, width, 0)
     weights.model.eval()
-    bags = [torch.rand(patches, width) for _ in range(BAGS_OF_A_LOOK)]
+    bags = [Patches(torch.rand(patches, width)) for _ in range(BAGS_OF_A_LOOK)]
 
     @torch.no_grad()
     def look(at_once: int) -> None:

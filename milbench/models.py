@@ -27,6 +27,8 @@ from milbench.endpoints.endpoint import KINDS
 from milbench.endpoints.losses import task_losses
 from milbench.endpoints.outputs import Outputs
 from milbench.errors import BagError, UsageError, unknown_name
+from milbench.layout import Inputs, Layout, Patches, square
+from milbench.names import MODEL_GROUPS
 from milbench.process.generators import generators_left_as_they_were, seed_global_generators
 from milbench.search_space import SearchSpace
 
@@ -66,6 +68,9 @@ class MILModel(nn.Module, ABC):
     * it draws random numbers through torch's generator, or those that NumPy and Python share;
     * it keeps no state between calls.
 
+    A model that declares `needs_coords` gets a :class:`milbench.layout.Layout` too: ``forward(features, layout)``, and
+    ``attention_maps(features, layout)`` if it defines that.
+
     Attributes
     ----------
     info : what the model declared when it registered.
@@ -73,6 +78,7 @@ class MILModel(nn.Module, ABC):
     outputs : number W of logits, with the tasks that they answer; a plain number stands for binary tasks.
     training_smoothing : `trainer.label_smoothing`, which the trainer sets.
     asked_for_smoothing : whether the loss has read `smoothing`, as `task_losses` does: another loss would leave it out.
+    n_neighbours : number K of nearest patches that a model which needs coordinates gets of each patch, itself included.
     """
 
     info: ClassVar[ModelInfo]
@@ -81,6 +87,7 @@ class MILModel(nn.Module, ABC):
     outputs: Outputs
     training_smoothing: float
     asked_for_smoothing: bool
+    n_neighbours: int = 0
 
     def __init__(self, in_features: int, n_outputs: int) -> None:
         super().__init__()
@@ -134,7 +141,40 @@ class MILModel(nn.Module, ABC):
         ------
         UsageError : the model has no attention and does not define this method.
         """
-        output = self(features)
+        return self._maps_of(self(features))
+
+    def maps(self, patches: Patches) -> AttentionMaps:
+        """Maps of one bag: what `attention_maps` says, with the bag's layout if the model needs it. For callers alone."""
+        if type(self).attention_maps is MILModel.attention_maps:
+            return self._maps_of(self(*self.inputs(patches)))
+        return self.attention_maps(*self.inputs(patches))
+
+    def inputs(self, patches: Patches) -> Inputs:
+        """What `forward` takes of a bag: its features, and its layout with `n_neighbours` if the model needs it."""
+        if not self.needs_coords:
+            return (patches.features,)
+        if patches.layout is None:
+            raise BagError(patches.problem or NO_LAYOUT.format(type(self).__name__, self.n_neighbours))
+        coords, neighbours = patches.layout
+        return patches.features, Layout(coords, neighbours[..., : self.n_neighbours].long())
+
+    @property
+    def needs_coords(self) -> bool:
+        """Whether its forward takes a layout, as its class declares."""
+        info = getattr(self, "info", None)  # a class that nobody registered has none
+        return info is not None and info.needs_coords
+
+    @property
+    def wanted_neighbours(self) -> int | None:
+        """Neighbours that layouts must hold for the model; None = it takes no layout."""
+        return self.n_neighbours if self.needs_coords else None
+
+    def bag_like(self, features: Tensor) -> Patches:
+        """A made-up bag of these features [N, D], on a square if the model asks where patches lie: to try the model on."""
+        layout = square(len(features), self.n_neighbours) if self.needs_coords else None
+        return Patches(features, layout).each(lambda tensor: tensor.to(features.device))
+
+    def _maps_of(self, output: BagOutput) -> AttentionMaps:
         if output.attention is None:
             raise UsageError(
                 f"{self.info.title} has no attention to draw: its forward returns none. "
@@ -167,13 +207,29 @@ class MILModel(nn.Module, ABC):
         )
 
 
-def _refuse_a_bag_that_does_not_fit(model: Any, args: tuple[Tensor, ...]) -> None:
-    """Raise `BagError` unless the only argument is a bag [N >= 1, in_features]."""
+NO_LAYOUT = (
+    "{} needs the places of the patches too: model(features, layout), with layout_of(bag, {}) of milbench.layout."
+)
+
+
+def _refuse_a_bag_that_does_not_fit(model: Any, args: tuple[Any, ...]) -> None:
+    """Raise `BagError` unless the arguments are a bag [N >= 1, in_features], and a layout of it where one is needed."""
     shape = tuple(args[0].shape)
     if len(shape) != 2 or shape[1] != model.in_features:
         raise BagError(f"{type(model).__name__} expects one bag of shape (patches, {model.in_features}); got {shape}.")
     if shape[0] == 0:
         raise BagError(f"{type(model).__name__} was given an empty bag (0 patches). Drop the slide or re-extract it.")
+    if not model.needs_coords:
+        return
+    if len(args) < 2:
+        raise BagError(NO_LAYOUT.format(type(model).__name__, model.n_neighbours))
+    wanted = (shape[0], min(model.n_neighbours, shape[0]))
+    got = (tuple(args[1].coords.shape), tuple(args[1].neighbours.shape))
+    if got != ((shape[0], 2), wanted):
+        raise BagError(
+            f"{type(model).__name__} expects coordinates {(shape[0], 2)} and neighbours {wanted} for this bag; "
+            f"got {got[0]} and {got[1]}."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,6 +280,8 @@ class ModelInfo:
         has a loss of its own, it says so itself.
     search_space : which settings are drawn when the model is tuned; None = the usual ones that it has. The rate and the
         decay are drawn in any case.
+    needs_coords : whether the model gets a `Layout` beside the features. Cohorts without coordinates leave it out.
+    study : whether a model of milbench's own is one that the M4 study compares (`--models study`); no part of an identity.
     """
 
     name: str
@@ -238,6 +296,8 @@ class ModelInfo:
     kinds: tuple[str, ...] = KINDS
     learns_cox: bool = True
     search_space: SearchSpace | None = None
+    needs_coords: bool = False
+    study: bool = False
 
 
 def build(
@@ -279,6 +339,8 @@ def register_model(
     kinds: Sequence[str] | None = None,
     learns_cox: bool | None = None,
     search_space: SearchSpace | None = None,
+    needs_coords: bool = False,
+    study: bool = False,
 ) -> Callable[[ModelClass], ModelClass]:
     """Class decorator that registers a `MILModel`; arguments as in `ModelInfo`.
 
@@ -286,8 +348,12 @@ def register_model(
     ------
     UsageError : another class has the name, no model can have it, or a kind does not exist.
     """
-    if name == "all" or not name.strip():
-        raise UsageError(f"no model can be called '{name}': `--models all` names all models. Call it otherwise.")
+    if not name.strip():
+        raise UsageError(f"no model can be called '{name}'. Give it a name.")
+    if name in MODEL_GROUPS:
+        raise UsageError(
+            f"no model can be called '{name}': `--models {name}` names a group of models. Call it otherwise."
+        )
     if not isinstance(search_space, SearchSpace | None):
         raise UsageError(f"the search space of model '{name}' is {search_space!r}; expected a SearchSpace.")
     for kind in kinds or ():
@@ -308,7 +374,7 @@ def register_model(
         cls.info = ModelInfo(
             name, title, tasks, paper, official, order_matters, version, recipe, takes_cohort_settings,
             usual if kinds is None else tuple(kinds), has_usual_loss if learns_cox is None else learns_cox,
-            search_space,
+            search_space, needs_coords, study,
         )  # fmt: skip
         REGISTERED[name] = cls
         return cls

@@ -17,6 +17,10 @@ LONGEST_FOLDER = 255
 
 NO_FOLDER = "/\\\0"
 
+ALL, STUDY, SINGLE, MULTI, PLUGINS = "all", "study", "single", "multi", "plugins"
+MODEL_GROUPS = (STUDY, SINGLE, MULTI, PLUGINS, ALL)
+"""Words that stand for several models, such as `--models study`. No model has one of these names."""
+
 
 def is_folder_name(name: str) -> bool:
     """Whether a folder can have the name: no slash, no leading dot, not too long."""

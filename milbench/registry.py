@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from milbench.errors import UsageError, unknown_name
-from milbench.names import refuse_shared_folders
+from milbench.names import ALL, MULTI, PLUGINS, SINGLE, STUDY, refuse_shared_folders
 
 if TYPE_CHECKING:  # torch takes seconds to import, and names are selected without it
     from milbench.models import MILModel
@@ -33,6 +33,9 @@ IMPORT_SECONDS = 120.0
 _MOVED: dict[str, list[Moved]] = {}
 """What each import changed in this process. It belongs to the process, as `sys.modules` does."""
 
+_OF_PLUGIN: dict[str, tuple[str, ...]] = {}
+"""Names of the models that each plug-in registered as it was imported, by the name of its module."""
+
 
 def select(
     kind: str, words: Iterable[str], known: Iterable[str], groups: Mapping[str, Sequence[str]] = NO_GROUPS
@@ -47,24 +50,34 @@ def select(
     words : names, "all" or shell-style patterns, one or several per word, separated by commas. A word that is a name
         asks for that one alone, even if it reads like a pattern ("HER2 [IHC]") or holds a comma.
     known : all names.
-    groups : names beyond `known`, by the word that asks for all of them. No pattern and no "all" asks for one.
+    groups : names by the word that asks for all of them. They may lie beyond `known`: then no pattern and no "all" asks
+        for one.
 
     Raises
     ------
-    UsageError : a word matches no name, or there are no words.
+    UsageError : a word matches no name, there are no words, or they name nothing but empty groups.
     """
     names = list(known)
     every = list(dict.fromkeys((*names, *(name for group in groups.values() for name in group))))
     asked = [part for word in words for part in _parts(word, every)]
     if not asked:
-        raise UsageError(f"no {kind} was named. Name at least one, or use all. Known: {', '.join(names)}.")
+        raise UsageError(
+            f"no {kind} was named. Name at least one, or use {_in_words([*groups, ALL])}. Known: {', '.join(names)}."
+        )
     chosen: set[str] = set()
     for word in asked:
-        matches = names if word == "all" else _meant(word, names, every, groups)
-        if not matches:
-            raise unknown_name(kind, word, every)
+        matches = names if word == ALL else _meant(word, names, every, groups)
+        if not matches and word not in groups:
+            raise unknown_name(kind, word, [*every, *groups])
         chosen.update(matches)
+    if not chosen:
+        raise UsageError(f"there is no {kind} in {_in_words(asked)}. Known: {', '.join(every)}.")
     return [name for name in every if name in chosen]
+
+
+def _in_words(words: Sequence[str]) -> str:
+    """The words as a sentence lists them: "a, b or c"."""
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _parts(word: str, names: Sequence[str]) -> list[str]:
@@ -76,6 +89,35 @@ def _meant(word: str, names: Sequence[str], every: Sequence[str], groups: Mappin
     if word in every:
         return [word]
     return groups[word] if word in groups else [name for name in names if fnmatchcase(name, word)]
+
+
+def select_models(words: Iterable[str], known: Mapping[str, type[MILModel]], plugins: Iterable[Path] = ()) -> list[str]:
+    """Names of the models that `words` ask for: names, patterns and groups, as `select` says.
+
+    Parameters
+    ----------
+    known : all models, as `load_models` returns them.
+    plugins : the files that were given to it, whose models are the group "plugins".
+
+    Raises
+    ------
+    UsageError : as `select` does.
+    """
+    return select("model", words, known, model_groups(known, plugins))
+
+
+def model_groups(known: Mapping[str, type[MILModel]], plugins: Iterable[Path] = ()) -> dict[str, list[str]]:
+    """Names of the models of each group but "all", by the group's word, in the order of `known`.
+
+    A plug-in's models are never in the group of the study: a copy of a baseline may declare it.
+    """
+    of_plugins = {name for path in plugins for name in _OF_PLUGIN.get(_module_of(path), ())}
+    return {
+        STUDY: [name for name, model in known.items() if model.info.study and is_baseline(model)],
+        SINGLE: [name for name, model in known.items() if model.info.tasks == SINGLE],
+        MULTI: [name for name, model in known.items() if model.info.tasks == MULTI],
+        PLUGINS: [name for name in known if name in of_plugins],
+    }
 
 
 def load_models(plugins: Iterable[Path] = ()) -> Mapping[str, type[MILModel]]:
@@ -186,7 +228,7 @@ def _import_file(path: Path) -> None:
     """Import a plug-in once. The module's name is made from the path, so two files of one name never collide."""
     if not path.is_file():
         raise UsageError(f"plug-in {path} does not exist. Check the path after --plugin.")
-    name = f"milbench_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    name = _module_of(path)
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, path)
@@ -195,6 +237,9 @@ def _import_file(path: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     run = spec.loader.exec_module
+    from milbench import models
+
+    before = dict(models.REGISTERED)
     try:
         _imported(
             f"plug-in {path}",
@@ -205,3 +250,9 @@ def _import_file(path: Path) -> None:
     except UsageError:
         del sys.modules[name]
         raise
+    _OF_PLUGIN[name] = tuple(key for key, model in models.REGISTERED.items() if before.get(key) is not model)
+
+
+def _module_of(path: Path) -> str:
+    """Name of the module that a plug-in becomes."""
+    return f"milbench_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"

@@ -31,7 +31,9 @@ from stacks_for_tests import (
 )
 from studies_for_tests import results
 
+from milbench.bag import Bag
 from milbench.engines.checkpoint import load_checkpoint
+from milbench.layout import Patches
 from milbench.registry import load_models
 from milbench.serving.feature_store import FeatureStore
 from milbench.training.learner import Learner
@@ -107,8 +109,8 @@ class Bags:
             for i, slide in enumerate((*TRAIN, *VALIDATION))
         }
 
-    def in_order(self, slide_ids: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor]]:
-        yield from ((slide, self.bags[slide]) for slide in slide_ids)
+    def in_order(self, slide_ids: tuple[str, ...]) -> Iterator[tuple[str, Patches]]:
+        yield from ((slide, Patches(self.bags[slide])) for slide in slide_ids)
 
 
 def learnt(name: str, bags: Bags, *, precision: str = "float32") -> Learner:
@@ -158,13 +160,14 @@ def test_features_come_as_they_were_loaded_wherever_they_stay(kept: str) -> None
     bags = {slide: torch.randn(3000 + 100 * i, 256).half() for i, slide in enumerate(slides)}
     some = sum(bag.nbytes for bag in bags.values()) // 3
     store = FeatureStore(
-        lambda slide: bags[slide].clone(),
+        lambda slide: Bag(bags[slide].clone(), slide),
         device=GPU,
         device_bytes=some if kept == "on the GPU" else 0,
         host_bytes=some if kept != "nowhere" else 0,
     )
     for _ in range(3):
-        for slide, features in store.in_order(slides):
+        for slide, patches in store.in_order(slides):
+            features = patches.features
             assert features.device.type == "cuda"
             noise = torch.randn(2000, 2000, device=GPU) @ torch.randn(2000, 2000, device=GPU)  # keeps the GPU behind
             assert torch.equal(features.cpu(), bags[slide]), "overtaken by the next bag"

@@ -13,8 +13,9 @@ from milbench import models, registry
 from milbench.errors import UsageError
 from milbench.metrics import binary
 from milbench.models import REGISTERED, register_model
-from milbench.registry import import_remarks, load_models, select
+from milbench.registry import import_remarks, is_baseline, load_models, model_groups, select, select_models
 
+STUDY = ["mean_pooling", "max_pooling", "amil", "dsmil", "transmil", "dtfd_mil", "mmoe_amil", "mmoe_mp_amil", "m4"]
 KNOWN = ["amil", "m4", "mmoe_amil", "tcga-brca", "tcga-crc"]
 
 
@@ -60,9 +61,77 @@ def test_no_name_at_all_is_refused() -> None:
 
 
 def test_the_baselines_come_first_and_in_the_order_of_the_papers_tables() -> None:
-    assert list(load_models())[:9] == [
-        "mean_pooling", "max_pooling", "amil", "dsmil", "transmil", "dtfd_mil", "mmoe_amil", "mmoe_mp_amil", "m4",
-    ]  # fmt: skip
+    assert list(load_models())[:9] == STUDY
+
+
+GROUPS = {"mutations": ["tcga-crc", "amil"], "none": []}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["mutations"], ["amil", "tcga-crc"]),
+        (["mutations,m4"], ["amil", "m4", "tcga-crc"]),
+        (["m4", "mutations,tcga-*"], ["amil", "m4", "tcga-brca", "tcga-crc"]),
+        (["none", "m4"], ["m4"]),
+    ],
+)
+def test_groups_mix_with_names_and_patterns(words: list[str], expected: list[str]) -> None:
+    assert select("model", words, KNOWN, GROUPS) == expected
+
+
+def test_an_empty_group_alone_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"there is no model in none\. Known: amil"):
+        select("model", ["none"], KNOWN, GROUPS)
+
+
+def test_a_mistyped_group_is_suggested() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'mutations'"):
+        select("model", ["mutation"], KNOWN, GROUPS)
+    with pytest.raises(UsageError, match="use mutations, none or all"):
+        select("model", [","], KNOWN, GROUPS)
+
+
+def test_the_study_is_the_nine_whatever_else_is_registered() -> None:
+    known = load_models([THIS_FILE])
+    assert select_models(["study"], known, [THIS_FILE]) == STUDY
+    assert select_models(["study,tiny"], known) == [*STUDY, "tiny"]
+    assert select_models(["study", "mmoe_*"], known) == STUDY
+
+
+def test_single_and_multi_are_what_the_models_declare() -> None:
+    known = load_models([THIS_FILE])
+    groups = model_groups(known)
+    assert {"amil", "tiny"} <= set(groups["single"])
+    assert {"m4", "tiny_multi"} <= set(groups["multi"])
+    assert sorted(groups["single"] + groups["multi"]) == sorted(select_models(["all"], known)) == sorted(known)
+
+
+COPY = """
+import torch
+from milbench.models import BagOutput, MILModel, register_model
+
+@register_model("a_copy_of_amil", title="Copy", tasks="single", study=True)
+class Copy(MILModel):
+    def forward(self, features): ...
+"""
+
+
+def test_the_plug_ins_that_are_named_are_a_group_and_never_of_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "REGISTERED", dict(REGISTERED))
+    (path := tmp_path / "copy.py").write_text(COPY)
+    (reexports := tmp_path / "reexports.py").write_text(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import mine_in_a_package; sys.path.pop(0)"
+    )
+    (tmp_path / "mine_in_a_package.py").write_text(COPY.replace("a_copy_of_amil", "imported"))
+    known = load_models([path, reexports, THIS_FILE])
+    assert model_groups(known, [path])["plugins"] == ["a_copy_of_amil"]
+    assert model_groups(known, [path, reexports])["plugins"] == ["a_copy_of_amil", "imported"]
+    assert model_groups(known)["plugins"] == []
+    assert model_groups(known, [path])["study"] == STUDY
+    assert select_models(["study", "plugins"], known, [path]) == [*STUDY, "a_copy_of_amil"]
 
 
 def test_a_plug_in_adds_its_models_once() -> None:
@@ -98,15 +167,15 @@ class Model(MILModel):
 def test_third_parties_follow_by_alphabet_whatever_order_they_are_found_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = [name for name, model in load_models().items() if model.__module__.startswith("milbench_baselines")]
+    ours = [name for name, model in load_models().items() if is_baseline(model)]
     for name in (names := ["zebra", "aardvark"]):
         (tmp_path / f"{name}.py").write_text(PLUGIN.format(name=name))
     monkeypatch.setattr(models, "REGISTERED", dict(REGISTERED))
     found = list(load_models([tmp_path / f"{name}.py" for name in names]))
-    first, others = found[: len(ours)], found[len(ours) :]
-    assert first == ours
-    assert others == sorted(others)
-    assert {"zebra", "aardvark"} <= set(others)
+    theirs = found[len(ours) :]
+    assert found[: len(ours)] == ours
+    assert theirs == sorted(theirs)
+    assert {"zebra", "aardvark"} <= set(theirs)
 
 
 def test_selecting_names_imports_no_torch() -> None:
@@ -170,8 +239,8 @@ def test_functions_that_a_plug_in_replaces_by_its_own_are_put_back_and_said(tmp_
     assert "of_mine" not in remark
 
 
-@pytest.mark.parametrize("name", ["all", "", " "])
-def test_no_model_takes_the_word_for_all_models_or_none(name: str) -> None:
+@pytest.mark.parametrize("name", ["all", "study", "single", "multi", "plugins", "", " "])
+def test_no_model_takes_the_word_of_a_group_or_none(name: str) -> None:
     with pytest.raises(UsageError, match=f"no model can be called '{name}'"):
         register_model(name, title="x", tasks="single")
 

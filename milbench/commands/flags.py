@@ -82,7 +82,12 @@ def add_place_flags(parser: argparse.ArgumentParser, title: str, *, shard: bool 
 def add_what_flags(parser: argparse.ArgumentParser) -> None:
     """Put on `parser` what is compared."""
     what = parser.add_argument_group("what to compare")
-    what.add_argument("--models", nargs="+", metavar="NAME", help="names, patterns or `all` (default all)")
+    what.add_argument(
+        "--models",
+        nargs="+",
+        metavar="NAME",
+        help="names, patterns or groups: study, single, multi, plugins, all (default study, and plugins if any)",
+    )
     what.add_argument(
         "--datasets", nargs="+", metavar="NAME", help="names or patterns such as 'tcga-*' (default digits)"
     )

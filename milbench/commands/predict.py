@@ -44,6 +44,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of writing the predictions."""
+    from milbench.cohorts.coordinates import why_without
     from milbench.external.predict import checkpoint_identity, predict, refuse_another_width
     from milbench.external.ranges import training_ranges
     from milbench.external.scoring import Checkpoint
@@ -68,7 +69,10 @@ def call(options: argparse.Namespace) -> int:
         warn(f"{len(source.trials)} of {source.n_planned} planned trials are done; only those predict")
     slides = new_slides(_place(options, plugins_of_run(source.run)), options.patients, source.bag)
     refuse_another_width(slides, source)
+    source, left_out = source.for_slides(lambda: why_without(list(slides.slides["slide_id"]), slides.folder.header))
     console = new_console()
+    for told in left_out:
+        warn(told)
     for note in slides.notes:
         line(console, f"note: {note}")
     watch = watcher(console)

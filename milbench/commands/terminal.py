@@ -91,6 +91,30 @@ def facts(console: Console, rows: Sequence[tuple[str, str]]) -> None:
     console.print(table, markup=False)
 
 
+def listed(console: Console, texts: Iterable[str]) -> None:
+    """Print texts as a list, each with a dash and broken at words."""
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for text in texts:
+        table.add_row("  -", text)
+    console.print(table, markup=False)
+
+
+def plain_grid(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table without lines; nothing is cut, and what is too long in the last column goes on in the next line."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    longest = [max(len(row[place]) for row in (columns, *rows)) for place in range(len(columns))]
+    leaves_room = sum(longest[:-1]) <= 2 * console.width // 3
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=leaves_room and column != columns[-1])
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, markup=False)
+
+
 def watcher(console: Console) -> Watch:
     """A progress bar over slides on a terminal; silent elsewhere."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -12,6 +12,7 @@ import torch
 
 from milbench.engines.cost import energy_counter, energy_limit, energy_used
 from milbench.engines.culprit import culprit_of
+from milbench.engines.model_memory import neighbours_asked_for
 from milbench.engines.predictions import stored_predictions, training_risks
 from milbench.engines.prepared_group import PreparedGroup, prepare_group
 from milbench.engines.record import Measured, failure_record, trial_record
@@ -53,6 +54,7 @@ def compute(run: Run, groups: Sequence[JobGroup]) -> Iterator[Status]:
     set_up_process(job)
     with float32_products(job.trial.precision):
         cohort_features = features_of(job)
+        cohort_features.features.ask_for_layouts(neighbours_asked_for(groups, cohort_features.cohort.in_features))
         prepared = yield from _prepare(run, groups, cohort_features)
         loaded = perf_counter()
         joules = _train(run, prepared, cohort_features, job)
@@ -132,7 +134,7 @@ def name_culprits(prepared: Sequence[PreparedGroup], cohort_features: CohortFeat
         if not failed_trials:
             continue
         bags = each.data.slides["train"]["slide_id"]
-        told = culprit_of(cohort_features.cohort, bags, cohort_features.features.__getitem__)
+        told = culprit_of(cohort_features.cohort, bags, lambda bag: cohort_features.features[bag].features)
         for progress in failed_trials if told else ():
             progress.failure = f"{told} {progress.failure[:1].upper()}{progress.failure[1:]}"
 

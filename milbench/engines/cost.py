@@ -25,9 +25,14 @@ RAPL = Path("/sys/class/powercap/intel-rapl:0")
 
 
 def multiply_adds(
-    model: type[MILModel], in_features: int, n_outputs: int, hyperparameters: Mapping[str, Any]
+    model: type[MILModel],
+    in_features: int,
+    n_outputs: int,
+    hyperparameters: Mapping[str, Any],
+    *,
+    at_patches: int = AT_PATCHES,
 ) -> int | None:
-    """Multiply-adds of one forward pass of a bag of `AT_PATCHES` patches; None if the model cannot take such a bag.
+    """Multiply-adds of one forward pass of a bag of `at_patches` patches; None if the model cannot take such a bag.
 
     Matrix products, convolutions and attention are counted, as torch does it; sums, activations and norms are not.
     Each process counts each set of arguments once. The random state does not change.
@@ -35,30 +40,39 @@ def multiply_adds(
     Parameters
     ----------
     n_outputs : number of logits, an `Outputs` where tasks are not all binary.
+    at_patches : if more than `AT_PATCHES`, models that need numbers to count are not counted: that may take minutes.
     """
-    return _counted(model, in_features, n_outputs, canonical_json(dict(hyperparameters)))
+    return _counted(model, in_features, n_outputs, canonical_json(dict(hyperparameters)), at_patches)
 
 
 @cache
-def _counted(model: type[MILModel], in_features: int, n_outputs: int, hyperparameters: str) -> int | None:
+def _counted(
+    model: type[MILModel], in_features: int, n_outputs: int, hyperparameters: str, at_patches: int
+) -> int | None:
     arguments = json.loads(hyperparameters)
-    for device in ("meta", "cpu"):  # meta tensors hold no numbers: nothing is computed and no memory peaks
+    # meta tensors hold no numbers: nothing is computed and no memory peaks
+    for device in ("meta", "cpu") if at_patches <= AT_PATCHES else ("meta",):
         try:
-            return _count(model, in_features, n_outputs, arguments, device)
+            return _count(model, in_features, n_outputs, arguments, at_patches, device)
         except Exception:  # noqa: BLE001, S112 - a trained trial must not fail because counting failed
             continue
     return None
 
 
 def _count(
-    model: type[MILModel], in_features: int, n_outputs: int, hyperparameters: Mapping[str, Any], device: str
+    model: type[MILModel],
+    in_features: int,
+    n_outputs: int,
+    hyperparameters: Mapping[str, Any],
+    at_patches: int,
+    device: str,
 ) -> int:
     """Half of the floating-point operations that torch counts, which are two per multiply-add."""
     # only the CPU's generator is drawn from: building and counting touch no GPU
     with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
         built = model(in_features, n_outputs, **hyperparameters).eval()
         with FlopCounterMode(display=False) as counter:
-            built(torch.zeros(AT_PATCHES, in_features))
+            built(*built.inputs(built.bag_like(torch.zeros(at_patches, in_features))))
     return int(counter.get_total_flops()) // 2
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,16 @@ def learner_bytes(group: JobGroup, in_features: int) -> int:
     job = group.first
     n = len(group) + len(job.others if job.trains_in_stack else ())
     return n * COPIES_OF_WEIGHTS * (_of_model(_weight_bytes, job, in_features) or 0)
+
+
+def neighbours_asked_for(groups: Iterable[JobGroup], in_features: int) -> int | None:
+    """The most neighbours that a model of the groups wants of each patch; None = no model asks where patches lie."""
+    asked: list[int | None] = [_of_model(_neighbours, group.first, in_features) for group in groups]
+    return max((number for number in asked if number is not None), default=None)
+
+
+def _neighbours(model: MILModel) -> int | None:
+    return model.wanted_neighbours
 
 
 def step_cost(job: Job, in_features: int) -> ActivationCost | None:

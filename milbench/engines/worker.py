@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from milbench.engines.computation import compute, failed, set_up_process
-from milbench.engines.model_memory import learner_bytes
+from milbench.engines.model_memory import learner_bytes, neighbours_asked_for
 from milbench.errors import DataError, StoreError
 from milbench.serving.cohort_features import features_of, forget_features
 from milbench.store.run import Run
@@ -69,6 +69,7 @@ def _batches_in_memory(groups: Sequence[JobGroup]) -> Iterator[list[JobGroup]]:
     job = groups[0].first
     set_up_process(job)
     cohort_features = features_of(job)
+    cohort_features.features.ask_for_layouts(neighbours_asked_for(groups, cohort_features.cohort.in_features))
     room = left = cohort_features.learner_bytes
     batch: list[JobGroup] = []
     for group in groups:

@@ -24,6 +24,7 @@ from milbench.endpoints.outputs import Outputs
 from milbench.errors import CheckpointError, StoreError, UsageError, unknown_name
 from milbench.export.layout import FACTS, read_facts
 from milbench.heatmap.trained import TrainedModel, built_with
+from milbench.layout import Layout
 from milbench.models import MILModel
 from milbench.registry import load_models
 from milbench.runs.ensemble import Ensemble
@@ -57,17 +58,20 @@ class ExportedModel(nn.Module):
     def _models(self) -> list[TrainedModel]:
         return cast("list[TrainedModel]", list(self.trainings))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
-        """Logits [W] of each training, of one bag [N, D] as stored on disk."""
-        return tuple(model(features).logits for model in self._models)
+    def forward(self, features: Tensor, layout: Layout | None = None) -> tuple[Tensor, ...]:
+        """Logits [W] of each training, of one bag [N, D] as stored on disk.
 
-    def answers(self, features: Tensor) -> dict[str, dict[str, float]]:
+        A model that needs coordinates takes the bag's layout too: `milbench.layout.layout_of` makes it.
+        """
+        return tuple(model(features, layout).logits for model in self._models)
+
+    def answers(self, features: Tensor, layout: Layout | None = None) -> dict[str, dict[str, float]]:
         """Answers by task and name, of one bag [N, D] as stored on disk; "probability" of a binary task.
 
         An ensemble answers as the ensemble of the report does (`milbench.runs.ensemble.Ensemble`).
         """
         with torch.no_grad():
-            logits = self(features)
+            logits = self(features, layout)
         if not self.facts.get("combined"):
             return {task: self._own(task, logits[0]) for task in self.tasks}
         rows = [model.answers_of(each) for model, each in zip(self._models, logits, strict=True)]

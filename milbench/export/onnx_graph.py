@@ -64,6 +64,8 @@ def onnx_bytes(model: ExportedModel, told: Mapping[str, str]) -> bytes:
         raise NoGraphError(f"Not installed: {', '.join(missing)}. To have one, pip install 'milbench[onnx]'")
     if sum(weight.numel() * weight.element_size() for weight in model.parameters()) > MOST_BYTES:
         raise NoGraphError("the weights are larger than an ONNX file can be, 2 GB")
+    if model.trainings[0].model.needs_coords:  # type: ignore[union-attr]
+        raise NoGraphError("the model takes the places of the patches beside their features")
     graph = _traced(model)
     _refuse_fixed_size(graph, model)
     _without_places(graph)

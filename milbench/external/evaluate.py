@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from milbench.cohorts.cohort import SKIPPED, Cohort
+from milbench.cohorts.coordinates import why_without_coords
 from milbench.cohorts.optional import labels_of
 from milbench.cohorts.record import read_record, see
 from milbench.endpoints.endpoint import Endpoint
@@ -118,8 +119,9 @@ def checked(source: Trained, cohort: Cohort, *, allow_overlap: bool = False) -> 
     ------
     DataError : patients in common, another encoder, width, kind of task, class or unit of time.
     """
-    tasks, width = source.tasks, source.in_features
     refuse_other_bags(cohort.bag, source.bag, f"cohort '{cohort.name}'")
+    source, left_out = source.for_slides(lambda: why_without_coords(cohort))
+    tasks, width = source.tasks, source.in_features
     evaluated = evaluated_tasks(list(tasks), cohort)
     refuse_another_width(cohort, width, source.dataset)
     slides = aligned_labels(cohort, tasks, evaluated)
@@ -137,6 +139,7 @@ def checked(source: Trained, cohort: Cohort, *, allow_overlap: bool = False) -> 
     remarks += _unlabelled(slides, tasks, evaluated, cohort.bag)
     remarks += _scaling(cohort, source)
     remarks += [note for note in cohort.notes if note.startswith(SKIPPED)]
+    remarks += left_out
     warnings = label_warnings(cohort, slides["patient_id"], evaluated, source.notes)
     shift = label_shift(tasks, evaluated, own, slides)
     return External(source, cohort, slides, evaluated, tuple(remarks), tuple(warnings), shift)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from milbench.bag import Bag
 from milbench.errors import DataError, MilbenchError
 from milbench.heatmap.stored import StoredModel
+from milbench.layout import Patches, patches_of
 from milbench.store.files import refuse_no_plain_file, write_atomically
 from milbench.store.identity import canonical_json
 from milbench.training.bag_guard import BagGuard
@@ -45,11 +46,14 @@ class Scorer:
     Attributes
     ----------
     models : as their trials left them; two of one fold share their scaler, so a bag is scaled once for both.
+    n_neighbours : that layouts of bags hold; None = no model asks where patches lie.
     """
 
     def __init__(self, models: Sequence[StoredModel], device: str) -> None:
         self.device = torch.device(device)
         self.models = [model.to(self.device) for model in models]
+        asked = (model.model.wanted_neighbours for model in models)
+        self.n_neighbours = max((number for number in asked if number is not None), default=None)
         self._guards = [BagGuard(model.name) for model in models]
         # once per seed: torch.manual_seed takes longer than a small forward, and what it queues for a GPU that is not there stays
         self._random = {seed: Randomness(seed, self.device) for seed in {_seed(model) for model in models}}
@@ -65,8 +69,8 @@ class Scorer:
         ------
         DataError : a model cannot take the bag.
         """
-        features = bag.features.to(self.device)
-        scaled: dict[int, torch.Tensor] = {}
+        here = patches_of(bag, self.n_neighbours).each(lambda tensor: tensor.to(self.device))
+        scaled: dict[int, Patches] = {}
         found: dict[int, Logits] = {}
         for (seed, precision), numbers in self._alike.items():
             random = self._random[seed]
@@ -75,7 +79,7 @@ class Scorer:
                 for number in numbers:
                     scaler = self.models[number].scaler
                     if id(scaler) not in scaled:
-                        scaled[id(scaler)] = scaler(features)
+                        scaled[id(scaler)] = Patches(scaler(here.features), here.layout)
                     # from the seed for each model and slide: what one draws must not depend on what was scored before
                     random.start_again(self._start[seed])
                     found[number] = self._logits(number, precision, scaled[id(scaler)], bag.slide_id)
@@ -85,16 +89,16 @@ class Scorer:
         """Slides with their logits, each read once."""
         return (Scored(slide, self.logits(load(slide))) for slide in slides)
 
-    def _logits(self, number: int, precision: str, features: torch.Tensor, slide_id: str) -> Logits:
+    def _logits(self, number: int, precision: str, patches: Patches, slide_id: str) -> Logits:
         """Logits [W] in the precision of the training, as the trial's own test side was scored."""
         model = self.models[number]
         # one autocast per model: while it is open, it keeps a copy of all weights
         autocast = arithmetic(precision, self.device) if precision == "bf16" else nullcontext()
         try:
-            with self._guards[number].lent([features]):
+            with self._guards[number].lent([patches]):
                 torch.set_grad_enabled(False)  # a model before may have left it on
                 with autocast:
-                    output = model.model(features)
+                    output = model.model(*model.model.inputs(patches))
                 # a copy: torch's small tensors, kept, pin the memory of the forwards around them (4 MB per slide and 45 models)
                 return np.array(output.logits.float().cpu().numpy(), dtype=np.float32)
         except MilbenchError as error:
@@ -102,7 +106,7 @@ class Scorer:
         except (RuntimeError, ValueError, IndexError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise DataError(
-                f"{model.trial.id} cannot score slide {slide_id} ({len(features):,} patches): {reason}. "
+                f"{model.trial.id} cannot score slide {slide_id} ({len(patches):,} patches): {reason}. "
                 "Leave the slide out of the labels, or score without this model."
             ) from error
 

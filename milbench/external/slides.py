@@ -39,12 +39,14 @@ class NewSlides(NamedTuple):
     folder : their features.
     notes : how files and patients were understood, a line each.
     bag : what a bag is, "slide" or "patient".
+    patch_size : edge of a patch that the cohort's file states, in the unit of the coordinates.
     """
 
     slides: pd.DataFrame
     folder: FeatureFolder
     notes: tuple[str, ...]
     bag: str = SLIDE
+    patch_size: float | None = None
 
     @property
     def table(self) -> pd.DataFrame:
@@ -60,7 +62,14 @@ class NewSlides(NamedTuple):
 
     def _load_slide(self, slide_id: str) -> Bag:
         found = self.folder.load(slide_id)
-        return Bag(check_features(found.features, str(self.folder.paths[slide_id])), slide_id)
+        return Bag(
+            check_features(found.features, str(self.folder.paths[slide_id])),
+            slide_id,
+            coords=found.coords,
+            coords_unit=found.unit,
+            patch_size=self.patch_size or found.patch_size,
+            coords_problem=found.coords_problem,
+        )
 
     @property
     def identity(self) -> str:
@@ -103,10 +112,10 @@ def _found(place: Path | CohortFile, patients: Path | None, bag: str) -> NewSlid
     refuse_other_bags(file.bag, bag, f"cohort '{file.name}'{where}")
     notes = (f"labels in {file.labels} are not looked at", *_skipped(file.features))
     if patients is not None:
-        return _with_patients(open_features(file.features), patients, notes)
+        return _with_patients(open_features(file.features), patients, notes)._replace(patch_size=file.patch_size)
     owners = file.label_table().slides[["slide_id", "patient_id"]]
     folder = open_features(file.features).spelled_as(owners["slide_id"])
-    return _owned(folder, dict(owners.itertuples(index=False, name=None)), notes)
+    return _owned(folder, dict(owners.itertuples(index=False, name=None)), notes)._replace(patch_size=file.patch_size)
 
 
 def _skipped(features: Path) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,9 @@ from milbench.cohorts.scaling import FITTED_MODES, FeatureScaler
 from milbench.endpoints.endpoint import Endpoint
 from milbench.engines.shards import Shard, every_slot
 from milbench.errors import DataError, StoreError, UsageError, unknown_name
-from milbench.heatmap.stored import RunCohort, StoredModel, find_cohort, trained_model
+from milbench.heatmap.stored import RunCohort, StoredModel, find_cohort, plugins_of_run, trained_model
 from milbench.labels.finding import some
-from milbench.registry import select
+from milbench.registry import load_models, select
 from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
 
@@ -117,6 +117,29 @@ class Trained:
         trials = tuple(trial for trial in self.trials if trial.info["model"] in names)
         slots = [slot for slot in every_slot(self.run) if slot.dataset == self.dataset and slot.model in names]
         return replace(self, trials=trials, n_planned=len(slots))
+
+    def for_slides(self, why_without_coords: Callable[[], str]) -> tuple[Trained, list[str]]:
+        """The trials whose models can take some slides, and a line on each model that cannot.
+
+        Parameters
+        ----------
+        why_without_coords : asks the slides why their coordinates cannot be used; "" = they can.
+
+        Raises
+        ------
+        DataError : no model is left.
+        """
+        known = load_models(plugins_of_run(self.run))
+        names = list(dict.fromkeys(str(trial.info["model"]) for trial in self.trials))
+        asking = [name for name in names if name in known and known[name].info.needs_coords]
+        why = why_without_coords() if asking else ""
+        if not why:
+            return self, []
+        lines = [f"{name} is left out: it needs the patches' coordinates, and {why}" for name in asking]
+        left = [name for name in names if name not in asking]
+        if not left:
+            raise DataError(f"{lines[0]}. Extract with coordinates (CLAM's .h5, TRIDENT, STAMP).")
+        return self.of_models(left), lines
 
     def of_shard(self, shard: Shard) -> Trained:
         """Every n-th trial, model by model; the same trials whichever are scored already."""

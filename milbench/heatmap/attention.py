@@ -35,7 +35,7 @@ def looks(cohort: RunCohort, models: Sequence[StoredModel], slide_ids: Iterable[
     """Slide by slide what all models see: every slide is read once, and one is in memory at a time."""
     for slide_id in slide_ids:
         bag = cohort.cohort.load(slide_id)
-        yield Look(bag, [(stored, stored.maps(bag.features)) for stored in models])
+        yield Look(bag, [(stored, stored.maps(*stored.patches(bag).given)) for stored in models])
 
 
 def slide_maps(
@@ -65,7 +65,7 @@ def slide_maps(
     bag = cohort.cohort.load(cohort.bag_of(name))
     meant = [part for part in bag.parts if name in (bag.slide_id, part[0].slide_id)]
     places = [places_of(slide, patch_size) for slide, _ in meant]  # before models look: without places nothing is drawn
-    seen = [(stored, stored.maps(bag.features)) for stored in models]
+    seen = [(stored, stored.maps(*stored.patches(bag).given)) for stored in models]
     maps = [task_map(stored, maps, asked) for stored, maps in seen]
     if experts:
         maps += _expert_maps(seen)

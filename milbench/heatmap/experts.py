@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from milbench.heatmap.attention import as_array, looks
@@ -52,14 +53,13 @@ class ExpertUsage:
 
 def expert_usage(cohort: RunCohort, names: Sequence[str], fold: int) -> list[ExpertUsage]:
     """Usage of every mixture among the models; models without gates have none."""
-    slide = cohort.cohort.load(cohort.slides(fold, "test")[0])
     models = [stored for name in names for stored in cohort.load_all(name, fold)]
-    mixtures = [stored for stored in models if _has_gates(stored, slide.features)]
+    mixtures = [stored for stored in models if _has_gates(stored)]
     return [_usage(cohort, stored, fold) for stored in mixtures]
 
 
-def _has_gates(stored: StoredModel, features: object) -> bool:
-    maps = stored.maps(features)  # type: ignore[arg-type]
+def _has_gates(stored: StoredModel) -> bool:
+    maps = stored.model.maps(stored.model.bag_like(torch.zeros(2, stored.model.in_features)))
     return maps.gates is not None and maps.per_expert is not None and len(maps.experts) > 1
 
 

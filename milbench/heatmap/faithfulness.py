@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from milbench.bag import Bag
 from milbench.heatmap.asked import Asked
 from milbench.heatmap.attention import as_array, looks
 from milbench.heatmap.evaluate import models_of
@@ -64,7 +65,7 @@ def curve_points(cohort: RunCohort, names: Sequence[str], fold: int) -> pd.DataF
         for stored, maps in look.seen
         for asked in stored.asked
         if look.bag.slide_id in wanted[asked]
-        for point in _curves(cohort.name, stored, asked, look.bag.features, as_array(maps.per_task[stored.row(asked)]), fold, look.bag.slide_id)
+        for point in _curves(cohort.name, stored, asked, look.bag, as_array(maps.per_task[stored.row(asked)]), fold)
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=CurvePoint._fields)
 
@@ -75,15 +76,16 @@ def _positives(cohort: RunCohort, asked: Asked, fold: int) -> list[str]:
 
 
 def _curves(
-    dataset: str, stored: StoredModel, asked: Asked, features: torch.Tensor, values: NDArray[np.float64], fold: int, slide_id: str
+    dataset: str, stored: StoredModel, asked: Asked, bag: Bag, values: NDArray[np.float64], fold: int
 ) -> Iterator[CurvePoint]:  # fmt: skip
+    patches = stored.patches(bag)
     random = np.random.default_rng([SEED, len(values)]).permutation(len(values))
     for order, ranked in (("attention", np.argsort(-values, kind="stable")), ("random", random)):
         for curve, fraction, kept in kept_patches(ranked):
-            probability = float(stored.answers(features[torch.from_numpy(kept)])[stored.row(asked)])
+            probability = float(stored.answers(*patches.rows(torch.from_numpy(kept)).given)[stored.row(asked)])
             title = stored.model.info.title
             yield CurvePoint(
-                dataset, stored.name, title, asked.title, fold, curve, order, fraction, slide_id, probability
+                dataset, stored.name, title, asked.title, fold, curve, order, fraction, bag.slide_id, probability
             )
 
 

@@ -325,7 +325,7 @@ def with_maps(models: Iterable[StoredModel]) -> list[StoredModel]:
 
 def _has_maps(stored: StoredModel) -> bool:
     try:
-        stored.model.attention_maps(torch.zeros(2, stored.model.in_features))
+        stored.model.maps(stored.model.bag_like(torch.zeros(2, stored.model.in_features)))
     except MilbenchError:
         return False
     return True

@@ -17,6 +17,7 @@ from milbench.endpoints.fitted import FittedEndpoint
 from milbench.endpoints.outputs import Outputs
 from milbench.errors import CheckpointError, UsageError
 from milbench.heatmap.asked import Asked, answers_by_row, asked_of
+from milbench.layout import Layout, Patches, patches_of
 from milbench.models import AttentionMaps, BagOutput, MILModel, build
 
 NO_RISK: Mapping[str, Mapping[str, float]] = MappingProxyType({})
@@ -65,19 +66,30 @@ class TrainedModel(nn.Module):
         """Endpoint by task."""
         return dict(zip(self.tasks, self.outputs.endpoints, strict=True))
 
-    def forward(self, features: Tensor) -> BagOutput:
-        """Output for one bag [N, D] as stored on disk."""
-        _refuse_no_features(features)
-        output: BagOutput = self.model(self.scaler(features))
+    def patches(self, bag: Bag) -> Patches:
+        """The bag as the model takes it: ``model.maps(*model.patches(bag).given)``.
+
+        Raises
+        ------
+        DataError : the model needs coordinates, and the bag has none that can be used.
+        """
+        return patches_of(bag, self.model.wanted_neighbours)
+
+    def forward(self, features: Tensor, layout: Layout | None = None) -> BagOutput:
+        """Output for one bag [N, D] as stored on disk; with its layout if the model needs coordinates."""
+        output: BagOutput = self.model(*self.model.inputs(self._scaled(features, layout)))
         return output
 
-    def maps(self, features: Tensor) -> AttentionMaps:
-        """Maps of one bag [N, D] as stored on disk."""
-        _refuse_no_features(features)
+    def maps(self, features: Tensor, layout: Layout | None = None) -> AttentionMaps:
+        """Maps of one bag [N, D] as stored on disk; with its layout if the model needs coordinates."""
         with torch.no_grad():
-            return self.model.attention_maps(self.scaler(features))
+            return self.model.maps(self._scaled(features, layout))
 
-    def probabilities(self, features: Tensor) -> Tensor:
+    def _scaled(self, features: Tensor, layout: Layout | None) -> Patches:
+        _refuse_no_features(features)
+        return Patches(self.scaler(features), layout)
+
+    def probabilities(self, features: Tensor, layout: Layout | None = None) -> Tensor:
         """Probabilities [T] of binary tasks, of one bag [N, D] as stored on disk.
 
         Raises
@@ -87,16 +99,16 @@ class TrainedModel(nn.Module):
         if not self.outputs.all_binary:
             raise UsageError(f"{self.id} has tasks that are not binary. Ask for answers(features) instead.")
         with torch.no_grad():
-            return torch.sigmoid(self(features).logits)
+            return torch.sigmoid(self(features, layout).logits)
 
     def row(self, asked: Asked) -> int:
         """Place of what is asked among the rows of its maps."""
         return self.asked.index(asked)
 
-    def answers(self, features: Tensor) -> NDArray[np.float64]:
+    def answers(self, features: Tensor, layout: Layout | None = None) -> NDArray[np.float64]:
         """Answer [R] to what each row of its maps asks, of one bag [N, D] as stored on disk."""
         with torch.no_grad():
-            return self.answers_of(self(features).logits)
+            return self.answers_of(self(features, layout).logits)
 
     def answers_of(self, logits: Tensor) -> NDArray[np.float64]:
         """Answer [R] to what each row of its maps asks, of a bag's logits [W]."""

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from milbench.errors import UsageError, unknown_name
+from milbench.names import PLUGINS, STUDY
+from milbench.runs.models_of_then import with_models_of_then
 from milbench.special_files import refuse_special
 from milbench.store.plain_yaml import plain_yaml
 
@@ -97,7 +99,9 @@ class RunConfig:
 
     Attributes
     ----------
-    models, datasets : names or shell-style patterns; "all".
+    models : names, shell-style patterns or groups: "study" (the nine of the M4 study), "single", "multi" (by what a
+        model learns), "plugins" (those of `plugins`), "all". If none is given, "study", and "plugins" if there are any.
+    datasets : names or shell-style patterns; "all".
     cohorts : folders or YAML files of the user's own cohorts; if given, the default dataset is left out.
     data_root : folder with the data of catalogue datasets.
     protocol : "m4" (one recipe for all), "official" (each model's own) or "tuned" (m4, with each model's settings chosen
@@ -116,7 +120,7 @@ class RunConfig:
     keep_weights, allow_missing, engine, tracking : see docs/configuration.md.
     """
 
-    models: tuple[str, ...] = ("all",)
+    models: tuple[str, ...] = (STUDY,)
     datasets: tuple[str, ...] = ()
     cohorts: tuple[str, ...] = ()
     data_root: str = ""
@@ -233,6 +237,8 @@ def make_config(path: Path | None, assignments: Iterable[str], flags: Mapping[st
     for assignment in assignments:
         _merge(values, _from_assignment(assignment))
     _merge(values, flags)
+    if values.get("models") is None:  # whoever names a plug-in wants its models to run
+        values["models"] = [STUDY, PLUGINS] if values.get("plugins") else [STUDY]
     if not values.get("datasets") and not values.get("cohorts"):
         values["datasets"] = [DEFAULT_DATASET]
     values["data_root"] = values.get("data_root") or os.environ.get("MILBENCH_DATA", "")
@@ -251,7 +257,7 @@ def _from_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise UsageError(f"{path} holds a {type(values).__name__}; expected `key: value` lines.")
-    return {str(key): value for key, value in values.items()}
+    return with_models_of_then({str(key): value for key, value in values.items()}, path)
 
 
 def _from_assignment(assignment: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.heatmap.trained import TrainedModel
+from milbench.layout import Layout
 from milbench.stats.ensemble import on_one_scale
 
 STANDARDISED_RISK = "standardised risk"
@@ -38,13 +39,13 @@ class Ensemble:
     def __repr__(self) -> str:
         return f"Ensemble({len(self.models)} trainings of {self.models[0].name} on {self.task})"
 
-    def answers(self, features: Tensor) -> NDArray[np.float64]:
-        """Mean answer [A] to the task, of one bag [N, D] as stored on disk; named by `names`.
+    def answers(self, features: Tensor, layout: Layout | None = None) -> NDArray[np.float64]:
+        """Mean answer [A] to the task, of one bag [N, D] as stored on disk, with its layout if models need it; named by `names`.
 
         binary: the probability of the mean logit. Multiclass: the mean probability of each class. Ordinal and regression:
         the mean expected grade or value. Survival: the mean risk, standardised by each trial's training patients.
         """
-        return self.answers_of([model.answers(features) for model in self.models])
+        return self.answers_of([model.answers(features, layout) for model in self.models])
 
     def answers_of(self, answers: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         """Mean answer [A] to the task, of what each model answers [R] to one bag."""

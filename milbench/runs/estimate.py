@@ -9,11 +9,11 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from milbench.cohorts.scaling import FeatureScaler
+from milbench.cohorts.cohort import Cohort
 from milbench.engines.prepared_group import build_model
 from milbench.errors import MilbenchError
+from milbench.layout import Patches, patches_of
 from milbench.machine.hardware import resolve_device
 from milbench.process.must_return import DidNotReturnError
 from milbench.runs.passes import pool_settings, stacks_of
@@ -88,7 +88,8 @@ def _probe(entry: Entry, trials: Sequence[Trial], device: torch.device) -> float
     first = trials[0]
     train_side, val_side = (entry.split.slides(entry.cohort.slides, first.fold, role) for role in ("train", "val"))
     slides = tuple(train_side["slide_id"].tolist()[: first.recipe.bags_per_step * PROBE_STEPS])
-    bags = _InMemory({slide: FeatureScaler("none")(entry.cohort.load(slide).features).to(device) for slide in slides})
+    n_neighbours = build_model(first, entry.cohort.in_features).wanted_neighbours
+    bags = _InMemory(entry.cohort, slides, n_neighbours, device)
     ones = torch.ones(len(trials), len(slides), len(first.tasks))
     torch.set_num_threads(1)
 
@@ -110,11 +111,12 @@ def _probe(entry: Entry, trials: Sequence[Trial], device: torch.device) -> float
 
 
 class _InMemory:
-    """Bags by slide."""
+    """Bags by slide, with layouts if a model asks for neighbours."""
 
-    def __init__(self, bags: dict[str, Tensor]) -> None:
-        self.bags = bags
+    def __init__(self, cohort: Cohort, slides: Sequence[str], n_neighbours: int | None, device: torch.device) -> None:
+        read = {slide: patches_of(cohort.load(slide), n_neighbours) for slide in slides}
+        self.bags = {slide: bag.each(lambda tensor: tensor.to(device)) for slide, bag in read.items()}
 
-    def in_order(self, slide_ids: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+    def in_order(self, slide_ids: Sequence[str]) -> Iterator[tuple[str, Patches]]:
         for slide in slide_ids:
             yield slide, self.bags[slide]

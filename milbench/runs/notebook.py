@@ -197,15 +197,16 @@ def attention(model: TrainedModel | MILModel, bag: Bag) -> AttentionMaps:
 
     from milbench.bag import Bag
     from milbench.heatmap.trained import TrainedModel
+    from milbench.layout import patches_of
 
     if not isinstance(bag, Bag):
         raise UsageError(f"attention takes a bag, such as cohort.load(slide) gives; got {type(bag).__name__}.")
     if isinstance(model, TrainedModel):
-        return model.maps(bag.features)
+        return model.maps(*model.patches(bag).given)
     was_training = model.training
     try:
         with torch.no_grad():
-            return model.eval().attention_maps(bag.features)
+            return model.eval().maps(patches_of(bag, model.wanted_neighbours))
     finally:
         model.train(was_training)
 

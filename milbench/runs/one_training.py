@@ -27,6 +27,7 @@ from milbench.engines.computation import (
     predictions_of,
     set_up_process,
 )
+from milbench.engines.model_memory import neighbours_asked_for
 from milbench.engines.prepared_group import PreparedGroup, new_group
 from milbench.errors import MilbenchError, UsageError
 from milbench.heatmap.trained import TrainedModel
@@ -161,6 +162,7 @@ def _trained(entry: Entry, trial: Trial, config: RunConfig, *, progress: bool) -
     with left_as_it_was(), generators_left_as_they_were(), float32_products(trial.precision):
         set_up_process(job)
         features = held(entry.cohort, job.device)
+        features.features.ask_for_layouts(neighbours_asked_for([JobGroup((job,))], entry.cohort.in_features))
         prepared = new_group(JobGroup((job,)), entry.split, features)
         with _bar(f"{trial.model}, fold {trial.fold}", trial.recipe.epochs, is_shown=progress) as advance:
             slides = entry.cohort.slides["slide_id"].tolist()

@@ -20,7 +20,7 @@ from milbench.labels.finding import Finding
 from milbench.machine.sizes import bytes_text, parse_bytes
 from milbench.models import MILModel
 from milbench.names import folder_name
-from milbench.registry import load_models, select
+from milbench.registry import load_models, select, select_models
 from milbench.runs.config import SAME_WITHIN_A_RUN, RunConfig
 from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
 from milbench.store.foreign_folder import refuse_foreign_folder
@@ -103,7 +103,7 @@ def prepare(config: RunConfig, *, verify_features: bool = False) -> Benchmark:
     memory_bytes(config)  # an impossible size is refused before anything is read
     plugins = tuple(Path(plugin) for plugin in config.plugins)
     known = load_models(plugins)
-    models = {name: known[name] for name in select("model", config.models, known)}
+    models = {name: known[name] for name in select_models(config.models, known, plugins)}
     cohorts = [(source, source.load()) for source in _sources(config)]
     _refuse_two_of_one_name([cohort.name for _, cohort in cohorts])
     run = Run(run_folder(config, [cohort.name for _, cohort in cohorts]))
@@ -119,6 +119,10 @@ def prepare(config: RunConfig, *, verify_features: bool = False) -> Benchmark:
         replace(entry, findings=(*each.left_out(), *entry.findings, *each.notes()))
         for entry, each in zip(entries, fits, strict=True)
     ]
+    if not benchmark.whole_plan:
+        raise UsageError(
+            "\n".join(["nothing is left to train.", *(str(each) for fit in fits for each in fit.left_out())])
+        )
     return replace(benchmark, entries=entries)
 
 

@@ -84,7 +84,7 @@ def held(
     """The cohort with a feature store that keeps as many bags as this process has room for."""
     residency, step_bytes = residency_of(cohort, device, memory_bytes, workers=workers, gpu_workers=gpu_workers)
     store = FeatureStore(
-        lambda slide: cohort.load(slide).features,
+        cohort.load,
         device=torch.device(device),
         device_bytes=residency.device_bytes,
         host_bytes=residency.host_bytes,

@@ -60,7 +60,7 @@ def fold_data(
     needed = sides["train"].slide_ids if first.feature_scaling in FITTED_MODES else ()
     key = (first.feature_scaling, needed)
     if key not in scalers:
-        scalers[key] = FeatureScaler(first.feature_scaling).fit(bag for _, bag in features.in_order(needed))
+        scalers[key] = FeatureScaler(first.feature_scaling).fit(bag.features for _, bag in features.in_order(needed))
     return FoldData(by_role, sides, scalers[key])
 
 

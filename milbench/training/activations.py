@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from milbench.layout import Patches
 from milbench.models import MILModel
 from milbench.process.generators import generators_left_as_they_were, global_generators, set_global_generators
 from milbench.training.precision import bags_as_here
@@ -72,13 +73,15 @@ def saved_bytes(model: MILModel, in_features: int, n_patches: int, *, recomputed
     """
     twin = copy.deepcopy(model).cpu().train()
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), recomputing(twin) if recomputed else nullcontext():
-        kept = _kept_for_backward(twin, torch.zeros(n_patches, in_features))
+        kept = _kept_for_backward(twin, twin.bag_like(torch.zeros(n_patches, in_features)))
     return ceil(sum(kept) + IN_FLIGHT * max(kept, default=0))
 
 
-def _kept_for_backward(model: MILModel, bag: Tensor) -> list[int]:
+def _kept_for_backward(model: MILModel, bag: Patches) -> list[int]:
     """Bytes of each storage that the backward of one bag's loss asks for, except the weights and the bag."""
-    known = {_address(tensor) for tensor in (bag, *model.parameters(), *model.buffers())}
+    inputs = model.inputs(bag)
+    given = Patches(*inputs)
+    known = {_address(tensor) for tensor in (*given.tensors, *model.parameters(), *model.buffers())}
     sizes: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -88,7 +91,7 @@ def _kept_for_backward(model: MILModel, bag: Tensor) -> list[int]:
 
     targets = torch.zeros(model.n_tasks)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = model.loss(model(bag), targets, torch.ones_like(targets))
+        loss = model.loss(model(*inputs), targets, torch.ones_like(targets))
     del loss  # its graph keeps them in memory
     return list(sizes.values())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from milbench.layout import Patches
 
 BAGS_AT_ONCE = 64
 """Bags that go through a model together at most. More bags save no time and cost memory."""
@@ -28,17 +28,17 @@ class IndexedBag:
     ----------
     index : of the slide in its side.
     place : of the bag among those that wait with it: a step may see one slide twice.
-    features : Tensor [N, D].
+    patches : of the slide.
     """
 
     index: int
     place: int
-    features: Tensor
+    patches: Patches
 
     @property
     def n_patches(self) -> int:
         """Number N of its patches."""
-        return len(self.features)
+        return len(self.patches)
 
 
 def training_groups(bags: Iterable[IndexedBag]) -> list[list[IndexedBag]]:
@@ -54,9 +54,9 @@ def training_groups(bags: Iterable[IndexedBag]) -> list[list[IndexedBag]]:
     return groups
 
 
-def joins_evaluation(group: Sequence[IndexedBag], features: Tensor) -> bool:
-    """Whether a bag [N, D] is evaluated together with the bags of `group`, which come before it."""
+def joins_evaluation(group: Sequence[IndexedBag], patches: Patches) -> bool:
+    """Whether a bag is evaluated together with the bags of `group`, which come before it."""
     if not group:
         return True
-    has_room = len(group) < BAGS_AT_ONCE and (len(group) + 1) * features.numel() <= NUMBERS_AT_ONCE
-    return has_room and len(features) == group[0].n_patches
+    has_room = len(group) < BAGS_AT_ONCE and (len(group) + 1) * patches.features.numel() <= NUMBERS_AT_ONCE
+    return has_room and len(patches) == group[0].n_patches

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from milbench.errors import DataError, MilbenchError
+from milbench.layout import Patches
 
 
 class BagGuard:
@@ -26,7 +27,7 @@ class BagGuard:
         self.model, self.is_trusted = model, False
 
     @contextmanager
-    def lent(self, bags: Sequence[Tensor]) -> Iterator[None]:
+    def lent(self, bags: Sequence[Patches]) -> Iterator[None]:
         """Inside, the model may read `bags`. Several bags go through it stacked, which is a copy already.
 
         Raises
@@ -37,21 +38,21 @@ class BagGuard:
         if len(bags) > 1:
             yield
             return
-        (bag,) = bags
-        copy, version = None if self.is_trusted else bag.clone(), bag._version
+        lent = [(tensor, None if self.is_trusted else tensor.clone(), tensor._version) for tensor in bags[0].tensors]
         try:
             yield
         finally:  # a model may write first and raise then
-            if bag._version != version:
-                self._refuse(bag, copy)
+            for tensor, copy, version in lent:
+                if tensor._version != version:
+                    self._refuse(tensor, copy)
         self.is_trusted = True
 
-    def _refuse(self, bag: Tensor, copy: Tensor | None) -> None:
+    def _refuse(self, tensor: Tensor, copy: Tensor | None) -> None:
         message = (
             f"{self.model} writes into its bag, which all models share. "
             "Let its forward write into a copy (features = features.clone())."
         )
         if copy is None:
             raise DataError(f"{message} Nothing that was trained together with it is kept. Finished trials are kept.")
-        bag.copy_(copy)
+        tensor.copy_(copy)
         raise MilbenchError(message)

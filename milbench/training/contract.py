@@ -20,6 +20,7 @@ from torch.func import vmap
 
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.endpoints.outputs import Outputs
+from milbench.layout import stacked
 from milbench.models import BagOutput, MILModel, build
 from milbench.process.generators import generators_left_as_they_were, seed_global_generators
 from milbench.process.shared_state import left_as_it_was
@@ -182,7 +183,7 @@ def _refuse_other_answers(model: MILModel, tasks: Sequence[str], bag: Tensor, se
 
 
 def _output(model: MILModel, tasks: Sequence[str], bag: Tensor) -> BagOutput:
-    output = model(bag)
+    output = model(*model.inputs(model.bag_like(bag)))
     if not isinstance(output, BagOutput):
         raise BrokenRule(f"its forward returns a {type(output).__name__}. Return BagOutput(logits, attention, aux)")
     if tuple(output.logits.shape) != (int(model.outputs),):
@@ -257,7 +258,8 @@ def _together(model: MILModel) -> Iterator[Finding]:
     bags = torch.stack([_bag(model, BAG_SIZES[-1], start=start) for start in range(2)])
     try:
         with torch.no_grad():
-            vmap(lambda bag: model(bag).logits, randomness="different")(bags)
+            together = [model.inputs(model.bag_like(bag)) for bag in bags]
+            vmap(lambda *inputs: model(*inputs).logits, randomness="different")(*stacked(together))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model does
         yield Finding(
             is_final=False,

@@ -35,13 +35,12 @@ class PatchDraw(NamedTuple):
     epoch: int
     most: int
 
-    def of(self, features: Tensor, visit: Visit) -> Tensor:
-        """The drawn rows of features [N, D], in their order."""
-        if len(features) <= self.most:
-            return features
+    def rows(self, n_patches: int, visit: Visit) -> Tensor | None:
+        """Places of the drawn patches [most], in their order; None = all of them."""
+        if n_patches <= self.most:
+            return None
         random = _random("patches", self.seed, self.epoch, visit.slide_id, visit.number)
-        rows = np.sort(random.choice(len(features), self.most, replace=False, shuffle=False))
-        return features[torch.from_numpy(rows).to(features.device)]
+        return torch.from_numpy(np.sort(random.choice(n_patches, self.most, replace=False, shuffle=False)))
 
 
 def balanced_chances(side: Side, endpoints: Sequence[FittedEndpoint]) -> Floats | None:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from milbench.layout import Patches
 from milbench.training.bag_groups import IndexedBag, joins_evaluation
 from milbench.training.bag_guard import BagGuard
 from milbench.training.cox_tasks import CoxTasks
@@ -65,11 +66,11 @@ class Evaluation:
         self.seconds = np.zeros(n_slides)
         self.waiting: list[IndexedBag] = []
 
-    def add(self, slide_id: str, features: Tensor) -> None:
-        """Evaluate a bag [N, D]. It waits for the bags after it that may go through together with it."""
-        if not joins_evaluation(self.waiting, features):
+    def add(self, slide_id: str, patches: Patches) -> None:
+        """Evaluate a bag. It waits for the bags after it that may go through together with it."""
+        if not joins_evaluation(self.waiting, patches):
             self._forward()
-        self.waiting.append(IndexedBag(self.index_by_slide[slide_id], len(self.waiting), features))
+        self.waiting.append(IndexedBag(self.index_by_slide[slide_id], len(self.waiting), patches))
 
     def finish(self) -> Predictions:
         """Predictions for the whole side, after its last bag."""
@@ -88,7 +89,7 @@ class Evaluation:
 
     def _forward_of_waiting(self) -> None:
         begun = perf_counter()
-        slides, bags = [bag.index for bag in self.waiting], [bag.features for bag in self.waiting]
+        slides, bags = [bag.index for bag in self.waiting], [bag.patches for bag in self.waiting]
         self.waiting = []
         at_once, _ = self.memory.affordable(sum(map(len, bags)))
         with torch.no_grad(), self.bag_guard.lent(bags):

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from milbench.cohorts.scaling import FeatureScaler
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import MilbenchError
+from milbench.layout import Patches
 from milbench.models import MILModel
 from milbench.training.activations import ActivationCost, is_out_of_memory
 from milbench.training.bag_groups import IndexedBag, training_groups
@@ -140,6 +141,11 @@ class Learner:
         return visits_with_replacement(slides, self._chances, seed=self.random.seed, epoch=self.epoch)
 
     @property
+    def needs_layout(self) -> bool:
+        """Whether its model asks where patches lie."""
+        return self.weights.model.needs_coords
+
+    @property
     def patch_draw(self) -> PatchDraw | None:
         """Which patches of each bag the next epoch sees; None = all."""
         most = self.recipe.bag_patches
@@ -159,10 +165,10 @@ class Learner:
             waiting=[],
         )
 
-    def learn_from(self, slide_id: str, features: Tensor) -> None:
-        """Learn from a training bag [N, D]. It waits until enough bags for a step have come."""
+    def learn_from(self, slide_id: str, patches: Patches) -> None:
+        """Learn from a training bag. It waits until enough bags for a step have come."""
         waiting = self.in_progress.waiting
-        waiting.append(IndexedBag(self.train_index[slide_id], len(waiting), features))
+        waiting.append(IndexedBag(self.train_index[slide_id], len(waiting), patches))
         if len(waiting) == self.recipe.bags_per_step:
             self._step()
 
@@ -172,9 +178,9 @@ class Learner:
             self._step()
         self.weights.model.eval()
 
-    def validate_on(self, slide_id: str, features: Tensor) -> None:
-        """Evaluate a validation bag [N, D]."""
-        self.in_progress.evaluation.add(slide_id, features)
+    def validate_on(self, slide_id: str, patches: Patches) -> None:
+        """Evaluate a validation bag."""
+        self.in_progress.evaluation.add(slide_id, patches)
 
     def end_epoch(self) -> None:
         """Book the epoch for every trial. Trials that failed or ran out of patience leave."""
@@ -328,7 +334,7 @@ class Learner:
 
     def _logits_of_group(self, group: Sequence[IndexedBag]) -> Tensor:
         """Logits [S, B, W] of bags of one size, that go through the model as they do in `_forward_backward_group`."""
-        slides, bags = [bag.index for bag in group], [bag.features for bag in group]
+        slides, bags = [bag.index for bag in group], [bag.patches for bag in group]
         at_once, recompute = self.step_memory.affordable(sum(map(len, bags)))
         if recompute and len(group) > 1:
             return torch.cat([self._logits_of_group([bag]) for bag in group], dim=1)
@@ -340,7 +346,7 @@ class Learner:
 
     def _forward_backward_group(self, group: Sequence[IndexedBag], labels: StepLabels, divisor: int) -> Tensor:
         """Losses [S] of bags of one size, summed, with their gradients added to those of other groups."""
-        bags = [bag.features for bag in group]
+        bags = [bag.patches for bag in group]
         at_once, recompute = self.step_memory.affordable(sum(map(len, bags)))
         # the last resort: recomputation does not work under vmap, and bags that go alone draw other masks
         if recompute and len(group) > 1:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milbench.errors import MilbenchError
+from milbench.layout import Layout, Patches
 from milbench.models import MILModel
 from milbench.process.generators import generators_left_as_they_were
 from milbench.training.bag_guard import BagGuard
@@ -40,11 +41,13 @@ class Bags(NamedTuple):
     features : sequence of Tensor [N, D]; an item may be read from disk when it is asked for.
     targets : float32 Tensor [S, T] in {0, 1}, 0 where unknown.
     known : float32 Tensor [S, T], 1 where the label is known.
+    layouts : of the same slides, with neighbours int32; None = no model needs them.
     """
 
     features: Sequence[Tensor]
     targets: Tensor
     known: Tensor
+    layouts: Sequence[Layout] | None = None
 
     def labels(self) -> NDArray[np.float64]:
         """Targets [S, T] with NaN where unknown."""
@@ -93,7 +96,7 @@ def fit(model: MILModel, recipe: Recipe, train_on: Bags, validation: Bags, *, se
     MilbenchError : the loss is no longer finite.
     """
     train_side, validation_side = _side("train", train_on), _side("val", validation)
-    features = _NumberedBags({"train": train_on.features, "val": validation.features}, device)
+    features = _NumberedBags({"train": train_on, "val": validation}, device)
     learner, begun = Learner([model], recipe, train_side, validation_side, seed=seed, device=device), perf_counter()
     train([learner], [*train_side.slide_ids, *validation_side.slide_ids], features, seed=seed)
     if learner.error is not None:
@@ -119,8 +122,8 @@ def predict(model: MILModel, bags: Bags, *, device: torch.device) -> Prediction:
     memory, guard = StepMemory(weights.n_models, device), BagGuard(type(model).__name__)
     evaluation = Evaluation(weights, side, memory, guard, Randomness(0, device))
     with generators_left_as_they_were():
-        for slide, features in _NumberedBags({"all": bags.features}, device).in_order(side.slide_ids):
-            evaluation.add(slide, features.float())
+        for slide, patches in _NumberedBags({"all": bags}, device).in_order(side.slide_ids):
+            evaluation.add(slide, Patches(patches.features.float(), patches.layout))
         predictions = evaluation.finish()
     return Prediction(predictions.losses[0], predictions.probabilities[0], predictions.seconds)
 
@@ -133,10 +136,12 @@ def _side(name: str, bags: Bags) -> Side:
 class _NumberedBags:
     """Bags in lists, by names such as "train/3"."""
 
-    def __init__(self, lists: dict[str, Sequence[Tensor]], device: torch.device) -> None:
+    def __init__(self, lists: dict[str, Bags], device: torch.device) -> None:
         self.lists, self.device = lists, device
 
-    def in_order(self, slide_ids: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+    def in_order(self, slide_ids: Sequence[str]) -> Iterator[tuple[str, Patches]]:
         for slide in slide_ids:
             name, number = slide.split("/")
-            yield slide, self.lists[name][int(number)].to(self.device)
+            bags, place = self.lists[name], int(number)
+            layout = None if bags.layouts is None else bags.layouts[place]
+            yield slide, Patches(bags.features[place], layout).each(lambda tensor: tensor.to(self.device))

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from milbench.cohorts.scaling import FeatureScaler
 from milbench.errors import DataError, MilbenchError
+from milbench.layout import Layout, Patches
 from milbench.process.must_return import DidNotReturnError
 from milbench.process.shared_state import left_as_it_was, of_torch, put_back, read_shared
 from milbench.training.draws import PatchDraw, Visit, in_random_order
@@ -36,8 +37,8 @@ OF_TRAINING = of_torch()
 class Features(Protocol):
     """Where bags come from."""
 
-    def in_order(self, slide_ids: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
-        """Slide and features [N, D] of each slide, on the device, in the stored dtype."""
+    def in_order(self, slide_ids: Sequence[str]) -> Iterator[tuple[str, Patches]]:
+        """Slide and patches of each slide, on the device, features in the stored dtype."""
         ...
 
 
@@ -123,8 +124,8 @@ def bags_for(
     order: Iterable[Visit],
     features: Features,
     draws: Mapping[Learner, PatchDraw | None] = MappingProxyType({}),
-) -> Iterator[tuple[Learner, str, Tensor]]:
-    """Learner, slide and scaled float32 features [N, D], for every visit that a learner makes, in this order.
+) -> Iterator[tuple[Learner, str, Patches]]:
+    """Learner, slide and patches with scaled float32 features, for every visit that a learner makes, in this order.
 
     What no learner visits is not read. Each other visit is read once, and made ready once per scaler and draw.
 
@@ -136,13 +137,42 @@ def bags_for(
     at_work = {learner: visits for learner, visits in visits_of.items() if learner.error is None}
     needed = [visit for visit in order if any(_makes(visits, visit) for visits in at_work.values())]
     for visit, (slide, stored) in zip(needed, features.in_order([visit.slide_id for visit in needed]), strict=True):
-        ready: dict[tuple[FeatureScaler, PatchDraw | None], Tensor] = {}
+        shown = _Shown(stored, visit)
         for learner, visits in at_work.items():
             if _makes(visits, visit) and learner.error is None:  # an earlier bag may have ended its work
-                scaler, draw = learner.scaler, draws.get(learner)
-                if (scaler, draw) not in ready:
-                    ready[scaler, draw] = scaler(draw.of(stored, visit) if draw else stored)
-                yield learner, slide, ready[scaler, draw]
+                draw = draws.get(learner)
+                layout = shown.layout(draw) if learner.needs_layout else None
+                yield learner, slide, Patches(shown.features(learner.scaler, draw), layout, stored.problem)
+
+
+class _Shown:
+    """What the learners are shown of one bag; what several of them see alike is made once."""
+
+    def __init__(self, stored: Patches, visit: Visit) -> None:
+        self.stored, self.visit = stored, visit
+        self._rows: dict[PatchDraw | None, Tensor | None] = {None: None}
+        self._layouts: dict[PatchDraw | None, Layout | None] = {}
+        self._features: dict[tuple[FeatureScaler, PatchDraw | None], Tensor] = {}
+
+    def features(self, scaler: FeatureScaler, draw: PatchDraw | None) -> Tensor:
+        """Scaled features of the drawn patches."""
+        if (scaler, draw) not in self._features:
+            rows, features = self._drawn(draw), self.stored.features
+            self._features[scaler, draw] = scaler(features if rows is None else features[rows])
+        return self._features[scaler, draw]
+
+    def layout(self, draw: PatchDraw | None) -> Layout | None:
+        """Places of the drawn patches, and the neighbours that they have among themselves."""
+        if draw not in self._layouts:
+            rows = self._drawn(draw)
+            self._layouts[draw] = (self.stored if rows is None else self.stored.rows(rows)).layout
+        return self._layouts[draw]
+
+    def _drawn(self, draw: PatchDraw | None) -> Tensor | None:
+        if draw is not None and draw not in self._rows:
+            rows = draw.rows(len(self.stored), self.visit)
+            self._rows[draw] = None if rows is None else rows.to(self.stored.features.device)
+        return self._rows[draw]
 
 
 def _makes(visits: Mapping[str, int], visit: Visit) -> bool:

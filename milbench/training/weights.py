@@ -11,19 +11,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from milbench.layout import Inputs, Patches, stacked
 from milbench.models import BagOutput, MILModel
 from milbench.training.activations import recomputing
 from milbench.training.precision import arithmetic, as_float32
 from milbench.training.randomness import DrawnAgain
 
-LossAndLogits = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Function of one bag [N, D], its targets [T] and known [T] -> loss and logits [T]."""
+LossAndLogits = Callable[..., tuple[Tensor, Tensor]]
+"""Function of targets [T], known [T] and what the model takes of one bag -> loss and logits [W]."""
 
 
 class Weights(Protocol):
@@ -49,13 +50,13 @@ class Weights(Protocol):
         ...
 
     def forward_backward(
-        self, bags: Sequence[Tensor], targets: Tensor, known: Tensor, divisor: int, *, at_once: int, recompute: bool
+        self, bags: Sequence[Patches], targets: Tensor, known: Tensor, divisor: int, *, at_once: int, recompute: bool
     ) -> Tensor:
         """Losses [S], summed over B bags of one size. Their gradients over `divisor` are added to the parameters'.
 
         Parameters
         ----------
-        bags : B tensors float32 [N, D] on the device.
+        bags : B of them, N patches each, features float32 on the device.
         targets, known : [S, B, T].
         at_once : models that a bag goes through together.
         recompute : keep less for the backward, and compute it again there. Models then take their turns one by one.
@@ -63,7 +64,7 @@ class Weights(Protocol):
         ...
 
     def losses_and_logits(
-        self, bags: Sequence[Tensor], targets: Tensor, known: Tensor, *, at_once: int
+        self, bags: Sequence[Patches], targets: Tensor, known: Tensor, *, at_once: int
     ) -> tuple[Tensor, Tensor]:
         """Losses [S, B] and logits [S, B, T]; shapes as for `forward_backward`."""
         ...
@@ -86,7 +87,7 @@ class OneModel:
 
     def forward_backward(
         self,
-        bags: Sequence[Tensor],
+        bags: Sequence[Patches],
         targets: Tensor,
         known: Tensor,
         divisor: int,
@@ -95,21 +96,24 @@ class OneModel:
         recompute: bool,
     ) -> Tensor:
         with recomputing(self.model) if recompute else nullcontext():
-            losses, _ = _of_bags(self.with_loss.forward, bags, targets[0], known[0])
+            losses, _ = self._of_bags(bags, targets[0], known[0])
             loss = losses.sum()
             (loss / divisor).backward()  # type: ignore[no-untyped-call]
         return loss.detach()[None]
 
     def losses_and_logits(
         self,
-        bags: Sequence[Tensor],
+        bags: Sequence[Patches],
         targets: Tensor,
         known: Tensor,
         *,
         at_once: int,
     ) -> tuple[Tensor, Tensor]:
-        losses, logits = _of_bags(self.with_loss.forward, bags, targets[0], known[0])
+        losses, logits = self._of_bags(bags, targets[0], known[0])
         return losses[None], logits[None]
+
+    def _of_bags(self, bags: Sequence[Patches], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        return _of_bags(self.with_loss.forward, [self.model.inputs(bag) for bag in bags], targets, known)
 
 
 class ParameterStack:
@@ -139,7 +143,7 @@ class ParameterStack:
         return {name: p.detach() for name, p in self.parameters.items()}
 
     def forward_backward(
-        self, bags: Sequence[Tensor], targets: Tensor, known: Tensor, divisor: int, *, at_once: int, recompute: bool
+        self, bags: Sequence[Patches], targets: Tensor, known: Tensor, divisor: int, *, at_once: int, recompute: bool
     ) -> Tensor:
         losses = []
         for rows in self._in_turns(1 if recompute else at_once):
@@ -151,7 +155,7 @@ class ParameterStack:
         return torch.cat(losses)
 
     def losses_and_logits(
-        self, bags: Sequence[Tensor], targets: Tensor, known: Tensor, *, at_once: int
+        self, bags: Sequence[Patches], targets: Tensor, known: Tensor, *, at_once: int
     ) -> tuple[Tensor, Tensor]:
         parts = [self._together(rows, bags, targets, known) for rows in self._in_turns(at_once)]
         return torch.cat([losses for losses, _ in parts]), torch.cat([logits for _, logits in parts])
@@ -166,24 +170,25 @@ class ParameterStack:
             yield rows
 
     def _forward_backward_together(
-        self, rows: slice, bags: Sequence[Tensor], targets: Tensor, known: Tensor, divisor: int
+        self, rows: slice, bags: Sequence[Patches], targets: Tensor, known: Tensor, divisor: int
     ) -> Tensor:
         losses, _ = self._together(rows, bags, targets, known)
         (losses.sum() / divisor).backward()  # type: ignore[no-untyped-call]
         return losses.detach().sum(dim=1)
 
-    def _together(self, rows: slice, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    def _together(self, rows: slice, bags: Sequence[Patches], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Losses [rows, B] and logits [rows, B, T] of some of the models."""
+        inputs = [self.model.inputs(bag) for bag in bags]
 
         def of_one(weights: dict[str, Tensor], target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-            return _of_bags(_called_with(self.borrower.with_loss, weights), bags, target, mask)
+            return _of_bags(_called_with(self.borrower.with_loss, weights), inputs, target, mask)
 
         is_all = rows == slice(0, self.n_models)  # a slice of a leaf costs its gradient a copy
         weights = self.parameters if is_all else {name: p[rows] for name, p in self.parameters.items()}
         return vmap(of_one, randomness="same")(weights, targets[rows], known[rows])  # type: ignore[no-any-return]
 
     def _forward_backward_of_one(
-        self, row: slice, bags: Sequence[Tensor], targets: Tensor, known: Tensor, divisor: int, *, recompute: bool
+        self, row: slice, bags: Sequence[Patches], targets: Tensor, known: Tensor, divisor: int, *, recompute: bool
     ) -> Tensor:
         """Loss [1] of one model. A module borrows the model's weights: recomputing needs a module that owns them."""
         i = row.start
@@ -222,28 +227,28 @@ class _ModelWithLoss(nn.Module):
         super().__init__()
         self.model, self.precision, self.device = model, precision, device
 
-    def forward(self, bag: Tensor, target: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        output = self.model(bag) if self.precision != "bf16" else self._in_bf16(bag)
+    def forward(self, target: Tensor, known: Tensor, *inputs: Any) -> tuple[Tensor, Tensor]:
+        output = self.model(*inputs) if self.precision != "bf16" else self._in_bf16(*inputs)
         return self.model.loss(output, target, known), output.logits
 
-    def _in_bf16(self, bag: Tensor) -> BagOutput:
+    def _in_bf16(self, *inputs: Any) -> BagOutput:
         with arithmetic(self.precision, self.device):
-            output: BagOutput = self.model(bag)
+            output: BagOutput = self.model(*inputs)
         return as_float32(output)
 
 
 def _called_with(module: nn.Module, weights: dict[str, Tensor]) -> LossAndLogits:
     """`module` as a function, with other weights of its model."""
     named = {f"model.{name}": weight for name, weight in weights.items()}
-    return lambda bag, target, known: functional_call(module, named, (bag, target, known))  # type: ignore[no-any-return]
+    return lambda *arguments: functional_call(module, named, arguments)  # type: ignore[no-any-return]
 
 
-def _of_bags(of_bag: LossAndLogits, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+def _of_bags(of_bag: LossAndLogits, inputs: Sequence[Inputs], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """Losses [B] and logits [B, T] of bags of one size, for one model."""
-    if len(bags) == 1:  # a big bag alone: vmap would only add its overhead
-        loss, logits = of_bag(bags[0], targets[0], known[0])
+    if len(inputs) == 1:  # a big bag alone: vmap would only add its overhead
+        loss, logits = of_bag(targets[0], known[0], *inputs[0])
         return loss[None], logits[None]
-    return vmap(of_bag, randomness="different")(torch.stack(list(bags)), targets, known)  # type: ignore[no-any-return]
+    return vmap(of_bag, randomness="different")(targets, known, *stacked(inputs))  # type: ignore[no-any-return]
 
 
 def slices(n: int, at_once: int) -> Iterator[slice]:

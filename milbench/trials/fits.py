@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from milbench.cohorts.cohort import Cohort
+from milbench.cohorts.coordinates import why_without_coords
 from milbench.endpoints.fit import Fit, fit, patient_labels
 from milbench.endpoints.fitted import FittedEndpoint, LossOptions
 from milbench.errors import DataError
@@ -22,9 +23,13 @@ class Fits:
         self.cohort, self.split = cohort, split
         self._made: dict[tuple[int, str, LossOptions], Fit] = {}
         self._left_out: dict[str, list[Finding]] = {}
+        self._without_coords: str | None = None
 
     def tasks_of(self, name: str, model: type[MILModel], options: LossOptions) -> tuple[str, ...]:
         """The cohort's tasks that the model of this name can learn, in order."""
+        if model.info.needs_coords and (why := self._why_without_coords()):
+            self._left_out[name] = [_no_coords(name, why)]
+            return ()
         tasks = self.cohort.tasks
         of_kind = [task for task in tasks if self.cohort.endpoint(task).kind in model.info.kinds]
         learned = [task for task in of_kind if not self._needs_cox(task, options) or model.info.learns_cox]
@@ -58,6 +63,11 @@ class Fits:
             for note in made.notes
         ]
 
+    def _why_without_coords(self) -> str:
+        if self._without_coords is None:
+            self._without_coords = why_without_coords(self.cohort)
+        return self._without_coords
+
     def _needs_cox(self, task: str, options: LossOptions) -> bool:
         return options.survival == "cox" and self.cohort.endpoint(task).kind == "survival"
 
@@ -82,6 +92,14 @@ def _other_kind(name: str, tasks: Sequence[str], cohort: Cohort) -> Finding:
         WARNING,
         f"{name} is left out of {some(tasks, 5)}: it does not learn {' or '.join(kinds)} tasks",
         "If it can, declare `kinds=` in @register_model (docs/models.md).",
+    )
+
+
+def _no_coords(name: str, why: str) -> Finding:
+    return Finding(
+        WARNING,
+        f"{name} is left out: it needs the patches' coordinates, and {why}",
+        "Extract with coordinates (CLAM's .h5, TRIDENT, STAMP; docs/features.md), or leave the model out.",
     )
 
 

@@ -74,12 +74,11 @@ def test_test_and_validation_slides_never_influence_the_scaling_of_a_trial(cohor
     trial = replace(TRIAL, fold=0, feature_scaling=mode, tasks=cohort.tasks)
 
     def scaled(cohort: Cohort) -> dict[str, list[torch.Tensor]]:
-        store = FeatureStore(
-            lambda slide: cohort.load(slide).features, device=torch.device("cpu"), device_bytes=0, host_bytes=0
-        )
+        store = FeatureStore(cohort.load, device=torch.device("cpu"), device_bytes=0, host_bytes=0)
         data = fold_data(cohort.slides, split, [trial], store, {})
         return {
-            role: [data.scaler(bag) for _, bag in store.in_order(side.slide_ids)] for role, side in data.sides.items()
+            role: [data.scaler(bag.features) for _, bag in store.in_order(side.slide_ids)]
+            for role, side in data.sides.items()
         }
 
     honest = scaled(cohort)

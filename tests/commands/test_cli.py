@@ -282,14 +282,6 @@ def test_models_and_datasets_are_listed(milbench_here: Milbench) -> None:
     assert all(name in datasets for name in ("digits", "tcga-gbmlgg", "tcga-luad", "KEAP1"))
 
 
-def test_a_model_that_lacks_kinds_of_tasks_is_listed_with_those_it_knows(milbench_here: Milbench) -> None:
-    models = milbench_here("models").stdout  # the tests' plug-in is among them
-    assert "kinds" in models
-    rows = {line.split()[1]: line for line in models.splitlines() if line.startswith("│ ")}
-    assert "binary" in rows["explodes"], "its loss is its own"
-    assert " all " in rows["tiny"]
-
-
 def test_a_saved_run_yaml_repeats_the_run(milbench_here: Milbench, cohort_folder: Path, tmp_path: Path) -> None:
     words = one_fold(cohort_folder)
     milbench_here(*words)

@@ -10,7 +10,18 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 DRAWING = (ROOT / "docs" / "images" / "rooms.svg").read_text(encoding="utf-8")
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 LAYERS = [name.strip() for line in CONTRACTS[0]["layers"] for name in line.split("|")]
-DOOR = ["registry", "models", "bag", "names", "special_files", "search_space", "errors", "visible"]
+DOOR = [
+    "registry",
+    "models",
+    "layout",
+    "bag",
+    "names",
+    "special_files",
+    "search_space",
+    "patch_size",
+    "errors",
+    "visible",
+]
 ROOMS = [name for name in LAYERS if name not in (*DOOR, "__main__")]
 
 

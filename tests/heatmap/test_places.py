@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from milbench.bag import Bag
 from milbench.errors import DataError
 from milbench.heatmap.geojson import why_no_polygons
-from milbench.heatmap.places import guessed_size, places_of
+from milbench.heatmap.places import places_of
+from milbench.patch_size import guessed_size
 
 
 def grid(columns: int, rows: int, step: int, left: int = 0, top: int = 0) -> np.ndarray:

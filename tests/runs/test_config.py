@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 from commands_for_tests import Milbench
+from runs_for_tests import describe
 
 from milbench.errors import UsageError
 from milbench.runs.config import RunConfig, different_settings, make_config
 from milbench.runs.preparation import memory_bytes
+from milbench.store.run import Run
+from milbench.store.run_writing import write_header
 
 
 def test_flags_win_over_set_and_set_over_the_file(tmp_path: Path) -> None:
@@ -117,9 +120,38 @@ def test_a_memory_that_no_machine_can_have_is_refused(size: str) -> None:
         memory_bytes(make_config(None, [], {"engine": {"memory": size}}))
 
 
+def test_the_default_is_the_study_and_the_models_of_plug_ins_that_are_named(tmp_path: Path) -> None:
+    (path := tmp_path / "mine.yaml").write_text("models:\nplugins: [mine.py]\n")
+    assert make_config(None, (), {}).models == ("study",)
+    assert make_config(None, (), {"plugins": ["mine.py"]}).models == ("study", "plugins")
+    assert make_config(path, (), {}).models == ("study", "plugins")
+    assert make_config(path, (), {"models": ["study"]}).models == ("study",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("[all]", ("amil", "theirs", "m4")),
+        ("[m4, all]", ("m4", "amil", "theirs")),
+        ("[amil]", ("amil",)),
+        ("[study]", ("study",)),
+    ],
+)
+def test_all_in_an_earlier_runs_file_means_the_models_of_then(
+    tmp_path: Path, asked: str, meant: tuple[str, ...]
+) -> None:
+    (path := tmp_path / "run.yaml").write_text(f"models: {asked}\n")
+    assert make_config(path, (), {}).models == tuple(asked[1:-1].split(", ")), "there is no run beside the file"
+    known = {"a": ("amil", "theirs"), "b": ("amil", "m4")}
+    facts = {name: describe(name, models, ("TP53",)) for name, models in known.items()}
+    write_header(Run(tmp_path), {"models": asked[1:-1].split(", ")}, {}, facts, {})
+    assert make_config(path, (), {}).models == meant
+    assert make_config(path, (), {"models": ["all"]}).models == ("all",), "a flag means the models of now"
+
+
 def test_defaults_are_the_documented_ones() -> None:
     config = RunConfig()
-    assert (config.models, config.protocol, config.seeds, config.engine.threads) == (("all",), "m4", (42,), 1)
+    assert (config.models, config.protocol, config.seeds, config.engine.threads) == (("study",), "m4", (42,), 1)
 
 
 @pytest.mark.parametrize(

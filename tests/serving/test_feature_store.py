@@ -22,7 +22,7 @@ from milbench.serving.feature_store import AHEAD
 def test_every_slide_comes_in_order_with_its_own_features(host_bytes: int) -> None:
     store = store_of(Loads(), host_bytes=host_bytes)
     for _ in range(3):
-        given = [(slide, features[0, 0].item()) for slide, features in store.in_order(SLIDES)]
+        given = [(slide, bag.features[0, 0].item()) for slide, bag in store.in_order(SLIDES)]
         assert given == [(slide, float(slide[1:])) for slide in SLIDES]
 
 
@@ -30,7 +30,7 @@ def test_a_slide_may_be_asked_for_twice_in_one_pass() -> None:
     wanted = ["s1", "s1", "s2", "s1", "s2"]
     for host_bytes in (0, 32, 1000):
         given = list(store_of(Loads(), host_bytes=host_bytes).in_order(wanted))
-        assert [(slide, features[0, 0].item()) for slide, features in given] == [(s, float(s[1:])) for s in wanted]
+        assert [(slide, bag.features[0, 0].item()) for slide, bag in given] == [(s, float(s[1:])) for s in wanted]
 
 
 def test_a_pass_over_nothing_starts_no_thread() -> None:
@@ -42,8 +42,8 @@ def test_a_pass_over_nothing_starts_no_thread() -> None:
 @pytest.mark.parametrize("host_bytes", [0, 10_000])
 def test_features_keep_their_stored_dtype(dtype: torch.dtype, host_bytes: int) -> None:
     store = store_of(lambda slide: bag(slide).to(dtype), host_bytes=host_bytes)
-    assert store["s1"].dtype == dtype
-    assert {features.dtype for _, features in store.in_order(SLIDES)} == {dtype}
+    assert store["s1"].features.dtype == dtype
+    assert {bag.features.dtype for _, bag in store.in_order(SLIDES)} == {dtype}
 
 
 @pytest.mark.parametrize("kind", ["h5", "pack"])
@@ -55,8 +55,8 @@ def test_files_come_through_as_their_cohort_loads_them(tmp_path: Path, kind: str
     slides = cohort.slides["slide_id"].tolist()
     store = store_of(lambda slide: cohort.load(slide).features, host_bytes=500)
     for _ in range(2):
-        for slide, features in store.in_order(slides):
-            assert torch.equal(features, cohort.load(slide).features)
+        for slide, patches in store.in_order(slides):
+            assert torch.equal(patches.features, cohort.load(slide).features)
 
 
 # ---- what stays ----------------------------------------------------------------------------------
@@ -121,10 +121,10 @@ def test_the_device_is_filled_before_memory() -> None:
     load = Loads()
     store = store_of(load, device=META, device_bytes=2 * 32, host_bytes=3 * 32)
     for _ in range(2):
-        assert {features.device for _, features in store.in_order(SLIDES)} == {META}
+        assert {bag.features.device for _, bag in store.in_order(SLIDES)} == {META}
     assert list(store.near.kept) == SLIDES[:2]
     assert list(store.host.kept) == SLIDES[2:5]
-    assert {features.device for features in store.host.kept.values()} == {CPU}
+    assert {bag.features.device for bag in store.host.kept.values()} == {CPU}
     assert [load.seen.count(slide) for slide in SLIDES] == [1] * 5 + [2] * 3
 
 
@@ -139,10 +139,10 @@ def test_without_a_gpu_all_that_may_stay_is_memory() -> None:
 def test_a_kept_bag_is_a_copy_of_its_own_and_no_view_of_a_file() -> None:
     whole = torch.zeros(100, 2)
     store = store_of(lambda _: whole[:4], host_bytes=1000)
-    assert store["s0"].untyped_storage().nbytes() == 32
+    assert store["s0"].features.untyped_storage().nbytes() == 32
     list(store.in_order(["s1"]))
     whole += 1
-    assert not store["s1"].any()
+    assert not store["s1"].features.any()
 
 
 def test_kept_bags_need_no_thread() -> None:

@@ -37,11 +37,11 @@ def test_a_slow_read_goes_on_while_the_consumer_works() -> None:
             assert working.wait(WAIT)  # this read cannot end before the consumer works on s0
         return bag(slide_id)
 
-    for slide, features in store_of(load).in_order(SLIDES[:3]):
+    for slide, patches in store_of(load).in_order(SLIDES[:3]):
         if slide == "s0":
             assert reading.wait(WAIT)
             working.set()
-        assert features[0, 0].item() == float(slide[1:])
+        assert patches.features[0, 0].item() == float(slide[1:])
 
 
 def test_reads_go_side_by_side() -> None:
@@ -81,10 +81,10 @@ def test_no_more_bags_are_in_memory_than_those_ahead_and_the_consumers_own() -> 
             n_alive += 1
         return bag(slide_id).as_subclass(Counted)
 
-    for _slide, features in store_of(load).in_order(SLIDES):
+    for _slide, patches in store_of(load).in_order(SLIDES):
         time.sleep(0.01)
         alive.append(n_alive)
-        del features
+        del patches
     assert max(alive) == AHEAD + 1
     assert until(lambda: n_alive == 0)
 
@@ -205,7 +205,7 @@ def test_two_passes_at_once_do_not_mix() -> None:
     both = zip(store.in_order(SLIDES), store.in_order(SLIDES[::-1]), strict=True)
     for expected, (first, second) in zip(zip(SLIDES, SLIDES[::-1], strict=True), both, strict=True):
         assert (first[0], second[0]) == expected
-        assert [first[1][0, 0].item(), second[1][0, 0].item()] == [float(slide[1:]) for slide in expected]
+        assert [each[1].features[0, 0].item() for each in (first, second)] == [float(slide[1:]) for slide in expected]
 
 
 def test_pt_files_are_read_by_two_threads_at_once(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_pt_files_are_read_by_two_threads_at_once(tmp_path: Path) -> None:
     store = store_of(lambda slide: cohort.load(slide).features)
     for _ in range(20):
         for (_, one), (_, other) in zip(store.in_order(SLIDES), store.in_order(SLIDES), strict=True):
-            assert torch.equal(one, other)
+            assert torch.equal(one.features, other.features)
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell which pages are in memory")
@@ -231,7 +231,7 @@ def test_a_packs_pages_are_read_where_it_is_loaded(tmp_path: Path) -> None:
     save_file({"features": torch.randn(1000, 1024)}, tmp_path / "features" / "s0.safetensors")
     (tmp_path / "labels.csv").write_text("case_id,slide_id,A\np0,s0,1\n")
     cohort = folder_cohort(tmp_path)
-    (_, features), *_ = store_of(lambda slide: cohort.load(slide).features).in_order(["s0"])
+    (_, patches), *_ = store_of(lambda slide: cohort.load(slide).features).in_order(["s0"])
     entry = Path("/proc/self/smaps").read_text().split("s0.safetensors")[1]
     resident = next(int(line.split()[1]) * 1024 for line in entry.splitlines() if line.startswith("Rss:"))
-    assert resident >= features.nbytes
+    assert resident >= patches.nbytes

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from milbench.cohorts.scaling import FeatureScaler
+from milbench.layout import Patches
 from milbench.models import MILModel
 from milbench.registry import load_models
 from milbench.training.learner import Learner
@@ -49,10 +50,10 @@ class InMemory:
         }
         self.served: list[str] = []
 
-    def in_order(self, slide_ids: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+    def in_order(self, slide_ids: Sequence[str]) -> Iterator[tuple[str, Patches]]:
         for slide in slide_ids:
             self.served.append(slide)
-            yield slide, self.bags[slide]
+            yield slide, Patches(self.bags[slide])
 
 
 class AsTheyAre(FeatureScaler):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from milbench.bag import Bag
 from milbench.serving.feature_store import THREAD, FeatureStore
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -37,7 +38,9 @@ class Loads:
 def store_of(
     load: Callable[[str], Tensor], *, device_bytes: int = 0, host_bytes: int = 0, device: torch.device = CPU
 ) -> FeatureStore:
-    return FeatureStore(load, device=device, device_bytes=device_bytes, host_bytes=host_bytes)
+    return FeatureStore(
+        lambda slide: Bag(load(slide), slide), device=device, device_bytes=device_bytes, host_bytes=host_bytes
+    )
 
 
 def threads() -> list[threading.Thread]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from milbench.layout import Patches
 from milbench.training.bag_groups import (
     BAGS_AT_ONCE,
     NUMBERS_AT_ONCE,
@@ -18,7 +19,7 @@ from milbench.training.bag_groups import (
 def test_bags_of_a_step_are_put_together_by_their_sizes_whatever_the_memory() -> None:
     """Bags that are divided draw other dropout masks than together."""
     sizes = [PATCHES_OF_A_GROUP // 2] * 4 + [PATCHES_OF_A_GROUP + 1] * 2
-    groups = training_groups([IndexedBag(i, i, torch.empty(n, 1)) for i, n in enumerate(sizes)])
+    groups = training_groups([IndexedBag(i, i, Patches(torch.empty(n, 1))) for i, n in enumerate(sizes)])
     assert [[bag.index for bag in group] for group in groups] == [[0, 1], [2, 3], [4], [5]]
 
 
@@ -44,5 +45,5 @@ def test_bags_of_a_step_are_put_together_by_their_sizes_whatever_the_memory() ->
 def test_a_bag_is_evaluated_with_the_bags_before_it_if_they_have_its_size_and_there_is_room(
     n_before: int, shape: tuple[int, int], n_patches_before: int, *, joins: bool
 ) -> None:
-    group = [IndexedBag(i, i, torch.empty(n_patches_before, 1)) for i in range(n_before)]
-    assert joins_evaluation(group, torch.empty(shape)) == joins
+    group = [IndexedBag(i, i, Patches(torch.empty(n_patches_before, 1))) for i in range(n_before)]
+    assert joins_evaluation(group, Patches(torch.empty(shape))) == joins

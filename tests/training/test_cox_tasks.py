@@ -9,6 +9,7 @@ from torch import Tensor
 
 from milbench.endpoints.cox import cox_loss
 from milbench.endpoints.losses import task_losses
+from milbench.layout import Patches
 from milbench.training.bag_groups import IndexedBag
 from milbench.training.cox_tasks import CoxBatch, CoxTasks
 from milbench.training.evaluation import Evaluation
@@ -21,7 +22,7 @@ MIXED = (BINARY, COX, SCORE)
 
 def bags() -> list[IndexedBag]:
     features = InMemory().bags
-    return [IndexedBag(index, index, features[slide]) for index, slide in enumerate(TRAIN)]
+    return [IndexedBag(index, index, Patches(features[slide])) for index, slide in enumerate(TRAIN)]
 
 
 def one_step(each: Learner) -> Tensor:
@@ -59,7 +60,9 @@ def test_a_slide_that_a_step_sees_twice_counts_twice(endpoints: tuple) -> None:
     each = learner_of(endpoints, [0], ALL_IN_ONE, start=tiny(*endpoints, dropout=0.0))
     drawn, features = [*range(len(TRAIN)), 2, 2, 5], InMemory().bags
     each.begin_epoch()
-    losses = each._forward_backward([IndexedBag(i, place, features[TRAIN[i]]) for place, i in enumerate(drawn)])
+    losses = each._forward_backward(
+        [IndexedBag(i, place, Patches(features[TRAIN[i]])) for place, i in enumerate(drawn)]
+    )
     gradients = {name: p.grad.clone() for name, p in each.weights.named_parameters().items()}
 
     expected, by_name = by_definition(each, endpoints, drawn)
@@ -134,7 +137,7 @@ def test_the_validation_loss_is_that_of_the_whole_side(endpoints: tuple) -> None
     evaluation: Evaluation = each._evaluation(each.weights, side)
     features = InMemory().bags
     for slide in side.slide_ids:
-        evaluation.add(slide, features[slide])
+        evaluation.add(slide, Patches(features[slide]))
     said = evaluation.finish()
     for row in range(2):
         logits, targets, known = torch.from_numpy(said.logits[row]), side.targets[row].clone(), side.known[row]

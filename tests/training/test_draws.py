@@ -13,6 +13,7 @@ from stacks_for_tests import CPU, TRAIN, AsTheyAre, InMemory, labels, learner, l
 from torch import Tensor
 
 from milbench.endpoints.fitted import FittedEndpoint
+from milbench.layout import Patches
 from milbench.training.draws import PatchDraw, Visit, balanced_chances, in_random_order, visits_with_replacement
 from milbench.training.learner import Learner
 from milbench.training.side import Side
@@ -112,9 +113,9 @@ def test_what_one_learner_takes_comes_in_the_same_order_whatever_others_take() -
 
 def test_a_balanced_learner_sees_its_draws_and_changes_nothing_for_the_one_beside_it() -> None:
     class Remembers(Learner):
-        def learn_from(self, slide_id: str, features: Tensor) -> None:
+        def learn_from(self, slide_id: str, patches: Patches) -> None:
             seen.append(slide_id)
-            super().learn_from(slide_id, features)
+            super().learn_from(slide_id, patches)
 
     def remembering() -> Learner:
         sides = labels([0], TRAIN, 1), labels([0], TRAIN, 1)
@@ -139,8 +140,9 @@ def test_a_balanced_learner_sees_its_draws_and_changes_nothing_for_the_one_besid
 
 
 def rows(draw: PatchDraw, n: int, slide: str = "s", number: int = 0) -> list[int]:
-    numbered = torch.arange(n, dtype=torch.float32)[:, None].expand(n, 3)
-    return draw.of(numbered, Visit(slide, number))[:, 0].int().tolist()
+    drawn = draw.rows(n, Visit(slide, number))
+    assert drawn is not None
+    return drawn.tolist()
 
 
 def test_patches_are_drawn_without_replacement_and_stay_in_order() -> None:
@@ -149,9 +151,8 @@ def test_patches_are_drawn_without_replacement_and_stay_in_order() -> None:
     assert drawn == sorted(drawn)
 
 
-def test_a_bag_without_more_patches_is_the_same_tensor() -> None:
-    bag = torch.randn(20, 3)
-    assert PatchDraw(7, 0, 20).of(bag, Visit("s")) is bag
+def test_a_bag_without_more_patches_stays_whole() -> None:
+    assert PatchDraw(7, 0, 20).rows(20, Visit("s")) is None
 
 
 def test_patches_are_drawn_anew_for_every_visit_and_the_same_again() -> None:

@@ -7,6 +7,7 @@ from endpoints_for_tests import BINARY, CLASSES, COX, SCORE, learner_of, tiny
 from stacks_for_tests import CPU, TRAIN, InMemory, trained
 
 from milbench.endpoints.losses import task_losses
+from milbench.layout import Patches
 from milbench.training.bag_groups import IndexedBag
 from milbench.training.learner import Learner
 from milbench.training.task_weights import NAME, TaskWeights
@@ -20,7 +21,9 @@ DWA = Recipe(lr=0.02, epochs=4, bags_per_step=4, task_weights="dwa")
 def one_step(each: Learner) -> torch.Tensor:
     features = InMemory().bags
     each.begin_epoch()
-    return each._forward_backward([IndexedBag(index, index, features[slide]) for index, slide in enumerate(TRAIN)])
+    return each._forward_backward(
+        [IndexedBag(index, index, Patches(features[slide])) for index, slide in enumerate(TRAIN)]
+    )
 
 
 def test_uncertainty_has_the_loss_and_gradients_of_its_formula() -> None:
@@ -44,7 +47,9 @@ def test_uncertainty_has_the_loss_and_gradients_of_its_formula() -> None:
 def test_a_slide_that_a_step_sees_twice_pulls_twice() -> None:
     each, features = learner_of(MIXED, [0], UNCERTAINTY), InMemory().bags  # dropout differs between the visits
     each.begin_epoch()
-    total = each._forward_backward([IndexedBag(i, place, features[TRAIN[i]]) for place, i in enumerate((0, 1, 0, 4))])
+    total = each._forward_backward(
+        [IndexedBag(i, place, Patches(features[TRAIN[i]])) for place, i in enumerate((0, 1, 0, 4))]
+    )
     n_known = (each.train.known[0, [0, 1, 0, 4]] > 0).sum(dim=0)
     of_tasks = (n_known / 2 - 4 * each.task_weights.s.grad[0].double()).sum()  # each at s = 0, where weights are 1/2
     assert total.item() == pytest.approx(of_tasks.item(), rel=1e-6)
@@ -68,7 +73,7 @@ def test_a_cox_task_pulls_s_by_its_own_loss_and_not_by_what_stands_in_for_it() -
     one_step(each)
     n_known = (each.train.known[0, :, 1] > 0).sum()
     features = InMemory().bags
-    batch = each._cox_batch([IndexedBag(index, index, features[slide]) for index, slide in enumerate(TRAIN)])
+    batch = each._cox_batch([IndexedBag(index, index, Patches(features[slide])) for index, slide in enumerate(TRAIN)])
     weighted = (batch.losses * each.train.known)[0, :, 1].sum() / 2  # 1 / (2 exp(0))
     expected = (n_known / 2 - weighted) / len(TRAIN)
     assert each.task_weights.s.grad[0, 1].item() == pytest.approx(expected.item(), rel=1e-5)
