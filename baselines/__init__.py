@@ -7,10 +7,10 @@ if __name__ != "milbench_baselines":
     raise ImportError("import these models as `milbench_baselines`, not by the name of their folder")
 
 from milbench_baselines import mean_pooling, max_pooling, amil, dsmil, transmil, dtfd_mil, mmoe, m4  # isort: skip
-from milbench_baselines import clam, acmil  # isort: skip
+from milbench_baselines import clam, acmil, ilra, rrt_mil, wikg  # isort: skip
 from milbench_baselines import la_mil, barspoon  # isort: skip
 
 __all__ = [
-    "acmil", "amil", "barspoon", "clam", "dsmil", "dtfd_mil", "la_mil", "m4", "max_pooling", "mean_pooling", "mmoe",
-    "transmil",
+    "acmil", "amil", "barspoon", "clam", "dsmil", "dtfd_mil", "ilra", "la_mil", "m4", "max_pooling", "mean_pooling",
+    "mmoe", "rrt_mil", "transmil", "wikg",
 ]  # fmt: skip

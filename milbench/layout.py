@@ -37,7 +37,7 @@ class Layout(NamedTuple):
     coords : float32 Tensor [N, 2]. Place (x, y) of each patch, in edges of a patch, from the slide's top-left patch. In
         pixels, one and the same place would be another number for each scanner.
     neighbours : int64 Tensor [N, min(K, N)]. The nearest patches of each one: itself first, then by their distance; of
-        equally distant ones the lower first, then the one further left. K is the model's `n_neighbours`.
+        equally distant ones the upper first, then the one further left. K is the model's `n_neighbours`.
     """
 
     coords: Tensor

@@ -24,7 +24,7 @@ from milbench.training.activations import saved_bytes
 from milbench.training.contract import findings_of
 from milbench.training.precision import arithmetic, as_float32
 
-ONE_TASK = ("transmil", "dtfd_mil", "clam_sb", "clam_mb", "acmil")
+ONE_TASK = ("transmil", "dtfd_mil", "clam_sb", "clam_mb", "acmil", "ilra", "rrt_mil", "wikg")
 CASES = [(name, kind) for name in MODELS for kind in EVERY if kind != "mixed" or name not in ONE_TASK]
 of_every_kind = pytest.mark.parametrize(("name", "kind"), CASES)
 

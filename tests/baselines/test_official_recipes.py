@@ -11,7 +11,10 @@ from milbench_baselines.acmil import ACMIL
 from milbench_baselines.clam import CLAMMB, CLAMSB
 from milbench_baselines.dsmil import DSMIL
 from milbench_baselines.dtfd_mil import DTFDMIL
+from milbench_baselines.ilra import ILRA
+from milbench_baselines.rrt_mil import RRTMIL
 from milbench_baselines.transmil import TransMIL
+from milbench_baselines.wikg import WiKG
 
 SMALL = {
     DSMIL: {"attention": 4},
@@ -20,6 +23,9 @@ SMALL = {
     CLAMSB: {"hidden": 16, "attention": 4},
     CLAMMB: {"hidden": 16, "attention": 4},
     ACMIL: {"hidden": 16, "attention": 4},
+    ILRA: {"hidden": 16},
+    RRTMIL: {"hidden": 16, "attention": 4},
+    WiKG: {"hidden": 16},
 }
 
 

@@ -105,8 +105,8 @@ def test_exporting_twice_gives_the_same_file_and_it_names_no_place(run: Notebook
     assert not any(each.data_location == onnx.TensorProto.EXTERNAL for each in graph.graph.initializer)
 
 
-@pytest.mark.parametrize("name", ["mean_pooling", "max_pooling", "amil", "dsmil", "mmoe_amil"])
-def test_five_models_have_a_graph_for_any_number_of_patches(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["mean_pooling", "max_pooling", "amil", "dsmil", "mmoe_amil", "ilra"])
+def test_these_models_have_a_graph_for_any_number_of_patches(name: str, tmp_path: Path) -> None:
     known = load_models()[name]
     model = model_of(known, outputs=2 if known.info.tasks == "multi" else 1)
     with warnings.catch_warnings():
@@ -118,8 +118,8 @@ def test_five_models_have_a_graph_for_any_number_of_patches(name: str, tmp_path:
         np.testing.assert_allclose(found[n]["logits"], model(bag)[0].detach(), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["transmil", "dtfd_mil", "mmoe_mp_amil", "m4"])
-def test_models_of_squares_and_pseudo_bags_are_refused_by_name(name: str) -> None:
+@pytest.mark.parametrize("name", ["transmil", "dtfd_mil", "mmoe_mp_amil", "m4", "rrt_mil", "wikg"])
+def test_models_of_squares_pseudo_bags_and_chunks_are_refused_by_name(name: str) -> None:
     with pytest.raises(NoGraphError, match=f"torch cannot export {name} for any number of patches. A model that lays"):
         onnx_bytes(model_of(load_models()[name], outputs=1), {})
 
