@@ -1,4 +1,4 @@
-"""The nine baselines. Importing this package registers them in the order of the study's tables."""
+"""The baselines. Importing this package registers them: the nine of the study in the order of its tables, then the others."""
 
 from __future__ import annotations
 
@@ -7,5 +7,8 @@ if __name__ != "milbench_baselines":
     raise ImportError("import these models as `milbench_baselines`, not by the name of their folder")
 
 from milbench_baselines import mean_pooling, max_pooling, amil, dsmil, transmil, dtfd_mil, mmoe, m4  # isort: skip
+from milbench_baselines import shared_bottom, moe, ple  # isort: skip
 
-__all__ = ["amil", "dsmil", "dtfd_mil", "m4", "max_pooling", "mean_pooling", "mmoe", "transmil"]
+__all__ = [
+    "amil", "dsmil", "dtfd_mil", "m4", "max_pooling", "mean_pooling", "mmoe", "moe", "ple", "shared_bottom", "transmil",
+]  # fmt: skip
