@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
+from milbench.models import AttentionMaps, BagOutput, MILModel, Sharing, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers import attention_expert, mp_amil, tower
 from milbench_baselines.layers.attention_expert import AttentionExpert
@@ -128,7 +128,10 @@ class MMoE(MILModel):
         """Official name, inside an expert, of a layer whose shape tells the attention's width."""
 
 
-@register_model("mmoe_amil", title="MMoE+AMIL", paper="Ma et al., KDD 2018; Li et al., 2024", **SOURCE)  # type: ignore[arg-type]
+@register_model(  # type: ignore[arg-type]
+    "mmoe_amil", title="MMoE+AMIL", paper="Ma et al., KDD 2018; Li et al., 2024",
+    sharing=Sharing("experts, one gate per task", step=3, after="moe_amil"), **SOURCE,
+)  # fmt: skip
 class MMoEAMIL(MMoE):
     """MMoE whose experts are AMIL's embedding networks.
 
@@ -169,7 +172,10 @@ class MMoEAMIL(MMoE):
         return "attention_net.3.attention_a.0"
 
 
-@register_model("mmoe_mp_amil", title="MMoE+MP-AMIL", paper="Li et al., 2024, Table 3", order_matters=True, **SOURCE)  # type: ignore[arg-type]
+@register_model(  # type: ignore[arg-type]
+    "mmoe_mp_amil", title="MMoE+MP-AMIL", paper="Li et al., 2024, Table 3", order_matters=True,
+    sharing=Sharing("MP-AMIL experts, one gate per task", step=5, after="mmoe_amil"), **SOURCE,
+)  # fmt: skip
 class MMoEMPAMIL(MMoE):
     """MMoE whose experts are M4's. Arguments as in `MMoE` and `MPAMIL`; `experts` is E."""
 

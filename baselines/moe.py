@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from milbench.endpoints.endpoint import KINDS
-from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
+from milbench.models import AttentionMaps, BagOutput, MILModel, Sharing, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers import deepctr
 from milbench_baselines.layers.attention_expert import AttentionExpert
@@ -119,6 +119,7 @@ def from_official(state_dict: Mapping[str, Tensor]) -> MoE:
         }
     ),
     kinds=KINDS,
+    sharing=Sharing("experts, one gate", step=2, after="shared_bottom_amil"),
 )
 class MoEAMIL(MoE):
     """MoE whose experts are AMIL's embedding networks, as MMoE+AMIL's.

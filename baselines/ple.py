@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from milbench.endpoints.endpoint import KINDS
 from milbench.endpoints.outputs import Outputs
 from milbench.errors import UsageError
-from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
+from milbench.models import AttentionMaps, BagOutput, MILModel, Sharing, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers import deepctr
 from milbench_baselines.layers.attention_expert import AttentionExpert
@@ -180,6 +180,7 @@ def _gates(level: int, n_tasks: int, *, shared_gate: bool) -> list[tuple[str, st
         }
     ),
     kinds=KINDS,
+    sharing=Sharing("some experts, one gate per task", step=4, after="mmoe_amil"),
 )
 class PLEAMIL(PLE):
     """PLE whose first level's experts are AMIL's embedding networks, as MMoE+AMIL's.

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from milbench.endpoints.endpoint import KINDS
-from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
+from milbench.models import AttentionMaps, BagOutput, MILModel, Sharing, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers import deepctr
 from milbench_baselines.layers.attention_expert import AttentionExpert
@@ -90,6 +90,7 @@ def from_official(state_dict: Mapping[str, Tensor]) -> SharedBottom:
         }
     ),
     kinds=KINDS,
+    sharing=Sharing("trunk", step=1, after="amil"),
 )
 class SharedBottomAMIL(SharedBottom):
     """Shared bottom whose trunk is AMIL's embedding network.

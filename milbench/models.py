@@ -203,6 +203,22 @@ class AttentionMaps:
     alternatives: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+class Sharing(NamedTuple):
+    """Place of a model on the ladder of sharing, which is Table 3 of a report.
+
+    Attributes
+    ----------
+    what : what the tasks share, in a few words: "nothing", "trunk", "experts, one gate".
+    step : models stand in the order of this number. milbench's own have whole numbers, so 2.5 stands between two of them.
+    after : registry name of the model that this one changes in one part. The report prints the gain over it or, if it did
+        not run, over the model that it comes after. "" = nothing to compare with but the first row.
+    """
+
+    what: str
+    step: float
+    after: str = ""
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """Facts that a model declares when it registers.
@@ -224,6 +240,7 @@ class ModelInfo:
         has a loss of its own, it says so itself.
     search_space : which settings are drawn when the model is tuned; None = the usual ones that it has. The rate and the
         decay are drawn in any case.
+    sharing : place on the ladder of sharing; None = the model does not stand there.
     """
 
     name: str
@@ -238,6 +255,7 @@ class ModelInfo:
     kinds: tuple[str, ...] = KINDS
     learns_cox: bool = True
     search_space: SearchSpace | None = None
+    sharing: Sharing | None = None
 
 
 def build(
@@ -279,6 +297,7 @@ def register_model(
     kinds: Sequence[str] | None = None,
     learns_cox: bool | None = None,
     search_space: SearchSpace | None = None,
+    sharing: Sharing | None = None,
 ) -> Callable[[ModelClass], ModelClass]:
     """Class decorator that registers a `MILModel`; arguments as in `ModelInfo`.
 
@@ -290,6 +309,8 @@ def register_model(
         raise UsageError(f"no model can be called '{name}': `--models all` names all models. Call it otherwise.")
     if not isinstance(search_space, SearchSpace | None):
         raise UsageError(f"the search space of model '{name}' is {search_space!r}; expected a SearchSpace.")
+    if not isinstance(sharing, Sharing | None):
+        raise UsageError(f"the place of model '{name}' on the ladder of sharing is {sharing!r}; expected a Sharing.")
     for kind in kinds or ():
         if kind not in KINDS:
             raise unknown_name(f"kind of task that model '{name}' declares", kind, KINDS)
@@ -308,7 +329,7 @@ def register_model(
         cls.info = ModelInfo(
             name, title, tasks, paper, official, order_matters, version, recipe, takes_cohort_settings,
             usual if kinds is None else tuple(kinds), has_usual_loss if learns_cox is None else learns_cox,
-            search_space,
+            search_space, sharing,
         )  # fmt: skip
         REGISTERED[name] = cls
         return cls

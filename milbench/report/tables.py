@@ -57,6 +57,7 @@ class Table:
     data : the same numbers in full precision and long form: the CSV.
     settings : whether its numbers came about by the settings that the table of settings holds; the caption says so.
     kind : of the tasks that it speaks of; "" where it is of all.
+    n_words : how many of the first columns hold words, which stand to the left and in one line.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Table:
     data: pd.DataFrame
     settings: bool = False
     kind: str = ""
+    n_words: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,9 +147,10 @@ def _environment(table: Table, start: int, number: int, parts: int) -> str:
     of = f" Part {number} of {parts}." if parts > 1 else ""
     caption = latex(table.caption + of) + (rf" Settings: Table~\ref{{tab:{SETTINGS}}}." if table.settings else "")
     label = table.name + (f"-{number}" if parts > 1 else "")
+    words = max(table.n_words - start, 0)
     lines = [
         r"\begin{table}[htbp]", r"\centering", CLEAR_OF_RULES, rf"\caption{{{caption}}}", rf"\label{{tab:{label}}}",
-        _size(len(columns)), rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule",
+        _size(len(columns)), rf"\begin{{tabular}}{{l{'l' * words}{'r' * (len(columns) - words)}}}", r"\toprule",
         " & ".join([latex(table.head), *map(_latex_head, columns)]) + r" \\", r"\midrule",
     ]  # fmt: skip
     for row in table.rows:
