@@ -29,7 +29,7 @@ from milbench_baselines.layers.square_grid import folded
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 from milbench_baselines.layers.tower import logits_of, of_tasks
 
-SOURCE = {
+SOURCE: dict[str, Any] = {
     "tasks": "multi", "official": "Bigyehahaha/M4@192a77b", "official_recipe": STUDY_TRAINER,
     "search_space": SearchSpace(
         model={
@@ -128,7 +128,7 @@ class MMoE(MILModel):
         """Official name, inside an expert, of a layer whose shape tells the attention's width."""
 
 
-@register_model(  # type: ignore[arg-type]
+@register_model(
     "mmoe_amil", title="MMoE+AMIL", paper="Ma et al., KDD 2018; Li et al., 2024",
     sharing=Sharing("experts, one gate per task", step=3, after="moe_amil"), **SOURCE,
 )  # fmt: skip
@@ -172,7 +172,7 @@ class MMoEAMIL(MMoE):
         return "attention_net.3.attention_a.0"
 
 
-@register_model(  # type: ignore[arg-type]
+@register_model(
     "mmoe_mp_amil", title="MMoE+MP-AMIL", paper="Li et al., 2024, Table 3", order_matters=True,
     sharing=Sharing("MP-AMIL experts, one gate per task", step=5, after="mmoe_amil"), **SOURCE,
 )  # fmt: skip

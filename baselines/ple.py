@@ -19,6 +19,7 @@ map      per expert of the first level its softmax attention a_e; per task sum_e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -92,7 +93,8 @@ class PLE(MILModel):
         m, raw = of_experts(self.experts, features)                       # [E, hidden], [E, N]      (1)
         g = self.gates[0](features.mean(dim=0))                           # [T + 1, E]               (1)
         z, w = g @ m, g                                                   # [T + 1, hidden]          (2)
-        for gates, experts in zip(list(self.gates)[1:], self.later, strict=True):
+        further: Any = zip(list(self.gates)[1:], self.later, strict=True)
+        for gates, experts in further:
             g = gates(z)                                                  # [T + 1, E]               (3)
             w = g @ gates.inputs(w)                                       # [T + 1, E]  weights of the first level's experts
             z = g @ Dense.of_all(experts, gates.inputs(z))                # [T + 1, hidden]          (3)

@@ -23,8 +23,6 @@ WORDS_OF_THE_STUDY = (
 )
 """What the rows of the study's Table 3 share, for runs whose header says nothing: an older version wrote it."""
 
-SHARED = "Tasks share"
-
 
 @dataclass(frozen=True)
 class Rung:
@@ -68,7 +66,7 @@ def _of_the_study() -> dict[str, Any]:
 
 
 def with_ladder(table: Table, rungs: Sequence[Rung], pairs: pd.DataFrame, titles: Mapping[str, str]) -> Table:
-    """The table of the rungs' means with what each shares before them, and its two gains behind.
+    """The table of the rungs' means with what each shares below its title, and two columns of gains.
 
     Parameters
     ----------
@@ -82,26 +80,28 @@ def with_ladder(table: Table, rungs: Sequence[Rung], pairs: pd.DataFrame, titles
     shown = "all" if "all" in names else names[0]
     printed = {row.model: row for row in gains[gains["dataset"] == shown].itertuples()}
     by_title = {titles[rung.model]: rung for rung in rungs}
+    aside = next((rung.model for rung in rungs[1:] if not rung.base), "")
     rows = []
     for row in table.rows:
         rung = by_title.get(row.title)
-        before, behind = ((Cell(""),), (Cell(""), Cell(""))) if rung is None else _cells(rung, printed, titles)
-        rows.append(replace(row, cells=(*before, *row.cells, *behind)))
-    columns = (SHARED, *table.columns, f"Gain over {titles[rungs[0].model]}", "Gain of the step")
+        if rung is None:
+            stacked = tuple(replace(cell, below=cell.below.replace(" (", "\n(")) for cell in row.cells)
+            rows.append(replace(row, cells=(*stacked, Cell(""), Cell(""))))
+        else:
+            cells = (*row.cells, *_gains(rung, printed[rung.model], titles))
+            rows.append(replace(row, cells=cells, below=rung.what, rule=row.rule or rung.model == aside))
+    columns = (*table.columns, f"Gain over {titles[rungs[0].model]}", "Gain of the step")
     data = table.data.merge(gains, on=["dataset", "model"], how="left")
-    return replace(table, columns=columns, rows=tuple(rows), data=data, n_words=1)
+    return replace(table, columns=columns, rows=tuple(rows), data=data)
 
 
-def _cells(
-    rung: Rung, printed: Mapping[str, Any], titles: Mapping[str, str]
-) -> tuple[tuple[Cell, ...], tuple[Cell, ...]]:
-    """What stands before and behind the means of one rung."""
-    row = printed[rung.model]
+def _gains(rung: Rung, row: Any, titles: Mapping[str, str]) -> tuple[Cell, Cell]:
+    """Gain of one rung over the first, and over the one that it is compared with."""
     gain = _gain(row.gain, row.gain_low, row.gain_high, row.gain_p_holm)
     step = _gain(row.step_gain, row.step_low, row.step_high, row.step_p_holm)
     if rung.base:
         step = replace(step, below="\n".join(filter(None, (step.below, f"over {titles[rung.base]}"))))
-    return (Cell(rung.what),), (gain, step)
+    return gain, step
 
 
 def _gain(delta: float, low: float, high: float, p_holm: float) -> Cell:

@@ -12,7 +12,7 @@ from milbench.report.contents import Contents, all_datasets
 from milbench.report.costs import cost_table
 from milbench.report.kind_tables import label_table, metrics_table
 from milbench.report.kinds import METRIC_NOTES, TOO_SMALL_NOTES
-from milbench.report.ladder import rungs_of, with_ladder
+from milbench.report.ladder import Rung, rungs_of, with_ladder
 from milbench.report.operating import operating_table
 from milbench.report.published import NOT_LIKE_FOR_LIKE, with_paper
 from milbench.report.risk_groups import group_table, risk_groups
@@ -25,8 +25,8 @@ from milbench.report.tuning_tables import default_and_tuned, tuned_sentence, tun
 INTERVAL = "Below each number: 95 % interval of a bootstrap over test patients and folds together."
 LEAD = "† = the best model's lead over the runner-up survives Holm's correction over all pairs (5 %)."
 GAINS = (
-    "Gain of the step: over the nearest model that ran of those which it changes in one part. Intervals of gains: patients × "
-    "folds, the same draws for all models; † as above."
+    "Gain of the step: over the model that the row changes in one part, or the nearest before it that ran. Intervals of gains: "
+    "patients × folds, the same draws for all models; † = the difference survives the same correction."
 )
 
 
@@ -98,8 +98,8 @@ def _table3(contents: Contents) -> list[Table]:
     order = [rung.model for rung in rungs]
     cohorts, overall = (_in_order(frame, order) for frame in (analysis.cohorts, analysis.overall))
     caption = (
-        f"Ladder of sharing: what the tasks of each model share, and mean test {contents.metric.title} over tasks. {INTERVAL} "
-        f"{LEAD} {GAINS}{_of_which_mean(contents)}{_gaps(contents)}{_luad(contents)}"
+        f"Ladder of sharing: below each model what its tasks share; mean test {contents.metric.title} over tasks. {INTERVAL} "
+        f"{LEAD} {GAINS}{_other_networks(rungs)}{_of_which_mean(contents)}{_gaps(contents)}{_luad(contents)}"
     )
     table = model_table(
         "table3", caption, cohorts, overall, contents.dataset_titles, leads(cohorts, overall, analysis.pairs),
@@ -112,6 +112,14 @@ def _in_order(frame: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     """Rows of the models, in their order and, of one model, in the frame's."""
     place = frame["model"].map({model: number for number, model in enumerate(models)})
     return frame.assign(place=place).dropna(subset="place").sort_values("place", kind="stable").drop(columns="place")
+
+
+def _other_networks(rungs: Sequence[Rung]) -> str:
+    return (
+        " Last rows: models on other networks, which are no step of the ladder."
+        if any(not rung.base for rung in rungs[1:])
+        else ""
+    )
 
 
 def _of_which_mean(contents: Contents) -> str:

@@ -35,12 +35,12 @@ def link(name: str, title: str, content: str) -> str:
 
 
 def _table(table: Table) -> str:
-    kinds = [*[""] * (1 + table.n_words), *["number"] * (len(table.columns) - table.n_words)]
+    kinds = ["", *["number"] * len(table.columns)]
     heads = "".join(
         f'<th scope="col" class="{kind}" {HEAD}>{_text(text)}</th>'
         for kind, text in zip(kinds, (table.head, *table.columns), strict=True)
     )
-    rows = "\n".join(_row(row, table.n_words) for row in table.rows)
+    rows = "\n".join(map(_row, table.rows))
     return (
         f'<div class="block"><div class="scroll" role="region" tabindex="0" aria-label="{_text(table.name)}"><table>'
         f'<caption><span class="caption-text">{_text(table.caption)}</span></caption>'
@@ -48,10 +48,9 @@ def _table(table: Table) -> str:
     )
 
 
-def _row(row: Row, n_words: int) -> str:
-    words = "".join(f"<td>{_text(cell.text)}</td>" for cell in row.cells[:n_words])
-    numbers = "".join(map(_cell, row.cells[n_words:]))
-    return f'<tr><th scope="row">{_text(row.title)}</th>{words}{numbers}</tr>'
+def _row(row: Row) -> str:
+    below = f'<br><span class="small">{_text(row.below)}</span>' if row.below else ""
+    return f'<tr><th scope="row">{_text(row.title)}{below}</th>{"".join(map(_cell, row.cells))}</tr>'
 
 
 def _cell(cell: Cell) -> str:
