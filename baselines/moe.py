@@ -8,7 +8,7 @@ differs  the experts are MMoE+AMIL's and not DNNs; the gate reads the mean patch
          the towers have dropout, as MMoE's; the official default is none
          weights are drawn as MMoE's; the official DNNs draw from a normal distribution of deviation 1e-4
          outputs logits; the official returns probabilities, and the loss is the same
-         the official recipe is M4's, for want of one for bags
+         the official recipe is M4's, because there is none for bags
 map      per expert its softmax attention; for every task the same sum over the experts, sum_e g_e a_e, which sums to 1
 """
 

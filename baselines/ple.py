@@ -10,10 +10,10 @@ differs  the first level's experts are MMoE+AMIL's and not DNNs; its gates read 
          weights are drawn as MMoE's; the official DNNs draw from a normal distribution of deviation 1e-4
          one task works; the official refuses it
          outputs logits; the official returns probabilities, and the loss is the same
-         the official recipe is M4's, for want of one for bags
+         the official recipe is M4's, because there is none for bags
 map      per expert of the first level its softmax attention a_e; per task sum_e w_te a_e, which sums to 1;
-         w_te is what the gates of all levels give to expert e (PLE.forward, line 4), as if the experts of
-         later levels passed on what they read
+         w is followed through the levels as if later experts passed on what they read: w = g at the first level, then
+         w_t <- sum_e g_te w_r(e), where r(e) is the row that expert e reads (its task's, or the shared one)
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ differs  the trunk is an expert of MMoE+AMIL and not a DNN, so the model is MoE+
          the towers have dropout, as MMoE's; the official default is none
          weights are drawn as MMoE's; the official DNNs draw from a normal distribution of deviation 1e-4
          outputs logits; the official returns probabilities, and the loss is the same
-         the official recipe is M4's, for want of one for bags
+         the official recipe is M4's, because there is none for bags
 map      the trunk's softmax attention, which sums to 1: the same row for every task
 """
 
