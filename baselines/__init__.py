@@ -8,9 +8,9 @@ if __name__ != "milbench_baselines":
 
 from milbench_baselines import mean_pooling, max_pooling, amil, dsmil, transmil, dtfd_mil, mmoe, m4  # isort: skip
 from milbench_baselines import clam, acmil, ilra, rrt_mil, wikg  # isort: skip
-from milbench_baselines import la_mil, barspoon  # isort: skip
+from milbench_baselines import shared_bottom, moe, ple, la_mil, barspoon  # isort: skip
 
 __all__ = [
     "acmil", "amil", "barspoon", "clam", "dsmil", "dtfd_mil", "ilra", "la_mil", "m4", "max_pooling", "mean_pooling",
-    "mmoe", "rrt_mil", "transmil", "wikg",
+    "mmoe", "moe", "ple", "rrt_mil", "shared_bottom", "transmil", "wikg",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
+from milbench.models import AttentionMaps, BagOutput, MILModel, Sharing, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers.attention_expert import AttentionExpert, official_names, weighted_sum
 from milbench_baselines.layers.checkpoint import load_official, shape_of
@@ -36,6 +36,7 @@ from milbench_baselines.layers.study_trainer import STUDY_TRAINER
             "dropout": Choice(0.0, 0.1, 0.25, 0.5),
         }
     ),
+    sharing=Sharing("nothing", step=0),
 )
 class AMIL(MILModel):
     """Gated-attention pooling of embedded patches.

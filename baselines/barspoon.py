@@ -27,7 +27,7 @@ from torch.nn.functional import linear
 
 from milbench.errors import CheckpointError, UsageError
 from milbench.layout import Layout
-from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
+from milbench.models import AttentionMaps, BagOutput, MILModel, Sharing, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers.checkpoint import load_official, outputs_of_classes, shape_of
 from milbench_baselines.layers.dropout import Dropout
@@ -153,6 +153,7 @@ def position_code(coords: Tensor, width: int) -> Tensor:
     official="LocalToasty/barspoon-transformer@276d288",
     official_recipe=OFFICIAL_RECIPE,
     needs_coords=True,
+    sharing=Sharing("all but a query per task", step=8),
     search_space=SearchSpace(
         model={
             "hidden": TimesOneOf(0.5, 1, 2),

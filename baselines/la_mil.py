@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from milbench.endpoints.evidence import evidence
 from milbench.layout import Layout
-from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
+from milbench.models import AttentionMaps, BagOutput, MILModel, Sharing, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers import full_attention, local_attention
 from milbench_baselines.layers.checkpoint import load_official, shape_of
@@ -94,6 +94,7 @@ class GlobalLayer(nn.Module):
     paper="Reisenbüchler et al., MICCAI 2022",
     official="agentdr1/LA_MIL@1547f4d",
     needs_coords=True,
+    sharing=Sharing("all but the last layer", step=7),
     search_space=SearchSpace(
         model={
             "hidden": TimesOneOf(0.5, 1, 2),

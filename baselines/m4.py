@@ -20,7 +20,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from milbench.endpoints.endpoint import KINDS
-from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
+from milbench.models import AttentionMaps, BagOutput, MILModel, Sharing, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers import mp_amil, tower
 from milbench_baselines.layers.checkpoint import load_official, shape_of
@@ -55,6 +55,7 @@ Reduction = Literal["sum", "mean"]
     ),
     kinds=KINDS,
     learns_cox=True,
+    sharing=Sharing("MP-AMIL experts, four gates per task", step=6, after="mmoe_mp_amil"),
 )
 class M4(MILModel):
     """Mixture of E experts, each with a slide feature M_e, with one gate per task and quarter of the channels.

@@ -17,19 +17,19 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
+from milbench.models import AttentionMaps, BagOutput, MILModel, Sharing, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers import attention_expert, mp_amil, tower
 from milbench_baselines.layers.attention_expert import AttentionExpert
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.experts import of_experts
+from milbench_baselines.layers.gates import Gates
 from milbench_baselines.layers.mp_amil import MPAMIL, mixed_maps
-from milbench_baselines.layers.side_by_side import linear_on_row
 from milbench_baselines.layers.square_grid import folded
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 from milbench_baselines.layers.tower import logits_of, of_tasks
 
-SOURCE = {
+SOURCE: dict[str, Any] = {
     "tasks": "multi", "official": "Bigyehahaha/M4@192a77b", "official_recipe": STUDY_TRAINER, "study": True,
     "search_space": SearchSpace(
         model={
@@ -57,22 +57,31 @@ class MMoE(MILModel):
     experts : modules that return a slide feature [hidden] and raw scores [N] or [k*k].
     hidden : width of the experts' slide features.
     tower, tower_dropout : width and dropout of a task's tower.
+    gate_hidden : width of a ReLU layer in every gate, which other code has; 0 = none.
     """
 
     experts: nn.ModuleList
 
     def __init__(
-        self, in_features: int, n_outputs: int, experts: nn.ModuleList, *, hidden: int, tower: int, tower_dropout: float
+        self,
+        in_features: int,
+        n_outputs: int,
+        experts: nn.ModuleList,
+        *,
+        hidden: int,
+        tower: int,
+        tower_dropout: float,
+        gate_hidden: int = 0,
     ) -> None:
         super().__init__(in_features, n_outputs)
         self.experts = experts
-        self.gates = nn.ModuleList(nn.Linear(in_features, len(experts)) for _ in range(self.n_tasks))
+        self.gates = Gates(in_features, len(experts), self.n_tasks, hidden=gate_hidden)
         self.towers = of_tasks(self.outputs, hidden, tower, tower_dropout)
 
     def forward(self, features: Tensor) -> BagOutput:
         m, raw = of_experts(self.experts, features)                       # [E, hidden], [E, N]; MP-AMIL: [E, k*k]
         mean = features.mean(dim=0)                                       # [D]          of the raw, unpadded patches
-        g = linear_on_row(self.gates, mean).softmax(-1)                   # [T, E]       (1)
+        g = self.gates(mean)                                              # [T, E]       (1)
         z = g @ m                                                         # [T, hidden]  (2)
         logits = logits_of(self.towers, z)                                # [W]          (3)
         attention = folded(raw.softmax(dim=1), len(features))             # [E, N]
@@ -119,7 +128,10 @@ class MMoE(MILModel):
         """Official name, inside an expert, of a layer whose shape tells the attention's width."""
 
 
-@register_model("mmoe_amil", title="MMoE+AMIL", paper="Ma et al., KDD 2018; Li et al., 2024", **SOURCE)  # type: ignore[arg-type]
+@register_model(
+    "mmoe_amil", title="MMoE+AMIL", paper="Ma et al., KDD 2018; Li et al., 2024",
+    sharing=Sharing("experts, one gate per task", step=3, after="moe_amil"), **SOURCE,
+)  # fmt: skip
 class MMoEAMIL(MMoE):
     """MMoE whose experts are AMIL's embedding networks.
 
@@ -160,7 +172,10 @@ class MMoEAMIL(MMoE):
         return "attention_net.3.attention_a.0"
 
 
-@register_model("mmoe_mp_amil", title="MMoE+MP-AMIL", paper="Li et al., 2024, Table 3", order_matters=True, **SOURCE)  # type: ignore[arg-type]
+@register_model(
+    "mmoe_mp_amil", title="MMoE+MP-AMIL", paper="Li et al., 2024, Table 3", order_matters=True,
+    sharing=Sharing("MP-AMIL experts, one gate per task", step=5, after="mmoe_amil"), **SOURCE,
+)  # fmt: skip
 class MMoEMPAMIL(MMoE):
     """MMoE whose experts are M4's. Arguments as in `MMoE` and `MPAMIL`; `experts` is E."""
 

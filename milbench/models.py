@@ -259,6 +259,22 @@ class AttentionMaps:
     alternatives: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+class Sharing(NamedTuple):
+    """Place of a model on the ladder of sharing, which is Table 3 of a report.
+
+    Attributes
+    ----------
+    what : what the tasks share, in a few words: "nothing", "trunk", "experts, one gate".
+    step : models stand in the order of this number. milbench's own have whole numbers, so 2.5 stands between two of them.
+    after : registry name of the model that this one changes in one part. The report prints the gain over it or, if it did
+        not run, over the model that it comes after. "" = nothing to compare with but the first row.
+    """
+
+    what: str
+    step: float
+    after: str = ""
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """Facts that a model declares when it registers.
@@ -282,6 +298,7 @@ class ModelInfo:
         decay are drawn in any case.
     needs_coords : whether the model gets a `Layout` beside the features. Cohorts without coordinates leave it out.
     study : whether a model of milbench's own is one that the M4 study compares (`--models study`); no part of an identity.
+    sharing : place on the ladder of sharing; None = the model does not stand there.
     """
 
     name: str
@@ -298,6 +315,7 @@ class ModelInfo:
     search_space: SearchSpace | None = None
     needs_coords: bool = False
     study: bool = False
+    sharing: Sharing | None = None
 
 
 def build(
@@ -341,6 +359,7 @@ def register_model(
     search_space: SearchSpace | None = None,
     needs_coords: bool = False,
     study: bool = False,
+    sharing: Sharing | None = None,
 ) -> Callable[[ModelClass], ModelClass]:
     """Class decorator that registers a `MILModel`; arguments as in `ModelInfo`.
 
@@ -356,6 +375,8 @@ def register_model(
         )
     if not isinstance(search_space, SearchSpace | None):
         raise UsageError(f"the search space of model '{name}' is {search_space!r}; expected a SearchSpace.")
+    if not isinstance(sharing, Sharing | None):
+        raise UsageError(f"the place of model '{name}' on the ladder of sharing is {sharing!r}; expected a Sharing.")
     for kind in kinds or ():
         if kind not in KINDS:
             raise unknown_name(f"kind of task that model '{name}' declares", kind, KINDS)
@@ -374,7 +395,7 @@ def register_model(
         cls.info = ModelInfo(
             name, title, tasks, paper, official, order_matters, version, recipe, takes_cohort_settings,
             usual if kinds is None else tuple(kinds), has_usual_loss if learns_cox is None else learns_cox,
-            search_space, needs_coords, study,
+            search_space, needs_coords, study, sharing,
         )  # fmt: skip
         REGISTERED[name] = cls
         return cls

@@ -85,7 +85,10 @@ def write_report(
             _write_published(one, out)
         write_atomically(out / "data" / "costs.csv", spreadsheet_csv(contents[0].costs).encode())
         kinds = tuple(_block(one, tables, drawn, out) for one in contents if one.kind != "binary")
-        return write_page(out, _page(title, contents, kinds, claims, *_tuning(contents[0], tables, drawn, out)))
+        sharing = [table for table in tables if table.name == "table3"]
+        return write_page(
+            out, _page(title, contents, kinds, claims, sharing, *_tuning(contents[0], tables, drawn, out))
+        )
 
 
 def _refuse_another_folder(out: Path) -> None:
@@ -131,6 +134,7 @@ def _page(
     every: Sequence[Contents],
     kinds: Sequence[KindBlock],
     claims: Sequence[Claim],
+    sharing: Sequence[Table],
     tuning_tables: Sequence[Table],
     tuning_pictures: Sequence[Picture],
 ) -> PageData:
@@ -150,6 +154,7 @@ def _page(
         costs=contents.costs,
         baselines=contents.baselines if is_binary else None,
         kinds=kinds,
+        sharing=sharing,
         tuning_tables=tuning_tables,
         tuning_pictures=tuning_pictures,
         published=published() if contents.whole else published().iloc[:0],

@@ -12,8 +12,8 @@ from milbench.endpoints.endpoint import Kind
 from milbench.metrics import kaplan_meier
 from milbench.report.answered import Answered, Panel, answers_by_patient
 from milbench.report.confusion import calls
-from milbench.report.looks import styles
-from milbench.report.panel_grid import Room, legend_right, panel_grid
+from milbench.report.looks import MOST_TOGETHER, styles
+from milbench.report.panel_grid import MOST_COLUMNS, Room, legend_right, panel_grid
 from milbench.store.trial import StoredTrial
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ def calibration_figure(
     together : a name per panel; panels of one name have the same ends of their axes. None = each has its own.
     names : along the axes; None = those of the kind.
     """
-    room = Room(left=0.65, right=1.7, top=0.25)
+    size = 1.8 if len(titles) <= MOST_TOGETHER or len(tasks) > MOST_COLUMNS else 2.6  # of many lines on a few panels
+    room = Room(size, size, left=0.65, right=1.7, top=0.25).beside(titles.values())
     figure, every = panel_grid(tasks, title, room)
     looks = styles(list(titles), highlight)
     together, (across, upwards) = together or tasks, names or AXES[kind]

@@ -25,6 +25,9 @@ FIXED_SCALE = 0.2
 
 NOT_APART = "0.93"
 
+MOST_IN_WORDS = 12
+"""Models beyond which a cell of the matrix holds the difference alone: with more in it, a page cannot show it readably."""
+
 
 def critical_difference(ranks: Any, titles: Mapping[str, str], verdict: ToldApart, highlight: str = "") -> Figure:
     """Mean ranks on a line; a bar joins models of which the pair table tells no two apart.
@@ -104,9 +107,13 @@ def rank_notes(ranks: Any, verdict: ToldApart) -> list[str]:
 
 def matrix_note(ranks: Any, verdict: ToldApart) -> str:
     """What a reader of the matrix must know."""
+    told = (
+        f"; wins/ties/losses over {ranks.n_cells} (cohort, task) cells; Holm-corrected p of the crossed bootstrap, as in pairs.csv."
+        if len(ranks.mean_ranks) <= MOST_IN_WORDS
+        else " (p in pairs.csv)."
+    )
     return (
-        f"Row minus column: mean {verdict.metric.title} difference; wins/ties/losses over {ranks.n_cells} (cohort, task) "
-        "cells; Holm-corrected p of the crossed bootstrap, as in pairs.csv. Grey: not told apart. Full colour from a difference "
+        f"Row minus column: mean {verdict.metric.title} difference{told} Grey: not told apart. Full colour from a difference "
         f"of {FIXED_SCALE:g}. {verdict.note}"
     ).strip()
 
@@ -119,19 +126,25 @@ def comparison_matrix(ranks: Any, titles: Mapping[str, str], verdict: ToldApart)
     """
     models = list(ranks.mean_ranks.sort_values(kind="stable").index)
     difference = ranks.mean_difference.loc[models, models].to_numpy(dtype=float)
-    note = wrap(matrix_note(ranks, verdict), 24 + 13 * len(models))
-    width, foot = max(1.6 + 0.92 * len(models), 5.2), 0.2 + 0.15 * len(note)
-    height = 0.95 + 0.56 * len(models) + foot
+    in_words = len(models) <= MOST_IN_WORDS
+    across, down = (0.92, 0.56) if in_words else (0.44, 0.27)  # inches of a cell
+    labels = [titles[model] for model in models]
+    slanted = 0.1 if in_words else 0.07 * max(map(len, labels))  # inches to the right of the last column, for its name
+    width = max(1.5 + across * len(models) + slanted, 5.2)
+    note = wrap(matrix_note(ranks, verdict), int(24 + 14 * (width - 1.6)))
+    foot = 0.2 + 0.15 * len(note)
+    height = 0.95 + down * len(models) + foot
     figure = blank_figure((width, height))
-    axes = figure.add_axes((1.5 / width, foot / height, 0.97 - 1.5 / width, 0.56 * len(models) / height))
+    right = 0.03 if in_words else slanted / width
+    axes = figure.add_axes((1.5 / width, foot / height, 1 - right - 1.5 / width, down * len(models) / height))
     _paint_matrix(axes, difference, models, verdict)
     for row, first in enumerate(models):
         for column, second in enumerate(models):
             if row != column:
                 full = abs(difference[row, column]) > 0.7 * FIXED_SCALE and verdict.apart(first, second)
-                axes.text(column, row, _pair(ranks, verdict, first, second), ha="center", va="center", fontsize=7.5,
+                text = _pair(ranks, verdict, first, second) if in_words else _short(difference[row, column])
+                axes.text(column, row, text, ha="center", va="center", fontsize=7.5,
                           color="white" if full else "black")  # fmt: skip
-    labels = [titles[model] for model in models]
     axes.set_xticks(range(len(models)), labels, rotation=30, ha="left", fontsize=8.5)
     axes.set_yticks(range(len(models)), labels, fontsize=8.5)
     axes.xaxis.tick_top()
@@ -159,6 +172,11 @@ def _paint_matrix(axes: Any, difference: NDArray[np.float64], models: Sequence[s
     axes.set_yticks(np.arange(len(models) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="minor", length=0)
+
+
+def _short(difference: float) -> str:
+    """ "−.033", without the 0."""
+    return f"{difference:+.3f}".replace("-", "−").replace("0.", ".", 1)
 
 
 def _pair(ranks: Any, verdict: ToldApart, first: str, second: str) -> str:

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from milbench.report.figures import blank_figure
-from milbench.report.looks import styles
+from milbench.report.looks import MOST_TOGETHER, styles
+from milbench.report.panel_grid import legend_height, legend_width
 from milbench.store.trial import StoredTrial
 
 if TYPE_CHECKING:
@@ -26,10 +27,11 @@ BAND = 0.12
 MOST_PANELS = 24
 """Tasks beyond which panels are too small to read; the page holds them."""
 
-ROC_NOTE = "Line: mean over folds and seeds at equal false positive rate; band: one standard deviation."
+_BANDS = f"(none with more than {MOST_TOGETHER} models)"
+ROC_NOTE = f"Line: mean over folds and seeds at equal false positive rate; band: one standard deviation {_BANDS}."
 TRAINING_NOTE = (
     "Losses are per task: that of a model which learns several tasks is divided by their number. Line: mean over tasks in a "
-    "fold and seed, then over folds and seeds that reached the epoch; band: one standard deviation over folds and seeds. "
+    f"fold and seed, then over folds and seeds that reached the epoch; band: one standard deviation over folds and seeds {_BANDS}. "
     "Models have losses of their own, so compare levels of AUROC only."
 )
 
@@ -97,16 +99,21 @@ def roc_figure(
     """
     columns = min(len(tasks), most_columns or (4 if len(tasks) != 6 else 3))
     rows = ceil(len(tasks) / columns)
-    size = (2.2 * columns + 2.1, 2.35 * rows + 0.75)
+    size = (
+        2.2 * columns + 0.55 + legend_width(titles.values()),
+        max(2.35 * rows + 0.75, legend_height(titles.values())),
+    )
     figure = blank_figure(size)
-    looks = styles(list(titles), highlight)
+    looks, has_band = styles(list(titles), highlight), len(titles) <= MOST_TOGETHER
     for place, task in enumerate(tasks):
         row, column = divmod(place, columns)
         box = (0.55 + 2.2 * column, size[1] - 0.7 - 2.35 * row - 1.7, 1.8, 1.7)
         axes: Any = figure.add_axes((box[0] / size[0], box[1] / size[1], box[2] / size[0], box[3] / size[1]))
         for model in titles:
             if (task, model) in curves:
-                _mean_and_band(axes, FALSE_POSITIVE_RATES, curves[task, model], looks[model], titles[model], 1.0)
+                _mean_and_band(
+                    axes, FALSE_POSITIVE_RATES, curves[task, model], looks[model], titles[model], 1.0, has_band=has_band
+                )
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", zorder=0)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         axes.set_title(task, fontsize=9, pad=3)
@@ -136,7 +143,7 @@ SCORE_IS = (
 
 SCORE_NOTE = (
     "Losses are per task, each as trained. Line: mean over tasks in a fold and seed, then over folds and seeds that reached "
-    f"the epoch; band: one standard deviation over folds and seeds. Validation score: {SCORE_IS}. Compare levels of the score only."
+    f"the epoch; band: one standard deviation over folds and seeds {_BANDS}. Validation score: {SCORE_IS}. Compare levels of the score only."
 )
 
 
@@ -167,16 +174,19 @@ def training_figure(
     ----------
     histories : of `histories_of`.
     """
-    figure = blank_figure((11.2, 3.6))
-    looks = styles(list(titles), highlight)
+    width = PANELS_END + legend_width(titles.values())
+    figure = blank_figure((width, max(3.6, legend_height(titles.values()))))
+    looks, has_band = styles(list(titles), highlight), len(titles) <= MOST_TOGETHER
     longest = int(histories["epoch"].max())
     for place, (number, label, most) in enumerate(panels):
-        axes: Any = figure.add_axes((0.055 + 0.275 * place, 0.14, 0.22, 0.72))
+        axes: Any = figure.add_axes(((0.62 + 3.08 * place) / width, 0.14, 2.46 / width, 0.72))
         for model in titles:
             values = by_epoch(histories[histories["model"] == model], number)
             if not values.isna().to_numpy().all():
                 epochs = values.columns.to_numpy(dtype=float)
-                _mean_and_band(axes, epochs, values.to_numpy(dtype=float), looks[model], titles[model], most)
+                _mean_and_band(
+                    axes, epochs, values.to_numpy(dtype=float), looks[model], titles[model], most, has_band=has_band
+                )
         axes.set_xlabel("epoch", fontsize=9)
         axes.set_title(label, fontsize=10)
         axes.set_xlim(0.6, longest + 0.4)
@@ -184,8 +194,12 @@ def training_figure(
             axes.set_xticks(range(1, longest + 1))
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    _finish(figure, title, 0.845)
+    _finish(figure, title, PANELS_END / width)
     return figure
+
+
+PANELS_END = 9.46
+"""Inches that the three panels of training take."""
 
 
 def by_epoch(histories: pd.DataFrame, number: str) -> pd.DataFrame:
@@ -194,16 +208,16 @@ def by_epoch(histories: pd.DataFrame, number: str) -> pd.DataFrame:
 
 
 def _mean_and_band(
-    axes: Any, x: NDArray[Any], values: Floats, look: Mapping[str, Any], title: str, most: float = np.inf
+    axes: Any, x: NDArray[Any], values: Floats, look: Mapping[str, Any], title: str, most: float, *, has_band: bool
 ) -> None:
-    """Mean of the rows; a band where there are two or more of them, never beyond what the values can be."""
+    """Mean of the rows; if asked for, a band where there are two or more of them, never beyond what the values can be."""
     known = ~np.isnan(values).all(axis=0)
     x, values = x[known], values[:, known]
     middle = np.nanmean(values, axis=0)
     style = {key: look[key] for key in ("color", "linewidth", "linestyle")}
     marker = {"marker": look["marker"], "markersize": look["markersize"]} if len(x) == 1 else {}
     axes.plot(x, middle, label=title, **style, **marker)
-    if len(values) > 1:
+    if has_band and len(values) > 1:
         spread = np.nanstd(values, axis=0)
         ends = np.maximum(middle - spread, 0), np.minimum(middle + spread, most)
         axes.fill_between(x, *ends, color=look["color"], alpha=BAND, linewidth=0)

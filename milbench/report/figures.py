@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from milbench.errors import UsageError
-from milbench.report.looks import styles
+from milbench.report.looks import MOST_TOGETHER, styles
 from milbench.stats.metric import AUROC, PrimaryMetric
 from milbench.stats.scores import coverage
 from milbench.visible import visible
@@ -27,6 +28,9 @@ AUROC_RINGS = {0.5: "0.5", 0.6: "", 0.7: "0.7", 0.8: "", 0.9: "0.9"}
 RINGS = {0.0: "0", 0.2: "", 0.4: "0.4", 0.6: "", 0.8: "0.8"}
 """Rings of a radar chart: AUROC and c-index begin at a chance of 0.5, correlations and kappa at 0."""
 
+FEW_TOGETHER = 7
+"""Polygons of a circle where there are several circles."""
+
 MOST_SPOKES = 24
 """Tasks beyond which a radar chart is a tangle; the tables and the page hold them."""
 
@@ -37,16 +41,52 @@ def radar(scores: pd.DataFrame, title: str, highlight: str = "", metric: Primary
     The area is that of the polygon through the scores, as a fraction of the one through 1 everywhere; a score below 0
     counts 0 there. It depends on the order of the tasks and is a reading aid, not a metric. A model that lacks scores which others
     have gets no polygon, and the legend says so. `scores` are rows of one dataset with a defined score, of tasks of one kind.
+    Up to `MOST_TOGETHER` models stand in one circle. More are dealt out to several, in their order and on one scale; the
+    highlighted model is in all.
     """
-    figure = blank_figure((9.0, 5.6))
-    axes: Any = figure.add_axes((0.12, 0.11, 0.46, 0.739), projection="polar")
+    titles = dict(zip(scores["model"], scores["title"], strict=True))
+    groups = _dealt(list(titles), highlight)
+    if len(groups) == 1:
+        figure = blank_figure((9.0, 5.6))
+        places, legend = (
+            [(0.12, 0.11, 0.46, 0.739)],
+            {"loc": "center left", "bbox_to_anchor": (0.7, 0.5), "fontsize": 9},
+        )
+    else:
+        width, height = 4.1 * len(groups), 5.9
+        figure = blank_figure((width, height))
+        places = [((4.1 * g + 0.75) / width, 2.45 / height, 2.6 / width, 2.6 / height) for g in range(len(groups))]
+        legend = {"loc": "upper center", "fontsize": 8.5}
+    for number, (group, place) in enumerate(zip(groups, places, strict=True)):
+        axes: Any = figure.add_axes(place, projection="polar")
+        _polygons(axes, scores, group, titles, highlight, metric)
+        if len(groups) > 1:
+            legend["bbox_to_anchor"] = ((number + 0.5) / len(groups), 0.35)
+        figure.legend(
+            *axes.get_legend_handles_labels(), title="model, polygon area", frameon=False, handlelength=3, **legend
+        )
+    figure.text(0.5, 0.95, title, ha="center", fontsize=11)
+    return figure
+
+
+def _dealt(models: list[str], highlight: str) -> list[list[str]]:
+    """Models by circle, in their order, in parts that differ by one at most; the highlighted one is in all."""
+    n_groups = 1 if len(models) <= MOST_TOGETHER else -(-len(models) // FEW_TOGETHER)
+    cuts = [round(part * len(models) / n_groups) for part in range(n_groups + 1)]
+    groups = [models[start:end] for start, end in pairwise(cuts)]
+    return [group if highlight in {"", *group} else [*group, highlight] for group in groups]
+
+
+def _polygons(
+    axes: Any, scores: pd.DataFrame, models: list[str], titles: Mapping[str, str], highlight: str, metric: PrimaryMetric
+) -> None:
+    """Polygons of `models`; scale and tasks are those of all `scores`."""
     tasks = list(dict.fromkeys(scores["task"]))
     means = scores.groupby(["model", "task"], sort=False)["score"].mean().unstack("task").reindex(columns=tasks)
-    titles = dict(zip(scores["model"], scores["title"], strict=True))
     angles = np.arange(len(tasks)) * 2 * np.pi / len(tasks)
     covered = coverage(scores)
     looks = styles(list(titles), highlight)
-    for model in titles:
+    for model in models:
         if covered[model].n_missing:
             axes.plot([], [], " ", label=f"{titles[model]}  incomplete, not drawn")
             continue
@@ -66,17 +106,6 @@ def radar(scores: pd.DataFrame, title: str, highlight: str = "", metric: Primary
     axes.set_yticks(list(rings), list(rings.values()), fontsize=7, color="0.35")
     axes.plot(np.linspace(0, 2 * np.pi, 200), np.full(200, metric.chance), color="0.6", linewidth=0.8)
     axes.grid(color="0.88")
-    figure.text(0.5, 0.95, title, ha="center", fontsize=11)
-    figure.legend(
-        *axes.get_legend_handles_labels(),
-        loc="center left",
-        bbox_to_anchor=(0.7, 0.5),
-        title="model, polygon area",
-        frameon=False,
-        fontsize=9,
-        handlelength=3,
-    )
-    return figure
 
 
 def _side(across: float) -> str:
@@ -102,9 +131,11 @@ def box(scores: pd.DataFrame, title: str, metric: PrimaryMetric = AUROC) -> Figu
     The box is of quartiles. It has no whiskers: the dots show the range, and a whisker would read as an interval.
     None of `scores` is NaN.
     """
-    figure = blank_figure((8.2, 4.6))
-    axes: Any = figure.add_axes((0.09, 0.24, 0.89, 0.66))
     titles = dict(zip(scores["model"], scores["title"], strict=True))
+    left = max(0.738, 0.07 * len(next(iter(titles.values()))) - 0.15)  # inches; the first name reaches beyond the axis
+    width = max(7.46, 0.26 + 0.5 * len(titles)) + left
+    figure = blank_figure((width, 4.6))
+    axes: Any = figure.add_axes((left / width, 0.24, 1 - (left + 0.164) / width, 0.66))
     covered, looks = coverage(scores), styles(list(titles))
     for position, model in enumerate(titles):
         values = scores.loc[scores["model"] == model, "score"].to_numpy()

@@ -48,8 +48,25 @@ LOOKS = {
     "mmoe_amil": Look("#8C6D31", "2px,2px", "x"),
     "mmoe_mp_amil": Look("#7F7F7F", "10px,3px", "star"),
     "m4": Look("#000000", "solid", "pentagon"),
+    "shared_bottom_amil": Look("#44AA99", "dash", "triangle-down"),
+    "moe_amil": Look("#117733", "dot", "circle"),
+    "ple_amil": Look("#AA4499", "longdash", "star"),
+    "clam_sb": Look("#332288", "dash", "diamond"),
+    "clam_mb": Look("#9A8FD8", "dashdot", "square"),
+    "acmil": Look("#CC3311", "longdash", "triangle-up"),
+    "ilra": Look("#D6BE5A", "solid", "cross"),
+    "rrt_mil": Look("#882255", "dot", "x"),
+    "wikg": Look("#A8B820", "dashdot", "pentagon"),
+    "la_mil": Look("#7B3F00", "longdashdot", "circle"),
+    "barspoon": Look("#FF9DB0", "2px,2px", "square"),
 }
-"""Registry name -> look of the models that come with milbench. A model keeps its look whatever it is compared with."""
+"""Registry name -> look of the models that come with milbench. A model keeps its look whatever it is compared with.
+
+No two share a colour, nor a dash and marker. The nine of the study have the colours that are easiest to tell apart.
+"""
+
+MOST_TOGETHER = 10
+"""Models beyond which bands and polygons of all in one panel hide each other."""
 
 
 def looks_of(models: Sequence[str]) -> dict[str, Look]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from milbench.report.figures import blank_figure
@@ -16,6 +16,9 @@ MOST_COLUMNS = 4
 TITLE = 0.35
 """Inches of the figure's title."""
 
+ROW, LETTER, BEFORE_TITLE = 0.18, 0.08, 0.62
+"""Inches of a legend's row, of a letter and of what stands before a title, at the legend's type size."""
+
 
 @dataclass(frozen=True)
 class Room:
@@ -27,6 +30,7 @@ class Room:
     left, bottom : for the names along the axes.
     top : for the title of a panel.
     right : of the whole figure, as for a legend.
+    least_height : of the whole figure, as for a legend.
     """
 
     width: float = 1.8
@@ -35,6 +39,22 @@ class Room:
     bottom: float = 0.55
     top: float = 0.45
     right: float = 0.2
+    least_height: float = 0.0
+
+    def beside(self, titles: Collection[str]) -> Room:
+        """The same with room at the right for a legend of `titles`."""
+        right = max(self.right, legend_width(titles) + 0.1)
+        return replace(self, right=right, least_height=legend_height(titles) + 2 * TITLE)  # clear of the figure's title
+
+
+def legend_width(titles: Iterable[str]) -> float:
+    """Inches that a legend of lines with these titles takes beside the panels."""
+    return max(1.55, BEFORE_TITLE + LETTER * max(map(len, titles), default=0))
+
+
+def legend_height(titles: Collection[str]) -> float:
+    """Inches that a legend of lines with these titles takes from top to bottom."""
+    return ROW * len(titles) + 0.3
 
 
 def grid_places(groups: Sequence[str], columns: int = MOST_COLUMNS) -> list[tuple[int, int]]:
@@ -60,7 +80,7 @@ def panel_grid(groups: Sequence[str], title: str, room: Room, columns: int = MOS
     places = grid_places(groups, columns)
     n_rows, n_columns = 1 + max(row for row, _ in places), 1 + max(column for _, column in places)
     step = (room.left + room.width, room.top + room.height + room.bottom)
-    width, height = max(n_columns * step[0] + room.right, 4.2), n_rows * step[1] + TITLE
+    width, height = max(n_columns * step[0] + room.right, 4.2), max(n_rows * step[1] + TITLE, room.least_height)
     figure = blank_figure((width, height))
     figure.text(0.5, 1 - 0.12 / height, title, ha="center", va="top", fontsize=11)
     axes = []

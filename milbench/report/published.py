@@ -140,7 +140,8 @@ def with_paper(table: Table, number_of_table: int, both: pd.DataFrame, columns: 
     for row in table.rows:
         rows.append(row)
         if row.title in titles.values():
-            rows.append(Row(PAPER, tuple(_theirs(by_place.get((row.title, column))) for column in columns)))
+            theirs = tuple(_theirs(by_place.get((row.title, column))) for column in columns)
+            rows.append(Row(PAPER, theirs, continues=True))
     notes = [
         COVERS,
         *([BRACKETS] if not mine["like_for_like"].all() else []),

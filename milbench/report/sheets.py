@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pandas as pd
+
 from milbench.report.captions import spread_means, tuned_before, undefined
 from milbench.report.contents import Contents, all_datasets
 from milbench.report.costs import cost_table
 from milbench.report.kind_tables import label_table, metrics_table
 from milbench.report.kinds import METRIC_NOTES, TOO_SMALL_NOTES
+from milbench.report.ladder import Rung, rungs_of, with_ladder
 from milbench.report.operating import operating_table
 from milbench.report.published import NOT_LIKE_FOR_LIKE, with_paper
 from milbench.report.risk_groups import group_table, risk_groups
-from milbench.report.score_tables import ABLATION, against_table, leads, model_table, spread_table, task_table
+from milbench.report.score_tables import against_table, leads, model_table, spread_table, task_table
 from milbench.report.settings import settings_table
 from milbench.report.table1 import table1
 from milbench.report.tables import Table
@@ -21,6 +24,10 @@ from milbench.report.tuning_tables import default_and_tuned, tuned_sentence, tun
 
 INTERVAL = "Below each number: 95 % interval of a bootstrap over test patients and folds together."
 LEAD = "† = the best model's lead over the runner-up survives Holm's correction over all pairs (5 %)."
+GAINS = (
+    "Gain of the step: over the model that the row changes in one part, or the nearest before it that ran. Intervals of gains: "
+    "patients × folds, the same draws for all models; † = the difference survives the same correction."
+)
 
 
 def make_tables(contents: Sequence[Contents]) -> list[Table]:
@@ -85,19 +92,38 @@ def _columns(contents: Contents) -> list[str]:
 
 def _table3(contents: Contents) -> list[Table]:
     analysis = contents.analysis
-    cohorts = analysis.cohorts[analysis.cohorts["model"].isin(ABLATION)]
-    overall = analysis.overall[analysis.overall["model"].isin(ABLATION)]
-    if contents.kind != "binary" or cohorts["model"].nunique() < 2:
+    rungs = rungs_of(contents.datasets, set(analysis.cohorts["model"]))
+    if contents.kind != "binary" or len(rungs) < 2:
         return []
+    order = [rung.model for rung in rungs]
+    cohorts, overall = (_in_order(frame, order) for frame in (analysis.cohorts, analysis.overall))
     caption = (
-        f"Ablation: what each part of M4 adds, mean test {contents.metric.title} over tasks. {INTERVAL} {LEAD}"
-        f"{_gaps(contents)}{_luad(contents)}"
+        f"Ladder of sharing: below each model what its tasks share; mean test {contents.metric.title} over tasks. {INTERVAL} "
+        f"{LEAD} {GAINS}{_other_networks(rungs)}{_of_which_mean(contents)}{_gaps(contents)}{_luad(contents)}"
     )
     table = model_table(
         "table3", caption, cohorts, overall, contents.dataset_titles, leads(cohorts, overall, analysis.pairs),
         contents.signal_baselines, contents.metric,
     )  # fmt: skip
-    return [_with_paper(contents, table, 3)]
+    return [with_ladder(_with_paper(contents, table, 3), rungs, analysis.pairs, contents.model_titles)]
+
+
+def _in_order(frame: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+    """Rows of the models, in their order and, of one model, in the frame's."""
+    place = frame["model"].map({model: number for number, model in enumerate(models)})
+    return frame.assign(place=place).dropna(subset="place").sort_values("place", kind="stable").drop(columns="place")
+
+
+def _other_networks(rungs: Sequence[Rung]) -> str:
+    return (
+        " Last rows: models on other networks, which are no step of the ladder."
+        if any(not rung.base for rung in rungs[1:])
+        else ""
+    )
+
+
+def _of_which_mean(contents: Contents) -> str:
+    return " Gains are those of the average; their intervals also draw cohorts." if len(contents.datasets) > 1 else ""
 
 
 def _with_paper(contents: Contents, table: Table, number: int) -> Table:

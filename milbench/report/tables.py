@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,6 +15,9 @@ from milbench.visible import visible_line
 
 WIDEST = 10
 """Columns that fit across a landscape page; a wider table is broken into parts."""
+
+LARGE_COLUMNS = 8
+"""Columns that fit across a landscape page at a larger type size."""
 
 DAGGER = "†"
 
@@ -39,11 +43,20 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table; `rule` draws a line above it."""
+    """A row of a table.
+
+    Attributes
+    ----------
+    rule : whether a line stands above it.
+    below : a second, smaller line below the title.
+    continues : whether it says more of the row above, so that no page may part the two.
+    """
 
     title: str
     cells: tuple[Cell, ...]
     rule: bool = False
+    below: str = ""
+    continues: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,28 +142,65 @@ def to_markdown(table: Table) -> str:
     ]
     for row in table.rows:
         texts = [MARKDOWN.text(cell) + MARKDOWN.below(cell) for cell in row.cells]
-        lines.append(f"| {markdown(row.title)} | {' | '.join(texts)} |")
+        below = MARKDOWN.small(markdown(row.below)) if row.below else ""
+        lines.append(f"| {markdown(row.title)}{below} | {' | '.join(texts)} |")
     settings = f" Settings: {SETTINGS}." if table.settings else ""
     return "\n".join([*lines, "", markdown(table.caption + settings), ""])
 
 
 def to_latex(table: Table) -> str:
-    """`table` environments that need booktabs only, one for every ten columns; best bold, second underlined."""
-    starts = range(0, len(table.columns), WIDEST)
-    return "\n".join(_environment(table, start, number, len(starts)) for number, start in enumerate(starts, start=1))
+    """`table` environments that need booktabs only, as many as the columns and rows need; best bold, second underlined."""
+    spans = [(table.columns[at : at + WIDEST], at) for at in range(0, len(table.columns), WIDEST)]
+    pages = [(rows, columns, at) for columns, at in spans for rows in _pages(table, columns)]
+    return "\n".join(
+        _environment(table, rows, columns, at, number, len(pages))
+        for number, (rows, columns, at) in enumerate(pages, start=1)
+    )
 
 
-def _environment(table: Table, start: int, number: int, parts: int) -> str:
-    columns = table.columns[start : start + WIDEST]
+PAGE, LINE, LETTERS = 490.0, 12.0, 165
+"""Of a landscape page of A4: points from top to bottom, points of a caption's line, letters in it."""
+
+
+def _pages(table: Table, columns: tuple[str, ...]) -> list[list[Row]]:
+    """Rows by page, about as many on each; a row that continues another stands on its page."""
+    blocks: list[list[Row]] = []
+    for row in table.rows:
+        if row.continues and blocks:
+            blocks[-1].append(row)
+        else:
+            blocks.append([row])
+    heights = [sum(_height(row, columns) for row in block) for block in blocks]
+    room = PAGE - LINE * (3 + len(table.caption) // LETTERS)
+    n_pages = max(1, math.ceil(sum(heights) / room))
+    found: list[list[Row]] = [[] for _ in range(n_pages)]
+    above = 0.0
+    for block, height in zip(blocks, heights, strict=True):
+        found[min(int(above / (sum(heights) / n_pages)), n_pages - 1)] += block
+        above += height
+    return [rows for rows in found if rows]
+
+
+def _height(row: Row, columns: tuple[str, ...]) -> float:
+    """Points of a row in LaTeX, at most."""
+    line, tiny = (11.5, 7.0) if len(columns) <= LARGE_COLUMNS else (10.0, 7.0)
+    lines = max((cell.below.count("\n") + 1 for cell in row.cells if cell.below), default=1 if row.below else 0)
+    return line + (max(line, tiny * lines) + 1 if lines else 0)
+
+
+def _environment(
+    table: Table, rows: Sequence[Row], columns: tuple[str, ...], start: int, number: int, parts: int
+) -> str:
     of = f" Part {number} of {parts}." if parts > 1 else ""
     caption = latex(table.caption + of) + (rf" Settings: Table~\ref{{tab:{SETTINGS}}}." if table.settings else "")
-    label = table.name + (f"-{number}" if parts > 1 else "")
+    is_cited = table.name == SETTINGS and number == 1  # captions refer to it
+    label = table.name + (f"-{number}" if parts > 1 and not is_cited else "")
     lines = [
         r"\begin{table}[htbp]", r"\centering", CLEAR_OF_RULES, rf"\caption{{{caption}}}", rf"\label{{tab:{label}}}",
         _size(len(columns)), rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule",
         " & ".join([latex(table.head), *map(_latex_head, columns)]) + r" \\", r"\midrule",
     ]  # fmt: skip
-    for row in table.rows:
+    for row in rows:
         lines += _latex_row(row, row.cells[start : start + WIDEST])
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
@@ -172,11 +222,12 @@ def _latex_row(row: Row, cells: tuple[Cell, ...]) -> list[str]:
     """One line, or two where a cell has something below."""
     lines = [r"\midrule"] if row.rule else []
     lines.append(" & ".join([latex(row.title), *map(LATEX.text, cells)]) + r" \\")
-    if any(cell.below for cell in cells):
-        lines.append(" & ".join(["", *map(LATEX.below, cells)]) + r" \\[1pt]")
+    if row.below or any(cell.below for cell in cells):
+        below = LATEX.small(latex(row.below)) if row.below else ""
+        lines.append(" & ".join([below, *map(LATEX.below, cells)]) + r" \\[1pt]")
     return lines
 
 
 def _size(columns: int) -> str:
     """Type size with which so many columns fit across a landscape page."""
-    return r"\small" if columns <= 8 else r"\footnotesize\setlength{\tabcolsep}{4pt}"
+    return r"\small" if columns <= LARGE_COLUMNS else r"\footnotesize\setlength{\tabcolsep}{4pt}"

@@ -103,7 +103,8 @@ def budget_figure(
     panels = [("score", "best validation score")]
     if any(_has_test(curve) for curve in curves.values()):
         panels.append(("test", f"test {metric.title} of the same configuration"))
-    figure, axes = panel_grid([name for name, _ in panels], title, ROOM)
+    room = ROOM.beside([titles[model] for model in titles if model in curves])
+    figure, axes = panel_grid([name for name, _ in panels], title, room)
     looks = styles(list(titles), highlight)
     for panel, (part, label) in zip(axes, panels, strict=True):
         for model in (model for model in titles if model in curves):
@@ -119,7 +120,7 @@ def budget_figure(
         for panel in axes:
             panel.set_ylim(min(ends), max(ends))
     axes[0].set_ylabel("expected score", fontsize=9)
-    legend_right(figure, ROOM)
+    legend_right(figure, room)
     return figure
 
 
@@ -200,9 +201,9 @@ def optimism_figure(points: pd.DataFrame, title: str, metric: PrimaryMetric, hig
     ----------
     points : rows of `optimism`.
     """
-    room = Room(width=3.3, height=3.3, left=0.75, bottom=0.6, top=0.15, right=1.9)
-    figure, (axes,) = panel_grid([""], title, room)
     titles = dict(zip(points["model"], points["title"], strict=True))
+    room = Room(width=3.3, height=3.3, left=0.75, bottom=0.6, top=0.15, right=1.9).beside(titles.values())
+    figure, (axes,) = panel_grid([""], title, room)
     looks = styles(list(titles), highlight)
     for model, rows in points.groupby("model", sort=False):
         _mark(axes, rows.set_index("settings"), looks[str(model)], titles[model])

@@ -11,6 +11,7 @@ from milbench.cohorts.patient_bags import SLIDE
 from milbench.cohorts.tuned import TunedSettings
 from milbench.engines.shards import write_shard
 from milbench.errors import StoreError
+from milbench.models import REGISTERED, Sharing
 from milbench.runs.changes import labels_csv, questions_of
 from milbench.runs.config import different_settings
 from milbench.runs.environment import describe_environment
@@ -105,6 +106,27 @@ def _told(tuned: TunedSettings) -> dict[str, Any]:
     return {key: getattr(tuned, key) for key in ("configurations", "command", "made")}
 
 
+def _sharing(models: Sequence[str]) -> dict[str, Any]:
+    """Places on the ladder of sharing that models declare; nothing if none does.
+
+    `after` lists the models before, the nearest first: the report compares with the first of them that ran.
+    """
+    declared = {name: REGISTERED[name].info.sharing for name in models if name in REGISTERED}
+    places = {name: place for name, place in declared.items() if place is not None}
+    told = {
+        name: {"what": place.what, "step": place.step, "after": _before(name, places)} for name, place in places.items()
+    }
+    return {"sharing": told} if told else {}
+
+
+def _before(name: str, places: Mapping[str, Sharing]) -> list[str]:
+    """Models that come before the one called `name`, the nearest first."""
+    found: list[str] = []
+    while (name := places[name].after) in places and name not in found:
+        found.append(name)
+    return found
+
+
 def _joined(cohort: Cohort) -> dict[str, Any]:
     """That bags are patients, and the slides of each in order; nothing if a bag is a slide."""
     if cohort.bag == SLIDE:
@@ -124,6 +146,7 @@ def _describe(entry: Entry, known_models: Sequence[str], *, follows_tuned: bool)
     return {
         "title": cohort.title or cohort.name,
         "models": list(known_models),
+        **_sharing(known_models),
         "tasks": list(cohort.tasks),
         "control_tasks": list(cohort.control_tasks),
         **_joined(cohort),

@@ -12,7 +12,7 @@ from milbench.models import AttentionMaps, BagOutput, MILModel
 SIZES = (1, 2, 5, 7, 16, 50)
 """One patch, squares, and bags that are no square."""
 
-MIXTURES = ("mmoe_amil", "mmoe_mp_amil", "m4")
+MIXTURES = ("mmoe_amil", "mmoe_mp_amil", "m4", "moe_amil", "ple_amil")
 NO_DISTRIBUTION = ("mean_pooling", "max_pooling", "transmil", "la_mil")
 
 
@@ -73,7 +73,7 @@ def test_experts_have_a_name_each_and_gates_sum_to_one(name: str) -> None:
         torch.testing.assert_close(maps.gates.sum(dim=1), torch.ones(model.n_tasks))
 
 
-@pytest.mark.parametrize("name", ["mmoe_amil", "mmoe_mp_amil"])
+@pytest.mark.parametrize("name", ["mmoe_amil", "mmoe_mp_amil", "moe_amil", "ple_amil"])
 def test_a_mixtures_task_map_is_the_gate_weighted_sum_of_its_experts(name: str) -> None:
     model, maps = maps_of(name)
     output = model(bag(7))

@@ -102,6 +102,7 @@ class PageData:
     pooled : cohorts whose test sides differ between folds.
     highlight : registry name of the model that charts draw thicker; "" for none.
     kinds : what is shown of tasks of other kinds.
+    sharing : the ladder of sharing; none if fewer than two of its models ran.
     tuning_tables, tuning_pictures : what is shown of the searches that chose settings for binary tasks.
     """
 
@@ -121,6 +122,7 @@ class PageData:
     pooled: tuple[str, ...] = ()
     highlight: str = ""
     kinds: tuple[KindBlock, ...] = ()
+    sharing: tuple[Table, ...] = ()
     tuning_tables: tuple[Table, ...] = ()
     tuning_pictures: tuple[Picture, ...] = ()
 

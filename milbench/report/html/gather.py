@@ -32,6 +32,7 @@ def page_data(
     highlight: str = "",
     claims: pd.DataFrame | None = None,
     kinds: Sequence[KindBlock] = (),
+    sharing: Sequence[Table] = (),
     tuning_tables: Sequence[Table] = (),
     tuning_pictures: Sequence[Picture] = (),
 ) -> PageData:
@@ -58,6 +59,7 @@ def page_data(
         notes=tuple(notes),
         highlight=highlight,
         kinds=tuple(kinds),
+        sharing=tuple(sharing),
         tuning_tables=tuple(tuning_tables),
         tuning_pictures=tuple(tuning_pictures),
         cohort_titles={name: str(facts["title"]) for name, facts in datasets.items()},

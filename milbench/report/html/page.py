@@ -51,11 +51,14 @@ def render(page: PageData) -> str:
         for name, block in blocks(page).items()
     )
     tuning = section("tuning", "Tuning", page.tuning_tables, page.tuning_pictures)
+    sharing = section("sharing", "Sharing", page.sharing, ())
     parts = {
         "TITLE": _escaped(page.title),
         "STYLE": _asset("page.css"),
         "SUMMARY": "\n".join(f"<p>{_escaped(sentence)}</p>" for sentence in sentences(page)),
         "NOTES": _notes(page.notes),
+        "SHARING": sharing,
+        "SHARING_LINK": link("sharing", "Sharing", sharing),
         "TUNING": tuning,
         "TUNING_LINK": link("tuning", "Tuning", tuning),
         "PROVENANCE": "\n".join(_provenance(run) for run in page.provenance) or "<p>No run is recorded.</p>",

@@ -49,7 +49,8 @@ def _table(table: Table) -> str:
 
 
 def _row(row: Row) -> str:
-    return f'<tr><th scope="row">{_text(row.title)}</th>{"".join(map(_cell, row.cells))}</tr>'
+    below = f'<br><span class="small">{_text(row.below)}</span>' if row.below else ""
+    return f'<tr><th scope="row">{_text(row.title)}{below}</th>{"".join(map(_cell, row.cells))}</tr>'
 
 
 def _cell(cell: Cell) -> str:

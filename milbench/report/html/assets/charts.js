@@ -63,7 +63,7 @@ function radarLayout(tasks, all, { narrow }) {
       radialaxis: { range: [Math.min(0.4, Math.floor(lowest * 10) / 10), 1], gridcolor: ink("line"), linecolor: ink("line"), tickfont: { size: 10, color: ink("muted") }, angle: 90 - 180 / tasks.length, tickangle: 90 - 180 / tasks.length, dtick: 0.1 },
       angularaxis: { tickmode: "array", tickvals: tasks.map((_, i) => (i * 360) / tasks.length), ticktext: named.map(safe), rotation: 90, direction: "clockwise", gridcolor: ink("line"), linecolor: ink("line") },
     },
-    margin: { l: narrow ? 45 : 60, r: narrow ? 45 : 10, t: 30, b: 20 }, height: narrow ? 340 + 17 * all.length : 400, legend: narrow ? legendBelow : { x: 0.8, y: 0.5, yanchor: "middle", title: { text: "model, area" } },
+    margin: { l: narrow ? 45 : 60, r: narrow ? 45 : 10, t: 30, b: 20 }, height: narrow ? 340 + 17 * all.length : Math.max(400, 60 + 19 * all.length), legend: narrow ? legendBelow : { x: 0.8, y: 0.5, yanchor: "middle", title: { text: "model, area" } },
   };
 }
 

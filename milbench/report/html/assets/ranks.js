@@ -2,6 +2,10 @@
 
 const NO_RANKS = "Ranks need two models and two (cohort, task) cells that all of them finished.";
 
+// Models beyond which a cell of the matrix holds the difference alone, so that the matrix needs no scrolling.
+const MOST_IN_WORDS = 12;
+const cellHeight = (n) => (n > MOST_IN_WORDS ? 28 : 62);
+
 function addRanks(parent) {
   const n = core.ranks?.models.length ?? 0;
   const grid = el("div", { class: n > 5 ? "" : "figures" }); // a large matrix needs the whole width
@@ -11,8 +15,8 @@ function addRanks(parent) {
     note: `A bar joins models of which the table of pairs tells no two apart (crossed bootstrap, Holm, p ≥ 0.05). Rank 1 is best; hiding a model changes no rank. ${core.apart?.note ?? ""}`,
   });
   addFigure(grid, {
-    id: "comparison-matrix", title: "Every model against every other", height: 130 + 62 * Math.max(2, n), draw: drawMatrix,
-    note: `Row against column over (cohort, task) cells: mean difference in AUROC; wins / ties / losses; p of the table of pairs. Grey: not told apart. Full colour from a difference of ${core.apart?.full_colour ?? ""}. ${core.apart?.note ?? ""}`,
+    id: "comparison-matrix", title: "Every model against every other", height: 130 + cellHeight(n) * Math.max(2, n), draw: drawMatrix,
+    note: `Row against column over (cohort, task) cells: mean difference in AUROC; with up to ${MOST_IN_WORDS} models also wins / ties / losses and p of the table of pairs. Grey: not told apart. Full colour from a difference of ${core.apart?.full_colour ?? ""}. ${core.apart?.note ?? ""}`,
   });
 }
 
@@ -46,7 +50,7 @@ function stem(order, i, place) {
   const edge = left ? 1 - 0.25 : names.length + 0.25;
   return {
     type: "scatter", mode: "lines+text", x: [at[i], at[i], edge], y: [0, depth, depth], line: { color: styleOf(names[i]).color, width: highlighted(names[i]) ? 3 : 1.5 },
-    text: ["", "", `${safe(shortened(titleOf(names[i]), 12))} ${fixed(at[i], 2)}`], textposition: left ? "middle left" : "middle right", hoverinfo: "skip", cliponaxis: false, showlegend: false,
+    text: ["", "", `${safe(shortened(titleOf(names[i]), 18))} ${fixed(at[i], 2)}`], textposition: left ? "middle left" : "middle right", hoverinfo: "skip", cliponaxis: false, showlegend: false,
   };
 }
 
@@ -58,7 +62,7 @@ function bar(order, [from, to], i) {
 
 function criticalLayout(ranks, narrow) {
   const n = ranks.models.length;
-  const side = narrow ? 125 : 165;
+  const side = narrow ? 125 : 185;
   return {
     margin: { l: side, r: side, t: 60, b: 10 }, showlegend: false,
     xaxis: axis(`mean rank over ${counted(ranks.n_cells, "cell")}`, { side: "top", range: [0.75, n + 0.25], tickvals: ranks.models.map((_, i) => i + 1).filter((rank) => (rank - 1) % (narrow && n > 5 ? 2 : 1) === 0), showgrid: false, showline: true, fixedrange: true, automargin: false }),
@@ -78,14 +82,16 @@ function drawMatrix(_, { narrow }) {
   const p = kept.map(([, i]) => kept.map(([, j]) => core.apart.p[i][j]));
   const shade = kept.map((_, i) => kept.map((_, j) => (i === j ? null : p[i][j] < 0.05 ? difference[i][j] : 0)));
   const names = kept.map(([model]) => shortened(titleOf(model), narrow ? 12 : 20));
-  const words = (i, j) => [signed(difference[i][j]), `${wins[i][j]} / ${ties[i][j]} / ${losses[i][j]}`, `p ${pValue(p[i][j])}`].map(safe);
+  const inWords = kept.length <= MOST_IN_WORDS;
+  const words = (i, j) => (inWords ? wordsOf(i, j) : [signed(difference[i][j])]);
+  const wordsOf = (i, j) => [signed(difference[i][j]), `${wins[i][j]} / ${ties[i][j]} / ${losses[i][j]}`, `p ${pValue(p[i][j])}`].map(safe);
   const shown = kept.map((_, i) => kept.map((_, j) => (i === j ? "" : words(i, j).join("<br>"))));
   const most = core.apart.full_colour; // the same in every report
   const rows = kept.flatMap(([a], i) => kept.filter((_, j) => j !== i).map(([b, _index]) => matrixRow(ranks, a, b)));
   return {
     traces: [{ type: "heatmap", z: shade, text: shown, texttemplate: "%{text}", hoverinfo: "skip", zmin: -most, zmax: most, colorscale: diverging(), xgap: 2, ygap: 2, textfont: { size: printing && kept.length > 5 ? 8 : 11, color: ink("ink") }, showscale: false }],
-    layout: { xaxis: axis("", places(names, { side: "top", showgrid: false, ticks: "", tickangle: kept.length > 4 || narrow || names.some((name) => name.length > 14) ? -35 : 0 })), yaxis: axis("", places(names, { range: [kept.length - 0.5, -0.5], showgrid: false, ticks: "" })), margin: { l: 20, r: 20, t: 20, b: 10 }, height: 110 + 62 * kept.length },
-    minWidth: printing ? 0 : 130 + 74 * kept.length, rows, alt: `Matrix of ${kept.length} by ${kept.length} models; blue where the row is ahead of the column, orange where it is behind, grey where the two are not told apart. The table below holds its numbers.`,
+    layout: { xaxis: axis("", places(names, { side: "top", showgrid: false, ticks: "", tickangle: kept.length > 4 || narrow || names.some((name) => name.length > 14) ? -35 : 0 })), yaxis: axis("", places(names, { range: [kept.length - 0.5, -0.5], showgrid: false, ticks: "" })), margin: { l: 20, r: 20, t: 20, b: 10 }, height: 110 + cellHeight(kept.length) * kept.length },
+    minWidth: printing ? 0 : 130 + (inWords ? 74 : 50) * kept.length, rows, alt: `Matrix of ${kept.length} by ${kept.length} models; blue where the row is ahead of the column, orange where it is behind, grey where the two are not told apart. The table below holds its numbers.`,
   };
 }
 
