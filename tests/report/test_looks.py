@@ -6,7 +6,7 @@ from milbench.report.looks import LOOKS, looks_of, page_looks, styles
 
 def test_every_model_that_comes_with_milbench_has_a_look_of_its_own() -> None:
     own = {name for name, model in load_models().items() if model.__module__.startswith("milbench_baselines.")}
-    assert own <= set(LOOKS)
+    assert own == set(LOOKS)
     assert len({look.colour for look in LOOKS.values()}) == len(LOOKS)
     assert len({(look.dash, look.symbol) for look in LOOKS.values()}) == len(LOOKS)
 
