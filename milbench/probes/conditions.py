@@ -7,7 +7,6 @@ from milbench.probes.probe import probe
 
 
 @probe(
-    "rare",
     title="Rare witness",
     yes="It finds one patch among 2,000.",
     no="It does not find one patch among 2,000.",
@@ -17,13 +16,13 @@ from milbench.probes.probe import probe
 )
 def rare(world: World, label: int) -> MadeBag:
     """One of 2,000 patches of a positive bag shows the witness, which is easier to see than other markers. No patch of a
-    negative bag does."""
+    negative bag does.
+    """
     bag = world.bag(2000, {WITNESS: label})
     return bag._replace(best=(world.highest(bag, WITNESS),))
 
 
 @probe(
-    "size",
     title="Larger bags",
     yes="It keeps its answers on slides that are ten times larger than those of training.",
     no="It loses the marker on slides that are ten times larger than those of training.",
@@ -34,7 +33,6 @@ def size(world: World, label: int) -> MadeBag:
 
 
 @probe(
-    "noise",
     title="Label noise",
     yes="It learns the rule although every fifth label is wrong.",
     no="Every fifth wrong label is too much for it.",
@@ -48,7 +46,6 @@ def noise(world: World, label: int) -> MadeBag:
 
 
 @probe(
-    "tasks",
     title="Two tasks",
     yes="It learns two unrelated tasks together.",
     no="One of two unrelated tasks suffers when both are learned together.",

@@ -13,7 +13,6 @@ SIZE = 40
 
 
 @probe(
-    "neighbours",
     title="Neighbourhood",
     yes="It can tell patches that lie together from patches that are scattered.",
     no="It does not see where patches lie: what lies together and what is scattered is the same to it.",
@@ -29,7 +28,6 @@ def neighbours(world: World, label: int) -> MadeBag:
 
 
 @probe(
-    "order",
     title="Order of the file",
     yes="It answers by what the patches show, not by where the file lists them.",
     no="It does not reliably answer by what the patches show.",

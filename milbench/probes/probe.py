@@ -2,11 +2,13 @@
 
 A test is one function that makes one bag::
 
-    @probe("presence", title="Presence", yes="...", no="...", cheats="...")
+    @probe(title="Presence", yes="...", no="...")
     def presence(world: World, label: int) -> MadeBag:
         '''Positive if a marker is present.'''
         bag = world.bag(30, {MARKER: label * world.number(1, 3)})
         return bag._replace(best=(world.highest(bag, MARKER),))
+
+Write it into `rules.py`, `layouts.py` or `conditions.py`, and `catalogue.py` finds it. The function's name is the test's.
 """
 
 from __future__ import annotations
@@ -80,12 +82,7 @@ class Probe:
         return Part(bags, labels, np.array([bag.best for bag in bags]))
 
 
-PROBES: dict[str, Probe] = {}
-"""Every test by name, in the order of the tables."""
-
-
 def probe(
-    name: str,
     *,
     title: str,
     yes: str,
@@ -96,14 +93,13 @@ def probe(
     bags_per_step: int = 8,
     flipped: float = 0.0,
     n_tasks: int = 1,
-) -> Callable[[MakeBag], MakeBag]:
-    """Decorator of a function that makes one bag; arguments as in `Probe`."""
+) -> Callable[[MakeBag], Probe]:
+    """Decorator that makes a test of a function that makes one bag; arguments as in `Probe`."""
 
-    def register(make: MakeBag) -> MakeBag:
+    def made(make: MakeBag) -> Probe:
         about = " ".join(cleandoc(make.__doc__ or "").split())
-        PROBES[name] = Probe(
-            name, title, about, make, yes, no, cheats, sizes, epochs, bags_per_step, flipped, n_tasks
+        return Probe(
+            make.__name__, title, about, make, yes, no, cheats, sizes, epochs, bags_per_step, flipped, n_tasks
         )  # fmt: skip
-        return make
 
-    return register
+    return made

@@ -14,7 +14,6 @@ SMALL_OR_LARGE = (20, 60)
 
 
 @probe(
-    "presence",
     title="Presence",
     yes="It finds what makes a slide positive, and does not take the absence of something else for evidence.",
     no="It does not reliably answer by the presence of the marker.",
@@ -30,7 +29,6 @@ def presence(world: World, label: int) -> MadeBag:
 
 
 @probe(
-    "both",
     title="Two concepts",
     yes="It can ask for two things at once.",
     no="It cannot ask for two things at once: one of them twice looks the same to it.",
@@ -44,7 +42,6 @@ def both(world: World, label: int) -> MadeBag:
 
 
 @probe(
-    "frequency",
     title="False frequency",
     yes="It needs both concepts, however often one of them is there.",
     no="It does not reliably tell two concepts from many patches of one.",
@@ -60,7 +57,6 @@ def frequency(world: World, label: int) -> MadeBag:
 
 
 @probe(
-    "count",
     title="Count",
     yes="It can count: the number of special patches decides, whatever the size of the slide.",
     no="It cannot count: the same number in a larger slide looks like less.",
@@ -74,7 +70,6 @@ def count(world: World, label: int) -> MadeBag:
 
 
 @probe(
-    "share",
     title="Share",
     yes="It can tell which share of the slide shows something.",
     no="It cannot tell 40 % of a slide from 25 %.",

@@ -6,19 +6,20 @@ training distribution, the second is tried too, and validation loss chooses betw
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isnan
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 
 from milbench.errors import MilbenchError
 from milbench.metrics.binary import auroc_per_task
 from milbench.models import MILModel, build
-from milbench.probes.made_bags import WIDTH
+from milbench.probes.made_bags import PARTS, WIDTH
 from milbench.probes.probe import Part, Probe
+from milbench.probes.verdict import Score
 from milbench.training.single_model import Bags, fit, predict
 from milbench.trials.arguments import constructor_arguments
 from milbench.trials.recipe import Recipe
@@ -29,30 +30,13 @@ RATES = (5e-3, 1e-3)
 LEARNED = 0.1
 """Validation loss below which no other rate is tried."""
 
+NAN = float("nan")
+
 PATIENCE = 8
 """Epochs without a lower validation loss before training stops."""
 
 SMALL = {"hidden": 32, "attention": 16, "heads": 2, "experts": 2, "tower": 16, "landmarks": 8}
 """Constructor arguments that are reduced where a model has them: 16 features need no width of 512."""
-
-
-class Score(NamedTuple):
-    """How one training of a test went.
-
-    Attributes
-    ----------
-    auroc : of the test's bags, the worse task's; NaN if the model could not be trained.
-    best : AUROC of the best possible reader of the same bags.
-    rate : the learning rate that validation chose.
-    seconds : of all trainings and predictions.
-    reason : why there is no score; empty if there is one.
-    """
-
-    auroc: float
-    best: float
-    rate: float
-    seconds: float
-    reason: str = ""
 
 
 def reduced_arguments(model: type[MILModel]) -> dict[str, Any]:
@@ -68,16 +52,22 @@ def reduced_arguments(model: type[MILModel]) -> dict[str, Any]:
 def recipe_of(probe: Probe, rate: float) -> Recipe:
     """Recipe of every model in the test."""
     return Recipe(
-        name="check", lr=rate, epochs=probe.epochs, bags_per_step=probe.bags_per_step, select_by="val_loss", patience=PATIENCE
+        name="check",
+        lr=rate,
+        epochs=probe.epochs,
+        bags_per_step=probe.bags_per_step,
+        select_by="val_loss",
+        patience=PATIENCE,
     )
 
 
 def score_of(model: type[MILModel], probe: Probe, seed: int) -> Score:
     """Score of the model in the test. One seed gives the same bits again."""
     begun = perf_counter()
-    train, validation, test = (probe.part(name, seed) for name in ("train", "validation", "test"))
+    train, validation, test = (probe.part(name, seed) for name in PARTS)
     best = float(auroc_per_task(test.labels, test.best).min())
-    tried, reasons = [], []
+    tried: list[tuple[float, float, float]] = []
+    reasons = []
     with _one_thread():
         for rate in RATES:
             if tried and min(tried)[0] < LEARNED * probe.n_tasks:
@@ -86,12 +76,12 @@ def score_of(model: type[MILModel], probe: Probe, seed: int) -> Score:
                 tried.append((*_trained(model, probe, seed, rate, train, validation, test), rate))
             except MilbenchError as error:
                 reasons.append(str(error))
-            except Exception as error:  # noqa: BLE001 - whatever a model of others raises
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model of others raises
                 reasons.append(f"{type(error).__name__}: {error}")
     if not tried:
-        return Score(float("nan"), best, float("nan"), perf_counter() - begun, reasons[0])
+        return Score(NAN, best, NAN, perf_counter() - begun, " ".join(reasons[0].split()))
     _, auroc, rate = min(tried)
-    return Score(auroc, best, rate, perf_counter() - begun)
+    return Score(auroc, best, rate, perf_counter() - begun, "its answers are not finite" if isnan(auroc) else "")
 
 
 def _trained(
