@@ -9,10 +9,6 @@ from __future__ import annotations
 from milbench.probes.made_bags import MARKER, POISON, SECOND, MadeBag, World
 from milbench.probes.probe import probe
 
-SMALL_OR_LARGE = (20, 60)
-"""Patches of a bag where size must not tell the label."""
-
-
 @probe(
     title="Presence",
     yes="It finds what makes a slide positive, and does not take the absence of something else for evidence.",
@@ -62,10 +58,10 @@ def frequency(world: World, label: int) -> MadeBag:
     no="It cannot count: the same number in a larger slide looks like less.",
 )
 def count(world: World, label: int) -> MadeBag:
-    """6 or 7 patches of a positive bag show the marker, and 3 or 4 of a negative bag. Bags hold 20 or 60 patches,
-    whatever their label.
+    """8 or 9 patches of a positive bag show the marker, and 2 or 3 of a negative bag. Bags hold 15 or 60 patches, whatever
+    their label, so that the share of such patches tells little.
     """
-    bag = world.bag(world.one_of(SMALL_OR_LARGE), {MARKER: world.number(6, 7) if label else world.number(3, 4)})
+    bag = world.bag(world.one_of((15, 60)), {MARKER: world.number(8, 9) if label else world.number(2, 3)})
     return bag._replace(best=(float(world.shows(bag, MARKER).sum()),))
 
 
@@ -78,7 +74,7 @@ def share(world: World, label: int) -> MadeBag:
     """40 % of a positive bag's patches show the marker, and 25 % of a negative bag's. Bags hold 20 or 60 patches, so
     that the number of special patches tells little.
     """
-    size = world.one_of(SMALL_OR_LARGE)
+    size = world.one_of((20, 60))
     bag = world.bag(size, {MARKER: size * (8 if label else 5) // 20})
     return bag._replace(best=(float(world.shows(bag, MARKER).mean()),))
 

@@ -18,11 +18,16 @@ class _Embedded(MILModel):
 
 
 @register_model("sums", title="Sum", tasks="single")
-class Sums(_Embedded):
-    """Sum of the patches: it counts."""
+class Sums(MILModel):
+    """Sum over the patches: it counts."""
+
+    def __init__(self, in_features: int, n_outputs: int, *, hidden: int = 32) -> None:
+        super().__init__(in_features, n_outputs)
+        self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU())
+        self.head = nn.Linear(hidden, n_outputs)
 
     def forward(self, features: Tensor) -> BagOutput:
-        return BagOutput(self.head(self.embed(features).sum(dim=0) - 0.5 * len(features)), None, {})
+        return BagOutput(self.head(self.embed(features).sum(dim=0) / 10), None, {})
 
 
 @register_model("highest", title="Highest features", tasks="single")
@@ -52,11 +57,25 @@ class ReadsPairs(_Embedded):
         return BagOutput(self.head(pairs.max(dim=0).values), None, {})
 
 
-@register_model("reads_pairs_twice", title="Reads pairs of both tasks", tasks="multi", order_matters=True)
-class ReadsPairsTwice(ReadsPairs):
-    """For several tasks."""
-
-
-@register_model("highest_twice", title="Highest features of both tasks", tasks="multi")
+@register_model("highest_twice", title="Highest features, two tasks", tasks="multi")
 class HighestTwice(Highest):
     """For several tasks."""
+
+
+@register_model("one_for_all", title="One answer for all tasks", tasks="multi")
+class OneForAll(Highest):
+    """Gives every task the first task's answer."""
+
+    def forward(self, features: Tensor) -> BagOutput:
+        first = super().forward(features).logits[:1]
+        return BagOutput(first.expand(int(self.outputs)), None, {})
+
+
+@register_model("raises_in_training", title="Raises in training", tasks="single")
+class RaisesInTraining(_Embedded):
+    """Keeps the contract on small bags, and raises on larger ones."""
+
+    def forward(self, features: Tensor) -> BagOutput:
+        if len(features) > 7:
+            raise RuntimeError("too large for me")
+        return BagOutput(self.head(self.embed(features).mean(dim=0)), None, {})
