@@ -58,10 +58,10 @@ def frequency(world: World, label: int) -> MadeBag:
     no="It cannot count: the same number in a larger slide looks like less.",
 )
 def count(world: World, label: int) -> MadeBag:
-    """8 or 9 patches of a positive bag show the marker, and 2 or 3 of a negative bag. Bags hold 15 or 60 patches, whatever
+    """8 or 9 patches of a positive bag show the marker, and 2 or 3 of a negative bag. Bags hold 15 or 75 patches, whatever
     their label, so that the share of such patches tells little.
     """
-    bag = world.bag(world.one_of((15, 60)), {MARKER: world.number(8, 9) if label else world.number(2, 3)})
+    bag = world.bag(world.one_of((15, 75)), {MARKER: world.number(8, 9) if label else world.number(2, 3)})
     return bag._replace(best=(float(world.shows(bag, MARKER).sum()),))
 
 

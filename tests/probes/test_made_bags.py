@@ -112,7 +112,7 @@ def test_sizes_are_what_the_tests_say() -> None:
         name: {len(bag.features) for bag in PROBES[name].part(part, 0).bags}
         for name, part in (("rare", "validation"), ("size", "test"), ("count", "train"))
     }
-    assert sizes == {"rare": {2000}, "size": {200}, "count": {15, 60}}
+    assert sizes == {"rare": {2000}, "size": {200}, "count": {15, 75}}
     assert {len(bag.features) for bag in PROBES["size"].part("train", 0).bags} == {20}
 
 
