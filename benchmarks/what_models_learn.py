@@ -87,7 +87,9 @@ def _numbers(rows: pd.DataFrame) -> Iterator[str]:
     ]
     yield from _grid(rows, rows.assign(cell=cells))
     best = rows.groupby("test", sort=False)["best"].mean()
-    yield "| *best possible* | " + " | ".join(f"{best[name]:.2f}" if name in best else MISSING for name in PROBES) + " |"
+    yield (
+        "| *best possible* | " + " | ".join(f"{best[name]:.2f}" if name in best else MISSING for name in PROBES) + " |"
+    )
 
 
 def _grid(rows: pd.DataFrame, with_cells: pd.DataFrame) -> Iterator[str]:

@@ -69,7 +69,7 @@ def _checked(
     console: Console, model: type[MILModel], tests: Sequence[str], seeds: int, workers: int, plugins: Sequence[Path]
 ) -> list[Row]:
     """Rows of one model, which are printed too; none if the model breaks the contract."""
-    from milbench.probes.run import contract_of, tests_for, verdicts_of
+    from milbench.probes.run import contract_of, suitable_for, verdicts_of
     from milbench.probes.table import row_of
     from milbench.probes.training import reduced_arguments
 
@@ -85,7 +85,7 @@ def _checked(
         line(console, "  contract: kept")
     if arguments := reduced_arguments(model):
         line(console, "  reduced for the tests: " + ", ".join(f"{key}={value}" for key, value in arguments.items()))
-    taken = tests_for(model, tests)
+    taken = suitable_for(model, tests)
     if left_out := [name for name in tests if name not in taken]:
         line(console, f"  left out: {', '.join(left_out)} (for multi-task models)")
     verdicts = verdicts_of(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from milbench.probes.made_bags import MARKER, POISON, SECOND, MadeBag, World
 from milbench.probes.probe import probe
 
+
 @probe(
     title="Presence",
     yes="It finds what makes a slide positive, and does not take the absence of something else for evidence.",

@@ -23,7 +23,7 @@ Watch = Callable[[Iterable[Score], int], Iterable[Score]]
 """Called with the scores as they come, and their number; passes them on."""
 
 
-def tests_for(model: type[MILModel], tests: Sequence[str]) -> list[str]:
+def suitable_for(model: type[MILModel], tests: Sequence[str]) -> list[str]:
     """The tests that the model can take: several tasks at once are for multi-task models alone."""
     return [name for name in tests if PROBES[name].n_tasks == 1 or model.info.tasks == "multi"]
 
