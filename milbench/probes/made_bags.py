@@ -97,14 +97,14 @@ class World:
 
     def shows(self, bag: MadeBag, concept: int) -> NDArray[np.bool_]:
         """Which patches [N] show the concept, as far as the patch alone tells."""
-        return self._along(bag, concept) > STRENGTH[concept] / 2
+        return np.asarray(self._along(bag, concept) > STRENGTH[concept] / 2)
 
     def highest(self, bag: MadeBag, concept: int) -> float:
         """The surest patch's evidence of the concept."""
         return float(self._along(bag, concept).max())
 
     def _along(self, bag: MadeBag, concept: int) -> NDArray[np.float64]:
-        return bag.features.astype(np.float64) @ self.directions[concept]
+        return np.asarray(bag.features.astype(np.float64) @ self.directions[concept])
 
 
 def grid(size: int, columns: int) -> NDArray[np.float32]:
