@@ -82,8 +82,8 @@ def _numbers(rows: pd.DataFrame) -> Iterator[str]:
     yield "Mean AUROC over the seeds, and below it the lowest and the highest seed."
     yield ""
     cells = [
-        MISSING if pd.isna(mean) else f"{mean:.2f}<br>{low:.2f}–{high:.2f}"
-        for mean, low, high in rows[["auroc", "low", "high"]].itertuples(index=False)
+        MISSING if pd.isna(mean) else f"{mean:.2f}" + f"<br>{low:.2f}–{high:.2f}" * (seeds > 1)
+        for mean, low, high, seeds in rows[["auroc", "low", "high", "seeds"]].itertuples(index=False)
     ]
     yield from _grid(rows, rows.assign(cell=cells))
     best = rows.groupby("test", sort=False)["best"].mean()
@@ -105,6 +105,8 @@ def _made(rows: pd.DataFrame) -> Iterator[str]:
     told = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} (the fewer for the slower models)"
     minutes = rows["seconds"].sum() / 60
     yield f"Seeds per test: {told}. The trainings of all {rows['model'].nunique()} models took {minutes:.0f} minutes of one process."
+    if seeds[0] == 1:
+        yield "A verdict of one seed is preliminary: it may depend on that seed."
 
 
 def _claims(rows: pd.DataFrame) -> Iterator[str]:
@@ -117,9 +119,17 @@ def _claims(rows: pd.DataFrame) -> Iterator[str]:
         if (claim.model, claim.test) not in found.index:
             continue
         row = found.loc[(claim.model, claim.test)]
-        holds = "?" if row["verdict"] == UNSURE else "yes" if row["verdict"] == claim.holds_if else "no"
-        number = MISSING if pd.isna(row["auroc"]) else f"{row['auroc']:.2f} ({row['low']:.2f}–{row['high']:.2f})"
+        interval = f" ({row['low']:.2f}–{row['high']:.2f})" if row["seeds"] > 1 else ""
+        number = MISSING if pd.isna(row["auroc"]) else f"{row['auroc']:.2f}{interval}"
+        holds = _holds(claim.holds_if, row["verdict"])
         yield f"| {claim.text} | {claim.source} | {PROBES[claim.test].title}, {row['model_title']} | {number} | {holds} |"
+
+
+def _holds(wanted: str, verdict: str) -> str:
+    """In one word; a model that should cheat and only fails was misled in part."""
+    if verdict == wanted:
+        return "yes"
+    return "?" if verdict == UNSURE else "in part" if (wanted, verdict) == (CHEATS, FAILS) else "no"
 
 
 def _tests() -> Iterator[str]:

@@ -16,6 +16,9 @@ BAR = 0.8
 
 GUESSING = 0.5
 
+TRAPPED = 0.4
+"""Score below which a model fell for the trap: guessing on 100 + 100 bags gives 0.42 or more in 97 of 100 cases."""
+
 PASS, FAILS, CHEATS, UNSURE = "pass", "fails", "cheats", "unsure"
 
 
@@ -86,7 +89,7 @@ def _said(probe: Probe, scores: Sequence[Score]) -> tuple[str, str]:
     passed = [score.way > BAR for score in scores]
     if all(passed):
         return PASS, probe.yes
-    if probe.cheats and all(score.auroc < GUESSING for score in scores):
+    if probe.cheats and all(score.auroc < TRAPPED for score in scores):
         return CHEATS, probe.cheats
     if not any(passed):
         return FAILS, probe.no
