@@ -12,6 +12,7 @@ from typing import Any
 
 import milbench
 from milbench.commands import (
+    check,
     data,
     datasets,
     evaluate,
@@ -50,6 +51,7 @@ COMMANDS: Mapping[str, Command] = {
     "ui": ui,
     "track": track,
     "models": models,
+    "check": check,
     "datasets": datasets,
     "data": data,
 }

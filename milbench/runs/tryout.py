@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.endpoints.outputs import Outputs
 from milbench.errors import UsageError
+from milbench.models import MILModel
 from milbench.process.must_return import DidNotReturnError, must_return
 from milbench.registry import IMPORT_SECONDS, is_baseline, load_models
 from milbench.runs.preparation import Benchmark
@@ -108,6 +109,21 @@ def try_models(benchmark: Benchmark) -> Tried:
         if case.model in lost
     ]
     return Tried(tuple(dict.fromkeys([*lost_sentences, *(sentence for _, sentence in told)])), frozenset(lost))
+
+
+def binary_case(model: type[MILModel], in_features: int, hyperparameters: Mapping[str, Any]) -> Case:
+    """The case of one binary task, for `findings_by_model`."""
+    endpoints = canonical_json([endpoint.as_dict() for endpoint in Outputs.of(1).endpoints])
+    return Case(model.info.name, in_features, endpoints, (), canonical_json(dict(hyperparameters)))
+
+
+def findings_by_model(cases: Sequence[Case], plugins: Iterable[Path], seconds: float) -> dict[str, list[Finding]]:
+    """Findings of each case's model, tried in a process of its own. One that the process did not survive is final."""
+    lost: dict[str, str] = {}
+    found = {
+        case.model: findings for case, findings in _of_others(cases, [str(path) for path in plugins], seconds, lost)
+    }
+    return found | {name: [Finding(is_final=True, what=what)] for name, what in lost.items()}
 
 
 def _cases(benchmark: Benchmark, trials: Iterable[Trial], models: Container[str]) -> list[Case]:
