@@ -57,6 +57,11 @@ CLAIMS = (
     Claim("DSMIL finds critical patches where few are positive", "Li et al. 2021", "dsmil", "rare", PASS),
     Claim("experts with gates learn less related tasks together", "Ma et al. 2018", "mmoe_amil", "tasks", PASS),
     Claim("M4 learns several tasks together", "Li et al. (M4)", "m4", "tasks", PASS),
+    Claim("own and shared experts keep tasks from harming each other", "Tang et al. 2020", "ple_amil", "tasks", PASS),
+    Claim("patches learn from each other through a few latent rows", "Xiang and Zhang 2023", "ilra", "both", PASS),
+    Claim("regions let patches learn from those beside them", "Tang et al. 2024", "rrt_mil", "neighbours", PASS),
+    Claim("a graph of similar patches tells which patches belong together", "Li et al. 2024", "wikg", "both", PASS),
+    Claim("attention to near patches sees how tissue is laid out", "Reisenbüchler et al. 2022", "la_mil", "neighbours", PASS),
 )  # fmt: skip
 
 

@@ -12,9 +12,12 @@ from math import isnan
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from milbench.errors import MilbenchError
+from milbench.layout import Layout, nearest
 from milbench.metrics.binary import auroc_per_task
 from milbench.models import MILModel, build
 from milbench.probes.made_bags import PARTS, WIDTH
@@ -35,8 +38,12 @@ NAN = float("nan")
 PATIENCE = 8
 """Epochs without a lower validation loss before training stops."""
 
-SMALL = {"hidden": 32, "attention": 16, "heads": 2, "experts": 2, "tower": 16, "landmarks": 8}
-"""Constructor arguments that are reduced where a model has them: 16 features need no width of 512."""
+SMALL = {
+    "hidden": 32, "attention": 16, "heads": 2, "experts": 2, "tower": 16, "landmarks": 8, "feed_forward": 64,
+    "regions": 2, "first_neighbours": 5, "second_neighbours": 9, "instances": 2, "masked_patches": 3,
+}  # fmt: skip
+"""Constructor arguments that are reduced where a model has them: 16 features need no width of 512, and numbers of patches
+that suit slides of thousands would be all patches of a bag of 30."""
 
 
 def reduced_arguments(model: type[MILModel]) -> dict[str, Any]:
@@ -90,17 +97,23 @@ def _trained(
     """Validation loss, and AUROC of the test's bags."""
     device = torch.device("cpu")
     built = build(model, WIDTH, probe.n_tasks, reduced_arguments(model), seed=seed)
-    fit(built, recipe_of(probe, rate), bags_of(train), bags_of(validation), seed=seed, device=device)
-    loss = float(predict(built, bags_of(validation), device=device).losses.double().mean())
-    answers = predict(built, bags_of(test), device=device).probabilities
+    learned, chosen_by, asked = (bags_of(part, built.wanted_neighbours) for part in (train, validation, test))
+    fit(built, recipe_of(probe, rate), learned, chosen_by, seed=seed, device=device)
+    loss = float(predict(built, chosen_by, device=device).losses.double().mean())
+    answers = predict(built, asked, device=device).probabilities
     return loss, float(auroc_per_task(test.labels, answers).min())
 
 
-def bags_of(part: Part) -> Bags:
-    """The part as the trainer takes it: the one place where bags are handed over, with whatever they carry."""
+def bags_of(part: Part, n_neighbours: int | None) -> Bags:
+    """The part as the trainer takes it, with layouts of so many neighbours; None = without layouts."""
     features = [torch.from_numpy(bag.features) for bag in part.bags]
     targets = torch.from_numpy(part.labels).float()
-    return Bags(features, targets, torch.ones_like(targets))
+    layouts = None if n_neighbours is None else [_layout(bag.coords, n_neighbours) for bag in part.bags]
+    return Bags(features, targets, torch.ones_like(targets), layouts)
+
+
+def _layout(coords: NDArray[np.float32], n_neighbours: int) -> Layout:
+    return Layout(torch.from_numpy(coords), torch.from_numpy(nearest(coords.astype(np.float64), n_neighbours)))
 
 
 @contextmanager

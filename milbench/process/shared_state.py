@@ -66,9 +66,12 @@ SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
 )
 
+SET_BY_TORCH = ("TORCHINDUCTOR_CACHE_DIR",)
+"""Environment variables that torch itself sets, where torch.func differentiates for the first time (torch 2.13)."""
+
 OF_THE_SYSTEM = (
     Shared("the working folder", lambda: _working_folder(), os.chdir),
-    Shared("environment variables", lambda: dict(os.environ), lambda former: _set_environment(former)),
+    Shared("environment variables", lambda: _environment(), lambda former: _set_environment(former)),
     Shared("signal handlers", lambda: _handlers(), lambda former: _set_handlers(former)),
     Shared("Python's recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     Shared("NumPy's treatment of floating-point errors", np.geterr, lambda former: np.seterr(**former)),
@@ -192,8 +195,12 @@ def _working_folder() -> str:
         return ""
 
 
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in SET_BY_TORCH}
+
+
 def _set_environment(former: dict[str, str]) -> None:
-    for name in set(os.environ) - set(former):
+    for name in set(_environment()) - set(former):
         del os.environ[name]
     os.environ.update(former)
 

@@ -30,7 +30,7 @@ def test_arguments_are_reduced_where_the_model_has_them() -> None:
 
 def test_bags_reach_the_trainer_as_they_were_made() -> None:
     part = tiny("noise").part("train", 0)
-    bags = bags_of(part)
+    bags = bags_of(part, None)
     assert torch.equal(bags.features[3], torch.from_numpy(part.bags[3].features))
     assert torch.equal(bags.targets, torch.from_numpy(part.labels).float())
     assert bool((bags.known == 1).all())

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -88,3 +89,17 @@ def test_a_seed_and_a_use_decide_the_draws() -> None:
 
     assert drawn(42, 0) == drawn(42, 0)
     assert len({drawn(seed, use) for seed in (0, 1, 42, 2**63 - 1) for use in (0, 1, 2)}) == 12
+
+
+def test_what_torch_sets_itself_is_nobodys_change() -> None:
+    """torch.func.vjp imports torch's compiler on first use, which sets the name of its folder."""
+    script = """
+import os, torch
+from milbench.process.shared_state import left_as_it_was
+with left_as_it_was() as moved:
+    torch.func.vjp(torch.sin, torch.ones(2))[1](torch.ones(2))
+print([each.name for each in moved if each.name != "warning filters"], "TORCHINDUCTOR_CACHE_DIR" in os.environ)
+"""
+    without = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+    done = subprocess.run([sys.executable, "-B", "-c", script], capture_output=True, text=True, check=True, env=without)
+    assert done.stdout.split() == ["[]", "True"]
