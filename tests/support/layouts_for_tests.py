@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ def layout_of_places(places: np.ndarray, k: int) -> Layout:
     return Layout(torch.from_numpy(places.astype(np.float32)), torch.from_numpy(nearest(places.astype(float), k)))
 
 
+@cache
 def grid_layout(n: int, k: int, seed: int = 0) -> Layout:
     """Layout of n patches on a grid with gaps."""
     side = int(np.ceil(np.sqrt(1.4 * n)))
@@ -36,7 +39,7 @@ def inputs(
     ----------
     order : in which the features are those of the bag; its places follow.
     """
-    if not type(model).info.needs_coords:
+    if not model.needs_coords:
         return (features,)
     layout = grid_layout(features.shape[0], model.n_neighbours, seed)
     return model.inputs(Patches(features, layout if order is None else shuffled(layout, order)))

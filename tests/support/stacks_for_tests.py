@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from layouts_for_tests import grid_layout
 from torch import Tensor
 
 from milbench.cohorts.scaling import FeatureScaler
-from milbench.layout import Patches
+from milbench.layout import Layout, Patches
 from milbench.models import MILModel
 from milbench.registry import load_models
 from milbench.training.learner import Learner
@@ -22,11 +23,13 @@ from milbench.trials.recipe import Recipe
 
 CPU = torch.device("cpu")
 
+MOST_NEIGHBOURS = 64
+
 
 WIDTH, N_SLIDES, N_MEMBERS = 6, 14, 3
 
 
-SMALL = {"hidden": 16, "attention": 8, "landmarks": 4, "heads": 2, "tower": 16, "experts": 2}
+SMALL = {"hidden": 16, "attention": 8, "landmarks": 4, "heads": 2, "tower": 16, "experts": 2, "feed_forward": 32}
 
 
 SLIDES = tuple(f"slide{i}" for i in range(N_SLIDES))
@@ -53,7 +56,11 @@ class InMemory:
     def in_order(self, slide_ids: Sequence[str]) -> Iterator[tuple[str, Patches]]:
         for slide in slide_ids:
             self.served.append(slide)
-            yield slide, Patches(self.bags[slide])
+            yield slide, Patches(self.bags[slide], self._layout(slide))
+
+    def _layout(self, slide: str) -> Layout:
+        bag = self.bags[slide]
+        return Layout(*(each.to(bag.device) for each in grid_layout(len(bag), MOST_NEIGHBOURS, SLIDES.index(slide))))
 
 
 class AsTheyAre(FeatureScaler):
