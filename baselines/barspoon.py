@@ -259,7 +259,9 @@ class Barspoon(MILModel):
         outputs = n_outputs or outputs_of_classes(*(shape_of(given, f"heads.{name}.weight")[0] for name in names))
         model = cls(in_features, outputs, **{**told, **options})
         for name in names:
-            shape_of(given, f"class_tokens.{name}")  # raises if it is missing
+            shape = shape_of(given, f"class_tokens.{name}")
+            if shape != (hidden,):
+                raise CheckpointError(f"'class_tokens.{name}' has shape {shape}, expected {(hidden,)}.")
         given["class_tokens"] = torch.stack([given.pop(f"class_tokens.{name}") for name in names])
         return load_official(model, given, _official_names(names, told["encoder_layers"], told["decoder_layers"]))
 

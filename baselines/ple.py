@@ -139,7 +139,8 @@ def from_official(state_dict: Mapping[str, Tensor], *, dead_layer: bool = False)
         for hidden, last, mine in _gates(level, n_tasks, shared_gate=dead_layer or level < levels - 1):
             names |= deepctr.gate_names(hidden, last, mine, has_hidden_layer=gate_hidden > 0)
             gates.append(last)
-    kept = {name: tensor for name, tensor in state_dict.items() if any(name.startswith(f"{each}.") for each in names)}
+    dead = _dead(state_dict, levels, shared, shared_gate=dead_layer)
+    kept = {name: tensor for name, tensor in state_dict.items() if not name.startswith(dead)}
     return deepctr.load(model, kept, names, gates)
 
 
@@ -149,6 +150,17 @@ def _experts(level: int, n_tasks: int, own: int, shared: int) -> dict[str, str]:
     official += [f"shared_experts.{level}.0.{h}" for h in range(shared)]
     ours = [f"later.{level - 1}.{e}" if level else f"experts.{e}.dense" for e in range(len(official))]
     return dict(zip(official, ours, strict=True))
+
+
+def _dead(state_dict: Mapping[str, Tensor], levels: int, shared: int, *, shared_gate: bool) -> tuple[str, ...]:
+    """Beginnings of the official names that have no counterpart here."""
+    experts = [
+        f"shared_experts.{level}.0.{h}."
+        for level in range(levels)
+        for h in range(shared, deepctr.count(state_dict, f"shared_experts.{level}.0"))
+    ]
+    last = levels - 1
+    return (*experts, *(() if shared_gate else (f"shared_gate_dnn.{last}.", f"shared_gate_dnn_final_layer.{last}.")))
 
 
 def _gates(level: int, n_tasks: int, *, shared_gate: bool) -> list[tuple[str, str, str]]:

@@ -62,6 +62,8 @@ OFFICIAL_NAMES = {
     "gate_W": "dead.W",
 }
 
+DEAD = ("gate_U.", "gate_V.", "gate_W.")
+
 SCORES_AT_ONCE = 2**22
 """Scores of pairs that exist at a time while neighbours are chosen: 16 MB in float32."""
 
@@ -200,7 +202,7 @@ class WiKG(MILModel):
             told |= {"attention": shape_of(state_dict, "readout.gate_nn.0.weight")[0], "readout": "attention"}
         outputs = n_outputs or outputs_of_classes(shape_of(state_dict, "fc.weight")[0])
         model = cls(in_features, outputs, dead_layer=dead_layer, **{**told, **options})
-        kept = {name: values for name, values in state_dict.items() if dead_layer or not name.startswith("gate_")}
+        kept = {name: values for name, values in state_dict.items() if dead_layer or not name.startswith(DEAD)}
         return load_official(model, kept, OFFICIAL_NAMES)
 
 

@@ -169,6 +169,12 @@ def test_a_checkpoint_with_a_missing_tensor_is_refused_by_name(name):
         Barspoon.from_official(weights)
 
 
+def test_class_tokens_of_another_width_are_refused():
+    weights = {**weights_of("barspoon_t3"), "model.class_tokens.KRAS": torch.ones(513)}
+    with pytest.raises(CheckpointError, match=r"class_tokens\.KRAS' has shape \(513,\), expected \(512,\)"):
+        Barspoon.from_official(weights)
+
+
 def test_checkpoints_of_other_models_are_refused():
     with pytest.raises(CheckpointError, match=r"heads\.TARGET"):
         Barspoon.from_official({"fc.weight": torch.ones(2)})

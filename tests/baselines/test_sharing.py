@@ -142,6 +142,17 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_name(file: str, damage: st
         OFFICIAL[file](weights)
 
 
+@pytest.mark.parametrize("file", OFFICIAL)
+def test_a_checkpoint_that_has_lost_a_task_or_holds_another_model_is_refused(file: str) -> None:
+    weights = Golden(file).state_dict()
+    for damaged in (
+        {name: tensor for name, tensor in weights.items() if name != "out.2.bias"},
+        {**weights, "another.weight": torch.ones(2)},
+    ):
+        with pytest.raises(CheckpointError, match=r"left over|missing"):
+            OFFICIAL[file](damaged)
+
+
 def test_a_checkpoint_of_no_task_is_refused() -> None:
     with pytest.raises(CheckpointError, match=r"no tensor 'out\.0\.bias'"):
         ple.from_official({})

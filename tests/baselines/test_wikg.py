@@ -188,3 +188,5 @@ def test_several_tasks_and_a_misfit_checkpoint_are_refused() -> None:
     del weights["norm.bias"]
     with pytest.raises(CheckpointError, match=r"missing.*norm\.bias"):
         WiKG.from_official(weights)
+    with pytest.raises(CheckpointError, match=r"left over: 'gate_X\.bias'"):
+        WiKG.from_official({**Golden("wikg_mean").state_dict(), "gate_X.bias": torch.ones(2)})
