@@ -29,7 +29,7 @@ class TrialProgress:
     """How far one trial has come.
 
     As in the official code the best AUROC starts at 0. So the first epoch wins ties, and an undefined AUROC never
-    wins. If no epoch wins (a validation side with one class), the last epoch is kept.
+    wins. If no epoch wins (a validation side with one class, or `select_after` of a short training), the last epoch is kept.
 
     Attributes
     ----------
@@ -72,7 +72,10 @@ class TrialProgress:
 
     def rule(self, recipe: Recipe) -> str:
         """The rule that chose the epoch, or why none could."""
-        return recipe.select_by if self.score is not None else f"last epoch ({recipe.select_by} undefined)"
+        if self.score is not None:
+            return recipe.select_by
+        could = any(recipe.can_select(row.epoch) for row in self.history)
+        return f"last epoch ({recipe.select_by} undefined)" if could else "last epoch (select_after leaves no other)"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint; what came later is left out where it is empty, as earlier releases know it."""

@@ -115,6 +115,13 @@ def test_patience_stops_early() -> None:
     assert len(result.history) == result.chosen_epoch + 1 + 3
 
 
+def test_a_training_too_short_for_select_after_keeps_the_last_epoch_and_says_so() -> None:
+    recipe = Recipe(epochs=5, select_after=0.985, select_by="val_loss")
+    result = fit(tiny(), recipe, make_bags(6, seed=1), make_bags(9, seed=2), seed=3, device=CPU)
+    assert result.chosen_epoch == 4
+    assert result.selected_by == "last epoch (select_after leaves no other)"
+
+
 def test_one_class_in_validation_keeps_the_last_epoch_and_says_so() -> None:
     validation = make_bags(6, seed=2)._replace(targets=torch.ones(6, 1))
     result = fit(tiny(), RECIPE, make_bags(20, seed=1), validation, seed=3, device=CPU)
