@@ -28,7 +28,7 @@ from milbench.models import AttentionMaps, BagOutput, MILModel, Sharing, registe
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers import full_attention, local_attention
 from milbench_baselines.layers.checkpoint import load_official, shape_of
-from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.dropout import Dropout, refuse_no_rate
 from milbench_baselines.layers.options import one_of, refuse_uneven_heads
 
 Reach = Literal["local", "global"]
@@ -140,6 +140,7 @@ class LAMIL(MILModel):
     ) -> None:
         super().__init__(in_features, n_outputs)
         refuse_uneven_heads(hidden, heads)
+        refuse_no_rate(dropout)
         self.is_local = one_of(Reach, reach=reach) == "local"
         self.n_neighbours = max(first_neighbours, second_neighbours) if self.is_local else 0
         self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU())

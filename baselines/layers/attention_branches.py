@@ -27,8 +27,7 @@ class AttentionBranches(nn.Module):
         super().__init__()
         self.tanh_branch = nn.Linear(in_features, width)
         self.sigmoid_branch = nn.Linear(in_features, width) if gate else None
-        # An entry of the product stays if both branches' entries stay: one draw for the two has the same distribution.
-        self.dropout = Dropout(1 - (1 - dropout) ** 2 if gate else dropout)
+        self.dropout = Dropout.of_product(dropout) if gate else Dropout(dropout)
         self.score = nn.Linear(width, rows)
 
     def forward(self, h: Tensor) -> Tensor:

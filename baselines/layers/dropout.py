@@ -41,9 +41,17 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise UsageError(f"dropout is {p}, which is no probability of leaving out. Choose one from 0 to below 1.")
+        refuse_no_rate(p)
         self.p = p
+
+    @classmethod
+    def of_product(cls, p: float) -> Dropout:
+        """Dropout of a product of two factors that each have dropout `p`.
+
+        An entry of the product stays if it stays in both: one draw for the two has the same distribution.
+        """
+        refuse_no_rate(p)
+        return cls(1 - (1 - p) ** 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [...] times the mask of this pass, same shape and dtype."""
@@ -89,6 +97,12 @@ class Dropout(nn.Module):
         # Arithmetic instead of a comparison: booleans, and their products with floats, are slow on a CPU.
         kept = (lanes - float(zeros - STEPS // 2 - 1)).clamp(0, 1)  # whole float32 numbers, so 0 or 1
         return kept.to(like.dtype).mul_(STEPS / (STEPS - zeros))
+
+
+def refuse_no_rate(p: float) -> None:
+    """Raise `UsageError` unless 0 <= p < 1."""
+    if not 0 <= p < 1:
+        raise UsageError(f"dropout is {p}, which is no probability of leaving out. Choose one from 0 to below 1.")
 
 
 def _n_words(shape: tuple[int, ...]) -> int:

@@ -26,8 +26,7 @@ class GatedAttention(nn.Module):
         super().__init__()
         self.tanh_branch = nn.Linear(in_features, width)
         self.sigmoid_branch = nn.Linear(in_features, width)
-        # An entry of the product stays if both branches' entries stay: one draw for the two has the same distribution.
-        self.dropout = Dropout(1 - (1 - dropout) ** 2)
+        self.dropout = Dropout.of_product(dropout)
         self.score = nn.Linear(width, 1)
 
     def forward(self, h: Tensor) -> Tensor:

@@ -24,5 +24,5 @@ def one_of(known: Any, **option: Word) -> Word:
 
 def refuse_uneven_heads(hidden: int, heads: int) -> None:
     """Raise `UsageError` unless the heads of an attention can share the width `hidden` evenly."""
-    if hidden % heads:
+    if heads < 1 or hidden % heads:
         raise UsageError(f"{heads} heads cannot share a width of {hidden} evenly. Choose hidden as a multiple of heads.")

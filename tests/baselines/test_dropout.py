@@ -1,5 +1,7 @@
 """The dropout layer: what it draws, and that torch's transforms see it as they see torch's own."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,7 +10,9 @@ from torch.func import vmap
 import milbench_baselines
 from milbench.errors import UsageError
 from milbench.registry import load_models
+from milbench_baselines.layers.attention_branches import AttentionBranches
 from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.gated_attention import GatedAttention
 
 
 def ones_through(p: float, shape: tuple[int, ...], *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -115,6 +119,14 @@ def test_bags_that_share_a_mask_get_the_one_that_a_bag_alone_draws() -> None:
 def test_a_share_that_cannot_be_left_out_is_refused(p: float) -> None:
     with pytest.raises(UsageError, match="from 0 to below 1"):
         Dropout(p)
+
+
+@pytest.mark.parametrize("p", [-1.0, 1.5, 2.0])
+@pytest.mark.parametrize("gate", [True, False])
+def test_the_attention_refuses_a_rate_that_was_given_not_what_two_branches_make_of_it(p: float, gate: bool) -> None:
+    for make in (partial(GatedAttention, 4, 3), partial(AttentionBranches, 4, 3, 2, gate=gate)):
+        with pytest.raises(UsageError, match=f"dropout is {p},"):
+            make(dropout=p)
 
 
 def test_no_model_uses_torchs_slow_layer() -> None:

@@ -249,7 +249,13 @@ def test_the_attention_of_ga_mil_is_what_mixes_the_values():
 
 
 @pytest.mark.parametrize(
-    ("options", "named"), [({"heads": 3}, "3 heads"), ({"reach": "glbal"}, "global"), ({"hidden": 15}, "width of 15")]
+    ("options", "named"),
+    [
+        ({"heads": 3}, "3 heads"),
+        ({"reach": "glbal"}, "global"),
+        ({"hidden": 15}, "width of 15"),
+        ({"dropout": 2.5}, "2.5"),
+    ],
 )
 def test_options_that_make_no_sense_are_refused(options, named):
     with pytest.raises(UsageError, match=named):
