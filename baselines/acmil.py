@@ -16,6 +16,7 @@ map      the mean over tokens of the softmax attention, which sums to 1, the sam
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 import torch
@@ -92,9 +93,9 @@ class ACMIL(MILModel):
     hidden : width of h. Official: 512 of 1,024 features.
     attention : width of V and U. Official: 128.
     tokens : T. Official `n_token`: 5. With 1 the loss is the slide's alone.
-    masked_patches : M. Official `n_masked_patch`: 10; 0 masks nothing.
-    mask_drop : p. Official: 0.6; its authors advise 0 where training is unstable.
-    diversity : d. Official: 1.
+    masked_patches : M. Official `n_masked_patch`: 10.
+    mask_drop : p; 0 masks nothing. Official: 0.6; its authors advise 0 where training is unstable.
+    diversity : d, 0 or more. Official: 1.
     """
 
     def __init__(
@@ -113,6 +114,8 @@ class ACMIL(MILModel):
         refuse_several_tasks("ACMIL", self.outputs)
         if tokens < 1 or not 0 <= mask_drop <= 1:
             raise UsageError(f"tokens={tokens}, mask_drop={mask_drop}; expected 1 or more, and a share from 0 to 1.")
+        if not 0 <= diversity < inf:
+            raise UsageError(f"diversity is {diversity}; expected a weight of 0 or more.")
         self.masked_patches, self.mask_drop, self.diversity = masked_patches, mask_drop, diversity
         width = head_width(self.outputs)
         self.embed = nn.Sequential(nn.Linear(in_features, hidden, bias=False), nn.ReLU())

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from milbench.endpoints.endpoint import KINDS
 from milbench.endpoints.losses import smoothed
+from milbench.errors import UsageError
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers.attention_branches import AttentionBranches, ranked
@@ -129,7 +130,7 @@ class CLAM(MILModel):
     gate : False leaves the sigmoid of (1) out.
     instances : B; in bags of fewer patches all of them. Official `k_sample`: 8.
     subtyping : whether a patch can speak for one class alone. None: for three classes and more, as in the official tasks.
-    bag_weight : w. Official: 0.7.
+    bag_weight : w, from 0 to 1. Official: 0.7.
     bag_loss : "ce", the task's usual loss, or "svm" where each class has a logit. Official: "ce".
     instance_loss : l, "svm" (smooth top-1 SVM; official README), "ce" (official without an argument), or "none": no
         instance heads, loss = bag loss.
@@ -154,6 +155,8 @@ class CLAM(MILModel):
     ) -> None:
         super().__init__(in_features, n_outputs)
         refuse_several_tasks(type(self).info.title, self.outputs)
+        if not 0 <= bag_weight <= 1:
+            raise UsageError(f"bag_weight is {bag_weight}; expected a share from 0 to 1.")
         (self.task,) = self.outputs.endpoints
         self.instances, self.bag_weight = instances, bag_weight
         self.bag_loss, self.instance_loss = one_of(BagLoss, bag_loss=bag_loss), one_of(InstanceLoss, instance_loss=instance_loss)

@@ -6,6 +6,7 @@ code     jinxixiang/low_rank_wsi@bb45b9b; defaults of its released configuration
          (rank 2, none), whose activations grow from layer to layer
 differs  a binary task's logit is the difference of the official two, so BCE on it is their cross-entropy
          inner projections meet the few latents instead of the N patches (equal up to rounding)
+         slides come in another order each epoch; the official code shows them in the order of its file
          the paper's contrastive pre-training of features is not part of it; the code has none either
 rank     at rank 1 a patch's softmax is that of one number, 1: the key projections of `up` then change nothing,
          nor do the query and key parts of its attention. They are kept, with zero gradients, as in the official code
@@ -24,10 +25,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
-from milbench.errors import UsageError
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers.checkpoint import load_official, outputs_of_classes, shape_of
+from milbench_baselines.layers.options import refuse_uneven_heads
 from milbench_baselines.layers.two_class import answer_of, head_width, refuse_several_tasks
 
 LAYERS = 2
@@ -182,8 +183,7 @@ class ILRA(MILModel):
     ) -> None:
         super().__init__(in_features, n_outputs)
         refuse_several_tasks("ILRA-MIL", self.outputs)
-        if hidden % heads:
-            raise UsageError(f"a width of {hidden} cannot be split into {heads} heads. Choose a multiple of {heads}.")
+        refuse_uneven_heads(hidden, heads)
         options: dict[str, Any] = {"heads": heads, "layer_norm": layer_norm}
         self.layers = nn.ModuleList(
             GlobalAttention(hidden if layer else in_features, hidden, rank=rank, **options) for layer in range(LAYERS)

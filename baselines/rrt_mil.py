@@ -6,6 +6,8 @@ code     DearCaat/RRT-MIL@7ecbdfb; defaults of its class, but tanh in the poolin
 differs  any width and number of heads (official: 512 and 8)
          a binary task's logit is the difference of the official two, so BCE on it is their cross-entropy
          EPEG convolves queries instead of scores, which is the same: the scores of a key are linear in the queries
+         all epochs are trained, and the epoch is chosen on validation slides; the official code stops early, and its commands
+           choose on the test slides
          no scores are kept: the backward computes the regions' attention again, in chunks of regions
 small    up to 64 patches every region holds one. Then CR-MSA adds exactly nothing, EPEG changes nothing, and patches do
          not interact
@@ -28,6 +30,7 @@ from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers.checkpoint import load_official, outputs_of_classes, shape_of
 from milbench_baselines.layers.depthwise import along
 from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.options import refuse_uneven_heads
 from milbench_baselines.layers.row_chunks import float32_or_wider, of_row_chunks
 from milbench_baselines.layers.square_grid import side_of
 from milbench_baselines.layers.two_class import answer_of, head_width, refuse_several_tasks
@@ -56,11 +59,11 @@ class RegionAttention(nn.Module):
     Parameters
     ----------
     width, heads : H, a multiple of `heads`.
-    epeg : length of the kernels, one per head, odd; 0 for none.
+    epeg : length of the kernels, one per head, odd; None for none.
     dropout : after the output Linear.
     """
 
-    def __init__(self, width: int, heads: int, *, epeg: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, *, epeg: int | None, dropout: float) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
@@ -113,7 +116,7 @@ class CrossRegionAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, *, representatives: int, mlp: int, dropout: float) -> None:
         super().__init__()
-        self.attention = RegionAttention(width, heads, epeg=0, dropout=dropout)
+        self.attention = RegionAttention(width, heads, epeg=None, dropout=dropout)
         self.score: nn.Sequential | None = None
         if mlp:
             first, last = nn.Linear(width, mlp, bias=False), nn.Linear(mlp, representatives, bias=False)
@@ -191,7 +194,7 @@ class RRTMIL(MILModel):
     dropout : in (1). Official: 0.25.
     attention_dropout : after both attentions, official `trans_dropout`. Official: 0.1.
     regions : regions per side in R-MSA; CR-MSA has 8. Official: 8.
-    epeg : length of R-MSA's kernels, odd, or 0 for none; README commands: 9 to 21.
+    epeg : length of R-MSA's kernels, odd, or None for none; README commands: 9 to 21.
     crmsa_k : representatives per region; README commands: 1, 3, 5.
     crmsa_heads : of CR-MSA. None: `heads`; README commands: 1 or 8.
     all_shortcut : see (4); README commands: on for C16 and for PLIP features.
@@ -209,7 +212,7 @@ class RRTMIL(MILModel):
         dropout: float = 0.25,
         attention_dropout: float = 0.1,
         regions: int = 8,
-        epeg: int = 15,
+        epeg: int | None = 15,
         crmsa_k: int = 3,
         crmsa_heads: int | None = None,
         all_shortcut: bool = False,
@@ -219,10 +222,9 @@ class RRTMIL(MILModel):
         refuse_several_tasks("RRT-MIL", self.outputs)
         crmsa_heads = heads if crmsa_heads is None else crmsa_heads
         for count in (heads, crmsa_heads):
-            if hidden % count:
-                raise UsageError(f"a width of {hidden} cannot be split into {count} heads. Choose a multiple of {count}.")
+            refuse_uneven_heads(hidden, count)
         if epeg and epeg % 2 == 0:
-            raise UsageError(f"epeg is {epeg}; expected an odd length, or 0 for none.")
+            raise UsageError(f"epeg is {epeg}; expected an odd length, or null for none.")
         self.all_shortcut = all_shortcut
         self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), Dropout(dropout))
         self.rmsa = RegionLayer(RegionAttention(hidden, heads, epeg=epeg, dropout=attention_dropout), hidden, regions)
@@ -270,7 +272,7 @@ class RRTMIL(MILModel):
         are a binary task and more are classes, unless `n_outputs` says what the logits answer.
         """
         hidden, in_features = shape_of(state_dict, "patch_to_emb.0.weight")
-        told: dict[str, Any] = {"hidden": hidden, "epeg": 0, "crmsa_mlp": "online_encoder.cr_msa.attn.phi" not in state_dict}
+        told: dict[str, Any] = {"hidden": hidden, "epeg": None, "crmsa_mlp": "online_encoder.cr_msa.attn.phi" not in state_dict}
         told["attention"] = shape_of(state_dict, "pool_fn.attention.attention.0.weight")[0]
         if "online_encoder.layers.0.attn.attn.pe.weight" in state_dict:
             told["heads"], _, told["epeg"], _ = shape_of(state_dict, "online_encoder.layers.0.attn.attn.pe.weight")

@@ -160,6 +160,9 @@ def test_options_and_checkpoints_that_make_no_sense_are_refused() -> None:
         ACMIL(12, 1, mask_drop=1.5)
     with pytest.raises(UsageError, match="tokens=0"):
         ACMIL(12, 1, tokens=0)
+    for diversity in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="diversity is"):
+            ACMIL(12, 1, diversity=diversity)
     with pytest.raises(UsageError, match="ACMIL answers one task"):
         ACMIL(12, 3)
     weights = Golden("acmil_c3").state_dict()

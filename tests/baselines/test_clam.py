@@ -243,5 +243,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_name(damage: str) -> None:
 def test_a_single_task_and_known_words_are_asked_for() -> None:
     with pytest.raises(UsageError, match="CLAM-MB answers one task"):
         CLAMMB(12, Outputs([CLASSES, GRADES]))
+    for share in (-0.1, 2.5, float("nan")):
+        with pytest.raises(UsageError, match="bag_weight is"):
+            CLAMSB(12, 1, bag_weight=share)
     with pytest.raises(UsageError, match="instance_loss"):
         CLAMSB(12, 1, instance_loss="hinge")

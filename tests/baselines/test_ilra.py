@@ -129,6 +129,8 @@ def test_the_official_recipe_keeps_its_last_epoch_and_its_rate_ends_at_zero() ->
 def test_options_and_checkpoints_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UsageError, match="3 heads"):
         small(heads=3)
+    with pytest.raises(UsageError, match="0 heads"):
+        small(heads=0)
     with pytest.raises(UsageError, match="n_tasks=2"):
         ILRA(12, 2)
     weights = Golden("ilra_k1_ln").state_dict()

@@ -17,6 +17,7 @@ from milbench.errors import CheckpointError, UsageError
 from milbench.models import MILModel
 from milbench.training.activations import saved_bytes
 from milbench.training.precision import arithmetic, as_float32
+from milbench.trials.arguments import refuse_odd_arguments
 from milbench_baselines.rrt_mil import RRTMIL, RegionAttention, RegionLayer
 
 FILES = ("rrt_c16_r50", "rrt_brca_r50", "rrt_nsclc_r50", "rrt_nsclc_plip", "rrt_region4")
@@ -152,11 +153,17 @@ def test_it_answers_in_its_own_precision(dtype: torch.dtype, n: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "named"), [({"heads": 3}, "3 heads"), ({"crmsa_heads": 3}, "3 heads"), ({"epeg": 4}, "odd")]
+    ("options", "named"),
+    [({"heads": 3}, "3 heads"), ({"crmsa_heads": 3}, "3 heads"), ({"crmsa_heads": 0}, "0 heads"), ({"epeg": 4}, "odd")],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, object], named: str) -> None:
     with pytest.raises(UsageError, match=named):
         small(**options)
+
+
+def test_epeg_can_be_left_out_from_the_command_line_too() -> None:
+    refuse_odd_arguments(RRTMIL, "rrt_mil", {"epeg": None})
+    assert small(epeg=None).rmsa.attn.epeg is None
 
 
 def test_several_tasks_and_a_misfit_checkpoint_are_refused() -> None:
