@@ -9,6 +9,7 @@ differs  a bag of fewer patches than neighbours uses all of them (the official c
          messages are computed again in the backward, by chunks
          the unused layers gate_U, gate_V, gate_W are left out unless `dead_layer`
          no readout by maximum
+         the epoch is chosen by AUROC; the official code keeps a best epoch for each of five metrics
 kinds    the head has W logits, of C classes the official C
 map      readout "attention": its softmax attention over the patches, which sums to 1; "mean": patch logits, the head on
          each patch's row under the bag's own LayerNorm scale, whose mean is the answer; both without gradients, and of
@@ -31,6 +32,7 @@ from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers.checkpoint import load_official, outputs_of_classes, shape_of
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.options import one_of
+from milbench_baselines.layers.precision import without_autocast
 from milbench_baselines.layers.row_chunks import float32_or_wider, of_row_chunks
 from milbench_baselines.layers.two_class import answer_of, head_width, refuse_several_tasks
 
@@ -107,7 +109,7 @@ class WiKG(MILModel):
     attention : width of the readout's attention. Official: 256.
     neighbours : k; a smaller bag uses all its patches. Official: 6.
     dropout : in (7). Official: 0.3.
-    readout : a_i of (8). "attention": softmax of Linear, g, Linear, the official class's default, which can be drawn.
+    readout : a_i of (8). "attention": softmax of Linear, g, Linear, the official class's default; it gives a map.
         "mean": 1/N, which the official training script sets; so does `official_recipe`.
     weight : of a neighbour in (5). "product_of_sums": as the code computes it. "inner_product": t_j . tanh(e_i + r_ij), as
         the paper's notation says.
@@ -207,9 +209,14 @@ class WiKG(MILModel):
 
 
 def highest(e: Tensor, t: Tensor, k: int) -> Tensor:
-    """Places [N, k] of the k rows t_j [N, H] with the highest e_i . t_j, highest first, for each row of `e` [N, H]."""
-    chunks = torch.split(e, max(1, SCORES_AT_ONCE // len(t)))
-    return torch.cat([(chunk @ t.mT).topk(k, dim=1).indices for chunk in chunks])
+    """Places [N, k] of the k rows t_j [N, H] with the highest e_i . t_j, highest first, for each row of `e` [N, H].
+
+    bfloat16 scores would tie at the last place for every fifth of 4,000 patches, and the order of the file would choose.
+    """
+    every = float32_or_wider(t).mT                                        # [H, N]
+    with without_autocast(e.device):
+        chunks = torch.split(float32_or_wider(e), max(1, SCORES_AT_ONCE // len(t)))
+        return torch.cat([(chunk @ every).topk(k, dim=1).indices for chunk in chunks])
 
 
 def message(e: Tensor, chosen: Tensor, t: Tensor, *, weight: Weight) -> Tensor:

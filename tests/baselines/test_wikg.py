@@ -16,6 +16,7 @@ from vmap_rules import (
 from milbench.errors import CheckpointError, UsageError
 from milbench.models import MILModel
 from milbench.training.activations import saved_bytes
+from milbench.training.precision import arithmetic
 from milbench_baselines import wikg
 from milbench_baselines.wikg import WiKG, highest
 
@@ -138,6 +139,16 @@ def test_the_highest_rows_are_those_of_all_scores_highest_first(monkeypatch: pyt
     monkeypatch.setattr(wikg, "SCORES_AT_ONCE", 100)
     e, t = bag(50), bag(51)[:50]
     assert torch.equal(highest(e, t, 4), (e @ t.T).argsort(dim=1, descending=True)[:, :4])
+
+
+def test_neighbours_are_chosen_by_float32_scores_in_bfloat16_too() -> None:
+    torch.manual_seed(0)
+    e, t = torch.randn(300, 16).bfloat16(), torch.randn(300, 16).bfloat16()
+    wanted = (e.float() @ t.float().T).topk(6, dim=1).indices
+    assert not torch.equal((e @ t.T).topk(6, dim=1).indices, wanted), "rounded scores choose others"
+    assert torch.equal(highest(e, t, 6), wanted)
+    with arithmetic("bf16", torch.device("cpu")):
+        assert torch.equal(highest(e.float(), t.float(), 6), wanted)
 
 
 def test_a_step_keeps_nothing_per_pair_and_nothing_per_neighbour() -> None:
