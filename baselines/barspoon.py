@@ -8,6 +8,7 @@ differs  places are in edges of a patch, and their angles are computed in float6
          class weights N / (2 n_c) are the official (n / n_c) / sum(n / n_c) times one number per task
          each part of the model has its own gradient norm clipped; the official code clips that of the whole
          in evaluation every patch is seen, as in STAMP; the official code takes copies of one patch instead
+         products are float32 unless `--precision` says otherwise; the official code lets a GPU round them
          one task is allowed
          attention weights are made for a few patches at a time and again in the backward (equal up to rounding)
 kinds    a task's head has its logits, of C classes the official C

@@ -3,7 +3,7 @@
 paper    Reisenbüchler et al., "Local Attention Graph-Based Transformer for Multi-target Genetic Alteration Prediction",
          MICCAI 2022
 code     agentdr1/LA_MIL@1547f4d, `T_MIL` with `LA_MIL`; GA-MIL (`reach="global"`) with `GA_MIL`
-differs  of equally near patches the lower and then the one further left; the official code decides by chance
+differs  of equally near patches the upper and then the one further left; the official code decides by chance
          neighbours are gathered for a few patches at a time and again in the backward (equal up to rounding)
          GA-MIL's LayerNorm, which no forward uses, is left out unless `dead_layer`
          neither loss nor trainer is released: losses are summed over the tasks, and the recipe is the study's
