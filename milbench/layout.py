@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milbench.bag import Bag
-from milbench.errors import DataError
+from milbench.errors import BagError, DataError
 from milbench.patch_size import guessed_size
 
 PARTS = 1024
@@ -93,6 +93,33 @@ class Patches:
         coords, n_neighbours = self.layout.coords[index], self.layout.neighbours.shape[1]
         found = nearest(coords.double().cpu().numpy(), n_neighbours)
         return Patches(self.features[index], Layout(coords, torch.from_numpy(found).to(coords.device)))
+
+
+def refuse_misfit(model: str, given: Sequence[Any], in_features: int, n_neighbours: int | None) -> None:
+    """Raise `BagError` unless `given` are a bag [N >= 1, in_features], and its layout if the model wants neighbours."""
+    shape = tuple(given[0].shape)
+    if len(shape) != 2 or shape[1] != in_features:
+        raise BagError(f"{model} expects one bag of shape (patches, {in_features}); got {shape}.")
+    if shape[0] == 0:
+        raise BagError(f"{model} was given an empty bag (0 patches). Drop the slide or re-extract it.")
+    if n_neighbours is None:
+        return
+    if len(given) < 2:
+        raise BagError(no_layout(model, n_neighbours))
+    wanted = ((shape[0], 2), (shape[0], min(n_neighbours, shape[0])))
+    got = (tuple(given[1].coords.shape), tuple(given[1].neighbours.shape))
+    if got != wanted:
+        raise BagError(
+            f"{model} expects coordinates {wanted[0]} and neighbours {wanted[1]} for this bag; got {got[0]} and {got[1]}."
+        )
+
+
+def no_layout(model: str, n_neighbours: int) -> str:
+    """What is told where a model gets no layout and needs one."""
+    return (
+        f"{model} needs the places of the patches too: model(features, layout), with layout_of(bag, {n_neighbours}) of "
+        "milbench.layout."
+    )
 
 
 def patches_of(bag: Bag, n_neighbours: int | None) -> Patches:

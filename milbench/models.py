@@ -27,7 +27,7 @@ from milbench.endpoints.endpoint import KINDS
 from milbench.endpoints.losses import task_losses
 from milbench.endpoints.outputs import Outputs
 from milbench.errors import BagError, UsageError, unknown_name
-from milbench.layout import Inputs, Layout, Patches, square
+from milbench.layout import Inputs, Layout, Patches, no_layout, refuse_misfit, square
 from milbench.names import MODEL_GROUPS
 from milbench.process.generators import generators_left_as_they_were, seed_global_generators
 from milbench.search_space import SearchSpace
@@ -154,7 +154,7 @@ class MILModel(nn.Module, ABC):
         if not self.needs_coords:
             return (patches.features,)
         if patches.layout is None:
-            raise BagError(patches.problem or NO_LAYOUT.format(type(self).__name__, self.n_neighbours))
+            raise BagError(patches.problem or no_layout(type(self).__name__, self.n_neighbours))
         coords, neighbours = patches.layout
         return patches.features, Layout(coords, neighbours[..., : self.n_neighbours].long())
 
@@ -207,29 +207,8 @@ class MILModel(nn.Module, ABC):
         )
 
 
-NO_LAYOUT = (
-    "{} needs the places of the patches too: model(features, layout), with layout_of(bag, {}) of milbench.layout."
-)
-
-
 def _refuse_a_bag_that_does_not_fit(model: Any, args: tuple[Any, ...]) -> None:
-    """Raise `BagError` unless the arguments are a bag [N >= 1, in_features], and a layout of it where one is needed."""
-    shape = tuple(args[0].shape)
-    if len(shape) != 2 or shape[1] != model.in_features:
-        raise BagError(f"{type(model).__name__} expects one bag of shape (patches, {model.in_features}); got {shape}.")
-    if shape[0] == 0:
-        raise BagError(f"{type(model).__name__} was given an empty bag (0 patches). Drop the slide or re-extract it.")
-    if not model.needs_coords:
-        return
-    if len(args) < 2:
-        raise BagError(NO_LAYOUT.format(type(model).__name__, model.n_neighbours))
-    wanted = (shape[0], min(model.n_neighbours, shape[0]))
-    got = (tuple(args[1].coords.shape), tuple(args[1].neighbours.shape))
-    if got != ((shape[0], 2), wanted):
-        raise BagError(
-            f"{type(model).__name__} expects coordinates {(shape[0], 2)} and neighbours {wanted} for this bag; "
-            f"got {got[0]} and {got[1]}."
-        )
+    refuse_misfit(type(model).__name__, args, model.in_features, model.wanted_neighbours)
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,6 +51,11 @@ class TunedSettings:
         """Configuration of the model for a task; None if none was chosen."""
         return self.chosen.get((model, task)) or self.chosen.get((model, ""))
 
+    @property
+    def models(self) -> list[str]:
+        """Models that have chosen settings, in the file's order."""
+        return list(dict.fromkeys(model for model, _ in self.chosen))
+
     def __str__(self) -> str:
         return f"tuned, {self.configurations} configurations per model"
 

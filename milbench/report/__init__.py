@@ -144,7 +144,10 @@ def _page(
     notes = [text for name, text in NOT_LIKE_FOR_LIKE.items() if is_binary and name in contents.datasets]
     if "average" in set(contents.beside_paper["cohort"]):
         notes += filter(None, (averages_sentence(table, contents.model_titles) for table in (2, 3)))
-    notes += filter(None, (text.strip() for text in (tuned_sentence(contents), tuned_before(contents.datasets))))
+    notes += filter(
+        None,
+        (text.strip() for text in (tuned_sentence(contents), tuned_before(contents.datasets, contents.model_titles))),
+    )
     if contents.gain is not None:
         notes.append(gain_sentence(contents.gain, contents.model_titles))
     return page_data(

@@ -24,12 +24,23 @@ def spread_means(datasets: Mapping[str, Any]) -> str:
     return f"± is the {SPREAD_OF_SIDES if differ else SPREAD}."
 
 
-def tuned_before(datasets: Mapping[str, Any]) -> str:
-    """A sentence for every cohort whose settings an earlier search chose, beginning with a blank; "" without any."""
+def tuned_before(datasets: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+    """A sentence for every cohort whose settings an earlier search chose, beginning with a blank; "" without any.
+
+    `titles` are those of the models shown. Those that were not searched are named.
+    """
     return "".join(
-        f" {facts['title']}: settings {tuned_in_words(facts['tuned'])}, by an earlier search ({facts['tuned']['made']})."
+        f" {facts['title']}: settings {tuned_in_words(facts['tuned'])}, by an earlier search ({facts['tuned']['made']})"
+        f"{_not_searched(facts['tuned'], titles)}."
         for facts in datasets.values()
         if facts.get("tuned")
+    )
+
+
+def _not_searched(tuned: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+    left = [title for name, title in titles.items() if name not in tuned.get("models", titles)]
+    return (
+        f", without {', '.join(left)}, which have the settings for all: do not rank these by the others" if left else ""
     )
 
 

@@ -76,7 +76,8 @@ def _means(contents: Contents) -> Table:
     analysis = contents.analysis
     caption = (
         f"Mean test {contents.metric.title} over tasks{_of_kind(contents)}. {_metric(contents)}{INTERVAL} {LEAD}"
-        f"{tuned_sentence(contents)}{tuned_before(contents.datasets)}{_five_cohorts(contents)}{_gaps(contents)}{_luad(contents)}"
+        f"{tuned_sentence(contents)}{tuned_before(contents.datasets, contents.model_titles)}"
+        f"{_five_cohorts(contents)}{_gaps(contents)}{_luad(contents)}"
     )
     table = model_table(
         contents.name_of("table2"), caption, analysis.cohorts, analysis.overall, contents.dataset_titles,

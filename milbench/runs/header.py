@@ -103,7 +103,7 @@ def _write_if_new(path: Path, text: str) -> None:
 
 
 def _told(tuned: TunedSettings) -> dict[str, Any]:
-    return {key: getattr(tuned, key) for key in ("configurations", "command", "made")}
+    return {key: getattr(tuned, key) for key in ("configurations", "command", "made", "models")}
 
 
 def _sharing(models: Sequence[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from milbench.datasets.source import CohortSource
 from milbench.engines.shards import Shard, groups_of_shard, parse_shard
 from milbench.errors import UsageError, unknown_name
 from milbench.intake.findings import findings_of, refuse_errors, subject_of
-from milbench.labels.finding import Finding
+from milbench.labels.finding import WARNING, Finding, some
 from milbench.machine.sizes import bytes_text, parse_bytes
 from milbench.models import MILModel
 from milbench.names import folder_name
@@ -116,7 +116,7 @@ def prepare(config: RunConfig, *, verify_features: bool = False) -> Benchmark:
     fits = [Fits(entry.cohort, entry.split) for entry in entries]
     benchmark = _planned(Benchmark(config, models, list(known), entries, (), run, plan_request(config)), fits)
     entries = [
-        replace(entry, findings=(*each.left_out(), *entry.findings, *each.notes()))
+        replace(entry, findings=(*each.left_out(), *not_searched(benchmark, entry), *entry.findings, *each.notes()))
         for entry, each in zip(entries, fits, strict=True)
     ]
     if not benchmark.whole_plan:
@@ -199,6 +199,23 @@ def follows_tuned(benchmark: Benchmark) -> bool:
     """Whether settings that an earlier search chose for a cohort are those of the benchmark's trials."""
     request = benchmark.request
     return request.follows_cohorts and request.protocol == "m4" and request.search is None and not request.chosen
+
+
+def not_searched(benchmark: Benchmark, entry: Entry) -> list[Finding]:
+    """Models with the settings for all beside models whose settings an earlier search chose for the cohort."""
+    tuned = entry.cohort.tuned
+    if tuned is None or not follows_tuned(benchmark):
+        return []
+    left = [name for name in benchmark.models if name not in tuned.models]
+    if not left or len(left) == len(benchmark.models):
+        return []
+    return [
+        Finding(
+            WARNING,
+            f"{some(left, 12)}: no search chose their settings, as one did for the other models. The comparison favours the others",
+            "Search all with `milbench tune`, or give all the same settings with --set tuning.cohort=false.",
+        )
+    ]
 
 
 def is_own_split(splits: str, folder: Path) -> bool:

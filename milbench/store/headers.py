@@ -151,7 +151,7 @@ DATASETS_SHAPE = mapping_of(
             "in_features": whole(1, 10**7),
             "test_side_differs": flag,
             "sharing": mapping_of(text, fields({"what": text, "step": number, "after": _TEXTS})),
-            "tuned": fields({"configurations": whole(1, 10**6), "command": text, "made": text}),
+            "tuned": fields({"configurations": whole(1, 10**6), "command": text, "made": text}, {"models": _TEXTS}),
         },
     ),
 )

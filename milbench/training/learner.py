@@ -141,11 +141,6 @@ class Learner:
         return visits_with_replacement(slides, self._chances, seed=self.random.seed, epoch=self.epoch)
 
     @property
-    def needs_layout(self) -> bool:
-        """Whether its model asks where patches lie."""
-        return self.weights.model.needs_coords
-
-    @property
     def patch_draw(self) -> PatchDraw | None:
         """Which patches of each bag the next epoch sees; None = all."""
         most = self.recipe.bag_patches

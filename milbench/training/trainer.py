@@ -141,7 +141,7 @@ def bags_for(
         for learner, visits in at_work.items():
             if _makes(visits, visit) and learner.error is None:  # an earlier bag may have ended its work
                 draw = draws.get(learner)
-                layout = shown.layout(draw) if learner.needs_layout else None
+                layout = shown.layout(draw) if learner.weights.model.needs_coords else None
                 yield learner, slide, Patches(shown.features(learner.scaler, draw), layout, stored.problem)
 
 

@@ -312,6 +312,13 @@ def test_settings_of_an_earlier_search_are_named_in_captions_settings_and_page(p
     assert f"| settings of models | {words}, by an earlier search" in (out / "settings.md").read_text()
     page = (out / "index.html").read_text()
     assert page.count(words) >= 2  # beside the summary and in the provenance
+    facts["toy"]["tuned"]["models"] = ["amil"]
+    file.write_text(json.dumps(facts))
+    out = write_report([open_run(tmp_path / "follows")], tmp_path / "in part", draws=DRAWS).parent
+    told = (out / "table2.md").read_text()
+    assert "0.1.0), without " in told
+    assert "which have the settings for all: do not rank these by the others." in told
+    assert "without AMIL" not in told
     assert "milbench tune --cohort &lt;toy&gt;" in page
 
 

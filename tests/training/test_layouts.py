@@ -213,8 +213,3 @@ def test_a_store_hands_out_a_slide_without_coordinates_with_the_reason() -> None
     patches = each["s2"]
     assert patches.layout is None
     assert "slide 's2' cannot go through a model that needs coordinates: it has no coordinates" in patches.problem
-
-
-def test_a_learner_says_whether_it_needs_places() -> None:
-    assert learner([0], start(), RECIPES["clipped"]).needs_layout
-    assert not learner([0], model_of("amil"), RECIPES["clipped"]).needs_layout
