@@ -25,7 +25,9 @@ def test_a_cohort_takes_the_settings_that_a_search_chose_for_it(
     shown = milbench_here("run", *WORDS)
     assert shown.returncode == 0, shown.stderr
     assert "tuned, 8 configurations per model" in shown.stdout
-    assert "tiny_multi: no search chose their settings, as one did for the other models." in " ".join(shown.stdout.split())
+    assert "tiny_multi: no search chose their settings, as one did for the other models." in " ".join(
+        shown.stdout.split()
+    )
     found = {trial.info["model"]: trial.info for trial in open_run(tmp_path / "out").trials()}
     assert (found["tiny"]["recipe"]["lr"], found["tiny"]["hyperparameters"]["hidden"]) == (0.25, 3)
     assert (found["tiny_multi"]["recipe"]["lr"], found["tiny_multi"]["hyperparameters"]["hidden"]) == (1e-4, 8)
