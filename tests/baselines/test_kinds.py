@@ -26,7 +26,18 @@ from milbench.training.precision import arithmetic, as_float32
 
 ONE_TASK = ("transmil", "dtfd_mil", "clam_sb", "clam_mb", "acmil", "ilra", "rrt_mil", "wikg")
 CASES = [(name, kind) for name in MODELS for kind in EVERY if kind != "mixed" or name not in ONE_TASK]
-of_every_kind = pytest.mark.parametrize(("name", "kind"), CASES)
+IN_THE_QUICK_SUITE = ("classes", "bins", "mixed")
+"""Kinds that the quick suite tries with every model; it tries all of them with the study's nine. The others take a minute."""
+
+of_every_kind = pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (name, kind)
+        if MODELS[name].info.study or kind in IN_THE_QUICK_SUITE
+        else pytest.param(name, kind, marks=pytest.mark.slow)
+        for name, kind in CASES
+    ],
+)
 
 
 def seeded(name: str, kind: str, seed: int = 0, **options: object) -> MILModel:
