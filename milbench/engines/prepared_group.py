@@ -15,7 +15,7 @@ from milbench.engines.checkpoint import load_checkpoint, save_checkpoint
 from milbench.engines.model_memory import step_cost
 from milbench.errors import MilbenchError
 from milbench.models import MILModel, build
-from milbench.process.shared_state import left_as_it_was
+from milbench.process.shared_state import WARNING_FILTERS, left_as_it_was
 from milbench.registry import load_models
 from milbench.serving.cohort_features import LEARNERS_SHARE, CohortFeatures
 from milbench.serving.fold_data import FoldData, fold_data, load_split
@@ -118,9 +118,9 @@ def build_model(trial: Trial, in_features: int, plugins: tuple[Path, ...] = ()) 
     known = load_models(plugins)[trial.model]
     with left_as_it_was() as moved:
         model = build(known, in_features, trial.outputs, trial.hyperparameters, seed=trial.seed)
-    if moved:
+    if shared := [each for each in moved if each.name != WARNING_FILTERS]:
         raise MilbenchError(
-            f"{known.__name__} changes {', '.join(map(str, moved))} as it is built, which all models of the process share. "
+            f"{known.__name__} changes {', '.join(map(str, shared))} as it is built, which all models of the process share. "
             "It was put back. Leave it as it is in __init__ (docs/models.md)."
         )
     return model

@@ -66,8 +66,13 @@ SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
 )
 
-SET_BY_TORCH = ("TORCHINDUCTOR_CACHE_DIR",)
-"""Environment variables that torch itself sets, where torch.func differentiates for the first time (torch 2.13)."""
+SET_BY_LIBRARIES = ("TORCHINDUCTOR_CACHE_DIR", "_MLFLOW_TELEMETRY_SESSION_ID")
+"""Environment variables that no model sets: torch where torch.func differentiates for the first time (torch 2.13), MLflow where
+a run's thread imports it beside the training."""
+
+WARNING_FILTERS = "warning filters"
+"""Each `warnings.catch_warnings` of another thread changes them for a moment, as pandas does where a run's thread reads a table.
+So a change of them is put back, but is nobody's fault."""
 
 OF_THE_SYSTEM = (
     Shared("the working folder", lambda: _working_folder(), os.chdir),
@@ -76,7 +81,7 @@ OF_THE_SYSTEM = (
     Shared("Python's recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     Shared("NumPy's treatment of floating-point errors", np.geterr, lambda former: np.seterr(**former)),
     # read here, and put back by `left_as_it_was`
-    Shared("warning filters", lambda: list(warnings.filters), lambda _: None),
+    Shared(WARNING_FILTERS, lambda: list(warnings.filters), lambda _: None),
 )
 
 
@@ -196,7 +201,7 @@ def _working_folder() -> str:
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in SET_BY_TORCH}
+    return {name: value for name, value in os.environ.items() if name not in SET_BY_LIBRARIES}
 
 
 def _set_environment(former: dict[str, str]) -> None:
