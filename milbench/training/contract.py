@@ -11,19 +11,19 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 from torch.func import vmap
 
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.endpoints.outputs import Outputs
-from milbench.layout import stacked
+from milbench.layout import Inputs, stacked
 from milbench.models import BagOutput, MILModel, build
 from milbench.process.generators import generators_left_as_they_were, seed_global_generators
-from milbench.process.shared_state import left_as_it_was
+from milbench.process.shared_state import WARNING_FILTERS, left_as_it_was
 
 LONGEST_REASON = 200
 BAG_SIZES = (1, 2, 7)
@@ -76,7 +76,7 @@ def findings_of(
             found += _findings_of_built(built, tasks, seed)
         except BrokenRule as broken:
             found.append(broken.finding)
-    if shared := [each for each in moved if each.name != "warning filters"]:
+    if shared := [each for each in moved if each.name != WARNING_FILTERS]:
         what = f"it changes {', '.join(map(str, shared))}, which all models of the process share"
         found.append(Finding(is_final=True, what=what))
     final = [finding for finding in found if finding.is_final]  # what else was seen may only follow from these
@@ -134,6 +134,11 @@ def _built_once(
             raise BrokenRule(
                 f"its {name} holds no numbers: its shape is {list(parameter.shape)}{_with(hyperparameters)}"
             )
+    number: object = built.n_neighbours  # set by the model's own code, to anything
+    if built.needs_coords and (not isinstance(number, Integral) or isinstance(number, bool) or number < 0):
+        raise BrokenRule(
+            f"its n_neighbours is {number!r}{_with(hyperparameters)}. Set self.n_neighbours to a whole number of patches, 0 or more"
+        )
     return built
 
 
@@ -145,7 +150,7 @@ def _findings_of_built(model: MILModel, tasks: Sequence[str], seed: int) -> Iter
     trained: set[str] = set()
     for n_patches in BAG_SIZES:
         try:
-            trained |= _trained_by(model, tasks, _bag(model, n_patches), seed)
+            trained |= _trained_by(model, tasks, _inputs(model, n_patches), seed)
         except BrokenRule as broken:
             yield broken.finding
             if broken.finding.is_final:
@@ -154,7 +159,7 @@ def _findings_of_built(model: MILModel, tasks: Sequence[str], seed: int) -> Iter
     yield from _together(model)
 
 
-def _trained_by(model: MILModel, tasks: Sequence[str], bag: Tensor, seed: int) -> set[str]:
+def _trained_by(model: MILModel, tasks: Sequence[str], bag: Inputs, seed: int) -> set[str]:
     """Names of the parameters that get a gradient from a step on the bag, after all that one bag can show."""
     _refuse_other_answers(model, tasks, bag, seed)
     model.train()
@@ -167,7 +172,7 @@ def _trained_by(model: MILModel, tasks: Sequence[str], bag: Tensor, seed: int) -
     return {name for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-def _refuse_other_answers(model: MILModel, tasks: Sequence[str], bag: Tensor, seed: int) -> None:
+def _refuse_other_answers(model: MILModel, tasks: Sequence[str], bag: Inputs, seed: int) -> None:
     """Raise unless the model says twice the same from the same random numbers, in training and in evaluation."""
     for is_training in (False, True):
         model.train(is_training)
@@ -182,8 +187,8 @@ def _refuse_other_answers(model: MILModel, tasks: Sequence[str], bag: Tensor, se
             )
 
 
-def _output(model: MILModel, tasks: Sequence[str], bag: Tensor) -> BagOutput:
-    output = model(*model.inputs(model.bag_like(bag)))
+def _output(model: MILModel, tasks: Sequence[str], bag: Inputs) -> BagOutput:
+    output = model(*bag)
     if not isinstance(output, BagOutput):
         raise BrokenRule(f"its forward returns a {type(output).__name__}. Return BagOutput(logits, attention, aux)")
     if tuple(output.logits.shape) != (int(model.outputs),):
@@ -217,23 +222,28 @@ def _logits_are(task: FittedEndpoint) -> str:
 
 
 @contextmanager
-def _watched(model: MILModel, bag: Tensor) -> Iterator[None]:
+def _watched(model: MILModel, bag: Inputs) -> Iterator[None]:
     """Inside, the model may read the bag and its buffers, and raise nothing."""
     buffers = [(name, buffer, buffer._version) for name, buffer in model.named_buffers()]
-    version = bag._version
+    features, *layout = bag
+    parts = {"features": features} | (layout[0]._asdict() if layout else {})
+    versions = {name: tensor._version for name, tensor in parts.items()}
     try:
         yield
     except BrokenRule:
         raise
     except (Exception, SystemExit) as error:
         raise BrokenRule(
-            f"it raises on a bag of {len(bag)} patch{'es' * (len(bag) > 1)}: {_told(error, type(model))}",
+            f"it raises on a bag of {len(features)} patch{'es' * (len(features) > 1)}: {_told(error, type(model))}",
             is_final=False,
         ) from error
-    if bag._version != version:
-        raise BrokenRule(
-            "its forward writes into the bag, which all models share. Write into a copy (features = features.clone())"
-        )
+    for name, tensor in parts.items():
+        if tensor._version != versions[name]:
+            where = "the bag" if name == "features" else f"layout.{name} of the bag"
+            place = name if name == "features" else f"layout.{name}"
+            raise BrokenRule(
+                f"its forward writes into {where}, which all models share. Write into a copy ({name} = {place}.clone())"
+            )
     for name, buffer, before in buffers:
         if buffer._version != before:
             raise BrokenRule(
@@ -255,10 +265,9 @@ def _never_trained(model: MILModel, trained: set[str]) -> Iterator[Finding]:
 def _together(model: MILModel) -> Iterator[Finding]:
     """Whether bags of one size can go through the model together."""
     model.eval()
-    bags = torch.stack([_bag(model, BAG_SIZES[-1], start=start) for start in range(2)])
+    together = [_inputs(model, BAG_SIZES[-1], start=start) for start in range(2)]
     try:
         with torch.no_grad():
-            together = [model.inputs(model.bag_like(bag)) for bag in bags]
             vmap(lambda *inputs: model(*inputs).logits, randomness="different")(*stacked(together))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model does
         yield Finding(
@@ -269,9 +278,10 @@ def _together(model: MILModel) -> Iterator[Finding]:
         )
 
 
-def _bag(model: MILModel, n_patches: int, *, start: int = 0) -> Tensor:
+def _inputs(model: MILModel, n_patches: int, *, start: int = 0) -> Inputs:
+    """What the model takes of a small bag."""
     generator = torch.Generator().manual_seed(start)
-    return torch.randn(n_patches, model.in_features, generator=generator)
+    return model.inputs(model.bag_like(torch.randn(n_patches, model.in_features, generator=generator)))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from milbench.layout import Layout
 from milbench.models import BagOutput, MILModel, register_model
 
 THIS_FILE = Path(__file__).resolve()
@@ -62,6 +63,23 @@ class Idles(KeepsAll):
 class OwnChance(KeepsAll):
     def forward(self, features: Tensor) -> BagOutput:
         return super().forward(features * np.random.default_rng().random())
+
+
+@register_model("writes_layout", title="Writes layout", tasks="single", needs_coords=True)
+class WritesLayout(KeepsAll):
+    def forward(self, features: Tensor, layout: Layout) -> BagOutput:  # type: ignore[override]
+        layout.coords[0] = 0.0
+        return super().forward(features)
+
+
+@register_model("odd_neighbours", title="Odd neighbours", tasks="single", needs_coords=True)
+class OddNeighbours(KeepsAll):
+    def __init__(self, in_features: int, n_tasks: int, *, nearest: float = -3) -> None:
+        super().__init__(in_features, n_tasks)
+        self.n_neighbours = nearest  # type: ignore[assignment]
+
+    def forward(self, features: Tensor, layout: Layout) -> BagOutput:  # type: ignore[override]
+        return super().forward(features)
 
 
 @register_model("own_start", title="Own start", tasks="single")

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from models_for_tests import Tiny, TinyMulti
@@ -16,6 +17,7 @@ from rule_breakers import (
     Idles,
     KeepsAll,
     Normalises,
+    OddNeighbours,
     OneTooMany,
     OwnChance,
     OwnStart,
@@ -23,6 +25,7 @@ from rule_breakers import (
     TwoLogits,
     WantsTwo,
     WritesBag,
+    WritesLayout,
 )
 from stacks_for_tests import OURS
 
@@ -37,7 +40,9 @@ FINAL: list[tuple[type[MILModel], str]] = [
     (Counts, "something else of the same bag each time"),
     (OwnStart, "start is another each time the model is built from one seed"),
     (BeginsAsNan, "its start begins as NaN, so that it can learn nothing"),
-    (WritesBag, "writes into the bag"),
+    (WritesBag, r"writes into the bag, .*\(features = features\.clone\(\)\)"),
+    (WritesLayout, r"writes into layout\.coords of the bag, .*\(coords = layout\.coords\.clone\(\)\)"),
+    (OddNeighbours, r"its n_neighbours is -3\. Set self\.n_neighbours to a whole number"),
     (TwoLogits, r"logits have shape \[2\]\. Return 1 logit: one per task\. .*n_outputs"),
     (Bare, r"returns a Tensor\. Return BagOutput"),
     (SetsDtype, r"torch's default dtype \(torch\.float32 -> torch\.float64\)"),
@@ -59,6 +64,18 @@ def test_a_rule_that_no_training_survives_is_a_final_finding(model: type[MILMode
     assert re.search(what, finding.what)
     assert torch.get_default_dtype() == torch.float32
     assert Path.cwd() == folder
+
+
+@pytest.mark.parametrize("nearest", [2.5, True, None, "8"])
+def test_a_number_of_neighbours_is_a_whole_number(nearest: object) -> None:
+    (finding,) = findings_of(OddNeighbours, 6, 1, {"nearest": nearest})
+    assert finding.is_final
+    assert f"its n_neighbours is {nearest!r} with" in finding.what
+
+
+@pytest.mark.parametrize("nearest", [0, np.int64(3), 10**9])
+def test_no_neighbours_and_more_than_there_are_patches_are_numbers_too(nearest: int) -> None:
+    assert findings_of(OddNeighbours, 6, 1, {"nearest": nearest}) == []
 
 
 @pytest.mark.parametrize(("model", "what"), WARNED, ids=lambda value: getattr(value, "__name__", ""))
