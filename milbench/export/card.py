@@ -141,12 +141,22 @@ def _how_they_came(facts: Mapping[str, Any]) -> str:
 
 
 def _loading(facts: Mapping[str, Any]) -> str:
-    model = facts["model"]
-    code = (
+    width, neighbours = facts["model"]["in_features"], facts["input"].get("neighbours_in_layout")
+    opening = (
         "```python\nimport milbench\n\n"
         'model = milbench.load_exported("FOLDER")    # checks the checksum of every weight file\n'
-        f"model.answers(features)                     # features: Tensor [patches, {model['in_features']}], not scaled\n```"
     )
+    asking = f"model.answers(features)                     # features: Tensor [patches, {width}], not scaled\n```"
+    if neighbours is not None:
+        asking = (
+            "from milbench.bag import Bag\nfrom milbench.layout import layout_of\n\n"
+            f"# features: Tensor [patches, {width}], not scaled; coords: Tensor [patches, 2], top-left corner (x, y) of each patch\n"
+            "# patch_size: edge of a patch in the unit of coords; None = the commonest distance between neighbouring patches\n"
+            'bag = Bag(features, "SLIDE", coords=coords, patch_size=patch_size)\n'
+            f"model.answers(features, layout_of(bag, {neighbours}))\n```\n\n"
+            "The model needs to know where the patches lie."
+        )
+    code = opening + asking
     without = (
         f"Without milbench: `{FACTS}` has the constructor, the scaling of the features and how logits become answers, "
         "training by training. The weights are safetensors of the model's `state_dict`."

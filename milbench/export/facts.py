@@ -81,6 +81,7 @@ def facts_of(
             "features": f"float32 [patches, {models[0].model.in_features}], not scaled: at least one patch, {BAG[chosen.source.bag]}",
             "bag": chosen.source.bag,
             "order_of_patches_matters": models[0].model.info.order_matters,
+            **_places(models[0]),
             **_extraction(chosen),
         },
         "trainings": [
@@ -95,6 +96,12 @@ def facts_of(
         "training": {name: trial.info.get(name) for name in ("protocol", "precision", "recipe", "selected_by")},
         "versions": _versions(chosen),
     }
+
+
+def _places(model: StoredModel) -> dict[str, Any]:
+    """Number of nearest patches in the layout that the model takes too; nothing if it takes features alone."""
+    wanted = model.model.wanted_neighbours
+    return {} if wanted is None else {"neighbours_in_layout": int(wanted)}
 
 
 def _model(trial: StoredTrial, model: StoredModel) -> dict[str, Any]:

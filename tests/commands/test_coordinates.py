@@ -81,6 +81,25 @@ def test_stored_predictions_are_those_of_the_model_on_the_slides_places(run: Pat
         assert torch.equal(model(*model.patches(bag).given).logits, model(bag.features, layout_of(bag, 4)).logits)
 
 
+def test_the_card_of_an_export_says_how_to_hand_in_the_places(
+    run: Path, folder: Path, cohort: Path, milbench: Milbench
+) -> None:
+    code, out, err = milbench("export", run, "neighbourly", "--fold", "0", "--out", folder / "exported")
+    assert code == 0, (out, err)
+    card = (folder / "exported" / "README.md").read_text()
+    code_shown = card.split("```python\n")[1].split("```")[0]
+    stored = folder_cohort(cohort).load(folder_cohort(cohort).slides["slide_id"].iloc[0])
+    assert stored.coords is not None
+    names = {"features": stored.features, "coords": stored.coords, "patch_size": stored.patch_size}
+    shown = code_shown.replace("model.answers(", "said = model.answers(").replace(
+        '"FOLDER"', f'"{folder / "exported"}"'
+    )
+    exec(shown.replace('")    #', f'", plugins=["{PLUGIN}"])  #'), names)
+    model = mb.open_run(run).model("neighbourly", fold=0)
+    logits = model(stored.features, layout_of(stored, 4)).logits
+    assert names["said"]["A"]["probability"] == pytest.approx(torch.sigmoid(logits[0]).item(), abs=1e-6)  # type: ignore[index,call-overload]
+
+
 def test_another_cohort_is_scored_by_its_places(run: Path, folder: Path, milbench: Milbench) -> None:
     other = of_others(make_folder_cohort(folder / "other", n_patients=8, seed=3))
     assert milbench("evaluate", run, "--cohort", other, "--workers", "1")[0] == 0
