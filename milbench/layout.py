@@ -164,13 +164,13 @@ def _in_patches(slide: Bag) -> NDArray[np.float64]:
         )
         raise DataError(
             f"slide '{slide.slide_id}' cannot go through a model that needs coordinates: {why}. Extract it again with "
-            "coordinates (CLAM's .h5, TRIDENT, STAMP), or leave the model out."
+            "coordinates (CLAM's .h5, TRIDENT, STAMP), or leave the slide or the model out."
         )
     corners = slide.coords.cpu().numpy().astype(np.float64)
     if len(corners) > 1 and (corners == corners[0]).all():
         raise DataError(
             f"slide '{slide.slide_id}' cannot go through a model that needs coordinates: all its {len(corners)} patches lie at "
-            "one place. Extract it again with coordinates, or leave the model out."
+            "one place. Extract it again with coordinates, or leave the slide or the model out."
         )
     size = slide.patch_size or guessed_size(corners)[0]
     places: NDArray[np.float64] = (corners - corners.min(axis=0)) / size
