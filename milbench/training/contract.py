@@ -180,7 +180,7 @@ def _refuse_other_answers(model: MILModel, tasks: Sequence[str], bag: Inputs, se
         for _ in range(2):
             with _watched(model, bag), _seeded(seed), torch.no_grad():
                 logits.append(_output(model, tasks, bag).logits)
-        if not torch.equal(*logits) and not all(one.isnan().any() for one in logits):
+        if not torch.equal(*logits):
             raise BrokenRule(
                 "its forward says something else of the same bag each time. It keeps state between calls, or draws from a "
                 "generator that milbench does not seed"
@@ -195,6 +195,13 @@ def _output(model: MILModel, tasks: Sequence[str], bag: Inputs) -> BagOutput:
         raise BrokenRule(
             f"its logits have shape {list(output.logits.shape)}. Return {_wanted(model.outputs, tasks)}. The constructor's "
             "n_outputs is their number"
+        )
+    if output.logits.isnan().any():
+        none = " It gets no neighbours: set self.n_neighbours in __init__" if model.wanted_neighbours == 0 else ""
+        n_patches = len(bag[0])
+        raise BrokenRule(
+            f"its logits are NaN on a bag of {n_patches} patch{'es' * (n_patches > 1)}.{none}".removesuffix("."),
+            is_final=False,
         )
     return output
 

@@ -72,6 +72,12 @@ class WritesLayout(KeepsAll):
         return super().forward(features)
 
 
+@register_model("forgets_neighbours", title="Forgets neighbours", tasks="single", needs_coords=True)
+class ForgetsNeighbours(KeepsAll):
+    def forward(self, features: Tensor, layout: Layout) -> BagOutput:  # type: ignore[override]
+        return super().forward(features[layout.neighbours].mean(dim=1))
+
+
 @register_model("odd_neighbours", title="Odd neighbours", tasks="single", needs_coords=True)
 class OddNeighbours(KeepsAll):
     def __init__(self, in_features: int, n_tasks: int, *, nearest: float = -3) -> None:

@@ -14,6 +14,7 @@ from rule_breakers import (
     Branches,
     ChangesFolder,
     Counts,
+    ForgetsNeighbours,
     Idles,
     KeepsAll,
     Normalises,
@@ -64,6 +65,14 @@ def test_a_rule_that_no_training_survives_is_a_final_finding(model: type[MILMode
     assert re.search(what, finding.what)
     assert torch.get_default_dtype() == torch.float32
     assert Path.cwd() == folder
+
+
+def test_a_model_that_forgets_how_many_neighbours_it_wants_is_told() -> None:
+    found = findings_of(ForgetsNeighbours, 6, 1, {})
+    assert [finding.is_final for finding in found[:3]] == [False] * 3
+    assert found[2].what == (
+        "its logits are NaN on a bag of 7 patches. It gets no neighbours: set self.n_neighbours in __init__"
+    )
 
 
 @pytest.mark.parametrize("nearest", [2.5, True, None, "8"])
