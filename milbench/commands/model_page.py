@@ -91,13 +91,18 @@ def _print_cost(console: Console, model: type[MILModel], plugins: Sequence[Path]
     if cost is None:
         line(console, "  not counted: the model did not come back with an answer from a small bag")
         return
-    counted = "not counted" if cost.multiply_adds is None else f"{cost.multiply_adds / 1e9:,.1f} billion"
+    counted = "not counted" if cost.multiply_adds is None else _number_text(cost.multiply_adds)
     rows = [
         ("  parameters", f"{cost.parameters:,}"),
         ("  multiply-adds of a forward", counted),
         ("  memory of a training step", f"{bytes_text(cost.step_bytes)}, estimated"),
     ]
     facts(console, rows)
+
+
+def _number_text(number: float) -> str:
+    """ "16.4 million", so that a small model's work is not "0.0 billion"."""
+    return f"{number / 1e9:,.1f} billion" if number >= 1e9 else f"{number / 1e6:,.1f} million"
 
 
 def _print_probes(console: Console, name: str) -> None:

@@ -295,7 +295,10 @@ TROUBLES: Mapping[str, tuple[str, str]] = {
     "NaN or infinite values": (ERROR, "Extract again."),
     TOO_LARGE: (ERROR, "Extract again: no encoder gives such values."),
     "all values are zero": (WARNING, "Extract again, or drop their labels."),
-    AT_ONE_PLACE: (WARNING, "No map of them can be drawn. Extract them again with coordinates that fit."),
+    AT_ONE_PLACE: (
+        WARNING,
+        "Models that need coordinates fail on them, and no map of them can be drawn. Extract again.",
+    ),
     COUNTED: (WARNING, "If they are coordinates, save the features without them."),
     "all patches are equal": (WARNING, "Check the extractor: it may have seen one image only."),
 }

@@ -220,7 +220,7 @@ def coords_findings(headers: Mapping[str, SlideHeader]) -> list[Finding]:
     if not odd:
         return []
     what = f"{some_slides(list(odd))}: {next(iter(odd.values())).rstrip('.')}"
-    limit = "Training needs no coordinates; no map of these slides can be drawn"
+    limit = "Only models that need coordinates cannot take these slides; no map of them can be drawn"
     return [Finding(WARNING, f"{what}. {limit}", "Extract them again with coordinates that fit.")]
 
 

@@ -104,6 +104,12 @@ def test_the_page_of_a_baseline_fits_and_says_what_its_file_and_its_registration
     assert "What it can learn" not in text or "milbench.probes" in sys.modules
 
 
+def test_the_work_of_a_small_model_is_in_millions(milbench_here: Milbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("milbench.engines.typical_cost.typical_cost", lambda *_: TypicalCost(1, 16_400_000, 10**9))
+    shown = milbench_here("models", "mean_pooling").stdout
+    assert "multiply-adds of a forward 16.4 million" in " ".join(shown.split())
+
+
 def test_groups_and_patterns_give_several_pages(milbench_here: Milbench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("milbench.engines.typical_cost.typical_cost", lambda *_: TypicalCost(1, None, 10**9))
     shown = milbench_here("models", "mmoe_*,amil", "max_pooling").stdout

@@ -103,7 +103,7 @@ def test_headers_tell_coordinates_that_do_not_fit_as_a_warning(cohort_folder: Pa
     for path, n_coords in zip(slides_of(cohort_folder)[4:6], (3, 5), strict=True):
         write_h5(path, features(n=4), np.zeros((n_coords, 2), np.int64))
     result = check(cohort_folder)
-    assert matches(found(result), "warning: 2 slides (.*4 patches but 3 coordinates. Training needs no coordinates")
+    assert matches(found(result), "warning: 2 slides (.*4 patches but 3 coordinates. Only models that need coordinates")
     assert not [problem for problem in result.problems if problem.severity == "error"]
 
 
@@ -245,7 +245,10 @@ def test_patches_at_one_place_are_told_when_values_are_read(cohort_folder: Path)
         file["coords"] = np.full((len(file["features"]), 2), 7)
     assert "all patches lie at one place" not in found(check(cohort_folder))
     assert "warning: 1 slide" in (told := found(check(cohort_folder, deep=True)))
-    assert "all patches lie at one place | No map of them can be drawn" in told
+    assert (
+        "all patches lie at one place | Models that need coordinates fail on them, and no map of them can be drawn"
+        in told
+    )
 
 
 def test_a_file_that_cannot_be_opened_is_told_once(cohort_folder: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_run_says_odd_coordinates_once_and_trains_on(
     assert result.returncode == 0, result.stderr
     said = " ".join(result.stdout.split())
     assert said.count("4 patches but 3 coordinates") == 1
-    assert f"warning: 1 slide ({path.stem}): 4 patches but 3 coordinates. Training needs no coordinates" in said
+    assert f"warning: 1 slide ({path.stem}): 4 patches but 3 coordinates. Only models that need coordinates" in said
     assert list((tmp_path / "out" / "trials").rglob("*.parquet"))
 
 
