@@ -22,6 +22,9 @@ from milbench.patch_size import guessed_size
 PARTS = 1024
 """Places are told apart to this part of a patch's edge. As whole numbers of such parts, equal distances are exactly equal."""
 
+FARTHEST = 2.0**20
+"""Largest place in patches: squared distances of places, in parts, are still whole numbers of 64 bits. No slide is so wide."""
+
 MORE = 8
 """Places that are looked at beyond those that are wanted, because several may be equally far away."""
 
@@ -132,10 +135,16 @@ def layout_of(bag: Bag, n_neighbours: int) -> Layout:
 
     Raises
     ------
-    DataError : a slide of the bag has no coordinates that can be used, or one place for all its patches.
+    DataError : a slide of the bag has no coordinates that can be used, or one place for all its patches; or they span more
+        patches than a slide can hold, because its patch size is wrong.
     """
     parts = [_in_patches(slide) for slide, _ in bag.parts]
     places = _side_by_side(parts)
+    if not 0 <= places.min() <= places.max() <= FARTHEST:  # not so if a patch size is negative or NaN
+        raise DataError(
+            f"slide '{bag.slide_id}' cannot go through a model that needs coordinates: they span {np.ptp(places):,.0f} patches, "
+            "more than any slide does. Check its coordinates and its patch size (`patch_size:` in cohort.yaml)."
+        )
     return Layout(torch.from_numpy(places.astype(np.float32)), torch.from_numpy(nearest(places, n_neighbours)))
 
 

@@ -7,7 +7,7 @@ import torch
 from milbench.bag import Bag
 from milbench.cohorts.patient_bags import joined
 from milbench.errors import DataError
-from milbench.layout import PARTS, Patches, layout_of, nearest, patches_of
+from milbench.layout import FARTHEST, PARTS, Patches, layout_of, nearest, patches_of
 
 
 def brute_force(places: np.ndarray, k: int) -> np.ndarray:
@@ -93,6 +93,19 @@ def test_a_slide_with_one_place_for_all_patches_is_refused() -> None:
     with pytest.raises(DataError, match=r"slide 's9' .* all its 3 patches lie at one place"):
         layout_of(bag(torch.tensor([[512, 512]] * 3), "s9"), 4)
     assert layout_of(bag(torch.tensor([[512, 512]]), "s9"), 4).neighbours.tolist() == [[0]]
+
+
+@pytest.mark.parametrize("patch_size", [1e-6, -256.0, float("nan")])
+def test_a_slide_wider_than_any_is_refused_because_its_patch_size_must_be_wrong(patch_size: float) -> None:
+    """Squares of such distances are no whole numbers of 64 bits any more, and neighbours would be arbitrary."""
+    coords = torch.tensor([[0, 0], [256, 0], [512, 0], [100_000, 0]])
+    with pytest.raises(DataError, match=r"slide 's' cannot go .* more than any slide does.*`patch_size:`"):
+        layout_of(Bag(torch.ones(4, 2), "s", coords=coords, patch_size=patch_size), 2)
+
+
+def test_the_widest_slide_has_the_neighbours_of_brute_force() -> None:
+    places = np.random.default_rng(2).random((40, 2)) * FARTHEST
+    assert np.array_equal(nearest(places, 5), brute_force(places, 5))
 
 
 def test_some_patches_keep_their_places_and_get_neighbours_among_themselves() -> None:
