@@ -142,15 +142,15 @@ def _how_they_came(facts: Mapping[str, Any]) -> str:
 
 def _loading(facts: Mapping[str, Any]) -> str:
     width, neighbours = facts["model"]["in_features"], facts["input"].get("neighbours_in_layout")
+    imports = "" if neighbours is None else "from milbench.bag import Bag\nfrom milbench.layout import layout_of\n"
     opening = (
-        "```python\nimport milbench\n\n"
+        f"```python\nimport milbench\n{imports}\n"
         'model = milbench.load_exported("FOLDER")    # checks the checksum of every weight file\n'
     )
     asking = f"model.answers(features)                     # features: Tensor [patches, {width}], not scaled\n```"
     if neighbours is not None:
         asking = (
-            "from milbench.bag import Bag\nfrom milbench.layout import layout_of\n\n"
-            f"# features: Tensor [patches, {width}], not scaled; coords: Tensor [patches, 2], top-left corner (x, y) of each patch\n"
+            f"\n# features: Tensor [patches, {width}], not scaled; coords: Tensor [patches, 2], top-left corner (x, y) of each patch\n"
             "# patch_size: edge of a patch in the unit of coords; None = the commonest distance between neighbouring patches\n"
             'bag = Bag(features, "SLIDE", coords=coords, patch_size=patch_size)\n'
             f"model.answers(features, layout_of(bag, {neighbours}))\n```\n\n"
