@@ -134,12 +134,27 @@ def _built_once(
             raise BrokenRule(
                 f"its {name} holds no numbers: its shape is {list(parameter.shape)}{_with(hyperparameters)}"
             )
+    _refuse_other_parameters(built)
     number: object = built.n_neighbours  # set by the model's own code, to anything
     if built.needs_coords and (not isinstance(number, Integral) or isinstance(number, bool) or number < 0):
         raise BrokenRule(
             f"its n_neighbours is {number!r}{_with(hyperparameters)}. Set self.n_neighbours to a whole number of patches, 0 or more"
         )
     return built
+
+
+def _refuse_other_parameters(model: MILModel) -> None:
+    """Raise unless forward, and attention_maps if the model defines it, take what `needs_coords` says."""
+    given = ("features", "layout") if model.needs_coords else ("features",)
+    own_maps = type(model).attention_maps is not MILModel.attention_maps
+    for name in ("forward", "attention_maps") if own_maps else ("forward",):
+        try:
+            inspect.signature(getattr(model, name)).bind(*given)
+        except TypeError as error:
+            raise BrokenRule(
+                f"its {name} is called as {name}({', '.join(given)}), which it cannot take: {error}. Change its parameters, or "
+                f"needs_coords={not model.needs_coords} in @register_model"
+            ) from error
 
 
 def _with(hyperparameters: Mapping[str, Any]) -> str:

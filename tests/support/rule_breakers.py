@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from milbench.layout import Layout
-from milbench.models import BagOutput, MILModel, register_model
+from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 
 THIS_FILE = Path(__file__).resolve()
 
@@ -70,6 +70,23 @@ class WritesLayout(KeepsAll):
     def forward(self, features: Tensor, layout: Layout) -> BagOutput:  # type: ignore[override]
         layout.coords[0] = 0.0
         return super().forward(features)
+
+
+@register_model("takes_no_layout", title="Takes no layout", tasks="single", needs_coords=True)
+class TakesNoLayout(KeepsAll):
+    pass
+
+
+@register_model("declares_no_layout", title="Declares no layout", tasks="single")
+class DeclaresNoLayout(KeepsAll):
+    def forward(self, features: Tensor, layout: Layout) -> BagOutput:  # type: ignore[override]
+        return super().forward(features)
+
+
+@register_model("maps_take_no_layout", title="Maps take no layout", tasks="single", needs_coords=True)
+class MapsTakeNoLayout(DeclaresNoLayout):
+    def attention_maps(self, features: Tensor) -> AttentionMaps:
+        raise NotImplementedError
 
 
 @register_model("forgets_neighbours", title="Forgets neighbours", tasks="single", needs_coords=True)
