@@ -4,7 +4,7 @@ paper    Jacobs, Jordan, Nowlan, Hinton, "Adaptive Mixtures of Local Experts", N
 code     shenweichen/DeepCTR-Torch@f685425, `MMOE` with one gate for all tasks, on plain vectors; there is no official code
          for bags of patches
 differs  the experts are MMoE+AMIL's and not DNNs; the gate reads the mean patch
-         the gate is one Linear with a bias, as this project's MMoE has it; the official has no bias and a hidden layer
+         the gate is one Linear with a bias, as in MMoE+AMIL here; the official has a hidden layer and no bias
          the towers have dropout, as MMoE's; the official default is none
          weights are drawn as MMoE's; the official DNNs draw from a normal distribution of deviation 1e-4
          outputs logits; the official returns probabilities, and the loss is the same
@@ -107,7 +107,7 @@ def from_official(state_dict: Mapping[str, Tensor]) -> MoE:
     "moe_amil",
     title="MoE+AMIL",
     tasks="multi",
-    paper="Jacobs et al., Neural Computation 1991",
+    paper="Jacobs et al., 1991",
     official="shenweichen/DeepCTR-Torch@f685425",
     official_recipe=STUDY_TRAINER,
     search_space=SearchSpace(

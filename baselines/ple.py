@@ -3,8 +3,8 @@
 paper    Tang, Liu, Zhao, Gong, "Progressive Layered Extraction (PLE)", RecSys 2020
 code     shenweichen/DeepCTR-Torch@f685425, `PLE`, on plain vectors; there is no official code for bags of patches
 differs  the first level's experts are MMoE+AMIL's and not DNNs; its gates read the mean patch
-         experts of later levels are one Linear and ReLU, hidden -> hidden; the official repeats the first level's DNN
-         gates are one Linear with a bias, as this project's MMoE has them; the official have no bias and a hidden layer
+         experts of later levels are one Linear and ReLU; the official repeats the first level's DNN
+         gates are one Linear with a bias, as in MMoE+AMIL here; the official have a hidden layer and no bias
          the last level's shared gate, which nothing reads, is left out unless `dead_layer`
          the towers have dropout, as MMoE's; the official default is none
          weights are drawn as MMoE's; the official DNNs draw from a normal distribution of deviation 1e-4

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import nan
 from pathlib import Path
 
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from milbench.endpoints.outputs import Outputs
-from milbench.errors import MilbenchError, UsageError
+from milbench.errors import UsageError
 from milbench.models import MILModel
 from milbench.probes.catalogue import PROBES
 from milbench.probes.made_bags import WIDTH
@@ -18,6 +19,8 @@ from milbench.probes.verdict import Score, Verdict, verdict_of
 from milbench.registry import is_baseline, load_models
 from milbench.runs.tryout import CASE_SECONDS, binary_case, findings_by_model
 from milbench.training.contract import Finding, findings_of
+
+KILLED = "A worker was killed here or before, perhaps because memory ran out. Use fewer --workers."
 
 Watch = Callable[[Iterable[Score], int], Iterable[Score]]
 """Called with the scores as they come, and their number; passes them on."""
@@ -55,18 +58,16 @@ def verdicts_of(
     workers : processes; 1 = this one. Scores do not depend on it.
     plugins : files that register the model, for the workers.
 
-    Raises
-    ------
-    MilbenchError : a worker was killed.
+    If a worker is killed, what is left counts as trainings that failed, and says so.
     """
     units = [(name, seed) for name in tests for seed in range(seeds)]
     calls = (delayed(_score)(model.info.name, name, seed, tuple(plugins)) for name, seed in units)
+    scores: list[Score] = []
     try:
-        scores = list(watch(Parallel(n_jobs=workers, return_as="generator", batch_size=1)(calls), len(units)))
-    except TerminatedWorkerError as error:
-        raise MilbenchError(
-            f"a worker that tested '{model.info.name}' was killed, perhaps because memory ran out. Use fewer --workers."
-        ) from error
+        for score in watch(Parallel(n_jobs=workers, return_as="generator", batch_size=1)(calls), len(units)):
+            scores.append(score)
+    except TerminatedWorkerError:
+        scores += [Score(nan, nan, nan, 0.0, KILLED)] * (len(units) - len(scores))
     by_test: Mapping[str, list[Score]] = {name: [] for name in tests}
     for (name, _), score in zip(units, scores, strict=True):
         by_test[name].append(score)

@@ -23,6 +23,7 @@ from milbench.models import MILModel, build
 from milbench.probes.made_bags import PARTS, WIDTH
 from milbench.probes.probe import Part, Probe
 from milbench.probes.verdict import Score
+from milbench.process.must_return import DidNotReturnError, must_return
 from milbench.training.single_model import Bags, fit, predict
 from milbench.trials.arguments import constructor_arguments
 from milbench.trials.recipe import Recipe
@@ -32,6 +33,9 @@ RATES = (5e-3, 1e-3)
 
 LEARNED = 0.1
 """Validation loss below which no other rate is tried."""
+
+LONGEST = 1800.0
+"""Seconds that one training may take; the slowest of milbench's own takes two minutes on one core."""
 
 NAN = float("nan")
 
@@ -80,8 +84,9 @@ def score_of(model: type[MILModel], probe: Probe, seed: int) -> Score:
             if tried and min(tried)[0] < LEARNED * probe.n_tasks:
                 break
             try:
-                tried.append((*_trained(model, probe, seed, rate, train, validation, test), rate))
-            except MilbenchError as error:
+                with must_return(LONGEST):
+                    tried.append((*_trained(model, probe, seed, rate, train, validation, test), rate))
+            except (MilbenchError, DidNotReturnError) as error:
                 reasons.append(str(error))
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model of others raises
                 reasons.append(f"{type(error).__name__}: {error}")
