@@ -348,6 +348,22 @@ def test_a_cohort_that_is_gone_is_one_message(run: Path, heatmap: Heatmap, tmp_p
     assert "cohort 'truth' is no longer where run truth had it (/gone/truth)" in errors
 
 
+def test_a_model_without_a_result_is_left_out_by_name_unless_it_was_asked_for(
+    run: Path, heatmap: Heatmap, tmp_path: Path
+) -> None:
+    copied = tmp_path / "runs" / "truth"
+    shutil.copytree(run, copied)
+    gone = "amil"
+    for path in (copied / "trials").glob(f"*/{gone}"):
+        shutil.rmtree(path)
+    code, printed, errors = heatmap(copied, "--slide", SLIDE)
+    assert (code, errors) == (0, "")
+    assert f"left out: {gone}: " in printed
+    code, _, errors = heatmap(copied, "--slide", SLIDE, "--models", gone)
+    assert code == 2
+    assert "is not done, failed or is damaged" in errors
+
+
 def test_a_third_partys_model_without_attention_is_left_out_or_refused_by_name(folder: Path, heatmap: Heatmap) -> None:
     run = train(folder, write_cohort(folder / "plugin"), "--plugin", str(THIS_FILE), models=("amil", "tiny"))
     code, printed, _ = heatmap(run, "--slide", SLIDE)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from milbench.commands.terminal import say
-from milbench.errors import UsageError
+from milbench.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from milbench.heatmap.stored import RunCohort, StoredModel
@@ -26,9 +26,10 @@ def named_models(cohort: RunCohort, words: Sequence[str] | None) -> list[str]:
 def loaded_models(
     cohort: RunCohort, names: Sequence[str], task: str, fold: int, *, all_wanted: bool
 ) -> list[StoredModel]:
-    """The models with their weights; where all of a run are meant, those without a map are left out and named."""
-    models = [cohort.load(name, task, fold) for name in names]
-    return _those_with_maps(models) if all_wanted else models
+    """The models with their weights; where all of a run are meant, those without a map or a result are left out and named."""
+    if not all_wanted:
+        return [cohort.load(name, task, fold) for name in names]
+    return _those_with_maps(_those_done(names, lambda name: cohort.load(name, task, fold)))
 
 
 def drawable_models(cohort: RunCohort, folds: Sequence[int], words: Sequence[str] | None) -> list[str]:
@@ -38,7 +39,22 @@ def drawable_models(cohort: RunCohort, folds: Sequence[int], words: Sequence[str
         return names
     of_each = {name: min(slot.fold for slot in cohort.slots if slot.model == name) for name in names}
     of_each |= {slot.model: slot.fold for fold in reversed(folds) for slot in cohort.slots if slot.fold == fold}
-    return [stored.name for stored in _those_with_maps([cohort.load_all(name, of_each[name])[0] for name in names])]
+    models = _those_done(names, lambda name: cohort.load_all(name, of_each[name])[0])
+    return [stored.name for stored in _those_with_maps(models)]
+
+
+def _those_done(names: Sequence[str], load: Callable[[str], StoredModel]) -> list[StoredModel]:
+    """The models that have a result; raises `StoreError` if none has."""
+    found, refused = [], []
+    for name in names:
+        try:
+            found.append(load(name))
+        except StoreError as error:
+            refused.append(error)
+            say(f"left out: {name}: {error}")
+    if not found and refused:
+        raise refused[0]
+    return found
 
 
 def _those_with_maps(models: Sequence[StoredModel]) -> list[StoredModel]:
