@@ -229,7 +229,12 @@ MIXED: tuple[tuple[str, str, Callable[[SlideHeader], object], str], ...] = (
     (WARNING, "dtype", lambda header: header.dtype, "Extract alike, or `milbench data pack` them to one dtype."),
     (WARNING, "encoder", lambda header: header.encoder, "Use one encoder for the whole cohort."),
     (WARNING, "magnification", lambda header: header.magnification, "Extract the whole cohort at one magnification."),
-    (NOTE, "unit of coordinates", lambda header: header.unit or "no coordinates", ""),
+    (
+        NOTE,
+        "unit of coordinates",
+        lambda header: header.unit or "no coordinates",
+        "If a slide has none, models that need coordinates leave the cohort out.",
+    ),
 )
 
 
