@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
-from models_for_tests import THIS_FILE
 from weighted_runs_for_tests import N_SLIDES, PATCH, slide_name, train, write_cohort
 
 from milbench.cohorts.cohort import folder_cohort
@@ -41,19 +40,6 @@ def run(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def run_without_truth(folder: Path) -> Path:
     return train(folder, write_cohort(folder / "blind", truth=False))
-
-
-@pytest.fixture
-def heatmap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Exit code, output and errors of `milbench heatmap words...` in this process, writing to `tmp_path / "out"`."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(["heatmap", *map(str, words), "--out", str(tmp_path / "out")])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
 
 
 def features_of(run: Path) -> Path:
@@ -348,32 +334,6 @@ def test_a_cohort_that_is_gone_is_one_message(run: Path, heatmap: Heatmap, tmp_p
     assert "cohort 'truth' is no longer where run truth had it (/gone/truth)" in errors
 
 
-def test_a_model_without_a_result_is_left_out_by_name_unless_it_was_asked_for(
-    run: Path, heatmap: Heatmap, tmp_path: Path
-) -> None:
-    copied = tmp_path / "runs" / "truth"
-    shutil.copytree(run, copied)
-    gone = "amil"
-    for path in (copied / "trials").glob(f"*/{gone}"):
-        shutil.rmtree(path)
-    code, printed, errors = heatmap(copied, "--slide", SLIDE)
-    assert (code, errors) == (0, "")
-    assert f"left out: {gone}: " in printed
-    code, _, errors = heatmap(copied, "--slide", SLIDE, "--models", gone)
-    assert code == 2
-    assert "is not done, failed or is damaged" in errors
-
-
-def test_a_third_partys_model_without_attention_is_left_out_or_refused_by_name(folder: Path, heatmap: Heatmap) -> None:
-    run = train(folder, write_cohort(folder / "plugin"), "--plugin", str(THIS_FILE), models=("amil", "tiny"))
-    code, printed, _ = heatmap(run, "--slide", SLIDE)
-    assert code == 0
-    assert "left out: tiny has no attention to draw" in printed
-    code, _, errors = heatmap(run, "--slide", SLIDE, "--models", "tiny")
-    assert code == 2
-    assert "Tiny has no attention to draw: its forward returns none" in errors
-
-
 @pytest.mark.parametrize("truth", [True, False])
 def test_every_reader_of_a_run_of_some_tasks_asks_for_these_alone(
     folder: Path, heatmap: Heatmap, tmp_path: Path, truth: bool, capsys: pytest.CaptureFixture[str]
@@ -390,16 +350,3 @@ def test_every_reader_of_a_run_of_some_tasks_asks_for_these_alone(
     assert "unknown task" in errors
     for command in (["status", str(run)], ["report", str(run), "--out", str(tmp_path / "report")]):
         assert main(command) == 0, capsys.readouterr().err
-
-
-def test_a_model_that_a_run_has_in_one_fold_only_is_evaluated_there(folder: Path, heatmap: Heatmap) -> None:
-    cohort = write_cohort(folder / "uneven")
-    run = train(folder, cohort, "--folds", "0", models=("amil",))
-    train(folder, cohort, "--folds", "1", "--run", str(run), models=("amil", "dsmil"))
-    code, printed, errors = heatmap(run, "--evaluate")
-    assert (code, errors) == (0, "")
-    assert "AMIL" in printed
-    assert "DSMIL" in printed
-    code, _, errors = heatmap(run, "--evaluate", "--fold", "7")
-    assert code == 2
-    assert "unknown fold" in errors
