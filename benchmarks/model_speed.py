@@ -88,7 +88,7 @@ def step_bytes(pair: Pair) -> int:
     with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model = make(pair.model, pair.width)
         labels = torch.ones(model.n_tasks)
-        model.loss(model(torch.empty(pair.patches, pair.width)), labels, labels)
+        model.loss(model(*model.inputs(model.bag_like(torch.empty(pair.patches, pair.width)))), labels, labels)
     weights = sum(parameter.nbytes for parameter in model.parameters())
     return sum(storage.nbytes() for storage in kept.values()) + 4 * weights
 

@@ -28,7 +28,7 @@ def step_seconds(model: MILModel, features: torch.Tensor) -> float:
     targets = torch.ones(model.n_tasks)
     started = perf_counter()
     optimizer.zero_grad(set_to_none=True)
-    model.loss(model(features), targets, torch.ones_like(targets)).backward()
+    model.loss(model(*model.inputs(model.bag_like(features))), targets, torch.ones_like(targets)).backward()
     optimizer.step()
     return perf_counter() - started
 

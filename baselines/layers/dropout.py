@@ -71,6 +71,8 @@ class Dropout(nn.Module):
 
     def seeded(self, shape: tuple[int, ...], like: Tensor, seed: int) -> Tensor:
         """Factors [*shape] of a training pass that a seed decides, so that a backward can draw them again; not inside vmap."""
+        if like.device.type == "meta":  # has shapes and no numbers, and no generator
+            return like.new_empty(shape)
         generator = torch.Generator(like.device).manual_seed(seed)
         if like.device.type != "cpu":
             drawn = torch.rand(shape, device=like.device, generator=generator)

@@ -35,10 +35,11 @@ def _text(name: str, value: object) -> str:
 
 def write_rows(rows: Iterable[Row], path: Path) -> None:
     """Write rows as CSV."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    import pandas as pd  # whoever only reads need not wait for it
+
+    from milbench.store.csv_files import spreadsheet_csv
+
+    path.write_text(spreadsheet_csv(pd.DataFrame(list(rows), columns=list(COLUMNS))), encoding="utf-8", newline="")
 
 
 def read_rows(text: str) -> list[Row]:
