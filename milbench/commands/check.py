@@ -69,7 +69,7 @@ def _checked(
     console: Console, model: type[MILModel], tests: Sequence[str], seeds: int, workers: int, plugins: Sequence[Path]
 ) -> list[Row]:
     """Rows of one model, which are printed too; none if the model breaks the contract."""
-    from milbench.probes.run import contract_of, suitable_for, verdicts_of
+    from milbench.probes.run import contract_of, left_out_of, verdicts_of
     from milbench.probes.table import row_of
     from milbench.probes.training import reduced_arguments
 
@@ -85,9 +85,10 @@ def _checked(
         line(console, "  contract: kept")
     if arguments := reduced_arguments(model):
         line(console, "  reduced for the tests: " + ", ".join(f"{key}={value}" for key, value in arguments.items()))
-    taken = suitable_for(model, tests)
-    if left_out := [name for name in tests if name not in taken]:
-        line(console, f"  left out: {', '.join(left_out)} (for multi-task models)")
+    left_out = left_out_of(model, tests)
+    taken = [name for name in tests if name not in left_out]
+    if left_out:
+        line(console, "  left out: " + ", ".join(f"{name} ({why})" for name, why in left_out.items()))
     verdicts = verdicts_of(
         model, taken, seeds=seeds, workers=workers, plugins=plugins, watch=_watcher(console, info.name)
     )

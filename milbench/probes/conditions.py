@@ -13,6 +13,7 @@ from milbench.probes.probe import probe
     sizes=(160, 60, 100),
     epochs=12,
     bags_per_step=1,
+    largest=2000,
 )
 def rare(world: World, label: int) -> MadeBag:
     """One of 2,000 patches of a positive bag shows the witness, which is easier to see than other markers. No patch of a

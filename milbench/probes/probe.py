@@ -55,6 +55,7 @@ class Probe:
     epochs, bags_per_step : of the training.
     flipped : share of the labels for training and validation that are wrong.
     n_tasks : tasks of the test; one of several is for multi-task models alone.
+    largest : patches of the largest bag.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Probe:
     bags_per_step: int = 8
     flipped: float = 0.0
     n_tasks: int = 1
+    largest: int = 200
 
     def part(self, name: str, seed: int) -> Part:
         """Bags of "train", "validation" or "test": half of them positive."""
@@ -93,13 +95,14 @@ def probe(
     bags_per_step: int = 8,
     flipped: float = 0.0,
     n_tasks: int = 1,
+    largest: int = 200,
 ) -> Callable[[MakeBag], Probe]:
     """Decorator that makes a test of a function that makes one bag; arguments as in `Probe`."""
 
     def made(make: MakeBag) -> Probe:
         about = " ".join(cleandoc(make.__doc__ or "").split())
         return Probe(
-            make.__name__, title, about, make, yes, no, cheats, sizes, epochs, bags_per_step, flipped, n_tasks
+            make.__name__, title, about, make, yes, no, cheats, sizes, epochs, bags_per_step, flipped, n_tasks, largest
         )  # fmt: skip
 
     return made

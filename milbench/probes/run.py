@@ -10,6 +10,7 @@ from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from milbench.endpoints.outputs import Outputs
+from milbench.engines.cost import multiply_adds
 from milbench.errors import UsageError
 from milbench.models import MILModel
 from milbench.probes.catalogue import PROBES
@@ -26,9 +27,25 @@ Watch = Callable[[Iterable[Score], int], Iterable[Score]]
 """Called with the scores as they come, and their number; passes them on."""
 
 
-def suitable_for(model: type[MILModel], tests: Sequence[str]) -> list[str]:
-    """The tests that the model can take: several tasks at once are for multi-task models alone."""
-    return [name for name in tests if PROBES[name].n_tasks == 1 or model.info.tasks == "multi"]
+MOST_WORK = 300e6
+"""Multiply-adds of a forward on the test's largest bag beyond which a test is left out: it would take hours, and not minutes."""
+
+
+def left_out_of(model: type[MILModel], tests: Sequence[str]) -> dict[str, str]:
+    """Tests that the model does not take, each with the reason."""
+    found = {}
+    for name in tests:
+        if PROBES[name].n_tasks > 1 and model.info.tasks == "single":
+            found[name] = "for multi-task models"
+        elif (work := _work_of(model, PROBES[name].largest)) > MOST_WORK:
+            found[name] = f"a bag of {PROBES[name].largest:,} patches costs {work / 1e6:,.0f} million multiply-adds"
+    return found
+
+
+def _work_of(model: type[MILModel], patches: int) -> int:
+    """Multiply-adds of a forward. A plug-in's are not counted: its code must not run in this process."""
+    counted = multiply_adds(model, WIDTH, 1, reduced_arguments(model), at_patches=patches) if is_baseline(model) else 0
+    return counted or 0
 
 
 def contract_of(model: type[MILModel], plugins: Sequence[Path]) -> list[Finding]:

@@ -9,7 +9,7 @@ from places import ROOT
 
 from milbench.probes.catalogue import PROBES
 from milbench.probes.probe import Probe
-from milbench.probes.run import contract_of, suitable_for, verdicts_of
+from milbench.probes.run import contract_of, left_out_of, verdicts_of
 from milbench.probes.training import bags_of, recipe_of, reduced_arguments, score_of
 from milbench.registry import load_models
 
@@ -51,8 +51,13 @@ def test_one_seed_gives_the_same_bits_and_another_gives_others(model: str) -> No
 
 def test_a_multi_task_model_takes_one_task_and_two() -> None:
     assert [score_of(MODELS["m4"], tiny(name), 0).reason for name in ("share", "tasks")] == ["", ""]
-    assert "tasks" in suitable_for(MODELS["m4"], list(PROBES))
-    assert "tasks" not in suitable_for(MODELS["amil"], list(PROBES))
+    assert left_out_of(MODELS["m4"], list(PROBES)) == {}
+    assert left_out_of(MODELS["amil"], list(PROBES)) == {"tasks": "for multi-task models"}
+
+
+def test_a_model_that_would_take_hours_on_large_bags_leaves_that_test_out() -> None:
+    left = left_out_of(MODELS["barspoon"], list(PROBES))
+    assert left == {"rare": "a bag of 2,000 patches costs 554 million multiply-adds"}
 
 
 def test_a_model_that_raises_gets_its_reason_and_no_score() -> None:
@@ -86,7 +91,7 @@ def test_scores_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_model_takes_all_tests() -> None:
-    names = suitable_for(MODELS["mean_pooling"], list(PROBES))
+    names = [name for name in PROBES if name not in left_out_of(MODELS["mean_pooling"], list(PROBES))]
     verdicts = {v.test: v for v in verdicts_of(MODELS["mean_pooling"], names, seeds=1, workers=1)}
     assert list(verdicts) == names
     assert verdicts["share"].verdict == "pass"
