@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +46,7 @@ def _facts(model: type[MILModel], groups: Sequence[str]) -> list[tuple[str, str]
         ("official code", _text(header.get("code", ())) or info.official),
         ("kinds of tasks", ", ".join(info.kinds)),
         ("order of patches", "changes the output" if info.order_matters else "does not matter"),
-        ("coordinates", "needed" if getattr(info, "needs_coords", False) else "not needed"),
+        ("coordinates", "needed" if info.needs_coords else "not needed"),
         ("official recipe", official or "none declared"),
     ]
     return [(f"  {what}", text) for what, text in rows if text]
@@ -107,18 +105,11 @@ def _number_text(number: float) -> str:
 
 def _print_probes(console: Console, name: str) -> None:
     """Print what small made cohorts showed that the model can learn."""
-    rows = _results_of(name)
-    if rows:
-        _heading(console, "What it can learn (made cohorts that ask one thing each)")
+    from milbench.probes.table import results_of
+
+    if rows := results_of(name):
+        _heading(console, "What it can learn (`milbench check`, docs/what_models_learn.md)")
         grid(console, ("test", "verdict", "what it shows"), rows, names=("test", "verdict"))
-
-
-def _results_of(name: str) -> list[tuple[str, str, str]]:
-    with suppress(ModuleNotFoundError):
-        return [
-            (test, verdict, text) for test, verdict, text in import_module("milbench.probes.table").results_of(name)
-        ]
-    return []
 
 
 def _heading(console: Console, text: str) -> None:
