@@ -47,8 +47,7 @@ class Other(Mean): ...
 @pytest.fixture
 def twenty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A plug-in of two models, beside the twenty of milbench."""
-    ours = {name: model for name, model in load_models().items() if is_baseline(model)}  # and none of other tests
-    monkeypatch.setattr(models, "REGISTERED", ours)
+    monkeypatch.setattr(models, "REGISTERED", dict(models.REGISTERED))
     monkeypatch.setenv("COLUMNS", str(WIDTH))
     path = tmp_path / "mine.py"
     path.write_text(
@@ -57,7 +56,11 @@ def twenty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(path)
 
 
-def test_the_list_has_a_line_per_model_and_says_how_to_see_more(milbench_here: Milbench, twenty: str) -> None:
+def test_the_list_has_a_line_per_model_and_says_how_to_see_more(
+    milbench_here: Milbench, twenty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = {name: model for name, model in load_models().items() if is_baseline(model)}  # and none of other tests
+    monkeypatch.setattr(models, "REGISTERED", ours)
     lines = milbench_here("models", "--plugin", twenty).stdout.splitlines()
     assert max(map(len, lines)) <= WIDTH
     single, multi = (
