@@ -55,7 +55,7 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [...] times the mask of this pass, same shape and dtype."""
-        if not self.training or self.p == 0:
+        if not self.draws:
             return x
         return x * self._drawn(x.shape, x)
 
@@ -65,7 +65,7 @@ class Dropout(nn.Module):
         In eval mode all factors are 1 and nothing is drawn.
         """
         ones = like.new_ones(()).expand(shape)
-        if not self.training or self.p == 0:
+        if not self.draws:
             return ones
         return self._drawn(shape, like)
 
@@ -79,6 +79,21 @@ class Dropout(nn.Module):
             return drawn.ge_(self.p).mul_(1 / (1 - self.p)).to(like.dtype)
         words = torch.randint(-(2**63), 2**63 - 1, (_n_words(shape),), generator=generator)
         return self._of_lanes(words.view(torch.int16), shape, like)
+
+    @property
+    def draws(self) -> bool:
+        """Whether a pass draws a mask."""
+        return self.training and self.p > 0
+
+    @property
+    def factor(self) -> float:
+        """Factor of the entries that stay in a pass of now, on a CPU."""
+        return STEPS / (STEPS - self._zeros) if self.draws else 1.0
+
+    @property
+    def _zeros(self) -> int:
+        """How many of a lane's values mean zero."""
+        return min(round(self.p * STEPS), STEPS - 1)
 
     def _drawn(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Factors [*shape] of a training pass."""
@@ -94,7 +109,7 @@ class Dropout(nn.Module):
 
     def _of_lanes(self, lanes: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Factors [*shape] of random int16 lanes, at least as many."""
-        zeros = min(round(self.p * STEPS), STEPS - 1)  # how many of a lane's values mean zero
+        zeros = self._zeros
         lanes = lanes[: prod(shape)].reshape(shape)  # -32,768 to 32,767
         # Arithmetic instead of a comparison: booleans, and their products with floats, are slow on a CPU.
         kept = (lanes - float(zeros - STEPS // 2 - 1)).clamp(0, 1)  # whole float32 numbers, so 0 or 1

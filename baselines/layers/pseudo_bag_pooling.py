@@ -65,11 +65,8 @@ class _PooledPseudoBags(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        keeps: bool,  # noqa: FBT001 - autograd hands arguments over by place
-        x: Tensor, member: Tensor, embedding: Tensor,
-        v_weight: Tensor, v_bias: Tensor, u_weight: Tensor, u_bias: Tensor, score: Tensor, score_bias: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    def forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # torch looks at each named argument at every call
+        keeps, x, member, embedding, v_weight, v_bias, u_weight, u_bias, score, score_bias = inputs
         n = len(x)
         h, scores = x.new_empty(n, len(embedding)), x.new_empty(n)
         gates = x.new_empty(2, n if keeps else min(n, ROWS), len(v_weight))
@@ -116,9 +113,8 @@ class _PooledPseudoBags(torch.autograd.Function):
             of_u_bias += of_u.sum(dim=0)
             of_h = (a.T @ of_pooled).addmm_(of_v, v_weight).addmm_(of_u, u_weight)                 # [B, L]  (2)
             of_h = torch.ops.aten.threshold_backward(of_h, own, 0)  # type: ignore[attr-defined]
-            is_first = rows.start == 0
             for sum_, left, right in zip(sums, (of_h, of_v, of_u), (x[rows], own, own), strict=True):
-                sum_.addmm_(left.T, right, beta=0 if is_first else 1)
+                sum_.addmm_(left.T, right, beta=int(rows.start > 0))
             if of_x is not None:
                 torch.mm(of_h, embedding, out=of_x[rows])
         of_embedding, of_v_weight, of_u_weight = sums

@@ -16,13 +16,19 @@ ROWS = 1024
 """Rows of a block. Products of so many rows run at full rate, and a block of them [1024, 512] takes 2 MB."""
 
 
+FEW = 128
+"""Patches up to which blocks gain nothing in training. Fewer than `activation_cost` measures at, so it sees blocks alone."""
+
+
 def goes_in_blocks(x: Tensor) -> bool:
-    """Whether a bag is worked on in blocks: on a CPU, in its own precision.
+    """Whether a bag [N, D] is worked on in blocks: on a CPU, in its own precision, and where it has enough patches.
 
     Elsewhere, autocast chooses dtypes operation by operation, a GPU has other costs, and a graph that is exported must
     not depend on the number of patches.
     """
-    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        return False
+    return len(x) > (FEW if torch.is_grad_enabled() else ROWS)
 
 
 def blocks_of(n: int) -> Iterator[slice]:
