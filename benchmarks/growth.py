@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import pandas as pd
-from growth_figure import figure_of
+from growth_figure import save
 from growth_worker import FLOOR
 from marked_table import MarkedTable
 from results_file import add_save_flag, publish, table
@@ -82,7 +82,13 @@ def times(builds: Sequence[Build], models: Sequence[str], options: argparse.Name
                 found = [[build.ask(**asked) for build in builds] for _ in range(n)]
                 for build, answers in zip(builds, zip(*found, strict=True), strict=True):
                     wall, cpu = (median(answer[clock] for answer in answers) * 1e3 for clock in ("wall", "cpu"))
-                    yield {"build": build.name, **asked, "milliseconds": wall, "cpu_milliseconds": cpu, "repetitions": n}
+                    yield {
+                        "build": build.name,
+                        **asked,
+                        "milliseconds": wall,
+                        "cpu_milliseconds": cpu,
+                        "repetitions": n,
+                    }
         print(f"{model} timed", file=sys.stderr, flush=True)
 
 
@@ -160,9 +166,7 @@ def slower(rows: pd.DataFrame) -> str:
 def draw(rows: pd.DataFrame) -> None:
     """The picture as PNG and SVG, and the table of the page."""
     titles = {name: made.info.title for name, made in load_models().items()}
-    for suffix in (".png", ".svg"):
-        metadata = {"Software": None} if suffix == ".png" else {"Date": None, "Creator": None}
-        figure_of(rows, titles).savefig(PICTURE.with_suffix(suffix), dpi=160, metadata=metadata)
+    save(rows, titles, PICTURE)
     page = PLACE.page.read_text(encoding="utf-8")
     PLACE.page.write_text(PLACE.on(page, table_of(rows)), encoding="utf-8")
 

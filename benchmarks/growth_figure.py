@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pandas as pd
 from growth_worker import FLOOR
@@ -10,7 +11,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from milbench.report.figures import plain_names
 from milbench.report.looks import styles
@@ -20,7 +21,14 @@ KINDS = {"step": "Training step", "inference": "Inference"}
 
 @plain_names()
 @rc_context({"svg.hashsalt": "growth", "svg.fonttype": "none"})
-def figure_of(rows: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+def save(rows: pd.DataFrame, titles: Mapping[str, str], stem: Path) -> None:
+    """PNG and SVG; the same rows give the same bytes, since no date is written."""
+    figure = _figure(rows, titles)
+    figure.savefig(stem.with_suffix(".png"), dpi=130, metadata={"Software": None})
+    figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+
+
+def _figure(rows: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Both kinds side by side: this build in the models' looks, the reference faint, the floor grey."""
     figure = Figure(figsize=(10.4, 4.8))
     panels = figure.subplots(1, 2, sharex=True)
@@ -36,7 +44,7 @@ def figure_of(rows: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     if (times["build"] == "reference").any():
         entries.append(Line2D([], [], color="0.4", linewidth=1, alpha=0.45, label="the same, reference build"))
     figure.legend(handles=entries, loc="lower center", ncols=4, frameon=False, fontsize=8.5, handlelength=3.2)
-    figure.subplots_adjust(left=0.075, right=0.985, top=0.93, bottom=0.3, wspace=0.14)
+    figure.subplots_adjust(left=0.075, right=0.985, top=0.93, bottom=0.255, wspace=0.14)
     return figure
 
 
@@ -58,8 +66,10 @@ def _panel(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
     axes.set_xticks(sorted(rows["patches"].unique()))
     axes.xaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
     axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.tick_params(labelsize=8.5)
     axes.grid(color="0.9")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-

@@ -156,10 +156,8 @@ def gap(name: str, patches: int, width: int) -> Gap:
     order = np.arange(patches)
     np.random.shuffle(order)  # noqa: NPY002
     np.random.seed(1)  # noqa: NPY002, TID251
-    if name == "DTFD-MIL":
-        output = ours.forward_grouped(features, [torch.from_numpy(order)])
-    else:
-        output = ours(features)
+    is_grouped = name == "DTFD-MIL"
+    output = ours.forward_grouped(features, [torch.from_numpy(order)]) if is_grouped else ours(features)
     loss = ours.loss(output, label, torch.ones_like(label)) * peer.loss_factor
     loss.backward()
     parts = theirs.compute_loss(label, features[None])[1]
