@@ -254,7 +254,7 @@ class DTFDMIL(MILModel):
         """Results of features [N, D] in one grouping, (1) to (3) a block of patches at a time."""
         sizes = sizes_of_parts(features.shape[0], self.pseudo_bags)
         member = members_of_parts(order, sizes)                             # [G, N]
-        pooled = pooled_pseudo_bags(features, member, self.reduction[0].weight, self.attention)
+        pooled = pooled_pseudo_bags(features, member, self.reduction[0], self.attention)
         return self._tiers(pooled, member, sizes)
 
     def _tiers(self, bags: PseudoBags, member: Tensor, sizes: list[int]) -> Round:

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from time import perf_counter, process_time
 from typing import Any
 
-import milbench_baselines  # noqa: F401 - registers the models
 import torch
 from torch import Tensor, nn
 
+import milbench_baselines  # noqa: F401 - registers the models
 from milbench.registry import load_models
 
 try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import vmap
 from torch.nn.functional import linear
 
@@ -37,18 +37,18 @@ class PseudoBags(NamedTuple):
     h: Tensor
 
 
-def pooled_pseudo_bags(x: Tensor, member: Tensor, embedding: Tensor, attention: GatedAttention) -> PseudoBags:
+def pooled_pseudo_bags(x: Tensor, member: Tensor, embedding: nn.Module, attention: GatedAttention) -> PseudoBags:
     """Pseudo-bags of features `x` [N, D] pooled by gated attention; works inside vmap, where it is not in blocks.
 
     Parameters
     ----------
     member : bool [G, N], in which pseudo-bag each patch is: in one of them.
-    embedding : W [L, D].
+    embedding : Linear, W [L, D] without bias.
     attention : without dropout.
     """
     v, u, score = attention.tanh_branch, attention.sigmoid_branch, attention.score
     pooled, shares, h, _ = _PooledPseudoBags.apply(  # type: ignore[no-untyped-call]
-        torch.is_grad_enabled(), x, member, embedding, v.weight, v.bias, u.weight, u.bias, score.weight, score.bias
+        torch.is_grad_enabled(), x, member, embedding.weight, v.weight, v.bias, u.weight, u.bias, score.weight, score.bias
     )
     return PseudoBags(pooled, shares, h)
 
