@@ -34,7 +34,9 @@ from milbench_baselines.layers.checkpoint import load_official, outputs_of_class
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.options import one_of
+from milbench_baselines.layers.pseudo_bag_pooling import PseudoBags, pooled_pseudo_bags
 from milbench_baselines.layers.pseudo_bags import fixed_orders, members_of_parts, sizes_of_parts
+from milbench_baselines.layers.row_blocks import goes_in_blocks
 from milbench_baselines.layers.two_class import answer_of, head_width, log_odds, refuse_several_tasks
 
 Distillation = Literal["AFS", "MaxS", "MaxMinS"]
@@ -215,12 +217,18 @@ class DTFDMIL(MILModel):
 
         Aux: `pseudo_logits` [R G, C], `slide_logits` [R, C], `distilled` [R M, L]; C is 2 of a binary task, else W.
         """
-        return self._output(self.reduction(features), orders)               #          (1)
+        is_plain = len(orders) == 1 and len(self.reduction) == 2
+        if is_plain and goes_in_blocks(features):
+            return self._output([self._round_in_blocks(features, orders[0])])
+        return self._output(self._rounds(self.reduction(features), orders)) #          (1)
 
-    def _output(self, h: Tensor, orders: list[Tensor]) -> BagOutput:
-        """Output of embedded patches h [N, L]."""
+    def _rounds(self, h: Tensor, orders: list[Tensor]) -> list[Round]:
+        """Results of R groupings of embedded patches h [N, L]."""
         scores = self.attention(h)                                          # [N]
-        rounds = [self._round(h, scores, order) for order in orders]        # R of them
+        return [self._round(h, scores, order) for order in orders]
+
+    def _output(self, rounds: list[Round]) -> BagOutput:
+        """Output of R groupings."""
         slide_logits = torch.stack([r.slide_logits for r in rounds])        # [R, C]
         attention = torch.stack([r.attention for r in rounds]).mean(dim=0)  # [N]
         aux = {name: torch.cat([getattr(r, name) for r in rounds]) for name in ("pseudo_logits", "distilled")}
@@ -240,11 +248,22 @@ class DTFDMIL(MILModel):
         sizes = sizes_of_parts(h.shape[0], self.pseudo_bags)
         member = members_of_parts(order, sizes)                             # [G, N]
         a = torch.where(member, scores, -torch.inf).softmax(dim=1)          # [G, N]   (2)
-        b = a @ h                                                           # [G, L]   (3)
+        return self._tiers(PseudoBags(a @ h, a, h), member, sizes)          #          (3)
+
+    def _round_in_blocks(self, features: Tensor, order: Tensor) -> Round:
+        """Results of features [N, D] in one grouping, (1) to (3) a block of patches at a time."""
+        sizes = sizes_of_parts(features.shape[0], self.pseudo_bags)
+        member = members_of_parts(order, sizes)                             # [G, N]
+        pooled = pooled_pseudo_bags(features, member, self.reduction[0], self.attention)
+        return self._tiers(pooled, member, sizes)
+
+    def _tiers(self, bags: PseudoBags, member: Tensor, sizes: list[int]) -> Round:
+        """Results of both tiers from the pooled pseudo-bags."""
+        b = bags.pooled                                                     # [G, L]
         if self.small_bags == "official":
             b = pad(b, (0, 0, 0, self.pseudo_bags - len(sizes)))            #          empty pseudo-bags are zero rows
-        attention = a.sum(dim=0)                                            # [N]      each patch is in one group
-        rows = b if self.distillation == "AFS" else self._extremes(h, attention, member, sizes)
+        attention = bags.attention.sum(dim=0)                               # [N]      each patch is in one group
+        rows = b if self.distillation == "AFS" else self._extremes(bags.h, attention, member, sizes)
         rows = rows.detach()                                                # [M, L]   (4)
         return Round(self.classifier(b), rows, self.tier_two(rows), attention)  #      (5)
 
@@ -269,7 +288,7 @@ class DTFDMIL(MILModel):
     def attention_maps(self, features: Tensor) -> AttentionMaps:
         """Tier-1 attention [R, N], divided by the number of pseudo-bags, the same row for every class; instance scores [R, N]."""
         h = self.reduction(features)                                        # [N, L]
-        output = self._output(h, self._orders(features))
+        output = self._output(self._rounds(h, self._orders(features)))
         attention = output.attention.detach()  # type: ignore[union-attr]    # [1, N]
         scores = evidence(self.outputs, self._instance_logits(h.detach(), attention[0])).detach().T  # [R, N]
         maps = (attention / attention.sum()).expand(len(scores), -1)        # [R, N]

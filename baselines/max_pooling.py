@@ -9,12 +9,17 @@ map      what the patches' instance logits say for the class, grade, value or ri
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from milbench.endpoints.evidence import task_evidence
 from milbench.models import BagOutput, register_model
 from milbench_baselines.layers.pooling import PoolingModel
+from milbench_baselines.layers.row_blocks import goes_in_blocks
+from milbench_baselines.layers.scores_of_embedding import scores_of_embedding
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
 
@@ -34,12 +39,19 @@ class MaxPooling(PoolingModel):
     def _training_output(self, features: Tensor) -> BagOutput:
         """Output whose graph holds the highest patches alone, because no gradient flows through the others."""
         with torch.no_grad():
-            h = self.embed(features)                              # [N, hidden]
-            mask = self.dropout.mask(h.shape, like=h)             # [N, hidden]
-            scores = self.head(h * mask)                          # [N, W]
+            scores, mask = self._search(features)                 # [N, W]
             highest = self._highest(scores)                       # [T]         the first of equals, as in `pool`
-        h = self.embed(features[highest]) * mask[highest]         # [T, hidden] one patch per task
+        h = self.embed(features[highest]) * mask(highest)         # [T, hidden] one patch per task
         return BagOutput(self._own(self.head(h)), None, {"instance_logits": scores})
+
+    def _search(self, features: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Scores [N, W] of a training pass, and the factors [K, hidden] of dropout at K of its patches."""
+        if self.is_embedding and self.dropout.draws and goes_in_blocks(features):
+            scores, lanes = scores_of_embedding(features, cast(nn.Linear, self.embed[0]), self.dropout, self.head)
+            return scores, lambda places: self.dropout.of_lanes(lanes[places], like=features)
+        h = self.embed(features)                                  # [N, hidden]
+        mask = self.dropout.mask(h.shape, like=h)                 # [N, hidden]
+        return self.head(h * mask), lambda places: mask[places]
 
     def pool_logits(self, scores: Tensor) -> Tensor:
         """Logits [W], each task's from its highest patch."""

@@ -8,16 +8,26 @@ map      what the patches' instance logits say for the class, grade, value or ri
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import cast
 
-from milbench.models import register_model
+from torch import Tensor, nn
+
+from milbench.models import BagOutput, register_model
+from milbench_baselines.layers.mean_of_embedding import mean_of_embedding
 from milbench_baselines.layers.pooling import PoolingModel
+from milbench_baselines.layers.row_blocks import goes_in_blocks
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
 
 @register_model("mean_pooling", title="Mean pooling", tasks="single", official_recipe=STUDY_TRAINER, study=True)
 class MeanPooling(PoolingModel):
     """Mean of the patches' logits, whatever they answer: logit_w = 1/N sum_n (w_w . ReLU(W x_n + b) + b_w)."""
+
+    def forward(self, features: Tensor) -> BagOutput:
+        if not self.is_embedding or features.requires_grad or not goes_in_blocks(features):
+            return super().forward(features)
+        mean, scores = mean_of_embedding(features, cast(nn.Linear, self.embed[0]), self.dropout, self.head)
+        return BagOutput(self.head(mean), None, {"instance_logits": scores})  # the mean of logits is the logit of the mean
 
     def pool(self, rows: Tensor) -> Tensor:
         """Mean [F] over the patches."""

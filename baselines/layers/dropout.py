@@ -55,7 +55,7 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [...] times the mask of this pass, same shape and dtype."""
-        if not self.training or self.p == 0:
+        if not self.draws:
             return x
         return x * self._drawn(x.shape, x)
 
@@ -65,7 +65,7 @@ class Dropout(nn.Module):
         In eval mode all factors are 1 and nothing is drawn.
         """
         ones = like.new_ones(()).expand(shape)
-        if not self.training or self.p == 0:
+        if not self.draws:
             return ones
         return self._drawn(shape, like)
 
@@ -78,7 +78,22 @@ class Dropout(nn.Module):
             drawn = torch.rand(shape, device=like.device, generator=generator)
             return drawn.ge_(self.p).mul_(1 / (1 - self.p)).to(like.dtype)
         words = torch.randint(-(2**63), 2**63 - 1, (_n_words(shape),), generator=generator)
-        return self._of_lanes(words.view(torch.int16), shape, like)
+        return self.of_lanes(words.view(torch.int16)[: prod(shape)].reshape(shape), like)
+
+    @property
+    def draws(self) -> bool:
+        """Whether a pass draws a mask."""
+        return self.training and self.p > 0
+
+    @property
+    def factor(self) -> float:
+        """Factor of the entries that stay in a pass of now, on a CPU."""
+        return STEPS / (STEPS - self._zeros) if self.draws else 1.0
+
+    @property
+    def _zeros(self) -> int:
+        """How many of a lane's values mean zero."""
+        return min(round(self.p * STEPS), STEPS - 1)
 
     def _drawn(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Factors [*shape] of a training pass."""
@@ -88,14 +103,17 @@ class Dropout(nn.Module):
         return torch.rand(shape, device=like.device).ge_(self.p).mul_(1 / (1 - self.p)).to(like.dtype)
 
     def _four_a_word(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        return self.of_lanes(self.lanes(shape), like)
+
+    def lanes(self, shape: tuple[int, ...]) -> Tensor:
+        """Random numbers [*shape], int16, of one pass on a CPU, from which `of_lanes` makes its mask."""
         words = torch.randint(-(2**63), 2**63 - 1, (_n_words(shape),))
         as_lanes = torch.Tensor.view if _views_inside_vmap() else torch.view_copy
-        return self._of_lanes(as_lanes(words, torch.int16), shape, like)
+        return as_lanes(words, torch.int16)[: prod(shape)].reshape(shape)
 
-    def _of_lanes(self, lanes: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Factors [*shape] of random int16 lanes, at least as many."""
-        zeros = min(round(self.p * STEPS), STEPS - 1)  # how many of a lane's values mean zero
-        lanes = lanes[: prod(shape)].reshape(shape)  # -32,768 to 32,767
+    def of_lanes(self, lanes: Tensor, like: Tensor) -> Tensor:
+        """Factors [*shape] of lanes [*shape], -32,768 to 32,767, in the dtype of `like`."""
+        zeros = self._zeros
         # Arithmetic instead of a comparison: booleans, and their products with floats, are slow on a CPU.
         kept = (lanes - float(zeros - STEPS // 2 - 1)).clamp(0, 1)  # whole float32 numbers, so 0 or 1
         return kept.to(like.dtype).mul_(STEPS / (STEPS - zeros))

@@ -1,0 +1,37 @@
+"""Blocks of rows that stay in cache: where big bags on a CPU go from features to pooling some patches at a time.
+
+A result [N, hidden] of a big bag does not fit into the cache. Each operation on it then reads and writes memory, and
+each new result is made of fresh pages. So operations follow each other block by block, and write into memory that the
+next block writes into again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+ROWS = 1024
+"""Rows of a block. Products of so many rows run at full rate, and a block of them [1024, 512] takes 2 MB."""
+
+
+FEW = 128
+"""Patches up to which blocks gain nothing in training. Fewer than `activation_cost` measures at, so it sees blocks alone."""
+
+
+def goes_in_blocks(x: Tensor) -> bool:
+    """Whether a bag [N, D] is worked on in blocks: on a CPU, in its own precision, and where it has enough patches.
+
+    Elsewhere, autocast chooses dtypes operation by operation, a GPU has other costs, and a graph that is exported must
+    not depend on the number of patches.
+    """
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        return False
+    return len(x) > (FEW if torch.is_grad_enabled() else ROWS)
+
+
+def blocks_of(n: int) -> Iterator[slice]:
+    """Slices of at most `ROWS` of n rows."""
+    for start in range(0, n, ROWS):
+        yield slice(start, min(start + ROWS, n))
