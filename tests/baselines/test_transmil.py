@@ -93,7 +93,7 @@ def test_the_class_tokens_attention_is_what_mixes_the_values():
     torch.manual_seed(0)
     layer = NystromAttention(16, heads=4, landmarks=4, value_residual=0).eval().double()
     tokens = torch.randn(8, 16).double()  # a multiple of the landmarks: nothing is padded
-    out, attention = layer(tokens)
+    out, attention = layer(tokens, rows=1)
     values = layer.to_qkv(tokens)[:, 32:].reshape(8, 4, 4)
     mixed = torch.einsum("hn,nhd->hd", attention, values).flatten()
     torch.testing.assert_close(layer.to_out(mixed), out[0])
@@ -105,7 +105,7 @@ def test_with_a_landmark_per_token_it_is_plain_softmax_attention():
     tokens = torch.randn(8, 16).double()
     q, k, v = layer.to_qkv(tokens).reshape(8, 3, 4, 4).permute(1, 2, 0, 3)
     exact = torch.nn.functional.scaled_dot_product_attention(q, k, v)
-    out, attention = layer(tokens)
+    out, attention = layer(tokens)[0], layer(tokens, rows=1)[1]
     torch.testing.assert_close(out, layer.to_out(exact.transpose(0, 1).flatten(1)), atol=1e-8, rtol=0)
     torch.testing.assert_close(attention, (q[:, :1] @ k.mT / 2).softmax(-1)[:, 0], atol=1e-8, rtol=0)
 
@@ -115,6 +115,7 @@ def test_the_first_rows_alone_are_the_first_rows_of_all():
         layer = NystromAttention(16, heads=4, landmarks=4, crop=crop).eval().double()
         tokens = torch.randn(7, 16).double()
         torch.testing.assert_close(layer(tokens, rows=1)[0], layer(tokens)[0][:1])
+        assert layer(tokens)[1].shape == (4, 0), "no attention where nobody asked for it"
 
 
 def test_the_pseudo_inverse_converges_to_the_exact_one():
