@@ -22,7 +22,13 @@ from torch import Tensor
 
 from milbench_baselines.layers import sequence_blocks
 from milbench_baselines.layers.precision import as_in_products, without_autocast
-from milbench_baselines.layers.pseudo_inverse_product import Steps, applied, applied_backward
+from milbench_baselines.layers.pseudo_inverse_product import (
+    Steps,
+    whole_steps,
+    whole_steps_backward,
+    with_columns,
+    with_columns_backward,
+)
 
 ENTRIES = 2**20
 """Numbers of a block of tokens x landmarks: 4 MB in float32, about a processor core's own cache."""
@@ -174,26 +180,18 @@ def _landmarks(sizes: _Sizes, means: Tensor, weight: Tensor) -> _Landmarks:
     return _Landmarks(means, query, key, shares, a, top.reciprocal().expand_as(sums[..., :1]).flatten(0, 1), largest)
 
 
-def _steps(sizes: _Sizes, marks: _Landmarks, columns: Tensor) -> Steps:
-    """Steps of the pseudo-inverse on `columns` [G h, g, c]."""
-    return applied(torch.bmm(marks.a * marks.theta, marks.a.mT), columns, sizes.plan.iterations)
-
-
 def _landmarks_backward(
-    sizes: _Sizes, marks: _Landmarks, weight: Tensor, of_a: Tensor, of_first: Tensor, of_log_theta: Tensor,
-    of_query: Tensor, of_key: Tensor, first: Tensor,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    sizes: _Sizes, marks: _Landmarks, weight: Tensor, of_inverted: tuple[Tensor, Tensor], of_query: Tensor, of_key: Tensor
+) -> tuple[Tensor, Tensor]:
     """Gradients of means [G, g, H] and of the weight's first two thirds [S, 2 H, H].
 
     Parameters
     ----------
-    of_a, of_first : gradients of A and of the first E, `first`.
-    of_log_theta : [G h], gradient of log theta without what goes through E.
+    of_inverted : gradients of A [G h, g, g] and of log theta [G h].
     of_query, of_key : [G h, g, d], without what goes through A.
     """
-    of_a = torch.baddbmm(of_a, of_first * (-2 * marks.theta), marks.a)
-    through_e = (of_first * first).sum(dim=(1, 2)) - of_first.diagonal(dim1=1, dim2=2).sum(dim=1)
-    of_theta = (of_log_theta + through_e).unflatten(0, (-1, sizes.heads)).sum(dim=1, keepdim=True)
+    of_a, of_log_theta = of_inverted
+    of_theta = of_log_theta.unflatten(0, (-1, sizes.heads)).sum(dim=1, keepdim=True)      # the heads share theta
     of_top = -of_theta.expand(-1, sizes.heads).flatten()[:, None, None] * marks.theta
     of_shares = sizes.scaled(sizes.scaled(of_a, 1, 0.5), 2, -0.5)
     of_sums = sizes.scaled(marks.largest * of_top, 2, -1.0).expand_as(of_shares)
@@ -246,8 +244,9 @@ def _all_forward(sizes: _Sizes, x: Tensor, w: Tensor, kernels: Tensor) -> tuple[
     queries, keys, values = projected.chunk(3, dim=-1)
     marks = _landmarks(sizes, sizes.means(x), w)
     pooled, sums = _gathered(sizes, marks.query, keys, values)
-    steps = _steps(sizes, marks, sizes.scaled(pooled.clone(), 1, 0.5))                    # (2)
-    solved = torch.bmm(marks.a.mT * marks.theta, steps.columns[-1, 0])
+    whole = whole_steps(marks.a, marks.theta, sizes.plan.iterations)                      # (2)
+    steps = with_columns(whole, marks.a, sizes.scaled(pooled.clone(), 1, 0.5), sizes.plan.iterations)
+    solved = torch.bmm(steps.z, steps.last)
     solved = sizes.scaled(solved, 1, -0.5).to(x.dtype)                                    # Z A3 v
     asked = (marks.key * sizes.scale).to(x.dtype)
     out = x.new_empty(x.shape)
@@ -276,10 +275,9 @@ def _all_backward(sizes: _Sizes, of_out: Tensor, x: Tensor, w: Tensor, kernels: 
         of_logits = torch._softmax_backward_data(of_shares, shares, -1, shares.dtype).to(x.dtype)
         of_asked += torch.bmm(of_logits.mT, query)
         of_queries[:, rows] = sizes.joined(torch.bmm(of_logits, asked))
-    of_log_theta = (of_solved * solved).sum(dim=(1, 2))
     of_solved = sizes.scaled(of_solved, 1, -0.5)
-    of_a = torch.bmm(steps.columns[-1, 0] * marks.theta, of_solved.mT)
-    of_first, of_pooled = applied_backward(steps, torch.bmm(marks.a * marks.theta, of_solved))
+    of_y, of_pooled = with_columns_backward(steps, torch.bmm(steps.z.mT, of_solved))
+    of_z = torch.bmm(of_solved, steps.last.mT)
     of_pooled = sizes.scaled(of_pooled, 1, 0.5)
     shared = (of_pooled * pooled).sum(dim=-1, keepdim=True)
     of_query, of_key = torch.zeros_like(pooled), of_asked.mul_(sizes.scale)
@@ -301,7 +299,7 @@ def _all_backward(sizes: _Sizes, of_out: Tensor, x: Tensor, w: Tensor, kernels: 
         of_x[:, rows] = _linear(of_all, w.mT)
         of_w += _of_weight(of_all, x[:, rows], sizes.n_sets)
     of_means, of_landmarks = _landmarks_backward(
-        sizes, marks, w, of_a, of_first, of_log_theta, of_query, of_key, steps.powers[0, 0]
+        sizes, marks, w, whole_steps_backward(steps.whole, marks.a, marks.theta, of_z, of_y), of_query, of_key
     )
     sizes.add_of_means(of_x, of_means)
     of_w[:, : 2 * sizes.width] += of_landmarks
@@ -318,9 +316,10 @@ def _first_forward(sizes: _Sizes, x: Tensor, w: Tensor, kernels: Tensor) -> tupl
     first = sizes.by_head(_linear(x[:, :1].to(sizes.wide), to_query.to(sizes.wide)))      # [G h, 1, d]
     shares = sizes.with_count(torch.bmm(first, marks.key.mT).mul_(sizes.scale)).softmax(dim=-1)  # [G h, 1, g]
     wanted = sizes.scaled(shares.clone(), 2, -0.5)
-    steps = _steps(sizes, marks, torch.bmm(marks.a * marks.theta, wanted.mT))             # [G h, g, 1]
+    whole = whole_steps(marks.a, marks.theta, sizes.plan.iterations)
+    steps = with_columns(whole, marks.a, torch.bmm(whole[-1, 0].mT, wanted.mT), sizes.plan.iterations)  # [G h, g, 1]
     _, sums = _gathered(sizes, marks.query, keys, None)
-    weights = sizes.scaled(steps.columns[-1, 0].clone(), 1, 0.5)                          # [G h, g, 1]  A1 Z
+    weights = sizes.scaled(steps.last.clone(), 1, 0.5)                          # [G h, g, 1]  A1 Z
     attention = x.new_empty(len(x), sizes.heads, sizes.n, dtype=sizes.wide)
     pooled = _near(sizes, kernels) @ x[:, : sizes.near(kernels)].to(sizes.wide)           # [G, h, H]
     for rows in sizes.blocks():
@@ -349,11 +348,9 @@ def _first_backward(
         of_attention[:, :, rows] = torch.bmm(of_pooled, x[:, rows].to(sizes.wide).mT)
         only = [_exponentials(sizes, marks.query, keys[:, rows], sums)]
         of_weights += torch.bmm(only[0], of_attention[:, :, rows].flatten(0, 1)[..., None])
-    of_first_e, of_start = applied_backward(steps, sizes.scaled(of_weights.clone(), 1, 0.5))
-    wanted = sizes.scaled(shares.clone(), 2, -0.5)
-    of_a = torch.bmm(of_start * marks.theta, wanted)
-    of_wanted = torch.bmm(of_start.mT, marks.a * marks.theta)
-    of_log_theta = (of_start * steps.columns[0, 0]).sum(dim=(1, 2))
+    of_y, of_start = with_columns_backward(steps, sizes.scaled(of_weights.clone(), 1, 0.5))
+    of_z = torch.bmm(sizes.scaled(shares.clone(), 2, -0.5).mT, of_start.mT)
+    of_wanted = torch.bmm(steps.z, of_start).mT
     of_shares = sizes.scaled(of_wanted, 2, -0.5)
     of_logits = torch._softmax_backward_data(of_shares, shares, -1, shares.dtype) * sizes.scale
     of_key = torch.bmm(of_logits.mT, first)
@@ -375,7 +372,7 @@ def _first_backward(
     of_x[:, :1] += _linear(of_asking, to_query.mT).to(x.dtype)
     of_to_query = _of_weight(of_asking, x[:, :1].to(sizes.wide), sizes.n_sets)
     of_means, of_landmarks = _landmarks_backward(
-        sizes, marks, w, of_a, of_first_e, of_log_theta, of_query, of_key, steps.powers[0, 0]
+        sizes, marks, w, whole_steps_backward(steps.whole, marks.a, marks.theta, of_z, of_y), of_query, of_key
     )
     sizes.add_of_means(of_x, of_means)
     of_w = torch.cat([of_to_query, of_to_key, of_to_value], dim=1)
@@ -414,7 +411,7 @@ def _sets_first(rows: Tensor, sizes: _Sizes) -> Tensor:
 
 BAG, HEAD = 0, 1
 
-LANDMARKS = ((BAG, 0), *((HEAD, 0),) * 6, (HEAD, 2), (HEAD, 2))
+LANDMARKS = ((BAG, 0), *((HEAD, 0),) * 6, *((HEAD, 2),) * 3)
 """Where the dimension of bags, or of bags times heads, lies in `_Landmarks` and `Steps`."""
 
 ALL = ((BAG, 0), (BAG, 0), (BAG, 0), (HEAD, 0), (HEAD, 0), (HEAD, 0), *LANDMARKS)
@@ -504,7 +501,7 @@ def _opened(x: Tensor, sizes: _Sizes, kind: int, at: int) -> Tensor:
 def _closed(x: Tensor, sizes: _Sizes, kind: int, at: int) -> Tensor:
     """The reverse of `_opened`."""
     n_open = len(sizes.lead) + (kind == HEAD)
-    return x.reshape(*x.shape[:at], -1, *x.shape[at + n_open :])
+    return x.reshape(*x.shape[:at], x.shape[at : at + n_open].numel(), *x.shape[at + n_open :])
 
 
 def _in_front(x: Tensor, dim: int | None, at: int, size: int) -> Tensor:
