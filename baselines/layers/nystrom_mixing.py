@@ -123,6 +123,14 @@ class _Sizes:
         """Rows [G, r, H] of `rows` [G h, r, d]."""
         return rows.unflatten(0, (-1, self.heads)).transpose(1, 2).flatten(2)
 
+    def write(self, into: Tensor, left: Tensor, right: Tensor) -> None:
+        """Write the product [G h, r, d] of two matrices into rows [G, r, H]."""
+        if self.heads == 1 and into.is_contiguous():
+            torch.bmm(left, right, out=into)
+        else:
+            by_head = into.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            by_head.copy_(torch.bmm(left, right).unflatten(0, (-1, self.heads)))
+
     def of_heads(self, weight: Tensor) -> Tensor:
         """Weights [S h, d, H] of each head, of `weight` [S, H, H]."""
         return weight.reshape(-1, self.depth, self.width)
@@ -253,7 +261,7 @@ def _all_forward(sizes: _Sizes, x: Tensor, w: Tensor, kernels: Tensor) -> tuple[
     for rows in sizes.blocks():
         logits = torch.bmm(sizes.by_head(queries[:, rows]), asked.mT).to(sizes.wide)
         shares = sizes.with_count(logits).softmax(dim=-1)
-        out[:, rows] = sizes.joined(torch.bmm(shares.to(x.dtype), solved))                # (3)
+        sizes.write(out[:, rows], shares.to(x.dtype), solved)                             # (3)
     if kernels.shape[-1] > 1:
         sequence_blocks.add_convolved(out.unflatten(-1, (sizes.heads, -1)), values.unflatten(-1, (sizes.heads, -1)), kernels)
     return (out, x.new_empty(len(x), sizes.heads, 0), projected, pooled, sums, solved, *marks, *steps)
@@ -274,7 +282,7 @@ def _all_backward(sizes: _Sizes, of_out: Tensor, x: Tensor, w: Tensor, kernels: 
         of_shares = torch.bmm(of_rows, solved.mT).to(sizes.wide)
         of_logits = torch._softmax_backward_data(of_shares, shares, -1, shares.dtype).to(x.dtype)
         of_asked += torch.bmm(of_logits.mT, query)
-        of_queries[:, rows] = sizes.joined(torch.bmm(of_logits, asked))
+        sizes.write(of_queries[:, rows], of_logits, asked)
     of_solved = sizes.scaled(of_solved, 1, -0.5)
     of_y, of_pooled = with_columns_backward(steps, torch.bmm(steps.z.mT, of_solved))
     of_z = torch.bmm(of_solved, steps.last.mT)
@@ -291,11 +299,14 @@ def _all_backward(sizes: _Sizes, of_out: Tensor, x: Tensor, w: Tensor, kernels: 
     for rows in sizes.blocks():
         key, value = sizes.by_head(keys[:, rows]), sizes.by_head(values[:, rows])
         weights = torch.bmm(asking, key.mT).to(sizes.wide).sub_(sums).exp_()              # [G h, g, r]
-        of_rows = torch.bmm(weights.to(x.dtype).mT, of_gathered)
+        of_all = x.new_empty(len(x), rows.stop - rows.start, 3 * sizes.width)
+        of_own_queries, of_keys, of_own_values = of_all.chunk(3, dim=-1)
+        of_own_queries.copy_(of_queries[:, rows])
+        sizes.write(of_own_values, weights.to(x.dtype).mT, of_gathered)
+        of_own_values += of_values[:, rows]
         of_logits = torch.bmm(of_gathered, value.mT).to(sizes.wide).sub_(shared).mul_(weights).to(x.dtype)
         of_query += torch.bmm(of_logits, key)
-        of_keys = sizes.joined(torch.bmm(of_logits.mT, asking))
-        of_all = torch.cat([of_queries[:, rows], of_keys, sizes.joined(of_rows).add_(of_values[:, rows])], dim=-1)
+        sizes.write(of_keys, of_logits.mT, asking)
         of_x[:, rows] = _linear(of_all, w.mT)
         of_w += _of_weight(of_all, x[:, rows], sizes.n_sets)
     of_means, of_landmarks = _landmarks_backward(
@@ -362,7 +373,8 @@ def _first_backward(
         differing = of_attention[:, :, rows].flatten(0, 1)[:, None] - of_weights
         of_scores = of_landmarks.mul_(differing).mul_(weights).to(x.dtype)                # [G h, g, r]
         of_query += torch.bmm(of_scores, sizes.by_head(keys[:, rows]))
-        of_keys = sizes.joined(torch.bmm(of_scores.mT, asking))
+        of_keys = torch.empty_like(keys[:, rows])
+        sizes.write(of_keys, of_scores.mT, asking)
         of_rows = _linear(of_keys, w.chunk(3, dim=1)[1].mT)
         of_x[:, rows] = torch.baddbmm(of_rows, attention[:, :, rows].mT.to(x.dtype), of_pooled.to(x.dtype))
         of_to_key += _of_weight(of_keys, x[:, rows], sizes.n_sets)
