@@ -37,6 +37,10 @@ ENTRIES_ON_A_GPU = 2**26
 """The same on a GPU, where small blocks would leave it idle."""
 
 
+NARROW = 32
+"""Most landmarks whose softmax goes along columns: along rows, torch spends its time on starting them."""
+
+
 class Plan(NamedTuple):
     """Sizes and options.
 
@@ -86,6 +90,7 @@ class _Sizes:
         self.n_alike = (self.zeros + plan.zeros_ahead) // self.rows_of_one
         self.skipped = plan.zeros_ahead // self.rows_of_one * self.rows_of_one
         self.groups = plan.landmarks - self.n_alike + (self.n_alike > 0)
+        self.inverts = self.groups <= self.depth  # so few that the inverse itself is the narrowest product
         self.wide = torch.promote_types(tokens.dtype, torch.float32)
         entries = ENTRIES_ON_A_GPU if tokens.is_cuda else ENTRIES
         self.block = max(32, entries // (self.lead.numel() * self.heads * self.groups))
@@ -139,10 +144,10 @@ class _Sizes:
         """Number of tokens that the convolution's first row reads."""
         return min(self.n, kernels.shape[-1] // 2 + 1)
 
-    def with_count(self, logits: Tensor) -> Tensor:
-        """Logits [..., g], changed in place, where the first group counts as often as it has landmarks."""
+    def with_count(self, logits: Tensor, dim: int = -1) -> Tensor:
+        """Logits, changed in place, where the first group along `dim` counts as often as it has landmarks."""
         if self.n_alike > 1:
-            logits[..., 0] += log(self.n_alike)
+            logits.select(dim, 0).add_(log(self.n_alike))
         return logits
 
     def scaled(self, matrix: Tensor, dim: int, power: float) -> Tensor:
@@ -247,20 +252,41 @@ def _gathered(sizes: _Sizes, query: Tensor, keys: Tensor, values: Tensor | None)
     return pooled.div_(total), total.log_().add_(highest)
 
 
+def _shares(sizes: _Sizes, queries: Tensor, keys: Tensor) -> Tensor:
+    """Shares A1 [G h, r, g] of the landmarks `keys` [G h, g, d] for `queries` [G h, r, d]."""
+    if sizes.groups > NARROW:
+        return sizes.with_count(torch.bmm(queries, keys.mT).to(sizes.wide)).softmax(dim=-1)
+    return sizes.with_count(torch.bmm(keys, queries.mT).to(sizes.wide), dim=1).softmax(dim=1).mT
+
+
+def _shares_backward(sizes: _Sizes, shares: Tensor, of_rows: Tensor, solved: Tensor) -> Tensor:
+    """Gradient of the logits [G h, r, g], from that of the rows [G h, r, d], which are shares times `solved`."""
+    if sizes.groups > NARROW:
+        of_shares = torch.bmm(of_rows, solved.mT).to(sizes.wide)
+        return torch._softmax_backward_data(of_shares, shares, -1, shares.dtype).to(solved.dtype)
+    of_shares = torch.bmm(solved, of_rows.mT).to(sizes.wide)
+    return torch._softmax_backward_data(of_shares, shares.mT, 1, shares.dtype).mT.to(solved.dtype)
+
+
 def _all_forward(sizes: _Sizes, x: Tensor, w: Tensor, kernels: Tensor) -> tuple[Tensor, ...]:
     projected = _linear(x, w)                                                             # [G, n, 3 H]
     queries, keys, values = projected.chunk(3, dim=-1)
     marks = _landmarks(sizes, sizes.means(x), w)
     pooled, sums = _gathered(sizes, marks.query, keys, values)
     whole = whole_steps(marks.a, marks.theta, sizes.plan.iterations)                      # (2)
-    steps = with_columns(whole, marks.a, sizes.scaled(pooled.clone(), 1, 0.5), sizes.plan.iterations)
-    solved = torch.bmm(steps.z, steps.last)
+    counted = sizes.scaled(pooled.clone(), 1, 0.5)
+    if sizes.inverts:
+        columns = torch.eye(sizes.groups, dtype=sizes.wide, device=x.device).expand_as(marks.a)
+        steps = with_columns(whole, marks.a, columns, sizes.plan.iterations)
+        solved = torch.bmm(torch.bmm(steps.z, steps.last), counted)
+    else:
+        steps = with_columns(whole, marks.a, counted, sizes.plan.iterations)
+        solved = torch.bmm(steps.z, steps.last)
     solved = sizes.scaled(solved, 1, -0.5).to(x.dtype)                                    # Z A3 v
     asked = (marks.key * sizes.scale).to(x.dtype)
     out = x.new_empty(x.shape)
     for rows in sizes.blocks():
-        logits = torch.bmm(sizes.by_head(queries[:, rows]), asked.mT).to(sizes.wide)
-        shares = sizes.with_count(logits).softmax(dim=-1)
+        shares = _shares(sizes, sizes.by_head(queries[:, rows]), asked)
         sizes.write(out[:, rows], shares.to(x.dtype), solved)                             # (3)
     if kernels.shape[-1] > 1:
         sequence_blocks.add_convolved(out.unflatten(-1, (sizes.heads, -1)), values.unflatten(-1, (sizes.heads, -1)), kernels)
@@ -277,15 +303,20 @@ def _all_backward(sizes: _Sizes, of_out: Tensor, x: Tensor, w: Tensor, kernels: 
     of_queries = torch.empty_like(of_out)
     for rows in sizes.blocks():
         query, of_rows = sizes.by_head(queries[:, rows]), sizes.by_head(of_out[:, rows])
-        shares = sizes.with_count(torch.bmm(query, asked.mT).to(sizes.wide)).softmax(dim=-1)
+        shares = _shares(sizes, query, asked)
         of_solved += torch.bmm(shares.to(x.dtype).mT, of_rows)
-        of_shares = torch.bmm(of_rows, solved.mT).to(sizes.wide)
-        of_logits = torch._softmax_backward_data(of_shares, shares, -1, shares.dtype).to(x.dtype)
+        of_logits = _shares_backward(sizes, shares, of_rows, solved)
         of_asked += torch.bmm(of_logits.mT, query)
         sizes.write(of_queries[:, rows], of_logits, asked)
     of_solved = sizes.scaled(of_solved, 1, -0.5)
-    of_y, of_pooled = with_columns_backward(steps, torch.bmm(steps.z.mT, of_solved))
-    of_z = torch.bmm(of_solved, steps.last.mT)
+    if sizes.inverts:
+        of_inverse = torch.bmm(of_solved, sizes.scaled(pooled.clone(), 1, 0.5).mT)
+        of_pooled = torch.bmm(torch.bmm(steps.z, steps.last).mT, of_solved)
+        of_y, _ = with_columns_backward(steps, torch.bmm(steps.z.mT, of_inverse))
+        of_z = torch.bmm(of_inverse, steps.last.mT)
+    else:
+        of_y, of_pooled = with_columns_backward(steps, torch.bmm(steps.z.mT, of_solved))
+        of_z = torch.bmm(of_solved, steps.last.mT)
     of_pooled = sizes.scaled(of_pooled, 1, 0.5)
     shared = (of_pooled * pooled).sum(dim=-1, keepdim=True)
     of_query, of_key = torch.zeros_like(pooled), of_asked.mul_(sizes.scale)
