@@ -26,9 +26,11 @@ def plain(tokens: Tensor, weight: Tensor, kernels: Tensor | None, plan: Plan) ->
     z = pseudo_inverse(a2, plan.iterations)
     out = a1 @ z @ a3 @ v
     if kernels is not None:
-        out = out + conv2d(v[None], kernels[:, None, :, None], padding=(kernels.shape[-1] // 2, 0), groups=plan.heads)[0]
+        out = (
+            out + conv2d(v[None], kernels[:, None, :, None], padding=(kernels.shape[-1] // 2, 0), groups=plan.heads)[0]
+        )
     out = out[:, padding:].transpose(0, 1).flatten(1)
-    attention = (a1[:, padding] [:, None] @ z @ a3)[:, 0, padding:]
+    attention = (a1[:, padding][:, None] @ z @ a3)[:, 0, padding:]
     return (out[:1], attention) if plan.first_only else (out, attention[:, :0])
 
 
