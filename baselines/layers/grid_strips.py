@@ -42,7 +42,7 @@ def _planes(grids: Tensor, side: int, strip: slice, rim: int) -> Tensor:
     # torch transposes a matrix in blocks, and anything else entry by entry
     planes = cells[0].t().contiguous() if len(cells) == 1 else cells.mT.reshape(-1, cells.shape[1])
     missing = rim - (strip.start - top), rim - (bottom - strip.stop)
-    planes = planes.unflatten(-1, (-1, side))
+    planes = torch.unflatten(planes, -1, (-1, side))
     return pad(planes, (0, 0, *missing)) if any(missing) else planes
 
 
@@ -52,7 +52,7 @@ def _write(into: Tensor, planes: Tensor, side: int, strip: slice) -> None:
     if len(cells) == 1:
         cells[0].copy_(planes.flatten(1).t())
     else:
-        cells.copy_(planes.flatten(1).unflatten(0, (len(cells), -1)).mT)
+        cells.copy_(torch.unflatten(planes.flatten(1), 0, (len(cells), -1)).mT)
 
 
 def _convolve(planes: Tensor, kernels: Tensor, across: int) -> Tensor:
@@ -112,7 +112,7 @@ class _Gradients(torch.autograd.Function):
                 _write(of_grids, _convolve(of_strip, flipped, rim), side, strip)
                 inner = of_strip[:, rim : rim + strip.stop - strip.start].contiguous()
                 of_kernels += _convolve(_planes(grids, side, strip, rim), inner, rim)
-        summed = of_kernels.unflatten(0, (len(kernels), -1, kernels.shape[1])).sum(dim=1)
+        summed = torch.unflatten(of_kernels, 0, (len(kernels), -1, kernels.shape[1])).sum(dim=1)
         return of_grids.view(rows.shape), summed.to(kernel.dtype).view(kernel.shape)
 
     @staticmethod

@@ -102,7 +102,7 @@ class _Sizes:
         """Means [G, g, H] of the rows of each landmark, from tokens [G, n, H]."""
         first = self._of_partial                                            # tokens of a landmark that begins with zeros
         tokens = tokens[:, self.skipped :]
-        whole = tokens[:, first:].unflatten(1, (-1, self.rows_of_one)).sum(dim=2, dtype=self.wide)
+        whole = torch.unflatten(tokens[:, first:], 1, (-1, self.rows_of_one)).sum(dim=2, dtype=self.wide)
         parts = [tokens[:, :first].sum(dim=1, keepdim=True, dtype=self.wide)] if first else []
         alike = [whole.new_zeros(len(tokens), 1, self.width)] if self.n_alike else []
         return torch.cat([*alike, *parts, whole], dim=1).mul_(1 / self.rows_of_one)
@@ -112,7 +112,7 @@ class _Sizes:
         first, share = self._of_partial, (of_means / self.rows_of_one).to(of_tokens.dtype)
         of_tokens = of_tokens[:, self.skipped :]
         n_whole = (of_tokens.shape[1] - first) // self.rows_of_one
-        of_tokens[:, first:].unflatten(1, (-1, self.rows_of_one)).add_(share[:, -n_whole:, None])
+        torch.unflatten(of_tokens[:, first:], 1, (-1, self.rows_of_one)).add_(share[:, -n_whole:, None])
         if first:
             of_tokens[:, :first] += share[:, -n_whole - 1, None]
 
@@ -122,19 +122,23 @@ class _Sizes:
 
     def by_head(self, rows: Tensor) -> Tensor:
         """Rows [G h, r, d] of `rows` [G, r, H]; a view for one bag or one head."""
-        return rows.unflatten(-1, (self.heads, -1)).transpose(1, 2).flatten(0, 1)
+        return torch.unflatten(rows, -1, (self.heads, -1)).transpose(1, 2).flatten(0, 1)
+
+    def apart(self, rows: Tensor) -> Tensor:
+        """Rows [G, r, h, d] of `rows` [G, r, H], a view."""
+        return torch.unflatten(rows, -1, (self.heads, -1))
 
     def joined(self, rows: Tensor) -> Tensor:
         """Rows [G, r, H] of `rows` [G h, r, d]."""
-        return rows.unflatten(0, (-1, self.heads)).transpose(1, 2).flatten(2)
+        return torch.unflatten(rows, 0, (-1, self.heads)).transpose(1, 2).flatten(2)
 
     def write(self, into: Tensor, left: Tensor, right: Tensor) -> None:
         """Write the product [G h, r, d] of two matrices into rows [G, r, H]."""
         if self.heads == 1 and into.is_contiguous():
             torch.bmm(left, right, out=into)
         else:
-            by_head = into.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            by_head.copy_(torch.bmm(left, right).unflatten(0, (-1, self.heads)))
+            by_head = torch.unflatten(into, -1, (self.heads, -1)).transpose(1, 2)
+            by_head.copy_(torch.unflatten(torch.bmm(left, right), 0, (-1, self.heads)))
 
     def of_heads(self, weight: Tensor) -> Tensor:
         """Weights [S h, d, H] of each head, of `weight` [S, H, H]."""
@@ -185,7 +189,7 @@ def _landmarks(sizes: _Sizes, means: Tensor, weight: Tensor) -> _Landmarks:
     query = query * sizes.scale
     shares = sizes.with_count(torch.bmm(query, key.mT)).softmax(dim=-1)                   # (1)
     sums = sizes.scaled(shares.clone(), 1, 1.0).sum(dim=1, keepdim=True)                  # [G h, 1, g]
-    sums = sizes.scaled(sums, 2, -1.0).unflatten(0, (-1, sizes.heads))
+    sums = torch.unflatten(sizes.scaled(sums, 2, -1.0), 0, (-1, sizes.heads))
     top = sums.amax(dim=(1, 2, 3), keepdim=True)
     is_top = (sums == top).to(sums.dtype)
     largest = (is_top / is_top.sum(dim=(1, 2, 3), keepdim=True)).flatten(0, 1)
@@ -204,7 +208,7 @@ def _landmarks_backward(
     of_query, of_key : [G h, g, d], without what goes through A.
     """
     of_a, of_log_theta = of_inverted
-    of_theta = of_log_theta.unflatten(0, (-1, sizes.heads)).sum(dim=1, keepdim=True)      # the heads share theta
+    of_theta = torch.unflatten(of_log_theta, 0, (-1, sizes.heads)).sum(dim=1, keepdim=True)      # the heads share theta
     of_top = -of_theta.expand(-1, sizes.heads).flatten()[:, None, None] * marks.theta
     of_shares = sizes.scaled(sizes.scaled(of_a, 1, 0.5), 2, -0.5)
     of_sums = sizes.scaled(marks.largest * of_top, 2, -1.0).expand_as(of_shares)
@@ -220,7 +224,7 @@ def _landmarks_backward(
 def _linear(rows: Tensor, weight: Tensor) -> Tensor:
     """Outputs [G, r, O] of `rows` [G, r, I] by weights [S, O, I], in one product a model."""
     if len(weight) == 1:
-        return (rows.reshape(-1, rows.shape[-1]) @ weight[0].mT).unflatten(0, (len(rows), -1))
+        return torch.unflatten((rows.reshape(-1, rows.shape[-1]) @ weight[0].mT), 0, (len(rows), -1))
     together = rows.reshape(len(weight), -1, rows.shape[-1])
     return torch.bmm(together, weight.mT).view(len(rows), rows.shape[1], -1)
 
@@ -289,7 +293,7 @@ def _all_forward(sizes: _Sizes, x: Tensor, w: Tensor, kernels: Tensor) -> tuple[
         shares = _shares(sizes, sizes.by_head(queries[:, rows]), asked)
         sizes.write(out[:, rows], shares.to(x.dtype), solved)                             # (3)
     if kernels.shape[-1] > 1:
-        sequence_blocks.add_convolved(out.unflatten(-1, (sizes.heads, -1)), values.unflatten(-1, (sizes.heads, -1)), kernels)
+        sequence_blocks.add_convolved(torch.unflatten(out, -1, (sizes.heads, -1)), torch.unflatten(values, -1, (sizes.heads, -1)), kernels)
     return (out, x.new_empty(len(x), sizes.heads, 0), projected, pooled, sums, solved, *marks, *steps)
 
 
@@ -297,7 +301,6 @@ def _all_backward(sizes: _Sizes, of_out: Tensor, x: Tensor, w: Tensor, kernels: 
     projected, pooled, sums, solved = saved[:4]
     marks, steps = _Landmarks(*saved[4:11]), Steps(*saved[11:])
     queries, keys, values = projected.chunk(3, dim=-1)
-    heads_of = lambda rows: rows.unflatten(-1, (sizes.heads, -1))  # noqa: E731
     asked = (marks.key * sizes.scale).to(x.dtype)
     of_solved, of_asked = torch.zeros_like(pooled), torch.zeros_like(pooled)
     of_queries = torch.empty_like(of_out)
@@ -324,8 +327,8 @@ def _all_backward(sizes: _Sizes, of_out: Tensor, x: Tensor, w: Tensor, kernels: 
     of_values = torch.zeros_like(of_out)
     of_kernels = torch.zeros_like(kernels)
     if kernels.shape[-1] > 1:
-        sequence_blocks.add_convolved(heads_of(of_values), heads_of(of_out), kernels.flip(-1))
-        of_kernels = sequence_blocks.of_kernels(heads_of(of_out), heads_of(values), kernels)
+        sequence_blocks.add_convolved(sizes.apart(of_values), sizes.apart(of_out), kernels.flip(-1))
+        of_kernels = sequence_blocks.of_kernels(sizes.apart(of_out), sizes.apart(values), kernels)
     of_x, of_w = torch.empty_like(x), torch.zeros_like(w, dtype=sizes.wide)
     for rows in sizes.blocks():
         key, value = sizes.by_head(keys[:, rows]), sizes.by_head(values[:, rows])
@@ -366,7 +369,7 @@ def _first_forward(sizes: _Sizes, x: Tensor, w: Tensor, kernels: Tensor) -> tupl
     pooled = _near(sizes, kernels) @ x[:, : sizes.near(kernels)].to(sizes.wide)           # [G, h, H]
     for rows in sizes.blocks():
         of_landmarks = _exponentials(sizes, marks.query, keys[:, rows], sums)
-        own = torch.bmm(weights.mT, of_landmarks).unflatten(0, (-1, sizes.heads)).squeeze(2)
+        own = torch.unflatten(torch.bmm(weights.mT, of_landmarks), 0, (-1, sizes.heads)).squeeze(2)
         attention[:, :, rows] = own                                                       # A1 Z A3
         pooled += torch.bmm(own, x[:, rows].to(sizes.wide))
     values = torch.bmm(sizes.of_heads(to_value).to(sizes.wide), _sets_last(pooled, sizes))   # [S h, d, B]
@@ -380,7 +383,7 @@ def _first_backward(
     attention, keys, sums, first, shares, weights, pooled = saved[:7]
     marks, steps = _Landmarks(*saved[7:14]), Steps(*saved[14:])
     to_query, to_key, to_value = w.to(sizes.wide).chunk(3, dim=1)
-    of_out = _sets_last(of_out.to(sizes.wide).unflatten(-1, (sizes.heads, -1)).squeeze(1), sizes)  # [S h, d, B]
+    of_out = _sets_last(torch.unflatten(of_out.to(sizes.wide), -1, (sizes.heads, -1)).squeeze(1), sizes)  # [S h, d, B]
     of_pooled = _sets_first(torch.bmm(sizes.of_heads(to_value).mT, of_out), sizes)       # [G, h, H]
     of_to_value = torch.bmm(of_out, _sets_last(pooled, sizes).mT).reshape(to_value.shape)
     of_attention = torch.empty_like(attention)
@@ -422,7 +425,7 @@ def _first_backward(
     of_w[:, : 2 * sizes.width] += of_landmarks
     of_kernels = torch.zeros_like(kernels)
     middle = kernels.shape[-1] // 2
-    of_near = of_attention[:, :, :near].unflatten(0, (sizes.n_sets, -1)).sum(dim=1)
+    of_near = torch.unflatten(of_attention[:, :, :near], 0, (sizes.n_sets, -1)).sum(dim=1)
     if kernels.shape[-1] > 1:
         of_kernels[..., middle : middle + near] = of_near.to(kernels.dtype)
     return of_x, of_w.to(w.dtype), of_kernels
@@ -442,12 +445,12 @@ def _near(sizes: _Sizes, kernels: Tensor) -> Tensor:
 
 def _sets_last(rows: Tensor, sizes: _Sizes) -> Tensor:
     """Rows [S h, c, B] of rows [G, h, c]."""
-    return rows.unflatten(0, (sizes.n_sets, -1)).permute(0, 2, 3, 1).flatten(0, 1)
+    return torch.unflatten(rows, 0, (sizes.n_sets, -1)).permute(0, 2, 3, 1).flatten(0, 1)
 
 
 def _sets_first(rows: Tensor, sizes: _Sizes) -> Tensor:
     """Rows [G, h, c] of rows [S h, c, B]."""
-    return rows.unflatten(0, (sizes.n_sets, -1)).permute(0, 3, 1, 2).flatten(0, 1)
+    return torch.unflatten(rows, 0, (sizes.n_sets, -1)).permute(0, 3, 1, 2).flatten(0, 1)
 
 
 # ---- as a function of autograd and vmap ----------------------------------------------------------

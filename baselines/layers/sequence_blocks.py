@@ -44,7 +44,7 @@ def _banded(kernels: Tensor, n: int) -> Tensor:
     """Matrices [S, h, R, W] that convolve a block."""
     reads = _reads(n, kernels.shape[-1], kernels.dtype, kernels.device)
     height = n if n <= ROWS_OF_A_MATRIX else BLOCK
-    return (kernels @ reads).unflatten(-1, (height, -1))
+    return torch.unflatten((kernels @ reads), -1, (height, -1))
 
 
 def _windows(rows: Tensor, size: int, n_sets: int) -> Tensor:
@@ -56,7 +56,7 @@ def _windows(rows: Tensor, size: int, n_sets: int) -> Tensor:
     padded = rows.new_zeros(len(rows), n_blocks * BLOCK + size - 1, width)
     padded[:, size // 2 : size // 2 + n_rows] = rows
     shape, strides = (len(rows), n_blocks, window, width), (padded.stride(0), BLOCK * width, width, 1)
-    return padded.as_strided(shape, strides).unflatten(0, (n_sets, -1))
+    return torch.unflatten(padded.as_strided(shape, strides), 0, (n_sets, -1))
 
 
 def _blocks(rows: Tensor, n_sets: int, n_blocks: int) -> Tensor:
