@@ -4,7 +4,10 @@ paper    Xiong et al., "Nyströmformer", AAAI 2021
 code     nystrom-attention 0.0.9 and 0.0.14 (the crops "legacy" and "aligned"), as TransMIL calls it
 differs  products are taken from the right, A1 (Z (A3 v)), so none is tokens × landmarks × landmarks
          landmarks are projections of mean tokens, not means of projections
-         only the wanted rows are projected to queries; all three are equal to the code up to rounding
+         tokens go through in blocks of rows, and rows of zeros are counted instead of computed (`nystrom_mixing`)
+         Z is computed in the first two steps only, which then go on without it (`pseudo_inverse_product`)
+         for the first token alone, its attention pools the tokens and then projects them to values
+         all are equal to the code up to rounding
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from torch.nn.functional import pad
 
 from milbench.errors import UsageError
 from milbench_baselines.layers.dropout import Dropout
-from milbench_baselines.layers.nystrom_mixing import Plan, mixed
+from milbench_baselines.layers.landmarks import Plan
+from milbench_baselines.layers.nystrom_mixing import mixed
 from milbench_baselines.layers.options import one_of
 
 Crop = Literal["aligned", "legacy"]

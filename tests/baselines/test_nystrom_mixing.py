@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.func import grad, vmap
 from torch.nn.functional import conv2d, pad
 
-from milbench_baselines.layers import nystrom_mixing
-from milbench_baselines.layers.nystrom_mixing import Plan, mixed
+from milbench_baselines.layers import landmarks, nystrom_all
+from milbench_baselines.layers.landmarks import Plan
+from milbench_baselines.layers.nystrom_mixing import mixed
 from milbench_baselines.layers.pseudo_inverse import pseudo_inverse
 
 WIDTH, LANDMARKS = 8, 4
@@ -57,8 +58,8 @@ def assert_same(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor], give
 
 @pytest.fixture(params=[1, 2**20], ids=["blocks of 32", "one block"])
 def _entries(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nystrom_mixing, "ENTRIES", request.param)
-    monkeypatch.setattr(nystrom_mixing, "NARROW", 0 if request.param == 1 else 32)
+    monkeypatch.setattr(landmarks, "ENTRIES", request.param)
+    monkeypatch.setattr(nystrom_all, "NARROW", 0 if request.param == 1 else 32)
 
 
 @pytest.mark.usefixtures("_entries")
@@ -71,10 +72,10 @@ def test_values_and_gradients_are_the_plain_ones(n: int, first_only: bool) -> No
 
 
 @pytest.mark.parametrize("first_only", [False, True])
-@pytest.mark.parametrize(("landmarks", "iterations"), [(1, 6), (16, 6), (16, 0), (16, 1), (7, 2)])
-def test_any_number_of_landmarks_and_steps(landmarks: int, iterations: int, first_only: bool) -> None:
+@pytest.mark.parametrize(("n_landmarks", "iterations"), [(1, 6), (16, 6), (16, 0), (16, 1), (7, 2)])
+def test_any_number_of_landmarks_and_steps(n_landmarks: int, iterations: int, first_only: bool) -> None:
     for n in (1, 5, 16, 23):
-        given, plan = made(n), Plan(2, landmarks, iterations, first_only)
+        given, plan = made(n), Plan(2, n_landmarks, iterations, first_only)
         assert_same(mixed(*given, plan), plain(*given, plan), given)
 
 
