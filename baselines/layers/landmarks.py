@@ -98,7 +98,7 @@ class Sizes:
 
     def write(self, into: Tensor, left: Tensor, right: Tensor) -> None:
         """Write the product [G h, r, d] of two matrices into rows [G, r, H]."""
-        if self.heads == 1 and into.is_contiguous():
+        if self.heads == 1 and into.is_contiguous() and into.dtype == self.wide:
             torch.bmm(left, right, out=into)
         else:
             by_head = torch.unflatten(into, -1, (self.heads, -1)).transpose(1, 2)
@@ -187,11 +187,13 @@ def landmarks_backward(
 
 
 def linear_of_sets(rows: Tensor, weight: Tensor) -> Tensor:
-    """Outputs [G, r, O] of `rows` [G, r, I] by weights [S, O, I], in one product a model."""
-    if len(weight) == 1:
-        return torch.unflatten((rows.reshape(-1, rows.shape[-1]) @ weight[0].mT), 0, (len(rows), -1))
+    """Outputs [G, r, O] of `rows` [G, r, I] by weights [S, O, I], in one product a model, in the dtype of the rows.
+
+    `milbench.training.precision` returns thin products in float32, in the forward alone.
+    """
     together = rows.reshape(len(weight), -1, rows.shape[-1])
-    return torch.bmm(together, weight.mT).view(len(rows), rows.shape[1], -1)
+    out = together[0] @ weight[0].mT if len(weight) == 1 else torch.bmm(together, weight.mT)
+    return out.view(len(rows), rows.shape[1], -1).to(rows.dtype)
 
 
 def of_weight(of_out: Tensor, rows: Tensor, n_sets: int) -> Tensor:
