@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+from torch.nn.functional import binary_cross_entropy_with_logits, linear, logsigmoid
 
 from milbench.endpoints.endpoint import KINDS
 from milbench.endpoints.evidence import evidence
@@ -141,10 +141,10 @@ class DSMIL(MILModel):
         """Logits [C], bag-stream attention [C, N]; aux `instance_logits` [N, C], `top_logits` [C], `bag_logits` [C]."""
         mask = self._patch_mask(features)                               # [N]       0, or -inf where left out
         h = self.embed(features)                                        # [N, K]
-        s = self.score(h)                                               # [N, C]    (1)
-        top, critical = (s + mask[:, None]).max(dim=0)                  # [C], [C]  (2)
-        q = self.query(h)                                               # [N, Q]
-        likeness = self.query(h[critical]) @ q.T * self.scale           # [C, N]
+        s = self._scores(h)                                             # [N, C]    (1)
+        critical = h[(s + mask[:, None]).max(dim=0).indices]            # [C, K]    (2)
+        top = (critical * self.score.weight).sum(dim=1) + self.score.bias  # [C]    only these scores need a gradient
+        likeness = (self.query(critical) * self.scale) @ self.query(h).T   # [C, N]
         attention = (likeness + mask).softmax(dim=1)                    # [C, N]    (3)
         rows = attention @ self.value(h)                                # [C, K]
         bag = self.head(rows[None])[0, :, 0]                            # [C]       (4)
@@ -199,6 +199,10 @@ class DSMIL(MILModel):
             alternatives=instances,
         )  # fmt: skip
 
+    def _scores(self, h: Tensor) -> Tensor:
+        """Instance logits [N, C], without gradient: that of all would read the whole bag once more."""
+        return linear(h.detach(), self.score.weight.detach(), self.score.bias.detach())
+
     def _patch_mask(self, features: Tensor) -> Tensor:
         """Mask [N] to add to scores: -inf at the patches that this training pass leaves out, 0 elsewhere."""
         n = features.shape[0]
@@ -250,7 +254,8 @@ def _returned(task: FittedEndpoint, answer: Tensor, streams: Tensor) -> Tensor:
 
 def _query(width: int, attention: int, *, nonlinear: bool) -> nn.Module:
     first = nn.Linear(width, attention)
-    return nn.Sequential(first, nn.ReLU(), nn.Linear(attention, attention), nn.Tanh()) if nonlinear else first
+    # in place: a bag's queries are large, and no gradient needs them before the activation
+    return nn.Sequential(first, nn.ReLU(inplace=True), nn.Linear(attention, attention), nn.Tanh()) if nonlinear else first
 
 
 def _start_orthogonal(layer: nn.Module) -> None:

@@ -17,7 +17,7 @@ map      the class token's Nyström attention over the patches in layer 2, mean 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -65,13 +65,13 @@ class TransLayer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.attn = attn
 
-    def forward(self, tokens: Tensor, *, rows: int | None = None) -> tuple[Tensor, Tensor]:
-        """Results [rows, H] and attention [heads, n], as in `NystromAttention.forward`."""
+    def forward(self, tokens: Tensor, *, rows: Literal[1] | None = None) -> tuple[Tensor, Tensor]:
+        """Results [rows, H] and attention, as in `NystromAttention.forward`."""
         return self.attn(self.norm(tokens), rows=rows)  # type: ignore[no-any-return]
 
 
 class PPEG(nn.Module):
-    """Tokens [1 + k k, H] with position: depthwise convolutions with bias are added; the class token stays as it is."""
+    """Tokens [k k, H] with position: depthwise convolutions with bias are added. The class token is not among them."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -80,11 +80,10 @@ class PPEG(nn.Module):
         self.conv3 = nn.Conv2d(width, width, 3, groups=width)
 
     def forward(self, tokens: Tensor, side: int) -> Tensor:
-        """Tokens [1 + k k, H] of a class token and a grid of `side` k."""
+        """Tokens [k k, H] of a grid of `side` k."""
         kernel = self.conv7.weight + pad(self.conv5.weight, (1,) * 4) + pad(self.conv3.weight, (2,) * 4)  # [H, 1, 7, 7]
         bias: Tensor = self.conv7.bias + self.conv5.bias + self.conv3.bias  # type: ignore[operator]
-        rows = depthwise([tokens[1:]], [kernel], side)[0] + bias          # [k k, H]
-        return tokens + pad(rows, (0, 0, 1, 0))                           # [1 + k k, H]
+        return tokens + (depthwise([tokens], [kernel], side)[0] + bias)   # [k k, H]
 
 
 @register_model(
@@ -162,10 +161,11 @@ class TransMIL(MILModel):
         h = self.embed(features)                                          # [N, H]
         copies = [h[: side * side - n]] if side * side > n else []        # an empty slice would cost a gradient of h's size
         h = torch.cat((self.class_token[0], h, *copies))                  # [1 + k k, H]  (1)
-        first = h = h + self.layer1(h)[0]                                 # [1 + k k, H]  (2)
-        h = self.position(h, side)                                        # [1 + k k, H]  (3)
+        first = h + self.layer1(h)[0]                                     # [1 + k k, H]  (2)
+        token, grid = first.split([1, side * side])                       # the gradient of a slice would be as large as h
+        h = torch.cat((token, self.position(grid, side)))                 # [1 + k k, H]  (3)
         update, attention = self.layer2(h, rows=1)                        # [1, H], [heads, 1 + k k]
-        bag = self.norm(h[0] + update[0])                                 # [H]           (4)
+        bag = self.norm(token + update)[0]                                # [H]           (4)
         head_logits = self.head(bag)                                      # [2] or [W]    (5)
         aux = {"head_logits": head_logits, "after_layer1": first, "after_position": h, "bag": bag}
         return BagOutput(answer_of(self.outputs, head_logits), folded(attention[:, 1:], n), aux)

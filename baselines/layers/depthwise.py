@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
+from milbench_baselines.layers.grid_strips import in_strips
 from milbench_baselines.layers.precision import as_in_products
 from milbench_baselines.layers.side_by_side import by_its_own
 
@@ -47,6 +48,8 @@ def _joined(tensors: Sequence[Tensor], dim: int) -> Tensor:
 
 
 def _convolved(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
+    if rows.device.type == "cpu":
+        return in_strips(as_in_products(rows), as_in_products(kernel), side)
     grid = rows.reshape(side, side, -1).permute(2, 0, 1)[None]                                 # [1, C, k, k], a view
     return _conv2d(grid, kernel, padding=kernel.shape[-1] // 2)[0].permute(1, 2, 0).flatten(0, 1)
 

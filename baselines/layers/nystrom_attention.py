@@ -4,7 +4,10 @@ paper    Xiong et al., "Nyströmformer", AAAI 2021
 code     nystrom-attention 0.0.9 and 0.0.14 (the crops "legacy" and "aligned"), as TransMIL calls it
 differs  products are taken from the right, A1 (Z (A3 v)), so none is tokens × landmarks × landmarks
          landmarks are projections of mean tokens, not means of projections
-         only the wanted rows are projected to queries; all three are equal to the code up to rounding
+         tokens go through in blocks of rows, and rows of zeros are counted instead of computed (`nystrom_mixing`)
+         Z is computed in the first two steps only, which then go on without it (`pseudo_inverse_product`)
+         for the first token alone, its attention pools the tokens and then projects them to values
+         all are equal to the code up to rounding
 """
 
 from __future__ import annotations
@@ -12,13 +15,13 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad
+from torch.nn.functional import pad
 
 from milbench.errors import UsageError
-from milbench_baselines.layers.depthwise import along
 from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.landmarks import Plan
+from milbench_baselines.layers.nystrom_mixing import mixed
 from milbench_baselines.layers.options import one_of
-from milbench_baselines.layers.pseudo_inverse import pseudo_inverse
 
 Crop = Literal["aligned", "legacy"]
 
@@ -64,36 +67,17 @@ class NystromAttention(nn.Module):
             raise UsageError(f"value_residual is {value_residual}; expected an odd length, or 0 for none.")
         self.heads, self.landmarks, self.iterations = heads, landmarks, iterations
         self.crop = one_of(Crop, crop=crop)
-        self.scale = (width // heads) ** -0.5
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
         self.to_out = nn.Sequential(nn.Linear(width, width), Dropout(dropout))
         self.res_conv = (
             nn.Conv2d(heads, heads, (value_residual, 1), groups=heads, bias=False) if value_residual else None
         )
 
-    def forward(self, tokens: Tensor, *, rows: int | None = None) -> tuple[Tensor, Tensor]:
-        """Results [rows, H] of the first `rows` tokens (default: all), and the first token's attention [heads, n]."""
-        n = tokens.shape[0]
-        padding = -n % self.landmarks
-        first = padding if self.crop == "aligned" else 0
-        wanted = slice(first, first + (n if rows is None else rows))
-        padded = pad(tokens, (0, 0, padding, 0))                                   # [L, H]
-        means = padded.reshape(self.landmarks, -1, padded.shape[1]).sum(dim=1) / (len(padded) // self.landmarks)
-        asking = tokens[:rows] if self.crop == "aligned" else padded[wanted]       # [rows, H]; a slice of `padded` would cost a gradient of L rows
-        to_q, to_k, to_v = self.to_qkv.weight.chunk(3)                             # [H, H] each
-        q, k, v = self._heads(asking, to_q), self._heads(padded, to_k), self._heads(padded, to_v)
-        q_mean, k_mean = self._heads(means, to_q) * self.scale, self._heads(means, to_k).mT  # [heads, m, d], [heads, d, m]
-        a1 = (q @ (k_mean * self.scale)).softmax(dim=-1)                           # [heads, rows, m]  (1)
-        a2 = (q_mean @ k_mean).softmax(dim=-1)                                     # [heads, m, m]
-        a3 = (q_mean @ k.mT).softmax(dim=-1)                                       # [heads, m, L]
-        z = pseudo_inverse(a2, self.iterations)                                    # [heads, m, m]     (2)
-        mixed = a1 @ (z @ (a3 @ v))                                                # [heads, rows, d]
-        if self.res_conv is not None:
-            mixed = mixed + along(v, self.res_conv.weight[:, 0, :, 0], wanted)     # [heads, rows, d]
-        out = self.to_out(mixed.transpose(0, 1).flatten(1))                        # [rows, H]         (3)
-        attention = (a1[:, :1].detach() @ z.detach() @ a3.detach())[:, 0, padding:]  # [heads, n]
-        return out, attention
-
-    def _heads(self, tokens: Tensor, weight: Tensor) -> Tensor:
-        """Projections [heads, rows, d] of tokens [rows, H]."""
-        return linear(tokens, weight).reshape(len(tokens), self.heads, -1).transpose(0, 1)
+    def forward(self, tokens: Tensor, *, rows: Literal[1] | None = None) -> tuple[Tensor, Tensor]:
+        """Results [rows, H] of all tokens, or with `rows=1` of the first, whose attention [heads, n] then comes too; else [heads, 0]."""
+        padding = -len(tokens) % self.landmarks if self.crop == "legacy" else 0
+        plan = Plan(self.heads, self.landmarks, self.iterations, first_only=rows == 1, zeros_ahead=padding)
+        padded = pad(tokens, (0, 0, padding, 0)) if padding else tokens                    # [padding + n, H]
+        kernels = None if self.res_conv is None else self.res_conv.weight[:, 0, :, 0]      # [heads, s]
+        out, attention = mixed(padded, self.to_qkv.weight, kernels, plan)
+        return self.to_out(out[: len(tokens)]), attention[:, padding:]                     # [rows, H], [heads, n]  (3)

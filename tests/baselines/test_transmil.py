@@ -14,6 +14,7 @@ from vmap_rules import (
 
 from milbench.endpoints.evidence import evidence
 from milbench.errors import BagError, CheckpointError, UsageError
+from milbench.training.activations import saved_bytes
 from milbench_baselines.layers.nystrom_attention import NystromAttention
 from milbench_baselines.layers.pseudo_inverse import pseudo_inverse
 from milbench_baselines.transmil import TransMIL
@@ -93,7 +94,7 @@ def test_the_class_tokens_attention_is_what_mixes_the_values():
     torch.manual_seed(0)
     layer = NystromAttention(16, heads=4, landmarks=4, value_residual=0).eval().double()
     tokens = torch.randn(8, 16).double()  # a multiple of the landmarks: nothing is padded
-    out, attention = layer(tokens)
+    out, attention = layer(tokens, rows=1)
     values = layer.to_qkv(tokens)[:, 32:].reshape(8, 4, 4)
     mixed = torch.einsum("hn,nhd->hd", attention, values).flatten()
     torch.testing.assert_close(layer.to_out(mixed), out[0])
@@ -105,7 +106,7 @@ def test_with_a_landmark_per_token_it_is_plain_softmax_attention():
     tokens = torch.randn(8, 16).double()
     q, k, v = layer.to_qkv(tokens).reshape(8, 3, 4, 4).permute(1, 2, 0, 3)
     exact = torch.nn.functional.scaled_dot_product_attention(q, k, v)
-    out, attention = layer(tokens)
+    out, attention = layer(tokens)[0], layer(tokens, rows=1)[1]
     torch.testing.assert_close(out, layer.to_out(exact.transpose(0, 1).flatten(1)), atol=1e-8, rtol=0)
     torch.testing.assert_close(attention, (q[:, :1] @ k.mT / 2).softmax(-1)[:, 0], atol=1e-8, rtol=0)
 
@@ -115,6 +116,7 @@ def test_the_first_rows_alone_are_the_first_rows_of_all():
         layer = NystromAttention(16, heads=4, landmarks=4, crop=crop).eval().double()
         tokens = torch.randn(7, 16).double()
         torch.testing.assert_close(layer(tokens, rows=1)[0], layer(tokens)[0][:1])
+        assert layer(tokens)[1].shape == (4, 0), "no attention where nobody asked for it"
 
 
 def test_the_pseudo_inverse_converges_to_the_exact_one():
@@ -214,3 +216,10 @@ def test_gradient_times_input_is_that_of_the_evidence_of_each_map(kind):
     first, second = (evidence(model.outputs, model(x).logits).detach() for x in nudged)
     slopes = (first - second) / (2 * step)
     torch.testing.assert_close(maps.alternatives["gradient x input"][:, patch], slopes, rtol=1e-5, atol=1e-8)
+
+
+def test_a_step_keeps_no_matrix_of_tokens_and_landmarks():
+    """A step that kept its three, A1 and A3 of the first layer and A3 of the second, needed 21,008 bytes a patch."""
+    model = TransMIL(64, 1, hidden=128, heads=4, landmarks=256)
+    few, many = (saved_bytes(model, 64, n) for n in (32**2, 64**2))
+    assert (many - few) / (64**2 - 32**2) < 0.6 * 21_008
