@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from milbench.models import AttentionMaps, BagOutput, MILModel, Sharing, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
-from milbench_baselines.layers.attention_expert import AttentionExpert, official_names, weighted_sum
+from milbench_baselines.layers.attention_expert import AttentionExpert, official_names
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
@@ -66,10 +66,8 @@ class AMIL(MILModel):
         xavier(self.head)
 
     def forward(self, features: Tensor) -> BagOutput:
-        h = self.expert.embed(features)                           # [N, hidden]
-        scores = self.expert.attention(h)                         # [N]            eq. 9
+        slide, scores = self.expert(features)                     # [hidden], [N]  eq. 7 and 9
         attention = scores.softmax(dim=0)                         # [N]
-        slide = weighted_sum(attention, h)                        # [hidden]       eq. 7
         return BagOutput(self.head(slide), attention[None], {"slide": slide, "scores": scores[None]})
 
     def attention_rows(self) -> tuple[str, ...]:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
+from torch.func import vmap
+from torch.nn.functional import linear
 
-from milbench_baselines.layers.embedding import Embedding
+from milbench_baselines.layers.attention_pooling import PoolGradients, RunningPool, Weights, score_block, weighted_sum
+from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.embedding import (
+    Embedding,
+    EmbeddingGradients,
+    embed_block,
+    embedded_in_blocks,
+    embedded_plainly,
+)
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.initialisation import xavier
+from milbench_baselines.layers.row_blocks import blocks_of, goes_in_blocks
 from milbench_baselines.layers.side_by_side import of_each
 
 DEAD_CLASSES = 4
@@ -46,9 +59,21 @@ class AttentionExpert(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [N]."""
+        if goes_in_blocks(features):
+            return self._in_blocks(features)
         h = self.embed(features)                                  # [N, hidden]
         scores = self.attention(h)                                # [N]        Ilse et al., eq. 9
         return weighted_sum(scores.softmax(dim=0), h), scores     # [hidden]   Ilse et al., eq. 7
+
+    def _in_blocks(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        embed, _, dropout = cast(Any, self.embed)
+        attention = self.attention
+        layers: list[Any] = [embed, attention.tanh_branch, attention.sigmoid_branch, attention.score]
+        parameters = [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
+        if not (torch.is_grad_enabled() or self.training):
+            return _looked_at(dropout, features, *parameters)
+        slide, scores, *_ = _InBlocks.apply(dropout, attention.dropout, features, *parameters)  # type: ignore[no-untyped-call]
+        return slide, scores
 
     @staticmethod
     def of_all(experts: Sequence[AttentionExpert], features: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,13 +83,66 @@ class AttentionExpert(nn.Module):
         return (scores.softmax(dim=1)[:, None] @ h).squeeze(1), scores                        # [E, hidden]
 
 
-def weighted_sum(weights: Tensor, rows: Tensor) -> Tensor:
-    """Sum [H] of rows [N, H], each times its weight of `weights` [N].
+def _looked_at(
+    no_dropout: Dropout, x: Tensor, weight: Tensor, bias: Tensor, *others: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`AttentionExpert.forward` for large bags in eval mode and without gradients: nothing of a block is kept."""
+    weights, size = Weights(*others), next(blocks_of(len(x))).stop
+    h, scores, pool = x.new_empty(size, len(weight)), x.new_empty(len(x)), RunningPool(len(weight), x)
+    tanh, gate = x.new_empty(2, size, len(weights.tanh))
+    for rows in blocks_of(len(x)):
+        n = rows.stop - rows.start
+        own = embed_block(no_dropout, x[rows], weight, bias, out=h[:n])
+        scores[rows] = score_block(own, weights, None, tanh[:n], gate[:n])
+        pool.add(scores[rows], own)
+    return pool.pooled(), scores
 
-    It is written as a batched product, as in `of_all`. For N H < 400, torch adds up the gradient of `weights @ rows` in
-    another order, so its last digits would differ between the two.
-    """
-    return (weights[None, None] @ rows[None]).squeeze(1).squeeze(0)
+
+class _InBlocks(torch.autograd.Function):
+    """`AttentionExpert.forward` for large bags. Its backward needs the embedded rows and both branches of the attention."""
+
+    @staticmethod
+    def forward(*inputs: Any) -> tuple[Tensor, ...]:  # torch looks at each named argument at every call
+        dropout, attention_dropout, x, weight, bias, *others = inputs
+        weights, h = Weights(*others), embedded_in_blocks(dropout, x, weight, bias)
+        tanh, gate = h.new_empty(2, len(h), len(weights.tanh))
+        scores, pool = h.new_empty(len(h)), RunningPool(h.shape[1], h)
+        for rows in blocks_of(len(x)):
+            mask = attention_dropout.mask(tanh[rows].shape, like=h) if attention_dropout.draws else None
+            scores[rows] = score_block(h[rows], weights, mask, tanh[rows], gate[rows])
+            pool.add(scores[rows], h[rows])
+        return pool.pooled(), scores, h, tanh, gate
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        dropout, attention_dropout, x, weight, _, *others = inputs
+        ctx.factors = dropout.factor, attention_dropout.factor
+        ctx.mark_non_differentiable(*output[2:])
+        ctx.set_materialize_grads(False)  # they would be as large as all outputs
+        ctx.save_for_backward(x, weight, *others, *output)
+
+    @staticmethod
+    def backward(ctx: Any, of_slide: Tensor | None, of_scores: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight, *others, slide, scores, h, tanh, gate = ctx.saved_tensors
+        of_embedding = EmbeddingGradients(ctx.factors[0], x, weight, wants_x=ctx.needs_input_grad[2])
+        of_pool = PoolGradients(Weights(*others), ctx.factors[1], slide, scores, of_slide, of_scores)
+        for rows in blocks_of(len(x)):
+            of_embedding.add(rows, h[rows], of_pool.of_rows(rows, h[rows], tanh[rows], gate[rows]))
+        return None, None, of_embedding.of_x, of_embedding.of_weight, of_embedding.of_bias, *of_pool.of_weights
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], dropout: Dropout, attention_dropout: Dropout, *tensors: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
+        def plain(x: Tensor, weight: Tensor, bias: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+            w, h = Weights(*others), embedded_plainly(dropout, x, weight, bias)
+            product = linear(h, w.tanh, w.tanh_bias).tanh() * linear(h, w.sigmoid, w.sigmoid_bias).sigmoid()
+            scores = linear(attention_dropout(product), w.score, w.score_bias).squeeze(-1)
+            return weighted_sum(scores.softmax(dim=0), h), scores
+
+        slide, scores = vmap(plain, in_dims[2:], randomness=info.randomness)(*tensors)
+        none = slide.new_empty(0)
+        return (slide, scores, none, none, none), (0, 0, None, None, None)
 
 
 def official_names(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.func import vmap
+from torch.nn.functional import linear
 
 from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.row_blocks import blocks_of, goes_in_blocks
 from milbench_baselines.layers.side_by_side import linear_on_shared_bag
 
 
@@ -16,6 +22,13 @@ class Embedding(nn.Sequential):
     def __init__(self, in_features: int, hidden: int, dropout: float) -> None:
         super().__init__(nn.Linear(in_features, hidden), nn.ReLU(), Dropout(dropout))
 
+    def forward(self, features: Tensor) -> Tensor:
+        """Rows [N, hidden]."""
+        if goes_in_blocks(features):
+            layer, _, dropout = self
+            return _InBlocks.apply(dropout, features, layer.weight, layer.bias)  # type: ignore[no-any-return, no-untyped-call]
+        return super().forward(features)  # type: ignore[no-any-return, no-untyped-call]
+
     @staticmethod
     def of_all(embeddings: Sequence[Embedding], features: Tensor) -> Tensor:
         """Rows [N, E, hidden] of E embeddings of the same patches [N, D]."""
@@ -23,3 +36,79 @@ class Embedding(nn.Sequential):
             return embeddings[0](features)[:, None]  # type: ignore[no-any-return]
         _, relu, dropout = embeddings[0]
         return dropout(relu(linear_on_shared_bag([each[0] for each in embeddings], features)))  # type: ignore[no-any-return]
+
+
+def embedded_in_blocks(dropout: Dropout, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Rows [N, hidden] = Dropout(ReLU(W x_n + b)) of patches `x` [N, D], some patches at a time."""
+    h = x.new_empty(len(x), len(weight))
+    for rows in blocks_of(len(x)):
+        embed_block(dropout, x[rows], weight, bias, out=h[rows])
+    return h
+
+
+def embed_block(dropout: Dropout, x: Tensor, weight: Tensor, bias: Tensor, *, out: Tensor) -> Tensor:
+    """Rows [B, hidden], in `out`, of some patches. Block after block, the mask is the one that all patches at once would get."""
+    torch.addmm(bias, x, weight.T, out=out).relu_()
+    return out.mul_(dropout.mask(out.shape, like=out)) if dropout.draws else out
+
+
+def embedded_plainly(dropout: Dropout, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The same for all patches at once."""
+    return dropout(linear(x, weight, bias).relu())  # type: ignore[no-any-return]
+
+
+class EmbeddingGradients:
+    """Backward of an embedding, block by block.
+
+    Parameters
+    ----------
+    factor : of its dropout, `Dropout.factor`.
+    x, weight : patches [N, D] and weight [hidden, D] of the forward.
+    wants_x : whether the patches' gradient is wanted.
+
+    Attributes
+    ----------
+    of_x, of_weight, of_bias : gradients, complete after the last block. The first starts at patch 0.
+    """
+
+    def __init__(self, factor: float, x: Tensor, weight: Tensor, *, wants_x: bool) -> None:
+        self.factor, self.x, self.weight = factor, x, weight
+        self.of_x = torch.empty_like(x) if wants_x else None
+        self.of_weight, self.of_bias = torch.empty_like(weight), weight.new_zeros(len(weight))
+
+    def add(self, at: slice, h: Tensor, of_h: Tensor) -> None:
+        """Take in the gradient [B, hidden] of the rows `h` [B, hidden] at places `at` of the bag."""
+        of_z = torch.ops.aten.threshold_backward(of_h, h, 0)  # above zero, ReLU and mask have let a number pass
+        if self.factor != 1:
+            of_z.mul_(self.factor)
+        self.of_weight.addmm_(of_z.T, self.x[at], beta=int(at.start > 0))
+        self.of_bias += of_z.sum(dim=0)
+        if self.of_x is not None:
+            torch.mm(of_z, self.weight, out=self.of_x[at])
+
+
+class _InBlocks(torch.autograd.Function):
+    """An embedding whose backward needs the result alone."""
+
+    @staticmethod
+    def forward(dropout: Dropout, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return embedded_in_blocks(dropout, x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        dropout, x, weight, _ = inputs
+        ctx.factor = dropout.factor
+        ctx.save_for_backward(x, weight, output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight, h = ctx.saved_tensors
+        found = EmbeddingGradients(ctx.factor, x, weight, wants_x=ctx.needs_input_grad[1])
+        for rows in blocks_of(len(x)):
+            found.add(rows, h[rows], gradient[rows])
+        return None, found.of_x, found.of_weight, found.of_bias
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], dropout: Dropout, *tensors: Tensor) -> tuple[Tensor, int]:
+        plain = partial(embedded_plainly, dropout)
+        return vmap(plain, in_dims[1:], randomness=info.randomness)(*tensors), 0

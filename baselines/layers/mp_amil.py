@@ -13,16 +13,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import hardswish
 
 from milbench.endpoints.outputs import Outputs
 from milbench.errors import UsageError
 from milbench.models import AttentionMaps, BagOutput
-from milbench_baselines.layers.attention_expert import DEAD_CLASSES, weighted_sum
+from milbench_baselines.layers.attention_expert import DEAD_CLASSES
+from milbench_baselines.layers.attention_pooling import weighted_sum
 from milbench_baselines.layers.depthwise import depthwise
 from milbench_baselines.layers.embedding import Embedding
 from milbench_baselines.layers.gated_attention import GatedAttention
+from milbench_baselines.layers.grid_attention import Parameters, Parts, pooled_grid
 from milbench_baselines.layers.initialisation import xavier
+from milbench_baselines.layers.row_blocks import goes_in_blocks
 from milbench_baselines.layers.side_by_side import by_its_own, layer_norm_on_own_rows, of_each
 from milbench_baselines.layers.square_grid import side_of
 
@@ -31,6 +35,13 @@ SEGMENTS = 4
 
 KERNELS = (3, 5, 7)
 """Sizes of the depthwise convolutions, of the second to the fourth branch."""
+
+NAMES = (
+    *(f"{layer}.{kind}" for layer in ("position", "norm") for kind in ("weight", "bias")),
+    *(f"aggregate.branches.{branch}.{layer}.weight" for layer in (0, 1) for branch in range(len(KERNELS))),
+    *(f"attention.{layer}.{kind}" for layer in ("tanh_branch", "sigmoid_branch", "score") for kind in ("weight", "bias")),
+)
+"""Names of the parameters behind the embedding, in the order of `Parameters`."""
 
 
 class Aggregator(nn.Module):
@@ -138,8 +149,12 @@ class MPAMIL(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [k*k], or [N] where duplicates are masked."""
-        n, k = len(features), side_of(len(features))
         h = self.embed(features)                                  # [N, hidden]
+        return pooled_grid(self._parts(), h, self._after_embedding()) if goes_in_blocks(h) else self.pooled(h)
+
+    def pooled(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Slide feature and scores of embedded patches `h` [N, hidden]; `pooled_grid` does the same for large bags."""
+        n, k = len(h), side_of(len(h))
         h = torch.cat([h, h[: k * k - n]])                        # [k*k, hidden]  square; copies share the dropout mask
         if self.position is not None:                             #                code only
             h = h + depthwise([h], [self.position.weight], k)[0] + self.position.bias  # type: ignore[operator]
@@ -149,6 +164,17 @@ class MPAMIL(nn.Module):
         r = r[:n] if self.mask_duplicates else r                  # [k*k, hidden]  or [N, hidden]
         scores = self.attention(r)                                # [k*k]          gated attention
         return weighted_sum(scores.softmax(dim=0), r), scores     # [hidden]       pool
+
+    def _after_embedding(self) -> Parameters:
+        own = dict(self.named_parameters())
+        return Parameters(*(own.get(name) for name in NAMES))  # type: ignore[arg-type]
+
+    def _parts(self) -> Parts:
+        eps = self.norm.eps if self.norm is not None else 0.0
+        return Parts(
+            self.attention.dropout, eps, self.mask_duplicates, self.residual, self.aggregate.activate_identity,
+            _Plain(self).with_parameters,
+        )  # fmt: skip
 
     @staticmethod
     def of_all(experts: Sequence[MPAMIL], features: Tensor) -> tuple[Tensor, Tensor]:
@@ -167,6 +193,22 @@ class MPAMIL(nn.Module):
         r = (r[:n] if one.mask_duplicates else r).transpose(0, 1)  # [E, k*k, hidden], or [E, N, hidden]
         scores = of_each([expert.attention for expert in experts], r)
         return (scores.softmax(dim=1)[:, None] @ r).squeeze(1), scores
+
+
+class _Plain(nn.Module):
+    """`MPAMIL.pooled` with weights from outside, for vmap."""
+
+    def __init__(self, expert: MPAMIL) -> None:
+        super().__init__()
+        self.expert = expert
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        return self.expert.pooled(h)
+
+    def with_parameters(self, h: Tensor, *parameters: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Slide feature and scores; `parameters` are those of `Parameters`."""
+        own = {f"expert.{name}": weight for name, weight in zip(NAMES, parameters, strict=True) if weight is not None}
+        return functional_call(self, own, (h,))  # type: ignore[no-any-return]
 
 
 def mixed_maps(output: BagOutput, gates: Tensor, experts: tuple[str, ...], outputs: Outputs) -> AttentionMaps:

@@ -15,7 +15,6 @@ from torch import Tensor
 ROWS = 1024
 """Rows of a block. Products of so many rows run at full rate, and a block of them [1024, 512] takes 2 MB."""
 
-
 FEW = 128
 """Patches up to which blocks gain nothing in training. Fewer than `activation_cost` measures at, so it sees blocks alone."""
 

@@ -6,13 +6,20 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 import milbench_baselines.dtfd_mil
+import milbench_baselines.layers.attention_expert
+import milbench_baselines.layers.embedding
+import milbench_baselines.layers.mp_amil
 import milbench_baselines.max_pooling
 import milbench_baselines.mean_pooling
 from milbench.training.activations import saved_bytes
+from milbench_baselines.amil import AMIL
 from milbench_baselines.dtfd_mil import DTFDMIL
 from milbench_baselines.layers.row_blocks import FEW, ROWS, blocks_of
+from milbench_baselines.m4 import M4
 from milbench_baselines.max_pooling import MaxPooling
 from milbench_baselines.mean_pooling import MeanPooling
+from milbench_baselines.mmoe import MMoEAMIL, MMoEMPAMIL
+from milbench_baselines.shared_bottom import SharedBottomAMIL
 
 MODELS = {
     "mean": lambda: MeanPooling(12, 2, hidden=10, dropout=0.4),
@@ -21,8 +28,22 @@ MODELS = {
     "max": lambda: MaxPooling(12, 2, hidden=10, dropout=0.4),
     "dtfd": lambda: DTFDMIL(12, 1, hidden=10, attention=4, dropout=0.2),
     "dtfd, MaxMinS": lambda: DTFDMIL(12, 1, hidden=10, attention=4, distillation="MaxMinS", total_instances=8),
+    "amil": lambda: AMIL(12, 2, hidden=10, attention=5, dropout=0.4),
+    "amil, no dropout": lambda: AMIL(12, 1, hidden=10, attention=4, dropout=0.0),
+    "shared bottom": lambda: SharedBottomAMIL(12, 3, hidden=10, attention=4),
+    "mmoe, amil": lambda: MMoEAMIL(12, 3, hidden=8, attention=4, experts=2),
+    "mmoe, mp-amil": lambda: MMoEMPAMIL(12, 3, hidden=8, attention=5, experts=2, mask_duplicates=True),
+    "m4": lambda: M4(12, 3, hidden=8, attention=5, experts=2),
 }
-DRAWS = [name for name in MODELS if name != "mean, no dropout"]
+DRAWS = [name for name in MODELS if "no dropout" not in name]
+WITH_BLOCKS = (
+    milbench_baselines.mean_pooling,
+    milbench_baselines.max_pooling,
+    milbench_baselines.dtfd_mil,
+    milbench_baselines.layers.attention_expert,
+    milbench_baselines.layers.embedding,
+    milbench_baselines.layers.mp_amil,
+)
 
 
 def made(name: str) -> nn.Module:
@@ -42,7 +63,7 @@ def step(model: nn.Module, bag: Tensor) -> tuple[list[Tensor], Tensor]:
 
 
 def without_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (milbench_baselines.mean_pooling, milbench_baselines.max_pooling, milbench_baselines.dtfd_mil):
+    for module in WITH_BLOCKS:
         monkeypatch.setattr(module, "goes_in_blocks", lambda x: False)
 
 
@@ -91,7 +112,7 @@ def test_inside_vmap_copies_draw_and_learn_what_one_does_alone(name: str) -> Non
         torch.testing.assert_close(zero if ours is None else ours, zero if theirs is None else theirs)
 
 
-@pytest.mark.parametrize("name", ["mean, no dropout", "dtfd"])
+@pytest.mark.parametrize("name", ["mean, no dropout", "dtfd", "amil", "m4"])
 def test_the_gradient_of_features_and_of_attention_is_that_of_no_blocks(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,7 +122,8 @@ def test_the_gradient_of_features_and_of_attention_is_that_of_no_blocks(
         output = model(bag)
         found = output.logits.sum()
         if output.attention is not None:
-            found = found + output.attention.square().sum() * 100 + output.aux["pseudo_logits"].sum()
+            found = found + output.attention.square().sum() * 100
+            found = found + output.aux.get("pseudo_logits", output.aux.get("scores")).sum()
         return torch.autograd.grad(found, (bag, *model.parameters()), allow_unused=True)
 
     in_blocks = gradients()
@@ -116,6 +138,22 @@ def test_mean_pooling_keeps_nothing_per_patch() -> None:
     model = MeanPooling(12, 1, hidden=64)
     small, large = (saved_bytes(model, 12, n) for n in (200, 4000))
     assert large - small <= 3800 * 4 * 4  # its logits, if anything
+
+
+@pytest.mark.parametrize(
+    ("model", "numbers"),
+    [
+        (AMIL(12, 1, hidden=64, attention=32), 64 + 2 * 32),  # the embedding, and both branches
+        (MMoEAMIL(12, 2, hidden=64, attention=16, experts=3), 3 * (64 + 2 * 16)),
+        (M4(12, 2, hidden=64, attention=16, experts=3), 3 * (64 + 2 * 16)),  # nothing of the grid
+    ],
+    ids=["amil", "mmoe", "m4"],
+)
+def test_a_step_keeps_what_its_backward_cannot_compute_again_cheaply(model: nn.Module, numbers: int) -> None:
+    small, large = 40**2, 80**2
+    a, b = (saved_bytes(model, 12, n) for n in (small, large))
+    scores, largest = 2 * 3, 3 * 64  # what stands beside, and `IN_FLIGHT` times the largest
+    assert (b - a) / (large - small) / 4 <= numbers + scores + largest
 
 
 def test_blocks_cover_every_row_once() -> None:
