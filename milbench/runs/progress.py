@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
+from milbench.machine.durations import duration
 from milbench.trials.job import Status
 
 LINE_EVERY_SECONDS = 15.0
@@ -157,11 +158,3 @@ class Progress:
     ) -> None:
         self.ended.set()
         self.bar.stop()
-
-
-def duration(seconds: float) -> str:
-    """Duration in words, such as "42 s", "3 min", "2 h 05 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
