@@ -46,7 +46,8 @@ def _print_datasets(plugins: Sequence[Path]) -> None:
     from milbench.commands.kept_facts import KeptFacts
 
     kept = KeptFacts("milbench.datasets", "milbench.datasets", is_plain=not plugins)
-    rows, remarks = kept.get("datasets", lambda values: [tuple(map(str, row)) for row in values]), []
+    remarks: list[str] = []
+    rows = kept.get("datasets", lambda values: [tuple(map(str, row)) for row in values])
     if rows is None:
         rows, remarks = _found_rows(kept, plugins)
     grid(new_console(), COLUMNS, rows, names=("name",), right=("slides", "patients"))

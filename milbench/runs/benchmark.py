@@ -97,9 +97,8 @@ def run_benchmark(benchmark: Benchmark, progress: Progress, *, prune: bool = Fal
     _warn_of_changed_sources(benchmark, progress)
     if todo:
         _announce([slow_precision, *residencies(benchmark, settings)], progress)
-    progress.begin(
-        len(benchmark.trials), [(trial.dataset, trial.model) for trial in todo], settings.width, settings.place
-    )
+    pairs = [[(job.trial.dataset, job.trial.model) for job in each.jobs] for each in passes]
+    progress.begin(len(benchmark.trials), pairs, settings.width, settings.place)
     outcome = _execute(benchmark, todo, passes, settings, progress)
     _clean_up(outcome)
     return outcome
