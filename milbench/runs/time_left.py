@@ -18,8 +18,11 @@ from statistics import fmean
 Pair = tuple[str, str]
 """Dataset and model."""
 
-DOUBT = 0.02
+DOUBT = 0.05
 """Share of all foretold seconds that counts as foretold right: one quick trial does not correct all others."""
+
+WARM_UP_SECONDS = 1.5
+"""That the first pass of a process takes longer than the same pass later: it reads the cohort, and torch imports parts."""
 
 OVERRUN = 1.05
 """A pass that takes longer than it should is expected to end after so many times its age."""
@@ -33,7 +36,7 @@ class RunningPass:
     ----------
     trials : numbers of trials of which no status came yet, by pair.
     since : when it started, in seconds of the caller's clock; of a worker that has yet to start, when it will have started.
-    is_first : whether its worker had to start first.
+    is_first : whether it is the first of its worker, which has to start and to warm up.
     reported : seconds of its trials whose status came; None = a trial that tells nothing. They come together, so the others
         follow at once.
     """
@@ -42,6 +45,11 @@ class RunningPass:
     since: float
     is_first: bool = False
     reported: list[float | None] = field(default_factory=list)
+
+    @property
+    def warm_up(self) -> float:
+        """Seconds that it takes beyond its trials."""
+        return WARM_UP_SECONDS if self.is_first else 0.0
 
 
 @dataclass
@@ -55,7 +63,7 @@ class TimeLeft:
 
     Attributes
     ----------
-    seconds_of : what finished trials took, by pair.
+    seconds_of, first_of : what finished trials took, by pair; those of the first passes of workers apart.
     around : seconds per trial that passes took beyond those of their trials: to write results, and to fetch the next pass.
     """
 
@@ -63,11 +71,12 @@ class TimeLeft:
     workers: int
     running: list[RunningPass] = field(default_factory=list)
     seconds_of: dict[Pair, list[float]] = field(default_factory=lambda: defaultdict(list))
+    first_of: dict[Pair, list[float]] = field(default_factory=lambda: defaultdict(list))
     around: list[float] = field(default_factory=list)
 
     def begin(self, now: float, start_up: float = 0.0) -> None:
         """Let every worker take a pass; each needs `start_up` seconds to start."""
-        self._fill(now + start_up, is_first=start_up > 0)
+        self._fill(now + start_up, is_first=True)
 
     def _fill(self, now: float, *, is_first: bool = False) -> None:
         while self.waiting and len(self.running) < self.workers:
@@ -80,11 +89,13 @@ class TimeLeft:
         ----------
         seconds : what it took; None if it tells nothing of others, such as a trial that failed.
         """
-        if seconds is not None:
-            self.seconds_of[pair].append(seconds)
+        for each in self.running:
+            each.since = min(each.since, now)  # a result is here, so workers have started
         candidates = [each for each in self.running if each.trials[pair]]
         # statuses of one pass come one after the other: go on with the pass that has begun to report, else take the oldest
         found = next((each for each in candidates if each.reported), next(iter(candidates), None))
+        if seconds is not None:
+            (self.first_of if found is not None and found.is_first else self.seconds_of)[pair].append(seconds)
         if found is not None:
             found.reported.append(seconds)
             found.trials[pair] -= 1
@@ -117,30 +128,33 @@ class TimeLeft:
         left = self.left()
         if not known or 2 * sum(count for pair, count in left.items() if pair in known) < left.total():
             return None
-        finished = [each for durations in self.seconds_of.values() for each in durations]
+        finished = [each for of in (self.seconds_of, self.first_of) for durations in of.values() for each in durations]
         others = fmean(finished or known.values())
         return self._last_end({**dict.fromkeys(left, others), **known}, now)
 
     def per_trial(self, foretold: Mapping[Pair, float], now: float) -> dict[Pair, float]:
         """Seconds per trial of each pair of which anything is known."""
+        known, measured = self._corrected(foretold), set(self.seconds_of) | set(self.first_of)
         around = fmean(self.around) if self.around else 0.0
-        measured = {pair: fmean(durations) + around for pair, durations in self.seconds_of.items()}
-        corrected = {pair: seconds * self._correction(foretold) for pair, seconds in foretold.items()}
-        known = {**corrected, **measured}
+        for pair, durations in self.first_of.items():
+            first = fmean(durations) + around
+            known[pair] = fmean((first, known[pair])) if pair in known else first
+        known |= {pair: fmean(durations) + around for pair, durations in self.seconds_of.items()}
         for each in self.running:  # what takes longer than foretold tells this before it has ended
-            expected, age = _work(each.trials, known), now - each.since
-            if expected is not None and age > expected and not each.reported:
-                stretch = OVERRUN * age / max(expected, 1e-9)
-                known |= {pair: known[pair] * stretch for pair in each.trials if pair not in measured}
+            work, age = _work(each.trials, known), now - each.since - each.warm_up
+            if work and age > work and not each.reported:
+                known |= {pair: known[pair] * OVERRUN * age / work for pair in each.trials if pair not in measured}
         return known
 
-    def _correction(self, foretold: Mapping[Pair, float]) -> float:
-        """Seconds that finished trials took for every foretold second."""
-        both = {pair: durations for pair, durations in self.seconds_of.items() if pair in foretold}
+    def _corrected(self, foretold: Mapping[Pair, float]) -> dict[Pair, float]:
+        """The forecast times what finished trials took for every foretold second; first passes count if there are no others."""
+        of = self.seconds_of if self.seconds_of.keys() & foretold.keys() else self.first_of
+        both = {pair: durations for pair, durations in of.items() if pair in foretold}
         took = sum(map(sum, both.values()))
         should = sum(foretold[pair] * len(durations) for pair, durations in both.items())
         doubt = DOUBT * (should + sum(count * foretold.get(pair, 0.0) for pair, count in self.left().items()))
-        return (took + doubt) / (should + doubt) if should else 1.0
+        correction = (took + doubt) / (should + doubt) if should else 1.0
+        return {pair: seconds * correction for pair, seconds in foretold.items()}
 
     def _last_end(self, per_trial: Mapping[Pair, float], now: float) -> float:
         """Seconds until the last pass ends, if each worker that is free takes the next one."""
@@ -168,5 +182,5 @@ def _rest(running: RunningPass, per_trial: Mapping[Pair, float], now: float) -> 
     """Seconds until a running pass ends."""
     if running.reported:
         return 0.0
-    work, age = _work(running.trials, per_trial) or 0.0, now - running.since
+    work, age = (_work(running.trials, per_trial) or 0.0) + running.warm_up, now - running.since
     return max(work - age, (OVERRUN - 1) * age)

@@ -27,7 +27,9 @@ def test_seconds_are_per_trial_and_a_model_that_failed_has_none(
 ) -> None:
     name = benchmark.entries[0].cohort.name
     seconds = {(name, "amil"): 8.0, (name, "mmoe_amil"): 0.0}
-    monkeypatch.setattr("milbench.runs.estimate.estimate", lambda *_, **__: Estimate(seconds, {"mmoe_amil": "it broke"}))
+    monkeypatch.setattr(
+        "milbench.runs.estimate.estimate", lambda *_, **__: Estimate(seconds, {"mmoe_amil": "it broke"})
+    )
     assert seconds_per_trial(benchmark) == {(name, "amil"): 4.0}, "one trial per task, of which there are two"
 
 

@@ -14,6 +14,12 @@ from milbench.runs import progress as module
 from milbench.runs.progress import Progress, duration
 from milbench.trials.job import Status
 
+
+@pytest.fixture(autouse=True)
+def no_worker_warms_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("milbench.runs.time_left.WARM_UP_SECONDS", 0.0)
+
+
 PLANNED = [("digits", "m4")] * 2 + [("digits", "amil")] * 6
 
 
