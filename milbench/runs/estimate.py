@@ -27,6 +27,9 @@ from milbench.trials.plan import Trial, together
 
 PROBE_STEPS = 3
 
+AROUND_A_TRIAL = 0.015
+"""Seconds that a trial takes beside training and predicting, mostly to count its cost and to write its results."""
+
 
 class Estimate(NamedTuple):
     """What the trials that are left take.
@@ -50,9 +53,9 @@ def estimate(benchmark: Benchmark, *, without: Container[str] = (), budget: floa
     Parameters
     ----------
     without : models that must not run in this process, because they would kill or keep it.
-    budget : seconds after which no further probe starts; pairs that need one are left out.
+    budget : seconds of this process's computing after which no further probe starts; pairs that need one are left out.
     """
-    started = perf_counter()
+    started = process_time()
     entries = {entry.cohort.name: entry for entry in benchmark.entries}
     settings = pool_settings(benchmark)
     device = torch.device(resolve_device(benchmark.config.engine.device))
@@ -76,7 +79,7 @@ def estimate(benchmark: Benchmark, *, without: Container[str] = (), budget: floa
     left_out: set[tuple[str, str]] = set()
     for stack in stacks:
         dataset, model, n = probe = (stack[0].dataset, stack[0].model, len(stack))
-        if probe not in probed and perf_counter() - started > budget:
+        if probe not in probed and process_time() - started > budget:
             left_out.add((dataset, model))
             continue
         probed.add(probe)
@@ -96,7 +99,9 @@ def estimated_seconds(benchmark: Benchmark, *, without: Container[str] = ()) -> 
 def _probe(entry: Entry, trials: Sequence[Trial], device: torch.device) -> float:
     """Seconds of trials that are trained together, from a few steps of them."""
     first = trials[0]
-    train_side, val_side = (entry.split.slides(entry.cohort.slides, first.fold, role) for role in ("train", "val"))
+    train_side, val_side, test_side = (
+        entry.split.slides(entry.cohort.slides, first.fold, role) for role in ("train", "val", "test")
+    )
     slides = tuple(train_side["slide_id"].tolist()[: first.recipe.bags_per_step * PROBE_STEPS])
     n_neighbours = build_model(first, entry.cohort.in_features).wanted_neighbours
     bags = _InMemory(entry.cohort, slides, n_neighbours, device)
@@ -120,7 +125,9 @@ def _probe(entry: Entry, trials: Sequence[Trial], device: torch.device) -> float
 
     seconds()  # the first pass also pays for warming up
     steps, look = seconds()
-    return first.recipe.epochs * (steps * len(train_side) + look * len(val_side)) / len(slides)
+    training = first.recipe.epochs * (steps * len(train_side) + look * len(val_side)) / len(slides)
+    n_predicted = len(val_side) + (len(test_side) if "test" in first.roles else 0)  # by the chosen weights
+    return training + look * n_predicted / len(slides) + AROUND_A_TRIAL * len(trials)
 
 
 class _InMemory:

@@ -32,8 +32,8 @@ SHORT_RUN_SECONDS = 5.0
 LONG_RUN_BAGS = 50_000
 """Bags that trials train on, from which a run is not over so soon."""
 
-QUICK_SECONDS = 1.5
-"""That a run which is not over so soon spends at its start on a forecast of milbench's own models."""
+QUICK_SECONDS = 2.0
+"""Of computing that a run which is not over so soon spends at its start on a forecast of milbench's own models."""
 
 QUICK_BYTES = 64e6
 """Largest bags of a probe that are read at the start: larger ones take longer, and so does their run."""
