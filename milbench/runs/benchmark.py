@@ -11,6 +11,7 @@ from time import time
 
 import torch
 
+from milbench.engines.loky import computed_seconds
 from milbench.engines.pools import open_pool
 from milbench.engines.prepared_group import CHECKPOINTS
 from milbench.engines.settings import PoolSettings
@@ -187,6 +188,8 @@ def _execute(
     """How the passes ended; workers store results, this process shows and tracks them."""
     interrupts = Interrupts(progress.stop)
     progress.running = partial(_running, benchmark.run)
+    if settings.kind == "loky" and not settings.on_gpu and not settings.is_elsewhere:
+        progress.computed = computed_seconds
     tally = _Tally(n_already=len(benchmark.trials) - len(todo))
     with (
         interrupts.installed(),

@@ -15,7 +15,6 @@ from milbench.cohorts.cohort import Cohort
 from milbench.engines.settings import PoolSettings
 from milbench.engines.signals import deaf_children
 from milbench.errors import MilbenchError
-from milbench.machine.others import others_at_work, slowdown
 from milbench.registry import is_baseline
 from milbench.runs.preparation import Benchmark
 from milbench.serving.residency import mean_patches
@@ -116,7 +115,7 @@ def forecast(benchmark: Benchmark, settings: PoolSettings) -> Iterator[Forecast]
             found.start()
             found.wait(WAIT_FOR_GPU)
         else:
-            found.at_start = quick_forecast(benchmark, settings.width)
+            found.at_start = quick_forecast(benchmark)
             if {(trial.dataset, trial.model) for trial in benchmark.unfinished_trials()} - found.at_start.keys():
                 later.start()
         yield found
@@ -125,13 +124,8 @@ def forecast(benchmark: Benchmark, settings: PoolSettings) -> Iterator[Forecast]
         found.end()
 
 
-def quick_forecast(benchmark: Benchmark, width: int) -> Pairs:
-    """Seconds per trial by (dataset, model), found in this process within about `QUICK_SECONDS`, as far as that goes.
-
-    Parameters
-    ----------
-    width : workers, which share this machine's cores with each other and with the programs that keep them busy now.
-    """
+def quick_forecast(benchmark: Benchmark) -> Pairs:
+    """Seconds per trial by (dataset, model), found in this process within about `QUICK_SECONDS`, as far as that goes."""
     trials = benchmark.unfinished_trials()
     cohorts = {entry.cohort.name: entry.cohort for entry in benchmark.entries}
     if sum(trial.recipe.epochs * len(cohorts[trial.dataset].slides) for trial in trials) < LONG_RUN_BAGS:
@@ -140,9 +134,7 @@ def quick_forecast(benchmark: Benchmark, width: int) -> Pairs:
     if max(sizes) > QUICK_BYTES:
         return {}
     others = {name for name, model in benchmark.models.items() if not is_baseline(model)}
-    with others_at_work() as programs:
-        found = seconds_per_trial(benchmark, without=others, budget=QUICK_SECONDS)
-    return {pair: seconds * slowdown(width, programs) for pair, seconds in found.items()}
+    return seconds_per_trial(benchmark, without=others, budget=QUICK_SECONDS)
 
 
 def _probe_bytes(trial: Trial, cohort: Cohort) -> float:

@@ -14,6 +14,7 @@ from rich.progress import Progress as RichProgress
 
 from milbench.machine.durations import duration
 from milbench.runs.time_left import Pair, TimeLeft, passes_of_pairs
+from milbench.runs.work_clock import WorkClock
 from milbench.trials.job import Status
 
 LINE_EVERY_SECONDS = 15.0
@@ -34,6 +35,7 @@ class Progress:
     time_left : what it knows of the passes that run and wait.
     forecasts : whether the run makes a forecast for it, in a process beside the run.
     foretold : seconds per trial by (dataset, model), as the forecast has them by now.
+    computed : seconds of computing of all workers so far; None if nobody can tell.
     running : (dataset, model), process and age in seconds of each trial that is computed right now.
     """
 
@@ -41,9 +43,11 @@ class Progress:
         self.console, self.forecasts = console, forecasts
         self.foretold: Callable[[], Mapping[Pair, float]] = dict
         self.running: Callable[[], Sequence[tuple[Pair, int, float]]] = tuple
+        self.computed: Callable[[], float | None] = lambda: None
         self.stopping = False
         self.ended = Event()
-        self.time_left, self.lock = TimeLeft([], 1), Lock()  # the thread that shows it reads while trials end
+        self.time_left, self.clock = TimeLeft([], 1), WorkClock(monotonic())
+        self.lock = Lock()  # the thread that shows it reads while trials end
         self.total = self.done = self.failed = 0
         self.last_line = monotonic()
         self.bar = RichProgress(
@@ -61,7 +65,7 @@ class Progress:
         """
         self.total, self.done = total, total - sum(map(len, passes))
         self.time_left = TimeLeft(passes_of_pairs(passes), workers)
-        self.time_left.begin(monotonic(), START_UP_SECONDS if workers > 1 else 0.0)
+        self.time_left.begin(0.0, START_UP_SECONDS if workers > 1 else 0.0)
         finished = f" ({self.done} already done)" if self.done else ""
         self.console.print(f"{total} trials{finished}, {workers} worker{'s' * (workers > 1)} on {device}")
         self.bar.update(self.task, total=total, completed=self.done)
@@ -71,7 +75,7 @@ class Progress:
         pair = (status.job.trial.dataset, status.job.trial.model)
         self.done += 1
         with self.lock:
-            self.time_left.ended(pair, status.seconds if status.state == "done" else None, monotonic())
+            self.time_left.ended(pair, status.seconds if status.state == "done" else None, self._now())
         if status.state == "failed":
             self.failed += 1
             self.note(f"failed: {status.job.trial.id}: {status.message}")
@@ -96,7 +100,11 @@ class Progress:
     def seconds_left(self) -> float | None:
         """Estimate of when the last trial ends; None as long as nothing is known of most trials that are left."""
         with self.lock:
-            return self.time_left.seconds(self.foretold(), monotonic())
+            left = self.time_left.seconds(self.foretold(), self._now())
+            return None if left is None else left / self.clock.share
+
+    def _now(self) -> float:
+        return self.clock.read(monotonic(), len(self.time_left.running))
 
     def seconds_of_running(self) -> float | None:
         """Estimate of when the last running trial ends; None if nothing is known of one of them.
@@ -104,7 +112,8 @@ class Progress:
         A process computes its trials one after the other, or in a stack whose seconds they share.
         """
         with self.lock:
-            mean = self.time_left.per_trial(self.foretold(), monotonic())
+            known = self.time_left.per_trial(self.foretold(), self._now())
+            mean = {pair: seconds / self.clock.share for pair, seconds in known.items()}
         running = self.running()
         if not running or any(pair not in mean for pair, _, _ in running):
             return None
@@ -134,6 +143,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self.bar.start()
+        self.clock = WorkClock(monotonic(), self.computed)
         if self.forecasts:
             Thread(target=self._tick, daemon=True, name="time left").start()
         return self

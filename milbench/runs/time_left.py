@@ -4,7 +4,8 @@ Seconds per trial are those of finished trials of the same dataset and model. Un
 forecast, multiplied by what finished trials took for every foretold second: workers share caches and memory, a probe does not.
 Passes are dealt to workers as the pool deals them, because the run ends with its last pass and not with the mean of all.
 
-Nothing here reads a clock: callers say what time it is, so that a recorded run can be replayed.
+Nothing here reads a clock: callers say what time it is, so that a recorded run can be replayed. Theirs may go slower than
+that of the wall (`work_clock.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ DOUBT = 0.05
 WARM_UP_SECONDS = 1.5
 """That the first pass of a process takes longer than the same pass later: it reads the cohort, and torch imports parts."""
 
+SLOWEST = 0.01
+"""Seconds of the caller's clock per second of the wall, at least; a pass that seems to go slower was not followed."""
+
 OVERRUN = 1.05
 """A pass that takes longer than it should is expected to end after so many times its age."""
 
@@ -37,14 +41,14 @@ class RunningPass:
     trials : numbers of trials of which no status came yet, by pair.
     since : when it started, in seconds of the caller's clock; of a worker that has yet to start, when it will have started.
     is_first : whether it is the first of its worker, which has to start and to warm up.
-    reported : seconds of its trials whose status came; None = a trial that tells nothing. They come together, so the others
-        follow at once.
+    reported : pair and seconds of its trials whose status came; None = a trial that tells nothing. They come together, so
+        the others follow at once.
     """
 
     trials: Counter[Pair]
     since: float
     is_first: bool = False
-    reported: list[float | None] = field(default_factory=list)
+    reported: list[tuple[Pair, float | None]] = field(default_factory=list)
 
     @property
     def warm_up(self) -> float:
@@ -63,7 +67,7 @@ class TimeLeft:
 
     Attributes
     ----------
-    seconds_of, first_of : what finished trials took, by pair; those of the first passes of workers apart.
+    seconds_of, first_of : what finished trials took, by pair; those of the first passes of workers, less their warming up, apart.
     around : seconds per trial that passes took beyond those of their trials: to write results, and to fetch the next pass.
     """
 
@@ -94,23 +98,37 @@ class TimeLeft:
         candidates = [each for each in self.running if each.trials[pair]]
         # statuses of one pass come one after the other: go on with the pass that has begun to report, else take the oldest
         found = next((each for each in candidates if each.reported), next(iter(candidates), None))
-        if seconds is not None:
-            (self.first_of if found is not None and found.is_first else self.seconds_of)[pair].append(seconds)
         if found is not None:
-            found.reported.append(seconds)
+            found.reported.append((pair, seconds))
             found.trials[pair] -= 1
             if not found.trials.total():
-                self._note_around(found, now)
+                self._learn_from(found, now)
         elif (skipped := next((each for each in self.waiting if each[pair]), None)) is not None:
             skipped[pair] -= 1
+            if seconds is not None:
+                self.seconds_of[pair].append(seconds)
         self.running = [each for each in self.running if each.trials.total()]
         self.waiting = [each for each in self.waiting if each.total()]
         self._fill(now)
 
-    def _note_around(self, ended: RunningPass, now: float) -> None:
-        trials = [seconds for seconds in ended.reported if seconds is not None]
-        if not ended.is_first and len(trials) == len(ended.reported):
-            self.around.append(max(0.0, now - ended.since - sum(trials)) / len(trials))
+    def _learn_from(self, ended: RunningPass, now: float) -> None:
+        """Remember what the trials of a pass took, and what it took around them."""
+        trials = [(pair, seconds) for pair, seconds in ended.reported if seconds is not None]
+        whole = now - ended.since
+        total = sum(seconds for _, seconds in trials)
+        # a trial's seconds are those of the wall; the caller's clock may have gone slower, but never so much slower
+        if total > whole > SLOWEST * total:
+            trials = [(pair, seconds * whole / total) for pair, seconds in trials]
+            total = whole
+        if ended.is_first and total:
+            warm = max(total - WARM_UP_SECONDS, total / 2) / total
+            for pair, seconds in trials:
+                self.first_of[pair].append(seconds * warm)
+            return
+        for pair, seconds in trials:
+            self.seconds_of[pair].append(seconds)
+        if trials and len(trials) == len(ended.reported):
+            self.around.append(max(0.0, whole - total) / len(trials))
 
     def left(self) -> Counter[Pair]:
         """Numbers of trials that have not ended, by pair."""

@@ -122,7 +122,7 @@ def test_the_run_ends_with_its_last_pass_and_not_with_the_mean_of_all() -> None:
     a, b = ("x", "slow"), ("x", "quick")
     left = TimeLeft([Counter({b: 1}), Counter({b: 1}), Counter({a: 1})], 2)
     left.begin(0.0)
-    known = {a: 100.0, b: 4.0}
+    known = {a: 100.0, b: 2.5}
     for now in (5.5, 5.6):
         left.ended(b, 4.0, now)
     assert left.seconds(known, 10.0) == pytest.approx(100.0 - 4.5, rel=0.1), "the other worker has nothing to do"
