@@ -141,7 +141,7 @@ def _facts_folder() -> Path | None:
 
 
 def _forget_all_but_the_newest(folder: Path) -> None:
-    """Delete what other versions kept, but for the last few."""
+    """Delete what other versions kept, except the last few."""
     by_age = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in by_age[MOST_KEYS:]:
         shutil.rmtree(path, ignore_errors=True)

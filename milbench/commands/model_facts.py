@@ -30,7 +30,7 @@ class ModelRow(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelPage:
-    """A model's page but for its cost and for what `milbench check` showed of it; all values as they are printed.
+    """A model's page, except its cost and what `milbench check` showed of it; all values as they are printed.
 
     Attributes
     ----------

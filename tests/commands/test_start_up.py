@@ -224,3 +224,16 @@ def test_what_older_versions_kept_is_deleted(sources: Path) -> None:
         kept().put("models", [number])
     assert kept().get("models", list) == [kept_facts.MOST_KEYS + 1]
     assert len(list((sources / "cache" / "milbench" / "facts").iterdir())) == kept_facts.MOST_KEYS
+
+
+def test_a_run_says_what_it_reads_before_it_reads_anything() -> None:
+    code = (
+        "import sys\n"
+        "from milbench.commands.run import asked\n"
+        "from milbench.runs.config import make_config\n"
+        "flags = {'models': ['m4', 'a*'], 'cohorts': ['mine/'], 'folds': [0, 1]}\n"
+        "print(asked(make_config(None, [], flags)))\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert said.splitlines() == ["reading mine/ for the models m4 a*, folds 0, 1, seeds 42", "[]"]
