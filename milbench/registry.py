@@ -159,9 +159,19 @@ def import_packages(group: str, kind: str) -> None:
         _import_package(entry, kind)
 
 
+def has_packages_of_others(group: str = ENTRY_POINTS) -> bool:
+    """Whether an installed package that is not milbench has entry points of the group; nothing is imported."""
+    return not all(map(_is_ours, _installed(group)))
+
+
+def packages_of_ours() -> set[str]:
+    """Names of the packages that bring milbench's own models; nothing is imported."""
+    return {entry.module.partition(".")[0] for entry in _installed() if _is_ours(entry)}
+
+
 def is_baseline(model: type[MILModel]) -> bool:
     """Whether the model comes with milbench, and not from a plug-in or another package."""
-    return model.__module__.partition(".")[0] in _packages_of_ours()
+    return model.__module__.partition(".")[0] in packages_of_ours()
 
 
 def import_remarks() -> list[str]:
@@ -180,10 +190,6 @@ def _installed(group: str = ENTRY_POINTS) -> EntryPoints:
     Cached: a look-up reads the metadata of every installed package, and every model that is built needs one.
     """
     return entry_points(group=group)
-
-
-def _packages_of_ours() -> set[str]:
-    return {entry.module.partition(".")[0] for entry in _installed() if _is_ours(entry)}
 
 
 def _is_ours(entry: EntryPoint) -> bool:

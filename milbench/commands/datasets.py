@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milbench.commands.command import EXIT_OK
@@ -13,9 +14,12 @@ from milbench.commands.terminal import grid, new_console, warn
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from milbench.commands.kept_facts import KeptFacts
     from milbench.datasets import Dataset
 
 HELP = "list the datasets"
+
+COLUMNS = ("name", "slides", "patients", "tasks", "splits", "what")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -30,33 +34,48 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of printing the datasets, or the endpoints."""
-    from milbench.datasets import all_datasets
-    from milbench.registry import import_remarks
-
     if options.endpoints:
         _print_endpoints(new_console())
-        return EXIT_OK
-    _print_datasets(new_console(), all_datasets(plugins_of(options)).values())
-    for remark in import_remarks():
-        warn(remark)
+    else:
+        _print_datasets(plugins_of(options))
     return EXIT_OK
 
 
-def _print_datasets(console: Console, known: Iterable[Dataset]) -> None:
-    """Print every catalogue entry."""
-    columns = ("name", "slides", "patients", "tasks", "splits", "what")
-    rows = [
-        (
-            entry.name,
-            str(entry.n_slides or "-"),
-            str(entry.n_patients or "-"),
-            _tasks_of(entry) or "-",
-            entry.splits or "-",
-            entry.description,
-        )
-        for entry in known
-    ]
-    grid(console, columns, rows, names=("name",), right=("slides", "patients"))
+def _print_datasets(plugins: Sequence[Path]) -> None:
+    """Print every catalogue entry: from kept facts, or after importing the catalogue."""
+    from milbench.commands.kept_facts import KeptFacts
+
+    kept = KeptFacts("milbench.datasets", "milbench.datasets", is_plain=not plugins)
+    remarks: list[str] = []
+    rows = kept.get("datasets", lambda values: [tuple(map(str, row)) for row in values])
+    if rows is None:
+        rows, remarks = _found_rows(kept, plugins)
+    grid(new_console(), COLUMNS, rows, names=("name",), right=("slides", "patients"))
+    for remark in remarks:
+        warn(remark)
+
+
+def _found_rows(kept: KeptFacts, plugins: Sequence[Path]) -> tuple[list[tuple[str, ...]], list[str]]:
+    """A row per entry of the catalogue, kept if all are milbench's own, and what plug-ins changed as they were imported."""
+    from milbench.datasets import all_datasets
+    from milbench.registry import import_remarks
+
+    known = all_datasets(plugins)
+    rows, remarks = [_row(entry) for entry in known.values()], import_remarks()
+    if not remarks and all(entry.made_in is None for entry in known.values()):
+        kept.put("datasets", rows)
+    return rows, remarks
+
+
+def _row(entry: Dataset) -> tuple[str, ...]:
+    return (
+        entry.name,
+        str(entry.n_slides or "-"),
+        str(entry.n_patients or "-"),
+        _tasks_of(entry) or "-",
+        entry.splits or "-",
+        entry.description,
+    )
 
 
 def _tasks_of(entry: Dataset) -> str:

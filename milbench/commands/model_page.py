@@ -2,89 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from milbench.commands.model_header import header_of
 from milbench.commands.terminal import facts, grid, line, listed
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from milbench.models import MILModel
+    from milbench.commands.model_facts import ModelPage
+    from milbench.engines.typical_cost import TypicalCost
 
 
-def print_page(
-    console: Console, name: str, model: type[MILModel], groups: Sequence[str], plugins: Sequence[Path]
-) -> None:
+def print_page(console: Console, page: ModelPage, cost: TypicalCost | None) -> None:
     """Print the page of a model; sections of which nothing is known are left out.
 
     Parameters
     ----------
-    groups : words of `--models` that ask for it, besides "all".
-    plugins : the files that registered models.
+    cost : of one bag of usual size; None if it was not counted.
     """
-    line(console, f"{name}: {model.info.title}, {_learns(model)}")
-    facts(console, _facts(model, groups))
-    _print_differences(console, model)
-    _print_arguments(console, name, model)
-    _print_cost(console, model, plugins)
-    _print_probes(console, name)
-
-
-def _learns(model: type[MILModel]) -> str:
-    return "one model for all tasks" if model.info.tasks == "multi" else "one model per task"
-
-
-def _facts(model: type[MILModel], groups: Sequence[str]) -> list[tuple[str, str]]:
-    info, header = model.info, header_of(model)
-    official = ", ".join(f"{key} {value}" for key, value in info.official_recipe.items())
-    rows = [
-        ("groups", ", ".join(groups)),
-        ("paper", _text(header.get("paper", ())) or info.paper),
-        ("official code", _text(header.get("code", ())) or info.official),
-        ("kinds of tasks", ", ".join(info.kinds)),
-        ("order of patches", "changes the output" if info.order_matters else "does not matter"),
-        ("coordinates", "needed" if info.needs_coords else "not needed"),
-        ("official recipe", official or "none declared"),
-    ]
-    return [(f"  {what}", text) for what, text in rows if text]
-
-
-def _text(entries: Sequence[str]) -> str:
-    """The entries as one text; "" if the header says that there is nothing."""
-    text = " ".join(entries)
-    return "" if text == "none" else text
-
-
-def _print_differences(console: Console, model: type[MILModel]) -> None:
-    if differs := header_of(model).get("differs"):
+    line(console, f"{page.name}: {page.title}, {page.learns}")
+    facts(console, [(f"  {what}", text) for what, text in page.facts])
+    if page.differs:
         _heading(console, "What differs from the official code")
-        listed(console, differs)
+        listed(console, page.differs)
+    _heading(console, f"Arguments (--set model.{page.name}.NAME=VALUE) and what a search draws")
+    grid(console, ("setting", "default", "tuned"), page.arguments, names=("setting", "tuned"))
+    _print_cost(console, cost)
+    _print_probes(console, page.name)
 
 
-def _print_arguments(console: Console, name: str, model: type[MILModel]) -> None:
-    """Print the arguments with their defaults, and what a search draws."""
-    from milbench.trials.arguments import constructor_arguments
-    from milbench.trials.configurations import space_of
-
-    arguments = constructor_arguments(model)
-    space = dict(space_of(name, model, {}).rows())
-    rows = [(f"model.{key}", str(value), space.pop(f"model.{key}", "-")) for key, value in arguments.items()]
-    _heading(console, f"Arguments (--set model.{name}.NAME=VALUE) and what a search draws")
-    grid(
-        console, ("setting", "default", "tuned"), [*rows, *((key, "the recipe's", draw) for key, draw in space.items())],
-        names=("setting", "tuned"),
-    )  # fmt: skip
-
-
-def _print_cost(console: Console, model: type[MILModel], plugins: Sequence[Path]) -> None:
+def _print_cost(console: Console, cost: TypicalCost | None) -> None:
     """Print what one bag costs."""
-    from milbench.engines.typical_cost import FEATURES, PATCHES, typical_cost
+    from milbench.engines.typical_cost import FEATURES, PATCHES
     from milbench.machine.sizes import bytes_text
 
-    cost = typical_cost(model, plugins)
     _heading(console, f"Cost at the defaults, one bag of {PATCHES:,} patches x {FEATURES:,} features, one binary task")
     if cost is None:
         line(console, "  not counted: the model did not come back with an answer from a small bag")
@@ -114,12 +65,3 @@ def _print_probes(console: Console, name: str) -> None:
 
 def _heading(console: Console, text: str) -> None:
     console.print(f"\n{text}", style="bold", markup=False)
-
-
-def groups_by_name(groups: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """Words of the groups that each model is in, by the model's name."""
-    found: dict[str, list[str]] = {}
-    for word, names in groups.items():
-        for name in names:
-            found.setdefault(name, []).append(word)
-    return found

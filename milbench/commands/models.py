@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from milbench.commands.command import EXIT_OK
 from milbench.commands.flags import add_plugin_flag, plugins_of
@@ -13,6 +14,9 @@ from milbench.commands.terminal import line, new_console, plain_grid, warn
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from milbench.commands.kept_facts import KeptFacts
+    from milbench.commands.model_facts import ModelPage, ModelRow
+    from milbench.engines.typical_cost import TypicalCost
     from milbench.models import MILModel
 
 HELP = "list the models, or tell all about some"
@@ -39,38 +43,113 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of printing the models."""
-    from milbench.commands.model_page import groups_by_name, print_page
-    from milbench.registry import import_remarks, load_models, model_groups, select_models
+    from milbench.commands.kept_facts import KeptFacts
+    from milbench.registry import ENTRY_POINTS
 
     plugins = plugins_of(options)
-    known = load_models(plugins)
-    groups, console = groups_by_name(model_groups(known, plugins)), new_console()
-    if options.names:
-        for place, name in enumerate(select_models(options.names, known, plugins)):
-            if place:
-                line(console, "")
-            print_page(console, name, known[name], groups[name], plugins)
-    else:
-        _print_models(console, known, groups)
-    for remark in import_remarks():
-        warn(remark)
+    kept = KeptFacts(ENTRY_POINTS, "milbench.models", is_plain=not plugins)
+    if not _print_kept(kept, options.names):
+        _print_found(kept, options.names, plugins)
     return EXIT_OK
 
 
-def _print_models(console: Console, known: Mapping[str, type[MILModel]], groups: Mapping[str, Sequence[str]]) -> None:
+def _print_kept(kept: KeptFacts, words: Sequence[str]) -> bool:
+    """Whether all that is asked for was kept; it is printed then, else nothing is."""
+    from milbench.commands.model_facts import rows_from_json
+
+    rows = kept.get("models", rows_from_json)
+    if rows is None:
+        return False
+    pages = [kept.get(f"page-{name}", _page_and_cost) for name in _named(words, rows)]
+    if None in pages:
+        return False
+    console = new_console()
+    if words:
+        _print_pages(console, pages)
+    else:
+        _print_models(console, rows)
+    return True
+
+
+def _print_found(kept: KeptFacts, words: Sequence[str], plugins: Sequence[Path]) -> None:
+    """Import the models, print what was asked for, and keep it if it is of milbench alone."""
+    from milbench.commands.model_facts import rows_of
+    from milbench.registry import import_remarks, is_baseline, load_models, model_groups
+
+    known, console = load_models(plugins), new_console()
+    rows, remarks = rows_of(known, model_groups(known, plugins)), import_remarks()
+    kept_pages: dict[str, Any] = {}
+    if words:
+        _print_pages(console, _found_pages(known, rows, _named(words, rows), plugins, kept_pages))
+    else:
+        _print_models(console, rows)
+    for remark in remarks:
+        warn(remark)
+    if not remarks and all(map(is_baseline, known.values())):
+        for name, values in {"models": rows, **kept_pages}.items():
+            kept.put(name, values)
+
+
+def _named(words: Sequence[str], rows: Sequence[ModelRow]) -> list[str]:
+    """Names of the models that `words` ask for, none for no words; raises as `registry.select_models`."""
+    from milbench.names import ALL, MODEL_GROUPS
+    from milbench.registry import select
+
+    groups = {word: [row.name for row in rows if word in row.groups] for word in MODEL_GROUPS if word != ALL}
+    return select("model", words, [row.name for row in rows], groups) if words else []
+
+
+def _found_pages(
+    known: Mapping[str, type[MILModel]],
+    rows: Sequence[ModelRow],
+    names: Sequence[str],
+    plugins: Sequence[Path],
+    kept_pages: dict[str, Any],
+) -> Iterator[tuple[ModelPage, TypicalCost | None]]:
+    """Page and cost of each model; those whose cost could be counted go into `kept_pages`, by the name of their file."""
+    from milbench.commands.model_facts import page_of
+    from milbench.engines import typical_cost
+
+    groups = {row.name: row.groups for row in rows}
+    for name in names:
+        page, cost = page_of(name, known[name], groups[name]), typical_cost.typical_cost(known[name], plugins)
+        yield page, cost
+        if cost is not None:
+            kept_pages[f"page-{name}"] = (page.as_json(), cost)
+
+
+def _page_and_cost(values: Sequence[Any]) -> tuple[ModelPage, TypicalCost]:
+    """A page as `_found_pages` keeps it."""
+    from milbench.commands.model_facts import page_from_json
+    from milbench.engines.typical_cost import TypicalCost
+
+    page, cost = values
+    return page_from_json(page), TypicalCost(*cost)
+
+
+def _print_pages(console: Console, pages: Iterable[tuple[ModelPage, TypicalCost | None]]) -> None:
+    """Print pages one below the other, each as soon as it is known."""
+    from milbench.commands.model_page import print_page
+
+    for place, (page, cost) in enumerate(pages):
+        if place:
+            line(console, "")
+        print_page(console, page, cost)
+
+
+def _print_models(console: Console, models: Sequence[ModelRow]) -> None:
     """Print a line per registered model, those of one task and those of all tasks apart, and how to see more."""
-    infos = [model.info for model in known.values()]
     columns = (
-        "name".ljust(max(len(name) for name in known)),
-        "title".ljust(max(len(info.title) for info in infos)),
+        "name".ljust(max(len(model.name) for model in models)),
+        "title".ljust(max(len(model.title) for model in models)),
         "group",
         "paper",
     )
     for tasks, heading in HEADINGS.items():
         rows = [
-            (name, model.info.title, ", ".join(word for word in groups[name] if word != tasks), model.info.paper)
-            for name, model in known.items()
-            if model.info.tasks == tasks
+            (model.name, model.title, ", ".join(word for word in model.groups if word != tasks), model.paper)
+            for model in models
+            if model.tasks == tasks
         ]
         console.print(heading, style="bold", markup=False)
         plain_grid(console, columns, rows)

@@ -77,9 +77,9 @@ def _budget(search: Benchmark) -> str:
 
 def _print_plan(console: Console, benchmark: Benchmark) -> None:
     """Print numbers of trials by model and dataset, of bags, and a rough estimate of time."""
+    from milbench.machine.durations import duration
     from milbench.runs.changes import changes_of
     from milbench.runs.estimate import estimated_seconds
-    from milbench.runs.progress import duration
     from milbench.runs.tryout import try_models
 
     for sentence in changes_of(benchmark, will_run=False):

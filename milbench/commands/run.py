@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from milbench.runs.benchmark import Outcome
+    from milbench.runs.config import RunConfig
     from milbench.runs.preparation import Benchmark
 
 HELP = "train and test what is not done yet, then print the table"
@@ -49,14 +50,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of the run: 0 if all is done, 3 if trials failed, 130 if some are left."""
+    console, config = new_console(), config_of(options)
+    line(console, asked(config))  # before the imports below, which take a second or two
+
     from milbench.commands import show_run
     from milbench.commands.tuned_run import run_tuned
     from milbench.engines.loky import end_workers
     from milbench.runs.preparation import prepare
     from milbench.runs.tuning import is_tuned
 
-    console = new_console()
-    benchmark = prepare(config_of(options), verify_features=options.verify_features)
+    benchmark = prepare(config, verify_features=options.verify_features)
     show_run.benchmark_header(console, benchmark, written=True)
     try_out(console, benchmark)
     try:
@@ -65,6 +68,14 @@ def call(options: argparse.Namespace) -> int:
         return run_and_show(console, benchmark, prune=options.prune)
     finally:
         end_workers()
+
+
+def asked(config: RunConfig) -> str:
+    """A sentence on what a configuration asks for, before any of it is read: "reading digits for the models study ..."."""
+    cohorts = ", ".join((*config.datasets, *config.cohorts))
+    numbers = {"folds": config.folds, "seeds": config.seeds}
+    parts = [f"{what} {', '.join(map(str, values))}" for what, values in numbers.items() if values]
+    return ", ".join([f"reading {cohorts} for the models {' '.join(config.models)}", *parts])
 
 
 def try_out(console: Console, benchmark: Benchmark) -> None:

@@ -63,8 +63,8 @@ def _with_search(path: Path | None) -> list[Run]:
 
 def _print_status(console: Console, run: Run, found: RunStatus) -> None:
     """Print trials by model and dataset, and who computes what right now."""
+    from milbench.machine.durations import duration
     from milbench.machine.sizes import bytes_text
-    from milbench.runs.progress import duration
     from milbench.store.question import stale_sentences
     from milbench.store.run import TUNING
 

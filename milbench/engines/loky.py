@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from joblib.externals.loky import get_reusable_executor, process_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
@@ -44,9 +45,11 @@ class LokyPool:
     Attributes
     ----------
     has_workers : whether any pool of this process has started workers.
+    executor : what runs them; None if there are none.
     """
 
     has_workers = False
+    executor: Any = None
 
     def __init__(
         self,
@@ -132,8 +135,20 @@ def worker_processes(settings: PoolSettings, width: int) -> Any:
             initargs=(settings.gpu_places,),
             env=dict.fromkeys(THREAD_SETTINGS, str(settings.threads)),
         )
-    LokyPool.has_workers = True
+    LokyPool.has_workers, LokyPool.executor = True, executor
     return executor
+
+
+def computed_seconds() -> float:
+    """Seconds of computing of all workers that live; of this process if it has none, because it computes then."""
+    if not LokyPool.has_workers:
+        return time.process_time()
+    total = 0.0
+    for process in list((LokyPool.executor._processes or {}).values()):
+        with suppress(psutil.Error):
+            times = psutil.Process(process.pid).cpu_times()
+            total += times.user + times.system
+    return total
 
 
 class NoWorkersError(Exception):
@@ -154,7 +169,7 @@ def end_workers() -> None:
     if LokyPool.has_workers:
         # "reuse": if the arguments differed, loky would wait until the workers are done, and start new ones
         get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
-        LokyPool.has_workers = False
+        LokyPool.has_workers, LokyPool.executor = False, None
 
 
 def _start_worker(gpus: tuple[str, ...]) -> None:

@@ -9,13 +9,16 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from milbench.errors import StoreError, UsageError
 from milbench.store.files import inside, json_bytes, write_atomically, writing
 from milbench.store.headers import SHARD_SHAPE, read_json
 from milbench.store.run import Run
 from milbench.store.slot import Slot
-from milbench.trials.plan import Trial
+
+if TYPE_CHECKING:  # torch takes seconds to import, and `milbench status` asks for records alone
+    from milbench.trials.plan import Trial
 
 SHARDS = "shards"
 

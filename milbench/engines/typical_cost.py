@@ -16,13 +16,12 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from milbench.engines.cost import multiply_adds
-from milbench.engines.model_memory import COPIES_OF_WEIGHTS
-from milbench.models import MILModel, build
 from milbench.registry import is_baseline, load_models
-from milbench.training.activations import activation_cost
+
+if TYPE_CHECKING:  # a page whose cost is known needs no torch
+    from milbench.models import MILModel
 
 PATCHES, FEATURES = 8000, 1024
 """A large slide, and the width of common extractors."""
@@ -66,6 +65,11 @@ def typical_cost(model: type[MILModel], plugins: Sequence[Path] = ()) -> Typical
 
 
 def _counted(model: type[MILModel]) -> TypicalCost:
+    from milbench.engines.cost import multiply_adds
+    from milbench.engines.model_memory import COPIES_OF_WEIGHTS
+    from milbench.models import build
+    from milbench.training.activations import activation_cost
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         built = build(model, FEATURES, 1, {}, seed=0)

@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from milbench.probes.verdict import Verdict
+if TYPE_CHECKING:  # whoever only reads needs no test, and none of its models
+    from milbench.probes.verdict import Verdict
 
 COLUMNS = (
     "model", "model_title", "version", "test", "title", "verdict", "auroc", "low", "high", "best", "seeds", "seconds",

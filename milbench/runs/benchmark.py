@@ -11,6 +11,7 @@ from time import time
 
 import torch
 
+from milbench.engines.loky import computed_seconds
 from milbench.engines.pools import open_pool
 from milbench.engines.prepared_group import CHECKPOINTS
 from milbench.engines.settings import PoolSettings
@@ -97,9 +98,8 @@ def run_benchmark(benchmark: Benchmark, progress: Progress, *, prune: bool = Fal
     _warn_of_changed_sources(benchmark, progress)
     if todo:
         _announce([slow_precision, *residencies(benchmark, settings)], progress)
-    progress.begin(
-        len(benchmark.trials), [(trial.dataset, trial.model) for trial in todo], settings.width, settings.place
-    )
+    pairs = [[(job.trial.dataset, job.trial.model) for job in each.jobs] for each in passes]
+    progress.begin(len(benchmark.trials), pairs, settings.width, settings.place)
     outcome = _execute(benchmark, todo, passes, settings, progress)
     _clean_up(outcome)
     return outcome
@@ -188,6 +188,8 @@ def _execute(
     """How the passes ended; workers store results, this process shows and tracks them."""
     interrupts = Interrupts(progress.stop)
     progress.running = partial(_running, benchmark.run)
+    if settings.kind == "loky" and not settings.on_gpu and not settings.is_elsewhere:
+        progress.computed = computed_seconds
     tally = _Tally(n_already=len(benchmark.trials) - len(todo))
     with (
         interrupts.installed(),

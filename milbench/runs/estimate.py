@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from math import inf
+from time import perf_counter, process_time
 from typing import NamedTuple
 
 import torch
@@ -25,6 +27,9 @@ from milbench.trials.plan import Trial, together
 
 PROBE_STEPS = 3
 
+AROUND_A_TRIAL = 0.015
+"""Seconds that a trial takes beside training and predicting, mostly to count its cost and to write its results."""
+
 
 class Estimate(NamedTuple):
     """What the trials that are left take.
@@ -39,7 +44,7 @@ class Estimate(NamedTuple):
     failed: dict[str, str]
 
 
-def estimate(benchmark: Benchmark, *, without: Container[str] = ()) -> Estimate:
+def estimate(benchmark: Benchmark, *, without: Container[str] = (), budget: float = inf) -> Estimate:
     """Seconds of what is left.
 
     One probe per dataset, model and size of stack: `PROBE_STEPS` optimiser steps of the real training loop on the first
@@ -48,7 +53,9 @@ def estimate(benchmark: Benchmark, *, without: Container[str] = ()) -> Estimate:
     Parameters
     ----------
     without : models that must not run in this process, because they would kill or keep it.
+    budget : seconds of this process's computing after which no further probe starts; pairs that need one are left out.
     """
+    started = process_time()
     entries = {entry.cohort.name: entry for entry in benchmark.entries}
     settings = pool_settings(benchmark)
     device = torch.device(resolve_device(benchmark.config.engine.device))
@@ -68,10 +75,16 @@ def estimate(benchmark: Benchmark, *, without: Container[str] = ()) -> Estimate:
             return 0.0
 
     totals: dict[tuple[str, str], float] = defaultdict(float)
+    probed: set[tuple[str, str, int]] = set()
+    left_out: set[tuple[str, str]] = set()
     for stack in stacks:
-        first = stack[0]
-        totals[first.dataset, first.model] += seconds_of(first.dataset, first.model, len(stack))
-    return Estimate(dict(totals), failed)
+        dataset, model, n = probe = (stack[0].dataset, stack[0].model, len(stack))
+        if probe not in probed and process_time() - started > budget:
+            left_out.add((dataset, model))
+            continue
+        probed.add(probe)
+        totals[dataset, model] += seconds_of(dataset, model, n)
+    return Estimate({pair: seconds for pair, seconds in totals.items() if pair not in left_out}, failed)
 
 
 def estimated_seconds(benchmark: Benchmark, *, without: Container[str] = ()) -> tuple[float, str]:
@@ -86,7 +99,9 @@ def estimated_seconds(benchmark: Benchmark, *, without: Container[str] = ()) -> 
 def _probe(entry: Entry, trials: Sequence[Trial], device: torch.device) -> float:
     """Seconds of trials that are trained together, from a few steps of them."""
     first = trials[0]
-    train_side, val_side = (entry.split.slides(entry.cohort.slides, first.fold, role) for role in ("train", "val"))
+    train_side, val_side, test_side = (
+        entry.split.slides(entry.cohort.slides, first.fold, role) for role in ("train", "val", "test")
+    )
     slides = tuple(train_side["slide_id"].tolist()[: first.recipe.bags_per_step * PROBE_STEPS])
     n_neighbours = build_model(first, entry.cohort.in_features).wanted_neighbours
     bags = _InMemory(entry.cohort, slides, n_neighbours, device)
@@ -94,20 +109,25 @@ def _probe(entry: Entry, trials: Sequence[Trial], device: torch.device) -> float
     torch.set_num_threads(1)
 
     def seconds() -> tuple[float, float]:
+        """Of optimiser steps and of the rest. On a CPU those that this process computed: others may compute on its core."""
         models = [build_model(trial, entry.cohort.in_features) for trial in trials]
         side = Side(slides, ones, ones)
         recipes = [replace(trial.recipe, epochs=1) for trial in trials]
         learner = Learner(models, recipes[0], side, side, seed=0, device=device, recipes=recipes)
+        wall, cpu = perf_counter(), process_time()
         train([learner], slides, bags, seed=0)
+        share = min((process_time() - cpu) / max(perf_counter() - wall, 1e-9), 1.0) if device.type == "cpu" else 1.0
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         if learner.error is not None:
             raise learner.error
-        return learner.step_seconds, learner.seconds - learner.step_seconds
+        return learner.step_seconds * share, (learner.seconds - learner.step_seconds) * share
 
     seconds()  # the first pass also pays for warming up
     steps, look = seconds()
-    return first.recipe.epochs * (steps * len(train_side) + look * len(val_side)) / len(slides)
+    training = first.recipe.epochs * (steps * len(train_side) + look * len(val_side)) / len(slides)
+    n_predicted = len(val_side) + (len(test_side) if "test" in first.roles else 0)  # by the chosen weights
+    return training + look * n_predicted / len(slides) + AROUND_A_TRIAL * len(trials)
 
 
 class _InMemory:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from time import monotonic
 from types import TracebackType
 
@@ -13,6 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
+from milbench.machine.durations import duration
+from milbench.runs.time_left import Pair, TimeLeft, passes_of_pairs
+from milbench.runs.work_clock import WorkClock
 from milbench.trials.job import Status
 
 LINE_EVERY_SECONDS = 15.0
@@ -21,20 +23,19 @@ SILENT_SECONDS = 300.0
 
 TICK_SECONDS = 1.0
 
-Pair = tuple[str, str]
-"""Dataset and model."""
+START_UP_SECONDS = 2.5
+"""That a worker process takes before its first pass, mostly to import torch."""
 
 
 class Progress:
-    """Shows trials done, failed and the time left.
-
-    The time left is the sum of mean durations per (dataset, model), since an M4 trial takes a hundred times as long as a
-    mean-pooling trial. Until a trial of the pair has finished, its forecast counts.
+    """Shows trials done, failed and the time left, as `milbench.runs.time_left` reckons it.
 
     Attributes
     ----------
+    time_left : what it knows of the passes that run and wait.
     forecasts : whether the run makes a forecast for it, in a process beside the run.
     foretold : seconds per trial by (dataset, model), as the forecast has them by now.
+    computed : seconds of computing of all workers so far; None if nobody can tell.
     running : (dataset, model), process and age in seconds of each trial that is computed right now.
     """
 
@@ -42,13 +43,12 @@ class Progress:
         self.console, self.forecasts = console, forecasts
         self.foretold: Callable[[], Mapping[Pair, float]] = dict
         self.running: Callable[[], Sequence[tuple[Pair, int, float]]] = tuple
+        self.computed: Callable[[], float | None] = lambda: None
         self.stopping = False
         self.ended = Event()
-        self.last_end = monotonic()
-        self.seconds: dict[Pair, list[float]] = defaultdict(list)
-        self.left: dict[Pair, int] = defaultdict(int)
+        self.time_left, self.clock = TimeLeft([], 1), WorkClock(monotonic())
+        self.lock = Lock()  # the thread that shows it reads while trials end
         self.total = self.done = self.failed = 0
-        self.workers = 1
         self.last_line = monotonic()
         self.bar = RichProgress(
             TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"),
@@ -56,11 +56,16 @@ class Progress:
         )  # fmt: skip
         self.task = self.bar.add_task("", total=None)
 
-    def begin(self, total: int, todo: list[Pair], workers: int, device: str) -> None:
-        """Announce `total` trials, of which `todo` (dataset, model) pairs are still to run."""
-        self.total, self.done, self.workers = total, total - len(todo), workers
-        for pair in todo:
-            self.left[pair] += 1
+    def begin(self, total: int, passes: Sequence[Sequence[Pair]], workers: int, device: str) -> None:
+        """Announce `total` trials, of which those in `passes` are still to run.
+
+        Parameters
+        ----------
+        passes : in the order in which they start, (dataset, model) of each trial.
+        """
+        self.total, self.done = total, total - sum(map(len, passes))
+        self.time_left = TimeLeft(passes_of_pairs(passes), workers)
+        self.time_left.begin(0.0, START_UP_SECONDS if workers > 1 else 0.0)
         finished = f" ({self.done} already done)" if self.done else ""
         self.console.print(f"{total} trials{finished}, {workers} worker{'s' * (workers > 1)} on {device}")
         self.bar.update(self.task, total=total, completed=self.done)
@@ -68,11 +73,9 @@ class Progress:
     def advance(self, status: Status) -> None:
         """Count one ended trial and show it."""
         pair = (status.job.trial.dataset, status.job.trial.model)
-        self.left[pair] -= 1
         self.done += 1
-        self.last_end = monotonic()
-        if status.state == "done":
-            self.seconds[pair].append(status.seconds)
+        with self.lock:
+            self.time_left.ended(pair, status.seconds if status.state == "done" else None, self._now())
         if status.state == "failed":
             self.failed += 1
             self.note(f"failed: {status.job.trial.id}: {status.message}")
@@ -95,27 +98,23 @@ class Progress:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def seconds_left(self) -> float | None:
-        """Estimate; None as long as most trials left belong to a dataset and model without a finished trial.
+        """Estimate of when the last trial ends; None as long as nothing is known of most trials that are left."""
+        with self.lock:
+            left = self.time_left.seconds(self.foretold(), self._now())
+            return None if left is None else left / self.clock.share
 
-        The slowest models run first: their durations would count for all.
-        """
-        mean = self._means()
-        known = sum(count for pair, count in self.left.items() if pair in mean)
-        if not mean or 2 * known < sum(self.left.values()):
-            return None
-        others = fmean(mean.values() if not self.seconds else (s for each in self.seconds.values() for s in each))
-        return sum(count * mean.get(pair, others) for pair, count in self.left.items()) / self.workers
-
-    def _means(self) -> dict[Pair, float]:
-        """Seconds per trial: of those that have finished, else as foretold."""
-        return {**self.foretold(), **{pair: fmean(durations) for pair, durations in self.seconds.items()}}
+    def _now(self) -> float:
+        return self.clock.read(monotonic(), len(self.time_left.running))
 
     def seconds_of_running(self) -> float | None:
         """Estimate of when the last running trial ends; None if nothing is known of one of them.
 
         A process computes its trials one after the other, or in a stack whose seconds they share.
         """
-        mean, running = self._means(), self.running()
+        with self.lock:
+            known = self.time_left.per_trial(self.foretold(), self._now())
+            mean = {pair: seconds / self.clock.share for pair, seconds in known.items()}
+        running = self.running()
         if not running or any(pair not in mean for pair, _, _ in running):
             return None
         work: dict[int, float] = defaultdict(float)
@@ -125,10 +124,7 @@ class Progress:
         return max(max(work[process] - ages[process], 0.0) for process in work)
 
     def _tail(self) -> str:
-        if self.stopping:
-            left = self.seconds_of_running()
-        elif (left := self.seconds_left()) is not None:
-            left = max(left - (monotonic() - self.last_end), 0.0)
+        left = self.seconds_of_running() if self.stopping else self.seconds_left()
         failed = f"{self.failed} failed" if self.failed else ""
         stopping = "stopping" if self.stopping else ""
         time_left = f"about {duration(left)} left" if left else ""
@@ -147,7 +143,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self.bar.start()
-        self.last_end = monotonic()
+        self.clock = WorkClock(monotonic(), self.computed)
         if self.forecasts:
             Thread(target=self._tick, daemon=True, name="time left").start()
         return self
@@ -157,11 +153,3 @@ class Progress:
     ) -> None:
         self.ended.set()
         self.bar.stop()
-
-
-def duration(seconds: float) -> str:
-    """Duration in words, such as "42 s", "3 min", "2 h 05 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

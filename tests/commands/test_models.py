@@ -7,7 +7,7 @@ import pytest
 from commands_for_tests import PLUGIN, Milbench
 
 from milbench import models
-from milbench.commands import model_page
+from milbench.commands import model_facts
 from milbench.commands.model_header import blocks_of, header_of
 from milbench.commands.models import HINTS
 from milbench.engines.typical_cost import TypicalCost
@@ -148,7 +148,7 @@ def test_entries_go_on_where_a_line_is_indented_further() -> None:
     docstring = "AMIL.\n\npaper    A, B\n         2018\ndiffers  one\n           more of it\n         two\n\n         no part\nmap of all.\nmap      x"
     assert blocks_of(docstring) == {"paper": ["A, B", "2018"], "differs": ["one more of it", "two"], "map": ["x"]}
     assert blocks_of("") == {}
-    assert model_page.groups_by_name({"a": ["x", "y"], "b": ["y"]}) == {"x": ["a"], "y": ["a", "b"]}
+    assert model_facts.groups_by_name({"a": ["x", "y"], "b": ["y"]}) == {"x": ["a"], "y": ["a", "b"]}
 
 
 CONJUNCTIONS = ("and ", "or ", "but ", "which ", "because ", "so ", "than ", "of the ")

@@ -27,7 +27,9 @@ def test_seconds_are_per_trial_and_a_model_that_failed_has_none(
 ) -> None:
     name = benchmark.entries[0].cohort.name
     seconds = {(name, "amil"): 8.0, (name, "mmoe_amil"): 0.0}
-    monkeypatch.setattr("milbench.runs.estimate.estimate", lambda _: Estimate(seconds, {"mmoe_amil": "it broke"}))
+    monkeypatch.setattr(
+        "milbench.runs.estimate.estimate", lambda *_, **__: Estimate(seconds, {"mmoe_amil": "it broke"})
+    )
     assert seconds_per_trial(benchmark) == {(name, "amil"): 4.0}, "one trial per task, of which there are two"
 
 
@@ -100,3 +102,31 @@ def test_a_run_that_is_over_soon_starts_no_process(benchmark: Benchmark, monkeyp
     assert found.executor is None
     found.start()
     assert found.executor is None
+
+
+def test_a_long_run_knows_milbenchs_own_models_when_it_starts(
+    benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHORT_RUN_SECONDS", 0.0)
+    monkeypatch.setattr(module, "LONG_RUN_BAGS", 0)
+    name = benchmark.entries[0].cohort.name
+    with forecast(benchmark, pool_settings(benchmark)) as found:
+        assert set(found.seconds) == {(name, "amil"), (name, "mmoe_amil")}
+        assert min(found.seconds.values()) > 0
+        sleep(0.2)
+    assert found.executor is None, "nothing is left to a process beside the run"
+
+
+def test_nothing_is_probed_at_the_start_of_a_short_run_or_of_large_bags(
+    benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert module.quick_forecast(benchmark) == {}
+    monkeypatch.setattr(module, "LONG_RUN_BAGS", 0)
+    monkeypatch.setattr(module, "QUICK_BYTES", 1.0)
+    assert module.quick_forecast(benchmark) == {}
+
+
+def test_what_a_budget_does_not_reach_is_left_out(benchmark: Benchmark) -> None:
+    assert seconds_per_trial(benchmark, budget=-1.0) == {}
+    found = seconds_per_trial(benchmark, without={"amil"}, budget=60.0)
+    assert [model for _, model in found] == ["mmoe_amil"]

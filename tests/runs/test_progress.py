@@ -14,6 +14,12 @@ from milbench.runs import progress as module
 from milbench.runs.progress import Progress, duration
 from milbench.trials.job import Status
 
+
+@pytest.fixture(autouse=True)
+def no_worker_warms_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("milbench.runs.time_left.WARM_UP_SECONDS", 0.0)
+
+
 PLANNED = [("digits", "m4")] * 2 + [("digits", "amil")] * 6
 
 
@@ -25,7 +31,7 @@ def ended(model: str, seconds: float, state: Any = "done") -> Status:
 def begun(workers: int = 1) -> tuple[Progress, StringIO]:
     text = StringIO()
     progress = Progress(Console(file=text, width=200))
-    progress.begin(len(PLANNED), PLANNED, workers, "cpu")
+    progress.begin(len(PLANNED), [[pair] for pair in PLANNED], workers, "cpu")
     return progress, text
 
 
@@ -35,20 +41,20 @@ def test_the_time_left_waits_until_it_is_known_of_half_of_what_is_left() -> None
     progress.advance(ended("m4", 100.0))
     assert progress.seconds_left() is None, "a slow model does not stand for all"
     progress.advance(ended("amil", 2.0))
-    assert progress.seconds_left() == pytest.approx(100.0 + 5 * 2.0)
+    assert progress.seconds_left() == pytest.approx(100.0 + 5 * 2.0, abs=0.1)
 
 
 def test_workers_share_the_time_left() -> None:
     progress, _ = begun(workers=2)
     progress.advance(ended("amil", 2.0))
     progress.advance(ended("m4", 10.0))
-    assert progress.seconds_left() == pytest.approx((5 * 2.0 + 10.0) / 2)
+    assert progress.seconds_left() == pytest.approx((5 * 2.0 + 10.0) / 2, abs=0.1)
 
 
 def test_what_is_unknown_counts_as_the_mean_of_what_is_known() -> None:
     progress, _ = begun()
     progress.advance(ended("amil", 2.0))
-    assert progress.seconds_left() == pytest.approx(7 * 2.0)
+    assert progress.seconds_left() == pytest.approx(7 * 2.0, abs=0.1)
 
 
 def test_lines_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,10 +85,12 @@ def test_durations_are_short(seconds: float, text: str) -> None:
 def test_a_forecast_gives_the_time_left_before_any_trial_has_ended() -> None:
     progress, text = begun()
     progress.foretold = lambda: {("digits", "m4"): 100.0, ("digits", "amil"): 2.0}
-    assert progress.seconds_left() == pytest.approx(2 * 100.0 + 6 * 2.0)
+    assert progress.seconds_left() == pytest.approx(2 * 100.0 + 6 * 2.0, abs=0.1)
     progress.advance(ended("amil", 4.0))
-    assert progress.seconds_left() == pytest.approx(2 * 100.0 + 5 * 4.0), (
-        "what has finished counts more than a forecast"
+    left = progress.seconds_left()
+    assert left is not None
+    assert 2 * 100.0 + 5 * 4.0 < left < 2 * 150.0 + 5 * 4.0, (
+        "what has finished counts more than a forecast, and one quick trial hardly corrects that of the others"
     )
     assert text.getvalue().startswith("8 trials")
 
@@ -91,7 +99,7 @@ def test_the_time_left_is_printed_as_soon_as_it_is_known(monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "TICK_SECONDS", 0.01)
     text = StringIO()
     progress = Progress(Console(file=text, width=200), forecasts=True)
-    progress.begin(len(PLANNED), PLANNED, 1, "cpu")
+    progress.begin(len(PLANNED), [[pair] for pair in PLANNED], 1, "cpu")
     with progress:
         sleep(0.1)
         assert "left" not in text.getvalue()

@@ -1,0 +1,62 @@
+"""Work clock: seconds of computing that running passes have had, which is less than what a wall clock says on a busy machine.
+
+A forecast is made of computing too. So what is left is reckoned in this clock's seconds, and becomes seconds of the wall by the
+share of a core that workers have had lately.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import exp
+
+REMEMBERED_SECONDS = 10.0
+"""Of the wall, over which the share is a mean: load comes and goes."""
+
+SHORTEST_SECONDS = 0.2
+"""Between two readings of what was computed: a system counts it in hundredths of a second."""
+
+LEAST_SHARE = 0.02
+
+
+class WorkClock:
+    """A clock that goes as fast as the mean running pass computes.
+
+    Parameters
+    ----------
+    computed : seconds of computing of all workers so far; None if nobody can tell, such as on a GPU or on other machines. Then
+        this is a wall clock.
+
+    Attributes
+    ----------
+    share : seconds of computing per second of the wall, of one running pass, lately.
+    """
+
+    def __init__(self, now: float, computed: Callable[[], float | None] = lambda: None) -> None:
+        self.computed, self.share = computed, 1.0
+        self.begun = self.last = now
+        self.last_computed = computed()
+        self.seconds = 0.0
+
+    def read(self, now: float, n_running: int) -> float:
+        """Seconds of computing that the mean running pass has had since the clock was made.
+
+        Parameters
+        ----------
+        now : seconds of a wall clock. n_running : passes that run since the last reading.
+        """
+        passed = now - self.last
+        if passed < SHORTEST_SECONDS:
+            return self.seconds + passed * self.share
+        computed = self.computed()
+        if computed is None or self.last_computed is None:
+            rate = 1.0
+        elif computed < self.last_computed:  # a worker has died, or the first one has started
+            rate = self.share
+        else:
+            rate = (computed - self.last_computed) / passed / max(n_running, 1)
+        elapsed = now - self.begun
+        weight = passed / elapsed if elapsed < REMEMBERED_SECONDS else 1 - exp(-passed / REMEMBERED_SECONDS)
+        self.share = max(LEAST_SHARE, self.share + weight * (rate - self.share))
+        self.seconds += rate * passed
+        self.last, self.last_computed = now, computed
+        return self.seconds
