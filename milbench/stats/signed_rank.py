@@ -1,4 +1,4 @@
-"""Wilcoxon's signed-rank test: are paired differences as often and as far above zero as below?
+"""Signed ranks: whether paired differences are as often and as far above zero as below (Wilcoxon's test).
 
 Differences of zero take part in the ranking and drop out of the sum (Pratt 1959). Up to 13 differences, and up to 50 that
 are all distinct and not zero, p is exact: under no difference every pattern of signs is equally likely. Else the sum
