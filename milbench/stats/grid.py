@@ -15,7 +15,7 @@ from milbench.endpoints.endpoint import BINARY, Endpoint, Kind
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import StoreError
 from milbench.stats.follow_up import FollowUp, follow_ups
-from milbench.store.columns import Coded, Columns
+from milbench.store.columns import Columns
 from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
 
@@ -293,9 +293,9 @@ def grid_of(
             "model": np.full(len(columns.target), models.index(name)),
             "fold": np.full(len(columns.target), folds.index(trial.info["fold"])),
             "seed": np.full(len(columns.target), seeds.index(trial.info["seed"])),
-            "task": _recoded(columns.task, tasks),
-            "slide": _recoded(columns.slide_id, slides),
-            "patient": _recoded(columns.patient_id, patients),
+            "task": columns.task.among(tasks),
+            "slide": columns.slide_id.among(slides),
+            "patient": columns.patient_id.among(patients),
             "is_test": columns.role.are("test"),
             "target": columns.target,
             "event": columns.event,
@@ -341,13 +341,7 @@ def _columns(trial: StoredTrial, kind: Kind) -> Columns:
     of_kind = [task for task, fitted in trial.endpoint_of.items() if fitted.kind == kind]
     if len(of_kind) == len(trial.info["tasks"]):
         return columns
-    return columns.where(np.isin(_recoded(columns.task, of_kind), range(len(of_kind))))
-
-
-def _recoded(column: Coded, names: Sequence[str]) -> Ints:
-    """[n] place of each row's text among `names`, -1 where it is not."""
-    place = {name: number for number, name in enumerate(names)}
-    return np.array([*(place.get(value, -1) for value in column.values), -1], dtype=np.int64)[column.codes]
+    return columns.where(columns.task.among(of_kind) >= 0)
 
 
 def _places(columns: Columns, trial: StoredTrial, kind: Kind) -> Ints:
@@ -356,5 +350,5 @@ def _places(columns: Columns, trial: StoredTrial, kind: Kind) -> Ints:
     for task, fitted in trial.endpoint_of.items():
         if fitted.kind == kind and len(fitted.answers) > 1:
             own = columns.task.are(task)
-            places[own] = _recoded(columns.answer, fitted.answers)[own]
+            places[own] = columns.answer.among(fitted.answers)[own]
     return places

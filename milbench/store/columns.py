@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -44,6 +45,21 @@ class Coded(NamedTuple):
         import numpy as np
 
         return self.codes == self.values.index(value) if value in self.values else np.zeros(len(self.codes), dtype=bool)
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Coded:
+        """The column of plain texts."""
+        import numpy as np
+
+        place = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        return cls(np.array([place[text] for text in texts], dtype=np.int64), tuple(place))
+
+    def among(self, names: Sequence[str]) -> Ints:
+        """[n] place of each row's text among `names`, -1 where it is not there."""
+        import numpy as np
+
+        place = {name: number for number, name in enumerate(names)}
+        return np.array([*(place.get(value, -1) for value in self.values), -1], dtype=np.int64)[self.codes]
 
     def used(self) -> list[str]:
         """Distinct texts of the rows, in the order of their first row."""

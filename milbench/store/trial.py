@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import StoreError
-from milbench.store.columns import Columns, columns_in, read_parquet_frame
+from milbench.store.columns import Columns, columns_in, read_parquet_frame, read_parquet_table
 from milbench.store.files import (
     AGAIN,
     MOST_TABLE_BYTES,
@@ -40,6 +40,7 @@ from milbench.store.slot import trial_id_of
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import pyarrow as pa
 
 PREDICTIONS, HISTORY, WEIGHTS, TRIAL = "predictions.parquet", "history.parquet", "model.safetensors", "trial.json"
 
@@ -112,6 +113,10 @@ class StoredTrial:
     def history(self) -> pd.DataFrame:
         """One row per epoch (epoch, lr, train_loss, val_loss, val_auroc; val_score for it if a task is not binary)."""
         return read_parquet_frame(self.path / HISTORY)
+
+    def history_table(self) -> pa.Table:
+        """The same as an Arrow table, for whoever reads many trials."""
+        return read_parquet_table(self.path / HISTORY)
 
     @property
     def keeps_weights(self) -> bool:
