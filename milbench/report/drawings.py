@@ -57,9 +57,13 @@ def draw(contents: Sequence[Contents], out: Path, *, processes: int | None = Non
 
 
 def save_all(drawings: Sequence[tuple[Figure, Path]], processes: int | None = None) -> None:
-    """PNG and PDF of every figure at its stem, saved side by side in processes."""
+    """PNG and PDF of every figure at its stem, saved side by side in processes.
+
+    The first is saved before there are copies, so that fonts and writers are loaded once and not in each.
+    """
     tasks = [Task(f"figure {stem.name}", partial(figures.save, figure, stem)) for figure, stem in drawings]
-    share_out(tasks, processes or usable_cores())
+    share_out(tasks[:1], 1)
+    share_out(tasks[1:], processes or usable_cores())
 
 
 def _by_dataset(contents: Contents) -> Iterator[Drawing]:
