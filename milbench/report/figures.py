@@ -221,6 +221,8 @@ def _import_when_used(name: str) -> None:
     spec.loader = importlib.util.LazyLoader(spec.loader)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    package, _, own = name.rpartition(".")
+    setattr(sys.modules[package], own, module)  # else `from package import module` looks at the module, which loads it
     spec.loader.exec_module(module)
 
 
