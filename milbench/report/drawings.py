@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from milbench.endpoints.endpoint import Kind
-from milbench.machine.hardware import usable_cores
+from milbench.process.cores import usable_cores
 from milbench.process.forked import Task, share_out
 from milbench.report import comparisons, curves, figures
 from milbench.report.contents import Contents

@@ -84,7 +84,7 @@ def _correlations(first: NDArray[np.float64], rows: NDArray[np.float64]) -> NDAr
     """Correlation of centred ranks [n] with every row of [m, n]: [m]; 0 where either is constant."""
     scale = np.sqrt((first**2).sum() * (rows**2).sum(axis=1))
     sums = (rows * first).sum(axis=1)
-    return np.divide(sums, scale, out=np.zeros(len(rows)), where=scale > 0)
+    return np.asarray(np.divide(sums, scale, out=np.zeros(len(rows)), where=scale > 0))
 
 
 def gain_sentence(gain: Gain, titles: Mapping[str, str]) -> str:

@@ -108,8 +108,9 @@ def _scores_in(
     values = {}
     for name, fitted in endpoints:
         own, step = rows.task.are(name), len(fitted.answers)  # the answers to a slide lie side by side
-        target, event, patient = (column[own][::step] for column in (rows.target, rows.event, patients))
-        values[name] = primary_score(fitted.endpoint, target, event, rows.prediction[own].reshape(-1, step), patient)
+        target, event = (column[own][::step] for column in (rows.target, rows.event))
+        answers = rows.prediction[own].reshape(-1, step)
+        values[name] = primary_score(fitted.endpoint, target, event, answers, patients[own][::step])
     return MappingProxyType(values)
 
 

@@ -61,6 +61,10 @@ class Coded(NamedTuple):
         place = {name: number for number, name in enumerate(names)}
         return np.array([*(place.get(value, -1) for value in self.values), -1], dtype=np.int64)[self.codes]
 
+    def where(self, rows: Flags) -> Coded:
+        """The rows of a mask [n]."""
+        return Coded(self.codes[rows], self.values)
+
     def used(self) -> list[str]:
         """Distinct texts of the rows, in the order of their first row."""
         import numpy as np
@@ -89,8 +93,10 @@ class Columns(NamedTuple):
 
     def where(self, rows: Flags) -> Columns:
         """The rows of a mask [n]."""
-        texts = (Coded(column.codes[rows], column.values) for column in self[: len(TEXTS)])
-        return Columns(*texts, *(column[rows] for column in self[len(TEXTS) :]))
+        return Columns(
+            self.slide_id.where(rows), self.patient_id.where(rows), self.role.where(rows), self.task.where(rows),
+            self.answer.where(rows), self.target[rows], self.event[rows], self.prediction[rows],
+        )  # fmt: skip
 
 
 def columns_in(path: Path) -> Columns:
@@ -108,8 +114,8 @@ def columns_in(path: Path) -> Columns:
     else:
         answer, event = Coded(np.zeros(n, dtype=np.int64), (ONLY_ANSWER,)), np.full(n, np.nan)
         prediction = _floats(table[ONLY_ANSWER])
-    texts = (_coded(table[name]) for name in TEXTS[:-1])
-    return Columns(*texts, answer, _floats(table["target"]), event, prediction)
+    slide_id, patient_id, role, task = (_coded(table[name]) for name in TEXTS[:-1])
+    return Columns(slide_id, patient_id, role, task, answer, _floats(table["target"]), event, prediction)
 
 
 def columns_of(frame: pd.DataFrame) -> Columns:
@@ -118,8 +124,11 @@ def columns_of(frame: pd.DataFrame) -> Columns:
     import pandas as pd
 
     coded = (pd.factorize(frame[name]) for name in TEXTS)
-    texts = (Coded(codes.astype(np.int64), tuple(map(str, values))) for codes, values in coded)
-    return Columns(*texts, *(frame[name].to_numpy(dtype=float) for name in ("target", "event", "prediction")))
+    slide_id, patient_id, role, task, answer = (
+        Coded(codes.astype(np.int64), tuple(map(str, values))) for codes, values in coded
+    )
+    target, event, prediction = (frame[name].to_numpy(dtype=float) for name in ("target", "event", "prediction"))
+    return Columns(slide_id, patient_id, role, task, answer, target, event, prediction)
 
 
 def read_parquet_table(path: Path, coded: tuple[str, ...] = ()) -> pa.Table:
