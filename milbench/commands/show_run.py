@@ -11,7 +11,6 @@ from rich.console import Console
 from milbench.commands.terminal import finding, grid, line
 from milbench.labels.finding import NOTE
 from milbench.registry import import_remarks
-from milbench.runs.overrides import overridden_arguments
 from milbench.store.pasteable import pasteable
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ def benchmark_header(console: Console, benchmark: Benchmark, *, written: bool) -
     ----------
     written : whether the command writes a run folder, which keeps all notes.
     """
+    from milbench.runs.overrides import overridden_arguments  # these bring torch, which a report need not wait for
     from milbench.runs.preparation import follows_tuned
 
     for entry in benchmark.entries:

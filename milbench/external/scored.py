@@ -26,6 +26,7 @@ from filelock import FileLock
 
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import StoreError
+from milbench.store.columns import Columns, columns_of
 from milbench.store.files import (
     file_sha256,
     inside,
@@ -126,6 +127,10 @@ class ScoredTrial(PartOfTrial):
 
         own = self.own.answers()
         return pd.concat([own[own["role"] == "val"], super().answers()], ignore_index=True)
+
+    def answer_columns(self) -> Columns:
+        """The same rows as arrays."""
+        return columns_of(self.answers())
 
 
 def external_folder(run: Run, cohort: str) -> Path:

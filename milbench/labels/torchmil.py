@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 
@@ -91,6 +90,8 @@ def _number(path: Path, *, is_binary: bool) -> float:
         if path.suffix == ".npy":
             values = np.load(path, allow_pickle=False)
         else:
+            import h5py  # takes longer to import than a report needs for its tables
+
             with h5py.File(path, "r") as file:
                 values = np.asarray(file["labels"])
     except (OSError, ValueError, KeyError, EOFError) as error:

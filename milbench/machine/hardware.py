@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from milbench.errors import UsageError
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: a SLURM job or container may own fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from milbench.process.cores import usable_cores as usable_cores
 
 
 def resolve_device(asked: str) -> str:

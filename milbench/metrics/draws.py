@@ -18,8 +18,10 @@ from milbench.metrics.regression import is_constant, pearson, r2
 from milbench.metrics.survival import comparable, favourable
 from milbench.metrics.weights import Flags, Floats, Weights, ratio
 
-BYTES_PER_STEP = 64 * 2**20
-"""Largest array of a step."""
+BYTES_PER_STEP = 2 * 2**20
+"""Largest array of a step, about what a core's cache holds."""
+FEWEST_DRAWS = 64
+"""Draws of a step, if there are as many: below, a product reads its matrix for too little arithmetic."""
 CANCELS = 1e-3
 """If a draw's variance is a smaller share of its second moment, the difference of the two has lost digits."""
 
@@ -207,5 +209,5 @@ def _rows_of(predictions: Floats, known: Flags) -> Floats:
 
 
 def _steps(draws: int, columns: int) -> list[slice]:
-    step = max(1, BYTES_PER_STEP // (8 * columns))
+    step = max(FEWEST_DRAWS, BYTES_PER_STEP // (8 * columns))
     return [slice(start, start + step) for start in range(0, draws, step)]

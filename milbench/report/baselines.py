@@ -48,20 +48,16 @@ def no_image_baselines(
     nowhere = pd.Series("", index=labels.index)
     known_sites = bool(sites.notna().all())
     rows: list[tuple[str, str, float]] = []
+    of_patients = roles.set_index("patient_id")
+    role_in = [labels["patient_id"].map(of_patients[f"fold_{fold}"]) for fold in folds]
+    in_training, in_test = ([role == side for role in role_in] for side in ("train", "test"))
     for task in tasks:
-        endpoint = endpoints.get(task, BINARY)
-        sides = [_sides(labels, roles, fold, task) for fold in folds]
+        endpoint, known = endpoints.get(task, BINARY), labels[task].notna()
+        sides = [(train & known, test & known) for train, test in zip(in_training, in_test, strict=True)]
         rows.append((task, PREVALENCE, _mean([_score(labels, task, endpoint, nowhere, *side) for side in sides])))
         of_sites = [_score(labels, task, endpoint, sites, *side) for side in sides] if known_sites else []
         rows.append((task, SITE, _mean(of_sites)))
     return pd.DataFrame(rows, columns=["task", "name", "score"])
-
-
-def _sides(labels: pd.DataFrame, roles: pd.DataFrame, fold: int, task: str) -> tuple[pd.Series, pd.Series]:
-    """Masks of the labelled training and test slides."""
-    role = labels["patient_id"].map(roles.set_index("patient_id")[f"fold_{fold}"])
-    known = labels[task].notna()
-    return (role == "train") & known, (role == "test") & known
 
 
 def _score(

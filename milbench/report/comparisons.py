@@ -167,7 +167,7 @@ def _paint_matrix(axes: Any, difference: NDArray[np.float64], models: Sequence[s
                 shades[row, column] = to_rgba("white")
             elif not verdict.apart(first, second):
                 shades[row, column] = to_rgba(NOT_APART)
-    axes.imshow(shades, aspect="auto")
+    axes.imshow((shades * 255).astype(np.uint8), aspect="auto")  # else every pixel is made a byte, not every cell
     axes.set_xticks(np.arange(len(models) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(models) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5)

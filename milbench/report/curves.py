@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from milbench.report.figures import blank_figure
 from milbench.report.looks import MOST_TOGETHER, styles
 from milbench.report.panel_grid import legend_height, legend_width
+from milbench.store.joined import stacked_histories
 from milbench.store.trial import StoredTrial
 
 if TYPE_CHECKING:
@@ -54,12 +55,14 @@ def roc_curves(trials: Iterable[StoredTrial]) -> dict[tuple[str, str], Floats]:
     """By (task, model) the curves of all trainings, [trainings, rates], from the test slides with a known label."""
     found: dict[tuple[str, str], list[Floats]] = {}
     for trial in trials:
-        table = trial.predictions()
-        rows = table[(table["role"] == "test") & table["target"].notna() & table["probability"].notna()]
-        for task, group in rows.groupby("task", sort=False):
-            curve = roc_points(group["target"].to_numpy(dtype=float), group["probability"].to_numpy(dtype=float))
+        columns = trial.answer_columns()
+        rows = columns.where(columns.role.are("test") & ~np.isnan(columns.target) & ~np.isnan(columns.prediction))
+        binary = {task for task, fitted in trial.endpoint_of.items() if fitted.kind == "binary"}
+        for task in filter(binary.__contains__, rows.task.used()):
+            own = rows.task.are(task)
+            curve = roc_points(rows.target[own], rows.prediction[own])
             if curve is not None:
-                found.setdefault((str(task), str(trial.info["model"])), []).append(curve)
+                found.setdefault((task, str(trial.info["model"])), []).append(curve)
     return {key: np.stack(curves) for key, curves in found.items()}
 
 
@@ -152,13 +155,14 @@ def histories_of(trials: Iterable[StoredTrial]) -> pd.DataFrame:
 
     The score is called `val_auroc` for tasks of every kind.
     """
-    frames = []
-    for trial in trials:
-        history, n_tasks = trial.history().rename(columns={"val_score": SELECTS}), len(trial.info["tasks"])
-        losses = {name: history[name] / n_tasks for name in ("train_loss", "val_loss")}
-        place = {name: trial.info[name] for name in ("model", "fold", "seed")}
-        frames.append(history.assign(epoch=history["epoch"] + 1, **losses, **place))
-    return pd.concat(frames, ignore_index=True)
+    trials = list(trials)
+    names = ("model", "fold", "seed")
+    histories = stacked_histories(
+        trials,
+        [{**{name: trial.info[name] for name in names}, "n_tasks": len(trial.info["tasks"])} for trial in trials],
+    )
+    losses = {name: histories[name] / histories["n_tasks"] for name in ("train_loss", "val_loss")}
+    return histories.assign(epoch=histories["epoch"] + 1, **losses).drop(columns="n_tasks")
 
 
 def training_figure(

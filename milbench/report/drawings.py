@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from milbench.endpoints.endpoint import Kind
+from milbench.process.cores import usable_cores
+from milbench.process.forked import Task, share_out
 from milbench.report import comparisons, curves, figures
 from milbench.report.contents import Contents
 from milbench.report.gain import gain_figure, gain_sentence
@@ -40,15 +43,27 @@ Drawing = tuple[str, "Figure", str]
 """Stem, figure and caption."""
 
 
-def draw(contents: Sequence[Contents], out: Path) -> list[Drawn]:
-    """Every figure that the contents allow, kind by kind, saved in `out`."""
-    drawn = []
+def draw(contents: Sequence[Contents], out: Path, *, processes: int | None = None) -> list[Drawn]:
+    """Every figure that the contents allow, kind by kind, saved in `out`.
+
+    Parameters
+    ----------
+    processes : how many save figures side by side; None = one per core. The files do not depend on it.
+    """
     with figures.plain_names():
-        for one in contents:
-            for stem, figure, caption in chain(_by_dataset(one), _over_all(one)):
-                figures.save(figure, out / stem)
-                drawn.append(Drawn(stem, caption, one.kind))
-    return drawn
+        made = [(one.kind, *drawing) for one in contents for drawing in chain(_by_dataset(one), _over_all(one))]
+        save_all([(figure, out / stem) for _, stem, figure, _ in made], processes)
+    return [Drawn(stem, caption, kind) for kind, stem, _, caption in made]
+
+
+def save_all(drawings: Sequence[tuple[Figure, Path]], processes: int | None = None) -> None:
+    """PNG and PDF of every figure at its stem, saved side by side in processes.
+
+    The first is saved before there are copies, so that fonts and writers are loaded once and not in each.
+    """
+    tasks = [Task(f"figure {stem.name}", partial(figures.save, figure, stem)) for figure, stem in drawings]
+    share_out(tasks[:1], 1)
+    share_out(tasks[1:], processes or usable_cores())
 
 
 def _by_dataset(contents: Contents) -> Iterator[Drawing]:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from milbench.report.figures import blank_figure
 from milbench.report.looks import PALETTE, SYMBOLS
+from milbench.stats.midranks import midranks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,9 +55,10 @@ def prevalence_and_gain(against: pd.DataFrame, tasks: pd.DataFrame, model: str, 
         return None
     groups = [group.index.to_numpy() for _, group in rows.groupby("dataset", sort=False)]
     first, second = (_ranks_inside(rows[column].to_numpy(dtype=float), groups) for column in ("prevalence", "delta"))
-    rho = _correlation(first, second)
+    rho = float(_correlations(first, second[None])[0])
     rng = np.random.default_rng(0)
-    drawn = np.array([_correlation(first, _shuffled(second, groups, rng)) for _ in range(PERMUTATIONS)])
+    shuffled = np.array([_shuffled(second, groups, rng) for _ in range(PERMUTATIONS)])
+    drawn = _correlations(first, shuffled)
     p_value = (1 + int((np.abs(drawn) >= abs(rho) - 1e-12).sum())) / (1 + PERMUTATIONS)
     return Gain(model, reference, rows, rho, p_value)
 
@@ -66,7 +67,7 @@ def _ranks_inside(values: NDArray[np.float64], groups: list[NDArray[np.int64]]) 
     """Ranks inside each group, centred."""
     ranks = np.empty(len(values))
     for group in groups:
-        ranks[group] = rankdata(values[group]) - (len(group) + 1) / 2
+        ranks[group] = midranks(values[group]) - (len(group) + 1) / 2
     return ranks
 
 
@@ -79,9 +80,11 @@ def _shuffled(
     return shuffled
 
 
-def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    scale = np.sqrt((first**2).sum() * (second**2).sum())
-    return float((first * second).sum() / scale) if scale else 0.0
+def _correlations(first: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correlation of centred ranks [n] with every row of [m, n]: [m]; 0 where either is constant."""
+    scale = np.sqrt((first**2).sum() * (rows**2).sum(axis=1))
+    sums = (rows * first).sum(axis=1)
+    return np.asarray(np.divide(sums, scale, out=np.zeros(len(rows)), where=scale > 0))
 
 
 def gain_sentence(gain: Gain, titles: Mapping[str, str]) -> str:

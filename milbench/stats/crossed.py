@@ -29,8 +29,10 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 LEVEL = 0.95
-CHUNK_BYTES = 128 * 2**20
-"""Largest array of a step; some five of that size are alive at once."""
+BLOCK_BYTES = 2 * 2**20
+"""Largest array of a step of the bootstrap, about what a core's cache holds."""
+FEWEST_DRAWS_AT_ONCE = 64
+"""Below, a product reads its matrix for too little arithmetic."""
 
 
 class Interval(NamedTuple):
@@ -127,38 +129,47 @@ def wins(scores: Floats, positive: Flags) -> tuple[Floats, Floats]:
     return above, whole.sum(axis=-1).astype(float)
 
 
-def _side_aurocs(scores: Floats, positive: Flags, weights: NDArray[np.int64]) -> Floats:
-    """(1) on one test side: scores [M, F, K, S], slide weights [B, S] to [B, M, F]."""
+def _side_aurocs(scores: Floats, positive: Flags, weights: NDArray[np.int64], patients: NDArray[np.int64]) -> Floats:
+    """(1) on one test side: scores [M, F, K, S] of slides of `patients` [S], patient weights [B, P] to [B, M, F]."""
     above, n_seeds = wins(scores, positive)
-    w_few, w_many = weights[:, positive], weights[:, ~positive]
-    if w_few.shape[1] > w_many.shape[1]:  # the product contracts the larger class, the sum afterwards the smaller
-        w_few, w_many, above = w_many, w_few, above.swapaxes(-1, -2)
+    few, many = patients[positive], patients[~positive]
+    if len(few) > len(many):  # the product contracts the larger class, the sum afterwards the smaller
+        few, many, above = many, few, above.swapaxes(-1, -2)
     shape = (len(weights), *scores.shape[:2])
-    if not w_few.shape[1]:
+    if not len(few):
         return np.full(shape, np.nan)
-    dtype = exact_dtype(w_few, w_many, scores.shape[2])
-    matrix = np.ascontiguousarray(above.reshape(-1, above.shape[-1]).T, dtype=dtype)  # [many, M F few]
-    total = np.concatenate([
-        _weighted_wins(matrix, w_few[rows].astype(dtype), w_many[rows].astype(dtype))
-        for rows in _chunks(len(weights), matrix.shape[1] * matrix.itemsize)
-    ]).reshape(shape)  # fmt: skip
-    n_pairs = (w_few.sum(axis=1) * w_many.sum(axis=1))[:, None, None] * n_seeds
-    return ratio(total, n_pairs)
+    n_few, n_many = (weights @ np.bincount(side, minlength=weights.shape[1]) for side in (few, many))
+    dtype = exact_dtype(n_few[:, None], n_many[:, None], scores.shape[2])
+    total = _weighted_wins(above.reshape(-1, *above.shape[2:]), weights, few, many, dtype)
+    return ratio(total.reshape(shape), (n_few * n_many)[:, None, None] * n_seeds)
 
 
-def _weighted_wins(matrix: Floats, w_few: Floats, w_many: Floats) -> Floats:
-    """Sum over i, j of w_i H[i, j] w_j: [b, M F]."""
-    inner = (w_many @ matrix).reshape(len(w_many), -1, w_few.shape[1])  # [b, M F, few]
-    return np.asarray(np.matmul(inner, w_few[:, :, None])[:, :, 0], dtype=float)
+def _weighted_wins(
+    above: Floats, weights: NDArray[np.int64], few: NDArray[np.int64], many: NDArray[np.int64], dtype: type[np.floating]
+) -> Floats:
+    """Sum over i, j of w_i H[i, j] w_j in every draw: H [R, few, many], patient weights [B, P] to [B, R].
 
-
-def _chunks(draws: int, bytes_per_draw: int) -> list[slice]:
-    step = max(1, CHUNK_BYTES // max(1, bytes_per_draw))
-    return [slice(start, start + step) for start in range(0, draws, step)]
+    A few rows of H and a few draws at a time, so that what a step makes stays in the processor's cache: at once the product
+    [B, R few] would go through memory, which takes longer than the arithmetic. No sum is split, and all are exact.
+    """
+    n_rows, n_few, n_many = above.shape
+    size = np.dtype(dtype).itemsize
+    rows_at_once = max(1, BLOCK_BYTES // (n_few * n_many * size))
+    draws_at_once = max(FEWEST_DRAWS_AT_ONCE, BLOCK_BYTES // (rows_at_once * n_few * size))
+    total = np.empty((len(weights), n_rows))
+    for start in range(0, n_rows, rows_at_once):
+        rows = slice(start, start + rows_at_once)
+        matrix = np.ascontiguousarray(above[rows].reshape(-1, n_many).T, dtype=dtype)  # [many, rows few]
+        for first in range(0, len(weights), draws_at_once):
+            draws = slice(first, first + draws_at_once)
+            w = weights[draws].astype(dtype)
+            inner = (np.take(w, many, axis=1) @ matrix).reshape(len(w), -1, n_few)
+            total[draws, rows] = np.matmul(inner, np.take(w, few, axis=1)[:, :, None])[:, :, 0]
+    return total
 
 
 def _binary(task: TaskScores, scores: Floats, slides: Flags, weights: NDArray[np.int64]) -> Floats:
-    return _side_aurocs(scores, task.targets[slides] == 1, weights[:, task.patients[slides]])
+    return _side_aurocs(scores, task.targets[slides] == 1, weights, task.patients[slides])
 
 
 def _multiclass(task: TaskScores, scores: Floats, slides: Flags, weights: NDArray[np.int64]) -> Floats:

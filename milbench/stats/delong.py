@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
-from scipy.stats import norm, rankdata
+from scipy.special import expit, logit, ndtr, ndtri
 
 from milbench.stats.crossed import LEVEL, Interval
+from milbench.stats.midranks import midranks
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -56,8 +56,8 @@ def _placements(positive: Flags, scores: Floats) -> tuple[Floats, Floats]:
     """Share of negatives below each positive [M, m], and of positives above each negative [M, n]."""
     x, y = scores[:, positive], scores[:, ~positive]
     m, n = x.shape[1], y.shape[1]
-    joint = rankdata(np.concatenate([x, y], axis=1), axis=1)
-    return (joint[:, :m] - rankdata(x, axis=1)) / n, 1 - (joint[:, m:] - rankdata(y, axis=1)) / m
+    joint = midranks(np.concatenate([x, y], axis=1))
+    return (joint[:, :m] - midranks(x)) / n, 1 - (joint[:, m:] - midranks(y)) / m
 
 
 def _influence(positive: Flags, scores: Floats) -> tuple[Floats, Floats]:
@@ -78,7 +78,7 @@ def delong_interval(auroc: float, variance: float) -> Interval:
     if not variance > 0:
         point = auroc if variance == 0 else float("nan")
         return Interval(point, point)
-    reach = norm.ppf((1 + LEVEL) / 2) * np.sqrt(variance) / (auroc * (1 - auroc))
+    reach = ndtri((1 + LEVEL) / 2) * np.sqrt(variance) / (auroc * (1 - auroc))
     return Interval(float(expit(logit(auroc) - reach)), float(expit(logit(auroc) + reach)))
 
 
@@ -93,4 +93,4 @@ def difference_p(values: Floats, covariance: Floats, a: int, b: int) -> float:
     variance = covariance[a, a] + covariance[b, b] - 2 * covariance[a, b]
     if difference == 0:
         return 1.0
-    return float(2 * norm.sf(abs(difference) / np.sqrt(variance))) if variance > 1e-15 else float("nan")
+    return float(2 * ndtr(-abs(difference) / np.sqrt(variance))) if variance > 1e-15 else float("nan")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from milbench.metrics import pearson
 from milbench.stats.crossed import LEVEL, Interval
@@ -52,5 +52,5 @@ def fisher_interval(r: float, n: int) -> Interval:
         return Interval(-1.0, 1.0)
     if abs(r) >= 1:
         return Interval(r, r)
-    reach = norm.ppf((1 + LEVEL) / 2) / np.sqrt(n - 3)
+    reach = ndtri((1 + LEVEL) / 2) / np.sqrt(n - 3)
     return Interval(float(np.tanh(np.arctanh(r) - reach)), float(np.tanh(np.arctanh(r) + reach)))

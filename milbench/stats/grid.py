@@ -15,6 +15,7 @@ from milbench.endpoints.endpoint import BINARY, Endpoint, Kind
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import StoreError
 from milbench.stats.follow_up import FollowUp, follow_ups
+from milbench.store.columns import Columns
 from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
 
@@ -280,16 +281,31 @@ def grid_of(
     """
     models, trials = list(titles), [trial for _, trial in named]
     folds, seeds = sorted({t.info["fold"] for t in trials}), sorted({t.info["seed"] for t in trials})
-    rows = pd.concat([_rows(t, models.index(name), folds, seeds, kind) for name, t in named], ignore_index=True)
-    tasks = _registered(facts["tasks"], rows["task"].unique())
-    rows["task"] = pd.Categorical(rows["task"], categories=tasks).codes.astype(np.int64)
-    rows["slide"] = pd.factorize(rows["slide"], sort=True)[0]
+    answered = [_columns(trial, kind) for trial in trials]
+    tasks = _registered(facts["tasks"], {task for columns in answered for task in columns.task.used()})
+    slides = sorted({slide for columns in answered for slide in columns.slide_id.used()})
     # test patients come first, so that their codes are 0 .. P-1
-    tested = np.unique(rows.loc[rows["is_test"], "patient"].to_numpy(dtype=str))
-    others = np.setdiff1d(rows["patient"].to_numpy(dtype=str), tested)
-    names = pd.Index(np.concatenate([tested, others]))
-    rows["patient"] = names.get_indexer(rows["patient"].astype(str))
-    rows = rows.sort_values(["model", "fold", "seed", "task", "slide"], kind="stable", ignore_index=True)
+    tested = {name for columns in answered for name in columns.where(columns.role.are("test")).patient_id.used()}
+    others = {name for columns in answered for name in columns.patient_id.used()} - tested
+    patients = [*sorted(tested), *sorted(others)]
+    parts = [
+        {
+            "model": np.full(len(columns.target), models.index(name)),
+            "fold": np.full(len(columns.target), folds.index(trial.info["fold"])),
+            "seed": np.full(len(columns.target), seeds.index(trial.info["seed"])),
+            "task": columns.task.among(tasks),
+            "slide": columns.slide_id.among(slides),
+            "patient": columns.patient_id.among(patients),
+            "is_test": columns.role.are("test"),
+            "target": columns.target,
+            "event": columns.event,
+            "answer": _places(columns, trial, kind),
+            "prediction": columns.prediction,
+        }
+        for (name, trial), columns in zip(named, answered, strict=True)
+    ]
+    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.lexsort([rows[name] for name in ("slide", "task", "seed", "fold", "model")])  # stable
     of_trials: dict[tuple[int, ...], TrialFacts] = {
         (models.index(name), folds.index(trial.info["fold"]), seeds.index(trial.info["seed"]), tasks.index(task)): found
         for name, trial in named
@@ -298,7 +314,8 @@ def grid_of(
     }
     return Grid(
         dataset, tuple(models), tuple(titles.values()), tuple(tasks), frozenset(facts.get("control_tasks", [])),
-        tuple(folds), tuple(seeds), rows, len(tested), kind, of_trials,
+        tuple(folds), tuple(seeds), pd.DataFrame({name: values[order] for name, values in rows.items()}), len(tested), kind,
+        of_trials,
     )  # fmt: skip
 
 
@@ -318,31 +335,20 @@ def _registered(order: Sequence[str], found: object) -> list[str]:
     return [name for name in order if name in names] + sorted(names - set(order))
 
 
-def _rows(trial: StoredTrial, model: int, folds: list[int], seeds: list[int], kind: Kind) -> pd.DataFrame:
-    table = trial.answers()
-    of_kind = {task: fitted for task, fitted in trial.endpoint_of.items() if fitted.kind == kind}
-    if len(of_kind) < len(trial.info["tasks"]):
-        table = table[table["task"].isin(of_kind)]
-    return pd.DataFrame(
-        {
-            "model": model,
-            "fold": folds.index(trial.info["fold"]),
-            "seed": seeds.index(trial.info["seed"]),
-            "task": table["task"],
-            "slide": table["slide_id"].astype(str),
-            "patient": table["patient_id"].astype(str),
-            "is_test": table["role"].to_numpy() == "test",
-            "target": table["target"].astype(float),
-            "event": table["event"].astype(float),
-            "answer": _places(table, of_kind),
-            "prediction": table["prediction"].astype(float),
-        }
-    )
+def _columns(trial: StoredTrial, kind: Kind) -> Columns:
+    """What the trial answered to its tasks of the kind."""
+    columns = trial.answer_columns()
+    of_kind = [task for task, fitted in trial.endpoint_of.items() if fitted.kind == kind]
+    if len(of_kind) == len(trial.info["tasks"]):
+        return columns
+    return columns.where(columns.task.among(of_kind) >= 0)
 
 
-def _places(table: pd.DataFrame, fitted: Mapping[str, FittedEndpoint]) -> Ints:
-    """Place of every row's answer among those to its task."""
-    if all(len(each.answers) == 1 for each in fitted.values()):
-        return np.zeros(len(table), dtype=np.int64)
-    places = {(task, name): place for task, each in fitted.items() for place, name in enumerate(each.answers)}
-    return np.array([places[key] for key in zip(table["task"], table["answer"], strict=True)], dtype=np.int64)
+def _places(columns: Columns, trial: StoredTrial, kind: Kind) -> Ints:
+    """[n] place of every row's answer among those to its task."""
+    places = np.zeros(len(columns.target), dtype=np.int64)
+    for task, fitted in trial.endpoint_of.items():
+        if fitted.kind == kind and len(fitted.answers) > 1:
+            own = columns.task.are(task)
+            places[own] = columns.answer.among(fitted.answers)[own]
+    return places

@@ -11,11 +11,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pyarrow.parquet import read_table
 
 from milbench.endpoints.endpoint import KINDS, Endpoint, Kind
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.metrics import auroc, concordance, macro_auroc, pearson, quadratic_kappa
+from milbench.store.columns import columns_in
 from milbench.store.run import Run
 from milbench.store.trial import PREDICTIONS, StoredTrial
 
@@ -91,13 +91,10 @@ def scores_on(trial: StoredTrial, role: Role) -> Mapping[str, float]:
 @cache
 def _aurocs_in(predictions: Path, sha256: str, side: Role) -> Mapping[str, float]:
     """AUROC by task of one side's rows of a file whose content has the checksum `sha256`."""
-    # columns as they lie in the file: a data frame of them takes three times as long, and a study has thousands of files
-    table = read_table(predictions, columns=["role", "task", "target", "probability"], use_threads=False)
-    role, task, target, probability = (column.to_numpy() for column in table.columns)
-    mine = role == side
-    task, target, probability = task[mine], target[mine].astype(float), probability[mine]
-    values = {name: auroc(target[task == name], probability[task == name]) for name in dict.fromkeys(task)}
-    return MappingProxyType(values)
+    rows = columns_in(predictions)
+    rows = rows.where(rows.role.are(side))
+    of_tasks = {name: rows.task.are(name) for name in rows.task.used()}
+    return MappingProxyType({name: auroc(rows.target[own], rows.prediction[own]) for name, own in of_tasks.items()})
 
 
 @cache
@@ -105,18 +102,15 @@ def _scores_in(
     predictions: Path, sha256: str, endpoints: tuple[tuple[str, FittedEndpoint], ...], side: Role
 ) -> Mapping[str, float]:
     """Score by task of one side's rows of a file with one row per slide, task and answer."""
-    names = ["role", "task", "target", "event", "prediction", "patient_id"]
-    role, task, *columns = (
-        column.to_numpy() for column in read_table(predictions, columns=names, use_threads=False).columns
-    )
+    rows = columns_in(predictions)
+    rows = rows.where(rows.role.are(side))
+    patients = rows.patient_id.texts()
     values = {}
     for name, fitted in endpoints:
-        mine, step = (role == side) & (task == name), len(fitted.answers)  # the answers to a slide lie side by side
-        target, event, prediction, patient = (column[mine] for column in columns)
-        answers = prediction.astype(float).reshape(-1, step)
-        values[name] = primary_score(
-            fitted.endpoint, target[::step].astype(float), event[::step].astype(float), answers, patient[::step]
-        )
+        own, step = rows.task.are(name), len(fitted.answers)  # the answers to a slide lie side by side
+        target, event = (column[own][::step] for column in (rows.target, rows.event))
+        answers = rows.prediction[own].reshape(-1, step)
+        values[name] = primary_score(fitted.endpoint, target, event, answers, patients[own][::step])
     return MappingProxyType(values)
 
 

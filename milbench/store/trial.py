@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import StoreError
+from milbench.store.columns import Columns, columns_in, read_parquet_frame, read_parquet_table
 from milbench.store.files import (
     AGAIN,
     MOST_TABLE_BYTES,
@@ -39,6 +40,7 @@ from milbench.store.slot import trial_id_of
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import pyarrow as pa
 
 PREDICTIONS, HISTORY, WEIGHTS, TRIAL = "predictions.parquet", "history.parquet", "model.safetensors", "trial.json"
 
@@ -78,10 +80,8 @@ class StoredTrial:
 
     def predictions(self) -> pd.DataFrame:
         """Rows (slide_id, patient_id, role val/test, task, target, probability) of the trial's binary tasks."""
-        import pandas as pd
-
         if not self.endpoints:
-            return pd.read_parquet(self.path / PREDICTIONS)
+            return read_parquet_frame(self.path / PREDICTIONS)
         binary = [task for task, each in zip(self.info["tasks"], self.endpoints, strict=True) if each.kind == "binary"]
         rows = self.answers()
         rows = rows[rows["task"].isin(binary)].drop(columns=["event", "answer"]).reset_index(drop=True)
@@ -93,9 +93,11 @@ class StoredTrial:
         The target is 0 or 1, the place of the class or grade, the value, or the time in days; `event` is 0 or 1 for
         survival, else NaN. Answers are named as in `FittedEndpoint.answers`.
         """
-        import pandas as pd
+        return as_answers(read_parquet_frame(self.path / PREDICTIONS))
 
-        return as_answers(pd.read_parquet(self.path / PREDICTIONS))
+    def answer_columns(self) -> Columns:
+        """The rows of `answers` as arrays, for whoever reads many trials."""
+        return columns_in(self.path / PREDICTIONS)
 
     @property
     def endpoints(self) -> tuple[FittedEndpoint, ...]:
@@ -110,9 +112,11 @@ class StoredTrial:
 
     def history(self) -> pd.DataFrame:
         """One row per epoch (epoch, lr, train_loss, val_loss, val_auroc; val_score for it if a task is not binary)."""
-        import pandas as pd
+        return read_parquet_frame(self.path / HISTORY)
 
-        return pd.read_parquet(self.path / HISTORY)
+    def history_table(self) -> pa.Table:
+        """The same as an Arrow table, for whoever reads many trials."""
+        return read_parquet_table(self.path / HISTORY)
 
     @property
     def keeps_weights(self) -> bool:

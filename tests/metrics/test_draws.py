@@ -157,6 +157,7 @@ def test_steps_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = weights_of(3, 50, whole=True)
     whole = concordance_draws(weights, time, event, risk)
     monkeypatch.setattr(draws, "BYTES_PER_STEP", 1)
+    monkeypatch.setattr(draws, "FEWEST_DRAWS", 1)
     assert (concordance_draws(weights, time, event, risk) == whole).all()
 
 

@@ -1,5 +1,7 @@
 """The crossed bootstrap against scikit-learn on resampled rows, and against simulated truth."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -75,8 +77,29 @@ def test_a_majority_of_positives_gives_the_same_numbers() -> None:
 def test_small_steps_give_the_same_numbers_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     task, weights = task_scores(3), draw_counts(np.random.default_rng(0), 20, 50)
     whole = fold_scores(task, weights)
-    monkeypatch.setattr(crossed, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(crossed, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(crossed, "FEWEST_DRAWS_AT_ONCE", 1)
     np.testing.assert_array_equal(fold_scores(task, weights), whole)
+
+
+@pytest.mark.parametrize("draws_at_once", [1, 3, 7, 1000])
+@pytest.mark.parametrize("block_bytes", [1, 1000, 12_345])
+def test_blocks_of_odd_sizes_give_what_a_plain_loop_over_draws_gives(
+    monkeypatch: pytest.MonkeyPatch, draws_at_once: int, block_bytes: int
+) -> None:
+    task, weights = task_scores(3), draw_counts(np.random.default_rng(1), 20, 31)
+    monkeypatch.setattr(crossed, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(crossed, "FEWEST_DRAWS_AT_ONCE", draws_at_once)
+    np.testing.assert_allclose(fold_scores(task, weights), by_loop(), rtol=0, atol=1e-12)
+
+
+@cache
+def by_loop() -> np.ndarray:
+    task, weights = task_scores(3), draw_counts(np.random.default_rng(1), 20, 31)
+    found = np.empty((31, 3, 4))
+    for draw, model, fold in np.ndindex(found.shape):
+        found[draw, model, fold] = by_rows(task, weights[draw], model, fold)
+    return found
 
 
 def test_float32_rounds_nothing_on_a_large_test_set() -> None:

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from milbench.report.captions import distinct, tuned_in_words
@@ -15,6 +16,8 @@ from milbench.report.kinds import UNDEFINED_IF
 from milbench.report.published import PAPERS_COHORTS
 from milbench.report.tables import Table
 from milbench.stats.analysis import Analysis
+from milbench.store.columns import Coded, Columns
+from milbench.store.joined import stacked_histories
 from milbench.store.pasteable import pasteable
 from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
@@ -44,7 +47,7 @@ def page_data(
     """
     stored = [(run, run.trials()) for run in runs]  # once: every look at a trial hashes its files
     trials = [trial for _, found in stored for trial in found]
-    predictions = pd.concat([_test_rows(trial) for trial in trials], ignore_index=True)
+    predictions = _test_rows(trials)
     datasets = {name: facts for run in runs for name, facts in run.datasets.items()}
     given = {"baselines": baselines, "published": _comparable(published, set(datasets)), "claims": claims}
     return PageData(
@@ -76,12 +79,7 @@ def _comparable(published: pd.DataFrame | None, datasets: set[str]) -> pd.DataFr
 
 
 def _curves(trials: Sequence[StoredTrial]) -> pd.DataFrame:
-    histories = [trial.history().rename(columns={"val_score": "val_auroc"}) for trial in trials]
-    frames = [
-        history.assign(**_identity(trial)).reindex(columns=list(CURVES))
-        for history, trial in zip(histories, trials, strict=True)
-    ]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(CURVES))
+    return stacked_histories(trials, [_identity(trial) for trial in trials]).reindex(columns=list(CURVES))
 
 
 def _identity(trial: StoredTrial) -> dict[str, Any]:
@@ -91,20 +89,43 @@ def _identity(trial: StoredTrial) -> dict[str, Any]:
             "seed": info["seed"]}  # fmt: skip
 
 
-def _test_rows(trial: StoredTrial) -> pd.DataFrame:
-    """Rows of the test side with a known label."""
-    table = trial.predictions()
-    rows = table[table["role"] == "test"].dropna(subset=["target"])
-    facts = {key: trial.info[key] for key in ("dataset", "model", "fold")}
-    return rows[["slide_id", "task", "target", "probability"]].assign(**facts)
+def _test_rows(trials: Sequence[StoredTrial]) -> pd.DataFrame:
+    """Rows of the test sides of binary tasks with a known label; names are categories in the order of the alphabet."""
+    parts = [_tested(trial) for trial in trials]
+    lengths = [len(part.target) for part in parts]
+    facts = {key: Coded.of([str(trial.info[key]) for trial in trials]) for key in ("dataset", "model")}
+    return pd.DataFrame({
+        "slide_id": _categories([part.slide_id for part in parts]),
+        "task": _categories([part.task for part in parts]),
+        "target": np.concatenate([part.target for part in parts]),
+        "probability": np.concatenate([part.prediction for part in parts]),
+        **{key: _categories([Coded(np.repeat(each.codes, lengths), each.values)]) for key, each in facts.items()},
+        "fold": np.repeat([trial.info["fold"] for trial in trials], lengths),
+    })  # fmt: skip
+
+
+def _tested(trial: StoredTrial) -> Columns:
+    columns = trial.answer_columns()
+    binary = [task for task, fitted in trial.endpoint_of.items() if fitted.kind == "binary"]
+    return columns.where(columns.role.are("test") & ~np.isnan(columns.target) & (columns.task.among(binary) >= 0))
+
+
+def _categories(columns: Sequence[Coded]) -> pd.Categorical:
+    """The columns one after the other."""
+    names = sorted({name for column in columns for name in column.values})
+    return pd.Categorical.from_codes(np.concatenate([column.among(names) for column in columns]), categories=names)
 
 
 def _roc(predictions: pd.DataFrame) -> tuple[RocCurve, ...]:
     keys = ["dataset", "task", "model"]
-    slides = predictions.groupby([*keys, "slide_id"], sort=True)[["target", "probability"]].mean().reset_index()
+    slides = (
+        predictions.groupby([*keys, "slide_id"], sort=True, observed=True)[["target", "probability"]]
+        .mean()
+        .reset_index()
+    )
     return tuple(
         RocCurve(dataset, task, model, tuple(rows["target"].astype(int)), tuple(rows["probability"].astype(float)))
-        for (dataset, task, model), rows in slides.groupby(keys, sort=True)
+        for (dataset, task, model), rows in slides.groupby(keys, sort=True, observed=True)
     )
 
 
@@ -113,7 +134,7 @@ def _undefined(predictions: pd.DataFrame) -> pd.DataFrame:
     slides = predictions.drop_duplicates(["dataset", "task", "fold", "slide_id"])
     rows = [
         (*key, f"no {'positive' if group['target'].max() == 0 else 'negative'} among {len(group)} labelled test slides")
-        for key, group in slides.groupby(["dataset", "task", "fold"], sort=True)
+        for key, group in slides.groupby(["dataset", "task", "fold"], sort=True, observed=True)
         if group["target"].nunique() < 2
     ]
     return pd.DataFrame(rows, columns=list(UNDEFINED))
