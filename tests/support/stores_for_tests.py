@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from milbench.bag import Bag
-from milbench.serving.feature_store import THREAD, FeatureStore
+from milbench.serving.feature_store import FeatureStore
+from milbench.serving.read_ahead import THREAD
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 SLIDES = [f"s{i}" for i in range(8)]
