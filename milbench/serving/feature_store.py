@@ -13,6 +13,7 @@ from milbench.errors import DataError
 from milbench.layout import Patches, patches_of
 from milbench.serving.read_ahead import AHEAD, Depth, ReadAhead
 
+
 class FeatureStore:
     """Patches by slide id, features in their stored dtype, on one device.
 

@@ -106,7 +106,7 @@ def _ahead_bytes(first: int, host_bytes: int, bag_bytes: int, *, fits: bool) -> 
     If all bags stay, those ahead are bags that will stay.
     """
     room = min(first, host_bytes) if fits else int(min(first, host_bytes) * AHEAD_SHARE)
-    return min(room, bag_bytes * (MOST_AHEAD - AHEAD))
+    return min(room, bag_bytes * (MOST_AHEAD - AHEAD)) if room >= bag_bytes else 0
 
 
 def _where(feature_bytes: int | None, device_bytes: int, host_bytes: int, most_ahead: int) -> str:
