@@ -1,6 +1,6 @@
 """Reading one bag: every layout through milbench's own readers, beside numpy.load of the same numbers, warm and cold.
 
-    python benchmarks/read_speed.py [--reference CHECKOUT] [--patches 10000] [--width 1024] [--repeats 15] [--threads 2] [--save]
+    python benchmarks/read_speed.py [--reference CHECKOUT] [--patches 10000] [--width 1024] [--repeats 15] [--threads 2] [--only TEXT] [--save]
 
 Sixteen formats as their tools write them, then packs and HDF5 with filters. Each repetition reads every layout by each
 build, and the plain array by numpy.load right after it, so that a busy moment hits all. A ratio is the median over
@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="where the files are made (default: the system's; a tmpfs is never cold)"
     )
+    parser.add_argument("--only", default="", metavar="TEXT", help="layouts whose name holds this text")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     if "--serve" in sys.argv:
         serve()
@@ -100,6 +101,7 @@ def main() -> None:
     builds = {"": HERE, **({"reference": options.reference.resolve()} if options.reference else {})}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         layouts = write_layouts(Path(folder), options.patches, options.width)
+        layouts = {name: layout for name, layout in layouts.items() if options.only in name}
         found = measure(layouts, builds, options.repeats, options.threads)
     size = f"{options.patches:,} × {options.width:,}"
     told = f"{size}, {options.threads} threads of torch, medians of {options.repeats} interleaved reads; ratios of wall (CPU) seconds."
