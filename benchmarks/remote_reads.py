@@ -24,7 +24,7 @@ from made_cohort import Size, add_folder_flag, add_size_flags, asked_size, tempo
 from results_file import add_save_flag, publish, table
 from timing import interleaved, ratio
 
-USUAL = Size(90, 500, 1024, 1)
+USUAL = Size(90, 500, 256, 1)
 HERE = Path(__file__).resolve().parents[1]
 
 PLUGIN = """
@@ -89,8 +89,8 @@ def main() -> None:
     )
     parser.add_argument("--delay", type=float, default=0.05, help="seconds per slide (default 0.05)")
     parser.add_argument("--model", default="amil")
-    parser.add_argument("--memory", default="700MB")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--memory", default="560MB")
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=3)
     add_folder_flag(parser)

@@ -99,7 +99,7 @@ class Depth:
         rate, share = (self._bags / seconds, self._waited / seconds) if seconds else (0.0, 0.0)
         self._bags, self._waited, self._worked = 0, 0.0, 0.0
         tried, self._tried = self._tried, None
-        if tried is not None and rate < tried[1] * WORTH:
+        if tried is not None and share > NOTICED and rate < tried[1] * WORTH:  # two rates of reading: both had to wait
             self.now, self._rest = tried[0], REST
         elif self._rest:
             self._rest -= 1

@@ -49,6 +49,15 @@ def test_where_more_threads_gain_nothing_there_are_no_more_of_them() -> None:
     assert seen.count(AHEAD) > 0.8 * len(seen)
 
 
+def test_steps_that_take_longer_for_a_while_do_not_take_the_threads_back() -> None:
+    """Validation waits, and the training that follows does not, since its steps are longer."""
+    depth = Depth(MOST_AHEAD, ROOM)
+    for _ in range(10):
+        simulated(depth, 0.05, 0.01, n_bags=WINDOW)
+        simulated(depth, 0.05, 0.08, n_bags=5 * WINDOW)
+    assert depth.now == 8
+
+
 def test_no_more_bags_than_stated_are_read_ahead() -> None:
     depth = Depth(5, ROOM)
     simulated(depth, 10, 0.01)
