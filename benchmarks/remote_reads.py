@@ -1,6 +1,6 @@
 """Training from a file system that answers late: seconds of training with and without a delay per slide, and whether they end alike.
 
-    python benchmarks/remote_reads.py [--reference CHECKOUT] [--delay 0.05] [--slides 90] [--model amil] [--save]
+    python benchmarks/remote_reads.py [--reference CHECKOUT] [--delay 0.1] [--slides 200] [--model amil] [--save]
 
 One trial with one worker, `milbench run` as a user runs it, on a cohort that does not fit into `--memory`. A plug-in lets every
 read of a slide sleep before it begins, which is what a network file system does without taking a core. The run without a delay
@@ -24,7 +24,7 @@ from made_cohort import Size, add_folder_flag, add_size_flags, asked_size, tempo
 from results_file import add_save_flag, publish, table
 from timing import interleaved, ratio
 
-USUAL = Size(90, 500, 256, 1)
+USUAL = Size(200, 500, 256, 1)
 HERE = Path(__file__).resolve().parents[1]
 
 PLUGIN = """
@@ -87,10 +87,10 @@ def main() -> None:
     parser.add_argument(
         "--reference", type=Path, metavar="CHECKOUT", help="another build, which takes turns with this one"
     )
-    parser.add_argument("--delay", type=float, default=0.05, help="seconds per slide (default 0.05)")
+    parser.add_argument("--delay", type=float, default=0.1, help="seconds per slide (default 0.1)")
     parser.add_argument("--model", default="amil")
     parser.add_argument("--memory", default="560MB")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=3)
     add_folder_flag(parser)

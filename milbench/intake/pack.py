@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import torch
 import yaml
 from torch import Tensor
@@ -39,7 +40,8 @@ from milbench.store.leftovers import abandoned, delete
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 MOST_THREADS = 4
-"""Slides that are packed side by side, at most. Each is in memory up to three times."""
+COPIES, MEMORY_SHARE = 4, 0.4
+"""Slides that are packed side by side, at most; how often each is in memory meanwhile, and what all may take of what is free."""
 
 BLOCK = 1 << 17
 """Values that are compared at a time."""
@@ -93,9 +95,8 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
     there = {slide for slide in wanted if (target / f"{slide}{SUFFIX}").exists()}
     with _remembered(out / SOURCES) as made_from:
         work = partial(_pack_slide, source, target, dtype, made_from)
-        roundings = [
-            rounding for _, rounding in zip(watch(wanted, "packing"), _side_by_side(work, wanted), strict=True)
-        ]
+        done = _side_by_side(work, wanted, _threads(_largest_file(source, wanted)))
+        roundings = [rounding for _, rounding in zip(watch(wanted, "packing"), done, strict=True)]
     cohort = _write_cohort(file, table, out)
     before = sum(source.paths[slide].stat().st_size for slide in wanted)
     after = sum((target / f"{slide}{SUFFIX}").stat().st_size for slide in wanted)
@@ -136,12 +137,22 @@ def _remembered(path: Path) -> Iterator[dict[str, SlideContent]]:
             write_atomically(path, ContentRecord(made_from).to_json())
 
 
-def _side_by_side(work: Callable[[str], float], slides: Sequence[str]) -> Iterator[float]:
+def _largest_file(source: FeatureFolder, slides: Sequence[str]) -> int:
+    return max((source.paths[slide].stat().st_size for slide in slides), default=0)
+
+
+def _threads(largest_bytes: int) -> int:
+    """Slides that are packed side by side: more than one core even on a machine of one, to read while others write."""
+    room = psutil.virtual_memory().available * MEMORY_SHARE
+    fitting = int(room / (COPIES * largest_bytes)) if largest_bytes else MOST_THREADS
+    return max(1, min(max(usable_cores(), 2), MOST_THREADS, fitting))
+
+
+def _side_by_side(work: Callable[[str], float], slides: Sequence[str], n_threads: int) -> Iterator[float]:
     """What `work` makes of each slide, in order: one is read while another is hashed and a third one written.
 
     As many slides as threads are in memory. What `work` raises is raised at its slide; others that were begun are ended.
     """
-    n_threads = min(max(usable_cores(), 2), MOST_THREADS)
     with ThreadPoolExecutor(n_threads, "milbench-pack") as pool:
         begun: deque[Future[float]] = deque()
         left = iter(slides)
@@ -267,7 +278,7 @@ def _rounding(features: Tensor, stored: Tensor, largest: float) -> float:
     if not largest or features.dtype == stored.dtype:
         return 0.0
     exact = torch.promote_types(torch.promote_types(features.dtype, stored.dtype), torch.float32)
-    blocks = zip(features.reshape(-1).split(BLOCK), stored.reshape(-1).split(BLOCK), strict=True)
+    blocks = zip(torch.split(features.reshape(-1), BLOCK), torch.split(stored.reshape(-1), BLOCK), strict=True)
     return max(largest_value(one.to(exact) - other.to(exact)) for one, other in blocks) / largest
 
 
