@@ -1,107 +1,287 @@
-"""Reading one bag: every layout through milbench's own readers, against numpy.load on the same bytes.
+"""Reading one bag: every layout through milbench's own readers, beside numpy.load of the same numbers, warm and cold.
 
-    python benchmarks/read_speed.py [--patches 10000] [--width 1024] [--repeats 15]
+    python benchmarks/read_speed.py [--reference CHECKOUT] [--patches 10000] [--width 1024] [--repeats 15] [--threads 2] [--only TEXT] [--save]
 
-Warm reads (the file is in the page cache), one process. Every layout is read in turn with numpy.load of the same
-values in the same dtype, so that a busy moment hits both; the ratio is the median over those pairs. TRIDENT's files
-are also read as its own code does, with plain h5py. Every read gets fresh memory (glibc would hand the last
-bag's pages to some reads and not to others, a factor of two by chance; a run reads bags of all sizes), and one value
-of every page is looked at, since packs and `.pt` files are mapped and their pages arrive only then.
+Sixteen formats as their tools write them, then packs and HDF5 with filters. Each repetition reads every layout by each
+build, and the plain array by numpy.load right after it, so that a busy moment hits all. A ratio is the median over
+repetitions. Warm: the files are in the page cache. Cold: the system was asked to forget them (`posix_fadvise`), so the disk
+is measured too. With `--reference`, a process of another checkout reads the same files in turn; "not read" where it cannot.
+CPU seconds tell more than wall seconds where others work on the machine. They are those of all threads of a process.
+
+Every read gets fresh memory (glibc would hand the last bag's pages to some reads and not to others, a factor of two by
+chance; a run reads bags of all sizes). One value of every page is looked at, since packs and `.pt` files are mapped.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import json
 import os
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
+from typing import NamedTuple
 
 import h5py
 import numpy as np
-import torch
 
-from milbench.cohorts.cohort_file import CohortFile
-from milbench.formats import open_features
-from milbench.intake.pack import pack
-
-Read = Callable[[], np.ndarray]
-Layouts = dict[str, tuple[Read, str]]
-"""By name: how to read one slide, and the dtype it comes in."""
-
-PACK, TRIDENT = "milbench pack, float16", "TRIDENT, float16, plain h5py"
-
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 PAGE = 4096
 FRESH_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+HERE = Path(__file__).resolve().parents[1]
+NUMPY = "numpy.load"
+WARM, COLD = "warm", "cold"
+
+FORMATS = {
+    "clam_h5": "CLAM .h5",
+    "clam_pt": "CLAM .pt",
+    "clam_sites": "CLAM .h5, a folder per site",
+    "trident_h5": "TRIDENT .h5, chunks (1, D)",
+    "trident_patches": "TRIDENT .h5, coordinates beside",
+    "trident_pt": "TRIDENT .pt",
+    "stamp_today": "STAMP .h5",
+    "slideflow": "slideflow .pt",
+    "slideflow_without_zip": "slideflow .pt, index as .npy",
+    "torchmil_npy": "torchmil .npy",
+    "torchmil_h5": "torchmil .h5",
+    "owkin": "Owkin .npy",
+    "pt_dict": ".pt with a dict",
+    "npy": "NumPy .npy",
+    "npz": "NumPy .npz",
+    "npz_compressed": "NumPy .npz, compressed",
+}
+"""The sixteen, by the functions that write them in tests/support/formats_for_tests.py; float16."""
+
+FILTERED: dict[str, dict[str, object]] = {
+    "HDF5, gzip": {"chunks": True, "compression": "gzip"},
+    "HDF5, gzip, chunks (1, D)": {"compression": "gzip"},
+    "HDF5, gzip and shuffle": {"chunks": True, "compression": "gzip", "shuffle": True},
+    "HDF5, lzf": {"chunks": True, "compression": "lzf"},
+}
+
+
+class Layout(NamedTuple):
+    """A folder with one slide, and the plain array of the same numbers."""
+
+    folder: Path
+    plain: Path
+
+
+class Reading(NamedTuple):
+    """Seconds of one read."""
+
+    wall: float
+    cpu: float
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("--patches", 10_000), ("--width", 1024), ("--repeats", 31)):
+    for name, default in (("--patches", 10_000), ("--width", 1024), ("--repeats", 15), ("--threads", 2)):
         parser.add_argument(name, type=int, default=default)
+    parser.add_argument("--reference", type=Path, metavar="CHECKOUT", help="another build, read in turn with this one")
+    parser.add_argument(
+        "--folder", type=Path, help="where the files are made (default: the system's; a tmpfs is never cold)"
+    )
+    parser.add_argument("--only", default="", metavar="TEXT", help="layouts whose name holds this text")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    if "--serve" in sys.argv:
+        serve()
+        return
+    from results_file import add_save_flag, publish
+
+    add_save_flag(parser)
     options = parser.parse_args()
-    if any(os.environ.get(name) != value for name, value in FRESH_MEMORY.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **FRESH_MEMORY})
-    print(f"{options.patches:,} x {options.width:,}, median of {options.repeats} warm reads")
-    print(f"{'layout':36} {'ms':>8} {'MB/s':>8} {'time / numpy.load':>18}")
-    with tempfile.TemporaryDirectory() as folder:
-        layouts, arrays = write_layouts(Path(folder), options.patches, options.width)
-        ratio = {}
-        for name, (read, dtype) in layouts.items():
-            pairs = measure(read, lambda path=arrays[dtype]: np.load(path), options.repeats)
-            middle = median(own for own, _ in pairs)
-            ratio[name] = median(own / reference for own, reference in pairs)
-            n_bytes = options.patches * options.width * np.dtype(dtype).itemsize
-            print(f"{name:36} {middle * 1e3:8.1f} {n_bytes / middle / 1e6:8.0f} {ratio[name]:18.2f}")
-        between = [trident / pack for trident, pack in measure(layouts[TRIDENT][0], layouts[PACK][0], options.repeats)]
-    print(f"\npack against TRIDENT's (1, D) chunks: {median(between):.1f} times faster")
-    print(f"pack against numpy.load: {1 / ratio[PACK]:.0%} of its bandwidth")
+    builds = {"": HERE, **({"reference": options.reference.resolve()} if options.reference else {})}
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        layouts = write_layouts(Path(folder), options.patches, options.width)
+        layouts = {name: layout for name, layout in layouts.items() if options.only in name}
+        found = measure(layouts, builds, options.repeats, options.threads)
+    size = f"{options.patches:,} × {options.width:,}"
+    told = f"{size}, {options.threads} threads of torch, medians of {options.repeats} interleaved reads; ratios of wall (CPU) seconds."
+    publish(
+        options,
+        "\n\n".join([told, *(text_of(found, state, builds) for state in (WARM, COLD))]),
+        threads=options.threads,
+    )
 
 
-def measure(read: Read, reference: Read, repeats: int) -> list[tuple[float, float]]:
-    """Seconds of both, one after the other; the first pair warms up and is dropped."""
-    return [(seconds(read), seconds(reference)) for _ in range(repeats + 1)][1:]
+# ---- the parent ----------------------------------------------------------------------------------
+
+Found = dict[tuple[str, str, str], list[Reading | None]]
+"""Readings by layout, state and reader."""
 
 
-def seconds(read: Read) -> float:
-    started = perf_counter()
+def measure(layouts: Mapping[str, Layout], builds: Mapping[str, Path], repeats: int, threads: int) -> Found:
+    found: Found = {}
+    with tempfile.TemporaryDirectory() as elsewhere, opened(builds, threads, elsewhere) as ask:
+        for repetition in range(repeats + 1):  # the first warms up
+            for name, layout in layouts.items():
+                for state in (COLD, WARM):
+                    asked = [(build, build, str(layout.folder)) for build in builds]
+                    for reader, build, path in (*asked, (NUMPY, "", str(layout.plain))):
+                        if state == WARM:
+                            ask(build, path, WARM)  # in the cache, whatever was read last
+                        reading = ask(build, path, state)
+                        if repetition:
+                            found.setdefault((name, state, reader), []).append(reading)
+    return found
+
+
+@contextmanager
+def opened(
+    builds: Mapping[str, Path], threads: int, elsewhere: str
+) -> Iterator[Callable[[str, str, str], Reading | None]]:
+    """A function that lets a build's process read a path."""
+    words = [sys.executable, __file__, "--serve", str(threads)]
+    servers = {
+        name: subprocess.Popen(
+            words,
+            env={**os.environ, **FRESH_MEMORY, "PYTHONPATH": f"{root}:{root / '.typing'}"},
+            cwd=elsewhere,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name, root in builds.items()
+    }
+
+    def ask(build: str, path: str, state: str) -> Reading | None:
+        server = servers[build]
+        assert server.stdin is not None
+        assert server.stdout is not None
+        print(json.dumps([path, state]), file=server.stdin, flush=True)
+        answer = json.loads(server.stdout.readline())
+        return None if answer is None else Reading(*answer)
+
+    try:
+        yield ask
+    finally:
+        for server in servers.values():
+            server.communicate()
+
+
+def text_of(found: Found, state: str, builds: Mapping[str, Path]) -> str:
+    from results_file import table
+
+    names = dict.fromkeys(name for name, its_state, _ in found if its_state == state)
+    head = [state, "ms", "of numpy.load", *(["times as fast as the reference"] if "reference" in builds else [])]
+    rows = []
+    for name in names:
+        own, plain, reference = (found.get((name, state, reader), []) for reader in ("", NUMPY, "reference"))
+        row = [name, f"{median(each.wall for each in own if each) * 1e3:.1f}", ratios(own, plain)]
+        rows.append([*row, ratios(reference, own)] if "reference" in builds else row)
+    return table(head, rows)
+
+
+def ratios(above: list[Reading | None], below: list[Reading | None]) -> str:
+    pairs = [(one, other) for one, other in zip(above, below, strict=True) if one and other]
+    if not pairs:
+        return "not read"
+    wall, cpu = (median(one[which] / other[which] for one, other in pairs) for which in (0, 1))
+    return f"{wall:.2f} ({cpu:.2f})"
+
+
+# ---- a build's process ---------------------------------------------------------------------------
+
+
+def serve() -> None:
+    """Read what each line of the input names, and answer with the seconds, or null."""
+    import torch
+
+    from milbench.formats import open_features
+
+    torch.set_num_threads(int(sys.argv[-1]))
+    readers: dict[str, Callable[[], np.ndarray]] = {}
+    for line in sys.stdin:
+        path, state = json.loads(line)
+        if path not in readers:
+            readers[path] = plain(path) if path.endswith("plain.npy") else slide(open_features, path)
+        if state == COLD:
+            forget(Path(path))
+        try:
+            answer = tuple(seconds(readers[path]))
+        except Exception:  # noqa: BLE001 - an older build does not read every layout
+            answer = None
+        gc.collect()
+        print(json.dumps(answer), flush=True)
+
+
+def plain(path: str) -> Callable[[], np.ndarray]:
+    return lambda: np.load(path)
+
+
+def slide(open_features: Callable[[Path], object], path: str) -> Callable[[], np.ndarray]:
+    """Reads the one slide of a folder as a run does."""
+    try:
+        opened = open_features(Path(path))
+    except Exception:  # noqa: BLE001 - see `serve`
+        return lambda: 1 // 0  # type: ignore[return-value]
+    return lambda: opened.load("slide").features.numpy()  # type: ignore[attr-defined]
+
+
+def seconds(read: Callable[[], np.ndarray]) -> Reading:
+    started, began = perf_counter(), process_time()
     features = read()
     np.add.reduce(np.asarray(features).reshape(-1)[:: PAGE // features.itemsize])
-    return perf_counter() - started
+    return Reading(perf_counter() - started, process_time() - began)
 
 
-def write_layouts(root: Path, patches: int, width: int) -> tuple[Layouts, dict[str, Path]]:
+def forget(path: Path) -> None:
+    """Ask the system to drop what lies there from its cache; what is not on the disk yet could not be dropped."""
+    root = path if path.is_dir() else path.parent
+    beside = root.parent if (root.parent / "coords").is_dir() or (root.parent / "patches").is_dir() else root
+    for file in beside.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+                os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+
+def write_layouts(root: Path, patches: int, width: int) -> dict[str, Layout]:
     """Layouts as extractors write them and plain arrays by dtype, all of the same features."""
+    import formats_for_tests as written
+
+    from milbench.cohorts.cohort_file import CohortFile
+    from milbench.intake.pack import pack
+
     half = np.random.default_rng(0).standard_normal((patches, width)).astype(np.float16)
-    full = half.astype(np.float32)
     coords = np.stack([np.arange(patches) % 100, np.arange(patches) // 100], axis=1) * 256
-    write_h5(root / "trident16", half, coords, chunks=(1, width))
-    write_h5(root / "trident32", full, coords, chunks=(1, width))
-    write_h5(root / "gzip", half, coords, chunks=True, compression="gzip")
-    write_h5(root / "clam", full, coords)
-    (root / "pt").mkdir()
-    torch.save(torch.from_numpy(full), root / "pt" / "slide.pt")
-    np.save(root / "float16.npy", half)
-    np.save(root / "float32.npy", full)
+    plains = {}
+    for dtype in ("float16", "float32"):
+        (root / dtype).mkdir()
+        plains[dtype] = root / dtype / "plain.npy"
+        np.save(plains[dtype], half.astype(dtype))
+    slides = {"slide": written.Slide(half, coords)}
+    layouts: dict[str, Layout] = {}
+    for writer, name in FORMATS.items():
+        folder, _ = getattr(written, writer)(root / writer, slides)
+        layouts[name] = Layout(folder, plains["float16"])
+    folder, _ = written.trident_h5(root / "trident32", {"slide": written.Slide(half.astype(np.float32), coords)})
+    layouts["TRIDENT .h5, chunks (1, D), float32"] = Layout(folder, plains["float32"])
+    for number, (name, how) in enumerate(FILTERED.items()):
+        folder = root / f"filtered{number}"
+        write_h5(folder, half, coords, **{"chunks": (1, width), **how})
+        layouts[name] = Layout(folder, plains["float16"])
     (root / "labels.csv").write_text("case_id,slide_id,A\np,slide,1\n")
     for dtype in ("float16", "float32"):
-        file = CohortFile("speed", root / "labels.csv", root / "clam")
-        pack(file, root / f"pack_{dtype}", dtype, lambda slides, _: slides)
-    layouts: Layouts = {
-        PACK: (reader(root / "pack_float16" / "features"), "float16"),
-        "milbench pack, float32": (reader(root / "pack_float32" / "features"), "float32"),
-        "CLAM .h5, float32, contiguous": (reader(root / "clam"), "float32"),
-        "CLAM .pt, float32": (reader(root / "pt"), "float32"),
-        TRIDENT: (lambda: plain(root / "trident16" / "slide.h5"), "float16"),
-        "TRIDENT, float16, chunks (1, D)": (reader(root / "trident16"), "float16"),
-        "TRIDENT, float32, chunks (1, D)": (reader(root / "trident32"), "float32"),
-        "float16, gzip": (reader(root / "gzip"), "float16"),
-    }
-    return layouts, {dtype: root / f"{dtype}.npy" for dtype in ("float16", "float32")}
+        pack(
+            CohortFile("speed", root / "labels.csv", root / "clam_h5"),
+            root / f"pack_{dtype}",
+            dtype,
+            lambda ids, _: ids,
+        )
+        layouts[f"milbench pack, {dtype}"] = Layout(root / f"pack_{dtype}" / "features", plains[dtype])
+    return layouts
 
 
 def write_h5(folder: Path, features: np.ndarray, coords: np.ndarray, **how: object) -> None:
@@ -109,18 +289,6 @@ def write_h5(folder: Path, features: np.ndarray, coords: np.ndarray, **how: obje
     with h5py.File(folder / "slide.h5", "w") as file:
         file.create_dataset("features", data=features, **how)
         file.create_dataset("coords", data=coords)
-
-
-def plain(path: Path) -> np.ndarray:
-    with h5py.File(path) as file:
-        file["coords"][:]
-        return file["features"][:]
-
-
-def reader(folder: Path) -> Read:
-    """Reads the one slide in `folder` as a training run does."""
-    opened = open_features(folder)
-    return lambda: opened.load("slide").features.numpy()
 
 
 if __name__ == "__main__":

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import torch
 import yaml
 from torch import Tensor
 
-from milbench.bag import all_finite, check_features
+from milbench.bag import check_features, largest_value
 from milbench.cohorts.cohort_file import PROTOCOLS, CohortFile
 from milbench.cohorts.content import SlideContent, content_of
 from milbench.cohorts.fingerprint import file_ends
@@ -29,11 +33,19 @@ from milbench.formats.tensor_file import write_tensors
 from milbench.intake.inspection import Watch
 from milbench.labels import PATIENT, SLIDE, LabelTable
 from milbench.labels.written import written_task
+from milbench.machine.hardware import usable_cores
 from milbench.store.csv_files import exact_csv
 from milbench.store.files import replacing_file, write_atomically, writing
 from milbench.store.leftovers import abandoned, delete
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
+MOST_THREADS = 4
+COPIES, MEMORY_SHARE = 4, 0.4
+"""Slides that are packed side by side, at most; how often each is in memory meanwhile, and what all may take of what is free."""
+
+BLOCK = 1 << 17
+"""Values that are compared at a time."""
+
 SOURCES = "sources.json"
 """Beside the packs: content of the file that each was made from. Without it, slides are compared by their values."""
 MOST_ROUNDED = 0.01
@@ -82,10 +94,9 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
     wanted = [slide for slide in slides["slide_id"] if slide in source.paths]
     there = {slide for slide in wanted if (target / f"{slide}{SUFFIX}").exists()}
     with _remembered(out / SOURCES) as made_from:
-        roundings = [
-            _pack_slide(source, slide, target / f"{slide}{SUFFIX}", dtype, made_from)
-            for slide in watch(wanted, "packing")
-        ]
+        work = partial(_pack_slide, source, target, dtype, made_from)
+        done = _side_by_side(work, wanted, _threads(_largest_file(source, wanted)))
+        roundings = [rounding for _, rounding in zip(watch(wanted, "packing"), done, strict=True)]
     cohort = _write_cohort(file, table, out)
     before = sum(source.paths[slide].stat().st_size for slide in wanted)
     after = sum((target / f"{slide}{SUFFIX}").stat().st_size for slide in wanted)
@@ -126,8 +137,38 @@ def _remembered(path: Path) -> Iterator[dict[str, SlideContent]]:
             write_atomically(path, ContentRecord(made_from).to_json())
 
 
+def _largest_file(source: FeatureFolder, slides: Sequence[str]) -> int:
+    return max((source.paths[slide].stat().st_size for slide in slides), default=0)
+
+
+def _threads(largest_bytes: int) -> int:
+    """Slides that are packed side by side: more than one core even on a machine of one, to read while others write."""
+    room = psutil.virtual_memory().available * MEMORY_SHARE
+    fitting = int(room / (COPIES * largest_bytes)) if largest_bytes else MOST_THREADS
+    return max(1, min(max(usable_cores(), 2), MOST_THREADS, fitting))
+
+
+def _side_by_side(work: Callable[[str], float], slides: Sequence[str], n_threads: int) -> Iterator[float]:
+    """What `work` makes of each slide, in order: one is read while another is hashed and a third one written.
+
+    As many slides as threads are in memory. What `work` raises is raised at its slide; others that were begun are ended.
+    """
+    with ThreadPoolExecutor(n_threads, "milbench-pack") as pool:
+        begun: deque[Future[float]] = deque()
+        left = iter(slides)
+        try:
+            for slide in left:
+                begun.append(pool.submit(work, slide))
+                if len(begun) > n_threads:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def _pack_slide(
-    source: FeatureFolder, slide: str, target: Path, dtype: str, made_from: dict[str, SlideContent]
+    source: FeatureFolder, folder: Path, dtype: str, made_from: dict[str, SlideContent], slide: str
 ) -> float:
     """Largest relative rounding of one slide, written now or there already; `made_from` then tells its source's content.
 
@@ -137,6 +178,7 @@ def _pack_slide(
     StoreError : the disk is full or the folder cannot be written.
     UsageError : `target` was made from another file or with another dtype.
     """
+    target = folder / f"{slide}{SUFFIX}"
     now = content_of(slide, source.paths[slide], made_from)
     before = made_from.get(slide)
     rounding = (
@@ -152,15 +194,16 @@ def _pack_anew(source: FeatureFolder, slide: str, target: Path, dtype: str, now:
     path = source.paths[slide]
     content, header = source.load(slide), source.header(slide)
     features = check_features(content.features, str(path))
-    stored = features.to(DTYPES[dtype])
-    if not all_finite(stored):
+    largest = features.new_tensor(largest_value(features))
+    if not largest.to(DTYPES[dtype]).isfinite():  # rounding keeps the order: no other value is larger
         raise FeatureFileError(
-            f"{path}: values up to {features.abs().max():.3g} do not fit float16 (65504). Pack with --dtype float32."
+            f"{path}: values up to {largest:.3g} do not fit float16 (65504). Pack with --dtype float32."
         )
-    rounding = _rounding(features, stored)
+    stored = features.to(DTYPES[dtype])
+    rounding = _rounding(features, stored, float(largest))
     if rounding > MOST_ROUNDED:
         raise FeatureFileError(
-            f"{path}: values up to {features.abs().max():.3g} are too small for {dtype}, which would change them by "
+            f"{path}: values up to {largest:.3g} are too small for {dtype}, which would change them by "
             f"{rounding:.0%}. Pack with --dtype float32."
         )
     with writing(target.parent), replacing_file(target) as temporary:
@@ -227,10 +270,16 @@ def _write(path: Path, features: Tensor, content: SlideFeatures, header: SlideHe
     write_tensors(path, {name: tensor for name, tensor in tensors.items() if tensor is not None}, metadata)
 
 
-def _rounding(features: Tensor, stored: Tensor) -> float:
-    """Largest change relative to the largest value."""
-    largest = features.abs().max().double()
-    return float((features.double() - stored.double()).abs().max() / largest) if largest else 0.0
+def _rounding(features: Tensor, stored: Tensor, largest: float) -> float:
+    """Largest change relative to the largest value, block by block, so that the differences stay in the cache.
+
+    A float32 less its float16 is a float32, exactly.
+    """
+    if not largest or features.dtype == stored.dtype:
+        return 0.0
+    exact = torch.promote_types(torch.promote_types(features.dtype, stored.dtype), torch.float32)
+    blocks = zip(torch.split(features.reshape(-1), BLOCK), torch.split(stored.reshape(-1), BLOCK), strict=True)
+    return max(largest_value(one.to(exact) - other.to(exact)) for one, other in blocks) / largest
 
 
 def _write_cohort(file: CohortFile, labels: LabelTable, out: Path) -> Path:

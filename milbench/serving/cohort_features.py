@@ -88,6 +88,8 @@ def held(
         device=torch.device(device),
         device_bytes=residency.device_bytes,
         host_bytes=residency.host_bytes,
+        most_ahead=residency.most_ahead,
+        ahead_bytes=residency.ahead_bytes,
     )
     place = torch.device(device)
     room = step_bytes or _training_bytes(place, memory_bytes, _sharing(place, workers, gpu_workers))
@@ -102,13 +104,15 @@ def residency_of(
     place = torch.device(device)
     step_bytes = _step_bytes(cohort, place, memory_bytes, _sharing(place, workers, gpu_workers))
     reserved = step_bytes if memory_bytes or place.type == "cuda" else 0  # else the share for features is set apart
+    all_bytes = feature_bytes(cohort)
     return choose_residency(
-        feature_bytes(cohort),
+        all_bytes,
         device=place,
         workers=workers,
         memory_bytes=memory_bytes,
         step_bytes=reserved,
         gpu_workers=gpu_workers,
+        bag_bytes=all_bytes // max(len(cohort.slides), 1),
     ), step_bytes
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,12 +11,7 @@ import torch
 from milbench.bag import Bag
 from milbench.errors import DataError
 from milbench.layout import Patches, patches_of
-
-AHEAD = 2
-"""Bags that are read before they are asked for, each by a thread of its own: one to hide a read behind a step, one more for a
-bag that is larger. One read at a time would not reach the disk's bandwidth."""
-
-THREAD = "milbench-read-ahead"
+from milbench.serving.read_ahead import AHEAD, Depth, ReadAhead
 
 
 class FeatureStore:
@@ -35,6 +27,7 @@ class FeatureStore:
         that a mapped file is read where `load` runs and not where its pages are first used.
     device : where patches are handed out.
     device_bytes, host_bytes : what may stay. Without a GPU both are memory.
+    most_ahead, ahead_bytes : bags that are read ahead at the most, and what those after the first `AHEAD` may take.
 
     Attributes
     ----------
@@ -46,13 +39,23 @@ class FeatureStore:
     >>> for slide_id, patches in store.in_order(slide_ids): ...
     """
 
-    def __init__(self, load: Callable[[str], Bag], *, device: torch.device, device_bytes: int, host_bytes: int) -> None:
+    def __init__(
+        self,
+        load: Callable[[str], Bag],
+        *,
+        device: torch.device,
+        device_bytes: int,
+        host_bytes: int,
+        most_ahead: int = AHEAD,
+        ahead_bytes: int = 0,
+    ) -> None:
         has_own_memory = device.type != "cpu"
         self.load, self.device = load, device
         self.n_neighbours: int | None = None
         self.near = _Memory(device_bytes if has_own_memory else 0)
         self.host = _Memory(host_bytes if has_own_memory else host_bytes + device_bytes)
         self.at_hand = (self.near if has_own_memory else self.host).kept
+        self.depth = Depth(most_ahead, ahead_bytes)  # of all passes: what one measured, the next begins with
         # copies go beside the training, on a stream of their own
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
@@ -72,14 +75,14 @@ class FeatureStore:
         return self.at_hand[slide_id] if slide_id in self.at_hand else self._handed_out(slide_id, self._fetch(slide_id))
 
     def in_order(self, slide_ids: Iterable[str]) -> Generator[tuple[str, Patches], None, None]:
-        """Id and patches of each slide, in order; threads have up to `AHEAD` more of them ready meanwhile.
+        """Id and patches of each slide, in order; threads have up to `depth.now` more of them ready meanwhile.
 
         They end with the last slide, or when the iterator is closed, dropped or left by `break`. What `load`
-        raises is raised here, at its slide. No more than `AHEAD` + 1 bags that do not stay are in memory at a time.
+        raises is raised here, at its slide. No more than `depth.now` + 1 bags that do not stay are in memory at a time.
         """
         wanted = list(slide_ids)
         absent = {slide_id for slide_id in wanted if slide_id not in self.at_hand}
-        ahead = _ReadAhead(self._fetch, [slide_id for slide_id in wanted if slide_id in absent])
+        ahead = ReadAhead(self._fetch, [slide_id for slide_id in wanted if slide_id in absent], self.depth)
         try:
             for slide_id in wanted:  # no local name for the patches: it would hold them while the next are read
                 if slide_id in absent:
@@ -125,6 +128,10 @@ class _Fetched(NamedTuple):
     patches: Patches
     arrival: Any = None
 
+    @property
+    def nbytes(self) -> int:
+        return self.host.nbytes
+
 
 def _sent(host: Patches, device: torch.device, stream: Any) -> tuple[Patches, Any]:
     """Patches on the device, and the event after which they are there; None = they are."""
@@ -158,30 +165,3 @@ class _Memory:
         self.kept[slide_id] = patches
         self.left -= patches.nbytes
         return True
-
-
-class _ReadAhead:
-    """What `fetch` makes of `slide_ids`, in order: `AHEAD` threads, as many results before they are taken."""
-
-    def __init__(self, fetch: Callable[[str], _Fetched], slide_ids: list[str]) -> None:
-        self.fetch, self.left = fetch, iter(slide_ids)
-        self.pool = ThreadPoolExecutor(AHEAD, thread_name_prefix=THREAD)  # they start with their first slides
-        self.ready: deque[Future[_Fetched]] = deque()
-        for _ in range(AHEAD):
-            self._ask()
-
-    def take(self) -> _Fetched:
-        fetched = self.ready.popleft().result()
-        self._ask()
-        return fetched
-
-    def close(self) -> None:
-        """End the threads after the slides that they read; the garbage collector may run in one of them."""
-        itself = threading.current_thread().name.startswith(THREAD)
-        self.pool.shutdown(wait=not itself, cancel_futures=True)
-        self.ready.clear()
-
-    def _ask(self) -> None:
-        for slide_id in self.left:
-            self.ready.append(self.pool.submit(self.fetch, slide_id))
-            break

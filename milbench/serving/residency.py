@@ -11,7 +11,7 @@ import torch
 
 from milbench.cohorts.cohort import Cohort
 from milbench.machine.sizes import bytes_text
-from milbench.serving.feature_store import AHEAD
+from milbench.serving.read_ahead import AHEAD, MOST_AHEAD
 
 MEMORY_SHARE = 0.4
 """Share of the memory free at start that all workers together may use if `--memory` is not given."""
@@ -23,7 +23,8 @@ PROCESS_BYTES = 500_000_000
 """Memory of a worker without features: resident set after training AMIL on digits (0.51 GB; torch 2.13 for CPU, Linux;
 0.23 GB are torch's import, 0.17 GB milbench's, 0.08 GB what the first steps load)."""
 
-FROM_DISK = f"read from disk, {AHEAD} bags ahead"
+AHEAD_SHARE = 0.125
+"""Share of the room for features that bags may take which are read ahead beside the first `AHEAD`."""
 
 SAMPLE = 50
 """Slides whose headers are read to tell a cohort's size."""
@@ -38,12 +39,16 @@ class Residency:
     device_bytes, host_bytes : features that may stay on the GPU and in memory, never negative.
     reason : one sentence to print.
     feature_bytes : of the whole cohort, as estimated; None = unknown.
+    most_ahead, ahead_bytes : bags that may be read ahead, and room for those after the first `AHEAD`: set apart from what
+        stays, or the same room if all stay.
     """
 
     device_bytes: int
     host_bytes: int
     reason: str
     feature_bytes: int | None = None
+    most_ahead: int = AHEAD
+    ahead_bytes: int = 0
 
     @property
     def whole_cohort_fits(self) -> bool:
@@ -59,6 +64,7 @@ def choose_residency(
     memory_bytes: int = 0,
     step_bytes: int = 0,
     gpu_workers: int = 0,
+    bag_bytes: int = 0,
 ) -> Residency:
     """Places of features of `feature_bytes` (None = unknown) in each of `workers` processes.
 
@@ -67,6 +73,7 @@ def choose_residency(
     memory_bytes : what all workers together may use of the host's memory; 0 = `MEMORY_SHARE` of what is free.
     step_bytes : what a training step needs on `device`, bags that are read ahead included.
     gpu_workers : how many of the workers share one GPU; 0 = all.
+    bag_bytes : of a usual bag; 0 = unknown, and no more than `AHEAD` bags are read ahead.
     """
     host_bytes = (memory_bytes or available_bytes()) / workers - PROCESS_BYTES
     device_bytes = 0.0
@@ -77,10 +84,15 @@ def choose_residency(
     on_gpu, in_memory = max(int(device_bytes), 0), max(int(host_bytes), 0)
     size = "of unknown size" if feature_bytes is None else bytes_text(feature_bytes)
     room = f"{bytes_text(on_gpu)} on the GPU and {bytes_text(in_memory)}" if on_gpu else bytes_text(in_memory)
+    fits = feature_bytes is not None and feature_bytes <= on_gpu + in_memory
+    ahead_bytes = _ahead_bytes(on_gpu or in_memory, in_memory, bag_bytes, fits=fits)
+    most_ahead = AHEAD + min(ahead_bytes // bag_bytes, MOST_AHEAD - AHEAD) if bag_bytes else AHEAD
+    if not fits:
+        on_gpu, in_memory = max(on_gpu - ahead_bytes, 0), in_memory - ahead_bytes
     each = f"each of {workers} workers" if workers > 1 else "the one worker"
     basis = f"for {each} under --memory {bytes_text(memory_bytes)}" if memory_bytes else f"free for {each}"
-    reason = f"features {size}: {_where(feature_bytes, on_gpu, in_memory)} ({room} {basis})"
-    return Residency(on_gpu, in_memory, reason, feature_bytes)
+    reason = f"features {size}: {_where(feature_bytes, on_gpu, in_memory, most_ahead)} ({room} {basis})"
+    return Residency(on_gpu, in_memory, reason, feature_bytes, most_ahead, ahead_bytes)
 
 
 def available_bytes() -> int:
@@ -88,17 +100,27 @@ def available_bytes() -> int:
     return int(psutil.virtual_memory().available * MEMORY_SHARE)
 
 
-def _where(feature_bytes: int | None, device_bytes: int, host_bytes: int) -> str:
+def _ahead_bytes(first: int, host_bytes: int, bag_bytes: int, *, fits: bool) -> int:
+    """Bytes of bags that are read ahead beside the first `AHEAD`: a GPU holds them too, where there is one.
+
+    If all bags stay, those ahead are bags that will stay.
+    """
+    room = min(first, host_bytes) if fits else int(min(first, host_bytes) * AHEAD_SHARE)
+    return min(room, bag_bytes * (MOST_AHEAD - AHEAD)) if room >= bag_bytes else 0
+
+
+def _where(feature_bytes: int | None, device_bytes: int, host_bytes: int, most_ahead: int) -> str:
     """Sentence on where the features stay: the GPU is filled first, then memory."""
+    from_disk = f"read from disk, {AHEAD}{f' to {most_ahead}' * (most_ahead > AHEAD)} bags ahead"
     if feature_bytes is None:
         room = device_bytes + host_bytes
-        return f"the first {bytes_text(room)} kept, the rest {FROM_DISK}" if room else FROM_DISK
+        return f"the first {bytes_text(room)} kept, the rest {from_disk}" if room else from_disk
     on_gpu = min(feature_bytes, device_bytes)
     in_memory = min(feature_bytes - on_gpu, host_bytes)
     places = [
         (on_gpu, "kept on the GPU"),
         (in_memory, "kept in memory"),
-        (feature_bytes - on_gpu - in_memory, FROM_DISK),
+        (feature_bytes - on_gpu - in_memory, from_disk),
     ]
     taken = [(n_bytes, place) for n_bytes, place in places if n_bytes]
     if len(taken) < 2:

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -19,8 +21,9 @@ from milbench.cohorts.cohort_file import cohort_file
 from milbench.cohorts.fingerprint import file_ends
 from milbench.errors import FeatureFileError, MilbenchError, UsageError
 from milbench.formats import FeatureFolder, SlideFeatures, open_features
+from milbench.intake import pack as pack_module
 from milbench.intake.check import check_cohort
-from milbench.intake.pack import Packed, pack
+from milbench.intake.pack import Packed, _rounding, _side_by_side, _threads, pack
 
 
 def packed(folder: Path, out: Path, dtype: str = "float16") -> Packed:
@@ -256,3 +259,47 @@ def test_values_too_small_for_float16_are_refused_and_fit_float32(cohort_folder:
     with pytest.raises(FeatureFileError, match=r"too small for float16, which would change them by .* --dtype float32"):
         packed(cohort_folder, tmp_path / "out")
     assert packed(cohort_folder, tmp_path / "single", "float32").largest_rounding == 0
+
+
+# ---- side by side --------------------------------------------------------------------------------
+
+
+def test_slides_are_packed_side_by_side_and_come_in_order() -> None:
+    both = threading.Barrier(2, timeout=20)
+
+    def work(slide: str) -> float:
+        both.wait()  # neither ends before the other has begun
+        return float(slide)
+
+    assert list(_side_by_side(work, ["0", "1", "2", "3"], 2)) == [0, 1, 2, 3]
+
+
+def test_what_one_slide_raises_ends_the_others_and_no_later_one_begins() -> None:
+    begun = []
+
+    def work(slide: str) -> float:
+        begun.append(slide)
+        if slide == "1":
+            raise FeatureFileError("slide 1 is damaged")
+        return 0.0
+
+    with pytest.raises(FeatureFileError, match="slide 1 is damaged"):
+        list(_side_by_side(work, [str(number) for number in range(50)], 2))
+    assert len(begun) < 10
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("milbench-pack")]
+
+
+def test_large_slides_are_packed_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack_module, "usable_cores", lambda: 32)
+    monkeypatch.setattr(pack_module.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**9))
+    assert [_threads(size) for size in (0, 10**6, 4 * 10**7, 10**9)] == [4, 4, 2, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_rounding_is_that_of_exact_differences(dtype: torch.dtype) -> None:
+    exponents = torch.randint(-30, 14, (1000, 7), generator=torch.Generator().manual_seed(0))
+    features = (torch.randn(1000, 7, generator=torch.Generator().manual_seed(1)) * 2.0**exponents).to(dtype)
+    largest = float(features.abs().max().double())
+    for stored in (features.half(), features.float()):
+        exact = float((features.double() - stored.double()).abs().max() / largest)
+        assert _rounding(features, stored, largest) == exact

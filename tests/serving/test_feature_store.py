@@ -13,7 +13,7 @@ from torch import Tensor
 from milbench.cohorts.cohort import folder_cohort
 from milbench.cohorts.cohort_file import cohort_file
 from milbench.intake.pack import pack
-from milbench.serving.feature_store import AHEAD
+from milbench.serving.read_ahead import AHEAD
 
 # ---- order and values ----------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from milbench.cohorts.cohort import folder_cohort
 from milbench.errors import FeatureFileError
-from milbench.serving.feature_store import AHEAD
+from milbench.serving.read_ahead import AHEAD
 
 
 def test_the_next_bags_are_read_while_the_consumer_works() -> None:

@@ -16,6 +16,7 @@ from milbench.datasets import dataset
 from milbench.errors import FeatureFileError
 from milbench.intake.pack import pack
 from milbench.serving import residency
+from milbench.serving.read_ahead import MOST_AHEAD
 from milbench.serving.residency import (
     PROCESS_BYTES,
     SAMPLE,
@@ -190,3 +191,31 @@ def test_a_header_that_cannot_be_read_names_its_file(tmp_path: Path) -> None:
     for measure in (feature_bytes, largest_bag):
         with pytest.raises(FeatureFileError, match=r"s001\.pt"):
             measure(cohort)
+
+
+# ---- bags ahead ----------------------------------------------------------------------------------
+
+
+def test_bags_ahead_have_room_of_their_own_beside_those_that_stay() -> None:
+    chosen = choose_residency(41 * GB, device=CPU, workers=2, memory_bytes=16 * GB, bag_bytes=20_000_000)
+    assert (chosen.most_ahead, chosen.ahead_bytes) == (MOST_AHEAD, 14 * 20_000_000)
+    assert chosen.host_bytes + chosen.ahead_bytes == 8 * GB - PROCESS_BYTES
+    assert "7.2 GB kept in memory, the rest read from disk, 2 to 16 bags ahead (7.5 GB for each of 2" in chosen.reason
+
+
+def test_bags_ahead_take_an_eighth_of_the_room_at_most() -> None:
+    chosen = choose_residency(41 * GB, device=CPU, workers=1, memory_bytes=GB, bag_bytes=20_000_000)
+    assert (chosen.most_ahead, chosen.ahead_bytes) == (2 + 3, 62_500_000)
+    assert "437.5 MB kept in memory, the rest read from disk, 2 to 5 bags ahead (500.0 MB for" in chosen.reason
+
+
+def test_large_bags_are_read_two_ahead_and_take_no_room_from_others() -> None:
+    chosen = choose_residency(41 * GB, device=CPU, workers=1, memory_bytes=GB, bag_bytes=100_000_000)
+    assert (chosen.most_ahead, chosen.ahead_bytes, chosen.host_bytes) == (2, 0, 500_000_000)
+    assert "500.0 MB kept in memory, the rest read from disk, 2 bags ahead (500.0 MB for" in chosen.reason
+
+
+def test_if_all_bags_stay_those_ahead_take_nothing_from_them() -> None:
+    chosen = choose_residency(GB, device=CPU, workers=1, memory_bytes=8 * GB, bag_bytes=20_000_000)
+    assert chosen.whole_cohort_fits
+    assert (chosen.most_ahead, chosen.host_bytes) == (MOST_AHEAD, 8 * GB - PROCESS_BYTES)

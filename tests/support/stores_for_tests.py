@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from milbench.bag import Bag
-from milbench.serving.feature_store import THREAD, FeatureStore
+from milbench.serving.feature_store import FeatureStore
+from milbench.serving.read_ahead import AHEAD, THREAD
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 SLIDES = [f"s{i}" for i in range(8)]
@@ -36,10 +37,21 @@ class Loads:
 
 
 def store_of(
-    load: Callable[[str], Tensor], *, device_bytes: int = 0, host_bytes: int = 0, device: torch.device = CPU
+    load: Callable[[str], Tensor],
+    *,
+    device_bytes: int = 0,
+    host_bytes: int = 0,
+    device: torch.device = CPU,
+    most_ahead: int = AHEAD,
+    ahead_bytes: int = 0,
 ) -> FeatureStore:
     return FeatureStore(
-        lambda slide: Bag(load(slide), slide), device=device, device_bytes=device_bytes, host_bytes=host_bytes
+        lambda slide: Bag(load(slide), slide),
+        device=device,
+        device_bytes=device_bytes,
+        host_bytes=host_bytes,
+        most_ahead=most_ahead,
+        ahead_bytes=ahead_bytes,
     )
 
 
