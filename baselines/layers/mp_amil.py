@@ -169,11 +169,12 @@ class MPAMIL(nn.Module):
         branches: list[Any] = list(self.aggregate.branches)
         around: list[Any] = [self.position, self.norm]
         inside: list[Any] = [self.attention.tanh_branch, self.attention.sigmoid_branch, self.attention.score]
-        return Parameters(  # of the layers, not by name: a parametrised layer has its weight under another one
+        weights: list[Any] = [  # of the layers, not by name: a parametrised layer has its weight under another one
             *(None if layer is None else getattr(layer, kind) for layer in around for kind in ("weight", "bias")),
             *(branch[layer].weight for layer in (0, 1) for branch in branches),
             *(getattr(layer, kind) for layer in inside for kind in ("weight", "bias")),
-        )
+        ]
+        return Parameters(*weights)
 
     def _parts(self) -> Parts:
         eps = self.norm.eps if self.norm is not None else 0.0
