@@ -25,10 +25,12 @@ def goes_in_blocks(x: Tensor) -> bool:
     """Whether a bag [N, D] is worked on in blocks: on a CPU, in its own precision, and where it has enough patches.
 
     Elsewhere, autocast chooses dtypes operation by operation, a GPU has other costs, and a graph that is exported must
-    not depend on the number of patches. `torch.func` transforms one operation after the other: stacks of models, and
+    not depend on the number of patches. In half precision, sums over blocks would be rounded after each. `torch.func` transforms one operation after the other: stacks of models, and
     gradients of gradients, which blocks do not have.
     """
     if torch._C._are_functorch_transforms_active():
+        return False
+    if x.dtype not in (torch.float32, torch.float64):
         return False
     if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
