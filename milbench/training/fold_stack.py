@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from milbench.layout import Inputs, Layout, Patches, stacked
-from milbench.training.activations import ActivationCost, is_out_of_memory
+from milbench.training.activations import is_out_of_memory
 from milbench.training.bag_groups import IndexedBag, training_groups
 from milbench.training.bag_guard import BagGuard
 from milbench.training.learner import Learner
@@ -73,13 +73,10 @@ class FoldStack:
 
     Parameters
     ----------
-    learners : alike in architecture, recipe, seed, precision and device; none has a Cox task.
-    cost, budget_bytes : memory of one trial's step by patches, and how much of it may be used; 0 = no limit.
+    learners : alike in architecture, recipe, seed, precision, device and memory; none has a Cox task.
     """
 
-    def __init__(
-        self, learners: Sequence[Learner], *, cost: ActivationCost | None = None, budget_bytes: int = 0
-    ) -> None:
+    def __init__(self, learners: Sequence[Learner]) -> None:
         first = learners[0]
         if any(learner.is_stack or learner.cox or learner.recipe != first.recipe for learner in learners):
             raise ValueError("a fold stack takes single trials of one recipe without Cox tasks")
@@ -93,6 +90,9 @@ class FoldStack:
         for row, each in enumerate(own):
             for name, parameter in each.named_parameters().items():
                 parameter.data = self.values[name][row]
+        self._parameters = {
+            learner: list(each.named_parameters().values()) for learner, each in zip(learners, own, strict=True)
+        }
         names = {parameter: name for name, parameter in self.architecture.model.named_parameters()}
         self._places = [
             (module, local, parameter, names[parameter])
@@ -101,8 +101,9 @@ class FoldStack:
             if parameter is not None and names[parameter] in self.values
         ]
         self.bag_guard = BagGuard(type(self.architecture.model).__name__)
-        self.step_memory = StepMemory(len(learners), self.device, cost=cost, budget_bytes=budget_bytes)
-        for learner in learners:  # what one of them has found out, checkpoints included, holds for all
+        memory = first.step_memory
+        self.step_memory = StepMemory(len(learners), self.device, cost=memory.cost, budget_bytes=memory.budget_bytes)
+        for learner in learners:  # what one of them finds out, or has in its checkpoint, holds for all
             learner.step_memory = self.step_memory
         self.members: list[Learner] = []
         self._waiting: dict[Learner, deque[tuple[str, Patches]]] = {}
@@ -180,12 +181,11 @@ class FoldStack:
                 raise
             return False
         for place, (batch, own) in enumerate(zip(batches, labels, strict=True)):
-            parameters = batch.learner.weights.named_parameters()
-            for name, gradient in zip(self.values, gradients, strict=True):
-                parameters[name].grad = None if gradient is None else gradient[place].contiguous()
+            for parameter, gradient in zip(self._parameters[batch.learner], gradients, strict=True):
+                parameter.grad = None if gradient is None else gradient[place].contiguous()
             batch.learner.finish_step(losses[place : place + 1], own, n_bags)
+        for batch in batches:
             batch.learner.step_seconds += (perf_counter() - begun) / len(batches)
-            begun = perf_counter()
         return True
 
     def _of_rows(self, values: Tensor, rows: Sequence[int]) -> Tensor:
@@ -199,7 +199,8 @@ class FoldStack:
         """Losses float64 [P], summed over the bags of P learners, and gradients [P, ...] of their means by the weights."""
         model, n_bags = self.architecture.model, len(batches[0].bags)
         buffers = [(name, buffer, buffer._version) for name, buffer in model.named_buffers()]
-        losses, total = [], [None] * len(weights)
+        losses: list[Tensor] = []
+        total: list[Tensor | None] = [None] * len(weights)
         with OwnDraws([batch.learner.random for batch in batches]) as draws:
             for groups in zip(*(batch.groups for batch in batches), strict=True):
                 each = [own.of_group([bag.place for bag in group]) for own, group in zip(labels, groups, strict=True)]
@@ -260,7 +261,9 @@ class FoldStack:
                 each = vmap(of_bag, randomness="different")(places[:n_bags], target, mask, *given)
                 return each.sum()  # type: ignore[no-any-return]
 
-        return vmap(of_trial, in_dims=(0, 0, 0, 0, in_dims), randomness="error")(  # type: ignore[no-any-return]
+        return vmap(
+            of_trial, in_dims=(0, 0, 0, 0, in_dims), randomness="error"
+        )(  # type: ignore[no-any-return]
             places[:n_trials], list(weights), targets, known, inputs
         )
 
@@ -279,9 +282,12 @@ class FoldStack:
 
 def _each(inputs: Inputs, n: int) -> Inputs:
     """Inputs [n B, ...] as [n, B, ...]."""
+
+    def parted(tensor: Tensor) -> Tensor:
+        return tensor.reshape(n, -1, *tensor.shape[1:])
+
     features, *layout = inputs
-    parted = [Layout(*(each.unflatten(0, (n, -1)) for each in own)) for own in layout]
-    return (features.unflatten(0, (n, -1)), *parted)  # type: ignore[return-value]
+    return (parted(features), *(Layout(*map(parted, own)) for own in layout))  # type: ignore[return-value]
 
 
 def _sum(so_far: Tensor | None, gradient: Tensor | None) -> Tensor | None:

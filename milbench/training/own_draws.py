@@ -47,11 +47,11 @@ class OwnDraws(TorchFunctionMode):
 
     def __enter__(self) -> OwnDraws:  # type: ignore[override]
         self._before = generator_states(self.device), global_generators()
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:  # type: ignore[override]
-        super().__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         if error is not None:
             return
         states, others = self._before
@@ -79,9 +79,12 @@ class OwnDraws(TorchFunctionMode):
         if self._trial is None or func not in DRAWING or named.get("generator") is not None:
             return func(*args, **named)
         if _depth() != self._depth:
-            raise MilbenchError("the model draws inside a vmap of its own, which trials of several folds cannot do together.")
+            raise MilbenchError(
+                "the model draws inside a vmap of its own, which trials of several folds cannot do together."
+            )
         bag, n_bags = self._bag or (self._trial, 0)
-        return _Drawn.apply(self._trial, bag, _Draw(func, args, named, self._own_generators(), n_bags))
+        draw = _Draw(func, args, named, self._own_generators(), n_bags)
+        return _Drawn.apply(self._trial, bag, draw)  # type: ignore[no-untyped-call]
 
     def _own_generators(self) -> list[dict[str, torch.Generator]]:
         if not self._generators:

@@ -110,6 +110,13 @@ def _train_epoch(
             _call_together(stack, stack.take_steps)
     for stack in stacks:
         _call_together(stack, stack.finish_epoch)
+    _validate(learners, slide_ids, features)
+    for stack in stacks:
+        _share_error(stack)
+
+
+def _validate(learners: Sequence[Learner], slide_ids: Sequence[str], features: Features) -> None:
+    """Let the learners look at their validation bags and book the epoch."""
     for learner in learners:
         call_or_record_error(learner, learner.begin_validation)
     validation_slides = {learner: dict.fromkeys(learner.validation_index, 1) for learner in learners}
@@ -117,8 +124,6 @@ def _train_epoch(
         call_or_record_error(learner, learner.validate_on, slide, bag)
     for learner in learners:
         call_or_record_error(learner, learner.end_epoch)
-    for stack in stacks:
-        _share_error(stack)
 
 
 def predict_all(
@@ -182,7 +187,11 @@ def _shown_to(
         if learner.error is None:  # an earlier bag may have ended its work
             draw = draws.get(learner)
             layout = shown.layout(draw) if learner.weights.model.needs_coords else None
-            yield learner, shown.visit.slide_id, Patches(shown.features(learner.scaler, draw), layout, shown.stored.problem)
+            yield (
+                learner,
+                shown.visit.slide_id,
+                Patches(shown.features(learner.scaler, draw), layout, shown.stored.problem),
+            )
 
 
 class _Shown:
