@@ -174,11 +174,14 @@ class FoldStack:
         rows = [self.learners.index(batch.learner) for batch in batches]
         weights = [self._of_rows(values, rows) for values in self.values.values()]
         labels = [batch.learner.begin_step(batch.bags) for batch in batches]
+        marks = [batch.learner.random.mark() for batch in batches]
         try:
             losses, gradients = self._losses_and_gradients(batches, labels, weights)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+            for batch, mark in zip(batches, marks, strict=True):
+                batch.learner.random.go_back(mark)
             return False
         for place, (batch, own) in enumerate(zip(batches, labels, strict=True)):
             for parameter, gradient in zip(self._parameters[batch.learner], gradients, strict=True):
