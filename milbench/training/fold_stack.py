@@ -287,7 +287,7 @@ def _each(inputs: Inputs, n: int) -> Inputs:
     """Inputs [n B, ...] as [n, B, ...]."""
 
     def parted(tensor: Tensor) -> Tensor:
-        return tensor.reshape(n, -1, *tensor.shape[1:])
+        return tensor.reshape(n, len(tensor) // n, *tensor.shape[1:])
 
     features, *layout = inputs
     return (parted(features), *(Layout(*map(parted, own)) for own in layout))  # type: ignore[return-value]

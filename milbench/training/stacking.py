@@ -31,6 +31,9 @@ MULTIPLY_ADDS_OF_FOLDS = 3e6
 """The same limit as `MULTIPLY_ADDS_OF_EMBEDDING`, where the members differ in their fold. Each has bags of its own, which fill
 the cache sooner than one bag for all (`benchmarks/fold_stacks.py`)."""
 
+FEWEST_FOLDS = 4
+"""Folds from which on side by side was clearly faster; three were as fast as one after the other for the largest models."""
+
 USUAL_HIDDEN = 512
 """Width of the first layer of a model that has no argument `hidden`."""
 
@@ -70,8 +73,8 @@ def fold_stacking_pays(
 ) -> bool:
     """Whether trials that differ in their fold are faster side by side than one after the other.
 
-    With one bag per step they are not: dispatching the operations of three trials together takes as long as three times those
-    of one. On a GPU it was not measured.
+    With one bag per step they are not: to dispatch the operations of three trials together takes as long as to dispatch those
+    of each. On a GPU it was not measured.
 
     Parameters
     ----------
@@ -84,4 +87,5 @@ def fold_stacking_pays(
     hidden = hyperparameters.get("hidden", USUAL_HIDDEN)
     weights = in_features * (hidden if isinstance(hidden, int) else USUAL_HIDDEN)
     is_smaller = patches_of_a_step * weights < MULTIPLY_ADDS_OF_FOLDS
-    return small and is_smaller and bags_per_step > 1 and are_equal and not on_gpu
+    is_worth_it = n_members >= FEWEST_FOLDS and bags_per_step > 1 and are_equal and not on_gpu
+    return small and is_smaller and is_worth_it
