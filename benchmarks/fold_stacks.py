@@ -146,7 +146,7 @@ def main() -> None:
     torch.manual_seed(0)
     tune_allocator(from_disk=False)
     rows = [row(name, n, options) for n in options.bags_per_step for name in options.models]
-    head = ["model", "bags a step", "alone s", "side by side s", "ratio", "operations alone", "side by side"]
+    head = ["model", "bags per step", "alone s", "side by side s", "ratio", "operations alone", "side by side"]
     size = (
         f"{options.slides} bags of {options.patches} × {options.width}, hidden {options.hidden}, {options.folds} folds"
     )

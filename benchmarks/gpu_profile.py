@@ -122,7 +122,7 @@ def report(found: dict[str, Profile], options: argparse.Namespace) -> str:
         for kernel, milliseconds, calls in each.top
     ]
     size = f"One bag of {options.patches:,} × {options.width:,}, {options.precision}, {torch.cuda.get_device_name()}."
-    return f"{size}\n\n{table(head, rows)}\n\n{table(['model', 'kernel', 'ms a step', 'calls'], top)}"
+    return f"{size}\n\n{table(head, rows)}\n\n{table(['model', 'kernel', 'ms per step', 'calls'], top)}"
 
 
 def main() -> int:

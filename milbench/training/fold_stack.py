@@ -5,8 +5,8 @@ its learner: weights, optimiser, random numbers, selection and failures are its 
 `torch.func.vmap` over the weights of the trials, which lie in one tensor [S, ...].
 
 ========================  ===================================================================================
-one bag a step            the trials that learn from a bag take their step on it together
-several bags a step       trials wait until each has the bags of its next step; if these bags are equally large,
+one bag per step          the trials that learn from a bag take their step on it together
+several bags per step     trials wait until each has the bags of its next step; if these bags are equally large,
                           the steps are taken together
 ========================  ===================================================================================
 
@@ -39,7 +39,7 @@ from milbench.training.step_memory import StepMemory
 from milbench.training.weights import OneModel
 
 MOST_STEPS_WAITING = 4
-"""Steps whose bags a trial may keep while it waits for the others; then those that can take a step without them."""
+"""Steps. If a trial has kept the bags of so many while it waits for others, those that can step do so without them."""
 
 
 class Batch(NamedTuple):
