@@ -172,7 +172,7 @@ class FoldStack:
         """Whether the learners have taken a step together; if memory ran out, none of them has moved."""
         begun, n_bags = perf_counter(), len(batches[0].bags)
         rows = [self.learners.index(batch.learner) for batch in batches]
-        weights = [self._of_rows(values, rows) for values in self.values.values()]
+        weights = self._of_rows(rows)
         labels = [batch.learner.begin_step(batch.bags) for batch in batches]
         marks = [batch.learner.random.mark() for batch in batches]
         try:
@@ -183,18 +183,21 @@ class FoldStack:
             for batch, mark in zip(batches, marks, strict=True):
                 batch.learner.random.go_back(mark)
             return False
-        for place, (batch, own) in enumerate(zip(batches, labels, strict=True)):
-            for parameter, gradient in zip(self._parameters[batch.learner], gradients, strict=True):
-                parameter.grad = None if gradient is None else gradient[place].contiguous()
+        by_trial = zip(*([None] * len(rows) if each is None else each.unbind() for each in gradients), strict=True)
+        for place, (batch, own, mine) in enumerate(zip(batches, labels, by_trial, strict=True)):
+            for parameter, gradient in zip(self._parameters[batch.learner], mine, strict=True):
+                parameter.grad = None if gradient is None else gradient.contiguous()
             batch.learner.finish_step(losses[place : place + 1], own, n_bags)
         for batch in batches:
             batch.learner.step_seconds += (perf_counter() - begun) / len(batches)
         return True
 
-    def _of_rows(self, values: Tensor, rows: Sequence[int]) -> Tensor:
+    def _of_rows(self, rows: Sequence[int]) -> list[Tensor]:
         """Weights of some trials as leaves; no copy if they are those of all."""
-        chosen = values.detach() if len(rows) == len(values) else values[list(rows)]
-        return chosen.requires_grad_()
+        if len(rows) == len(self.learners):
+            return [values.detach().requires_grad_() for values in self.values.values()]
+        index = torch.tensor(rows, device=self.device)
+        return [values.index_select(0, index).requires_grad_() for values in self.values.values()]
 
     def _losses_and_gradients(
         self, batches: Sequence[Batch], labels: Sequence[StepLabels], weights: Sequence[Tensor]
