@@ -64,7 +64,7 @@ def step(model: nn.Module, bag: Tensor) -> tuple[list[Tensor], Tensor]:
 
 def without_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in WITH_BLOCKS:
-        monkeypatch.setattr(module, "goes_in_blocks", lambda x: False)
+        monkeypatch.setattr(module, "goes_in_blocks", lambda *_: False)
 
 
 @pytest.mark.parametrize("name", MODELS)
