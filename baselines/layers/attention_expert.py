@@ -59,7 +59,7 @@ class AttentionExpert(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [N]."""
-        if goes_in_blocks(features):
+        if goes_in_blocks(features, self.embed[2], self.attention.dropout):
             return self._in_blocks(features)
         h = self.embed(features)                                  # [N, hidden]
         scores = self.attention(h)                                # [N]        Ilse et al., eq. 9

@@ -24,8 +24,8 @@ class Embedding(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """Rows [N, hidden]."""
-        if goes_in_blocks(features):
-            layer, _, dropout = self
+        layer, _, dropout = self
+        if goes_in_blocks(features, dropout):
             return _InBlocks.apply(dropout, features, layer.weight, layer.bias)  # type: ignore[no-any-return, no-untyped-call]
         return super().forward(features)  # type: ignore[no-any-return, no-untyped-call]
 

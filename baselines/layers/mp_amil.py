@@ -150,7 +150,9 @@ class MPAMIL(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [k*k], or [N] where duplicates are masked."""
         h = self.embed(features)                                  # [N, hidden]
-        return pooled_grid(self._parts(), h, self._after_embedding()) if goes_in_blocks(h) else self.pooled(h)
+        if goes_in_blocks(h, self.attention.dropout):
+            return pooled_grid(self._parts(), h, self._after_embedding())
+        return self.pooled(h)
 
     def pooled(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature and scores of embedded patches `h` [N, hidden]; `pooled_grid` does the same for large bags."""

@@ -12,7 +12,9 @@ from functools import wraps
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from milbench_baselines.layers.dropout import Dropout
 
 ROWS = 1024
 """Rows of a block. Products of so many rows run at full rate, and a block of them [1024, 512] takes 2 MB."""
@@ -21,16 +23,17 @@ FEW = 128
 """Patches up to which blocks gain nothing in training. Fewer than `activation_cost` measures at, so it sees blocks alone."""
 
 
-def goes_in_blocks(x: Tensor) -> bool:
+def goes_in_blocks(x: Tensor, *dropouts: nn.Module) -> bool:
     """Whether a bag [N, D] is worked on in blocks: on a CPU, in its own precision, and where it has enough patches.
 
     Elsewhere, autocast chooses dtypes operation by operation, a GPU has other costs, and a graph that is exported must
-    not depend on the number of patches. In half precision, sums over blocks would be rounded after each. `torch.func` transforms one operation after the other: stacks of models, and
-    gradients of gradients, which blocks do not have.
+    not depend on the number of patches. In half precision, sums over blocks would be rounded after each. `torch.func`
+    transforms one operation after the other: stacks of models, and gradients of gradients, which blocks do not have.
+    The `dropouts` on the way must be milbench's own, whose masks come in pieces.
     """
-    if torch._C._are_functorch_transforms_active():
+    if torch._C._are_functorch_transforms_active() or x.dtype not in (torch.float32, torch.float64):
         return False
-    if x.dtype not in (torch.float32, torch.float64):
+    if not all(isinstance(dropout, Dropout) for dropout in dropouts):
         return False
     if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
