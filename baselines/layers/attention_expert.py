@@ -21,7 +21,7 @@ from milbench_baselines.layers.embedding import (
 )
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.initialisation import xavier
-from milbench_baselines.layers.row_blocks import blocks_of, goes_in_blocks
+from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks
 from milbench_baselines.layers.side_by_side import of_each
 
 DEAD_CLASSES = 4
@@ -122,6 +122,7 @@ class _InBlocks(torch.autograd.Function):
         ctx.save_for_backward(x, weight, *others, *output)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, of_slide: Tensor | None, of_scores: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight, *others, slide, scores, h, tanh, gate = ctx.saved_tensors
         of_embedding = EmbeddingGradients(ctx.factors[0], x, weight, wants_x=ctx.needs_input_grad[2])

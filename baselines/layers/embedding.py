@@ -12,7 +12,7 @@ from torch.func import vmap
 from torch.nn.functional import linear
 
 from milbench_baselines.layers.dropout import Dropout
-from milbench_baselines.layers.row_blocks import blocks_of, goes_in_blocks
+from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks
 from milbench_baselines.layers.side_by_side import linear_on_shared_bag
 
 
@@ -101,6 +101,7 @@ class _InBlocks(torch.autograd.Function):
         ctx.save_for_backward(x, weight, output)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight, h = ctx.saved_tensors
         found = EmbeddingGradients(ctx.factor, x, weight, wants_x=ctx.needs_input_grad[1])

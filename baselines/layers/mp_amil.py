@@ -168,8 +168,15 @@ class MPAMIL(nn.Module):
         return weighted_sum(scores.softmax(dim=0), r), scores     # [hidden]       pool
 
     def _after_embedding(self) -> Parameters:
-        own = dict(self.named_parameters())
-        return Parameters(*(own.get(name) for name in NAMES))  # type: ignore[arg-type]
+        branches: list[Any] = list(self.aggregate.branches)
+        around: list[Any] = [self.position, self.norm]
+        inside: list[Any] = [self.attention.tanh_branch, self.attention.sigmoid_branch, self.attention.score]
+        weights: list[Any] = [  # of the layers, not by name: a parametrised layer has its weight under another one
+            *(None if layer is None else getattr(layer, kind) for layer in around for kind in ("weight", "bias")),
+            *(branch[layer].weight for layer in (0, 1) for branch in branches),
+            *(getattr(layer, kind) for layer in inside for kind in ("weight", "bias")),
+        ]
+        return Parameters(*weights)
 
     def _parts(self) -> Parts:
         eps = self.norm.eps if self.norm is not None else 0.0
