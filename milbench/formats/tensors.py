@@ -10,6 +10,7 @@ import pickle  # noqa: TID251 - for the name of the error that torch raises, not
 import threading
 import warnings
 import zipfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,23 +131,32 @@ def _is_mappable(path: Path) -> bool:
     A file of torch's format before 2020 is no archive, and one that another tool compressed holds no numbers as they are:
     mapped, its compressed bytes would be taken for numbers.
     """
-    if not _is_zip(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+    return _is_zip(path) and all(how == zipfile.ZIP_STORED for how, _ in _parts(path))
 
 
 def _refuse_cut_numbers(path: Path, features: Tensor) -> None:
     """FeatureFileError if none of the parts of a `.pt` file is as long as what it declares: the next part would be read on."""
     if features.is_meta or not _is_zip(path):
         return
-    with failing_clearly(path, ".pt file", "Extract this slide again."), zipfile.ZipFile(path) as archive:
-        lengths = {entry.file_size for entry in archive.infolist()}
+    with failing_clearly(path, ".pt file", "Extract this slide again."):
+        lengths = {length for _, length in _parts(path)}
     if features.untyped_storage().nbytes() not in lengths:
         raise FeatureFileError(
             f"{path} declares {features.untyped_storage().nbytes():,} bytes of numbers, and none of its parts is so long. "
             "Extract this slide again."
         )
+
+
+def _parts(path: Path) -> frozenset[tuple[int, int]]:
+    """Compression and length of each part of an archive."""
+    facts = path.stat()
+    return _parts_of(path, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+
+
+@lru_cache(maxsize=10_000)
+def _parts_of(path: Path, *_as_it_is: int) -> frozenset[tuple[int, int]]:
+    with zipfile.ZipFile(path) as archive:
+        return frozenset((entry.compress_type, entry.file_size) for entry in archive.infolist())
 
 
 def _is_zip(path: Path) -> bool:
