@@ -226,7 +226,8 @@ def values(stored: h5py.Dataset) -> np.ndarray:
     """
     array = np.empty(stored.shape, stored.dtype)
     if array.size and not read_chunks(stored, array):
-        array = np.empty(stored.shape, stored.dtype.newbyteorder("="))
+        if not array.dtype.isnative:
+            array = np.empty(stored.shape, stored.dtype.newbyteorder("="))
         stored.read_direct(array)
     return array if array.dtype.isnative else array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
 
