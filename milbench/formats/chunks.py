@@ -131,18 +131,24 @@ class _Runs(NamedTuple):
     addresses: NDArray[np.int64]
 
 
-_remembered: dict[tuple[int, ...], _Runs] = {}
+_remembered: dict[tuple[int | bytes, ...], _Runs] = {}
 """Runs by dataset: a run reads a slide once per epoch, and asks the file's index once. 10,000 of TRIDENT's chunks are 180 runs."""
 
 
-def _place_of(stored: h5py.Dataset, known: _Dataset) -> tuple[int, ...]:
+def _place_of(stored: h5py.Dataset, known: _Dataset) -> tuple[int | bytes, ...]:
     """What tells a dataset from all others, and from itself after a change."""
     facts = os.fstat(known.descriptor)
-    where: int = h5py.h5o.get_info(stored.id).addr
-    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, where)
+    return (
+        facts.st_dev,
+        facts.st_ino,
+        facts.st_size,
+        facts.st_mtime_ns,
+        facts.st_ctime_ns,
+        h5py.h5i.get_name(stored.id),
+    )
 
 
-def _remember(place: tuple[int, ...], runs: _Runs) -> None:
+def _remember(place: tuple[int | bytes, ...], runs: _Runs) -> None:
     with _starting:
         if sum(len(each.firsts) for each in _remembered.values()) + len(runs.firsts) > MOST_RUNS:
             _remembered.clear()
