@@ -34,12 +34,12 @@ PACK = """
 import json, sys
 from pathlib import Path
 from time import perf_counter, process_time
-try:
-    from milbench.cohorts.cohort_file import CohortFile
-    from milbench.intake.pack import pack
-except ImportError:
+try:  # the old names first: where milbench is installed for editing, the new ones are found beside an older build
     from milbench.cohort import CohortFile
     from milbench.pack import pack
+except ImportError:
+    from milbench.cohorts.cohort_file import CohortFile
+    from milbench.intake.pack import pack
 source, out, dtype = sys.argv[1:]
 file = CohortFile("speed", Path(source) / "labels.csv", Path(source) / "features")
 started, began = perf_counter(), process_time()

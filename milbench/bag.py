@@ -56,7 +56,9 @@ class Bag:
         return joined or [(self, slice(0, len(self)))]
 
 
-def check_features(features: Tensor, where: str, in_features: int | None = None) -> Tensor:
+def check_features(
+    features: Tensor, where: str, in_features: int | None = None, *, largest: float | None = None
+) -> Tensor:
     """`features` unchanged, if they are a usable bag [N, D].
 
     Parameters
@@ -64,6 +66,7 @@ def check_features(features: Tensor, where: str, in_features: int | None = None)
     features : Tensor, expected [N, D] float16/32/64 with N >= 1.
     where : str. File or slide named in the error.
     in_features : int or None. The width that the cohort's other slides have.
+    largest : float or None. Their `largest_value`, where it is known.
 
     Raises
     ------
@@ -75,7 +78,7 @@ def check_features(features: Tensor, where: str, in_features: int | None = None)
             f"{where}: features have shape {shape}, expected (patches, width). Re-extract this slide."
         )
     _refuse_sizes(features.shape[0], features.shape[1], where, in_features)
-    _refuse_values(features, where)
+    _refuse_values(features, where, largest_value(features) if largest is None else largest)
     return features
 
 
@@ -93,8 +96,7 @@ def _refuse_sizes(n_patches: int, width: int, where: str, in_features: int | Non
         )
 
 
-def _refuse_values(features: Tensor, where: str) -> None:
-    largest = largest_value(features)
+def _refuse_values(features: Tensor, where: str, largest: float) -> None:
     if not isfinite(largest):
         bad = int((~torch.isfinite(features)).any(dim=1).sum())
         raise FeatureFileError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from contextlib import AbstractContextManager
+from io import RawIOBase
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,9 @@ from milbench.formats.opening import failing_clearly, listed
 from milbench.formats.shapes import as_bag, bag_shape, fitting, is_float, kind_of, misfit
 
 KEYS = ("features", "feats")
+PIECE = 1 << 18
+"""Bytes that are taken out of an archive at a time: they stay in the cache until they are at their place."""
+
 MOST_COMPRESSED = 1032
 """Bytes per stored byte that deflate never exceeds."""
 
@@ -42,10 +46,12 @@ def read_npz(path: Path) -> SlideFeatures:
         features = as_bag(path, tensor(floats(path, _member(path, archive, _key(path, names)))))
         if "coords" not in names:
             return SlideFeatures(features)
-        problem = misfit(*_told(archive, "coords"), len(features))  # before anything is read
-        if problem:
-            return SlideFeatures(features, unit=UNKNOWN, coords_problem=problem)
-        places = fitting(_member(path, archive, "coords"), len(features), UNKNOWN)
+        with archive.open("coords.npy") as file:
+            shape, dtype, _ = told = _array_header(file)
+            problem = misfit(shape, dtype.name, len(features))  # before anything is read
+            if problem:
+                return SlideFeatures(features, unit=UNKNOWN, coords_problem=problem)
+            places = fitting(_body(path, archive, "coords", file, told), len(features), UNKNOWN)
         return SlideFeatures(features, places.coords, unit=UNKNOWN, coords_problem=places.problem)
 
 
@@ -74,25 +80,53 @@ def _told(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], str]:
 def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and dtype of one array inside."""
     with archive.open(f"{name}.npy") as file:
-        return _array_header(file)
+        return _array_header(file)[:2]
 
 
-def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    """Shape and dtype of an array, and whether its columns lie one behind the other; `file` then stands at its first value."""
     version = np.lib.format.read_magic(file)
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = reader(file)
-    return shape, dtype
+    shape, by_column, dtype = reader(file)
+    return shape, dtype, by_column
 
 
 def _member(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """The array `name` of an archive; never unpickled."""
     _refuse_odd_compression(path, archive, name)
+    with archive.open(f"{name}.npy") as file:
+        return _body(path, archive, name, file, _array_header(file))
+
+
+def _body(
+    path: Path,
+    archive: zipfile.ZipFile,
+    name: str,
+    file: IO[bytes],
+    told: tuple[tuple[int, ...], np.dtype[Any], bool],
+) -> np.ndarray:
+    """The array whose header was read from `file`, an archive's: opened once, since each opening inflates its beginning."""
+    shape, dtype, by_column = told
+    _refuse_odd_compression(path, archive, name)
     entry = archive.getinfo(f"{name}.npy")
-    with archive.open(entry) as file:
-        _refuse_unwritten(path, *_array_header(file), min(entry.file_size, path.stat().st_size * MOST_COMPRESSED))
-    with archive.open(entry) as file:
-        stored: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-        return stored
+    _refuse_unwritten(path, shape, dtype, min(entry.file_size, path.stat().st_size * MOST_COMPRESSED))
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    stored = np.empty(shape[::-1] if by_column else shape, dtype)
+    _fill(file, memoryview(stored.reshape(-1).view(np.uint8).data))
+    return stored.T if by_column else stored
+
+
+def _fill(file: IO[bytes], memory: memoryview) -> None:
+    """Read as many bytes as `memory` has, and the archive's checksum of them."""
+    done = 0
+    while done < len(memory):
+        content = file.read(min(PIECE, len(memory) - done))
+        if not content:
+            raise ValueError("it ends within an array")
+        memory[done : done + len(content)] = content
+        done += len(content)
+    file.read(1)  # at its end the checksum is looked at
 
 
 def _refuse_odd_compression(path: Path, archive: zipfile.ZipFile, name: str) -> None:
@@ -103,12 +137,44 @@ def _refuse_odd_compression(path: Path, archive: zipfile.ZipFile, name: str) -> 
 def load_array(path: Path, *, mapped: bool = False) -> np.ndarray:
     """The array of a `.npy` file, mapped or read; never unpickled."""
     with _failing_clearly(path), path.open("rb") as file:
-        _refuse_unwritten(path, *_array_header(file), path.stat().st_size)
+        _refuse_unwritten(path, *_array_header(file)[:2], path.stat().st_size)
         if mapped:
             return np.lib.format.open_memmap(path, mode="r")
         file.seek(0)
         stored: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
         return stored
+
+
+def load_split(path: Path, n_front: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first columns and the others of a `.npy` file of floats, each an array of its own; both 2-D, or the first empty.
+
+    Block by block, which takes two thirds of the time of reading all and taking the columns out.
+    """
+    with _failing_clearly(path), path.open("rb", buffering=0) as file:
+        shape, dtype, by_column = _array_header(file)
+        _refuse_unwritten(path, shape, dtype, path.stat().st_size)
+        floats(path, np.empty((0, *shape[1:]) if shape else (), dtype))
+        if len(shape) != 2 or shape[1] <= n_front:
+            return np.empty((0, 0), dtype), np.empty((0, 0), dtype)
+        if by_column:
+            stored = load_array(path)
+            return stored[:, :n_front], stored[:, n_front:]
+        front, others = np.empty((shape[0], n_front), dtype), np.empty((shape[0], shape[1] - n_front), dtype)
+        block = np.empty((max(1, PIECE // (shape[1] * dtype.itemsize)), shape[1]), dtype)
+        for start in range(0, len(front), len(block)):
+            rows = block[: len(front) - start]
+            _fill_from(file, memoryview(rows.reshape(-1).view(np.uint8).data))
+            front[start : start + len(rows)], others[start : start + len(rows)] = rows[:, :n_front], rows[:, n_front:]
+        return front, others
+
+
+def _fill_from(file: RawIOBase, memory: memoryview) -> None:
+    done = 0
+    while done < len(memory):
+        n_bytes = file.readinto(memory[done:])
+        if not n_bytes:
+            raise ValueError("it ends within an array")
+        done += n_bytes
 
 
 def _refuse_unwritten(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], most_bytes: int) -> None:

@@ -17,7 +17,7 @@ from milbench.errors import FeatureFileError
 from milbench.formats import PIXELS, SlideFeatures, SlideHeader
 from milbench.formats.chunks import read_chunks
 from milbench.formats.global_heap import refuse_endless_heap
-from milbench.formats.linked import files_of, refuse_absent_sources, refuse_dead_ends
+from milbench.formats.linked import files_of, note_passed, of_content, passed, refuse_absent_sources, refuse_dead_ends
 from milbench.formats.opening import failing_clearly, listed
 from milbench.formats.shapes import (
     LARGEST_PLACE,
@@ -166,6 +166,9 @@ def feature_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
 
 def refuse_unwritten(path: Path, stored: h5py.Dataset) -> None:
     """A few bytes can declare any number of patches, which would fill the memory with zeros when they are read."""
+    key = of_content(h5py.h5f.get_name(stored.id), stored.name, "file is large enough")
+    if passed(key):
+        return
     holders = files_of(path) if stored.is_virtual else (Path(stored.file.filename),)
     size = sum(holder.stat().st_size for holder in holders)
     may_be_compressed = stored.is_virtual or stored.id.get_create_plist().get_nfilters()
@@ -174,6 +177,8 @@ def refuse_unwritten(path: Path, stored: h5py.Dataset) -> None:
             f"{path}: '{stored.name.removeprefix('/')}' declares {stored.shape} values, which a file of "
             f"{size:,} bytes cannot hold: its extraction did not end. Extract this slide again."
         )
+    if not stored.is_virtual:
+        note_passed(key)
 
 
 def dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
@@ -221,7 +226,8 @@ def values(stored: h5py.Dataset) -> np.ndarray:
     """
     array = np.empty(stored.shape, stored.dtype)
     if array.size and not read_chunks(stored, array):
-        array = np.empty(stored.shape, stored.dtype.newbyteorder("="))
+        if not array.dtype.isnative:
+            array = np.empty(stored.shape, stored.dtype.newbyteorder("="))
         stored.read_direct(array)
     return array if array.dtype.isnative else array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
 

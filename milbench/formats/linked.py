@@ -5,6 +5,7 @@ External storage, raw bytes in a file without a header, is refused: HDF5 looks f
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from math import ceil, prod
 from pathlib import Path
@@ -19,6 +20,28 @@ from milbench.special_files import refuse_special
 SUFFIXES = (".h5", ".hdf5")
 SAME_FILE = "."
 """How a virtual dataset names its own file."""
+
+MOST_REMEMBERED = 100_000
+_passed: set[tuple[object, ...]] = set()
+"""Files and datasets that passed a check, as they are (`of_content`). A run reads a slide once per epoch, and asks once."""
+
+
+def of_content(path: str | bytes | Path, *what: str) -> tuple[object, ...]:
+    """A key of something in a file, which changes when the file does."""
+    facts = os.stat(path)  # noqa: PTH116 - of a name that h5py told, for each dataset of each read
+    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, *what)
+
+
+def passed(key: tuple[object, ...]) -> bool:
+    """Whether `note_passed` was told so."""
+    return key in _passed
+
+
+def note_passed(key: tuple[object, ...]) -> None:
+    """Remember that what `key` stands for is sound. What other files have a say in must not be noted."""
+    if len(_passed) >= MOST_REMEMBERED:
+        _passed.clear()
+    _passed.add(key)
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
@@ -36,7 +59,12 @@ def files_of(path: Path) -> tuple[Path, ...]:
 
 def refuse_dead_ends(path: Path, file: h5py.File) -> None:
     """FeatureFileError if an open file leads to a pipe or a device, directly or through others: HDF5 would wait for it."""
-    if next(_targets(path, file), None) is not None:
+    key = of_content(path, "no links")
+    if passed(key):
+        return
+    if next(_targets(path, file), None) is None:
+        note_passed(key)
+    else:
         files_of(path)
 
 
@@ -47,7 +75,11 @@ def refuse_absent_sources(stored: h5py.Dataset, above: tuple[tuple[str, str], ..
     ----------
     above : file and name of the datasets that take their values from this one.
     """
-    path, here = Path(stored.file.filename), (stored.file.filename, stored.name)
+    here = (os.fsdecode(h5py.h5f.get_name(stored.id)), stored.name)
+    key = of_content(here[0], here[1], "values are there")
+    if passed(key):
+        return
+    path = Path(here[0])
     told = f"{path}: '{stored.name.removeprefix('/')}'"
     if stored.external:
         raise FeatureFileError(
@@ -60,7 +92,10 @@ def refuse_absent_sources(stored: h5py.Dataset, above: tuple[tuple[str, str], ..
         raise FeatureFileError(
             f"{told}: {missing}, and HDF5 would read zeros there: its extraction did not end. Extract this slide again."
         )
-    for source in stored.virtual_sources() if stored.is_virtual else ():
+    if not stored.is_virtual:
+        note_passed(key)
+        return
+    for source in stored.virtual_sources():
         holder = path if source.file_name == SAME_FILE else resolved(path, source.file_name)
         if not _has(holder, source.dset_name, (*above, here)):
             raise FeatureFileError(

@@ -83,12 +83,13 @@ def fitting(stored: np.ndarray | Tensor, n_patches: int, unit: str) -> Coordinat
     if problem := misfit(stored.shape, kind, n_patches):
         return Coordinates(None, problem)
     coords = (stored.numpy() if isinstance(stored, Tensor) else stored).reshape(n_patches, 2)
-    if not np.isfinite(coords).all():
+    is_whole = coords.dtype.kind in "iu"
+    if not is_whole and not np.isfinite(coords).all():
         return Coordinates(None, "coordinates are NaN or infinite")
-    if coords.size and (largest := np.abs(coords.astype(np.float64)).max()) > LARGEST_PLACE:
+    if coords.size and (largest := max(-coords.min().item(), coords.max().item())) > LARGEST_PLACE:
         return Coordinates(None, f"coordinates reach {largest:.3g}, and no slide is so large")
     in_pixels = unit in (PIXELS, CENTRES)
-    if in_pixels and not np.array_equal(coords, np.trunc(coords)):
+    if in_pixels and not is_whole and not np.array_equal(coords, np.trunc(coords)):
         return Coordinates(None, f"coordinates are {kind} with fractions; expected whole level-0 pixels")
     dtype = np.dtype(np.int64) if in_pixels else coords.dtype.newbyteorder("=")
     return Coordinates(torch.from_numpy(np.ascontiguousarray(coords, dtype)))

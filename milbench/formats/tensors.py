@@ -10,6 +10,7 @@ import pickle  # noqa: TID251 - for the name of the error that torch raises, not
 import threading
 import warnings
 import zipfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from milbench.errors import FeatureFileError
 from milbench.formats import PIXELS, UNKNOWN, SlideFeatures, SlideHeader
 from milbench.formats.hdf5 import tensor
 from milbench.formats.opening import failing_clearly, listed, mistaken, unreadable
+from milbench.formats.pickled_array import array_of
 from milbench.formats.shapes import FLOATS, as_bag, bag_shape, fitting, misfit
 
 KEYS = ("features", "feats")
@@ -45,6 +47,8 @@ ARRAY_TYPES: list[Any] = [
 ODD_PICKLE = "Detected pickle protocol"
 """torch muses about odd pickles; the refusal says it better. `catch_warnings` would not do, since what it restores
 at its end is the whole process's, and a thread reads ahead of the training."""
+PICKLE, LARGE_PICKLE = "/data.pkl", 100_000
+"""Which part of a file is its pickle, and bytes from which on numbers are in it, and not in parts of their own."""
 _LOADING = threading.Lock()
 """Held while `ARRAY_TYPES` are allowed: the list is the process's, and the first thread to end would empty it."""
 
@@ -107,9 +111,13 @@ def open_pt(path: Path) -> PtContent:
 def _load(path: Path) -> Any:
     with failing_clearly(path, ".pt file", "Extract this slide again."):
         try:
+            mapped = _is_mappable(path)
+            array = _pickled_array(path) if mapped else None
+            if array is not None:
+                return array
             with _LOADING, torch.serialization.safe_globals(ARRAY_TYPES):
                 warnings.filterwarnings("ignore", ODD_PICKLE, UserWarning)
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_mappable(path))  # noqa: TID251 - the one place
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)  # noqa: TID251 - the one place
         except pickle.UnpicklingError as error:
             raise FeatureFileError(_pickled(path)) from error
 
@@ -130,23 +138,41 @@ def _is_mappable(path: Path) -> bool:
     A file of torch's format before 2020 is no archive, and one that another tool compressed holds no numbers as they are:
     mapped, its compressed bytes would be taken for numbers.
     """
-    if not _is_zip(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+    return _is_zip(path) and all(how == zipfile.ZIP_STORED for _, how, _ in _parts(path))
 
 
 def _refuse_cut_numbers(path: Path, features: Tensor) -> None:
     """FeatureFileError if none of the parts of a `.pt` file is as long as what it declares: the next part would be read on."""
     if features.is_meta or not _is_zip(path):
         return
-    with failing_clearly(path, ".pt file", "Extract this slide again."), zipfile.ZipFile(path) as archive:
-        lengths = {entry.file_size for entry in archive.infolist()}
+    with failing_clearly(path, ".pt file", "Extract this slide again."):
+        lengths = {length for _, _, length in _parts(path)}
     if features.untyped_storage().nbytes() not in lengths:
         raise FeatureFileError(
             f"{path} declares {features.untyped_storage().nbytes():,} bytes of numbers, and none of its parts is so long. "
             "Extract this slide again."
         )
+
+
+def _parts(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """Name, compression and length of each part of an archive."""
+    facts = path.stat()
+    return _parts_of(path, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+
+
+@lru_cache(maxsize=10_000)
+def _parts_of(path: Path, *_as_it_is: int) -> tuple[tuple[str, int, int], ...]:
+    with zipfile.ZipFile(path) as archive:
+        return tuple((entry.filename, entry.compress_type, entry.file_size) for entry in archive.infolist())
+
+
+def _pickled_array(path: Path) -> np.ndarray | None:
+    """The array of a file whose pickle holds its numbers, as TRIDENT writes it; None = ask torch."""
+    names = [name for name, how, length in _parts(path) if length > LARGE_PICKLE and name.endswith(PICKLE)]
+    if len(names) != 1:
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return array_of(memoryview(archive.read(names[0])))
 
 
 def _is_zip(path: Path) -> bool:

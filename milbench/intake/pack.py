@@ -193,8 +193,9 @@ def _pack_slide(
 def _pack_anew(source: FeatureFolder, slide: str, target: Path, dtype: str, now: SlideContent) -> float:
     path = source.paths[slide]
     content, header = source.load(slide), source.header(slide)
-    features = check_features(content.features, str(path))
-    largest = features.new_tensor(largest_value(features))
+    biggest = largest_value(content.features)
+    features = check_features(content.features, str(path), largest=biggest)
+    largest = features.new_tensor(biggest)
     if not largest.to(DTYPES[dtype]).isfinite():  # rounding keeps the order: no other value is larger
         raise FeatureFileError(
             f"{path}: values up to {largest:.3g} do not fit float16 (65504). Pack with --dtype float32."
