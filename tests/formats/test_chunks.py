@@ -231,3 +231,25 @@ def test_a_file_that_is_open_for_writing_is_left_to_the_library(tmp_path: Path) 
     with h5py.File(tmp_path / "a.h5", "w") as file:
         stored = file.create_dataset("features", data=numbers((4, 2), "f4"), chunks=(1, 2))
         assert not chunks.read_chunks(stored, np.empty((4, 2), "f4"))
+
+
+@pytest.mark.parametrize("how", ["rewritten", "replaced", "grown"])
+def test_a_file_that_changed_between_reads_gives_its_new_values(tmp_path: Path, how: str) -> None:
+    path, values = tmp_path / "slide.h5", numbers((40, 8), "<f4")
+    written(path, values, chunks=(1, 8))
+    assert np.array_equal(read_anyhow(path), values)
+    new = numbers((40, 8), "<f4", seed=1)
+    if how == "rewritten":  # the same size, in the same place on the disk
+        with h5py.File(path, "r+") as file:
+            file["features"][...] = new
+    elif how == "replaced":  # chunks in another order, one rename
+        other = tmp_path / "other.h5"
+        with h5py.File(other, "w") as file:
+            stored = file.create_dataset("features", new.shape, new.dtype, chunks=(1, 8))
+            for row in reversed(range(len(new))):
+                stored[row] = new[row]
+        other.rename(path)
+    else:
+        new = np.concatenate([values, new])
+        written(path, new, chunks=(1, 8))
+    assert np.array_equal(read_anyhow(path), new)
