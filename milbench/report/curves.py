@@ -119,7 +119,7 @@ def roc_figure(
                 )
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", zorder=0)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-        axes.set_title(task, fontsize=9, pad=3)
+        axes.set_title(task, fontsize=9, pad=3, y=1.0)
         axes.tick_params(labelsize=7, labelleft=column == 0)
         if place + columns >= len(tasks):
             axes.set_xlabel("false positive rate", fontsize=8)
@@ -192,7 +192,7 @@ def training_figure(
                     axes, epochs, values.to_numpy(dtype=float), looks[model], titles[model], most, has_band=has_band
                 )
         axes.set_xlabel("epoch", fontsize=9)
-        axes.set_title(label, fontsize=10)
+        axes.set_title(label, fontsize=10, y=1.0)
         axes.set_xlim(0.6, longest + 0.4)
         if longest <= 10:
             axes.set_xticks(range(1, longest + 1))

@@ -148,7 +148,7 @@ def box(scores: pd.DataFrame, title: str, metric: PrimaryMetric = AUROC) -> Figu
     labels = [f"{title}, incomplete" if covered[model].n_missing else title for model, title in titles.items()]
     axes.set_xticks(range(len(labels)), labels, rotation=28, ha="right", fontsize=9, rotation_mode="anchor")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(title, fontsize=11)
+    axes.set_title(title, fontsize=11, y=1.0)
     return figure
 
 
@@ -226,12 +226,16 @@ def _import_when_used(name: str) -> None:
     spec.loader.exec_module(module)
 
 
+QUICK_PNG = {"compress_level": 1}
+"""A tenth more bytes than at the usual level, for two thirds of the time; the pixels are the same."""
+
+
 @plain_names()
 def save(figure: Figure, stem: Path) -> list[Path]:
     """PNG and PDF of `figure`; the same figure gives the same bytes, since no date is written."""
     show_hidden(figure)
     paths = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
-    figure.savefig(paths[0], dpi=160, metadata={"Software": None})
+    figure.savefig(paths[0], dpi=160, metadata={"Software": None}, pil_kwargs=QUICK_PNG)
     figure.savefig(paths[1], metadata={"CreationDate": None, "Producer": None, "Creator": None})
     return paths
 

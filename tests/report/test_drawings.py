@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_figures_of_a_report_are_the_same_bytes_from_one_process_and_from_two(tm
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_an_error_is_the_one_of_a_single_process_and_names_its_figure(tmp_path: Path, processes: int) -> None:
-    drawings = [(figure_of(name), tmp_path / name) for name in ("box", "absent/roc", "gain")]
+    drawings = [(partial(figure_of, name), tmp_path / name) for name in ("box", "absent/roc", "gain")]
     with pytest.raises(FileNotFoundError) as raised:
         save_all(drawings, processes)
     assert raised.value.filename == str(tmp_path / "absent" / "roc.png")
