@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from milbench.errors import UsageError
+from milbench.process.lazily import import_when_used
 from milbench.report.looks import MOST_TOGETHER, styles
 from milbench.stats.metric import AUROC, PrimaryMetric
 from milbench.stats.scores import coverage
@@ -198,7 +197,8 @@ def plain_names() -> Iterator[None]:
 
 def importable_matplotlib() -> Any:
     """The module; raises `UsageError` if the environment names a backend that it does not know."""
-    _import_when_used("fontTools.subset")
+    # matplotlib's PDF needs the subsets of fonts only for `pdf.fonttype` 42, and they take a third of the time to import it
+    import_when_used("fontTools.subset")
     try:
         import matplotlib
     except ValueError as error:
@@ -206,24 +206,6 @@ def importable_matplotlib() -> Any:
             f"no figure can be drawn ({error}). Correct the environment variable MPLBACKEND, or unset it."
         ) from error
     return matplotlib
-
-
-def _import_when_used(name: str) -> None:
-    """Import the module once somebody asks it for something.
-
-    matplotlib's PDF needs the subsets of fonts only for `pdf.fonttype` 42, and they take a third of the time to import it.
-    """
-    if name in sys.modules:
-        return
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.loader is None:  # a matplotlib that does not bring it
-        return
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    package, _, own = name.rpartition(".")
-    setattr(sys.modules[package], own, module)  # else `from package import module` looks at the module, which loads it
-    spec.loader.exec_module(module)
 
 
 QUICK_PNG = {"compress_level": 1}
