@@ -122,6 +122,9 @@ def polygon_area(values: np.ndarray[Any, Any]) -> float:
     return float((values * np.roll(values, -1)).sum() / len(values))
 
 
+BOX_WIDTH = 0.62
+"""Of the distance between two models."""
+
 FEWEST_TO_BOX = 5
 """Scores of a model below which a box would show more than there is; they are drawn as dots alone."""
 
@@ -152,14 +155,21 @@ def box(scores: pd.DataFrame, title: str, metric: PrimaryMetric = AUROC) -> Figu
 
 
 def _box(axes: Any, position: int, values: np.ndarray[Any, Any]) -> None:
-    """Quartiles as a box with the median as a line; too few values get the median alone."""
-    few = len(values) < FEWEST_TO_BOX
-    axes.boxplot(
-        [values], positions=[position], widths=0.62, whis=0, showfliers=False, showcaps=False, showbox=not few,
-        patch_artist=True, manage_ticks=False, whiskerprops={"linewidth": 0},
-        boxprops={"facecolor": "0.93", "edgecolor": "0.4", "linewidth": 0.9},
-        medianprops={"color": "0.25", "linewidth": 1.2},
-    )  # fmt: skip
+    """Quartiles as a box with the median as a line; too few values get the median alone.
+
+    Not by `Axes.boxplot`, which draws empty whiskers and imports pyplot.
+    """
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Outline
+
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    left, right = position - BOX_WIDTH / 2, position + BOX_WIDTH / 2
+    if len(values) >= FEWEST_TO_BOX:
+        corners = [(left, low), (right, low), (right, high), (left, high), (left, low)]
+        axes.add_artist(
+            PathPatch(Outline(corners, closed=True), facecolor="0.93", edgecolor="0.4", linewidth=0.9, zorder=2)
+        )
+    axes.plot([left, right], [middle, middle], color="0.25", linewidth=1.2, zorder=2.1, solid_capstyle="butt")
 
 
 def _dots(axes: Any, position: int, values: np.ndarray[Any, Any], color: str) -> None:
