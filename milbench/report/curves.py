@@ -182,10 +182,11 @@ def training_figure(
     figure = blank_figure((width, max(3.6, legend_height(titles.values()))))
     looks, has_band = styles(list(titles), highlight), len(titles) <= MOST_TOGETHER
     longest = int(histories["epoch"].max())
+    of_models = {model: histories[histories["model"] == model] for model in titles}
     for place, (number, label, most) in enumerate(panels):
         axes: Any = figure.add_axes(((0.62 + 3.08 * place) / width, 0.14, 2.46 / width, 0.72))
-        for model in titles:
-            values = by_epoch(histories[histories["model"] == model], number)
+        for model, rows in of_models.items():
+            values = by_epoch(rows, number)
             if not values.isna().to_numpy().all():
                 epochs = values.columns.to_numpy(dtype=float)
                 _mean_and_band(

@@ -40,7 +40,7 @@ class Drawn(NamedTuple):
     kind: Kind
 
 
-Drawing = tuple[str, Callable[[], "Figure"], str]
+ToDraw = tuple[str, Callable[[], "Figure"], str]
 """Stem, what makes the figure, and caption."""
 
 HEAVY = ("comparison_matrix", "roc", "training", "confusion", "calibration", "predicted", "kaplan_meier", "radar")
@@ -80,7 +80,7 @@ def _lightness(stem: str) -> int:
     return next((place for place, heavy in enumerate(HEAVY) if stem.startswith(heavy)), len(HEAVY))
 
 
-def _by_dataset(contents: Contents) -> Iterator[Drawing]:
+def _by_dataset(contents: Contents) -> Iterator[ToDraw]:
     metric = contents.metric
     for name, title in contents.dataset_titles.items():
         rows = contents.scores[(contents.scores["dataset"] == name) & contents.scores["score"].notna()]
@@ -101,7 +101,7 @@ def _by_dataset(contents: Contents) -> Iterator[Drawing]:
             yield from _made(tuning_drawings(contents, name))
 
 
-def _made(drawings: Iterator[tuple[str, Figure, str]]) -> Iterator[Drawing]:
+def _made(drawings: Iterator[tuple[str, Figure, str]]) -> Iterator[ToDraw]:
     """Figures that are made here, where their numbers are; copies save them."""
     for stem, figure, caption in drawings:
         yield stem, partial(_itself, figure), caption
@@ -111,7 +111,7 @@ def _itself(figure: Figure) -> Figure:
     return figure
 
 
-def _curves(contents: Contents, name: str, title: str) -> Iterator[Drawing]:
+def _curves(contents: Contents, name: str, title: str) -> Iterator[ToDraw]:
     trials = contents.trials_of(name)
     present = {trial.info["model"] for trial in trials}
     titles = {model: text for model, text in contents.model_titles.items() if model in present}
@@ -151,7 +151,7 @@ RADAR = (
 )
 
 
-def _pareto(contents: Contents, name: str, title: str) -> Iterator[Drawing]:
+def _pareto(contents: Contents, name: str, title: str) -> Iterator[ToDraw]:
     metric = contents.metric
     cohorts, costs = (frame[frame["dataset"] == name] for frame in (contents.analysis.cohorts, contents.costs))
     for cost in PARETO_COSTS:
@@ -176,7 +176,7 @@ def _of_all_kinds(contents: Contents, name: str) -> str:
 PARETO = "Bars: 95 % intervals of the crossed bootstrap. The line joins models that no other beats in both."
 
 
-def _over_all(contents: Contents) -> Iterator[Drawing]:
+def _over_all(contents: Contents) -> Iterator[ToDraw]:
     ranks, verdict, titles = contents.analysis.ranks, told_apart(contents.analysis), contents.model_titles
     if ranks is not None and verdict is not None:
         if len(ranks.mean_ranks) >= 3:
