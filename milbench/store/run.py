@@ -85,10 +85,6 @@ FOLDERS = (
 )
 
 
-KEPT_BYTES = 256 * 2**20
-"""Answers of trials that a snapshot keeps in memory, since a report looks at them four times."""
-
-
 class Run:
     """A run folder as it is read: finished trials, failures, configuration."""
 
@@ -331,7 +327,7 @@ class _Snapshot(Run):
 
     @cached_property
     def _found(self) -> tuple[StoredTrial, ...]:
-        kept = Kept(KEPT_BYTES)
+        kept = Kept()
         return tuple(replace(trial, kept=kept) for trial in super().trials())
 
 

@@ -67,10 +67,14 @@ class DamagedTrialError(StoreError):
     """A folder in a trial's place that is not that trial, or not whole. The message says why."""
 
 
+KEPT_BYTES = 256 * 2**20
+"""Answers of trials that a snapshot keeps in memory, since a report looks at them four times."""
+
+
 class Kept:
     """Columns of trials by checksum of their files, up to a number of bytes; those of later trials are read each time."""
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
         self._columns: dict[str, Columns] = {}
         self._room = most_bytes
 
