@@ -4,13 +4,15 @@
 
 Each report is a process of its own, and the two builds take turns, so that other guests of the machine disturb both alike. CPU
 seconds are of the process and all that it started. The first report of each build is not counted: it fills the system's cache.
-Of the reports' files the script says how many are the same: tables byte for byte, figures pixel by pixel.
+Of the reports' files the script says how many are the same: tables byte for byte, figures pixel by pixel, PDFs too as
+`pdftoppm` draws them, where it is installed. Both builds may write bytecode, as an installed package has it.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,10 +50,11 @@ def report(checkout: Path, run: Path, out: Path) -> Taken:
     program = f"import sys; from {module} import {function}; sys.argv[0] = 'milbench'; sys.exit({function}())"
     words = [sys.executable, "-c", program, "report", str(run), "--out", str(out), "--no-tracking"]
     places = [str(checkout), str(checkout / ".typing")]
+    usual = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     started = perf_counter()
     # in the checkout's folder, since Python looks for modules beside the command first
     process = subprocess.Popen(
-        words, cwd=checkout, env={**os.environ, "PYTHONPATH": os.pathsep.join(places)}, stdout=subprocess.DEVNULL
+        words, cwd=checkout, env={**usual, "PYTHONPATH": os.pathsep.join(places)}, stdout=subprocess.DEVNULL
     )
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -72,6 +75,9 @@ def same_files(ours: Path, theirs: Path) -> str:
 def _equal(first: Path, second: Path) -> bool:
     if first.read_bytes() == second.read_bytes():
         return True
+    if first.suffix == ".pdf" and shutil.which("pdftoppm"):
+        drawn = [subprocess.check_output(["pdftoppm", "-r", "200", path]) for path in (first, second)]
+        return drawn[0] == drawn[1]
     return first.suffix == ".png" and np.array_equal(*(np.asarray(Image.open(path)) for path in (first, second)))
 
 

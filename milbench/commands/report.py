@@ -13,6 +13,7 @@ from milbench.commands.command import EXIT_OK
 from milbench.commands.draws import add_draws_flag, draws_of
 from milbench.commands.terminal import say, warn
 from milbench.errors import TrackingError
+from milbench.process.lazily import import_when_used
 from milbench.visible import without_passwords
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ def call(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    import_when_used("numpy.f2py")  # `scipy.special` asks NumPy for all that it has, a compiler of Fortran too
+    from milbench.report.fewer_imports import import_little
+
+    import_little()
     from milbench.commands.show_run import unfinished
     from milbench.report import REFERENCE, write_report
     from milbench.report.stamp import write_for_stamp

@@ -27,8 +27,9 @@ from milbench.external.scored import ScoredTrial
 from milbench.report import calibration, confusion, curves
 from milbench.report.answered import Answered, Panel, answers_by_slide, answers_of_trainings
 from milbench.report.curves import MOST_PANELS
-from milbench.report.drawings import Drawing, Drawn
+from milbench.report.drawings import Drawn
 from milbench.report.figures import plain_names, save
+from milbench.report.kind_drawings import Drawing
 from milbench.report.kinds import name_of
 from milbench.report.predicted_values import Scatter, scatter_figure
 from milbench.report.risk_groups import ensemble_groups, survival_figure

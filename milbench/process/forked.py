@@ -12,6 +12,7 @@ that was killed, and every task where no copy can be made: files and messages ar
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -145,6 +146,7 @@ def _be_a_copy(tasks: Sequence[Task], queue: int, done: int) -> None:
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both: the other process ends this one
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        gc.freeze()  # looking through what the other process made would copy its memory
         parent = os.getppid()
         for number in _do(tasks, queue):
             os.write(done, _as_bytes(number))

@@ -171,7 +171,7 @@ def calibration_figure(
             _line(axes, rows, looks[model], titles[model], grows=kind not in ("regression", "survival"))
         axes.set(xlim=ends, ylim=ends)
         axes.locator_params(nbins=5)
-        axes.set_title(task, fontsize=9, pad=3)
+        axes.set_title(task, fontsize=9, pad=3, y=1.0)
         axes.set_xlabel(across, fontsize=8)
         axes.set_ylabel(upwards, fontsize=8)
         axes.tick_params(labelsize=7)

@@ -212,15 +212,31 @@ def pareto(
 
     Both frames hold one dataset. None where no model has both numbers. A model without an interval has no whisker.
     """
+    both = scores_and_costs(cohorts, costs, cost)
+    return pareto_figure(both, list(cohorts["model"]), cost, title, highlight, metric) if len(both) else None
+
+
+def scores_and_costs(cohorts: pd.DataFrame, costs: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """Rows of `cohorts` with a score, and the cost of all tasks beside it; a model that lacks either is left out."""
     both = cohorts.merge(costs[["model", cost, "n_models_for_all_tasks"]], on="model")
     both = both[(both["n_missing"] == 0) & both["score"].notna() & (both[cost] > 0)].copy()
-    if both.empty:
-        return None
     if cost == "multiply_adds":  # ten single-task models look at a slide ten times
         both[cost] *= both["n_models_for_all_tasks"]
+    return both
+
+
+def pareto_figure(
+    both: pd.DataFrame,
+    models: Sequence[str],
+    cost: str,
+    title: str,
+    highlight: str = "",
+    metric: PrimaryMetric = AUROC,
+) -> Figure:
+    """The figure of `pareto`, of rows of `scores_and_costs`; `models` are all of the cohort, which looks depend on."""
     figure = blank_figure((7.6, 4.6))
     axes = figure.add_axes((0.1, 0.13, 0.6, 0.76))
-    looks = styles(list(cohorts["model"]), highlight)
+    looks = styles(models, highlight)
     front = both[~both.apply(lambda row: _beaten(row, both, cost), axis=1)].sort_values(cost)
     axes.step(front[cost], front["score"], where="post", color="0.6", linewidth=1.0, zorder=1)
     for row in both.itertuples():
@@ -238,7 +254,7 @@ def pareto(
     axes.set_ylabel(f"mean test {metric.title}{', 95 % interval' if has_intervals else ''}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.92")
-    axes.set_title(title, fontsize=11)
+    axes.set_title(title, fontsize=11, y=1.0)
     figure.legend(*axes.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.72, 0.5), frameon=False,
                   fontsize=9, title="filled: none beats it in both")  # fmt: skip
     return figure

@@ -64,7 +64,7 @@ def confusion_figure(
     for axes, panel in zip(every, panels, strict=True):
         classes = tested[panel].fitted.endpoint.classes
         _matrix(axes, confusion(tested[panel]), classes)
-        axes.set_title(heads[panel], fontsize=8.5, pad=4)
+        axes.set_title(heads[panel], fontsize=8.5, pad=4, y=1.0)
         axes.set_xlabel("called", fontsize=8)
         axes.set_ylabel("label", fontsize=8)
     return figure

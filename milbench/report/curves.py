@@ -119,7 +119,7 @@ def roc_figure(
                 )
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", zorder=0)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-        axes.set_title(task, fontsize=9, pad=3)
+        axes.set_title(task, fontsize=9, pad=3, y=1.0)
         axes.tick_params(labelsize=7, labelleft=column == 0)
         if place + columns >= len(tasks):
             axes.set_xlabel("false positive rate", fontsize=8)
@@ -182,17 +182,18 @@ def training_figure(
     figure = blank_figure((width, max(3.6, legend_height(titles.values()))))
     looks, has_band = styles(list(titles), highlight), len(titles) <= MOST_TOGETHER
     longest = int(histories["epoch"].max())
+    of_models = {model: histories[histories["model"] == model] for model in titles}
     for place, (number, label, most) in enumerate(panels):
         axes: Any = figure.add_axes(((0.62 + 3.08 * place) / width, 0.14, 2.46 / width, 0.72))
-        for model in titles:
-            values = by_epoch(histories[histories["model"] == model], number)
+        for model, rows in of_models.items():
+            values = by_epoch(rows, number)
             if not values.isna().to_numpy().all():
                 epochs = values.columns.to_numpy(dtype=float)
                 _mean_and_band(
                     axes, epochs, values.to_numpy(dtype=float), looks[model], titles[model], most, has_band=has_band
                 )
         axes.set_xlabel("epoch", fontsize=9)
-        axes.set_title(label, fontsize=10)
+        axes.set_title(label, fontsize=10, y=1.0)
         axes.set_xlim(0.6, longest + 0.4)
         if longest <= 10:
             axes.set_xticks(range(1, longest + 1))

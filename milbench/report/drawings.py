@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -17,6 +17,7 @@ from milbench.report.gain import gain_figure, gain_sentence
 from milbench.report.kind_drawings import kind_drawings
 from milbench.report.told_apart import told_apart
 from milbench.report.tuning_drawings import tuning_drawings
+from milbench.store.trial import StoredTrial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,8 +40,11 @@ class Drawn(NamedTuple):
     kind: Kind
 
 
-Drawing = tuple[str, "Figure", str]
-"""Stem, figure and caption."""
+ToDraw = tuple[str, Callable[[], "Figure"], str]
+"""Stem, what makes the figure, and caption."""
+
+HEAVY = ("comparison_matrix", "roc", "training", "confusion", "calibration", "predicted", "kaplan_meier", "radar")
+"""Stems of figures that take longest; they are begun first, so that no process is left with one at the end."""
 
 
 def draw(contents: Sequence[Contents], out: Path, *, processes: int | None = None) -> list[Drawn]:
@@ -52,40 +56,62 @@ def draw(contents: Sequence[Contents], out: Path, *, processes: int | None = Non
     """
     with figures.plain_names():
         made = [(one.kind, *drawing) for one in contents for drawing in chain(_by_dataset(one), _over_all(one))]
-        save_all([(figure, out / stem) for _, stem, figure, _ in made], processes)
+        save_all([(make, out / stem) for _, stem, make, _ in made], processes)
     return [Drawn(stem, caption, kind) for kind, stem, _, caption in made]
 
 
-def save_all(drawings: Sequence[tuple[Figure, Path]], processes: int | None = None) -> None:
-    """PNG and PDF of every figure at its stem, saved side by side in processes.
+def save_all(drawings: Sequence[tuple[Callable[[], Figure], Path]], processes: int | None = None) -> None:
+    """PNG and PDF of every figure at its stem, made and saved side by side in processes.
 
-    The first is saved before there are copies, so that fonts and writers are loaded once and not in each.
+    The lightest is saved before there are copies, so that fonts and writers are loaded once and not in each.
     """
-    tasks = [Task(f"figure {stem.name}", partial(figures.save, figure, stem)) for figure, stem in drawings]
-    share_out(tasks[:1], 1)
-    share_out(tasks[1:], processes or usable_cores())
+    order = sorted(drawings, key=lambda drawing: _lightness(drawing[1].name))
+    tasks = [Task(f"figure {stem.name}", partial(_save, make, stem)) for make, stem in order]
+    share_out(tasks[-1:], 1)
+    share_out(tasks[:-1], processes or usable_cores())
 
 
-def _by_dataset(contents: Contents) -> Iterator[Drawing]:
+def _save(make: Callable[[], Figure], stem: Path) -> None:
+    figures.save(make(), stem)
+
+
+def _lightness(stem: str) -> int:
+    """Place among `HEAVY`, or after all."""
+    return next((place for place, heavy in enumerate(HEAVY) if stem.startswith(heavy)), len(HEAVY))
+
+
+def _by_dataset(contents: Contents) -> Iterator[ToDraw]:
     metric = contents.metric
     for name, title in contents.dataset_titles.items():
         rows = contents.scores[(contents.scores["dataset"] == name) & contents.scores["score"].notna()]
         signal = rows[~rows["is_control"].astype(bool)]
         if len(signal):
-            figure = figures.box(signal, f"{title}: test {metric.title} over tasks, folds and seeds", metric)
-            yield contents.name_of("box", name), figure, f"Test {metric.title} on {title}. {BOX}"
+            head = f"{title}: test {metric.title} over tasks, folds and seeds"
+            make = partial(figures.box, signal, head, metric)
+            yield contents.name_of("box", name), make, f"Test {metric.title} on {title}. {BOX}"
         if 3 <= signal["task"].nunique() <= figures.MOST_SPOKES:
-            figure = figures.radar(signal, f"{title}: mean test {metric.title} by task", contents.highlight, metric)
-            yield contents.name_of("radar", name), figure, f"Mean test {metric.title} by task on {title}. {RADAR}"
+            head = f"{title}: mean test {metric.title} by task"
+            make = partial(figures.radar, signal, head, contents.highlight, metric)
+            yield contents.name_of("radar", name), make, f"Mean test {metric.title} by task on {title}. {RADAR}"
         yield from _pareto(contents, name, title)
         yield from _curves(contents, name, title)
         if contents.kind != "binary":
-            yield from kind_drawings(contents, name)
+            yield from _made(kind_drawings(contents, name))
         if name in contents.searches:
-            yield from tuning_drawings(contents, name)
+            yield from _made(tuning_drawings(contents, name))
 
 
-def _curves(contents: Contents, name: str, title: str) -> Iterator[Drawing]:
+def _made(drawings: Iterator[tuple[str, Figure, str]]) -> Iterator[ToDraw]:
+    """Figures that are made here, where their numbers are; copies save them."""
+    for stem, figure, caption in drawings:
+        yield stem, partial(_itself, figure), caption
+
+
+def _itself(figure: Figure) -> Figure:
+    return figure
+
+
+def _curves(contents: Contents, name: str, title: str) -> Iterator[ToDraw]:
     trials = contents.trials_of(name)
     present = {trial.info["model"] for trial in trials}
     titles = {model: text for model, text in contents.model_titles.items() if model in present}
@@ -94,16 +120,25 @@ def _curves(contents: Contents, name: str, title: str) -> Iterator[Drawing]:
         drawn = curves.roc_curves(trials)
         shown = [task for task in tasks if any((task, model) in drawn for model in titles)]
         if shown:
-            figure = curves.roc_figure(
-                drawn, shown, titles, f"{title}: ROC of the test side by task", contents.highlight
-            )
-            yield f"roc_{name}", figure, f"ROC curves of the test side of {title} by task. {curves.ROC_NOTE}"
+            head = f"{title}: ROC of the test side by task"
+            make = partial(curves.roc_figure, drawn, shown, titles, head, contents.highlight)
+            yield f"roc_{name}", make, f"ROC curves of the test side of {title} by task. {curves.ROC_NOTE}"
     scored = any(trial.endpoints for trial in trials)
     panels, note = (curves.SCORE_PANELS, curves.SCORE_NOTE) if scored else (curves.PANELS, curves.TRAINING_NOTE)
     of_kind = "" if contents.kind == "binary" else f", tasks of kind {contents.kind}"
     head = f"{title}: training{of_kind}"
-    figure = curves.training_figure(curves.histories_of(trials), titles, head, contents.highlight, panels)
-    yield contents.name_of("training", name), figure, f"Training on {title}{of_kind}. {note}"
+    make = partial(_training, trials, titles, head, contents.highlight, panels)
+    yield contents.name_of("training", name), make, f"Training on {title}{of_kind}. {note}"
+
+
+def _training(
+    trials: Sequence[StoredTrial],
+    titles: Mapping[str, str],
+    head: str,
+    highlight: str,
+    panels: Sequence[tuple[str, str, float]],
+) -> Figure:
+    return curves.training_figure(curves.histories_of(trials), titles, head, highlight, panels)
 
 
 BOX = (
@@ -116,16 +151,17 @@ RADAR = (
 )
 
 
-def _pareto(contents: Contents, name: str, title: str) -> Iterator[Drawing]:
+def _pareto(contents: Contents, name: str, title: str) -> Iterator[ToDraw]:
     metric = contents.metric
     cohorts, costs = (frame[frame["dataset"] == name] for frame in (contents.analysis.cohorts, contents.costs))
     for cost in PARETO_COSTS:
-        figure = comparisons.pareto(cohorts, costs, cost, title, contents.highlight, metric)
-        if figure is not None:
+        both = comparisons.scores_and_costs(cohorts, costs, cost)
+        if len(both):
             label = comparisons.COST_AXES[cost][0]
+            models = list(cohorts["model"])
             yield (
                 contents.name_of(f"pareto_{cost}", name),
-                figure,
+                partial(comparisons.pareto_figure, both, models, cost, title, contents.highlight, metric),
                 f"Mean test {metric.title} on {title} against {label}. {PARETO}{_of_all_kinds(contents, name)}",
             )
 
@@ -140,22 +176,20 @@ def _of_all_kinds(contents: Contents, name: str) -> str:
 PARETO = "Bars: 95 % intervals of the crossed bootstrap. The line joins models that no other beats in both."
 
 
-def _over_all(contents: Contents) -> Iterator[Drawing]:
+def _over_all(contents: Contents) -> Iterator[ToDraw]:
     ranks, verdict, titles = contents.analysis.ranks, told_apart(contents.analysis), contents.model_titles
     if ranks is not None and verdict is not None:
         if len(ranks.mean_ranks) >= 3:
-            figure = comparisons.critical_difference(ranks, titles, verdict, contents.highlight)
             yield (
                 contents.name_of("critical_difference"),
-                figure,
+                partial(comparisons.critical_difference, ranks, titles, verdict, contents.highlight),
                 f"Mean ranks of the models. {' '.join(comparisons.rank_notes(ranks, verdict))}",
             )
-        figure = comparisons.comparison_matrix(ranks, titles, verdict)
         yield (
             contents.name_of("comparison_matrix"),
-            figure,
+            partial(comparisons.comparison_matrix, ranks, titles, verdict),
             f"All pairs of models. {comparisons.matrix_note(ranks, verdict)}",
         )
     if contents.gain is not None:
-        figure = gain_figure(contents.gain, titles, contents.dataset_titles)
-        yield "gain", figure, gain_sentence(contents.gain, titles)
+        make = partial(gain_figure, contents.gain, titles, contents.dataset_titles)
+        yield "gain", make, gain_sentence(contents.gain, titles)

@@ -94,7 +94,7 @@ def _axes(title: str) -> tuple[Figure, Any]:
     axes.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
     axes.set_ylabel("test AUROC")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(title, fontsize=11)
+    axes.set_title(title, fontsize=11, y=1.0)
     return figure, axes
 
 

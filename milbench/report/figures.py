@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from milbench.errors import UsageError
+from milbench.process.lazily import import_when_used
 from milbench.report.looks import MOST_TOGETHER, styles
 from milbench.stats.metric import AUROC, PrimaryMetric
 from milbench.stats.scores import coverage
@@ -123,6 +122,9 @@ def polygon_area(values: np.ndarray[Any, Any]) -> float:
     return float((values * np.roll(values, -1)).sum() / len(values))
 
 
+BOX_WIDTH = 0.62
+"""Of the distance between two models."""
+
 FEWEST_TO_BOX = 5
 """Scores of a model below which a box would show more than there is; they are drawn as dots alone."""
 
@@ -148,19 +150,26 @@ def box(scores: pd.DataFrame, title: str, metric: PrimaryMetric = AUROC) -> Figu
     labels = [f"{title}, incomplete" if covered[model].n_missing else title for model, title in titles.items()]
     axes.set_xticks(range(len(labels)), labels, rotation=28, ha="right", fontsize=9, rotation_mode="anchor")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(title, fontsize=11)
+    axes.set_title(title, fontsize=11, y=1.0)
     return figure
 
 
 def _box(axes: Any, position: int, values: np.ndarray[Any, Any]) -> None:
-    """Quartiles as a box with the median as a line; too few values get the median alone."""
-    few = len(values) < FEWEST_TO_BOX
-    axes.boxplot(
-        [values], positions=[position], widths=0.62, whis=0, showfliers=False, showcaps=False, showbox=not few,
-        patch_artist=True, manage_ticks=False, whiskerprops={"linewidth": 0},
-        boxprops={"facecolor": "0.93", "edgecolor": "0.4", "linewidth": 0.9},
-        medianprops={"color": "0.25", "linewidth": 1.2},
-    )  # fmt: skip
+    """Quartiles as a box with the median as a line; too few values get the median alone.
+
+    Not by `Axes.boxplot`, which draws empty whiskers and imports pyplot.
+    """
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Outline
+
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    left, right = position - BOX_WIDTH / 2, position + BOX_WIDTH / 2
+    if len(values) >= FEWEST_TO_BOX:
+        corners = [(left, low), (right, low), (right, high), (left, high), (left, low)]
+        axes.add_artist(
+            PathPatch(Outline(corners, closed=True), facecolor="0.93", edgecolor="0.4", linewidth=0.9, zorder=2)
+        )
+    axes.plot([left, right], [middle, middle], color="0.25", linewidth=1.2, zorder=2.1, solid_capstyle="butt")
 
 
 def _dots(axes: Any, position: int, values: np.ndarray[Any, Any], color: str) -> None:
@@ -198,7 +207,8 @@ def plain_names() -> Iterator[None]:
 
 def importable_matplotlib() -> Any:
     """The module; raises `UsageError` if the environment names a backend that it does not know."""
-    _import_when_used("fontTools.subset")
+    # matplotlib's PDF needs the subsets of fonts only for `pdf.fonttype` 42, and they take a third of the time to import it
+    import_when_used("fontTools.subset")
     try:
         import matplotlib
     except ValueError as error:
@@ -206,24 +216,6 @@ def importable_matplotlib() -> Any:
             f"no figure can be drawn ({error}). Correct the environment variable MPLBACKEND, or unset it."
         ) from error
     return matplotlib
-
-
-def _import_when_used(name: str) -> None:
-    """Import the module once somebody asks it for something.
-
-    matplotlib's PDF needs the subsets of fonts only for `pdf.fonttype` 42, and they take a third of the time to import it.
-    """
-    if name in sys.modules:
-        return
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.loader is None:  # a matplotlib that does not bring it
-        return
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    package, _, own = name.rpartition(".")
-    setattr(sys.modules[package], own, module)  # else `from package import module` looks at the module, which loads it
-    spec.loader.exec_module(module)
 
 
 @plain_names()

@@ -47,7 +47,7 @@ def scatter_figure(panels: Sequence[Scatter], title: str) -> Figure:
         axes.scatter(one.targets, one.answers[:, 0], s=12, alpha=0.6, linewidths=0, color=looks[model]["color"])
         axes.set(xlim=ends, ylim=ends)
         axes.locator_params(nbins=5)
-        axes.set_title(head, fontsize=8.5, pad=4)
+        axes.set_title(head, fontsize=8.5, pad=4, y=1.0)
         axes.set_xlabel("measured", fontsize=8)
         axes.set_ylabel("predicted", fontsize=8)
         axes.tick_params(labelsize=7)

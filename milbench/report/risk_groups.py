@@ -194,7 +194,7 @@ def survival_figure(
         shown = [one for other, _, one in panels if other == task] if same_months else [groups]
         longest = max(float(one.time.max(initial=1.0)) for one in shown) / DAYS_OF_A_MONTH
         _survival(axes, groups, month_ticks(longest), longest)
-        axes.set_title(f"{head}\n{groups.said}", fontsize=7.5, pad=4)
+        axes.set_title(f"{head}\n{groups.said}", fontsize=7.5, pad=4, y=1.0)
     return figure
 
 

@@ -110,7 +110,7 @@ def budget_figure(
         for model in (model for model in titles if model in curves):
             _line(panel, curves[model], part, looks[model], titles[model], metric)
         panel.set_xlabel("configurations per model, default first", fontsize=9)
-        panel.set_title(label, fontsize=9, pad=4)
+        panel.set_title(label, fontsize=9, pad=4, y=1.0)
         panel.set_xticks(_ticks(max(len(curve.score) for curve in curves.values())))
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)

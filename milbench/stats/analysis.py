@@ -13,6 +13,7 @@ from milbench.endpoints.endpoint import Kind
 from milbench.errors import StoreError
 from milbench.stats.by_cohort import Cohort, cohort, overall, pair_table
 from milbench.stats.by_task import against_table, cell_table, resample, task_table, unfinished
+from milbench.stats.drawn import drawn
 from milbench.stats.grid import Grid, grids
 from milbench.stats.levels import metric_table
 from milbench.stats.metric import METRICS, PrimaryMetric
@@ -188,14 +189,16 @@ class _Part(NamedTuple):
 
 
 def _part(grid: Grid, slides: pd.DataFrame, left_out: Collection[str], reference: str, draws: int, seed: int) -> _Part:
-    resampled = resample(grid, draws, seed)
-    cells = cell_table(grid, slides, resampled)
+    tasks = {name: grid.task(name) for name in grid.tasks}
     kept = [task for task in grid.tasks if task not in grid.controls and task not in left_out]
+    by_task, of_cohort = drawn(grid.dataset, tasks, kept, draws, seed)
+    resampled = resample(grid.dataset, tasks, by_task, draws, seed)
+    cells = cell_table(grid, slides, resampled)
     return _Part(
         tasks=task_table(grid, resampled),
         cells=cells,
         against=against_table(grid, cells, resampled, reference, left_out),
-        cohort=cohort(grid, slides, resampled, kept, draws, seed),
+        cohort=cohort(grid, slides, kept, of_cohort),
     )
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from milbench.stats.across import cohort_draws, overall_draws, sign_flip_p
-from milbench.stats.by_task import Resampled
+from milbench.stats.across import overall_draws, sign_flip_p
 from milbench.stats.crossed import generator, interval, p_value, superiority
 from milbench.stats.grid import Grid
 from milbench.stats.multiplicity import holm
@@ -58,19 +57,14 @@ class Cohort(NamedTuple):
         return np.asarray(table.reindex(columns=list(models)), dtype=float)
 
 
-def cohort(
-    grid: Grid, slides: pd.DataFrame, resampled: dict[str, Resampled], kept: Sequence[str], draws: int, seed: int
-) -> Cohort:
+def cohort(grid: Grid, slides: pd.DataFrame, kept: Sequence[str], drawn: Floats) -> Cohort:
     """Means over the `kept` tasks of one dataset, with draws.
 
     Parameters
     ----------
     slides : the scores of the dataset, at the level that the kind prints.
+    drawn : the draws, of `milbench.stats.drawn.drawn`.
     """
-    tasks = [resampled[name].task for name in kept]
-    drawn = np.empty((0, len(grid.models)))
-    if not all(task.too_small for task in tasks):
-        drawn = cohort_draws(tasks, generator(seed, grid.dataset), draws)
     means = summary(slides[slides["task"].isin(kept)]).set_index("model")
     rows = []
     for column, (model, title) in enumerate(zip(grid.models, grid.titles, strict=True)):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from milbench.stats.crossed import crossed_draws, generator, interval, p_value
+from milbench.stats.crossed import generator, interval, p_value
 from milbench.stats.ensemble import EnsembleScores, ensemble_scores
 from milbench.stats.grid import Grid, TaskScores
 from milbench.stats.multiplicity import benjamini_hochberg, holm
@@ -41,15 +41,19 @@ class Resampled(NamedTuple):
     ensemble: EnsembleScores
 
 
-def resample(grid: Grid, draws: int, seed: int) -> dict[str, Resampled]:
-    """Crossed draws and ensembles of every task of one dataset."""
-    return {name: _resample(grid.task(name), (grid.dataset, name), draws, seed) for name in grid.tasks}
+def resample(
+    dataset: str, tasks: Mapping[str, TaskScores], by_task: Mapping[str, Floats], draws: int, seed: int
+) -> dict[str, Resampled]:
+    """Crossed draws and ensembles of every task of one dataset.
 
-
-def _resample(task: TaskScores, names: tuple[str, str], draws: int, seed: int) -> Resampled:
-    rng, of_ensemble = generator(seed, *names), generator(seed, *names, "ensemble")
-    drawn = np.empty((0, len(task.scores))) if task.too_small else crossed_draws(task, rng, draws)
-    return Resampled(task, drawn, ensemble_scores(task, of_ensemble, draws))
+    Parameters
+    ----------
+    by_task : the draws, of `milbench.stats.drawn.drawn`.
+    """
+    return {
+        name: Resampled(task, by_task[name], ensemble_scores(task, generator(seed, dataset, name, "ensemble"), draws))
+        for name, task in tasks.items()
+    }
 
 
 def task_table(grid: Grid, resampled: dict[str, Resampled]) -> pd.DataFrame:

@@ -60,11 +60,14 @@ def draw_counts(rng: np.random.Generator, n_units: int, draws: int) -> NDArray[n
 
 def draw_within_classes(rng: np.random.Generator, labels: Floats, draws: int) -> NDArray[np.int64]:
     """How often each patient is drawn, every class apart, [draws, P]; never one without a label."""
-    weights = np.zeros((draws, len(labels)), dtype=np.int64)
+    place = np.arange(draws)[:, None] * len(labels)
+    picks = [np.empty(0, dtype=np.int64)]
     for label in np.unique(labels[~np.isnan(labels)]):
         members = np.flatnonzero(labels == label)
-        weights[:, members] = draw_counts(rng, len(members), draws)
-    return weights
+        drawn = np.take(members, rng.integers(0, len(members), (draws, len(members))))
+        drawn += place
+        picks.append(drawn.ravel())
+    return np.bincount(np.concatenate(picks), minlength=draws * len(labels)).reshape(draws, len(labels))
 
 
 # ---- scoring -------------------------------------------------------------------------------------
@@ -138,10 +141,24 @@ def _side_aurocs(scores: Floats, positive: Flags, weights: NDArray[np.int64], pa
     shape = (len(weights), *scores.shape[:2])
     if not len(few):
         return np.full(shape, np.nan)
-    n_few, n_many = (weights @ np.bincount(side, minlength=weights.shape[1]) for side in (few, many))
+    as_floats = weights.astype(float)  # a product of whole numbers goes through no BLAS
+    n_few, n_many = (as_floats @ np.bincount(side, minlength=weights.shape[1]) for side in (few, many))
     dtype = exact_dtype(n_few[:, None], n_many[:, None], scores.shape[2])
-    total = _weighted_wins(above.reshape(-1, *above.shape[2:]), weights, few, many, dtype)
+    few, many, above = _of_patients(above.reshape(-1, *above.shape[2:]), few, many)
+    total = _weighted_wins(above, weights, few, many, dtype)
     return ratio(total.reshape(shape), (n_few * n_many)[:, None, None] * n_seeds)
+
+
+def _of_patients(
+    above: Floats, few: NDArray[np.int64], many: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+    """Distinct patients of both sides, and H [R, few, many] summed over their slides, which are drawn together."""
+    for axis, side in ((1, few), (2, many)):
+        if len(np.unique(side)) < len(side):
+            order = np.argsort(side, kind="stable")
+            starts = np.unique(side[order], return_index=True)[1]
+            above = np.add.reduceat(np.take(above, order, axis=axis), starts, axis=axis)
+    return np.unique(few), np.unique(many), above
 
 
 def _weighted_wins(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from milbench.endpoints.endpoint import KINDS, Endpoint, Kind
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.metrics import auroc, concordance, macro_auroc, pearson, quadratic_kappa
-from milbench.store.columns import columns_in
+from milbench.store.columns import Columns
 from milbench.store.run import Run
 from milbench.store.trial import PREDICTIONS, StoredTrial
 
@@ -82,28 +81,27 @@ def scores_on_test(trial: StoredTrial) -> Mapping[str, float]:
 
 def scores_on(trial: StoredTrial, role: Role) -> Mapping[str, float]:
     """The same as `scores_on_test` of one side of the split."""
-    digest = trial.info["payload_sha256"][PREDICTIONS]
-    if not trial.endpoints:
-        return _aurocs_in(trial.path / PREDICTIONS, digest, role)
-    return _scores_in(trial.path / PREDICTIONS, digest, tuple(trial.endpoint_of.items()), role)
+    endpoints = tuple(trial.endpoint_of.items()) if trial.endpoints else ()
+    key = (trial.path / PREDICTIONS, trial.info["payload_sha256"][PREDICTIONS], endpoints, role)
+    if key not in _FOUND:
+        rows = trial.stored_columns()
+        rows = rows.where(rows.role.are(role))
+        _FOUND[key] = MappingProxyType(_scores_in(rows, endpoints) if endpoints else _aurocs_in(rows))
+    return _FOUND[key]
 
 
-@cache
-def _aurocs_in(predictions: Path, sha256: str, side: Role) -> Mapping[str, float]:
-    """AUROC by task of one side's rows of a file whose content has the checksum `sha256`."""
-    rows = columns_in(predictions)
-    rows = rows.where(rows.role.are(side))
+_FOUND: dict[tuple[Path, str, tuple[tuple[str, FittedEndpoint], ...], Role], Mapping[str, float]] = {}
+"""Scores by file, checksum of what it holds, and side: a command asks for the same ones several times."""
+
+
+def _aurocs_in(rows: Columns) -> dict[str, float]:
+    """AUROC by task of one side's rows."""
     of_tasks = {name: rows.task.are(name) for name in rows.task.used()}
-    return MappingProxyType({name: auroc(rows.target[own], rows.prediction[own]) for name, own in of_tasks.items()})
+    return {name: auroc(rows.target[own], rows.prediction[own]) for name, own in of_tasks.items()}
 
 
-@cache
-def _scores_in(
-    predictions: Path, sha256: str, endpoints: tuple[tuple[str, FittedEndpoint], ...], side: Role
-) -> Mapping[str, float]:
-    """Score by task of one side's rows of a file with one row per slide, task and answer."""
-    rows = columns_in(predictions)
-    rows = rows.where(rows.role.are(side))
+def _scores_in(rows: Columns, endpoints: tuple[tuple[str, FittedEndpoint], ...]) -> dict[str, float]:
+    """Score by task of one side's rows, one row per slide, task and answer."""
     patients = rows.patient_id.texts()
     values = {}
     for name, fitted in endpoints:
@@ -111,7 +109,7 @@ def _scores_in(
         target, event = (column[own][::step] for column in (rows.target, rows.event))
         answers = rows.prediction[own].reshape(-1, step)
         values[name] = primary_score(fitted.endpoint, target, event, answers, patients[own][::step])
-    return MappingProxyType(values)
+    return values
 
 
 def primary_score(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,6 +97,21 @@ class Columns(NamedTuple):
             self.slide_id.where(rows), self.patient_id.where(rows), self.role.where(rows), self.task.where(rows),
             self.answer.where(rows), self.target[rows], self.event[rows], self.prediction[rows],
         )  # fmt: skip
+
+
+def n_bytes_of(columns: Columns) -> int:
+    """Bytes of the arrays."""
+    return sum(array.nbytes for array in _arrays(columns))
+
+
+def make_read_only(columns: Columns) -> None:
+    """Refuse whoever writes into the arrays, as is due to columns that several read."""
+    for array in _arrays(columns):
+        array.setflags(write=False)
+
+
+def _arrays(columns: Columns) -> list[NDArray[Any]]:
+    return [column.codes if isinstance(column, Coded) else column for column in columns]
 
 
 def columns_in(path: Path) -> Columns:

@@ -224,7 +224,10 @@ def _table(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> pa.Table
     try:
         with ParquetFile(path, pre_buffer=False) as file:
             _refuse_other_columns(path, file, texts, numbers)
-        with ParquetFile(path, pre_buffer=False, read_dictionary=list(texts)) as file:
+            if not texts:
+                return file.read(use_threads=False)
+            footer = file.metadata
+        with ParquetFile(path, metadata=footer, pre_buffer=False, read_dictionary=list(texts)) as file:
             return file.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path.name} is no Parquet file ({error})") from error

@@ -25,6 +25,7 @@ Both know no training and reach no torch.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ from milbench.store.joined import ANSWER_COLUMNS, HISTORY_COLUMNS, PREDICTION_CO
 from milbench.store.question import Asked, StaleTrial, asked_from_json, asked_of_old_folder, differences
 from milbench.store.run_tables import labels_from, roles_from
 from milbench.store.slot import Slot, id_parts, slot_of
-from milbench.store.trial import TRIAL, StoredTrial, glance_at, read_record, read_trial
+from milbench.store.trial import TRIAL, Kept, StoredTrial, glance_at, read_record, read_trial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -326,7 +327,8 @@ class _Snapshot(Run):
 
     @cached_property
     def _found(self) -> tuple[StoredTrial, ...]:
-        return tuple(super().trials())
+        kept = Kept()
+        return tuple(replace(trial, kept=kept) for trial in super().trials())
 
 
 def open_run(path: Path) -> Run:

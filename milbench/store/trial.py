@@ -10,14 +10,21 @@ import errno
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import StoreError
-from milbench.store.columns import Columns, columns_in, read_parquet_frame, read_parquet_table
+from milbench.store.columns import (
+    Columns,
+    columns_in,
+    make_read_only,
+    n_bytes_of,
+    read_parquet_frame,
+    read_parquet_table,
+)
 from milbench.store.files import (
     AGAIN,
     MOST_TABLE_BYTES,
@@ -60,6 +67,30 @@ class DamagedTrialError(StoreError):
     """A folder in a trial's place that is not that trial, or not whole. The message says why."""
 
 
+KEPT_BYTES = 256 * 2**20
+"""Answers of trials that a snapshot keeps in memory, since a report looks at them four times."""
+
+
+class Kept:
+    """Columns of trials by checksum of their files, up to a number of bytes; those of later trials are read each time."""
+
+    def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
+        self._columns: dict[str, Columns] = {}
+        self._room = most_bytes
+
+    def columns(self, path: Path, sha256: str) -> Columns:
+        """Columns of the file, which has the checksum; nobody may write into them."""
+        if sha256 not in self._columns:
+            found = columns_in(path)
+            n_bytes = n_bytes_of(found)
+            if n_bytes > self._room:
+                return found
+            self._room -= n_bytes
+            make_read_only(found)
+            self._columns[sha256] = found
+        return self._columns[sha256]
+
+
 @dataclass(frozen=True, repr=False)
 class StoredTrial:
     """One finished trial on disk.
@@ -69,11 +100,13 @@ class StoredTrial:
     path : its folder.
     id : "digits/amil/has_0/fold0-seed42-1f3a9c02".
     info : what `trial.json` holds: identity, chosen epoch, timings, memory, parameter count.
+    kept : where its columns stay once they are read; None = they are read each time.
     """
 
     path: Path
     id: str
     info: Mapping[str, Any]
+    kept: Kept | None = field(default=None, compare=False, kw_only=True)
 
     def __repr__(self) -> str:
         return f"StoredTrial({self.id})"
@@ -97,7 +130,14 @@ class StoredTrial:
 
     def answer_columns(self) -> Columns:
         """The rows of `answers` as arrays, for whoever reads many trials."""
-        return columns_in(self.path / PREDICTIONS)
+        return self.stored_columns()
+
+    def stored_columns(self) -> Columns:
+        """What the trial's own file holds, as arrays that nobody may write into."""
+        path = self.path / PREDICTIONS
+        if self.kept is None:
+            return columns_in(path)
+        return self.kept.columns(path, self.info["payload_sha256"][PREDICTIONS])
 
     @property
     def endpoints(self) -> tuple[FittedEndpoint, ...]:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_figures_of_a_report_are_the_same_bytes_from_one_process_and_from_two(tm
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_an_error_is_the_one_of_a_single_process_and_names_its_figure(tmp_path: Path, processes: int) -> None:
-    drawings = [(figure_of(name), tmp_path / name) for name in ("box", "absent/roc", "gain")]
+    drawings = [(partial(figure_of, name), tmp_path / name) for name in ("box", "absent/roc", "gain")]
     with pytest.raises(FileNotFoundError) as raised:
         save_all(drawings, processes)
     assert raised.value.filename == str(tmp_path / "absent" / "roc.png")
@@ -76,3 +77,27 @@ figure.savefig(sys.argv[1])
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.pdf")], check=True)
     assert b"CIDFontType2" in (tmp_path / "a.pdf").read_bytes()
+
+
+def test_figures_are_the_same_without_3d_axes_and_lists_of_properties(tmp_path: Path) -> None:
+    code = """
+import sys
+if sys.argv[2] == "little":
+    from milbench.report.fewer_imports import import_little
+    import_little()
+from milbench.report.figures import blank_figure, save
+from pathlib import Path
+figure = blank_figure((3.0, 3.0))
+figure.add_axes((0.2, 0.2, 0.6, 0.6), projection="polar").plot([0, 1, 2], [1, 2, 3])
+save(figure, Path(sys.argv[1]) / sys.argv[2])
+import matplotlib.artist, matplotlib.lines
+assert "alpha" in matplotlib.artist.kwdoc(matplotlib.lines.Line2D)
+print("mpl_toolkits.mplot3d" in sys.modules)
+"""
+    said = [
+        subprocess.check_output([sys.executable, "-c", code, str(tmp_path), how], text=True).strip()
+        for how in ("little", "all")
+    ]
+    assert said[0] == "False"
+    for suffix in (".png", ".pdf"):
+        assert (tmp_path / f"little{suffix}").read_bytes() == (tmp_path / f"all{suffix}").read_bytes()

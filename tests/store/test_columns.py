@@ -6,9 +6,11 @@ import pytest
 from kinds_for_tests import make_run_of_kinds
 from runs_for_tests import make_run
 
+from milbench.store import trial as stored
 from milbench.store.columns import TEXTS, Coded, Columns, columns_of
 from milbench.store.joined import stacked_histories
 from milbench.store.run import Run
+from milbench.store.trial import Kept
 
 
 @pytest.fixture(scope="module", params=["binary", "kinds"])
@@ -64,3 +66,32 @@ def test_stacked_histories_are_the_histories_one_after_the_other(run: Run) -> No
     pd.testing.assert_frame_equal(found, expected, check_dtype=False)
     assert found["epoch"].dtype == np.int64
     assert stacked_histories([], []).empty
+
+
+def test_a_snapshot_reads_the_answers_of_a_trial_once_and_lets_nobody_change_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    usual = stored.columns_in
+    monkeypatch.setattr(stored, "columns_in", lambda path: read.append(path) or usual(path))
+    trials = run.snapshot().trials()
+    assert trials == run.trials()
+    for _ in range(3):
+        for trial in trials:
+            trial.answer_columns()
+    assert len(read) == len(set(read)) == len(trials)
+    with pytest.raises(ValueError, match="read-only"):
+        trials[0].answer_columns().prediction[0] = 1.0
+    with pytest.raises(ValueError, match="read-only"):
+        trials[0].answer_columns().task.codes[0] = 1
+
+
+def test_what_does_not_fit_is_read_each_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    usual = stored.columns_in
+    monkeypatch.setattr(stored, "columns_in", lambda path: read.append(path) or usual(path))
+    trial = run.trials()[0]
+    kept = Kept(most_bytes=10)
+    for _ in range(2):
+        kept.columns(trial.path / "predictions.parquet", "a checksum")
+    assert len(read) == 2
