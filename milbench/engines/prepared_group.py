@@ -61,6 +61,7 @@ class PreparedGroup:
         job = self.group.first
         decides = [torch.__version__, milbench.__version__, torch.device(job.device).type, job.threads]
         decides += [trial.source_sha256 for trial in self.trials]
+        decides += [job.kernels] if job.kernels != "plain" else []
         return hashlib.sha256(canonical_json([*(trial.key for trial in self.trials), decides]).encode()).hexdigest()
 
     def save(self) -> None:
