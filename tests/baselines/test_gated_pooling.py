@@ -107,16 +107,36 @@ def test_the_same_seed_gives_the_same_bits() -> None:
 
 
 @needs_triton
-@pytest.mark.parametrize("factor", [30.0, 1e-4])
-def test_scores_far_apart_and_branches_near_zero(factor: float) -> None:
-    """A softmax that one patch takes alone, and tanh where 1 - 1 would lose all digits."""
+def test_more_blocks_than_are_merged_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    attentions, h = made(2, 131, 24, 20)
+    at_once = found(fused_pooling, attentions, h)
+    monkeypatch.setattr(module, "MERGED", 2)
+    assert largest_difference(found(fused_pooling, attentions, h), at_once) < 1e-6
+
+
+@needs_triton
+def test_a_softmax_that_one_patch_takes_alone() -> None:
     attentions, h = made(2, 131, 24, 20)
     with torch.no_grad():
         for each in attentions:
-            (each.score if factor > 1 else each.tanh_branch).weight.mul_(factor)
-            each.tanh_branch.bias.mul_(min(factor, 1))
+            each.score.weight.mul_(30)
     exact = found(gated_pooling, copy.deepcopy(attentions).double(), h.double())
+    assert exact[1].softmax(dim=1).max() > 0.999
     assert largest_difference(found(fused_pooling, attentions, h), exact) < 2e-5
+
+
+@needs_triton
+def test_tanh_has_its_digits_near_zero_too() -> None:
+    attentions, _ = made(1, 1, 1, 1)
+    weights = {"tanh_branch": 1.0, "sigmoid_branch": 0.0, "score": 2.0}  # so that a score is tanh(h)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            getattr(attentions[0], name).weight.fill_(weight)
+            getattr(attentions[0], name).bias.zero_()
+    h = torch.logspace(-6, 1.3, 100).to(DEVICE)
+    h = torch.cat([h, -h])
+    _, scores = fused_pooling(list(attentions), h[None, :, None])
+    torch.testing.assert_close(scores[0].double(), h.double().tanh(), rtol=4e-7, atol=0)
 
 
 @needs_triton
