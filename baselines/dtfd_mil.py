@@ -218,7 +218,7 @@ class DTFDMIL(MILModel):
         Aux: `pseudo_logits` [R G, C], `slide_logits` [R, C], `distilled` [R M, L]; C is 2 of a binary task, else W.
         """
         is_plain = len(orders) == 1 and len(self.reduction) == 2
-        if is_plain and goes_in_blocks(features):
+        if is_plain and goes_in_blocks(features, self.attention.dropout):
             return self._output([self._round_in_blocks(features, orders[0])])
         return self._output(self._rounds(self.reduction(features), orders)) #          (1)
 

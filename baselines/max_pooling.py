@@ -46,7 +46,7 @@ class MaxPooling(PoolingModel):
 
     def _search(self, features: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Scores [N, W] of a training pass, and the factors [K, hidden] of dropout at K of its patches."""
-        if self.is_embedding and self.dropout.draws and goes_in_blocks(features):
+        if len(self.embed) and goes_in_blocks(features, self.dropout) and self.dropout.draws:
             scores, lanes = scores_of_embedding(features, cast(nn.Linear, self.embed[0]), self.dropout, self.head)
             return scores, lambda places: self.dropout.of_lanes(lanes[places], like=features)
         h = self.embed(features)                                  # [N, hidden]

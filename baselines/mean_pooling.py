@@ -24,7 +24,7 @@ class MeanPooling(PoolingModel):
     """Mean of the patches' logits, whatever they answer: logit_w = 1/N sum_n (w_w . ReLU(W x_n + b) + b_w)."""
 
     def forward(self, features: Tensor) -> BagOutput:
-        if not self.is_embedding or features.requires_grad or not goes_in_blocks(features):
+        if not len(self.embed) or features.requires_grad or not goes_in_blocks(features, self.dropout):
             return super().forward(features)
         mean, scores = mean_of_embedding(features, cast(nn.Linear, self.embed[0]), self.dropout, self.head)
         return BagOutput(self.head(mean), None, {"instance_logits": scores})  # the mean of logits is the logit of the mean

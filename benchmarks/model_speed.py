@@ -2,8 +2,9 @@
 
     python benchmarks/model_speed.py [--patches 100 1000 10000 50000] [--widths 512 1024 2048] [--threads 2] [--save]
 
-Two references, timed in turn with the model: the floor (`arithmetic_floor.py`: every matrix product and convolution of
-one forward and backward, alone) and the eager step of `reference.py` (torch's own Dropout and Adam). Bag sizes are
+Three references, timed in turn with the model: the eager step of `reference.py` (torch's own Dropout and Adam); the floor
+(`arithmetic_floor.py`: every matrix product and convolution of that step, alone); and reading the bag from memory, as often
+as a step and an inference must at least, twice and once. Bag sizes are
 varied at the middle width and widths at the bag size before the last; `--all` measures every pair. Features are in
 memory. A pair whose step is estimated to need more than `--memory` is left out and named. The long ones get fewer
 repetitions, down to one after a first step, which is dropped.
@@ -37,7 +38,8 @@ STEPS_A_ROUND = 4
 SHORT_SECONDS = 1.0
 """Steps shorter than this are warmed up by a whole round, not only by their first step."""
 
-STEP, PLAIN, STEP_FLOOR, INFERENCE, INFERENCE_FLOOR = "step", "plain step", "floor", "inference", "inference floor"
+STEP, PLAIN, STEP_FLOOR, READ_TWICE = "step", "plain step", "floor", "bag read twice"
+INFERENCE, INFERENCE_FLOOR = "inference", "inference floor"
 
 
 class Pair(NamedTuple):
@@ -107,8 +109,17 @@ def measured(pair: Pair, seconds: float) -> dict[str, list[float]]:
         ours.eval()(features)
 
     train(ours)
-    floors = {STEP_FLOOR: replay(recorded(lambda: train(ours))), INFERENCE_FLOOR: replay(recorded(infer))}
-    works = {STEP: lambda: train(ours), PLAIN: lambda: train(plain), INFERENCE: infer, **floors}
+
+    @torch.no_grad()
+    def infer_plainly() -> None:
+        plain.eval()(features)
+
+    def read_twice() -> None:
+        features.sum()
+        features.sum()
+
+    floors = {STEP_FLOOR: replay(recorded(lambda: train(plain))), INFERENCE_FLOOR: replay(recorded(infer_plainly))}
+    works = {STEP: lambda: train(ours), PLAIN: lambda: train(plain), INFERENCE: infer, READ_TWICE: read_twice, **floors}
     return timed(works, seconds)
 
 
@@ -122,7 +133,7 @@ def timed(works: Mapping[str, Callable[[], None]], seconds: float) -> dict[str, 
 
 
 HEAD = (
-    "model", "patches", "width", "step ms", "step / floor", "plain step / step",
+    "model", "patches", "width", "step ms", "step / floor", "bag read twice / step", "plain step / step",
     "inference ms", "inference / floor", "repetitions",
 )  # fmt: skip
 
@@ -134,6 +145,7 @@ def row(pair: Pair, found: Mapping[str, list[float]]) -> tuple[str, ...]:
         f"{pair.width:,}",
         f"{median(found[STEP]) * 1e3:.1f}",
         f"{ratio(found[STEP], found[STEP_FLOOR]):.2f}",
+        f"{ratio(found[READ_TWICE], found[STEP]):.3f}",
         f"{ratio(found[PLAIN], found[STEP]):.2f}",
         f"{median(found[INFERENCE]) * 1e3:.1f}",
         f"{ratio(found[INFERENCE], found[INFERENCE_FLOOR]):.2f}",

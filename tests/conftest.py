@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,20 @@ import pytest
 from commands_for_tests import Milbench, command, environment
 from fake_server import FakeServer, running
 from folders_for_tests import make_folder_cohort
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What milbench caches, in tests and in processes that they start, lies with the tests' other files.
+
+    Matplotlib's list of fonts, which takes seconds to make, stays where it is.
+    """
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    with pytest.MonkeyPatch.context() as patched:
+        if "MPLCONFIGDIR" not in os.environ:
+            patched.setenv("MPLCONFIGDIR", str(usual / "matplotlib"))
+        patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

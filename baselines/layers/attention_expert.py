@@ -22,7 +22,7 @@ from milbench_baselines.layers.embedding import (
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
 from milbench_baselines.layers.initialisation import xavier
-from milbench_baselines.layers.row_blocks import blocks_of, goes_in_blocks
+from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks
 
 DEAD_CLASSES = 4
 
@@ -59,10 +59,10 @@ class AttentionExpert(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [N]."""
-        if goes_in_blocks(features):
+        if goes_in_blocks(features, self.embed[2], self.attention.dropout):
             return self._in_blocks(features)
         h = self.embed(features)                                  # [N, hidden]
-        if goes_fused(h):
+        if goes_fused(h, self.attention.dropout):
             slides, of_all = fused_pooling([self.attention], h[None])
             return slides[0], of_all[0]
         scores = self.attention(h)                                # [N]        Ilse et al., eq. 9
@@ -124,6 +124,7 @@ class _InBlocks(torch.autograd.Function):
         ctx.save_for_backward(x, weight, *others, *output)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, of_slide: Tensor | None, of_scores: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight, *others, slide, scores, h, tanh, gate = ctx.saved_tensors
         of_embedding = EmbeddingGradients(ctx.factors[0], x, weight, wants_x=ctx.needs_input_grad[2])

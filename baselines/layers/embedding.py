@@ -12,7 +12,7 @@ from torch.func import vmap
 from torch.nn.functional import linear
 
 from milbench_baselines.layers.dropout import Dropout
-from milbench_baselines.layers.row_blocks import blocks_of, goes_in_blocks
+from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks
 from milbench_baselines.layers.side_by_side import linear_on_shared_bag
 
 
@@ -24,8 +24,8 @@ class Embedding(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """Rows [N, hidden]."""
-        if goes_in_blocks(features):
-            layer, _, dropout = self
+        layer, _, dropout = self
+        if goes_in_blocks(features, dropout):
             return _InBlocks.apply(dropout, features, layer.weight, layer.bias)  # type: ignore[no-any-return, no-untyped-call]
         return super().forward(features)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -101,6 +101,7 @@ class _InBlocks(torch.autograd.Function):
         ctx.save_for_backward(x, weight, output)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight, h = ctx.saved_tensors
         found = EmbeddingGradients(ctx.factor, x, weight, wants_x=ctx.needs_input_grad[1])

@@ -15,11 +15,13 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from milbench.kernels import has_triton, wants_fused_kernels
+from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.precision import dtype_of_products, without_autocast
+from milbench_baselines.layers.row_blocks import differentiable_once
 from milbench_baselines.layers.side_by_side import of_each
 
 ROWS, COLUMNS, FEATURES, WARPS = 64, 64, 32, 8
@@ -38,22 +40,22 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 def gated_pooling(attentions: Sequence[GatedAttention], h: Tensor) -> tuple[Tensor, Tensor]:
     """Pooled rows [E, H] and scores [E, N] of E attentions on rows `h` [E, N, H], each on its own."""
-    if goes_fused(h):
+    if goes_fused(h, *(each.dropout for each in attentions)):
         return fused_pooling(attentions, h)
     scores = of_each(attentions, h)                                       # [E, N]  eq. 9
     return (scores.softmax(dim=1)[:, None] @ h).squeeze(1), scores        # [E, H]  eq. 7
 
 
-def goes_fused(h: Tensor) -> bool:
+def goes_fused(h: Tensor, *dropouts: nn.Module) -> bool:
     """Whether rows are pooled by the fused kernels: switched on, on a GPU, triton there, dtype one of theirs.
 
-    Inside vmap and torch.func.grad (a stack of models) kernels see no tensors that they could read. What trains there
-    has large products already.
+    Inside `torch.func` (a stack of models) kernels see no tensors that they could read. The `dropouts` on the way must be
+    milbench's own, whose masks can be had before the product.
     """
     return (
         wants_fused_kernels() and h.is_cuda and has_triton()
         and not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
-        and h.dtype in DTYPES and dtype_of_products(h) in DTYPES
+        and all(isinstance(dropout, Dropout) for dropout in dropouts) and h.dtype in DTYPES and dtype_of_products(h) in DTYPES
     )  # fmt: skip
 
 
@@ -107,6 +109,7 @@ class _Fused(torch.autograd.Function):
         return pooled, scores
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, of_pooled: Tensor | None, of_scores: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         h, mask, *weights, pooled, scores, normaliser = ctx.saved_tensors
         (e, n, _), of, sizes = h.shape, Weights(*weights), _sizes(h, weights[0])

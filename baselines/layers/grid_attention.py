@@ -26,6 +26,7 @@ from milbench_baselines.layers.grid_taps import (
     row_blocks,
     taps_of,
 )
+from milbench_baselines.layers.row_blocks import differentiable_once
 
 RIM = 3
 """Rows of zeros around a grid: half of the largest kernel, 7 x 7."""
@@ -220,6 +221,7 @@ class _InBlocks(torch.autograd.Function):
         ctx.save_for_backward(h, *parameters, *output)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, of_slide: Tensor | None, of_scores: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         h, *parameters, slide, scores, tanh, gate = ctx.saved_tensors
         p = Parameters(*parameters)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from milbench_baselines.layers.precision import without_autocast
+from milbench_baselines.layers.row_blocks import no_second_gradient
 
 NUMBERS_OF_A_STRIP = 2**21
 """Cells times channels of a strip, about: 8 MB in float32."""
@@ -117,7 +118,9 @@ class _Gradients(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.mark_non_differentiable(*output)
+        """Nothing is kept."""
+
+    backward = staticmethod(no_second_gradient)  # type: ignore[assignment]
 
     @staticmethod
     def vmap(

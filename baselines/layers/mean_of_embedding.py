@@ -18,7 +18,7 @@ from torch.func import vmap
 from torch.nn.functional import linear
 
 from milbench_baselines.layers.dropout import Dropout
-from milbench_baselines.layers.row_blocks import blocks_of
+from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once
 
 
 def mean_of_embedding(x: Tensor, embed: nn.Linear, dropout: Dropout, head: nn.Linear) -> tuple[Tensor, Tensor]:
@@ -61,6 +61,7 @@ class _MeanOfEmbedding(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, of_mean: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         if of_mean is None:
             return (None,) * 7

@@ -151,7 +151,9 @@ class MPAMIL(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [k*k], or [N] where duplicates are masked."""
         h = self.embed(features)                                  # [N, hidden]
-        return pooled_grid(self._parts(), h, self._after_embedding()) if goes_in_blocks(h) else self.pooled(h)
+        if goes_in_blocks(h, self.attention.dropout):
+            return pooled_grid(self._parts(), h, self._after_embedding())
+        return self.pooled(h)
 
     def pooled(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature and scores of embedded patches `h` [N, hidden]; `pooled_grid` does the same for large bags."""
@@ -163,15 +165,22 @@ class MPAMIL(nn.Module):
         aggregated = self.aggregate(u, k)                         # [k*k, hidden]  split, convolve, concatenate
         r = h + aggregated if self.residual else aggregated       # [k*k, hidden]  code only
         r = r[:n] if self.mask_duplicates else r                  # [k*k, hidden]  or [N, hidden]
-        if goes_fused(r):
+        if goes_fused(r, self.attention.dropout):
             slides, of_all = fused_pooling([self.attention], r[None])
             return slides[0], of_all[0]
         scores = self.attention(r)                                # [k*k]          gated attention
         return weighted_sum(scores.softmax(dim=0), r), scores     # [hidden]       pool
 
     def _after_embedding(self) -> Parameters:
-        own = dict(self.named_parameters())
-        return Parameters(*(own.get(name) for name in NAMES))  # type: ignore[arg-type]
+        branches: list[Any] = list(self.aggregate.branches)
+        around: list[Any] = [self.position, self.norm]
+        inside: list[Any] = [self.attention.tanh_branch, self.attention.sigmoid_branch, self.attention.score]
+        weights: list[Any] = [  # of the layers, not by name: a parametrised layer has its weight under another one
+            *(None if layer is None else getattr(layer, kind) for layer in around for kind in ("weight", "bias")),
+            *(branch[layer].weight for layer in (0, 1) for branch in branches),
+            *(getattr(layer, kind) for layer in inside for kind in ("weight", "bias")),
+        ]
+        return Parameters(*weights)
 
     def _parts(self) -> Parts:
         eps = self.norm.eps if self.norm is not None else 0.0

@@ -16,6 +16,7 @@ from milbench_baselines.layers.landmarks import Plan, Sizes
 from milbench_baselines.layers.nystrom_all import all_backward, all_forward
 from milbench_baselines.layers.nystrom_first import first_backward, first_forward
 from milbench_baselines.layers.precision import as_in_products, without_autocast
+from milbench_baselines.layers.row_blocks import no_second_gradient
 
 
 def mixed(tokens: Tensor, weight: Tensor, kernels: Tensor | None, plan: Plan) -> tuple[Tensor, Tensor]:
@@ -102,7 +103,9 @@ class _MixedBackward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.mark_non_differentiable(*output)
+        """Nothing is kept."""
+
+    backward = staticmethod(no_second_gradient)  # type: ignore[assignment]
 
     @staticmethod
     def vmap(

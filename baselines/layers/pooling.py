@@ -46,11 +46,6 @@ class PoolingModel(MILModel):
         self.head = nn.Linear(hidden if embedding else in_features, n_outputs)
         xavier(self)
 
-    @property
-    def is_embedding(self) -> bool:
-        """Whether patches are embedded, with milbench's own dropout, as the functions that work in blocks expect."""
-        return len(self.embed) > 0 and isinstance(self.dropout, Dropout)
-
     @abstractmethod
     def pool(self, rows: Tensor) -> Tensor:
         """Pooled row [F] of `rows` [N, F]."""

@@ -19,7 +19,7 @@ from torch.func import vmap
 from torch.nn.functional import linear
 
 from milbench_baselines.layers.gated_attention import GatedAttention
-from milbench_baselines.layers.row_blocks import ROWS, blocks_of
+from milbench_baselines.layers.row_blocks import ROWS, blocks_of, differentiable_once
 
 
 class PseudoBags(NamedTuple):
@@ -87,6 +87,7 @@ class _PooledPseudoBags(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
+    @differentiable_once
     def backward(  # type: ignore[override]
         ctx: Any, of_pooled: Tensor | None, of_attention: Tensor | None, *_: None
     ) -> tuple[Tensor | None, ...]:

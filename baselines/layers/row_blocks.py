@@ -7,10 +7,14 @@ next block writes into again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from milbench_baselines.layers.dropout import Dropout
 
 ROWS = 1024
 """Rows of a block. Products of so many rows run at full rate, and a block of them [1024, 512] takes 2 MB."""
@@ -19,12 +23,18 @@ FEW = 128
 """Patches up to which blocks gain nothing in training. Fewer than `activation_cost` measures at, so it sees blocks alone."""
 
 
-def goes_in_blocks(x: Tensor) -> bool:
+def goes_in_blocks(x: Tensor, *dropouts: nn.Module) -> bool:
     """Whether a bag [N, D] is worked on in blocks: on a CPU, in its own precision, and where it has enough patches.
 
     Elsewhere, autocast chooses dtypes operation by operation, a GPU has other costs, and a graph that is exported must
-    not depend on the number of patches.
+    not depend on the number of patches. In half precision, sums over blocks would be rounded after each. `torch.func`
+    transforms one operation after the other: stacks of models, and gradients of gradients, which blocks do not have.
+    The `dropouts` on the way must be milbench's own, whose masks come in pieces.
     """
+    if torch._C._are_functorch_transforms_active() or x.dtype not in (torch.float32, torch.float64):
+        return False
+    if not all(isinstance(dropout, Dropout) for dropout in dropouts):
+        return False
     if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
     return len(x) > (FEW if torch.is_grad_enabled() else ROWS)
@@ -34,3 +44,39 @@ def blocks_of(n: int) -> Iterator[slice]:
     """Slices of at most `ROWS` of n rows."""
     for start in range(0, n, ROWS):
         yield slice(start, min(start + ROWS, n))
+
+
+Gradients = tuple[Tensor | None, ...]
+
+
+def differentiable_once(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
+    """The `backward` of a function in blocks, where a gradient of its gradients raises `RuntimeError`.
+
+    Without this it would lack the parts that go through what the forward kept. torch's `once_differentiable` lets it pass
+    where the features are reached on another way too.
+    """
+
+    @wraps(backward)
+    def guarded(ctx: Any, *of_outputs: Tensor | None) -> Gradients:
+        if not torch.is_grad_enabled():  # as long as nobody asks for `create_graph`
+            return backward(ctx, *of_outputs)
+        n = len(of_outputs)
+        found: Gradients = _Once.apply(lambda *given: backward(ctx, *given[:n]), *of_outputs, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        return found
+
+    return guarded
+
+
+def no_second_gradient(ctx: Any, *_: Tensor | None) -> Gradients:
+    """The backward of gradients that are written out; raises `RuntimeError`."""
+    raise RuntimeError("layers of this model have no gradient of a gradient: they compute their gradients themselves.")
+
+
+class _Once(torch.autograd.Function):
+    """What `compute` makes of tensors, which has no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, compute: Callable[..., Gradients], *given: Tensor | None) -> Gradients:
+        return compute(*given)
+
+    backward = staticmethod(no_second_gradient)

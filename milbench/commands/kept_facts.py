@@ -2,11 +2,12 @@
 
 Facts lie as JSON in the user's cache folder, one small file each::
 
-    ~/.cache/milbench/facts/<first 32 digits of the key>/models.json    {"key": ..., "facts": ...}
+    ~/.cache/milbench/facts/<first 32 digits of the key>/models.json    {"key": ..., "hash": ..., "facts": ...}
 
-The key is a hash of every source file of milbench and of the packages that bring its models, and of the versions that their
-answers depend on. If anything changes, the key is another one and nothing is found. Facts of plug-ins and of packages of
-others are never kept: their code may read other files, so it is run each time.
+The key is a hash of every source file of milbench and of the packages that bring its models, and of the versions and flags
+that their answers depend on. If anything changes, the key is another one and nothing is found. Facts of plug-ins and of
+packages of others are never kept: their code may read other files, so it is run each time. The hash of the facts tells a
+file that was damaged.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 import milbench
 from milbench.registry import has_packages_of_others, packages_of_ours
 
-FORMAT = "1"
+FORMAT = "2"
 """Part of the key, to leave behind all that was kept before."""
 
 COUNTED_WITH = ("torch", "numpy")
@@ -65,7 +66,8 @@ class KeptFacts:
             if path.stat().st_size > MOST_BYTES:
                 return None
             kept = json.loads(path.read_bytes())
-            return parse(kept["facts"]) if kept["key"] == self.key else None
+            is_whole = (kept["key"], kept["hash"]) == (self.key, _hash_of(kept["facts"]))
+            return parse(kept["facts"]) if is_whole else None
         return None
 
     def put(self, name: str, facts: Any) -> None:
@@ -78,21 +80,24 @@ class KeptFacts:
         folder = self.folder / self.key[:32]
         with suppress(OSError, StoreError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomically(folder / f"{name}.json", json_bytes({"key": self.key, "facts": facts}))
+            kept = {"key": self.key, "hash": _hash_of(facts), "facts": facts}
+            write_atomically(folder / f"{name}.json", json_bytes(kept))
             _forget_all_but_the_newest(self.folder)
 
 
 def sources_key() -> str:
     """Hash of the sources of milbench and its models, and of the versions that their facts depend on; "" if it cannot tell.
 
-    Contents are read: a file's time stays the same if an archive is unpacked, and its size if a digit changes.
+    Contents are read: a file's time stays the same if an archive is unpacked, and its size if a digit changes. Times count
+    too: where time and size stay the same, Python itself runs what it compiled before, until the time changes. Without
+    docstrings (`python -OO`) a page has fewer lines.
     """
     packages = sorted(packages_of_ours())
     if not packages:
         return ""
     digest = hashlib.sha256()
-    facts = [FORMAT, milbench.__version__, sys.version, platform.machine(), *map(_version_of, COUNTED_WITH)]
-    digest.update(json.dumps(facts).encode())
+    facts = [FORMAT, milbench.__version__, sys.version, sys.flags.optimize, platform.machine()]
+    digest.update(json.dumps([*facts, *map(_version_of, COUNTED_WITH)]).encode())
     try:
         for package in ("milbench", *packages):
             files = _sources_of(package)
@@ -100,11 +105,16 @@ def sources_key() -> str:
                 return ""
             for name, path in files:
                 content = path.read_bytes()
-                digest.update(json.dumps([package, name, len(content)]).encode())
+                digest.update(json.dumps([package, name, len(content), path.stat().st_mtime_ns]).encode())
                 digest.update(content)
     except (OSError, ImportError, ValueError):
         return ""
     return digest.hexdigest()
+
+
+def _hash_of(facts: Any) -> str:
+    """Of the facts as a file holds them, where a tuple is a list."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _sources_of(package: str) -> list[tuple[str, Path]]:
@@ -136,7 +146,7 @@ def _facts_folder() -> Path | None:
     named = os.environ.get("XDG_CACHE_HOME", "")
     with suppress(RuntimeError):  # no home
         root = Path(named) if named and Path(named).is_absolute() else Path.home() / ".cache"
-        return root / "milbench" / "facts"
+        return root / "milbench" / "facts" if root.is_absolute() else None
     return None
 
 

@@ -7,7 +7,7 @@ one rename. A damaged file, or one of another stack or machine setting, counts a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,71 @@ def save_checkpoint(learner: Learner, path: Path, identity: str) -> None:
     ------
     OSError : the disk is full or the folder cannot be written.
     """
-    state = {
-        "format": FORMAT,
-        "identity": identity,
+    _write(path, {"format": FORMAT, "identity": identity, **_state(learner)}, _tensors(learner))
+
+
+def load_checkpoint(learner: Learner, path: Path, identity: str) -> bool:
+    """Whether `learner`, which has just started, now stands where the checkpoint was written."""
+    state, tensors = _read(path, identity, learner.device)
+    if state is None or not _fits(learner, tensors):
+        return False
+    _restore(learner, state, tensors)
+    return True
+
+
+def save_fold_stack(learners: Sequence[Learner], path: Path, identity: str) -> None:
+    """Write the state of learners that take their steps together into one file, so that all go on from the same epoch.
+
+    Raises as `save_checkpoint`.
+    """
+    states = [_state(learner) for learner in learners]
+    tensors = {
+        f"{place}/{name}": tensor
+        for place, learner in enumerate(learners)
+        for name, tensor in _tensors(learner).items()
+    }
+    _write(path, {"format": FORMAT, "identity": identity, "learners": states}, tensors)
+
+
+def load_fold_stack(learners: Sequence[Learner], path: Path, identity: str) -> bool:
+    """Whether all `learners`, which have just started, now stand where the checkpoint was written; else none does."""
+    state, tensors = _read(path, identity, learners[0].device)
+    if state is None or len(state.get("learners", ())) != len(learners):
+        return False
+    own = [_of_place(tensors, place) for place in range(len(learners))]
+    if not all(map(_fits, learners, own)):
+        return False
+    for each in zip(learners, state["learners"], own, strict=True):
+        _restore(*each)
+    return True
+
+
+def _of_place(tensors: Mapping[str, Tensor], place: int) -> dict[str, Tensor]:
+    """Tensors of the learner of this number."""
+    start = f"{place}/"
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def _write(path: Path, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_file(path) as temporary:
+        write_tensors(temporary, tensors, {"state": json.dumps(state)})
+
+
+def _read(path: Path, identity: str, device: torch.device) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
+    """State and tensors of a checkpoint; without a state if it is damaged or of another identity."""
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            state: dict[str, Any] = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return None, {}
+    return (state if (state.get("format"), state.get("identity")) == (FORMAT, identity) else None), tensors
+
+
+def _state(learner: Learner) -> dict[str, Any]:
+    """What is plain about a learner."""
+    return {
         "epoch": learner.epoch,
         "alive": learner.still_learning,
         "members": [progress.as_dict() for progress in learner.progress],
@@ -47,25 +109,6 @@ def save_checkpoint(learner: Learner, path: Path, identity: str) -> None:
         "step_seconds": learner.step_seconds,
         **{name: getattr(learner.step_memory, name) for name in OF_STEP_MEMORY},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing_file(path) as temporary:
-        write_tensors(temporary, _tensors(learner), {"state": json.dumps(state)})
-
-
-def load_checkpoint(learner: Learner, path: Path, identity: str) -> bool:
-    """Whether `learner`, which has just started, now stands where the checkpoint was written."""
-    try:
-        with safe_open(path, framework="pt", device=str(learner.device)) as file:
-            state: dict[str, Any] = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-        return False
-    if (state.get("format"), state.get("identity")) != (FORMAT, identity):
-        return False
-    if not _fits(learner, tensors):
-        return False
-    _restore(learner, state, tensors)
-    return True
 
 
 def _fits(learner: Learner, tensors: Mapping[str, Tensor]) -> bool:

@@ -56,7 +56,7 @@ def compute(run: Run, groups: Sequence[JobGroup]) -> Iterator[Status]:
     with float32_products(job.trial.precision), kernels(job.kernels):
         cohort_features = features_of(job)
         cohort_features.features.ask_for_layouts(neighbours_asked_for(groups, cohort_features.cohort.in_features))
-        prepared = yield from _prepare(run, groups, cohort_features)
+        prepared, stranded = yield from _prepare(run, groups, cohort_features)
         loaded = perf_counter()
         joules = _train(run, prepared, cohort_features, job)
         name_culprits(prepared, cohort_features)
@@ -65,7 +65,12 @@ def compute(run: Run, groups: Sequence[JobGroup]) -> Iterator[Status]:
         for each, said in zip(prepared, predictions, strict=True):
             if said is not None:
                 yield from _write(run, each, said, costs.of_one_trial(each, said.test or said.val))
-    yield from _retry_one_by_one(run, [each for each in prepared if each.learner.error is not None])
+    raised = [each for each in prepared if each.learner.error is not None]
+    for each in raised:
+        if each.n_together == 1:
+            yield failed(run, each.group.first, each.learner.error or MilbenchError("unknown"))
+    for job in [*stranded, *(job for each in raised if each.n_together > 1 for job in each.group)]:
+        yield from compute(run, [JobGroup((replace(job, trains_in_stack=False, others=()),))])
 
 
 def set_up_process(job: Job) -> None:
@@ -90,17 +95,21 @@ def set_up_process(job: Job) -> None:
 
 def _prepare(
     run: Run, groups: Sequence[JobGroup], cohort_features: CohortFeatures
-) -> Generator[Status, None, list[PreparedGroup]]:
-    """The groups that can train; the others' jobs are failed."""
+) -> Generator[Status, None, tuple[list[PreparedGroup], list[Job]]]:
+    """The groups that can train, and jobs to be tried alone: those of several folds, one of which cannot. Others are failed."""
     prepared: list[PreparedGroup] = []
+    stranded: list[Job] = []
     for group in groups:
         try:
-            prepared.append(prepare_group(run, group, cohort_features))
+            prepared += prepare_group(run, group, cohort_features)
         except (DataError, StoreError):
             raise
         except (Exception, SystemExit, DidNotReturnError) as error:  # noqa: BLE001 - whatever a model does is a result, not a crash
-            yield from (failed(run, job, error) for job in group)
-    return prepared
+            if group.has_folds:
+                stranded += group
+            else:
+                yield from (failed(run, job, error) for job in group)
+    return prepared, stranded
 
 
 def _train(run: Run, prepared: Sequence[PreparedGroup], cohort_features: CohortFeatures, job: Job) -> float | None:
@@ -125,6 +134,7 @@ def _train(run: Run, prepared: Sequence[PreparedGroup], cohort_features: CohortF
             cohort_features.features,
             seed=job.trial.seed,
             after_epoch=write_checkpoints_if_due,
+            stacks=list(dict.fromkeys(each.lanes.stack for each in prepared if each.lanes is not None)),
         )
     return energy_used(joules, energy_counter(device), wraps_at=energy_limit(device))
 
@@ -181,7 +191,8 @@ def _write(run: Run, prepared: PreparedGroup, said: RolePredictions, measured: M
         else:
             _write_trial(run, job, prepared, number, said, measured)
             yield Status(job, "done", measured.wall_seconds)
-    prepared.checkpoint.unlink(missing_ok=True)
+    if prepared.is_last:
+        prepared.checkpoint.unlink(missing_ok=True)
 
 
 def _write_trial(
@@ -223,13 +234,3 @@ def failed(run: Run, job: Job, error: BaseException) -> Status:
     """Failed status of the job, its failure on disk."""
     write_failure(run, job.trial.key, failure_record(job.trial, error))
     return Status(job, "failed", 0.0, f"{type(error).__name__}: {error}")
-
-
-def _retry_one_by_one(run: Run, raised: Sequence[PreparedGroup]) -> Iterator[Status]:
-    """Status of the jobs of groups whose model raised: a lone trial has failed, those of a stack are tried alone."""
-    for each in raised:
-        if len(each.trials) == 1:
-            yield failed(run, each.group.first, each.learner.error or MilbenchError("unknown"))
-            continue
-        for job in each.group:
-            yield from compute(run, [JobGroup((replace(job, trains_in_stack=False, others=()),))])

@@ -141,10 +141,11 @@ def worker_processes(settings: PoolSettings, width: int) -> Any:
 
 def computed_seconds() -> float:
     """Seconds of computing of all workers that live; of this process if it has none, because it computes then."""
-    if not LokyPool.has_workers:
+    executor = LokyPool.executor  # once: the thread that shows progress asks while the workers end
+    if executor is None:
         return time.process_time()
     total = 0.0
-    for process in list((LokyPool.executor._processes or {}).values()):
+    for process in list((executor._processes or {}).values()):
         with suppress(psutil.Error):
             times = psutil.Process(process.pid).cpu_times()
             total += times.user + times.system

@@ -26,7 +26,8 @@ def learner_bytes(group: JobGroup, in_features: int) -> int:
     """Memory of all trials of a group, without their steps; 0 if the model cannot be made."""
     job = group.first
     n = len(group) + len(job.others if job.trains_in_stack else ())
-    return n * COPIES_OF_WEIGHTS * (_of_model(_weight_bytes, job, in_features) or 0)
+    copies = COPIES_OF_WEIGHTS + group.has_folds  # the weights of the folds that take a step
+    return n * copies * (_of_model(_weight_bytes, job, in_features) or 0)
 
 
 def neighbours_asked_for(groups: Iterable[JobGroup], in_features: int) -> int | None:

@@ -47,6 +47,6 @@ class SharedCosts:
             step_seconds=learner.step_seconds / n,
             inference_seconds=inference.seconds,
             energy_joules=None if self.joules is None else self.joules * share,
-            stack=n,
+            stack=prepared.n_together,
             shortage=learner.step_memory.shortage,
         )

@@ -50,17 +50,19 @@ class ChunkIndex(NamedTuple):
 
 
 def chunk_index(stored: h5py.Dataset, descriptor: int) -> ChunkIndex | None:
-    """Index of a chunked dataset; None if not every chunk of it was written, or the file holds something else.
+    """Index of a chunked dataset; None if not every chunk of it was written, or the library has to read it.
 
     Parameters
     ----------
     descriptor : of the open file.
     """
+    if stored.file.userblock_size:
+        return None  # HDF5 below 1.14.3 tells addresses without it
     expected = tuple(-(-length // step) for length, step in zip(stored.shape, stored.chunks, strict=True))
     found = _from_tree(stored, descriptor, prod(expected))
     if found is None or not (_is_whole(found, stored.chunks, expected) and _agrees(found, stored)):
-        if stored.id.get_num_chunks() != prod(expected):
-            return None
+        if not hasattr(stored.id, "chunk_iter") or stored.id.get_num_chunks() != prod(expected):
+            return None  # h5py with HDF5 below 1.12.3 has no such method
         found = _from_library(stored)
     is_in_file = _lies_within(found, os.fstat(descriptor).st_size)
     return found if is_in_file and _is_whole(found, stored.chunks, expected) else None
@@ -110,8 +112,8 @@ def _agrees(found: ChunkIndex, stored: h5py.Dataset) -> bool:
 
 def _from_tree(stored: h5py.Dataset, descriptor: int, n_chunks: int) -> ChunkIndex | None:
     """The index, or None where the file keeps it in another way than HDF5 does by default."""
-    if stored.file.userblock_size or stored.file.id.get_create_plist().get_sizes() != (8, 8):
-        return None  # addresses start elsewhere, or have other lengths
+    if stored.file.id.get_create_plist().get_sizes() != (8, 8):
+        return None  # addresses have other lengths
     entry = np.dtype([("size", "<u4"), ("mask", "<u4"), ("place", "<u8", stored.ndim + 1), ("child", "<u8")])
     try:
         root = _root(descriptor, h5py.h5o.get_info(stored.id).addr, stored.ndim)

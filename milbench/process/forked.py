@@ -44,7 +44,8 @@ def share_out(tasks: Sequence[Task], n_processes: int) -> None:
     """Do all tasks, in up to `n_processes` processes.
 
     Copies are made on Linux, by a process with one thread of Python: elsewhere a lock that another thread holds would be
-    held for ever.
+    held for ever. None are made where the system sees children off by itself (an ignored SIGCHLD, which some services
+    leave to what they start): nobody could say which process has a copy's number by then.
 
     Raises
     ------
@@ -62,7 +63,11 @@ def share_out(tasks: Sequence[Task], n_processes: int) -> None:
 
 
 def _may_copy() -> bool:
-    return sys.platform == "linux" and threading.active_count() == 1
+    return (
+        sys.platform == "linux"
+        and threading.active_count() == 1
+        and signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN
+    )
 
 
 def _shared(tasks: Sequence[Task], n_processes: int) -> set[int]:

@@ -22,6 +22,17 @@ def global_generators() -> GlobalGenerators:
     return GlobalGenerators(np.random.get_state(legacy=False), random.getstate())  # noqa: NPY002
 
 
+def same_generators(one: GlobalGenerators, other: GlobalGenerators) -> bool:
+    """Whether both would draw the same numbers."""
+    mine, theirs = one.numpy, other.numpy
+    return (
+        one.python == other.python
+        and mine["state"]["pos"] == theirs["state"]["pos"]
+        and mine["has_gauss"] == theirs["has_gauss"]
+        and bool(np.array_equal(mine["state"]["key"], theirs["state"]["key"]))
+    )
+
+
 def set_global_generators(states: GlobalGenerators) -> None:
     """Continue from `states`."""
     np.random.set_state(states.numpy)  # noqa: NPY002

@@ -18,12 +18,13 @@ from milbench.errors import MilbenchError
 from milbench.layout import Patches, patches_of
 from milbench.machine.hardware import resolve_device
 from milbench.process.must_return import DidNotReturnError
-from milbench.runs.passes import pool_settings, stacks_of
+from milbench.runs.passes import all_stacks, pool_settings
 from milbench.runs.preparation import Benchmark, Entry
+from milbench.training.fold_stack import FoldStack
 from milbench.training.learner import Learner
 from milbench.training.side import Side
 from milbench.training.trainer import train
-from milbench.trials.plan import Trial, together
+from milbench.trials.plan import Trial
 
 PROBE_STEPS = 3
 
@@ -59,8 +60,12 @@ def estimate(benchmark: Benchmark, *, without: Container[str] = (), budget: floa
     entries = {entry.cohort.name: entry for entry in benchmark.entries}
     settings = pool_settings(benchmark)
     device = torch.device(resolve_device(benchmark.config.engine.device))
-    groups = together(trial for trial in benchmark.unfinished_trials() if trial.model not in without)
-    stacks = [stack for group in groups for stack in stacks_of(benchmark, entries[group[0].dataset], group, settings)]
+    left = [trial for trial in benchmark.unfinished_trials() if trial.model not in without]
+    stacks = [
+        stack
+        for name, entry in entries.items()
+        for stack in all_stacks(benchmark, entry, [trial for trial in left if trial.dataset == name], settings)
+    ]
     failed: dict[str, str] = {}
 
     @cache
@@ -105,23 +110,29 @@ def _probe(entry: Entry, trials: Sequence[Trial], device: torch.device) -> float
     slides = tuple(train_side["slide_id"].tolist()[: first.recipe.bags_per_step * PROBE_STEPS])
     n_neighbours = build_model(first, entry.cohort.in_features).wanted_neighbours
     bags = _InMemory(entry.cohort, slides, n_neighbours, device)
-    ones = torch.ones(len(trials), len(slides), len(first.tasks))
     torch.set_num_threads(1)
 
     def seconds() -> tuple[float, float]:
         """Of optimiser steps and of the rest. On a CPU those that this process computed: others may compute on its core."""
-        models = [build_model(trial, entry.cohort.in_features) for trial in trials]
-        side = Side(slides, ones, ones)
-        recipes = [replace(trial.recipe, epochs=1) for trial in trials]
-        learner = Learner(models, recipes[0], side, side, seed=0, device=device, recipes=recipes)
+        has_folds = len({trial.fold for trial in trials}) > 1
+        learners = [learner_of(part) for part in ([(trial,) for trial in trials] if has_folds else [trials])]
         wall, cpu = perf_counter(), process_time()
-        train([learner], slides, bags, seed=0)
+        train(learners, slides, bags, seed=0, stacks=[FoldStack(learners)] if has_folds else [])
         share = min((process_time() - cpu) / max(perf_counter() - wall, 1e-9), 1.0) if device.type == "cpu" else 1.0
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        if learner.error is not None:
-            raise learner.error
-        return learner.step_seconds * share, (learner.seconds - learner.step_seconds) * share
+        for learner in learners:
+            if learner.error is not None:
+                raise learner.error
+        steps = sum(learner.step_seconds for learner in learners)
+        return steps * share, (sum(learner.seconds for learner in learners) - steps) * share
+
+    def learner_of(part: Sequence[Trial]) -> Learner:
+        models = [build_model(trial, entry.cohort.in_features) for trial in part]
+        ones = torch.ones(len(part), len(slides), len(first.tasks))
+        side = Side(slides, ones, ones)
+        recipes = [replace(trial.recipe, epochs=1) for trial in part]
+        return Learner(models, recipes[0], side, side, seed=0, device=device, recipes=recipes)
 
     seconds()  # the first pass also pays for warming up
     steps, look = seconds()

@@ -10,10 +10,10 @@ from milbench.engines.settings import PoolSettings
 from milbench.runs.config import EngineConfig
 from milbench.runs.preparation import Benchmark, Entry, memory_bytes
 from milbench.serving.cohort_features import residency_of
-from milbench.serving.residency import Residency, mean_patches
-from milbench.training.stacking import stacking_pays
+from milbench.serving.residency import Residency, has_equal_bags, mean_patches
+from milbench.training.stacking import fold_stacking_pays, stacking_pays
 from milbench.trials.job import DataPass, Job, JobGroup
-from milbench.trials.plan import Trial, together
+from milbench.trials.plan import Trial, folds_together, together
 
 
 def pool_settings(benchmark: Benchmark) -> PoolSettings:
@@ -50,7 +50,7 @@ def passes_of(benchmark: Benchmark, todo: Sequence[Trial], settings: PoolSetting
     for name in dict.fromkeys(trial.dataset for trial in todo):
         entry = next(entry for entry in benchmark.entries if entry.cohort.name == name)
         trials = [trial for trial in benchmark.trials if trial.dataset == name]
-        stacks = [stack for alike in together(trials) for stack in stacks_of(benchmark, entry, alike, settings)]
+        stacks = all_stacks(benchmark, entry, trials, settings)
         groups = [_group(benchmark, entry, stack, missing, settings) for stack in stacks]
         passes += _shared_reading([group for group in groups if group], entry, settings)
     return passes
@@ -86,6 +86,20 @@ def _group(
     return JobGroup(jobs)
 
 
+def all_stacks(
+    benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], settings: PoolSettings
+) -> list[tuple[Trial, ...]]:
+    """Trials of one cohort as the stacks in which they are trained, those of several folds included."""
+    stacks = [stack for alike in together(trials) for stack in stacks_of(benchmark, entry, alike, settings)]
+    alone = [stack[0] for stack in stacks if len(stack) == 1]
+    of_folds: dict[str, tuple[Trial, ...]] = {}
+    for group in folds_together(alone):
+        is_stack = _trains_across_folds(benchmark, entry, group, settings)
+        of_folds |= {trial.key: group if is_stack else (trial,) for trial in group}
+    joined = [of_folds[stack[0].key] if len(stack) == 1 else stack for stack in stacks]
+    return list({stack[0].key: stack for stack in joined}.values())
+
+
 def stacks_of(
     benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], settings: PoolSettings
 ) -> list[tuple[Trial, ...]]:
@@ -115,6 +129,22 @@ def _trains_in_stack(benchmark: Benchmark, entry: Entry, trials: Sequence[Trial]
         n_members=len(trials),
         n_configurations=len({trial.search.get("configuration") for trial in trials}),
         patches_of_a_step=mean_patches(entry.cohort, first.recipe.bag_patches) * first.recipe.bags_per_step,
+        on_gpu=settings.on_gpu,
+    )
+
+
+def _trains_across_folds(benchmark: Benchmark, entry: Entry, trials: Sequence[Trial], settings: PoolSettings) -> bool:
+    """Whether trials that differ in their fold are trained as one stack: as `--stack` says, else if it pays."""
+    asked, first = benchmark.config.engine.stack, trials[0]
+    if asked != "auto" or len(trials) == 1:
+        return asked == "on" and len(trials) > 1
+    return fold_stacking_pays(
+        entry.cohort.in_features,
+        first.hyperparameters,
+        n_members=len(trials),
+        bags_per_step=first.recipe.bags_per_step,
+        patches_of_a_step=mean_patches(entry.cohort, first.recipe.bag_patches) * first.recipe.bags_per_step,
+        are_equal=has_equal_bags(entry.cohort, first.recipe.bag_patches),
         on_gpu=settings.on_gpu,
     )
 

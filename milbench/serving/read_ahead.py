@@ -139,6 +139,9 @@ class ReadAhead(Generic[T]):
         self.ready.clear()
 
     def _ask(self) -> None:
+        for slide_id, fetched in self.ready:  # those that were read and not taken yet may be larger than all before
+            if fetched.done() and not fetched.cancelled() and not fetched.exception():
+                self.depth.sizes[slide_id] = fetched.result().nbytes
         while self.left and self.depth.allows((slide_id for slide_id, _ in self.ready), self.left[0]):
             slide_id = self.left.popleft()
             self.ready.append((slide_id, self.pool.submit(self.fetch, slide_id)))

@@ -151,6 +151,13 @@ def mean_patches(cohort: Cohort, at_most: int | None = None) -> float:
     return fmean(min(cohort.header(slide).n_patches, most) for slide in _sampled(slides))
 
 
+def has_equal_bags(cohort: Cohort, at_most: int | None = None) -> bool:
+    """Whether the same slides as those of `mean_patches` have one number of patches, counted as there."""
+    slides, most = _sampled(cohort.slides["slide_id"].tolist()), at_most or inf
+    sizes = (len(cohort.load(each)) if cohort.header is None else cohort.header(each).n_patches for each in slides)
+    return len({min(size, most) for size in sizes}) == 1
+
+
 def _sampled(slides: list[str]) -> list[str]:
     n_sample = min(len(slides), SAMPLE)
     return [slides[i * len(slides) // n_sample] for i in range(n_sample)]

@@ -18,7 +18,6 @@ from torch.optim import Optimizer
 
 from milbench.cohorts.scaling import FeatureScaler
 from milbench.endpoints.fitted import FittedEndpoint
-from milbench.errors import MilbenchError
 from milbench.layout import Patches
 from milbench.models import MILModel
 from milbench.training.activations import ActivationCost, is_out_of_memory
@@ -30,6 +29,7 @@ from milbench.training.epoch_in_progress import EpochInProgress
 from milbench.training.evaluation import Evaluation, Predictions
 from milbench.training.optimizers import clip_each_part, make_optimizer
 from milbench.training.randomness import Randomness
+from milbench.training.refusals import refuse_changed_buffers, refuse_unsmoothed_labels
 from milbench.training.selection import Epoch, TrialProgress, diverged
 from milbench.training.side import Side
 from milbench.training.step_labels import StepLabels
@@ -274,15 +274,27 @@ class Learner:
         begun = perf_counter()
         bags, self.in_progress.waiting = self.in_progress.waiting, []
         self._set_lr()
-        losses = self._forward_backward(bags)  # [S]
+        self._move(self._forward_backward(bags))
+        self.step_seconds += perf_counter() - begun
+
+    def begin_step(self, bags: Sequence[IndexedBag]) -> StepLabels:
+        """What the losses of a step see whose gradients are computed elsewhere. No gradients are left when this returns."""
+        self._set_lr()
+        self.optimizer.zero_grad(set_to_none=True)
+        return self._labels_of(bags)
+
+    def finish_step(self, losses: Tensor, labels: StepLabels, n_bags: int) -> None:
+        """Move the weights by gradients that are in place, after losses float64 [S] summed over the step's bags."""
+        self._move(self._total(losses, labels, n_bags))
+
+    def _move(self, losses: Tensor) -> None:
         if self.recipe.clip_norm is not None:
             clip_each_part(self.weights.named_parameters(), self.recipe.clip_norm, stacked=self.is_stack)
         self.optimizer.step()
         self.in_progress.train_losses += losses
         self.in_progress.n_steps += 1
-        self._refuse_changed_buffers()
-        self._refuse_unsmoothed_labels()
-        self.step_seconds += perf_counter() - begun
+        refuse_changed_buffers(self.weights.model, self.in_progress.buffers)
+        refuse_unsmoothed_labels(self.weights.model, self.recipe.label_smoothing)
 
     def _forward_backward(self, bags: Sequence[IndexedBag]) -> Tensor:
         """Losses [S] of a step, whose gradients are in place. If memory runs out, the step is tried again, smaller."""
@@ -299,21 +311,27 @@ class Learner:
 
     def _losses_of_step(self, bags: Sequence[IndexedBag]) -> Tensor:
         """Losses [S] of one try at a step, whose gradients are in place."""
-        labels = StepLabels(
+        labels = self._labels_of(bags)
+        with self.random.in_use():
+            losses = [self._forward_backward_group(group, labels, len(bags)) for group in training_groups(bags)]
+        return self._total(torch.stack(losses).sum(dim=0), labels, len(bags))
+
+    def _labels_of(self, bags: Sequence[IndexedBag]) -> StepLabels:
+        return StepLabels(
             self.train,
             [bag.index for bag in bags],
             cox=self._cox_batch(bags) if self.cox else None,
             factors=self.task_weights.factors if self.task_weights.moves else None,
         )
-        with self.random.in_use():
-            losses = [self._forward_backward_group(group, labels, len(bags)) for group in training_groups(bags)]
-        total = torch.stack(losses).sum(dim=0)
+
+    def _total(self, total: Tensor, labels: StepLabels, n_bags: int) -> Tensor:
+        """Losses [S] of a step, with what belongs to all of its bags together put in."""
         if labels.cox is not None:
             total += labels.cox_correction()
             self.in_progress.without_event += labels.cox.without_event
         if self.task_weights.moves:
-            task_losses = labels.task_losses(len(bags))
-            total += self.task_weights.pull(task_losses, labels.n_known, len(bags))
+            task_losses = labels.task_losses(n_bags)
+            total += self.task_weights.pull(task_losses, labels.n_known, n_bags)
             self.in_progress.task_losses += task_losses / self.task_weights.factors
         return total
 
@@ -350,24 +368,6 @@ class Learner:
             targets, known = labels.of_group([bag.place for bag in group])
             losses = self.weights.forward_backward(bags, targets, known, divisor, at_once=at_once, recompute=recompute)
         return losses.double()
-
-    def _refuse_changed_buffers(self) -> None:
-        """Raise if a step changed a buffer: neither checkpoints nor the kept epoch's weights would hold the change."""
-        for name, buffer, version in self.in_progress.buffers:
-            if buffer._version != version:
-                raise MilbenchError(
-                    f"{type(self.weights.model).__name__} changes its buffer '{name}' as it trains, and a model keeps no "
-                    "state between bags. Use LayerNorm, or a BatchNorm with track_running_stats=False."
-                )
-
-    def _refuse_unsmoothed_labels(self) -> None:
-        """Raise if the model's own loss leaves label smoothing out: it would be compared as if it had it."""
-        model = self.weights.model
-        if self.recipe.label_smoothing and not model.asked_for_smoothing:
-            raise MilbenchError(
-                f"{type(model).__name__} has a loss of its own that leaves trainer.label_smoothing out. Get losses of logits "
-                "from self.task_losses, or smooth labels by self.smoothing (docs/models.md)."
-            )
 
     # ---- after training --------------------------------------------------------------------------
 

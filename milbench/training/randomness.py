@@ -6,7 +6,7 @@ number of the use: their states are large, and saving them at each step would ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -43,6 +43,20 @@ class Randomness:
                 yield
             finally:
                 self.states = generator_states(self.device)
+
+    def generators(self) -> dict[str, torch.Generator]:
+        """By type of device, generators that draw what would be drawn `in_use`, for `moved_to`."""
+        found = {}
+        for state, device in zip(self.states, (torch.device("cpu"), self.device), strict=False):
+            found[device.type] = torch.Generator(device)
+            found[device.type].set_state(state)
+        return found
+
+    def moved_to(self, generators: Mapping[str, torch.Generator]) -> None:
+        """Count one use. Go on where these generators are; empty = nothing was drawn from them."""
+        if generators:
+            self.states = [each.get_state() for each in generators.values()]
+        self.uses += 1
 
     def mark(self) -> tuple[list[Tensor], int]:
         """Where the random numbers are now, for `go_back`."""

@@ -24,6 +24,7 @@ from milbench.process.must_return import DidNotReturnError
 from milbench.process.shared_state import left_as_it_was, of_torch, put_back, read_shared
 from milbench.training.draws import PatchDraw, Visit, in_random_order
 from milbench.training.evaluation import Evaluation, Predictions
+from milbench.training.fold_stack import FoldStack
 from milbench.training.learner import Learner
 from milbench.training.side import Side
 
@@ -49,6 +50,7 @@ def train(
     *,
     seed: int,
     after_epoch: Callable[[], None] = lambda: None,
+    stacks: Sequence[FoldStack] = (),
 ) -> None:
     """Train the learners. What a model raises becomes its learner's `error`, and the other learners go on.
 
@@ -57,6 +59,7 @@ def train(
     slide_ids : all slides of the cohort, in its order; the permutation is drawn over them.
     seed : of the permutations.
     after_epoch : called when all learners have booked an epoch; a good moment to write a checkpoint.
+    stacks : of some of the learners, each in one at most. What a model raises in one becomes the error of all its members.
 
     Raises
     ------
@@ -69,7 +72,7 @@ def train(
             order = torch.randperm(len(slide_ids), generator=shuffler).tolist()
             active = [learner for learner in learners if _takes_part(learner, epoch)]
             if active:
-                _train_epoch(active, [slide_ids[i] for i in order], slide_ids, features, seed=seed)
+                _train_epoch(active, [slide_ids[i] for i in order], slide_ids, features, seed=seed, stacks=stacks)
                 after_epoch()
 
 
@@ -79,16 +82,41 @@ def _takes_part(learner: Learner, epoch: int) -> bool:
 
 
 def _train_epoch(
-    learners: Sequence[Learner], shuffled: Sequence[str], slide_ids: Sequence[str], features: Features, *, seed: int
+    learners: Sequence[Learner],
+    shuffled: Sequence[str],
+    slide_ids: Sequence[str],
+    features: Features,
+    *,
+    seed: int,
+    stacks: Sequence[FoldStack],
 ) -> None:
     for learner in learners:
         call_or_record_error(learner, learner.begin_epoch)
+    for stack in stacks:
+        _share_error(stack)
+        stack.begin_epoch(learners)
+    stack_of = {learner: stack for stack in stacks for learner in stack.members}
     visits = {learner: learner.visits for learner in learners}
     most = {slide: max(own.get(slide, 0) for own in visits.values()) for slide in shuffled}
     order = in_random_order(shuffled, most, seed=seed, epoch=learners[0].epoch)
     draws = {learner: learner.patch_draw for learner in learners}
-    for learner, slide, bag in bags_for(visits, order, features, draws):
-        call_or_record_error(learner, learner.learn_from, slide, bag)  # forward, backward, step
+    for shown in bags_by_visit(visits, order, features, draws):
+        for learner, slide, bag in shown:
+            if learner in stack_of:
+                stack_of[learner].add(learner, slide, bag)
+            else:
+                call_or_record_error(learner, learner.learn_from, slide, bag)  # forward, backward, step
+        for stack in stacks:
+            _call_together(stack, stack.take_steps)
+    for stack in stacks:
+        _call_together(stack, stack.finish_epoch)
+    _validate(learners, slide_ids, features)
+    for stack in stacks:
+        _share_error(stack)
+
+
+def _validate(learners: Sequence[Learner], slide_ids: Sequence[str], features: Features) -> None:
+    """Let the learners look at their validation bags and book the epoch."""
     for learner in learners:
         call_or_record_error(learner, learner.begin_validation)
     validation_slides = {learner: dict.fromkeys(learner.validation_index, 1) for learner in learners}
@@ -125,7 +153,18 @@ def bags_for(
     features: Features,
     draws: Mapping[Learner, PatchDraw | None] = MappingProxyType({}),
 ) -> Iterator[tuple[Learner, str, Patches]]:
-    """Learner, slide and patches with scaled float32 features, for every visit that a learner makes, in this order.
+    """Learner, slide and patches of every visit that a learner makes, one by one; as `bags_by_visit`."""
+    for shown in bags_by_visit(visits_of, order, features, draws):
+        yield from shown
+
+
+def bags_by_visit(
+    visits_of: Mapping[Learner, Mapping[str, int]],
+    order: Iterable[Visit],
+    features: Features,
+    draws: Mapping[Learner, PatchDraw | None] = MappingProxyType({}),
+) -> Iterator[Iterator[tuple[Learner, str, Patches]]]:
+    """For every visit, in this order: learner, slide and patches with scaled float32 features, for each learner that makes it.
 
     What no learner visits is not read. Each other visit is read once, and made ready once per scaler and draw.
 
@@ -136,13 +175,23 @@ def bags_for(
     """
     at_work = {learner: visits for learner, visits in visits_of.items() if learner.error is None}
     needed = [visit for visit in order if any(_makes(visits, visit) for visits in at_work.values())]
-    for visit, (slide, stored) in zip(needed, features.in_order([visit.slide_id for visit in needed]), strict=True):
-        shown = _Shown(stored, visit)
-        for learner, visits in at_work.items():
-            if _makes(visits, visit) and learner.error is None:  # an earlier bag may have ended its work
-                draw = draws.get(learner)
-                layout = shown.layout(draw) if learner.weights.model.needs_coords else None
-                yield learner, slide, Patches(shown.features(learner.scaler, draw), layout, stored.problem)
+    for visit, (_, stored) in zip(needed, features.in_order([visit.slide_id for visit in needed]), strict=True):
+        makers = [learner for learner, visits in at_work.items() if _makes(visits, visit)]
+        yield _shown_to(makers, _Shown(stored, visit), draws)
+
+
+def _shown_to(
+    learners: Iterable[Learner], shown: _Shown, draws: Mapping[Learner, PatchDraw | None]
+) -> Iterator[tuple[Learner, str, Patches]]:
+    for learner in learners:
+        if learner.error is None:  # an earlier bag may have ended its work
+            draw = draws.get(learner)
+            layout = shown.layout(draw) if learner.weights.model.needs_coords else None
+            yield (
+                learner,
+                shown.visit.slide_id,
+                Patches(shown.features(learner.scaler, draw), layout, shown.stored.problem),
+            )
 
 
 class _Shown:
@@ -184,24 +233,44 @@ def call_or_record_error(learner: Learner, action: Callable[P, R], *arguments: P
 
     What the model raises becomes the learner's `error`, and ends the work of this learner alone.
     """
-    if learner.error is not None:
-        return None
+    return None if learner.error is not None else _called([learner], action, *arguments, **named)
+
+
+def _call_together(stack: FoldStack, action: Callable[[], None]) -> None:
+    """Let the members of a stack act, on the time of all of them; what the model raises becomes the error of each."""
+    if stack.members and stack.error is None:
+        _called(stack.members, action)
+    _share_error(stack)
+
+
+def _share_error(stack: FoldStack) -> None:
+    """End the work of all learners of a stack if one of them has an error."""
+    error = stack.error
+    for learner in stack.learners if error is not None else ():
+        learner.error = learner.error or error
+
+
+def _called(learners: Sequence[Learner], action: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R | None:
     begun = perf_counter()
     before = read_shared(OF_TRAINING)
     result: R | None = None
+    raised: BaseException | None = None
     try:
         result = action(*arguments, **named)
     except DataError:
         raise
     except (Exception, SystemExit, DidNotReturnError) as error:  # noqa: BLE001 - whatever a model does is a result, not a crash
         traceback.clear_frames(error.__traceback__)  # they hold the activations, for as long as the pass takes
-        learner.error = error
+        raised = error
     finally:
-        learner.seconds += perf_counter() - begun
+        seconds = (perf_counter() - begun) / len(learners)
         moved = put_back(OF_TRAINING, before)
-    if moved and learner.error is None:
-        learner.error = MilbenchError(
-            f"{type(learner.weights.model).__name__} changes {', '.join(map(str, moved))}, which all models of the process "
+    if moved and raised is None:
+        raised = MilbenchError(
+            f"{type(learners[0].weights.model).__name__} changes {', '.join(map(str, moved))}, which all models of the process "
             "share. It was put back. Leave it as it is in forward and loss (docs/models.md)."
         )
-    return result if learner.error is None else None
+    for learner in learners:
+        learner.seconds += seconds
+        learner.error = raised
+    return result if raised is None else None

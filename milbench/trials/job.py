@@ -48,7 +48,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobGroup:
-    """Jobs that are trained as one stack; a single job if it does not train in a stack."""
+    """Jobs that are trained as one stack, of one fold or one of each fold; a single job if it does not train in a stack."""
 
     jobs: tuple[Job, ...]
 
@@ -60,8 +60,14 @@ class JobGroup:
 
     @property
     def first(self) -> Job:
-        """The job that speaks for all where they are alike: all but task, learning rate and weight decay is the same."""
+        """The job that speaks for all where they are alike: all but task, learning rate and weight decay, or all but the fold."""
         return self.jobs[0]
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether its trials are of several folds, those that are trained along included."""
+        others = self.first.others if self.first.trains_in_stack else ()
+        return len({trial.fold for trial in (*others, *(job.trial for job in self.jobs))}) > 1
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,19 @@ class Trial:
             alike["search"] = {**self.search, "configuration": None, "block": self.block}
         return key_of(alike)
 
+    @cached_property
+    def fold_key(self) -> str:
+        """SHA-256 of all but the fold: trials that share it are one architecture, trained alike on bags of their own folds."""
+        alike = {**self.identity(), "fold": None, "dataset": self.dataset}
+        if self.endpoints:
+            alike["endpoints"] = [endpoint.structure for endpoint in self.endpoints]
+        return key_of(alike)
+
+    @property
+    def stacks_with_other_folds(self) -> bool:
+        """Whether it may take its steps together with trials of other folds: a search and Cox losses have ways of their own."""
+        return not self.search and all(endpoint.loss != "cox" for endpoint in self.endpoints)
+
     def identity(self) -> dict[str, Any]:
         """What the key covers: no paths, hosts, times, workers or logging."""
         endpoints = {"endpoints": [endpoint.as_dict() for endpoint in self.endpoints]} if self.endpoints else {}
@@ -164,6 +177,14 @@ def together(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(trial.stack_key, []).append(trial)
+    return [tuple(group) for group in groups.values()]
+
+
+def folds_together(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
+    """Trials that may take their steps together though they differ in their fold, in the order of the first of each."""
+    groups: dict[tuple[str, int], list[Trial]] = {}
+    for number, trial in enumerate(trials):
+        groups.setdefault((trial.fold_key, -1) if trial.stacks_with_other_folds else ("", number), []).append(trial)
     return [tuple(group) for group in groups.values()]
 
 

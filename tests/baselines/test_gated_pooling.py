@@ -22,6 +22,7 @@ from milbench.kernels import check_kernels, has_triton, kernels, wants_fused_ker
 from milbench.training.precision import arithmetic, float32_products
 from milbench_baselines.layers import gated_pooling as module
 from milbench_baselines.layers.attention_expert import AttentionExpert
+from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
 from milbench_baselines.layers.mp_amil import MPAMIL
@@ -140,6 +141,15 @@ def test_tanh_has_its_digits_near_zero_too() -> None:
 
 
 @needs_triton
+def test_a_gradient_of_gradients_is_refused_rather_than_wrong() -> None:
+    attentions, h = made(1, 5, 8, 3)
+    pooled, _ = fused_pooling(list(attentions), h.requires_grad_())
+    (gradient,) = torch.autograd.grad((pooled**2).sum(), h, create_graph=True)
+    with pytest.raises(RuntimeError, match="no gradient of a gradient"):
+        gradient.sum().backward()
+
+
+@needs_triton
 def test_rows_may_lie_in_memory_in_any_way() -> None:
     attentions, h = made(2, 70, 24, 20)
     turned = h.mT.contiguous().mT
@@ -162,7 +172,7 @@ def test_experts_with_it_are_experts_without_it(
     def results(*, fused: bool) -> list[Tensor]:
         for name in ("attention_expert", "mp_amil", "gated_pooling"):
             layers = sys.modules[f"milbench_baselines.layers.{name}"]
-            monkeypatch.setattr(layers, "goes_fused", lambda h: used.append(h) or True if fused else False)
+            monkeypatch.setattr(layers, "goes_fused", lambda h, *_: used.append(h) or True if fused else False)
         torch.manual_seed(1)
         with arithmetic(precision, DEVICE):
             outputs = kind.of_all(list(experts), features) if e > 1 else experts[0](features)
@@ -209,6 +219,8 @@ def test_it_is_used_only_where_it_is_switched_on_and_can_be(monkeypatch: pytest.
         assert goes_fused(rows_on_a_gpu(torch.bfloat16))
         assert not goes_fused(rows_on_a_gpu(torch.float64))
         assert not goes_fused(torch.zeros(1, 3, 4))
+        assert goes_fused(rows_on_a_gpu(), Dropout(0.2))
+        assert not goes_fused(rows_on_a_gpu(), nn.Dropout(0.2))
         vmap(lambda x: [x, answers.append(goes_fused(rows_on_a_gpu()))][0])(torch.zeros(2))
         assert answers == [False]
         monkeypatch.setattr(module, "has_triton", lambda: False)

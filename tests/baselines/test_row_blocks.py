@@ -3,7 +3,8 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call, grad, vmap
+from vmap_rules import assert_stacked_copies_equal_each_alone, assert_training_works_together
 
 import milbench_baselines.dtfd_mil
 import milbench_baselines.layers.attention_expert
@@ -14,12 +15,14 @@ import milbench_baselines.mean_pooling
 from milbench.training.activations import saved_bytes
 from milbench_baselines.amil import AMIL
 from milbench_baselines.dtfd_mil import DTFDMIL
+from milbench_baselines.layers.mp_amil import MPAMIL
 from milbench_baselines.layers.row_blocks import FEW, ROWS, blocks_of
 from milbench_baselines.m4 import M4
 from milbench_baselines.max_pooling import MaxPooling
 from milbench_baselines.mean_pooling import MeanPooling
 from milbench_baselines.mmoe import MMoEAMIL, MMoEMPAMIL
 from milbench_baselines.shared_bottom import SharedBottomAMIL
+from milbench_baselines.transmil import TransMIL
 
 MODELS = {
     "mean": lambda: MeanPooling(12, 2, hidden=10, dropout=0.4),
@@ -64,7 +67,7 @@ def step(model: nn.Module, bag: Tensor) -> tuple[list[Tensor], Tensor]:
 
 def without_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in WITH_BLOCKS:
-        monkeypatch.setattr(module, "goes_in_blocks", lambda x: False)
+        monkeypatch.setattr(module, "goes_in_blocks", lambda *_: False)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -132,6 +135,75 @@ def test_the_gradient_of_features_and_of_attention_is_that_of_no_blocks(
         assert (ours is None) == (plain is None)
         if plain is not None:
             torch.testing.assert_close(ours, plain)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_torch_func_differentiates_large_bags_too(name: str) -> None:
+    assert_stacked_copies_equal_each_alone(lambda: MODELS[name](), FEW + 5)
+    assert_training_works_together(lambda: MODELS[name](), FEW + 5)
+
+
+@pytest.mark.parametrize("name", ["dtfd", "amil", "mmoe, amil", "mmoe, mp-amil", "m4", "transmil"])
+def test_a_second_gradient_is_refused_where_it_would_lack_parts(name: str) -> None:
+    model = TransMIL(12, 1, hidden=16).double() if name == "transmil" else made(name)
+    bag = torch.randn(FEW + 5, 12, dtype=torch.float64, requires_grad=True)
+
+    def total() -> Tensor:
+        output = model(bag)
+        return output.aux.get("pseudo_logits", output.logits).square().sum()  # DTFD-MIL's second tier stands alone
+
+    for wanted in (bag, next(iter(model.parameters()))):
+        (first,) = torch.autograd.grad(total(), wanted, create_graph=True)
+        assert first.isfinite().all()
+        for second in (bag, next(iter(model.parameters()))):
+            with pytest.raises(RuntimeError, match="gradient of a gradient"):
+                torch.autograd.grad(first.square().sum(), second, retain_graph=True)
+
+
+def test_a_second_gradient_inside_torch_func_is_that_of_a_small_bag(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, bag = made("amil").eval(), torch.randn(FEW + 5, 12, dtype=torch.float64)
+
+    def squares(x: Tensor) -> Tensor:
+        return grad(lambda x: model(x).logits.sum())(x).square().sum()
+
+    found = grad(squares)(bag)
+    without_blocks(monkeypatch)
+    bag = bag.clone().requires_grad_()
+    (first,) = torch.autograd.grad(model(bag).logits.sum(), bag, create_graph=True)
+    torch.testing.assert_close(found, torch.autograd.grad(first.square().sum(), bag)[0])
+
+
+def test_a_layer_whose_weight_is_made_of_others_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    expert = MPAMIL(12, hidden=8, attention=5).double().eval()
+    for layer in (expert.position, expert.norm, expert.attention.score):
+        torch.nn.utils.parametrize.register_parametrization(layer, "weight", Doubled())
+    bag = torch.randn(FEW + 5, 12, dtype=torch.float64)
+    slide, scores = expert(bag)
+    monkeypatch.setattr(milbench_baselines.layers.mp_amil, "goes_in_blocks", lambda *_: False)
+    plain = expert(bag)
+    torch.testing.assert_close((slide, scores), plain)
+
+
+@pytest.mark.parametrize("name", ["mean, no dropout", "amil", "mmoe, amil"])
+def test_gradients_of_a_model_in_bf16_are_as_exact_as_bf16(name: str) -> None:
+    """Sums over 20 blocks that are rounded to 8 bits each time would be off by several percent."""
+    torch.manual_seed(0)
+    model, bag = made(name).eval().bfloat16(), torch.randn(20 * ROWS, 12).bfloat16()
+    output = model(bag)
+    output.logits.sum().backward()
+    gradients = [p.grad.double() for p in model.parameters() if p.grad is not None]
+    model.double().zero_grad()
+    model(bag.double()).logits.sum().backward()
+    exact = [p.grad for p in model.parameters() if p.grad is not None]
+    largest = max(gradient.abs().max() for gradient in exact)
+    for ours, expected in zip(gradients, exact, strict=True):
+        assert (ours - expected).norm() <= 0.02 * expected.norm() + 0.002 * largest
+
+
+class Doubled(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight + 1
 
 
 def test_mean_pooling_keeps_nothing_per_patch() -> None:

@@ -5,6 +5,8 @@ from math import prod
 from pathlib import Path
 
 import beyond_memory
+import fold_stacks
+import gpu_profile
 import gpu_speed
 import model_speed
 import projection
@@ -203,6 +205,38 @@ def test_without_a_gpu_one_sentence_is_said(capsys: pytest.CaptureFixture[str], 
     monkeypatch.setattr("sys.argv", ["gpu_speed.py"])
     gpu_speed.main()
     assert capsys.readouterr().out.strip() == gpu_speed.NO_GPU
+
+
+def test_without_a_gpu_the_profile_says_so_and_counts_operators_on_a_cpu(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("sys.argv", ["gpu_profile.py"])
+    assert gpu_profile.main() == 0
+    assert capsys.readouterr().out.strip() == gpu_profile.NO_GPU
+    words = ["--cpu", "--models", "mean_pooling", "max_pooling", "--patches", "9", "--width", "8"]
+    monkeypatch.setattr("sys.argv", ["gpu_profile.py", *words])
+    assert gpu_profile.main() == 0
+    said = capsys.readouterr().out
+    assert "Operator calls of a step on a CPU" in said
+    assert "| mean_pooling |" in said
+
+
+def test_a_profile_says_for_how_long_no_kernel_runs() -> None:
+    found = gpu_profile._profile(4.0, [("a", 0.5, 2.0), ("b", 0.5, 7.0), ("c", 2.0, 1.0)])
+    assert found == (4.0, 3.0, 10.0, [("c", 2.0, 1.0), ("b", 0.5, 7.0), ("a", 0.5, 2.0)])
+    assert found.idle == 0.25
+
+
+def test_folds_side_by_side_and_alone_are_timed_and_counted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--models", "shared_bottom_amil", "--slides", "10", "--patches", "4", "--width", "6", "--hidden", "8"]
+    monkeypatch.setattr("sys.argv", ["fold_stacks.py", *words, "--repetitions", "1", "--bags-per-step", "2"])
+    fold_stacks.main()
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| shared_bottom_amil")]
+    alone, side_by_side = (int(cell.replace(",", "")) for cell in row.split("|")[-3:-1])
+    assert side_by_side < alone, "one operation serves three trials"
 
 
 def test_the_study_has_1575_trainings() -> None:

@@ -127,6 +127,8 @@ def test_the_key_changes_with_any_source_and_version(sources: Path, monkeypatch:
     model.write_text("b = 2\n")
     os.utime(model, ns=(times.st_atime_ns, times.st_mtime_ns))
     keys.append(sources_key())  # same size, same time
+    os.utime(model, ns=(0, 0))
+    keys.append(sources_key())  # until now Python may have run what it compiled before
     (sources / "harness" / "inner" / "new.py").write_text("")
     keys.append(sources_key())
     model.rename(model.with_name("other.py"))
@@ -167,6 +169,34 @@ def test_a_damaged_file_is_as_none(sources: Path, content: bytes) -> None:
     assert facts.get("models", list) is None
     facts.put("models", [2])
     assert facts.get("models", list) == [2]
+
+
+def test_a_changed_letter_of_kept_facts_is_found_out(sources: Path) -> None:
+    facts = kept()
+    facts.put("models", [("amil", "AMIL", ("study",))])
+    file = next((sources / "cache").rglob("models.json"))
+    assert facts.get("models", list) == [["amil", "AMIL", ["study"]]]
+    file.write_text(file.read_text().replace("AMIL", "AMIT"))
+    assert facts.get("models", list) is None
+
+
+@pytest.mark.slow
+def test_a_page_that_was_made_without_docstrings_is_not_kept_for_others(tmp_path: Path) -> None:
+    def page(cache: str, *flags: str) -> str:
+        environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / cache), "COLUMNS": "100"}
+        words = [sys.executable, *flags, "-m", "milbench", "models", "amil"]
+        return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    assert "What differs" not in page("one", "-OO")
+    assert page("one") == page("another")
+
+
+def test_a_relative_home_leaves_no_folder(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sources)
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", "here")
+    kept().put("models", [1])
+    assert not (sources / "here").exists()
 
 
 def test_facts_of_another_form_are_as_none(sources: Path) -> None:

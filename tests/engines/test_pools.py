@@ -31,6 +31,13 @@ def test_a_message_that_nobody_reads_any_more_hinders_no_stop() -> None:
     assert interrupts.requested
 
 
+def test_seconds_of_computing_are_told_while_the_workers_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that shows the progress asks at any time."""
+    monkeypatch.setattr(loky.LokyPool, "has_workers", True)
+    monkeypatch.setattr(loky.LokyPool, "executor", None)
+    assert loky.computed_seconds() > 0
+
+
 def test_a_clock_that_jumps_ends_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (only,) = passes(tmp_path, 1)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])

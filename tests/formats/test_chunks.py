@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from milbench.errors import FeatureFileError
+from milbench.formats import chunk_index as chunk_index_of
 from milbench.formats import chunks, hdf5, open_features
 from milbench.formats.chunk_index import _from_library, _from_tree, chunk_index
 
@@ -145,6 +146,21 @@ def test_the_tree_and_the_library_tell_the_same_places(tmp_path: Path, shape: tu
         for found in (own, chunk_index(stored, descriptor)):
             for mine, theirs in zip(found or told, told, strict=True):
                 np.testing.assert_array_equal(mine, theirs)
+
+
+def test_older_libraries_read_what_they_tell_no_places_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5 below 1.14.3 tells addresses without the user block, and below 1.12.3 lists no chunks."""
+    values = numbers((40, 8), "f4")
+    for libver in ("earliest", "latest"):
+        with h5py.File(tmp_path / "a.h5", "w", libver=libver, userblock_size=512) as file:
+            file.create_dataset("features", data=values, chunks=(1, 8))
+        assert read_here(tmp_path / "a.h5") is None
+        np.testing.assert_array_equal(read_anyhow(tmp_path / "a.h5"), values)
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
+        file.create_dataset("features", data=values, chunks=(1, 8))
+    assert read_here(tmp_path / "a.h5") is not None
+    monkeypatch.setattr(chunk_index_of, "hasattr", lambda *_: False, raising=False)
+    assert read_here(tmp_path / "a.h5") is None
 
 
 def test_a_dataset_that_was_filled_in_part_is_left_to_the_library(tmp_path: Path) -> None:

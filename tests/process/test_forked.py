@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -107,3 +109,17 @@ def test_a_process_with_another_thread_makes_no_copy(tmp_path: Path, monkeypatch
         stop.set()
         thread.join()
     assert {path.read_text() for path in tmp_path.iterdir()} == {str(os.getpid())}
+
+
+def test_a_process_whose_children_vanish_by_themselves_makes_no_copy() -> None:
+    """Some services start programs with an ignored SIGCHLD, which they inherit."""
+    code = (
+        "import os, signal\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "from milbench.process.forked import Task, share_out\n"
+        "share_out([Task(str(n), lambda: os.write(1, f'{os.getpid()} '.encode())) for n in range(6)], 3)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    done_by = ended.stdout.split()
+    assert (len(done_by), len(set(done_by))) == (6, 1)

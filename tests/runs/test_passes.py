@@ -176,7 +176,7 @@ def test_fused_kernels_are_asked_for_by_a_setting_of_the_engine(
 ) -> None:
     """They are part of no identity: `run` with the other setting finds its trials finished. A CPU has none to record."""
     asked: list[bool] = []
-    monkeypatch.setattr(attention_expert, "goes_fused", lambda _: asked.append(wants_fused_kernels()))
+    monkeypatch.setattr(attention_expert, "goes_fused", lambda *_: asked.append(wants_fused_kernels()))
     words = (
         "run",
         "--cohort",

@@ -113,6 +113,22 @@ def test_bags_ahead_are_counted_and_bounded_by_bytes() -> None:
         assert len(load.seen) == expected
 
 
+def test_a_bag_that_waits_and_is_larger_than_all_before_counts_for_those_that_follow() -> None:
+    rows = {slide: 4 if i < 2 else 400 for i, slide in enumerate(MANY)}
+    load = Loads(rows)
+    store = store_of(load, most_ahead=MOST_AHEAD, ahead_bytes=4000)  # one of the large bags, or all of the small
+    store.depth.now = AHEAD + 1
+    bags = store.in_order(MANY)
+    next(bags)
+    assert until(lambda: len(load.seen) == 1 + AHEAD + 1)
+    time.sleep(0.05)
+    store.depth.now = MOST_AHEAD
+    next(bags)
+    time.sleep(0.05)
+    assert len(load.seen) == 2 + AHEAD + 1
+    bags.close()
+
+
 def test_what_stays_does_not_depend_on_how_many_are_read_ahead() -> None:
     rows = {slide: 1 + 7 * i % 5 for i, slide in enumerate(MANY)}
 
@@ -139,7 +155,7 @@ def test_training_ends_in_the_same_bits_however_slow_the_reads_are() -> None:
         """The same bags, each read late."""
 
         def __init__(self, seconds: float) -> None:
-            self.seconds, self.served = seconds, []
+            self.seconds, self.deepest = seconds, 0
             self.store = deep(self.load)
 
         def load(self, slide_id: str) -> Tensor:
@@ -148,6 +164,7 @@ def test_training_ends_in_the_same_bits_however_slow_the_reads_are() -> None:
 
         def in_order(self, slide_ids: list[str]) -> object:
             for slide_id, patches in self.store.in_order(slide_ids):
+                self.deepest = max(self.deepest, self.store.depth.now)
                 yield slide_id, Patches(patches.features, None)
 
     def weights(features: object) -> list[Tensor]:
@@ -158,5 +175,5 @@ def test_training_ends_in_the_same_bits_however_slow_the_reads_are() -> None:
     for seconds in (0.0, 0.004):
         features = Remote(seconds)
         assert all(torch.equal(*pair) for pair in zip(weights(features), expected, strict=True))
-    assert features.store.depth.now > AHEAD
+    assert features.deepest > AHEAD  # at times: a busy machine makes it no faster, and then there are fewer again
     assert 3 * len(TRAINED_ON) > 2 * WINDOW

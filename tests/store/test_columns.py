@@ -1,6 +1,5 @@
 """Columns of a file of predictions hold what its data frame holds, for trials of every kind."""
 
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from milbench.training.stacking import stacking_pays
+from milbench.training.stacking import fold_stacking_pays, stacking_pays
 
 DIGITS = {"patches_of_a_step": 16 * 36, "in_features": 64, "hyperparameters": {"hidden": 64}}
 SLIDES = {"patches_of_a_step": 2000, "in_features": 2048, "hyperparameters": {"hidden": 512}}
@@ -39,3 +39,19 @@ def test_tasks_fill_a_gpu_without_limit_and_configurations_up_to_one() -> None:
     assert pays(SLIDES, n_members=500, on_gpu=True)
     for n_members, is_stack in ((80, True), (500, False)):
         assert stacking_pays(**SLIDES, n_members=n_members, on_gpu=True, n_configurations=8) == is_stack
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, True),
+        ({"n_members": 3}, False),
+        ({"bags_per_step": 1}, False),
+        ({"are_equal": False}, False),
+        ({"on_gpu": True}, False),
+        ({"patches_of_a_step": 16 * 100}, False),
+    ],
+)
+def test_folds_are_stacked_on_a_cpu_if_steps_are_of_several_small_equal_bags(change: dict, expected: bool) -> None:
+    usual = {**DIGITS, "n_members": 5, "bags_per_step": 16, "are_equal": True, "on_gpu": False}
+    assert fold_stacking_pays(**{**usual, **change}) == expected
