@@ -34,7 +34,7 @@ def test_every_dependency_is_pinned_in_the_constraints() -> None:
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
     wanted = {name.split(">")[0].lower() for name in PROJECT["project"]["dependencies"]}
     wanted |= {
-        name
+        name.split(";")[0].split(">")[0]
         for extra in PROJECT["project"]["optional-dependencies"].values()
         for name in map(str.lower, extra)
         if "[" not in name

@@ -20,9 +20,9 @@ from milbench_baselines.layers.embedding import (
     embedded_plainly,
 )
 from milbench_baselines.layers.gated_attention import GatedAttention
+from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks
-from milbench_baselines.layers.side_by_side import of_each
 
 DEAD_CLASSES = 4
 
@@ -62,6 +62,9 @@ class AttentionExpert(nn.Module):
         if goes_in_blocks(features, self.embed[2], self.attention.dropout):
             return self._in_blocks(features)
         h = self.embed(features)                                  # [N, hidden]
+        if goes_fused(h, self.attention.dropout):
+            slides, of_all = fused_pooling([self.attention], h[None])
+            return slides[0], of_all[0]
         scores = self.attention(h)                                # [N]        Ilse et al., eq. 9
         return weighted_sum(scores.softmax(dim=0), h), scores     # [hidden]   Ilse et al., eq. 7
 
@@ -79,8 +82,7 @@ class AttentionExpert(nn.Module):
     def of_all(experts: Sequence[AttentionExpert], features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide features [E, hidden] and scores [E, N] of E experts: `forward` of each, in shared products."""
         h = Embedding.of_all([expert.embed for expert in experts], features).transpose(0, 1)  # [E, N, hidden]
-        scores = of_each([expert.attention for expert in experts], h)                         # [E, N]
-        return (scores.softmax(dim=1)[:, None] @ h).squeeze(1), scores                        # [E, hidden]
+        return gated_pooling([expert.attention for expert in experts], h)                     # [E, hidden], [E, N]
 
 
 def _looked_at(

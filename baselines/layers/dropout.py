@@ -64,10 +64,7 @@ class Dropout(nn.Module):
 
         In eval mode all factors are 1 and nothing is drawn.
         """
-        ones = like.new_ones(()).expand(shape)
-        if not self.draws:
-            return ones
-        return self._drawn(shape, like)
+        return self._drawn(shape, like) if self.draws else like.new_ones(()).expand(shape)
 
     def seeded(self, shape: tuple[int, ...], like: Tensor, seed: int) -> Tensor:
         """Factors [*shape] of a training pass that a seed decides, so that a backward can draw them again; not inside vmap."""

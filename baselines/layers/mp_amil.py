@@ -24,6 +24,7 @@ from milbench_baselines.layers.attention_pooling import weighted_sum
 from milbench_baselines.layers.depthwise import depthwise
 from milbench_baselines.layers.embedding import Embedding
 from milbench_baselines.layers.gated_attention import GatedAttention
+from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
 from milbench_baselines.layers.grid_attention import Parameters, Parts, pooled_grid
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.row_blocks import goes_in_blocks
@@ -164,6 +165,9 @@ class MPAMIL(nn.Module):
         aggregated = self.aggregate(u, k)                         # [k*k, hidden]  split, convolve, concatenate
         r = h + aggregated if self.residual else aggregated       # [k*k, hidden]  code only
         r = r[:n] if self.mask_duplicates else r                  # [k*k, hidden]  or [N, hidden]
+        if goes_fused(r, self.attention.dropout):
+            slides, of_all = fused_pooling([self.attention], r[None])
+            return slides[0], of_all[0]
         scores = self.attention(r)                                # [k*k]          gated attention
         return weighted_sum(scores.softmax(dim=0), r), scores     # [hidden]       pool
 
@@ -200,8 +204,7 @@ class MPAMIL(nn.Module):
         aggregated = of_each([expert.aggregate for expert in experts], u, k, dim=1)
         r = h + aggregated if one.residual else aggregated         # [k*k, E, hidden]
         r = (r[:n] if one.mask_duplicates else r).transpose(0, 1)  # [E, k*k, hidden], or [E, N, hidden]
-        scores = of_each([expert.attention for expert in experts], r)
-        return (scores.softmax(dim=1)[:, None] @ r).squeeze(1), scores
+        return gated_pooling([expert.attention for expert in experts], r)
 
 
 class _Plain(nn.Module):

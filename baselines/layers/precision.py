@@ -23,7 +23,12 @@ def as_in_products(x: Tensor) -> Tensor:
 
     float64 stays float64, as autocast leaves it alone.
     """
+    return x.to(dtype_of_products(x))
+
+
+def dtype_of_products(x: Tensor) -> torch.dtype:
+    """The dtype of `as_in_products(x)`."""
     kind = x.device.type
     if x.dtype == torch.float64 or not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
-        return x
-    return x.to(torch.get_autocast_dtype(kind))
+        return x.dtype
+    return torch.get_autocast_dtype(kind)

@@ -18,6 +18,7 @@ from milbench.engines.prepared_group import PreparedGroup, prepare_group
 from milbench.engines.record import Measured, failure_record, trial_record
 from milbench.engines.shared_costs import SharedCosts
 from milbench.errors import DataError, MilbenchError, StoreError
+from milbench.kernels import check_kernels, kernels
 from milbench.machine.peak_memory import forget_peak
 from milbench.process.must_return import DidNotReturnError
 from milbench.serving.cohort_features import CohortFeatures, features_of
@@ -52,7 +53,7 @@ def compute(run: Run, groups: Sequence[JobGroup]) -> Iterator[Status]:
     """
     job, started = groups[0].first, perf_counter()
     set_up_process(job)
-    with float32_products(job.trial.precision):
+    with float32_products(job.trial.precision), kernels(job.kernels):
         cohort_features = features_of(job)
         cohort_features.features.ask_for_layouts(neighbours_asked_for(groups, cohort_features.cohort.in_features))
         prepared, stranded = yield from _prepare(run, groups, cohort_features)
@@ -77,13 +78,14 @@ def set_up_process(job: Job) -> None:
 
     Raises
     ------
-    DataError : the job's device lacks its precision.
+    DataError : the job's device lacks its precision, or this Python the package of its kernels.
     """
     device = torch.device(job.device)
     torch.set_num_threads(job.threads)
     forget_peak()
     try:
         check_precision(job.trial.precision, device)
+        check_kernels(job.kernels, device.type)
     except MilbenchError as error:
         raise DataError(str(error)) from error  # every trial of the run would fail alike: stop it
     if device.type == "cuda":
@@ -203,7 +205,7 @@ def _write_trial(
     risks = training_risks(trial, data.sides["train"], number, said.train) if said.train else {}
     info = trial_record(
         trial, model, progress, measured,
-        n_slides=n_slides, training_risks=risks, device=learner.device, threads=job.threads,
+        n_slides=n_slides, training_risks=risks, device=learner.device, threads=job.threads, kernels=job.kernels,
     )  # fmt: skip
     table, history = predictions_of(prepared, number, said), history_of(trial, progress)
     weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}

@@ -94,6 +94,7 @@ class PreparedGroup:
         job, trials = self._speaker, self.trials if self.lanes is None else self.lanes.trials
         decides = [torch.__version__, milbench.__version__, torch.device(job.device).type, job.threads]
         decides += [trial.source_sha256 for trial in trials]
+        decides += [job.kernels] if job.kernels != "plain" else []
         return hashlib.sha256(canonical_json([*(trial.key for trial in trials), decides]).encode()).hexdigest()
 
     def save(self) -> None:

@@ -55,6 +55,7 @@ def trial_record(
     training_risks: Mapping[str, Mapping[str, float]] | None = None,
     device: torch.device,
     threads: int,
+    kernels: str = "plain",
 ) -> dict[str, Any]:
     """Contents of trial.json, without the checksums."""
     return {
@@ -83,6 +84,7 @@ def trial_record(
         "peak_bytes": peak_bytes(device),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": threads,
+        **({"kernels": kernels} if kernels != "plain" and device.type == "cuda" else {}),  # elsewhere they do nothing
         "torch": torch.__version__,
         "host": socket.gethostname(),
         "finished_at": _now(),

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from milbench.errors import UsageError, unknown_name
+from milbench.kernels import KERNELS
 from milbench.names import PLUGINS, STUDY
 from milbench.runs.models_of_then import with_models_of_then
 from milbench.special_files import refuse_special
@@ -41,6 +42,7 @@ class EngineConfig:
         "off", or "auto" = if it is faster.
     memory : what all workers of a machine may use together, such as "16GB"; "" = what is free.
     checkpoint_seconds : shortest time between two checkpoints of trials that are not done.
+    kernels : "fused" = models may use fused GPU kernels in place of several operations; "plain" = they may not.
     """
 
     kind: str = "loky"
@@ -57,6 +59,7 @@ class EngineConfig:
     stack: str = "auto"
     memory: str = ""
     checkpoint_seconds: float = 60.0
+    kernels: str = "plain"
 
 
 @dataclass(frozen=True)
@@ -353,6 +356,8 @@ def _in_section(name: str, key: str, value: Any, default: Any) -> Any:
         raise unknown_name("engine", value, ENGINES)
     if key == "stack" and value not in STACKS:
         raise unknown_name("value of engine.stack", value, STACKS)
+    if key == "kernels" and value not in KERNELS:
+        raise unknown_name("value of engine.kernels", value, KERNELS)
     if key == "per" and value not in TUNED_PER:
         raise unknown_name("value of tuning.per", value, TUNED_PER)
     return value

@@ -79,6 +79,7 @@ def _group(
             trains_in_stack=in_stack,
             memory_bytes=memory_bytes(config),
             checkpoint_seconds=config.engine.checkpoint_seconds,
+            kernels=config.engine.kernels,
         )
         for trial in left
     )

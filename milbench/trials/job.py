@@ -27,6 +27,7 @@ class Job:
     workers, gpu_workers : how many workers share this machine's memory, and how many share the worker's GPU (0 = all).
     memory_bytes : what all workers of a machine may use together; 0 = what is free.
     checkpoint_seconds : shortest time between two checkpoints.
+    kernels : "fused" if models may use their fused GPU kernels, else "plain".
     """
 
     run: Path
@@ -42,6 +43,7 @@ class Job:
     gpu_workers: int = 0
     memory_bytes: int = 0
     checkpoint_seconds: float = 60.0
+    kernels: str = "plain"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ DOOR = [
     "special_files",
     "search_space",
     "patch_size",
+    "kernels",
     "errors",
     "visible",
 ]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from commands_for_tests import FAST, PLUGIN, Milbench
 from predictions_for_tests import predictions
 from scipy.stats import ttest_1samp
@@ -20,6 +21,7 @@ from trial_for_tests import TRIAL
 from milbench.datasets.source import CohortSource
 from milbench.engines import worker
 from milbench.engines.settings import PoolSettings
+from milbench.kernels import wants_fused_kernels
 from milbench.metrics import auroc
 from milbench.runs import passes as module
 from milbench.runs.config import make_config
@@ -28,6 +30,7 @@ from milbench.runs.tuning import searches
 from milbench.store.run import Run
 from milbench.training.learner import Learner
 from milbench.trials.job import DataPass, Job, JobGroup, Status
+from milbench_baselines.layers import attention_expert
 
 WORDS = ("run", "--models", "amil", "tiny", "tiny_multi", "--folds", "0", "1", "--workers", "1", *FAST)
 
@@ -168,6 +171,37 @@ def test_stacked_and_looped_trials_agree_and_say_how_they_were_trained(
 
 
 @pytest.mark.slow
+def test_fused_kernels_are_asked_for_by_a_setting_of_the_engine(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are part of no identity: `run` with the other setting finds its trials finished. A CPU has none to record."""
+    asked: list[bool] = []
+    monkeypatch.setattr(attention_expert, "goes_fused", lambda *_: asked.append(wants_fused_kernels()))
+    words = (
+        "run",
+        "--cohort",
+        str(cohort_folder),
+        "--run",
+        "out",
+        "--models",
+        "amil",
+        "--folds",
+        "0",
+        "--workers",
+        "1",
+        *FAST,
+    )
+    fused = milbench_here(*words, "engine.kernels=fused")
+    assert fused.returncode == 0, fused.stderr
+    assert any(asked)
+    assert yaml.safe_load((tmp_path / "out/run.yaml").read_text())["engine"]["kernels"] == "fused"
+    assert all("kernels" not in info for info in infos(tmp_path / "out"))
+    asked.clear()
+    assert milbench_here(*words).returncode == 0
+    assert not asked
+
+
+@pytest.mark.slow
 def test_steps_shrink_to_a_stated_memory_and_the_trial_says_so(
     milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
 ) -> None:
@@ -188,6 +222,7 @@ def test_steps_shrink_to_a_stated_memory_and_the_trial_says_so(
     [
         (("--memory", "plenty"), "'plenty' is no size"),
         (("--stack", "maybe"), "unknown value of engine.stack 'maybe'"),
+        (("--set", "engine.kernels=fusd"), "Did you mean 'fused'"),
         (("--precision", "bf61"), "Did you mean 'bf16'"),
         (("--precision", "tf32", "--device", "cpu"), "TF32 exists on NVIDIA GPUs"),
         (("--set", "engine.checkpoint_seconds=-1"), "the least is 0"),
