@@ -187,7 +187,7 @@ def landmarks_backward(
 
 
 def linear_of_sets(rows: Tensor, weight: Tensor) -> Tensor:
-    """Outputs [G, r, O] of `rows` [G, r, I] by weights [S, O, I], in one product a model, in the dtype of the rows.
+    """Outputs [G, r, O] of `rows` [G, r, I] by weights [S, O, I], in one product per model, in the dtype of the rows.
 
     `milbench.training.precision` returns thin products in float32, in the forward alone.
     """
