@@ -28,6 +28,7 @@ from milbench_baselines.layers.grid_attention import Parameters, Parts, pooled_g
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.row_blocks import goes_in_blocks
 from milbench_baselines.layers.side_by_side import by_its_own, layer_norm_on_own_rows, of_each
+from milbench_baselines.layers.small_grids import GridParameters, Sizes, is_small_grid, small_grids
 from milbench_baselines.layers.square_grid import side_of
 
 SEGMENTS = 4
@@ -165,6 +166,12 @@ class MPAMIL(nn.Module):
         scores = self.attention(r)                                # [k*k]          gated attention
         return weighted_sum(scores.softmax(dim=0), r), scores     # [hidden]       pool
 
+    @property
+    def has_all_parts(self) -> bool:
+        """Whether it has the parts that the code has, and pools copies too."""
+        parts = self.residual and self.aggregate.activate_identity and not self.mask_duplicates
+        return parts and self.position is not None and self.norm is not None
+
     def _after_embedding(self) -> Parameters:
         own = dict(self.named_parameters())
         return Parameters(*(own.get(name) for name in NAMES))  # type: ignore[arg-type]
@@ -180,6 +187,8 @@ class MPAMIL(nn.Module):
     def of_all(experts: Sequence[MPAMIL], features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide features [E, hidden] and scores [E, k*k] or [E, N] of E experts: `forward` of each, in shared products."""
         one, n, k = experts[0], len(features), side_of(len(features))
+        if one.has_all_parts and is_small_grid(features, k):
+            return _as_small_grids(experts, features, k)
         h = Embedding.of_all([expert.embed for expert in experts], features)  # [N, E, hidden]
         h = torch.cat([h, h[: k * k - n]])                         # [k*k, E, hidden]; copies share the dropout mask
         positions = [expert.position for expert in experts if expert.position is not None]
@@ -193,6 +202,21 @@ class MPAMIL(nn.Module):
         r = (r[:n] if one.mask_duplicates else r).transpose(0, 1)  # [E, k*k, hidden], or [E, N, hidden]
         scores = of_each([expert.attention for expert in experts], r)
         return (scores.softmax(dim=1)[:, None] @ r).squeeze(1), scores
+
+
+def _as_small_grids(experts: Sequence[MPAMIL], features: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """`MPAMIL.of_all` of small bags; the masks are drawn as it draws them."""
+    one, own = experts[0], [dict(expert.named_parameters()) for expert in experts]
+    names = ("embed.0.weight", "embed.0.bias", *NAMES)
+    stacks = [torch.stack([parameters[name] for parameters in own]) for name in names]
+    parameters = GridParameters(*(each.flatten(2) if ".1.weight" in name else each for name, each in zip(names, stacks, strict=True)))
+    dropout, after = one.embed[2], one.attention.dropout
+    n_experts, hidden, _ = parameters.embed.shape
+    mask = dropout.mask((len(features), n_experts, hidden), like=features) if dropout.draws else None  # type: ignore[operator]
+    shape = n_experts, side**2, parameters.tanh.shape[1]
+    attention_mask = after.mask(shape, like=features) if after.draws else None
+    sizes = Sizes(side, one.norm.eps, dropout.factor, after.factor)  # type: ignore[union-attr, arg-type]
+    return small_grids(features, mask, attention_mask, parameters, sizes)
 
 
 class _Plain(nn.Module):
