@@ -22,14 +22,8 @@ from torch import Tensor
 from milbench_baselines.layers.landmarks import Landmarks, Plan, Sizes, landmarks, landmarks_backward
 from milbench_baselines.layers.nystrom_mixing import BAG, LANDMARKS, _closed, _in_front, _opened
 from milbench_baselines.layers.precision import without_autocast
-from milbench_baselines.layers.pseudo_inverse_product import (
-    Steps,
-    whole_steps,
-    whole_steps_backward,
-    with_columns,
-    with_columns_backward,
-)
 from milbench_baselines.layers.sequence_blocks import ROWS_OF_A_MATRIX, reads_of_a_matrix
+from milbench_baselines.layers.whole_inverse import inverse_steps, inverse_steps_backward
 
 
 class LayerParameters(NamedTuple):
@@ -77,7 +71,7 @@ class _Kept(NamedTuple):
     mixed: Tensor
 
 
-PLACES = ((BAG, 0),) * (2 + len(_Kept._fields)) + LANDMARKS
+PLACES = ((BAG, 0),) * (2 + len(_Kept._fields)) + LANDMARKS[:-2]
 """Where the dimension of bags lies in what `_forward` returns."""
 
 
@@ -99,11 +93,8 @@ def _forward(
         of_landmarks, of_tokens = torch.bmm(asked, u[:, :1].mT), torch.bmm(asking, u.mT)
     a1 = sizes.with_count(of_landmarks, dim=1).softmax(dim=1)
     a3 = _shares_beside_zeros(of_tokens, sizes.zeros)
-    whole = whole_steps(marks.a, marks.theta, sizes.plan.iterations)
-    eye = torch.eye(g, dtype=x.dtype, device=x.device).expand_as(marks.a)
-    steps = with_columns(whole, marks.a, eye, sizes.plan.iterations)
-    inverse = torch.bmm(steps.z, steps.last)
-    za3 = _scaled(sizes, torch.bmm(inverse, _scaled(sizes, a3, 0.5)), -0.5)
+    steps = inverse_steps(marks.a, marks.theta, sizes.plan.iterations)
+    za3 = _scaled(sizes, torch.bmm(steps[-1, 0], _scaled(sizes, a3, 0.5)), -0.5)
     t = torch.bmm(a1.mT, za3)                                                             # [G, r, n]
     attention = t.clone() if r < sizes.n else t.new_empty(len(t), 0, sizes.n)
     torch.unflatten(t, 0, (n_sets, -1)).add_(_convolution(p.kernel, sizes.n, r)[:, None])
@@ -115,7 +106,7 @@ def _forward(
     else:
         shape = *sizes.lead, r, sizes.width
         out = torch.addcmul(x.view(*sizes.lead, *x.shape[1:])[..., :r, :], out.view(shape), mask).view(out.shape)
-    return (out, attention, mean, scale, normal, u, both, a1, a3, za3, t, mixed, *marks, *steps)
+    return (out, attention, mean, scale, normal, u, both, a1, a3, za3, t, mixed, *marks, steps)
 
 
 def _backward(
@@ -123,7 +114,7 @@ def _backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of the tokens and the parameters from that of the layer's tokens [G, r, H]; `saved` is the forward's rest."""
     kept, rest = _Kept(*saved[: len(_Kept._fields)]), saved[len(_Kept._fields) :]
-    marks, steps = Landmarks(*rest[:7]), Steps(*rest[7:])
+    marks, steps = Landmarks(*rest[:7]), rest[7]
     n_sets, g, r = sizes.n_sets, sizes.groups, of_y.shape[1]
     to_query, to_key, to_value = p.project.chunk(3, dim=1)
     of_out = of_y if mask is None else (of_y.view(*sizes.lead, *of_y.shape[1:]) * mask).view(of_y.shape)
@@ -135,7 +126,7 @@ def _backward(
     of_a1, of_za3 = torch.bmm(kept.za3, of_t.mT), torch.bmm(kept.a1, of_t)
     of_za3 = _scaled(sizes, of_za3, -0.5)
     of_inverse = torch.bmm(of_za3, _scaled(sizes, kept.a3, 0.5).mT)
-    of_a3 = _scaled(sizes, torch.bmm(torch.bmm(steps.z, steps.last).mT, of_za3), 0.5)
+    of_a3 = _scaled(sizes, torch.bmm(steps[-1, 0].mT, of_za3), 0.5)
     of_landmarks = torch._softmax_backward_data(of_a1, kept.a1, 1, of_a1.dtype)           # [G, g, r]
     of_tokens = torch._softmax_backward_data(of_a3, kept.a3, -1, of_a3.dtype)             # [G, g, n]
     if r == sizes.n:
@@ -144,8 +135,7 @@ def _backward(
         of_asked, of_asking = torch.bmm(of_landmarks, kept.u[:, :1]), torch.bmm(of_tokens, kept.u)
     of_asked, of_asking = _of_sets(of_asked, n_sets).mul(sizes.scale), _of_sets(of_asking, n_sets)
     of_key, of_query = torch.bmm(of_asked, to_query.mT), torch.bmm(of_asking, to_key.mT)
-    of_y_, _ = with_columns_backward(steps, torch.bmm(steps.z.mT, of_inverse))
-    of_a = whole_steps_backward(steps.whole, marks.a, marks.theta, torch.bmm(of_inverse, steps.last.mT), of_y_)
+    of_a = inverse_steps_backward(steps, marks.a, marks.theta, of_inverse)
     of_means, of_project = landmarks_backward(
         sizes, marks, p.project, of_a, of_query.view(marks.query.shape), of_key.view(marks.key.shape)
     )
