@@ -23,6 +23,7 @@ from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.row_blocks import blocks_of, goes_in_blocks
 from milbench_baselines.layers.side_by_side import of_each
+from milbench_baselines.layers.small_experts import is_small, pooled_small
 
 DEAD_CLASSES = 4
 
@@ -59,6 +60,9 @@ class AttentionExpert(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [N]."""
+        if is_small(features):
+            slides, scores = pooled_small([(self.embed, self.attention)], features)
+            return slides.squeeze(0), scores.squeeze(0)
         if goes_in_blocks(features):
             return self._in_blocks(features)
         h = self.embed(features)                                  # [N, hidden]
@@ -78,6 +82,8 @@ class AttentionExpert(nn.Module):
     @staticmethod
     def of_all(experts: Sequence[AttentionExpert], features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide features [E, hidden] and scores [E, N] of E experts: `forward` of each, in shared products."""
+        if is_small(features):
+            return pooled_small([(expert.embed, expert.attention) for expert in experts], features)
         h = Embedding.of_all([expert.embed for expert in experts], features).transpose(0, 1)  # [E, N, hidden]
         scores = of_each([expert.attention for expert in experts], h)                         # [E, N]
         return (scores.softmax(dim=1)[:, None] @ h).squeeze(1), scores                        # [E, hidden]

@@ -21,14 +21,15 @@ from milbench.errors import UsageError
 from milbench.models import AttentionMaps, BagOutput
 from milbench_baselines.layers.attention_expert import DEAD_CLASSES
 from milbench_baselines.layers.attention_pooling import weighted_sum
-from milbench_baselines.layers.depthwise import depthwise
+from milbench_baselines.layers.depthwise import CELLS_OF_A_MATRIX, depthwise
 from milbench_baselines.layers.embedding import Embedding
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.grid_attention import Parameters, Parts, pooled_grid
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.row_blocks import goes_in_blocks
 from milbench_baselines.layers.side_by_side import by_its_own, layer_norm_on_own_rows, of_each
-from milbench_baselines.layers.small_grids import GridParameters, Sizes, is_small_grid, small_grids
+from milbench_baselines.layers.small_experts import is_small, pooled_small
+from milbench_baselines.layers.small_grids import GridParameters
 from milbench_baselines.layers.square_grid import side_of
 
 SEGMENTS = 4
@@ -187,8 +188,8 @@ class MPAMIL(nn.Module):
     def of_all(experts: Sequence[MPAMIL], features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide features [E, hidden] and scores [E, k*k] or [E, N] of E experts: `forward` of each, in shared products."""
         one, n, k = experts[0], len(features), side_of(len(features))
-        if one.has_all_parts and is_small_grid(features, k):
-            return _as_small_grids(experts, features, k)
+        if one.has_all_parts and k * k <= CELLS_OF_A_MATRIX and is_small(features):
+            return _as_small_experts(experts, features, k)
         h = Embedding.of_all([expert.embed for expert in experts], features)  # [N, E, hidden]
         h = torch.cat([h, h[: k * k - n]])                         # [k*k, E, hidden]; copies share the dropout mask
         positions = [expert.position for expert in experts if expert.position is not None]
@@ -204,19 +205,17 @@ class MPAMIL(nn.Module):
         return (scores.softmax(dim=1)[:, None] @ r).squeeze(1), scores
 
 
-def _as_small_grids(experts: Sequence[MPAMIL], features: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """`MPAMIL.of_all` of small bags; the masks are drawn as it draws them."""
-    one, own = experts[0], [dict(expert.named_parameters()) for expert in experts]
-    names = ("embed.0.weight", "embed.0.bias", *NAMES)
-    stacks = [torch.stack([parameters[name] for parameters in own]) for name in names]
-    parameters = GridParameters(*(each.flatten(2) if ".1.weight" in name else each for name, each in zip(names, stacks, strict=True)))
-    dropout, after = one.embed[2], one.attention.dropout
-    n_experts, hidden, _ = parameters.embed.shape
-    mask = dropout.mask((len(features), n_experts, hidden), like=features) if dropout.draws else None  # type: ignore[operator]
-    shape = n_experts, side**2, parameters.tanh.shape[1]
-    attention_mask = after.mask(shape, like=features) if after.draws else None
-    sizes = Sizes(side, one.norm.eps, dropout.factor, after.factor)  # type: ignore[union-attr, arg-type]
-    return small_grids(features, mask, attention_mask, parameters, sizes)
+def _as_small_experts(experts: Sequence[MPAMIL], features: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """`MPAMIL.of_all` of small bags."""
+    stacks = [torch.stack(each) for each in zip(*(_of_grid(expert) for expert in experts), strict=True)]
+    return pooled_small([(each.embed, each.attention) for each in experts], features, GridParameters(*stacks), side, experts[0].norm.eps)  # type: ignore[union-attr, arg-type]
+
+
+def _of_grid(expert: Any) -> list[Tensor]:
+    """Parameters in the order of `GridParameters`."""
+    layers, branches = (expert.position, expert.norm), expert.aggregate.branches
+    kernels, mixes = [branch[0].weight for branch in branches], [branch[1].weight.flatten(1) for branch in branches]
+    return [*(parameter for layer in layers for parameter in (layer.weight, layer.bias)), *kernels, *mixes]
 
 
 class _Plain(nn.Module):
