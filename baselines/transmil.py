@@ -74,7 +74,7 @@ class TransLayer(nn.Module):
             return self._as_one_matrix(tokens, plan)
         update, attention = self.attn(self.norm(tokens), rows=rows)
         # a slice would cost a gradient of all tokens' size
-        before = tokens if rows is None else tokens.split([rows, len(tokens) - rows])[0]
+        before = tokens if rows is None else torch.split(tokens, [rows, len(tokens) - rows])[0]
         return before + update, attention
 
     def _as_one_matrix(self, tokens: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:

@@ -88,7 +88,7 @@ def _forward(
     asking = torch.bmm(_of_sets(marks.query, n_sets), to_key).view(-1, g, sizes.width)
     both = torch.cat([asked, asking], dim=1)
     if r == sizes.n:
-        of_landmarks, of_tokens = torch.bmm(both, u.mT).split([g, g], dim=1)
+        of_landmarks, of_tokens = torch.bmm(both, u.mT).chunk(2, dim=1)
     else:
         of_landmarks, of_tokens = torch.bmm(asked, u[:, :1].mT), torch.bmm(asking, u.mT)
     a1 = sizes.with_count(of_landmarks, dim=1).softmax(dim=1)
@@ -130,7 +130,7 @@ def _backward(
     of_landmarks = torch._softmax_backward_data(of_a1, kept.a1, 1, of_a1.dtype)           # [G, g, r]
     of_tokens = torch._softmax_backward_data(of_a3, kept.a3, -1, of_a3.dtype)             # [G, g, n]
     if r == sizes.n:
-        of_asked, of_asking = torch.bmm(torch.cat([of_landmarks, of_tokens], dim=1), kept.u).split([g, g], dim=1)
+        of_asked, of_asking = torch.bmm(torch.cat([of_landmarks, of_tokens], dim=1), kept.u).chunk(2, dim=1)
     else:
         of_asked, of_asking = torch.bmm(of_landmarks, kept.u[:, :1]), torch.bmm(of_tokens, kept.u)
     of_asked, of_asking = _of_sets(of_asked, n_sets).mul(sizes.scale), _of_sets(of_asking, n_sets)

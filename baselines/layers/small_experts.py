@@ -122,8 +122,7 @@ def _forward(
 
 def _backward(
     sizes: Sizes,
-    of_slides: Tensor,
-    of_scores: Tensor | None,
+    gradients: Sequence[Any],
     x: Tensor,
     p: PoolParameters,
     grid: GridParameters | None,
@@ -131,7 +130,8 @@ def _backward(
     *,
     wants_x: bool,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of the bags [S, B, N, D] and of all parameters, from those of slide features and scores."""
+    """Gradients of the bags [S, B, N, D] and of all parameters, from those of slide features [S, E, B, H] and scores."""
+    of_slides, of_scores = gradients
     kept, kept_grid = _Kept(*saved[: len(_Kept._fields)]), saved[len(_Kept._fields) :]
     q, n_bags, cells, width = kept.r.shape
     a, of_slides, attention = kept.tanh.shape[-1], of_slides.reshape(-1, 1, width), kept.attention.view(-1, 1, cells)
@@ -182,9 +182,9 @@ class _Experts(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         pool, grid, n_sets = _flat(parameters)
         bags, lead = x.reshape(n_sets, -1, *x.shape[-2:]), x.shape[:-2]
-        masks = (None if m is None else m.reshape(n_sets, -1, *m.shape[-3:]) for m in (mask, attention_mask))
+        own = [None if m is None else m.reshape(n_sets, -1, *m.shape[-3:]) for m in (mask, attention_mask)]
         with without_autocast(x.device):
-            slides, scores, kept = _forward(sizes, bags, *masks, pool, grid)
+            slides, scores, kept = _forward(sizes, bags, own[0], own[1], pool, grid)
         found = (torch.unflatten(each, 0, (n_sets, -1)).transpose(1, 2) for each in (slides, scores))
         return (*(each.reshape(*lead, *each.shape[2:]) for each in found), *kept)
 
@@ -203,10 +203,11 @@ class _Experts(torch.autograd.Function):
             if of_scores is None:
                 return (None,) * (4 + n_parameters)
             of_slides = of_scores.new_zeros(*of_scores.shape[:-1], saved[0].shape[-2])
-        of_x, *others = _ExpertsBackward.apply(  # type: ignore[no-untyped-call]
-            ctx.sizes, n_parameters, ctx.needs_input_grad[1], of_slides, of_scores, x, *saved
+        wants_x = ctx.needs_input_grad[1]
+        found: tuple[Tensor | None, ...] = _ExpertsBackward.apply(  # type: ignore[no-untyped-call]
+            ctx.sizes, n_parameters, wants_x, of_slides, of_scores, x, *saved
         )
-        return None, of_x, None, None, *others
+        return None, found[0], None, None, *found[1:]
 
     @staticmethod
     def vmap(
@@ -215,11 +216,11 @@ class _Experts(torch.autograd.Function):
     ) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:  # fmt: skip
         size = info.batch_size
         given = _in_front(size, in_dims[4:], parameters)
-        x, *masks = (
+        bags = [
             None if each is None else _moved(each, dim, size)
             for each, dim in zip((x, mask, attention_mask), in_dims[1:4], strict=True)
-        )  # type: ignore[assignment]
-        found = _Experts.apply(sizes, x, *masks, *given)  # type: ignore[no-untyped-call]
+        ]
+        found = _Experts.apply(sizes, *bags, *given)  # type: ignore[no-untyped-call]
         return found, (0, 0, *(None,) * (len(found) - 2))
 
 
@@ -229,15 +230,15 @@ class _ExpertsBackward(torch.autograd.Function):
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor | None, ...]:
         sizes, n_parameters, wants_x, of_slides, of_scores, x, *saved = inputs
-        parameters, kept = saved[:n_parameters], tuple(saved[n_parameters:])
+        parameters, kept = tuple(saved[:n_parameters]), tuple(saved[n_parameters:])
         pool, grid, n_sets = _flat(parameters)
         bags = x.reshape(n_sets, -1, *x.shape[-2:])
-        of_slides, of_scores = (
+        by_expert = [
             None if each is None else each.reshape(n_sets, -1, *each.shape[-2:]).transpose(1, 2)
             for each in (of_slides, of_scores)
-        )
+        ]  # [S, E, B, ...]
         with without_autocast(x.device):
-            found = _backward(sizes, of_slides, of_scores, bags, pool, grid, kept, wants_x=wants_x)
+            found = _backward(sizes, by_expert, bags, pool, grid, kept, wants_x=wants_x)
         likes = (x, *parameters)
         return tuple(None if each is None else each.reshape(like.shape) for each, like in zip(found, likes, strict=True))
 

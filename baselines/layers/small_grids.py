@@ -138,7 +138,8 @@ def _entries(side: int, n_entries: int) -> Tensor:
     ahead = places[:, None] - places + size // 2                                            # [in, out]
     inside = (ahead >= 0) & (ahead < size)
     entry = ahead[:, None, :, None] * size + ahead[None, :, None, :]                        # [in, in, out, out]
-    return entry.masked_fill(~(inside[:, None, :, None] & inside[None, :, None, :]), n_entries).flatten()
+    reads = inside[:, None, :, None] & inside[None, :, None, :]
+    return torch.where(reads, entry, n_entries).flatten()
 
 
 @cache
