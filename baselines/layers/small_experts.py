@@ -190,24 +190,24 @@ class _Experts(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.sizes, x, _, _, *parameters = inputs
-        ctx.n_parameters = len(parameters)
-        ctx.save_for_backward(x, *parameters, *output[2:])
+        ctx.sizes, *given = inputs
+        ctx.n_parameters = len(given) - 3
+        ctx.save_for_backward(*given, *output[2:])
         ctx.mark_non_differentiable(*output[2:])
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, of_slides: Tensor | None, of_scores: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        (x, *saved), n_parameters = ctx.saved_tensors, ctx.n_parameters
+        saved, n_parameters = ctx.saved_tensors, ctx.n_parameters
         if of_slides is None:
             if of_scores is None:
                 return (None,) * (4 + n_parameters)
-            of_slides = of_scores.new_zeros(*of_scores.shape[:-1], saved[0].shape[-2])
+            of_slides = of_scores.new_zeros(*of_scores.shape[:-1], saved[3].shape[-2])
         wants_x = ctx.needs_input_grad[1]
         found: tuple[Tensor | None, ...] = _ExpertsBackward.apply(  # type: ignore[no-untyped-call]
-            ctx.sizes, n_parameters, wants_x, of_slides, of_scores, x, *saved
+            ctx.sizes, n_parameters, wants_x, of_slides, of_scores, *saved
         )
-        return None, found[0], None, None, *found[1:]
+        return (None, found[0], None, None, *found[1:])
 
     @staticmethod
     def vmap(
@@ -229,7 +229,7 @@ class _ExpertsBackward(torch.autograd.Function):
 
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor | None, ...]:
-        sizes, n_parameters, wants_x, of_slides, of_scores, x, *saved = inputs
+        sizes, n_parameters, wants_x, of_slides, of_scores, x, _, _, *saved = inputs
         parameters, kept = tuple(saved[:n_parameters]), tuple(saved[n_parameters:])
         pool, grid, n_sets = _flat(parameters)
         bags = x.reshape(n_sets, -1, *x.shape[-2:])
@@ -250,10 +250,13 @@ class _ExpertsBackward(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[Any, ...], sizes: Sizes, n_parameters: int, wants_x: bool, *tensors: Tensor | None  # noqa: FBT001
     ) -> tuple[tuple[Tensor | None, ...], tuple[int | None, ...]]:
-        size, dims, end = info.batch_size, in_dims[3:], 3 + n_parameters
-        bags = [None if each is None else _moved(each, dim, size) for each, dim in zip(tensors[:3], dims[:3], strict=True)]
-        given = _in_front(size, dims[3:end], tensors[3:end])  # type: ignore[arg-type]
-        found = _ExpertsBackward.apply(sizes, n_parameters, wants_x, *bags, *given, *tensors[end:])  # type: ignore[no-untyped-call]
+        # each element has gradients of its own here, so its weights count as its own, and what they made is made again
+        moved = [
+            None if each is None else _moved(each, dim, info.batch_size)
+            for each, dim in zip(tensors[: 5 + n_parameters], in_dims[3 : 8 + n_parameters], strict=True)
+        ]
+        kept = _Experts.apply(sizes, *moved[2:])[2:]  # type: ignore[no-untyped-call]
+        found = _ExpertsBackward.apply(sizes, n_parameters, wants_x, *moved, *kept)  # type: ignore[no-untyped-call]
         return found, tuple(None if each is None else 0 for each in found)
 
 
