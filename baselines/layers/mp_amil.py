@@ -169,9 +169,8 @@ class MPAMIL(nn.Module):
 
     @property
     def has_all_parts(self) -> bool:
-        """Whether it has the parts that the code has, and pools copies too."""
-        parts = self.residual and self.aggregate.activate_identity and not self.mask_duplicates
-        return parts and self.position is not None and self.norm is not None
+        """Whether it has the parts that the code has."""
+        return self.residual and self.aggregate.activate_identity and self.position is not None and self.norm is not None
 
     def _after_embedding(self) -> Parameters:
         own = dict(self.named_parameters())
@@ -188,7 +187,8 @@ class MPAMIL(nn.Module):
     def of_all(experts: Sequence[MPAMIL], features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide features [E, hidden] and scores [E, k*k] or [E, N] of E experts: `forward` of each, in shared products."""
         one, n, k = experts[0], len(features), side_of(len(features))
-        if one.has_all_parts and k * k <= CELLS_OF_A_MATRIX and is_small(features):
+        pools_all = n == k * k or not one.mask_duplicates
+        if one.has_all_parts and pools_all and k * k <= CELLS_OF_A_MATRIX and is_small(features):
             return _as_small_experts(experts, features, k)
         h = Embedding.of_all([expert.embed for expert in experts], features)  # [N, E, hidden]
         h = torch.cat([h, h[: k * k - n]])                         # [k*k, E, hidden]; copies share the dropout mask

@@ -201,7 +201,7 @@ class _Experts(torch.autograd.Function):
         saved, n_parameters = ctx.saved_tensors, ctx.n_parameters
         if of_slides is None:
             if of_scores is None:
-                return (None,) * (4 + n_parameters)
+                return tuple([None] * (4 + int(n_parameters)))
             of_slides = of_scores.new_zeros(*of_scores.shape[:-1], saved[3].shape[-2])
         wants_x = ctx.needs_input_grad[1]
         found: tuple[Tensor | None, ...] = _ExpertsBackward.apply(  # type: ignore[no-untyped-call]
