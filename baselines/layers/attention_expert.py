@@ -60,9 +60,6 @@ class AttentionExpert(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [N]."""
-        if is_small(features):
-            slides, scores = pooled_small([(self.embed, self.attention)], features)
-            return slides.squeeze(0), scores.squeeze(0)
         if goes_in_blocks(features):
             return self._in_blocks(features)
         h = self.embed(features)                                  # [N, hidden]
@@ -82,7 +79,7 @@ class AttentionExpert(nn.Module):
     @staticmethod
     def of_all(experts: Sequence[AttentionExpert], features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide features [E, hidden] and scores [E, N] of E experts: `forward` of each, in shared products."""
-        if is_small(features):
+        if len(experts) > 1 and is_small(features):  # one expert is `forward`, to the bit
             return pooled_small([(expert.embed, expert.attention) for expert in experts], features)
         h = Embedding.of_all([expert.embed for expert in experts], features).transpose(0, 1)  # [E, N, hidden]
         scores = of_each([expert.attention for expert in experts], h)                         # [E, N]

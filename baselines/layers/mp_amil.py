@@ -187,7 +187,7 @@ class MPAMIL(nn.Module):
     def of_all(experts: Sequence[MPAMIL], features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide features [E, hidden] and scores [E, k*k] or [E, N] of E experts: `forward` of each, in shared products."""
         one, n, k = experts[0], len(features), side_of(len(features))
-        pools_all = n == k * k or not one.mask_duplicates
+        pools_all = len(experts) > 1 and (n == k * k or not one.mask_duplicates)  # one expert is `forward`, to the bit
         if one.has_all_parts and pools_all and k * k <= CELLS_OF_A_MATRIX and is_small(features):
             return _as_small_experts(experts, features, k)
         h = Embedding.of_all([expert.embed for expert in experts], features)  # [N, E, hidden]
