@@ -28,7 +28,9 @@ from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers.checkpoint import load_official, outputs_of_classes, shape_of
 from milbench_baselines.layers.depthwise import depthwise
+from milbench_baselines.layers.landmarks import Plan
 from milbench_baselines.layers.nystrom_attention import Crop, NystromAttention
+from milbench_baselines.layers.nystrom_layer import LayerParameters, is_one_matrix, small_layer
 from milbench_baselines.layers.square_grid import folded, side_of
 from milbench_baselines.layers.two_class import answer_of, head_width, refuse_several_tasks
 
@@ -58,7 +60,7 @@ OFFICIAL_NAMES = {
 
 
 class TransLayer(nn.Module):
-    """Nyström attention of normalised tokens [n, H], without the residual: `TransMIL.forward` adds it."""
+    """Tokens [n, H] plus the Nyström attention of the normalised tokens."""
 
     def __init__(self, attn: NystromAttention, width: int) -> None:
         super().__init__()
@@ -66,8 +68,22 @@ class TransLayer(nn.Module):
         self.attn = attn
 
     def forward(self, tokens: Tensor, *, rows: Literal[1] | None = None) -> tuple[Tensor, Tensor]:
-        """Results [rows, H] and attention, as in `NystromAttention.forward`."""
-        return self.attn(self.norm(tokens), rows=rows)  # type: ignore[no-any-return]
+        """Tokens [rows, H] and attention, as in `NystromAttention.forward`."""
+        plan = self.attn.plan(len(tokens), rows=rows)
+        if is_one_matrix(tokens, plan):
+            return self._as_one_matrix(tokens, plan)
+        update, attention = self.attn(self.norm(tokens), rows=rows)
+        # a slice would cost a gradient of all tokens' size
+        before = tokens if rows is None else torch.split(tokens, [rows, len(tokens) - rows])[0]
+        return before + update, attention
+
+    def _as_one_matrix(self, tokens: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
+        attn, norm, (out, dropout) = self.attn, self.norm, self.attn.to_out
+        n_rows = 1 if plan.first_only else len(tokens)
+        mask = dropout.mask((n_rows, tokens.shape[1]), like=tokens) if dropout.draws else None  # type: ignore[operator]
+        kernel = tokens.new_zeros(1) if attn.res_conv is None else attn.res_conv.weight[0, 0, :, 0]
+        parameters = LayerParameters(norm.weight, norm.bias, attn.to_qkv.weight, kernel, out.weight, out.bias)  # type: ignore[arg-type]
+        return small_layer(tokens, mask, parameters, plan, norm.eps)
 
 
 class PPEG(nn.Module):
@@ -161,11 +177,11 @@ class TransMIL(MILModel):
         h = self.embed(features)                                          # [N, H]
         copies = [h[: side * side - n]] if side * side > n else []        # an empty slice would cost a gradient of h's size
         h = torch.cat((self.class_token[0], h, *copies))                  # [1 + k k, H]  (1)
-        first = h + self.layer1(h)[0]                                     # [1 + k k, H]  (2)
+        first, _ = self.layer1(h)                                         # [1 + k k, H]  (2)
         token, grid = first.split([1, side * side])                       # the gradient of a slice would be as large as h
         h = torch.cat((token, self.position(grid, side)))                 # [1 + k k, H]  (3)
-        update, attention = self.layer2(h, rows=1)                        # [1, H], [heads, 1 + k k]
-        bag = self.norm(token + update)[0]                                # [H]           (4)
+        token, attention = self.layer2(h, rows=1)                         # [1, H], [heads, 1 + k k]
+        bag = self.norm(token)[0]                                         # [H]           (4)
         head_logits = self.head(bag)                                      # [2] or [W]    (5)
         aux = {"head_logits": head_logits, "after_layer1": first, "after_position": h, "bag": bag}
         return BagOutput(answer_of(self.outputs, head_logits), folded(attention[:, 1:], n), aux)

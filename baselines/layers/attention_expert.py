@@ -23,6 +23,7 @@ from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks
+from milbench_baselines.layers.small_experts import is_small, pooled_small
 
 DEAD_CLASSES = 4
 
@@ -81,6 +82,8 @@ class AttentionExpert(nn.Module):
     @staticmethod
     def of_all(experts: Sequence[AttentionExpert], features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide features [E, hidden] and scores [E, N] of E experts: `forward` of each, in shared products."""
+        if len(experts) > 1 and is_small(features):  # one expert is `forward`, to the bit
+            return pooled_small([(expert.embed, expert.attention) for expert in experts], features)
         h = Embedding.of_all([expert.embed for expert in experts], features).transpose(0, 1)  # [E, N, hidden]
         return gated_pooling([expert.attention for expert in experts], h)                     # [E, hidden], [E, N]
 

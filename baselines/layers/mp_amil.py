@@ -21,7 +21,7 @@ from milbench.errors import UsageError
 from milbench.models import AttentionMaps, BagOutput
 from milbench_baselines.layers.attention_expert import DEAD_CLASSES
 from milbench_baselines.layers.attention_pooling import weighted_sum
-from milbench_baselines.layers.depthwise import depthwise
+from milbench_baselines.layers.depthwise import CELLS_OF_A_MATRIX, depthwise
 from milbench_baselines.layers.embedding import Embedding
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
@@ -29,6 +29,8 @@ from milbench_baselines.layers.grid_attention import Parameters, Parts, pooled_g
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.row_blocks import goes_in_blocks
 from milbench_baselines.layers.side_by_side import by_its_own, layer_norm_on_own_rows, of_each
+from milbench_baselines.layers.small_experts import is_small, pooled_small
+from milbench_baselines.layers.small_grids import GridParameters
 from milbench_baselines.layers.square_grid import side_of
 
 SEGMENTS = 4
@@ -171,6 +173,11 @@ class MPAMIL(nn.Module):
         scores = self.attention(r)                                # [k*k]          gated attention
         return weighted_sum(scores.softmax(dim=0), r), scores     # [hidden]       pool
 
+    @property
+    def has_all_parts(self) -> bool:
+        """Whether it has the parts that the code has."""
+        return self.residual and self.aggregate.activate_identity and self.position is not None and self.norm is not None
+
     def _after_embedding(self) -> Parameters:
         branches: list[Any] = list(self.aggregate.branches)
         around: list[Any] = [self.position, self.norm]
@@ -193,6 +200,9 @@ class MPAMIL(nn.Module):
     def of_all(experts: Sequence[MPAMIL], features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide features [E, hidden] and scores [E, k*k] or [E, N] of E experts: `forward` of each, in shared products."""
         one, n, k = experts[0], len(features), side_of(len(features))
+        pools_all = len(experts) > 1 and (n == k * k or not one.mask_duplicates)  # one expert is `forward`, to the bit
+        if one.has_all_parts and pools_all and k * k <= CELLS_OF_A_MATRIX and is_small(features):
+            return _as_small_experts(experts, features, k)
         h = Embedding.of_all([expert.embed for expert in experts], features)  # [N, E, hidden]
         h = torch.cat([h, h[: k * k - n]])                         # [k*k, E, hidden]; copies share the dropout mask
         positions = [expert.position for expert in experts if expert.position is not None]
@@ -205,6 +215,19 @@ class MPAMIL(nn.Module):
         r = h + aggregated if one.residual else aggregated         # [k*k, E, hidden]
         r = (r[:n] if one.mask_duplicates else r).transpose(0, 1)  # [E, k*k, hidden], or [E, N, hidden]
         return gated_pooling([expert.attention for expert in experts], r)
+
+
+def _as_small_experts(experts: Sequence[MPAMIL], features: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """`MPAMIL.of_all` of small bags."""
+    stacks = [torch.stack(each) for each in zip(*(_of_grid(expert) for expert in experts), strict=True)]
+    return pooled_small([(each.embed, each.attention) for each in experts], features, GridParameters(*stacks), side, experts[0].norm.eps)  # type: ignore[union-attr, arg-type]
+
+
+def _of_grid(expert: Any) -> list[Tensor]:
+    """Parameters in the order of `GridParameters`."""
+    layers, branches = (expert.position, expert.norm), expert.aggregate.branches
+    kernels, mixes = [branch[0].weight for branch in branches], [branch[1].weight.flatten(1) for branch in branches]
+    return [*(parameter for layer in layers for parameter in (layer.weight, layer.bias)), *kernels, *mixes]
 
 
 class _Plain(nn.Module):

@@ -75,9 +75,14 @@ class NystromAttention(nn.Module):
 
     def forward(self, tokens: Tensor, *, rows: Literal[1] | None = None) -> tuple[Tensor, Tensor]:
         """Results [rows, H] of all tokens, or with `rows=1` of the first, whose attention [heads, n] then comes too; else [heads, 0]."""
-        padding = -len(tokens) % self.landmarks if self.crop == "legacy" else 0
-        plan = Plan(self.heads, self.landmarks, self.iterations, first_only=rows == 1, zeros_ahead=padding)
+        plan = self.plan(len(tokens), rows=rows)
+        padding = plan.zeros_ahead
         padded = pad(tokens, (0, 0, padding, 0)) if padding else tokens                    # [padding + n, H]
         kernels = None if self.res_conv is None else self.res_conv.weight[:, 0, :, 0]      # [heads, s]
         out, attention = mixed(padded, self.to_qkv.weight, kernels, plan)
         return self.to_out(out[: len(tokens)]), attention[:, padding:]                     # [rows, H], [heads, n]  (3)
+
+    def plan(self, n_tokens: int, *, rows: Literal[1] | None) -> Plan:
+        """Sizes and options for n tokens of which all rows, or the first, are wanted."""
+        padding = -n_tokens % self.landmarks if self.crop == "legacy" else 0
+        return Plan(self.heads, self.landmarks, self.iterations, first_only=rows == 1, zeros_ahead=padding)

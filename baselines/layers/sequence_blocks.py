@@ -69,6 +69,11 @@ def _blocks(rows: Tensor, n_sets: int, n_blocks: int) -> Tensor:
     return padded.reshape(n_sets, -1, n_blocks, BLOCK, width)
 
 
+def reads_of_a_matrix(n: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Reads [s, n n] of a sequence of n <= ROWS_OF_A_MATRIX rows, for kernels of length `size`."""
+    return _reads(n, size, dtype, device)
+
+
 @cache
 def _reads(n: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Reads [s, R W]: 1 where a row of a block reads a row of its window through that entry of the kernel, else 0."""
