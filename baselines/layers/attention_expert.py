@@ -7,8 +7,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
-from torch.nn.functional import linear
 
 from milbench_baselines.layers.attention_pooling import PoolGradients, RunningPool, Weights, score_block, weighted_sum
 from milbench_baselines.layers.dropout import Dropout
@@ -17,7 +15,6 @@ from milbench_baselines.layers.embedding import (
     EmbeddingGradients,
     embed_block,
     embedded_in_blocks,
-    embedded_plainly,
 )
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
@@ -135,20 +132,6 @@ class _InBlocks(torch.autograd.Function):
         for rows in blocks_of(len(x)):
             of_embedding.add(rows, h[rows], of_pool.of_rows(rows, h[rows], tanh[rows], gate[rows]))
         return None, None, of_embedding.of_x, of_embedding.of_weight, of_embedding.of_bias, *of_pool.of_weights
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], dropout: Dropout, attention_dropout: Dropout, *tensors: Tensor
-    ) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
-        def plain(x: Tensor, weight: Tensor, bias: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
-            w, h = Weights(*others), embedded_plainly(dropout, x, weight, bias)
-            product = linear(h, w.tanh, w.tanh_bias).tanh() * linear(h, w.sigmoid, w.sigmoid_bias).sigmoid()
-            scores = linear(attention_dropout(product), w.score, w.score_bias).squeeze(-1)
-            return weighted_sum(scores.softmax(dim=0), h), scores
-
-        slide, scores = vmap(plain, in_dims[2:], randomness=info.randomness)(*tensors)
-        none = slide.new_empty(0)
-        return (slide, scores, none, none, none), (0, 0, None, None, None)
 
 
 def official_names(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
-from torch.nn.functional import linear
 
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks
@@ -50,11 +47,6 @@ def embed_block(dropout: Dropout, x: Tensor, weight: Tensor, bias: Tensor, *, ou
     """Rows [B, hidden], in `out`, of some patches. Block after block, the mask is the one that all patches at once would get."""
     torch.addmm(bias, x, weight.T, out=out).relu_()
     return out.mul_(dropout.mask(out.shape, like=out)) if dropout.draws else out
-
-
-def embedded_plainly(dropout: Dropout, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The same for all patches at once."""
-    return dropout(linear(x, weight, bias).relu())  # type: ignore[no-any-return]
 
 
 class EmbeddingGradients:
@@ -108,8 +100,3 @@ class _InBlocks(torch.autograd.Function):
         for rows in blocks_of(len(x)):
             found.add(rows, h[rows], gradient[rows])
         return None, found.of_x, found.of_weight, found.of_bias
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], dropout: Dropout, *tensors: Tensor) -> tuple[Tensor, int]:
-        plain = partial(embedded_plainly, dropout)
-        return vmap(plain, in_dims[1:], randomness=info.randomness)(*tensors), 0

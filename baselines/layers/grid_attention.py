@@ -7,13 +7,12 @@ most of its memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import isqrt
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 from torch.nn.functional import hardswish, layer_norm
 
 from milbench_baselines.layers.attention_pooling import PoolGradients, RunningPool, Weights, score_block
@@ -40,7 +39,6 @@ class Parts(NamedTuple):
     dropout : of the attention.
     eps : of the normalisation.
     mask_duplicates, residual, activate_identity : as in `MPAMIL`.
-    plain : the same as this file's function of (h, *parameters), written for all patches at once.
     """
 
     dropout: Dropout
@@ -48,7 +46,6 @@ class Parts(NamedTuple):
     mask_duplicates: bool
     residual: bool
     activate_identity: bool
-    plain: Callable[..., tuple[Tensor, Tensor]]
 
 
 class Parameters(NamedTuple):
@@ -233,14 +230,6 @@ class _InBlocks(torch.autograd.Function):
         for rows in grid.blocks:
             found.before_the_norm(rows)
         return None, None, found.of_embedded(), *found.of_parameters()
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], parts: Parts, keeps: bool, *tensors: Any  # noqa: FBT001
-    ) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
-        slide, scores = vmap(parts.plain, in_dims[2:], randomness=info.randomness)(*tensors)
-        none = slide.new_empty(0)
-        return (slide, scores, none, none), (0, 0, None, None)
 
 
 class _Gradients:

@@ -14,8 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
-from torch.nn.functional import linear
 
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once
@@ -24,8 +22,7 @@ from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once
 def mean_of_embedding(x: Tensor, embed: nn.Linear, dropout: Dropout, head: nn.Linear) -> tuple[Tensor, Tensor]:
     """Mean [hidden] of h_n over the patches of `x` [N, D], and the logits [N, W] of every h_n, without gradient.
 
-    The draws are those of `dropout(embed(x).relu())`. It works inside vmap, where it is not in blocks. `x` gets no
-    gradient.
+    The draws are those of `dropout(embed(x).relu())`. `x` gets no gradient. Not inside vmap.
     """
     mean, scores, _, _ = _MeanOfEmbedding.apply(  # type: ignore[no-untyped-call]
         torch.is_grad_enabled(), dropout, x, embed.weight, embed.bias, head.weight, head.bias
@@ -68,15 +65,3 @@ class _MeanOfEmbedding(torch.autograd.Function):
         of_weight, of_bias = ctx.saved_tensors
         each = of_mean * ctx.factor                                       # [hidden]
         return None, None, None, each[:, None] * of_weight, each * of_bias, None, None
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], keeps: bool, dropout: Dropout, *tensors: Tensor  # noqa: FBT001
-    ) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:  # fmt: skip
-        def plain(x: Tensor, weight: Tensor, bias: Tensor, head: Tensor, head_bias: Tensor) -> tuple[Tensor, Tensor]:
-            h = dropout(linear(x, weight, bias).relu())
-            return h.mean(dim=0), linear(h, head, head_bias).detach()
-
-        mean, scores = vmap(plain, in_dims[2:], randomness=info.randomness)(*tensors)
-        none = mean.new_empty(0)
-        return (mean, scores, none, none), (0, 0, None, None)

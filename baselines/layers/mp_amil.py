@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import hardswish
 
 from milbench.endpoints.outputs import Outputs
@@ -38,13 +37,6 @@ SEGMENTS = 4
 
 KERNELS = (3, 5, 7)
 """Sizes of the depthwise convolutions, of the second to the fourth branch."""
-
-NAMES = (
-    *(f"{layer}.{kind}" for layer in ("position", "norm") for kind in ("weight", "bias")),
-    *(f"aggregate.branches.{branch}.{layer}.weight" for layer in (0, 1) for branch in range(len(KERNELS))),
-    *(f"attention.{layer}.{kind}" for layer in ("tanh_branch", "sigmoid_branch", "score") for kind in ("weight", "bias")),
-)
-"""Names of the parameters behind the embedding, in the order of `Parameters`."""
 
 
 class Aggregator(nn.Module):
@@ -193,7 +185,6 @@ class MPAMIL(nn.Module):
         eps = self.norm.eps if self.norm is not None else 0.0
         return Parts(
             self.attention.dropout, eps, self.mask_duplicates, self.residual, self.aggregate.activate_identity,
-            _Plain(self).with_parameters,
         )  # fmt: skip
 
     @staticmethod
@@ -228,22 +219,6 @@ def _of_grid(expert: Any) -> list[Tensor]:
     layers, branches = (expert.position, expert.norm), expert.aggregate.branches
     kernels, mixes = [branch[0].weight for branch in branches], [branch[1].weight.flatten(1) for branch in branches]
     return [*(parameter for layer in layers for parameter in (layer.weight, layer.bias)), *kernels, *mixes]
-
-
-class _Plain(nn.Module):
-    """`MPAMIL.pooled` with weights from outside, for vmap."""
-
-    def __init__(self, expert: MPAMIL) -> None:
-        super().__init__()
-        self.expert = expert
-
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        return self.expert.pooled(h)
-
-    def with_parameters(self, h: Tensor, *parameters: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Slide feature and scores; `parameters` are those of `Parameters`."""
-        own = {f"expert.{name}": weight for name, weight in zip(NAMES, parameters, strict=True) if weight is not None}
-        return functional_call(self, own, (h,))  # type: ignore[no-any-return]
 
 
 def mixed_maps(output: BagOutput, gates: Tensor, experts: tuple[str, ...], outputs: Outputs) -> AttentionMaps:

@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
-from torch.nn.functional import linear
 
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.row_blocks import ROWS, blocks_of, differentiable_once
@@ -38,7 +36,7 @@ class PseudoBags(NamedTuple):
 
 
 def pooled_pseudo_bags(x: Tensor, member: Tensor, embedding: nn.Module, attention: GatedAttention) -> PseudoBags:
-    """Pseudo-bags of features `x` [N, D] pooled by gated attention; works inside vmap, where it is not in blocks.
+    """Pseudo-bags of features `x` [N, D] pooled by gated attention. Not inside vmap.
 
     Parameters
     ----------
@@ -123,18 +121,3 @@ class _PooledPseudoBags(torch.autograd.Function):
             None, of_x, None, of_embedding,
             of_v_weight, of_v_bias, of_u_weight, of_u_bias, of_score[None], of_score_bias,
         )  # fmt: skip
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return vmap(_plain, in_dims[1:])(*inputs[1:]), (0,) * 4
-
-
-def _plain(
-    x: Tensor, member: Tensor, embedding: Tensor,
-    v_weight: Tensor, v_bias: Tensor, u_weight: Tensor, u_bias: Tensor, score: Tensor, score_bias: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """What `_PooledPseudoBags` computes, as operations that autograd and vmap know."""
-    h = linear(x, embedding).relu()
-    gates = torch.stack((linear(h, v_weight, v_bias).tanh(), linear(h, u_weight, u_bias).sigmoid()))
-    attention = _attention(linear(gates[0] * gates[1], score, score_bias).squeeze(-1), member)
-    return attention @ h, attention, h.detach(), gates.detach()

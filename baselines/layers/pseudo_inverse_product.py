@@ -1,6 +1,8 @@
-"""Products with the approximate pseudo-inverse of `pseudo_inverse`, without the inverse: fewer matrix products.
+"""Products with the approximate Moore-Penrose inverse of square matrices, without the inverse: fewer matrix products.
 
-paper    Razavi et al., "A new iterative method for finding approximate inverses of complex matrices", 2014
+paper    Razavi et al., "A new iterative method for finding approximate inverses of complex matrices", 2014, as used in
+         Xiong et al., "Nyströmformer", AAAI 2021
+code     nystrom-attention 0.0.14, `moore_penrose_iter_pinv`: Z <- Z (13 I - A Z (15 I - A Z (7 I - A Z))) / 4
 differs  with Y = A Z and E = I - Y a step is Z <- Z (I + E + E^2 + E^3 / 4), and then Y <- Y (I + E + E^2 + E^3 / 4). Z
          starts as a multiple of A^T, so every Y is symmetric, and all polynomials in them commute. Only the first steps
          compute Z and a new Y = A Z. In the others only Y goes on as a matrix, and their polynomials are applied to the few

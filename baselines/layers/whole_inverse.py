@@ -1,4 +1,4 @@
-"""The approximate pseudo-inverse of `pseudo_inverse` for tiny matrices: every step computes Z, in as few operations as possible.
+"""The approximate pseudo-inverse of `pseudo_inverse_product` for tiny matrices: every step computes Z, in as few operations as possible.
 
 With E = I - A Z a step is Z <- Z + Z Q, Q = E + E^2 + E^3 / 4. It is the step of `pseudo_inverse_product`; matrices so small
 cost less to multiply than an operation to start.

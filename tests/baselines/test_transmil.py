@@ -4,7 +4,6 @@ import pytest
 import torch
 from golden_rules import Golden, gradients_of
 from outputs_for_tests import EVERY
-from torch.func import vmap
 from torch.nn.functional import cross_entropy
 from vmap_rules import (
     assert_many_bags_equal_one_by_one,
@@ -16,7 +15,6 @@ from milbench.endpoints.evidence import evidence
 from milbench.errors import BagError, CheckpointError, UsageError
 from milbench.training.activations import saved_bytes
 from milbench_baselines.layers.nystrom_attention import NystromAttention
-from milbench_baselines.layers.pseudo_inverse import pseudo_inverse
 from milbench_baselines.transmil import TransMIL
 
 CROPS = {"transmil_ny0014": "aligned", "transmil_ny009": "legacy"}
@@ -117,31 +115,6 @@ def test_the_first_rows_alone_are_the_first_rows_of_all():
         tokens = torch.randn(7, 16).double()
         torch.testing.assert_close(layer(tokens, rows=1)[0], layer(tokens)[0][:1])
         assert layer(tokens)[1].shape == (4, 0), "no attention where nobody asked for it"
-
-
-def test_the_pseudo_inverse_converges_to_the_exact_one():
-    a = torch.randn(3, 6, 6, generator=torch.Generator().manual_seed(0)).double().softmax(dim=-1)
-    torch.testing.assert_close(pseudo_inverse(a, 40), torch.linalg.pinv(a))
-
-
-@pytest.mark.parametrize("mapped", [False, True])
-def test_the_gradient_of_the_pseudo_inverse_is_that_of_its_steps(mapped: bool):
-    def by_steps(a, iterations):
-        identity = torch.eye(a.shape[-1], dtype=a.dtype)
-        z = a.mT / (a.abs().sum(dim=-1).max() * a.abs().sum(dim=-2).max())
-        for _ in range(iterations):
-            az = a @ z
-            z = 0.25 * z @ (13 * identity - az @ (15 * identity - az @ (7 * identity - az)))
-        return z
-
-    a = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0)).double().softmax(dim=-1).requires_grad_()
-    every = (lambda f: vmap(lambda x: f(x, 6))(a)) if mapped else (lambda f: f(a[0], 6))
-    ours, theirs = every(pseudo_inverse), every(by_steps)
-    torch.testing.assert_close(ours, theirs)
-    weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1)).double()
-    torch.testing.assert_close(
-        torch.autograd.grad((ours * weight).sum(), a)[0], torch.autograd.grad((theirs * weight).sum(), a)[0]
-    )
 
 
 def test_repeated_patches_give_their_attention_back_to_the_patch():
