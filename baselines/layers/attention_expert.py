@@ -71,7 +71,7 @@ class AttentionExpert(nn.Module):
         attention = self.attention
         layers: list[Any] = [embed, attention.tanh_branch, attention.sigmoid_branch, attention.score]
         parameters = [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
-        if not (torch.is_grad_enabled() or self.training):
+        if not (torch.is_grad_enabled() or dropout.draws or attention.dropout.draws):
             return _looked_at(dropout, features, *parameters)
         slide, scores, *_ = _InBlocks.apply(dropout, attention.dropout, features, *parameters)  # type: ignore[no-untyped-call]
         return slide, scores
@@ -88,7 +88,7 @@ class AttentionExpert(nn.Module):
 def _looked_at(
     no_dropout: Dropout, x: Tensor, weight: Tensor, bias: Tensor, *others: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`AttentionExpert.forward` for large bags in eval mode and without gradients: nothing of a block is kept."""
+    """`AttentionExpert.forward` for large bags without dropout and gradients: nothing of a block is kept."""
     weights, size = Weights(*others), next(blocks_of(len(x))).stop
     h, scores, pool = x.new_empty(size, len(weight)), x.new_empty(len(x)), RunningPool(len(weight), x)
     tanh, gate = x.new_empty(2, size, len(weights.tanh))
