@@ -28,6 +28,7 @@ from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers.checkpoint import load_official, outputs_of_classes, shape_of
 from milbench_baselines.layers.depthwise import depthwise
+from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.landmarks import Plan
 from milbench_baselines.layers.nystrom_attention import Crop, NystromAttention
 from milbench_baselines.layers.nystrom_layer import LayerParameters, is_one_matrix, small_layer
@@ -70,7 +71,7 @@ class TransLayer(nn.Module):
     def forward(self, tokens: Tensor, *, rows: Literal[1] | None = None) -> tuple[Tensor, Tensor]:
         """Tokens [rows, H] and attention, as in `NystromAttention.forward`."""
         plan = self.attn.plan(len(tokens), rows=rows)
-        if is_one_matrix(tokens, plan):
+        if isinstance(self.attn.to_out[1], Dropout) and is_one_matrix(tokens, plan):
             return self._as_one_matrix(tokens, plan)
         update, attention = self.attn(self.norm(tokens), rows=rows)
         # a slice would cost a gradient of all tokens' size

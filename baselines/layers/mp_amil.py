@@ -192,7 +192,8 @@ class MPAMIL(nn.Module):
         """Slide features [E, hidden] and scores [E, k*k] or [E, N] of E experts: `forward` of each, in shared products."""
         one, n, k = experts[0], len(features), side_of(len(features))
         pools_all = len(experts) > 1 and (n == k * k or not one.mask_duplicates)  # one expert is `forward`, to the bit
-        if one.has_all_parts and pools_all and k * k <= CELLS_OF_A_MATRIX and is_small(features):
+        takes_matrices = one.has_all_parts and pools_all and k * k <= CELLS_OF_A_MATRIX
+        if takes_matrices and is_small(features, one.embed[2], one.attention.dropout):
             return _as_small_experts(experts, features, k)
         h = Embedding.of_all([expert.embed for expert in experts], features)  # [N, E, hidden]
         h = torch.cat([h, h[: k * k - n]])                         # [k*k, E, hidden]; copies share the dropout mask

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.precision import without_autocast
 from milbench_baselines.layers.row_blocks import FEW
@@ -47,8 +48,13 @@ class PoolParameters(NamedTuple):
 N_POOL = len(PoolParameters._fields)
 
 
-def is_small(features: Tensor) -> bool:
-    """Whether bags like `features` [N, D] go through `small_experts`: few patches, on a CPU, in their own precision."""
+def is_small(features: Tensor, *dropouts: nn.Module) -> bool:
+    """Whether bags like `features` [N, D] go through `small_experts`: few patches, on a CPU, in their own precision.
+
+    The `dropouts` must be milbench's own.
+    """
+    if not all(isinstance(dropout, Dropout) for dropout in dropouts):
+        return False
     if features.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
     return len(features) <= FEW and features.dtype in (torch.float32, torch.float64)
