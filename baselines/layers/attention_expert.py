@@ -80,7 +80,7 @@ class AttentionExpert(nn.Module):
     def of_all(experts: Sequence[AttentionExpert], features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide features [E, hidden] and scores [E, N] of E experts: `forward` of each, in shared products."""
         one = experts[0]
-        if len(experts) > 1 and is_small(features, one.embed[2], one.attention.dropout):  # one alone is `forward`, to the bit
+        if len(experts) > 1 and is_small(features, one.embed, one.attention):  # one alone is `forward`, to the bit
             return pooled_small([(expert.embed, expert.attention) for expert in experts], features)
         h = Embedding.of_all([expert.embed for expert in experts], features).transpose(0, 1)  # [E, N, hidden]
         return gated_pooling([expert.attention for expert in experts], h)                     # [E, hidden], [E, N]

@@ -15,6 +15,7 @@ from torch.nn.functional import conv2d, pad
 
 from milbench_baselines.layers.grid_strips import in_strips
 from milbench_baselines.layers.precision import as_in_products
+from milbench_baselines.layers.row_blocks import FEW
 from milbench_baselines.layers.side_by_side import by_its_own
 
 CELLS_OF_A_MATRIX = 64
@@ -48,7 +49,8 @@ def _joined(tensors: Sequence[Tensor], dim: int) -> Tensor:
 
 
 def _convolved(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
-    if rows.device.type == "cpu":
+    is_one_small_grid = side**2 <= FEW and not torch._C._are_functorch_transforms_active()
+    if rows.device.type == "cpu" and not is_one_small_grid:
         return in_strips(as_in_products(rows), as_in_products(kernel), side)
     grid = rows.reshape(side, side, -1).permute(2, 0, 1)[None]                                 # [1, C, k, k], a view
     return _conv2d(grid, kernel, padding=kernel.shape[-1] // 2)[0].permute(1, 2, 0).flatten(0, 1)

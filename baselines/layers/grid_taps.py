@@ -17,6 +17,11 @@ NUMBERS_OF_A_BLOCK = 2**18
 """Numbers of some rows of a grid that are worked on together: 1 MB in float32, half of a usual second-level cache."""
 
 
+def numbers_of_a_block() -> int:
+    """`NUMBERS_OF_A_BLOCK` for each thread: threads share the numbers of an operation, and each core has its cache."""
+    return NUMBERS_OF_A_BLOCK * torch.get_num_threads()
+
+
 def taps_of(kernel: Tensor) -> Tensor:
     """Taps [s s, C] of a depthwise kernel [C, 1, s, s]."""
     return kernel.flatten(1).T.contiguous()
@@ -29,7 +34,7 @@ def kernel_of(taps: Tensor, like: Tensor) -> Tensor:
 
 def row_blocks(side: int, channels: int) -> Iterator[slice]:
     """Slices of a grid's k rows, each of about `NUMBERS_OF_A_BLOCK` numbers."""
-    rows = max(1, NUMBERS_OF_A_BLOCK // (side * channels))
+    rows = max(1, numbers_of_a_block() // (side * channels))
     for start in range(0, side, rows):
         yield slice(start, min(start + rows, side))
 
@@ -70,7 +75,7 @@ def add_gradients_of_taps(total: Tensor, window: Tensor, of_out: Tensor, spare: 
 
 def _parts(rows: Tensor) -> Iterator[slice]:
     """Slices of rows [R, k, C], so small that three of them stay in the cache while the taps pass."""
-    size = max(1, NUMBERS_OF_A_BLOCK // 2 // (rows.shape[1] * rows.shape[2]))
+    size = max(1, numbers_of_a_block() // 2 // (rows.shape[1] * rows.shape[2]))
     for start in range(0, len(rows), size):
         yield slice(start, min(start + size, len(rows)))
 

@@ -26,7 +26,7 @@ from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
 from milbench_baselines.layers.grid_attention import Parameters, Parts, pooled_grid
 from milbench_baselines.layers.initialisation import xavier
-from milbench_baselines.layers.row_blocks import goes_in_blocks
+from milbench_baselines.layers.row_blocks import FEW, goes_in_blocks
 from milbench_baselines.layers.side_by_side import by_its_own, layer_norm_on_own_rows, of_each
 from milbench_baselines.layers.small_experts import is_small, pooled_small
 from milbench_baselines.layers.small_grids import GridParameters
@@ -145,7 +145,7 @@ class MPAMIL(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [k*k], or [N] where duplicates are masked."""
         h = self.embed(features)                                  # [N, hidden]
-        if goes_in_blocks(h, self.attention.dropout):
+        if goes_in_blocks(h, self.attention.dropout, few=FEW):
             return pooled_grid(self._parts(), h, self._after_embedding())
         return self.pooled(h)
 
@@ -193,7 +193,7 @@ class MPAMIL(nn.Module):
         one, n, k = experts[0], len(features), side_of(len(features))
         pools_all = len(experts) > 1 and (n == k * k or not one.mask_duplicates)  # one expert is `forward`, to the bit
         takes_matrices = one.has_all_parts and pools_all and k * k <= CELLS_OF_A_MATRIX
-        if takes_matrices and is_small(features, one.embed[2], one.attention.dropout):
+        if takes_matrices and is_small(features, one.embed, one.attention):
             return _as_small_experts(experts, features, k)
         h = Embedding.of_all([expert.embed for expert in experts], features)  # [N, E, hidden]
         h = torch.cat([h, h[: k * k - n]])                         # [k*k, E, hidden]; copies share the dropout mask

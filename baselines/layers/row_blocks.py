@@ -23,13 +23,13 @@ FEW = 128
 """Patches up to which blocks gain nothing in training. Fewer than `activation_cost` measures at, so it sees blocks alone."""
 
 
-def goes_in_blocks(x: Tensor, *dropouts: nn.Module) -> bool:
+def goes_in_blocks(x: Tensor, *dropouts: nn.Module, few: int = ROWS) -> bool:
     """Whether a bag [N, D] is worked on in blocks: on a CPU, in its own precision, and where it has enough patches.
 
     Elsewhere, autocast chooses dtypes operation by operation, a GPU has other costs, and a graph that is exported must
     not depend on the number of patches. In half precision, sums over blocks would be rounded after each. `torch.func`
     transforms one operation after the other: stacks of models, and gradients of gradients, which blocks do not have.
-    The `dropouts` on the way must be milbench's own, whose masks come in pieces.
+    The `dropouts` on the way must be milbench's own, whose masks come in pieces. `few` is what `FEW` is in training.
     """
     if torch._C._are_functorch_transforms_active() or x.dtype not in (torch.float32, torch.float64):
         return False
@@ -37,7 +37,7 @@ def goes_in_blocks(x: Tensor, *dropouts: nn.Module) -> bool:
         return False
     if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
-    return len(x) > (FEW if torch.is_grad_enabled() else ROWS)
+    return len(x) > (FEW if torch.is_grad_enabled() else few)
 
 
 def blocks_of(n: int) -> Iterator[slice]:

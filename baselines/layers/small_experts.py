@@ -11,12 +11,13 @@ attention's width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.embedding import Embedding
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.precision import without_autocast
 from milbench_baselines.layers.row_blocks import FEW
@@ -48,12 +49,17 @@ class PoolParameters(NamedTuple):
 N_POOL = len(PoolParameters._fields)
 
 
-def is_small(features: Tensor, *dropouts: nn.Module) -> bool:
+WIDEST = 128
+"""Width of an embedding up to which operations cost more to start than to compute. Wider ones go through the modules."""
+
+
+def is_small(features: Tensor, embed: Embedding, attention: GatedAttention) -> bool:
     """Whether bags like `features` [N, D] go through `small_experts`: few patches, on a CPU, in their own precision.
 
-    The `dropouts` must be milbench's own.
+    `embed` and `attention` are those of any expert. They must be narrow, and their dropout milbench's own.
     """
-    if not all(isinstance(dropout, Dropout) for dropout in dropouts):
+    layer, _, dropout = cast(Any, embed)
+    if layer.out_features > WIDEST or not isinstance(dropout, Dropout) or not isinstance(attention.dropout, Dropout):
         return False
     if features.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
