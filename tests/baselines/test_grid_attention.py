@@ -40,7 +40,7 @@ def test_a_grid_in_blocks_is_the_whole_grid(parts: tuple[bool, ...], monkeypatch
         monkeypatch.setattr(grid_taps, "NUMBERS_OF_A_BLOCK", numbers)
         for in_blocks in (True, False):
             monkeypatch.setattr(
-                milbench_baselines.layers.mp_amil, "goes_in_blocks", lambda *_, answer=in_blocks: answer
+                milbench_baselines.layers.mp_amil, "goes_in_blocks", lambda *_, answer=in_blocks, **__: answer
             )
             if in_blocks:
                 ours = everything(expert, bag)

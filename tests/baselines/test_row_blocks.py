@@ -67,7 +67,7 @@ def step(model: nn.Module, bag: Tensor) -> tuple[list[Tensor], Tensor]:
 
 def without_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in WITH_BLOCKS:
-        monkeypatch.setattr(module, "goes_in_blocks", lambda *_: False)
+        monkeypatch.setattr(module, "goes_in_blocks", lambda *_, **__: False)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -180,7 +180,7 @@ def test_a_layer_whose_weight_is_made_of_others_is_not_left_out(monkeypatch: pyt
         torch.nn.utils.parametrize.register_parametrization(layer, "weight", Doubled())
     bag = torch.randn(FEW + 5, 12, dtype=torch.float64)
     slide, scores = expert(bag)
-    monkeypatch.setattr(milbench_baselines.layers.mp_amil, "goes_in_blocks", lambda *_: False)
+    monkeypatch.setattr(milbench_baselines.layers.mp_amil, "goes_in_blocks", lambda *_, **__: False)
     plain = expert(bag)
     torch.testing.assert_close((slide, scores), plain)
 
