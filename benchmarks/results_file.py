@@ -59,7 +59,9 @@ def with_section(text: str, name: str, section: str) -> str:
 
 def circumstances(threads: int | None = None) -> str:
     """Machine, date and command, as a Markdown paragraph; `threads` of torch, where one number holds for all rows."""
-    told = ["PATH" if word.startswith("/") else word for word in sys.argv[1:]]  # where a checkout lies says nothing to others
+    told = [
+        "PATH" if word.startswith("/") else word for word in sys.argv[1:]
+    ]  # where a checkout lies says nothing to others
     command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *told])
     at_once = [f"{threads} thread{'s' if threads > 1 else ''}"] if threads else []
     parts = [*machine(), *at_once, f"load {os.getloadavg()[1]:.1f} over the last five minutes"]

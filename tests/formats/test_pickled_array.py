@@ -25,7 +25,9 @@ def pickle_of(array: np.ndarray) -> bytes:
 @pytest.mark.parametrize("block", [2, 1000, pickled_array.BLOCK])
 def test_every_byte_comes_back(monkeypatch: pytest.MonkeyPatch, dtype: str, shape: tuple[int, int], block: int) -> None:
     if block == 2 and np.prod(shape) > 1000:
-        pytest.skip("a block per letter of a large array takes seconds, and tries no other path than that of a small one")
+        pytest.skip(
+            "a block per letter of a large array takes seconds, and tries no other path than that of a small one"
+        )
     monkeypatch.setattr(pickled_array, "BLOCK", block)
     n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     raw = np.random.default_rng(0).integers(0, 256, n_bytes, dtype=np.uint8).tobytes()
