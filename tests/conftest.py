@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torchvision_operators  # noqa: F401  before anything imports torchvision
 from commands_for_tests import Milbench, command, environment
 from fake_server import FakeServer, running
 from folders_for_tests import make_folder_cohort
