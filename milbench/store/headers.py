@@ -149,6 +149,7 @@ DATASETS_SHAPE = mapping_of(
             "bag": text,
             "slides_of": mapping_of(text, _TEXTS),
             "in_features": whole(1, 10**7),
+            "features": mapping_of(text, mapping_of(text, number)),
             "test_side_differs": flag,
             "sharing": mapping_of(text, fields({"what": text, "step": number, "after": _TEXTS})),
             "tuned": fields({"configurations": whole(1, 10**6), "command": text, "made": text}, {"models": _TEXTS}),
