@@ -21,10 +21,7 @@ ONE_ENCODER = (
     "Numbers of two encoders mean different things. Point `features:` to one extraction, or extract the others again with "
     "the encoder of the most."
 )
-TO_DECLARE = (
-    "If all are of one encoder, say so with `encoder:` in cohort.yaml, or in a features.json beside the files; "
-    "else extract them again."
-)
+TO_DECLARE = "If all are of one encoder, say so with `encoder:` in cohort.yaml. Else extract them again."
 ONE_SCALE = "Extract the whole cohort at one magnification."
 
 
