@@ -18,7 +18,7 @@ Facts = Mapping[str, Mapping[str, int]]
 """Number of slides by value, by fact."""
 
 MOST_VALUES, SHOWN = 20, 3
-"""Values of one fact that a run keeps, and that a text names."""
+"""Values of a fact that are kept in a run, and that a text names."""
 
 LONGEST, HASH_DIGITS = 80, 12
 """Letters of a value, and digits of a hash, that a text shows."""
