@@ -52,7 +52,7 @@ def one_line(facts: Facts) -> str:
     told = in_words(facts)
     unknown = [name for name, text in told.items() if text == NOT_STORED]
     parts = [f"{name} {text}" for name, text in told.items() if text != NOT_STORED]
-    return ", ".join(parts) + (f"; {NOT_STORED}: {', '.join(unknown)}" if unknown else "")
+    return "; ".join(parts) + (f"; {NOT_STORED}: {', '.join(unknown)}" if unknown else "")
 
 
 def known_values(facts: Facts, fact: str) -> list[str]:
@@ -83,7 +83,7 @@ def _normalisation(transform: str) -> str:
     try:
         told = json.loads(transform)
         mean, deviation = (" ".join(f"{value:.4g}" for value in told[name]) for name in ("mean", "std"))
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return transform
     size = told.get("size")
     return f"mean {mean}, sd {deviation}" + (f", resized to {size} px" if size else "")

@@ -1,5 +1,6 @@
 """What a run folder keeps of how features were made, and that two encoders never get so far."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import pandas as pd
 import pytest
 from formats_for_tests import Slide, write_extracted
 
-from milbench.errors import DataError
+from milbench.errors import DataError, StoreError
 from milbench.report.html.gather import _facts
 from milbench.report.settings import settings_table
 from milbench.runs.config import RunConfig
 from milbench.runs.header import write_header
 from milbench.runs.preparation import Benchmark, prepare
 from milbench.store.feature_facts import in_words
+from milbench.store.headers import DATASETS_SHAPE, read_json
 from milbench.store.run import Run, open_run
 
 N_SLIDES = 20
@@ -65,6 +67,14 @@ def test_a_run_of_an_older_version_says_nothing_of_its_features(run: Run) -> Non
     }
     titles = {row.title for row in settings_table([run], older, {"own": "own"}).rows}
     assert not titles & {"encoder", "magnification", "normalisation"}
+
+
+@pytest.mark.parametrize("scale", ["abc", "-1", "nan"])
+def test_a_scale_that_is_no_number_makes_a_damaged_file(run: Run, tmp_path: Path, scale: str) -> None:
+    facts = {name: {**told, "features": {"mpp": {scale: 3}}} for name, told in run.datasets.items()}
+    (tmp_path / "datasets.json").write_text(json.dumps(facts))
+    with pytest.raises(StoreError, match=r"datasets\.json"):
+        read_json(tmp_path / "datasets.json", DATASETS_SHAPE)
 
 
 def test_what_is_declared_changes_no_trial(

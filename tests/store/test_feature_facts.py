@@ -1,6 +1,7 @@
 """Counts of what files tell become words for tables, and what they do not tell is said."""
 
 from milbench.store.feature_facts import in_words, known_values, one_line
+from milbench.visible import shortened
 
 FACTS = {
     "encoder": {"uni_v1": 10},
@@ -33,7 +34,7 @@ def test_what_files_do_not_tell_is_said() -> None:
         "encoder", "magnification", "patch size", "normalisation",
     }  # fmt: skip
     assert (
-        one_line(NONE_TOLD) == "width 6, dtype float32; not stored: encoder, magnification, patch size, normalisation"
+        one_line(NONE_TOLD) == "width 6; dtype float32; not stored: encoder, magnification, patch size, normalisation"
     )
 
 
@@ -42,8 +43,13 @@ def test_a_magnification_that_some_files_tell_is_not_that_of_all() -> None:
 
 
 def test_a_transform_of_another_tool_is_its_own_text() -> None:
-    for text in ("stain normaliser macenko", "[1, 2]", '{"mean": 1, "std": 2}'):
-        assert in_words({"transform": {text: 2}})["normalisation"] == text
+    for text in (
+        "stain normaliser macenko",
+        "[1, 2]",
+        '{"mean": 1, "std": 2}',
+        f'{{"mean": [1{"0" * 400}], "std": []}}',
+    ):
+        assert in_words({"transform": {text: 2}})["normalisation"] == shortened(text, 80)
 
 
 def test_known_values_come_by_their_number_of_slides() -> None:
