@@ -119,14 +119,14 @@ def find_encoder(
 
 def encoder_names() -> list[str]:
     """Names that `find_encoder` takes, with patterns for those of timm and Hugging Face."""
-    return [*resnet50.NETWORKS, "timm:NAME", "hf-hub:ORG/NAME", *REGISTERED]
+    return [*resnet50.KINDS, "timm:NAME", "hf-hub:ORG/NAME", *REGISTERED]
 
 
 def encoded(name: str, network: Network, tiles: Tensor, width: int | None) -> Tensor:
     """float32 [B, D] on the CPU of tiles on the network's device; `width` is the D that is expected, None = any."""
     if tiles.dtype != torch.uint8 or tiles.ndim != 4 or tiles.shape[-1] != 3:
         raise DataError(f"encoder '{name}' takes tiles uint8 [B, P, P, 3], and got {tiles.dtype} {list(tiles.shape)}.")
-    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         features = _ran(name, network, network.transform(tiles))
     where = f" ({network.where})" if network.where else ""
     if not isinstance(features, Tensor) or not features.is_floating_point() or features.ndim != 2:
@@ -163,7 +163,10 @@ def _maker(name: str) -> Callable[[Asked], Network]:
     """Function that makes the network of a name."""
     if name.startswith(PREFIXES):
         return timm_network
-    known: Mapping[str, Callable[[Asked], Network]] = {**resnet50.NETWORKS, **dict.fromkeys(REGISTERED, plugin_network)}
+    known: Mapping[str, Callable[[Asked], Network]] = {
+        **dict.fromkeys(resnet50.KINDS, resnet50.resnet50_network),
+        **dict.fromkeys(REGISTERED, plugin_network),
+    }
     if name not in known:
         raise unknown_name("encoder", name, encoder_names())
     return known[name]
