@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,13 +163,11 @@ def _maker(name: str) -> Callable[[Asked], Network]:
     """Function that makes the network of a name."""
     if name.startswith(PREFIXES):
         return timm_network
-    known: Mapping[str, Callable[[Asked], Network]] = {
-        **dict.fromkeys(resnet50.KINDS, resnet50.resnet50_network),
-        **dict.fromkeys(REGISTERED, plugin_network),
-    }
-    if name not in known:
-        raise unknown_name("encoder", name, encoder_names())
-    return known[name]
+    if name in resnet50.KINDS:
+        return resnet50.resnet50_network
+    if name in REGISTERED:
+        return plugin_network
+    raise unknown_name("encoder", name, encoder_names())
 
 
 def _on_device(name: str, network: Network, patch_size: int, device: torch.device) -> Encoder:
