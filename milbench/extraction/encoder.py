@@ -52,12 +52,15 @@ class Encoder:
     network: Network = field(repr=False)
 
     def facts(self) -> dict[str, Any]:
-        """All that decides the features, as plain values for `features.json`."""
+        """All that decides the features, as plain values for `features.json`.
+
+        The file that trained weights came from is not among them: their hash is.
+        """
         return {
             "encoder": self.name,
             "width": self.width,
-            "weights": self.weights,
             "weights_sha256": self.weights_sha256,
+            **({} if self.weights_sha256 else {"weights": self.weights}),
             "pooling": self.pooling,
             "transform": self.transform.facts(),
             **self.network.facts,
@@ -147,7 +150,7 @@ def _ran(name: str, network: Network, images: Tensor) -> Any:
         return network.run(images)
     except (MilbenchError, torch.OutOfMemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(
             f"encoder '{name}' ({network.where}) fails: {type(error).__name__}: {error}. Fix its file."
         ) from error

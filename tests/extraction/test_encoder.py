@@ -48,6 +48,13 @@ def test_random_weights_are_the_same_every_time_and_leave_other_draws_alone() ->
     assert torch.equal(one.encode(tiles(2)), find(HALF).encode(tiles(2)))
 
 
+def test_trained_weights_are_told_by_their_hash_and_not_by_their_file(tmp_path: Path) -> None:
+    model = random_model("test_resnet")
+    one, other = (find(HALF, weights=save(model, tmp_path / name)) for name in ("a.pth", "b.pt"))
+    assert one.facts() == other.facts()
+    assert (one.weights, one.facts()["network"], len(one.weights_sha256)) == ("file a.pth", "test_resnet", 64)
+
+
 def test_random_weights_are_told_loudly_and_have_no_hash() -> None:
     encoder = find(HALF)
     assert encoder.is_random

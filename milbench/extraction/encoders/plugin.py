@@ -115,7 +115,7 @@ def _made(name: str, make: Callable[..., Any]) -> nn.Module:
         module = make()
     except MilbenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(
             f"encoder '{name}' ({_where(make)}) fails: {type(error).__name__}: {error}. Fix its file."
         ) from error

@@ -35,10 +35,14 @@ def timm_network(asked: Asked) -> Network:
     facts: Mapping[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     if asked.weights is not None:
         weights.load(model, asked.weights, name, _classifiers(facts))
-    network = ".".join(filter(None, (str(facts.get("architecture", "")), str(facts.get("tag") or ""))))
-    return Network(
-        run, model, _transform(model, facts, asked, name), pooling, origin(asked, "timm"), {"network": network}
-    )
+    transform = _transform(model, facts, asked, name)
+    return Network(run, model, transform, pooling, origin(asked, "timm"), {"network": _architecture(facts, asked)})
+
+
+def _architecture(facts: Mapping[str, Any], asked: Asked) -> str:
+    """Timm's name of the network, and the tag of its weights if they are timm's."""
+    names = [str(facts.get("architecture", "")), str(facts.get("tag") or "")]
+    return ".".join(filter(None, names[: 2 if origin(asked, "timm") == "timm" else 1]))
 
 
 def origin(asked: Asked, own: str) -> str:

@@ -58,8 +58,9 @@ def test_features_are_those_of_torchvision_at_the_stated_block(
     torchvision_model: nn.Module, network: Callable[[str], Network], name: str, blocks: int, width: int
 ) -> None:
     images = tiles(2).permute(0, 3, 1, 2) / 127.5 - 1
+    run = network(name).run
     with torch.inference_mode():
-        expected, found = places(torchvision_model, images, blocks), network(name).run(images)
+        expected, found = places(torchvision_model, images, blocks), run(images)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert found.shape == (2, width)
     assert (network(name).pooling, network(name).weights) == ("average pool", "file best_ckpt.pth")
