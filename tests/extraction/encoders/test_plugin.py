@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 from encoders_for_tests import find, tiles
+from places import ROOT
+from torch import nn
 
 from milbench.errors import DataError, UsageError
 
@@ -40,6 +42,19 @@ def test_a_function_that_makes_a_module_is_an_encoder_in_eval_mode(tmp_path: Pat
     assert torch.equal(encoder.encode(tiles(2)), encoder.encode(tiles(2)))
     assert (encoder.width, encoder.transform.size) == (5, 32)
     assert len(encoder.weights_sha256) == 64
+
+
+def test_the_example_of_the_docs_runs(tmp_path: Path) -> None:
+    code = (ROOT / "docs" / "features.md").read_text().partition("# my_encoder.py\n")[2].partition("```")[0]
+    network = nn.Sequential(nn.Conv2d(3, 64, 16, 16))
+    torch.save(network.state_dict(), tmp_path / "mine.pt")
+    code = code.replace("/data/mine.pt", str(tmp_path / "mine.pt")).replace('"mine"', '"of-the-docs"')
+    encoder = find("of-the-docs", plugin=plugin(tmp_path, code), pretrained=True)
+    images = encoder.transform(tiles(2))
+    torch.testing.assert_close(
+        encoder.encode(tiles(2)), network(images).mean(dim=(2, 3)).detach(), rtol=1e-4, atol=1e-5
+    )
+    assert (images.shape, len(code.strip().splitlines()) < 15) == ((2, 3, 224, 224), True)
 
 
 @pytest.mark.parametrize(
