@@ -9,7 +9,7 @@ from milbench.formats import SlideHeader
 from milbench.store.feature_facts import MOST_VALUES
 from milbench.visible import shortened, visible_line
 
-LONGEST_KEPT = 500
+LONGEST_KEPT = 1000
 """Letters of a value that a run keeps: a file may hold any text."""
 
 
