@@ -57,10 +57,7 @@ class TiffSource:
     def __init__(self, path: Path) -> None:
         self._file = _opened(path)
         try:
-            pages = slide_pages(self._file)
-            _refuse_truncated(pages, self._file.filehandle.size)
-            self._levels = [_segments(page) for page in pages]
-            self.facts = _facts(self._file, pages)
+            self._levels, self.facts = _described(self._file)
         except BaseException:
             self._file.close()
             raise
@@ -123,8 +120,19 @@ def _opened(path: Path) -> TiffFile:
         logger.addHandler(logging.NullHandler())  # its remarks on damaged files would stand beside the error
     try:
         return tifffile.TiffFile(path)
-    except (tifffile.TiffFileError, OSError) as error:
-        raise SourceError(str(error)) from error
+    except Exception as error:  # a damaged head makes tifffile fail in any way
+        raise SourceError(f"its head is damaged ({error})") from error
+
+
+def _described(file: TiffFile) -> tuple[list[Segments], SlideFacts]:
+    try:
+        pages = slide_pages(file)
+        _refuse_truncated(pages, file.filehandle.size)
+        return [_segments(page) for page in pages], _facts(file, pages)
+    except SourceError:
+        raise
+    except Exception as error:  # tifffile again
+        raise SourceError(f"its pages are damaged ({error})") from error
 
 
 def _refuse_truncated(pages: list[TiffPage], size: int) -> None:
@@ -154,13 +162,13 @@ def _touched(cut: Segments, left: int, top: int, right: int, bottom: int) -> Ite
 def _decoded(descriptor: int, cut: Segments, index: int) -> NDArray[np.uint8]:
     """Pixels [rows, columns, channels] of one tile or strip; white where it was left out of the file."""
     page = cut.page
-    offset, count = page.dataoffsets[index], page.databytecounts[index]
-    if not count:
-        return np.full((cut.rows, cut.columns, 1 if cut.planes > 1 else 3), WHITE, np.uint8)
     try:
+        offset, count = page.dataoffsets[index], page.databytecounts[index]
+        if not count:
+            return np.full((cut.rows, cut.columns, 1 if cut.planes > 1 else 3), WHITE, np.uint8)
         stored = os.pread(descriptor, count, offset)  # no position of the file that a forked process would share
         pixels = np.asarray(page.decode(stored, index, jpegtables=page.jpegtables)[0][0], np.uint8)
-    except (ValueError, RuntimeError, NotImplementedError, TypeError, OSError) as error:  # each codec has its own
+    except Exception as error:  # every codec has errors of its own
         raise SourceError(f"tile {index}, {codec(page)}: {error}") from error
     return _without_alpha(pixels, page) if pixels.shape[2] == 4 else pixels
 
