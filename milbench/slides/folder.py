@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from milbench.errors import DataError
-from milbench.slides.dicom import Instance, is_dicom, largest, series_of
+from milbench.slides.dicom import Instance, is_dicom, largest, sorted_out
 
 OME_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.btf", ".ome.tf2", ".ome.tf8")
 SUFFIXES = (
@@ -74,7 +74,7 @@ def find_slides(folder: Path) -> dict[str, Path]:
 def slides_below(folder: Path) -> Iterator[FoundSlide]:
     """Every slide in `folder` and below, folder by folder; an id may come twice."""
     seen: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         known = os.stat(place)  # noqa: PTH116 - links may lead in a circle
         if (known.st_dev, known.st_ino) in seen:
             folders.clear()
@@ -86,11 +86,18 @@ def slides_below(folder: Path) -> Iterator[FoundSlide]:
         yield from _slides_among(files, Path(place), is_root=Path(place) == folder)
 
 
+def _refuse(error: OSError) -> None:
+    raise DataError(
+        f"{error.filename} cannot be looked through: {error.strerror}. Check its rights, or move it away."
+    ) from error
+
+
 def _slides_among(files: Sequence[Path], place: Path, *, is_root: bool) -> Iterator[FoundSlide]:
     dicom = {path for path in files if suffix_of(path) in (".dcm", "") and path.is_file() and is_dicom(path)}
-    # a .dcm that is none is kept: opening says what is wrong with it
-    others = [FoundSlide(slide_id_of(path), path) for path in files if suffix_of(path) and path not in dicom]
-    series = series_of(sorted(dicom))
+    series, damaged = sorted_out(sorted(dicom))
+    # damaged files are kept: opening says what is wrong with them
+    left = [path for path in files if suffix_of(path) and (path not in dicom or path in damaged)]
+    others = [FoundSlide(slide_id_of(path), path) for path in left]
     yield from others
     if len(series) == 1 and not others and not (is_root and len(series[0]) == 1):
         yield FoundSlide(place.resolve().name, largest(series[0]).path)

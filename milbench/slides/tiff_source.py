@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from struct import unpack
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -127,7 +128,7 @@ def _opened(path: Path) -> TiffFile:
 def _described(file: TiffFile) -> tuple[list[Segments], SlideFacts]:
     try:
         pages = slide_pages(file)
-        _refuse_truncated(pages, file.filehandle.size)
+        _refuse_truncated(file, pages)
         return [_segments(page) for page in pages], _facts(file, pages)
     except SourceError:
         raise
@@ -135,12 +136,24 @@ def _described(file: TiffFile) -> tuple[list[Segments], SlideFacts]:
         raise SourceError(f"its pages are damaged ({error})") from error
 
 
-def _refuse_truncated(pages: list[TiffPage], size: int) -> None:
-    end = max(int(np.add(page.dataoffsets, page.databytecounts).max(initial=0)) for page in pages)
+def _refuse_truncated(file: TiffFile, pages: list[TiffPage]) -> None:
+    """Refuse a file that ends before its pixels do, or before a page that another announces."""
+    ends = [int(np.add(page.dataoffsets, page.databytecounts).max(initial=0)) for page in pages]
+    announced = [_next_page(file, file.pages[len(file.pages) - 1].aspage()), *(pages[0].subifds or ())]
+    size, end = file.filehandle.size, max(*ends, *(offset + 1 for offset in announced))
     if end > size:
         raise SourceError(
-            f"the file is incomplete. It ends after {size:,} bytes, its pixels after {end:,}. Copy it again"
+            f"the file is incomplete. It has {size:,} bytes, and should have {end:,} or more. Copy it again"
         )
+
+
+def _next_page(file: TiffFile, page: TiffPage) -> int:
+    """Where the page after this one begins; 0 if it is the last. tifffile leaves out what lies after the file's end."""
+    tiff = file.tiff
+    file.filehandle.seek(page.offset)
+    count = unpack(tiff.tagnoformat, file.filehandle.read(tiff.tagnosize))[0]
+    file.filehandle.seek(page.offset + tiff.tagnosize + count * tiff.tagsize)
+    return int(unpack(tiff.offsetformat, file.filehandle.read(tiff.offsetsize))[0])
 
 
 def _segments(page: TiffPage) -> Segments:
