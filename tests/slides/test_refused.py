@@ -184,6 +184,24 @@ def test_two_planes_or_two_slides_in_a_file_are_refused(
     assert "holds two slides, of 1000 × 700 and 500 × 500 pixels" in refusal(two)
 
 
+def test_a_file_whose_writing_was_broken_off_is_refused(tmp_path: Path) -> None:
+    empty = written(tmp_path / "a.tif", iter([b""] * 4), shape=(512, 512, 3), dtype="uint8", photometric="rgb")
+    assert "all of its tiles are empty" in refusal(empty)
+
+
+def test_a_file_that_is_stored_upside_down_is_refused(tmp_path: Path, pixels: Pixels) -> None:
+    turned = written(tmp_path / "a.tif", pixels, photometric="rgb", extratags=[(274, 3, 1, 3, True)])
+    assert "stored turned or mirrored" in refusal(turned)
+
+
+def test_a_level_that_is_not_there_is_an_error(tmp_path: Path, pixels: Pixels) -> None:
+    for made in (tiff_slide(tmp_path / "a.tif", pixels), aperio_slide(tmp_path / "b.svs", pixels)):
+        with open_slide(made) as slide:
+            for level in (-1, 3):
+                with pytest.raises(IndexError):
+                    slide.read(level, 0, 0, 10, 10)
+
+
 def test_transparent_pixels_are_laid_on_white(tmp_path: Path, pixels: Pixels) -> None:
     alpha = np.full((700, 1000, 1), 255, np.uint8)
     alpha[:300] = 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from made_slides import Pixels, ome_tiff_slide, ome_xml, tile_options
+from made_slides import Pixels, ome_tiff_slide, ome_xml, tiff_slide, tile_options
 
 from milbench.slides import open_slide, tiff_source
 
@@ -63,6 +63,16 @@ def test_a_tile_that_was_left_out_is_white(tmp_path: Path, pixels: Pixels) -> No
     expected = pixels[:512, :512].copy()
     expected[:256, 256:] = expected[256:, :256] = 255
     np.testing.assert_array_equal(read, expected)
+
+
+@pytest.mark.parametrize("subsampling", [(1, 1), (2, 2)])
+def test_jpeg_has_the_pixels_that_openslide_finds(tmp_path: Path, pixels: Pixels, subsampling: tuple[int, int]) -> None:
+    import openslide
+
+    path = tiff_slide(tmp_path / "S1.tif", pixels, compression="jpeg", subsampling=subsampling)
+    with open_slide(path) as slide, openslide.OpenSlide(path) as other:
+        region = other.read_region((0, 0), 0, (1000, 700)).convert("RGB")
+        np.testing.assert_array_equal(slide.read(0, 0, 0, 1000, 700), np.asarray(region))
 
 
 def test_threads_share_a_slide(tmp_path: Path, pixels: Pixels) -> None:
