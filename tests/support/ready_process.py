@@ -99,7 +99,8 @@ def serve() -> None:
         pid = os.fork()
         if pid == 0:
             be(asked)
-        print(json.dumps(exit_code(pid, asked["timeout"])), flush=True)
+        sys.stdout.write(json.dumps(exit_code(pid, asked["timeout"])) + "\n")
+        sys.stdout.flush()
 
 
 def exit_code(pid: int, timeout: float) -> int | None:
@@ -145,7 +146,7 @@ def tried_in_a_copy(command: Sequence[str], *, input: bytes, timeout: float, **_
         words = command[command.index("-m") + 1 :]
         pid = os.fork()
         if pid == 0:
-            be({"words": words, "cwd": os.getcwd(), "env": dict(os.environ), "folder": folder})
+            be({"words": words, "cwd": str(Path.cwd()), "env": dict(os.environ), "folder": folder})
         code = exit_code(pid, timeout)
     if code is None:
         raise subprocess.TimeoutExpired(list(words), timeout)
