@@ -3,7 +3,7 @@
 Tensors `features` (float16 or float32), `coords` and `instance_labels` if there were any. The metadata `milbench_pack`
 is a JSON text: `version`, `sha256` of the features' bytes, `source` (identity of the file that it was made from),
 `source_dtype`, `largest_rounding` (relative to the slide's largest value), `unit`, `patch_size`, `encoder`,
-`magnification`, `coords_problem`. All of it enters the cohort's fingerprint with the file's bytes. Other safetensors files with a
+`magnification`, `coords_problem`, `order_problem`. All of it enters the cohort's fingerprint with the file's bytes. Other safetensors files with a
 tensor `features` are read as well.
 """
 
@@ -31,7 +31,7 @@ VERSION = 1
 """Of what a pack says of itself. A later milbench may write another."""
 TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("version", "patch_size", "magnification", "largest_rounding"), (int, float)),
-    **dict.fromkeys(("sha256", "source", "unit", "encoder", "coords_problem"), str),
+    **dict.fromkeys(("sha256", "source", "unit", "encoder", "coords_problem", "order_problem"), str),
 }
 """What a pack says of itself, as far as it is read."""
 
@@ -70,6 +70,7 @@ def head(path: Path) -> SlideHeader:
             told.get("encoder", ""),
             told.get("magnification"),
             _coords_problem(file, n_patches) if "coords" in names else told.get("coords_problem", ""),
+            order_problem=told.get("order_problem", ""),
         )
 
 

@@ -108,6 +108,25 @@ def open_pt(path: Path) -> PtContent:
     return PtContent(_floats(path, content), None, "array" if isinstance(content, np.ndarray) else "tensor")
 
 
+def open_list(path: Path) -> list[Tensor]:
+    """The float tensors of a file that holds a list of them, alike in shape and dtype.
+
+    Raises
+    ------
+    FeatureFileError : unreadable, a pickled object, or something else than such a list.
+    """
+    content = _load(path)
+    if not isinstance(content, list) or not all(isinstance(part, Tensor) for part in content):
+        raise FeatureFileError(
+            f"{path} holds a {type(content).__name__}; expected a list of one float tensor per patch. Extract this slide again."
+        )
+    if not all(map(_is_plain, content)) or len({(part.dtype, part.shape) for part in content}) > 1:
+        raise FeatureFileError(f"{path} holds tensors that are no floats of one shape and dtype. Extract this slide again.")
+    if content:
+        _refuse_cut_numbers(path, content[0])
+    return content
+
+
 def _load(path: Path) -> Any:
     with failing_clearly(path, ".pt file", "Extract this slide again."):
         try:
@@ -210,6 +229,12 @@ def _plain(path: Path, content: Any) -> Tensor:
     ):
         raise FeatureFileError(f"{path}: 'coords' is no plain tensor of numbers. Save a tensor (patches, 2).")
     return coords.detach().resolve_neg().resolve_conj()
+
+
+def _is_plain(values: Tensor) -> bool:
+    """Whether a tensor holds all the floats that it declares."""
+    is_stored = values.layout == torch.strided and not values.is_nested and not values.is_meta
+    return is_stored and values.dtype in FLOATS and not _is_expanded(values)
 
 
 def _is_expanded(values: Tensor) -> bool:
