@@ -20,10 +20,9 @@ from torch import Tensor
 
 from milbench.errors import FeatureFileError
 from milbench.formats import PIXELS, UNKNOWN, SlideFeatures, SlideHeader
-from milbench.formats.hdf5 import tensor
 from milbench.formats.opening import failing_clearly, listed, mistaken, unreadable
 from milbench.formats.pickled_array import array_of
-from milbench.formats.shapes import FLOATS, as_bag, bag_shape, fitting, misfit
+from milbench.formats.shapes import FLOATS, as_bag, bag_shape, fitting, misfit, tensor
 
 KEYS = ("features", "feats")
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
-from milbench.formats.shapes import as_bag, bag_shape, fitting, misfit
-from milbench.formats.zarr_store import feature_array, opened, refuse_lost_chunks, refuse_zero_rows, stored_array
+from milbench.formats.shapes import bag_shape, fitting, misfit, tensor
+from milbench.formats.zarr_store import feature_array, feature_values, opened, refuse_lost_chunks, stored_array
 
 NAME = "tiatoolbox"
 FEATURES, PLACES, SCORES = "features", "coordinates", "probabilities"
@@ -45,9 +44,7 @@ NOWHERE = np.empty((0, 4))
 def read(path: Path) -> SlideFeatures:
     """Features [N, D] and top-left corners of one store."""
     with opened(path) as group:
-        features = _features(path, group)[...]
-        refuse_zero_rows(path, features, FEATURES)
-        bag = as_bag(path, torch.from_numpy(features))
+        bag = tensor(feature_values(path, _features(path, group), FEATURES))
         bounds = _bounds(path, group, len(bag))
     if bounds.problem:
         return SlideFeatures(bag, unit=UNKNOWN, coords_problem=bounds.problem)

@@ -21,20 +21,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from milbench.errors import FeatureFileError
 from milbench.formats import PIXELS, SlideFeatures, SlideHeader
 from milbench.formats.opening import failing_clearly, listed
-from milbench.formats.shapes import as_bag, bag_shape, fitting
-from milbench.formats.zarr_store import (
-    attributes,
-    feature_array,
-    files_in,
-    opened,
-    refuse_zero_rows,
-    stored_array,
-)
+from milbench.formats.shapes import bag_shape, fitting, tensor
+from milbench.formats.zarr_store import attributes, feature_array, feature_values, files_in, opened, stored_array
 
 NAME = "wsidata"
 TABLES, SHAPES, PARQUET, FEATURES = "tables", "shapes", "shapes.parquet", "X"
@@ -126,13 +118,11 @@ def read(path: Path) -> SlideFeatures:
     _refuse_missing_table(path)
     with opened(path) as group:
         bag = _bag(path, group)
-        features, places = bag.features[...], bag.bounds
-    features = features.reshape(bag_shape(path, features.shape))
-    refuse_zero_rows(path, features, FEATURES)
+        features, places = feature_values(path, bag.features, FEATURES), bag.bounds
     in_rows = np.lexsort((places[:, 0], places[:, 1]))
     coords = fitting(places[in_rows, :2], len(places), PIXELS)
     return SlideFeatures(
-        as_bag(path, torch.from_numpy(np.ascontiguousarray(features[in_rows]))),
+        tensor(features[in_rows]),
         coords.coords,
         _edge(places),
         coords_problem=coords.problem,

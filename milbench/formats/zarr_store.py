@@ -17,7 +17,7 @@ import numpy as np
 
 from milbench.errors import FeatureFileError, UsageError
 from milbench.formats.opening import failing_clearly, listed
-from milbench.formats.shapes import is_float, kind_of
+from milbench.formats.shapes import bag_shape, is_float, kind_of
 from milbench.special_files import refuse_special
 
 SUFFIX = ".zarr"
@@ -152,11 +152,19 @@ def feature_array(path: Path, group: Any, name: str) -> Any:
     return array
 
 
-def refuse_zero_rows(path: Path, features: np.ndarray, name: str) -> None:
-    """FeatureFileError if a patch [D] of features [N, D] is zero throughout: its chunk was lost, or never filled."""
-    zero = np.flatnonzero(~features.any(axis=tuple(range(1, features.ndim)))) if features.ndim > 1 else ()
+def feature_values(path: Path, array: Any, name: str) -> np.ndarray:
+    """Features [N, D] of `feature_array`, read.
+
+    Raises
+    ------
+    FeatureFileError : a patch is zero throughout: its part of the store was lost, or never filled.
+    """
+    features = np.asarray(array[...])
+    features = features.reshape(bag_shape(path, features.shape))
+    zero = np.flatnonzero(~features.any(axis=1))
     if len(zero):
         raise FeatureFileError(
             f"{path}: {len(zero)} of the {len(features)} rows of '{name}' are zero throughout, the first is row {zero[0]}. "
             "No encoder gives such patches: a part of the store was lost. Extract this slide again."
         )
+    return features
