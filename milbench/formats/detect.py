@@ -111,7 +111,9 @@ def recognise(folder: Path, table: str = "") -> FeatureFolder:
     best = found[0]
     layout = LAYOUTS[best.suffix](best._replace(named_table=table))
     if table and not layout.table:
-        raise FeatureFileError(f"{folder} holds {layout.name} files, which have no tables. Delete `{TABLE_MARK}{table}`.")
+        raise FeatureFileError(
+            f"{folder} holds {layout.name} files, which have no tables. Delete `{TABLE_MARK}{table}`."
+        )
     kind = "stores" if best.suffix == zarr_store.SUFFIX else "files"
     text = f"{layout.name}: {len(best.paths)} {best.suffix} {kind} in {best.folder}{best.below} ({layout.evidence})"
     if len(found) > 1:

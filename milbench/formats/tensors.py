@@ -120,7 +120,9 @@ def open_list(path: Path) -> list[Tensor]:
             f"{path} holds a {type(content).__name__}; expected a list of one float tensor per patch. Extract this slide again."
         )
     if not all(map(_is_plain, content)) or len({(part.dtype, part.shape) for part in content}) > 1:
-        raise FeatureFileError(f"{path} holds tensors that are no floats of one shape and dtype. Extract this slide again.")
+        raise FeatureFileError(
+            f"{path} holds tensors that are no floats of one shape and dtype. Extract this slide again."
+        )
     if content:
         _refuse_cut_numbers(path, content[0])
     return content

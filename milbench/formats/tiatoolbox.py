@@ -77,6 +77,8 @@ def _bounds(path: Path, group: Any, n_patches: int) -> Bounds:
     except FeatureFileError as error:
         return Bounds(NOWHERE, str(error))
     if len(stored.shape) != 2 or stored.shape[1] != 4:
-        return Bounds(NOWHERE, f"coordinates have shape {stored.shape}; expected left, top, right, bottom: (patches, 4)")
+        return Bounds(
+            NOWHERE, f"coordinates have shape {stored.shape}; expected left, top, right, bottom: (patches, 4)"
+        )
     problem = misfit((stored.shape[0], 2), np.dtype(stored.dtype).name, n_patches)
     return Bounds(NOWHERE if problem else np.asarray(stored[...]), problem)

@@ -33,7 +33,7 @@ TABLES, SHAPES, PARQUET, FEATURES = "tables", "shapes", "shapes.parquet", "X"
 RECTANGLE = np.dtype([("head", "V13"), ("corners", "<f8", (5, 2))])
 """A polygon in WKB: byte order, kind and numbers of rings and of corners, then the corners, the first one twice."""
 
-HEAD = bytes.fromhex("01" "03000000" "01000000" "05000000")
+HEAD = bytes.fromhex("01030000000100000005000000")
 """Of a polygon of one ring of five corners, in little-endian order."""
 
 
@@ -83,9 +83,13 @@ def chosen_table(folder: Path, stores: Iterable[Path], named: str) -> str:
     found = Counter(table for store in stores for table in _tables_if_readable(store))
     there = ", ".join(f"{table} ({n})" for table, n in sorted(found.items()))
     if named and named not in found:
-        raise FeatureFileError(f"no store in {folder} has the table '{named}'. Tables and their stores: {there or 'none'}.")
+        raise FeatureFileError(
+            f"no store in {folder} has the table '{named}'. Tables and their stores: {there or 'none'}."
+        )
     if not found:
-        raise FeatureFileError(f"the stores in {folder} hold no table of features of tiles. Extract features with lazyslide.")
+        raise FeatureFileError(
+            f"the stores in {folder} hold no table of features of tiles. Extract features with lazyslide."
+        )
     if len(found) > 1 and not named:
         raise FeatureFileError(
             f"the stores in {folder} hold several tables: {there}. Name one behind the folder, as in "
@@ -159,9 +163,8 @@ def _refuse_missing_table(path: Path) -> None:
 def _told(table: Path) -> tuple[str, str]:
     """Which shapes the rows of a table are of, and the name of their ids; empty if it does not say."""
     told = attributes(table)
-    region, key = told.get("region"), told.get("instance_key")
-    is_name = isinstance(region, str) and isinstance(key, str) and region == Path(region).name
-    return (region, key) if is_name and key.isidentifier() else ("", "")
+    region, key = (str(told.get(name, "")) for name in ("region", "instance_key"))
+    return (region, key) if region == Path(region).name and key.isidentifier() else ("", "")
 
 
 def _bag(path: Path, group: Any) -> Bag:
@@ -213,7 +216,9 @@ def _tiles(parquet: Path, key: str) -> Tiles:
         stored = read_table(parquet, columns=[key, "geometry"])
         ids, shapes = stored[key].to_numpy(), stored["geometry"].to_pylist()
     if ids.dtype.kind not in "iu" or any(shape is None or len(shape) != RECTANGLE.itemsize for shape in shapes):
-        raise FeatureFileError(f"{parquet} holds other shapes than rectangles with a number each. Extract this slide again.")
+        raise FeatureFileError(
+            f"{parquet} holds other shapes than rectangles with a number each. Extract this slide again."
+        )
     corners = np.frombuffer(b"".join(shapes), RECTANGLE)
     if (corners["head"] != np.void(HEAD)).any():
         raise FeatureFileError(f"{parquet} holds other shapes than rectangles. Extract this slide again.")
@@ -241,5 +246,6 @@ def _mpp(store: Path, region: str) -> float | None:
 
 def _number(told: Any, name: str) -> float | None:
     found = told.get(name) if isinstance(told, dict) else None
-    is_number = isinstance(found, (int, float)) and not isinstance(found, bool)
-    return float(found) if is_number and isfinite(found) and found > 0 else None
+    if not isinstance(found, (int, float)) or isinstance(found, bool):
+        return None
+    return float(found) if isfinite(found) and found > 0 else None

@@ -102,8 +102,8 @@ def stored_array(path: Path, group: Any, name: str) -> Any:
         )
     if odd := sorted(_codecs(array.metadata.to_dict()) - set(CODECS)):
         raise FeatureFileError(
-            f"{path}: '{name}' is written with the codec {listed(odd)}, which could run any code when it is read, and was "
-            f"not read. Write it again with zstd."
+            f"{path}: '{name}' is written with the codec {listed(odd)} and was not read, since some codecs run code. "
+            "Write it again with zstd."
         )
     _refuse_unwritten(path, array, name)
     return array

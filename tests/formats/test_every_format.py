@@ -75,6 +75,8 @@ def write_npy_header(path: Path, shape: tuple[int, ...]) -> None:
 
 
 writers = pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.__name__)
+
+
 def all_but(*others: Writer) -> pytest.MarkDecorator:
     kept = [writer for writer in WRITERS if writer not in others]
     return pytest.mark.parametrize("writer", kept, ids=lambda writer: writer.__name__)

@@ -65,7 +65,9 @@ def write_shapes(store: Path, region: str, ids: np.ndarray, shapes: list[bytes])
 def write_table(store: Path, name: str, region: str, features: np.ndarray, ids: np.ndarray) -> None:
     """A table of features, its rows in the order of `ids`."""
     table = store / "tables" / name
-    write_group(table, {"encoding-type": "anndata", "region": region, "region_key": "library_id", "instance_key": "tile_id"})
+    write_group(
+        table, {"encoding-type": "anndata", "region": region, "region_key": "library_id", "instance_key": "tile_id"}
+    )
     write_array(table / "X", features)
     write_group(table / "obs", {"column-order": ["tile_id", "library_id"], "_index": "_index"})
     write_array(table / "obs" / "tile_id", ids)

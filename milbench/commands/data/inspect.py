@@ -42,7 +42,9 @@ def call(options: argparse.Namespace) -> int:
     for noticed in _findings(labels) if labels else ():
         finding(console, noticed)
     out = options.out or Path("cohort.yaml")
-    inspection.write_draft(inspection.draft(found, labels, _cohort_name(folder_and_table(options.path)[0].resolve()), out), out)
+    inspection.write_draft(
+        inspection.draft(found, labels, _cohort_name(folder_and_table(options.path)[0].resolve()), out), out
+    )
     line(console, f"draft: {out}\nnext: milbench data check {out}\n      milbench run --cohort {out}")
     return EXIT_OK
 
