@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from milbench.errors import FeatureFileError
-from milbench.formats import PIXELS, SlideFeatures, SlideHeader
+from milbench.formats import PIXELS, TABLE_MARK, SlideFeatures, SlideHeader
 from milbench.formats.opening import failing_clearly, listed
 from milbench.formats.shapes import bag_shape, fitting, tensor
 from milbench.formats.zarr_store import attributes, feature_array, feature_values, files_in, opened, stored_array
@@ -92,8 +92,8 @@ def chosen_table(folder: Path, stores: Iterable[Path], named: str) -> str:
         )
     if len(found) > 1 and not named:
         raise FeatureFileError(
-            f"the stores in {folder} hold several tables: {there}. Name one behind the folder, as in "
-            f"`features: {folder}#{min(found)}`."
+            f"the stores in {folder} hold several tables: {there}. Name one behind the folder, such as "
+            f"{folder}{TABLE_MARK}{min(found)}."
         )
     return named or next(iter(found))
 

@@ -107,7 +107,7 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
 def _refuse_source(out: Path, source: FeatureFolder) -> None:
     target = (out / "features").resolve()
     for path in source.paths.values():
-        if path.resolve().parent == target:
+        if target in path.resolve().parents:
             raise UsageError(f"{out} holds the source itself. Name another folder with --out; nothing is overwritten.")
 
 

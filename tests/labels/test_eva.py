@@ -56,5 +56,5 @@ def test_a_manifest_of_another_tool_is_not_taken_for_it(tmp_path: Path) -> None:
     slides = read_labels(manifest(tmp_path)).slides
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "manifest.csv").write_text("patient_id,fold_0\ns.0,train\n")
-    with pytest.raises(SplitError, match="the folder .* holds no splits that milbench knows"):
+    with pytest.raises(SplitError, match=r"the folder .* holds no splits that milbench knows"):
         make_split(slides, ["target"], str(tmp_path / "other"))
