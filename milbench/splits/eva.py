@@ -26,7 +26,7 @@ def read(path: Path) -> ForeignSplit:
 
     Raises
     ------
-    SplitError : unreadable, or a slide without a side.
+    SplitError : unreadable, a slide without a side, or no test side.
     """
     try:
         cells = read_table(path, EXPECTED).cells
@@ -41,4 +41,9 @@ def read(path: Path) -> ForeignSplit:
                 f"{path}: split is '{role}' in line {line}; expected {', '.join(ROLES)}. Fill it in, or let milbench draw "
                 "a split: `splits: kfold`."
             )
+    if "test" not in roles.values():
+        raise SplitError(
+            f"{path} names no test side. If its val side was only reported on, write test in its place, in a copy: milbench "
+            "then draws a validation side. Or let milbench draw the split: `splits: kfold`."
+        )
     return ForeignSplit("kaiko-eva", [roles])

@@ -52,6 +52,13 @@ def test_a_slide_without_a_side_is_named_by_its_line(tmp_path: Path) -> None:
         make_split(read_labels(path).slides, ["target"], str(path))
 
 
+def test_a_manifest_without_a_test_side_is_no_split(tmp_path: Path) -> None:
+    path = manifest(tmp_path)
+    path.write_text(path.read_text().replace(",test", ",val"))
+    with pytest.raises(SplitError, match=r"manifest\.csv names no test side\. If its val side was only reported on"):
+        make_split(read_labels(path).slides, ["target"], str(path))
+
+
 def test_a_manifest_of_another_tool_is_not_taken_for_it(tmp_path: Path) -> None:
     slides = read_labels(manifest(tmp_path)).slides
     (tmp_path / "other").mkdir()
