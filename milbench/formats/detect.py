@@ -53,6 +53,9 @@ SUFFIXES = tuple(dict.fromkeys(suffix for _, suffix in PLACES))
 NOT_FEATURES = ("patches", "masks", "stitches", *torchmil.BESIDE)
 """Folders beside features, as CLAM, TRIDENT and torchmil call them, whose files end alike."""
 
+OF_A_FOLDER = "features"
+"""How Owkin calls each slide's file: the folder's name is the slide's."""
+
 DEPTH = 3
 """Folders below the one that was named in which files are looked for: an encoder's, a site's, a slide's."""
 
@@ -118,9 +121,11 @@ def recognise(folder: Path, table: str = "") -> FeatureFolder:
     text = f"{layout.name}: {len(best.paths)} {best.suffix} {kind} in {best.folder}{best.below} ({layout.evidence})"
     if len(found) > 1:
         text += f", preferred over {len(found[1].paths)} {found[1].suffix} files: packs first, then HDF5, then CLAM's own subfolders"
-    paths = {slide: wsidata.table_in(store, layout.table) for slide, store in best.paths.items()} if layout.table else best.paths  # fmt: skip
+    paths = best.paths
+    if layout.table:
+        paths = {slide: wsidata.table_in(store, layout.table) for slide, store in paths.items()}
     return FeatureFolder(
-        text, paths, layout.read, layout.head, best.folder, layout.read_anew, best.suffix, layout.table
+        text, paths, layout.read, layout.head, best.folder, layout.read_anew, suffix=best.suffix, table=layout.table
     )
 
 
@@ -163,9 +168,9 @@ def _below(folder: Path) -> list[Place]:
 
 
 def _one_per_slide(folder: Path, files: Sequence[Path], suffix: str) -> dict[str, Path]:
-    """File by slide id: the file's name, or its folder's where all files are called alike."""
+    """File by slide id: the file's name, or its folder's where all files are called alike, or one `features`."""
     slides = [path.name.removesuffix(suffix) for path in files]
-    if len(files) > 1 and len(set(slides)) == 1:
+    if len(set(slides)) == 1 and (len(files) > 1 or slides[0] == OF_A_FOLDER):
         slides = [path.parent.name for path in files]
     found: dict[str, Path] = {}
     for slide, path in zip(slides, files, strict=True):
