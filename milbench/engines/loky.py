@@ -20,7 +20,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from milbench.engines.alarm import Overdue
 from milbench.engines.gpus import take_place
 from milbench.engines.pass_result import PassResult
-from milbench.engines.signals import deaf_children
+from milbench.process.signals import deaf_children
 from milbench.engines.task import compute_here
 
 if TYPE_CHECKING:

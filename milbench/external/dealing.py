@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from milbench.engines.loky import NoWorkersError, end_workers, worker_processes
 from milbench.engines.settings import PoolSettings
-from milbench.engines.signals import deaf_children
+from milbench.process.signals import deaf_children
 from milbench.errors import MilbenchError
 
 if TYPE_CHECKING:
