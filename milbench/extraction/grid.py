@@ -54,9 +54,7 @@ def corners_of(tissue: Tissue, reading: Reading, bounds: tuple[int, int, int, in
     return np.rint(places * reading.downsample).astype(np.int64)
 
 
-def _on_one_grid(
-    tissue: Tissue, reading: Reading, bounds: tuple[int, int, int, int], rule: str
-) -> Iterator[Corners]:
+def _on_one_grid(tissue: Tissue, reading: Reading, bounds: tuple[int, int, int, int], rule: str) -> Iterator[Corners]:
     whole = _lattice(*bounds, reading)
     chosen = np.zeros((whole.rows, whole.columns), bool)
     for piece in tissue.pieces:
@@ -115,9 +113,7 @@ def _places(lattice: Lattice, rows: range, columns: range, reading: Reading) -> 
     return np.stack(np.broadcast_arrays(x[None, :], y[:, None]), axis=-1)
 
 
-def _in_piece(
-    places: Corners, piece: Piece, tissue: Tissue, reading: Reading, rule: str
-) -> NDArray[np.bool_]:
+def _in_piece(places: Corners, piece: Piece, tissue: Tissue, reading: Reading, rule: str) -> NDArray[np.bool_]:
     """Whether each patch counts as one of the piece, [rows, columns]."""
     centre = (places + reading.edge / 2) * reading.downsample
     quarter = reading.patch_size_level0 / 4
@@ -126,7 +122,9 @@ def _in_piece(
     return np.asarray(touches & ~_at(piece.holes, centre, piece, tissue.scale))
 
 
-def _at(mask: NDArray[np.bool_], points: NDArray[np.float64], piece: Piece, scale: tuple[float, float]) -> NDArray[np.bool_]:
+def _at(
+    mask: NDArray[np.bool_], points: NDArray[np.float64], piece: Piece, scale: tuple[float, float]
+) -> NDArray[np.bool_]:
     """The piece's mask at points [..., 2] in level-0 pixels; False outside of its box."""
     x, y = (np.floor(points[..., axis] / scale[axis]).astype(np.int64) for axis in (0, 1))
     x, y = x - piece.left, y - piece.top

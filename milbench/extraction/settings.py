@@ -139,7 +139,9 @@ def _value(name: str, text: str, kind: type) -> Any:
         return kind(text)
     except ValueError:
         what = "a whole number" if kind is int else "a number"
-        raise UsageError(f"--tissue {name} takes {what}, such as {name}={getattr(TissueSettings(), name)}; got '{text}'.") from None
+        raise UsageError(
+            f"--tissue {name} takes {what}, such as {name}={getattr(TissueSettings(), name)}; got '{text}'."
+        ) from None
 
 
 def sha256_of(facts: Mapping[str, Any]) -> str:

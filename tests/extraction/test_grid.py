@@ -44,7 +44,10 @@ def by_loop(tissue: Tissue, edge: float, corners: list[tuple[int, int]], rule: s
             middle = x + edge / 2, y + edge / 2
             points = [(middle[0] + a * edge / 4, middle[1] + b * edge / 4) for a in (-1, 1) for b in (-1, 1)]
             points = [middle] if rule == "centre" else points
-            if any(outline[int(b // 16), int(a // 16)] for a, b in points) and not holes[int(middle[1] // 16), int(middle[0] // 16)]:
+            if (
+                any(outline[int(b // 16), int(a // 16)] for a, b in points)
+                and not holes[int(middle[1] // 16), int(middle[0] // 16)]
+            ):
                 found.append((x, y))
                 break
     return found
@@ -73,7 +76,7 @@ def test_the_patches_that_count_are_those_whose_points_lie_in_tissue(rule: str, 
     settings = replace(SETTINGS, tissue=replace(SETTINGS.tissue, rule=rule))
     found = corners_of(made, PLAIN, BOUNDS, settings)
     assert [tuple(each) for each in found.tolist()] == by_loop(made, 256, everywhere, rule)
-    assert 10 < len(found) < 60
+    assert 5 < len(found) < 60
 
 
 def test_the_grid_of_a_slide_with_bounds_begins_at_their_corner() -> None:

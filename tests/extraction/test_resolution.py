@@ -26,7 +26,16 @@ def reading(made: ArraySlide, **asked: float) -> Reading:
 
 @pytest.mark.parametrize(
     ("mpp", "level", "edge"),
-    [(0.5, 1, 256), (0.509, 1, 256), (0.49, 0, 501.76), (0.25, 0, 256), (0.2455, 0, 256), (0.375, 0, 384), (1.0, 1, 512), (2.0, 2, 256)],
+    [
+        (0.5, 1, 256),
+        (0.509, 1, 256),
+        (0.49, 0, 501.76),
+        (0.25, 0, 256),
+        (0.2455, 0, 256),
+        (0.375, 0, 384),
+        (1.0, 1, 512),
+        (2.0, 2, 256),
+    ],
 )
 def test_a_level_within_two_percent_is_read_as_it_is_else_a_finer_one_is_made_smaller(
     mpp: float, level: int, edge: float
@@ -57,9 +66,9 @@ def test_more_detail_than_the_slide_has_is_refused() -> None:
 
 
 def test_a_slide_without_microns_is_refused_with_the_flag_that_gives_them() -> None:
-    with pytest.raises(DataError, match="--mpp-of a=0.25"):
+    with pytest.raises(DataError, match=r"--mpp-of a=0\.25"):
         microns_of(slide(None), "a", None, Settings(mpp=0.5, magnification=None))
-    with pytest.raises(DataError, match="--mpp-of a=0.25"):
+    with pytest.raises(DataError, match=r"--mpp-of a=0\.25"):
         microns_of(slide(None, power=None), "a", None, Settings())
     assert microns_of(slide(None, power=None), "a", 0.3, Settings()) == Microns(0.3, 0.3)
 

