@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from milbench.errors import FeatureFileError
+from milbench.errors import DataError, FeatureFileError
 from milbench.formats import PIXELS, UNKNOWN, SlideFeatures, SlideHeader
 from milbench.formats.hdf5 import tensor
 from milbench.formats.opening import failing_clearly, listed, mistaken, unreadable
@@ -120,6 +120,27 @@ def _load(path: Path) -> Any:
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)  # noqa: TID251 - the one place
         except pickle.UnpicklingError as error:
             raise FeatureFileError(_pickled(path)) from error
+
+
+def open_weights(path: Path) -> Any:
+    """What a file of a network's weights (`.pt`, `.pth`, `.bin`) holds: tensors in plain containers, on the CPU.
+
+    Raises
+    ------
+    DataError : unreadable, or it holds something else than tensors, plain containers and plain values.
+    """
+    try:
+        with failing_clearly(path, "file of weights (.pt, .pth)", "Download it again."), _LOADING:
+            warnings.filterwarnings("ignore", ODD_PICKLE, UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_mappable(path))  # noqa: TID251 - the one place
+    except FeatureFileError as error:
+        if isinstance(error.__cause__, pickle.UnpicklingError) and not mistaken(path)[0]:
+            raise DataError(
+                f"{path} holds Python objects beside its tensors, which could run any code when opened, and was not opened. "
+                "If you trust the file, open it with torch yourself, and save its dict of tensors alone: "
+                "safetensors.torch.save_file(state_dict, 'weights.safetensors')."
+            ) from error
+        raise DataError(str(error)) from error
 
 
 def _pickled(path: Path) -> str:
