@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import floor
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol
@@ -103,7 +104,7 @@ class Slide:
         """
         downsample = self.levels[level].downsample
         with self._named_errors(f"{width} × {height} pixels of level {level} at ({left}, {top})"):
-            return self._source.region(level, round(left / downsample), round(top / downsample), width, height)
+            return self._source.region(level, _nearest(left / downsample), _nearest(top / downsample), width, height)
 
     def picture(self, most_pixels: int) -> Pixels:
         """The whole slide, uint8 [rows, columns, 3], each pixel the mean of its area; `most_pixels` on the longer edge.
@@ -141,6 +142,10 @@ class Slide:
                 "Copy it again from its source and compare the sizes."
             )
             raise DataError(self._error) from error
+
+
+def _nearest(position: float) -> int:
+    return floor(position + 0.5)
 
 
 def _can_be(microns: float) -> bool:
