@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import ceil, floor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +61,7 @@ def _on_one_grid(tissue: Tissue, reading: Reading, bounds: tuple[int, int, int, 
         rows, columns = _reached(piece, tissue.scale, whole, reading)
         places = _places(whole, rows, columns, reading)
         chosen[rows.start : rows.stop, columns.start : columns.stop] |= _in_piece(places, piece, tissue, reading, rule)
-    rows, columns = chosen.shape
-    yield _places(whole, range(rows), range(columns), reading)[chosen]
+    yield _places(whole, range(whole.rows), range(whole.columns), reading)[chosen]
 
 
 def _on_grids_of_pieces(
@@ -123,7 +122,7 @@ def _in_piece(places: Corners, piece: Piece, tissue: Tissue, reading: Reading, r
 
 
 def _at(
-    mask: NDArray[np.bool_], points: NDArray[np.float64], piece: Piece, scale: tuple[float, float]
+    mask: NDArray[np.bool_], points: NDArray[Any], piece: Piece, scale: tuple[float, float]
 ) -> NDArray[np.bool_]:
     """The piece's mask at points [..., 2] in level-0 pixels; False outside of its box."""
     x, y = (np.floor(points[..., axis] / scale[axis]).astype(np.int64) for axis in (0, 1))

@@ -81,7 +81,10 @@ class Worker:
     def do(self, task: Task) -> Answer:
         """Answer to one task; no error of a slide leaves it."""
         try:
-            return self._plan(task) if isinstance(task, PlanTask) else self._fill(task)
+            if isinstance(task, PlanTask):
+                return self._plan(task)
+            self._fill(task)
+            return None
         except (UsageError, StoreError) as error:
             return Trouble(str(error), stops_all=True)
         except MilbenchError as error:

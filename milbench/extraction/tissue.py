@@ -121,7 +121,7 @@ def saturation(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Saturation of the colour model HSV, 0 to 255, [rows, columns]; 0 for black."""
     most, least = picture.max(axis=2), picture.min(axis=2)
     share = np.divide(most - least, most, out=np.zeros(most.shape, np.float32), where=most > 0, dtype=np.float32)
-    return np.rint(share * 255).astype(np.uint8)
+    return np.asarray(np.rint(share * 255), np.uint8)
 
 
 def _median(values: NDArray[np.uint8], edge: int) -> NDArray[np.uint8]:
