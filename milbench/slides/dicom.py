@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from milbench.errors import DataError, UsageError
 from milbench.slides.slide import SlideFacts, SourceError
 
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 """SOP class of a VL Whole Slide Microscopy image."""
+
+WANTED = [
+    *("SOPClassUID", "SeriesInstanceUID", "ContainerIdentifier", "ImageType"),
+    *("TotalPixelMatrixColumns", "TotalPixelMatrixRows"),
+]
+"""What is read of a file's head."""
 
 MOST_MICRONS_TIMES_POWER = 16.0
 """Microns per pixel times the objective's power. Scanners have 5 to 12; the second level of a 0.5 µm, 20x slide has 20."""
@@ -24,6 +30,13 @@ class Instance(NamedTuple):
     container: str  # the slide's name as the scanner knew it; empty = not told
     is_level: bool
     pixels: int
+
+
+class DicomFiles(NamedTuple):
+    """What DICOM files hold: `series`, one per slide, and files whose head does not tell what they are."""
+
+    series: list[list[Instance]]
+    damaged: list[Path]
 
 
 def is_dicom(path: Path) -> bool:
@@ -42,7 +55,7 @@ def slide_file(folder: Path) -> Path:
     ------
     DataError : the folder holds no series, or more than one.
     """
-    found = series_of(path for path in sorted(folder.iterdir()) if path.is_file())
+    found = sorted_out(path for path in sorted(folder.iterdir()) if path.is_file() and is_dicom(path)).series
     if not found:
         raise DataError(f"{folder} is a folder without a DICOM slide. Name the slide's file.")
     if len(found) > 1:
@@ -56,18 +69,32 @@ def largest(series: Iterable[Instance]) -> Instance:
     return max(series, key=lambda instance: instance.pixels)
 
 
-def series_of(paths: Iterable[Path]) -> list[list[Instance]]:
-    """Files of each slide among `paths`; files of other kinds, and series of labels only, are left out."""
+def sorted_out(paths: Iterable[Path]) -> DicomFiles:
+    """DICOM files slide by slide; other kinds of pictures, and series of labels only, are left out.
+
+    Raises
+    ------
+    UsageError : the extra is not installed.
+    """
     found: dict[str, list[Instance]] = {}
+    damaged = []
     for path in paths:
-        instance = _instance(path) if is_dicom(path) else None
-        if instance is not None:
-            found.setdefault(instance.series, []).append(instance)
-    return [each for each in found.values() if any(instance.is_level for instance in each)]
+        head = _head(path)
+        if head.get("SOPClassUID") == WHOLE_SLIDE and head.get("SeriesInstanceUID"):
+            found.setdefault(str(head.SeriesInstanceUID), []).append(_instance(path, head))
+        elif not head.get("SOPClassUID"):
+            damaged.append(path)
+    return DicomFiles([each for each in found.values() if any(file.is_level for file in each)], damaged)
 
 
-def _instance(path: Path) -> Instance | None:
-    """What the head of a file says, or None if it is no part of a slide."""
+def _instance(path: Path, head: Any) -> Instance:
+    pixels = int(head.get("TotalPixelMatrixColumns") or 0) * int(head.get("TotalPixelMatrixRows") or 0)
+    is_level = "VOLUME" in (head.get("ImageType") or ())
+    return Instance(path, str(head.SeriesInstanceUID), str(head.get("ContainerIdentifier") or ""), is_level, pixels)
+
+
+def _head(path: Path) -> Any:
+    """What the file tells of its slide, by name; nothing if it is damaged."""
     try:
         import pydicom
     except ImportError as error:
@@ -75,17 +102,10 @@ def _instance(path: Path) -> Instance | None:
             f"{path} is DICOM, which is sorted into slides with pydicom, which is not installed ({error}). "
             "Install it with: pip install 'milbench[wsi]'"
         ) from error
-    wanted = ["SOPClassUID", "SeriesInstanceUID", "ContainerIdentifier", "ImageType",
-              "TotalPixelMatrixColumns", "TotalPixelMatrixRows"]  # fmt: skip
     try:
-        head = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=wanted)
-    except (pydicom.errors.InvalidDicomError, OSError, ValueError, KeyError, EOFError):
-        return None
-    if head.get("SOPClassUID") != WHOLE_SLIDE or not head.get("SeriesInstanceUID"):
-        return None
-    pixels = int(head.get("TotalPixelMatrixColumns") or 0) * int(head.get("TotalPixelMatrixRows") or 0)
-    is_level = "VOLUME" in list(head.get("ImageType") or [])
-    return Instance(path, str(head.SeriesInstanceUID), str(head.get("ContainerIdentifier") or ""), is_level, pixels)
+        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=WANTED)
+    except Exception:  # noqa: BLE001 - a damaged head makes pydicom fail in any way
+        return {}
 
 
 def refuse_incomplete(facts: SlideFacts, properties: Mapping[str, str]) -> None:

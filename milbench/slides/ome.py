@@ -5,8 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from typing import NamedTuple
 
-MICRONS = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "Å": 1e-4, "mm": 1e3, "cm": 1e4, "m": 1e6, "in": 25400.0}  # noqa: RUF001 - two letters look alike
-"""Of one unit; others ("pixel", "reference frame") tell no size."""
+MICRONS = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "Å": 1e-4, "mm": 1e3, "cm": 1e4, "m": 1e6, "in": 25400.0}
+"""Of one unit (two letters look like µ); others ("pixel", "reference frame") tell no size."""
 
 
 class OmeImage(NamedTuple):

@@ -34,24 +34,21 @@ def open_slide(path: Path) -> Slide:
     DataError : no slide, or a damaged or incomplete one, or one whose codec or pixel type cannot be read.
     """
     refuse_special(path, DataError)
-    file = slide_file(path) if path.is_dir() else path
-    start = _first_bytes(file)
     try:
-        return Slide(file, _source(file, start))
+        file = slide_file(path) if path.is_dir() else path
+        return Slide(file, _source(file, _first_bytes(file)))
     except SourceError as error:
         raise DataError(f"{path} cannot be read as a slide: {error}.") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be opened: {why}. Check the path and its rights.") from error
 
 
 def _first_bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be opened: {error.strerror or error}. Check the path and its rights."
-        ) from error
+    with path.open("rb") as file:
+        start = file.read(4)
     if not start:
-        raise DataError(f"{path} is empty (0 bytes), not a slide. Copy it again from its source.")
+        raise SourceError("it is empty (0 bytes). Copy it again from its source")
     return start
 
 
@@ -80,7 +77,7 @@ def _what_it_is(path: Path, start: bytes) -> str:
     if path.suffix.lower() == ".mrxs":
         return f"its data are missing. Put the folder {path.stem} with Slidedat.ini beside it"
     if is_dicom(path):
-        return "it is DICOM, but no VL Whole Slide Microscopy image. Name a file of the slide's series"
+        return "it is DICOM, but damaged or no VL Whole Slide Microscopy image. Name a file of the slide's series"
     kind = next((kind for begin, kind in OTHER_STARTS.items() if start.startswith(begin)), "")
     if "picture" in kind:
         return (

@@ -31,7 +31,7 @@ class OpenSlideSource:
             self.properties: Mapping[str, str] = dict(self._slide.properties)
             self.facts = _facts(self._slide, self.properties)
         except self._openslide.OpenSlideError as error:
-            raise SourceError(str(error) or "unsupported or damaged file") from error
+            raise SourceError(f"OpenSlide says '{error}'. If the file is incomplete, copy it again") from error
 
     def region(self, level: int, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
         """Pixels [height, width, 3] of `level`, all in pixels of that level."""

@@ -116,6 +116,7 @@ class Slide:
 
     def close(self) -> None:
         """Let go of the file."""
+        self._error = self._error or f"{self.path} was closed."
         self._source.close()
 
     def __enter__(self) -> Slide:

@@ -33,7 +33,7 @@ def slide_pages(file: TiffFile) -> list[TiffPage]:
     """
     images = _images(file)
     if not images:
-        raise SourceError("the TIFF holds no image")
+        raise SourceError("the TIFF holds no image. If its copy is incomplete, copy it again")
     image = max(images, key=lambda pages: _area(pages[0]))
     _refuse_second_slide(image[0], [pages[0] for pages in images if pages is not image])
     if problem := _problem(image[0]):

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from struct import unpack
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,10 +58,7 @@ class TiffSource:
     def __init__(self, path: Path) -> None:
         self._file = _opened(path)
         try:
-            pages = slide_pages(self._file)
-            _refuse_truncated(pages, self._file.filehandle.size)
-            self._levels = [_segments(page) for page in pages]
-            self.facts = _facts(self._file, pages)
+            self._levels, self.facts = _described(self._file)
         except BaseException:
             self._file.close()
             raise
@@ -123,16 +121,39 @@ def _opened(path: Path) -> TiffFile:
         logger.addHandler(logging.NullHandler())  # its remarks on damaged files would stand beside the error
     try:
         return tifffile.TiffFile(path)
-    except (tifffile.TiffFileError, OSError) as error:
-        raise SourceError(str(error)) from error
+    except Exception as error:  # a damaged head makes tifffile fail in any way
+        raise SourceError(f"its head is damaged ({error})") from error
 
 
-def _refuse_truncated(pages: list[TiffPage], size: int) -> None:
-    end = max(int(np.add(page.dataoffsets, page.databytecounts).max(initial=0)) for page in pages)
+def _described(file: TiffFile) -> tuple[list[Segments], SlideFacts]:
+    try:
+        pages = slide_pages(file)
+        _refuse_truncated(file, pages)
+        return [_segments(page) for page in pages], _facts(file, pages)
+    except SourceError:
+        raise
+    except Exception as error:  # tifffile again
+        raise SourceError(f"its pages are damaged ({error})") from error
+
+
+def _refuse_truncated(file: TiffFile, pages: list[TiffPage]) -> None:
+    """Refuse a file that ends before its pixels do, or before a page that another announces."""
+    ends = [int(np.add(page.dataoffsets, page.databytecounts).max(initial=0)) for page in pages]
+    announced = [_next_page(file, file.pages[len(file.pages) - 1].aspage()), *(pages[0].subifds or ())]
+    size, end = file.filehandle.size, max(*ends, *(offset + 1 for offset in announced))
     if end > size:
         raise SourceError(
-            f"the file is incomplete. It ends after {size:,} bytes, its pixels after {end:,}. Copy it again"
+            f"the file is incomplete. It has {size:,} bytes, and should have {end:,} or more. Copy it again"
         )
+
+
+def _next_page(file: TiffFile, page: TiffPage) -> int:
+    """Where the page after this one begins; 0 if it is the last. tifffile leaves out what lies after the file's end."""
+    tiff = file.tiff
+    file.filehandle.seek(page.offset)
+    count = unpack(tiff.tagnoformat, file.filehandle.read(tiff.tagnosize))[0]
+    file.filehandle.seek(page.offset + tiff.tagnosize + count * tiff.tagsize)
+    return int(unpack(tiff.offsetformat, file.filehandle.read(tiff.offsetsize))[0])
 
 
 def _segments(page: TiffPage) -> Segments:
@@ -154,13 +175,13 @@ def _touched(cut: Segments, left: int, top: int, right: int, bottom: int) -> Ite
 def _decoded(descriptor: int, cut: Segments, index: int) -> NDArray[np.uint8]:
     """Pixels [rows, columns, channels] of one tile or strip; white where it was left out of the file."""
     page = cut.page
-    offset, count = page.dataoffsets[index], page.databytecounts[index]
-    if not count:
-        return np.full((cut.rows, cut.columns, 1 if cut.planes > 1 else 3), WHITE, np.uint8)
     try:
+        offset, count = page.dataoffsets[index], page.databytecounts[index]
+        if not count:
+            return np.full((cut.rows, cut.columns, 1 if cut.planes > 1 else 3), WHITE, np.uint8)
         stored = os.pread(descriptor, count, offset)  # no position of the file that a forked process would share
         pixels = np.asarray(page.decode(stored, index, jpegtables=page.jpegtables)[0][0], np.uint8)
-    except (ValueError, RuntimeError, NotImplementedError, TypeError, OSError) as error:  # each codec has its own
+    except Exception as error:  # every codec has errors of its own
         raise SourceError(f"tile {index}, {codec(page)}: {error}") from error
     return _without_alpha(pixels, page) if pixels.shape[2] == 4 else pixels
 

@@ -20,17 +20,15 @@ VL_WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 def tissue_pixels(width: int = 2048, height: int = 1536, *, seed: int = 0, texture: Texture = "round") -> Pixels:
     """uint8 [height, width, 3]: two pieces of pink tissue on glass, with purple nuclei that are round or lie in stripes."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    y, x = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)[None]
     tissue = np.zeros((height, width), bool)
     for middle in (0.27, 0.73):
         shift, wave = rng.uniform(-0.03, 0.03, 2), 0.05 * np.sin(9 * x / width + rng.uniform(0, 6))
         tissue |= ((x / width - middle - shift[0]) / 0.19) ** 2 + ((y / height - 0.5 - shift[1] + wave) / 0.36) ** 2 < 1
-    pixels = np.empty((height, width, 3), np.int16)
-    pixels[:] = GLASS
-    pixels[tissue] = PINK
-    pixels[tissue & _nuclei(x, y, texture)] = PURPLE
-    pixels += rng.integers(-3, 4, (height, width, 1), np.int16) * tissue[..., None]
-    return pixels.clip(0, 255).astype(np.uint8)
+    colours = np.array([GLASS, PINK, PURPLE], np.uint8)
+    pixels = colours[tissue * (1 + _nuclei(x, y, texture).astype(np.uint8))]
+    pixels += rng.integers(0, 7, (height, width, 1), np.uint8) * tissue[..., None]
+    return pixels
 
 
 def _nuclei(x: NDArray[np.float32], y: NDArray[np.float32], texture: Texture) -> NDArray[np.bool_]:
@@ -129,9 +127,12 @@ def resolution(mpp: float | tuple[float, float] | None, downsample: float) -> di
 
 def dicom_slide(
     folder: Path, pixels: Pixels, mpp: float | tuple[float, float] = 0.5, *, levels: int = 3, magnification: float | None = None,
-    container: str = "made", prefix: str = "",
+    container: str = "made", prefix: str = "", label: bool = False,
 ) -> Path:  # fmt: skip
-    """`folder`, with a DICOM series of VL Whole Slide Microscopy: one uncompressed, fully tiled file per level."""
+    """`folder`, with a DICOM series of VL Whole Slide Microscopy: one uncompressed, fully tiled file per level.
+
+    With `label`, a picture of the slide's label lies beside the levels, in a file that sorts before theirs.
+    """
     from pydicom.uid import generate_uid
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,6 +145,10 @@ def dicom_slide(
         if magnification:
             data.OpticalPathSequence[0].ObjectiveLensPower = magnification
         data.save_as(folder / f"{prefix}level_{level}.dcm", enforce_file_format=True)
+    if label:
+        data = _instance(np.full((TILE, TILE, 3), 90, np.uint8), mpp, 1, uids, levels)
+        data.ImageType, data.ContainerIdentifier = ["ORIGINAL", "PRIMARY", "LABEL", "NONE"], container
+        data.save_as(folder / f"{prefix}a_label.dcm", enforce_file_format=True)
     return folder
 
 
