@@ -23,7 +23,7 @@ def asked_slides(places: Sequence[Path], microns: Mapping[str, float]) -> list[S
     Raises
     ------
     UsageError : a path is not there, two files have one id, no slide is found, or microns are told for none.
-    DataError : a folder cannot be searched.
+    DataError : a folder holds no slides, or two with one id.
     """
     found: dict[str, Path] = {}
     for place in places:

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +21,9 @@ import h5py
 import numpy as np
 
 import milbench
-from milbench.errors import DataError, StoreError
+from milbench.errors import DataError
 from milbench.extraction.settings import FORMAT, sha256_of
+from milbench.extraction.writing import writing
 from milbench.store.disk import Disk
 from milbench.store.files import refuse_to_replace, temporary_name
 
@@ -93,18 +93,6 @@ class FeatureFile:
         self._file.close()
         self._disk.close()
         self._temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn the system's refusals to write into one clear message."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            f"cannot write to {folder}: {error.strerror or error}. Free space or name another --out, then give the same "
-            "command again. Finished slides are kept."
-        ) from error
 
 
 def _describe(file: h5py.File, plan: Plan, facts: Mapping[str, Any], slide_bytes: int) -> None:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from milbench.errors import FeatureFileError, StoreError, UsageError
-from milbench.extraction.feature_file import writing
 from milbench.extraction.settings import FORMAT, Settings, sha256_of
 from milbench.extraction.sheet import SHEETS
+from milbench.extraction.writing import writing
 from milbench.formats.hdf5 import opened
 from milbench.store.files import json_bytes, write_atomically
 from milbench.store.leftovers import abandoned, delete

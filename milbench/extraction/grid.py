@@ -121,9 +121,7 @@ def _in_piece(places: Corners, piece: Piece, tissue: Tissue, reading: Reading, r
     return np.asarray(touches & ~_at(piece.holes, centre, piece, tissue.scale))
 
 
-def _at(
-    mask: NDArray[np.bool_], points: NDArray[Any], piece: Piece, scale: tuple[float, float]
-) -> NDArray[np.bool_]:
+def _at(mask: NDArray[np.bool_], points: NDArray[Any], piece: Piece, scale: tuple[float, float]) -> NDArray[np.bool_]:
     """The piece's mask at points [..., 2] in level-0 pixels; False outside of its box."""
     x, y = (np.floor(points[..., axis] / scale[axis]).astype(np.int64) for axis in (0, 1))
     x, y = x - piece.left, y - piece.top

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from milbench.extraction.feature_file import writing
 from milbench.extraction.grid import Corners
 from milbench.extraction.tissue import Mask, Tissue
+from milbench.extraction.writing import writing
 from milbench.store.files import write_atomically
 
 SHEETS = "sheets"
 """Folder of the sheets, beside the feature files."""
 
-LONGEST_EDGE = 1600
+LONGEST_EDGE = 1200
 TISSUE, HOLE, PATCH = (0, 130, 60), (200, 60, 0), (40, 70, 200)
 """Colours of outlines: green around tissue, orange around holes, blue around patches."""
 
