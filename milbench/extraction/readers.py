@@ -110,25 +110,32 @@ class Readers:
             raise
 
     def has_room(self) -> bool:
-        return any(len(reader.tasks) < TASKS_AHEAD for reader in self._readers)
+        return any(len(reader.tasks) < TASKS_AHEAD for reader in self._able())
 
     def give(self, task: Task) -> None:
-        reader = min(self._readers, key=lambda each: len(each.tasks))
+        reader = min(self._able(), key=lambda each: len(each.tasks))
         reader.tasks.append(task)
         with suppress(ConnectionError):  # it has died: `next_answer` meets the end of its pipe
             reader.connection.send(task)
 
+    def _able(self) -> list[Reader]:
+        """Readers that are ready; all if none is: what one is given while it starts would wait for seconds."""
+        return [reader for reader in self._readers if reader.is_ready] or self._readers
+
     def next_answer(self) -> tuple[Task, Answer]:
         while True:
-            for connection in wait([reader.connection for reader in self._readers]):
-                reader = next(each for each in self._readers if each.connection is connection)
-                try:
-                    answer = reader.connection.recv()
-                except (EOFError, ConnectionError):
-                    return self._buried(reader)
-                if reader.is_ready:
-                    return reader.tasks.popleft(), answer
-                reader.is_ready = True
+            answering = wait([reader.connection for reader in self._readers])
+            reader = next(each for each in self._readers if each.connection in answering)
+            try:
+                answer = reader.connection.recv()
+            except (EOFError, ConnectionError):
+                return self._buried(reader)
+            if reader.is_ready:
+                self._readers.sort(
+                    key=lambda each: each is reader
+                )  # to the end: else one that is quick keeps others waiting
+                return reader.tasks.popleft(), answer
+            reader.is_ready = True
 
     def _buried(self, reader: Reader) -> tuple[Task, Answer]:
         """The task that killed a reader; another reader takes its place and its other tasks."""

@@ -15,6 +15,8 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from milbench.errors import MilbenchError
+
 Shape = tuple[int, int, int, int]
 
 
@@ -29,13 +31,24 @@ class Slots:
     path : where another process of this user finds them; valid as long as this process lives and `close` was not called.
     arrays : uint8 [count, B, P, P, 3].
     free : numbers of slots that nobody fills or reads.
+
+    Raises
+    ------
+    MilbenchError : there is not so much memory.
     """
 
     def __init__(self, count: int, shape: Shape) -> None:
         self.shape, self.count = shape, count
         self._descriptor, self.path = _nameless_file()
-        os.ftruncate(self._descriptor, count * prod(shape))
-        self.arrays = arrays_at(self._descriptor, count, shape)
+        try:
+            os.ftruncate(self._descriptor, count * prod(shape))
+            self.arrays = arrays_at(self._descriptor, count, shape)
+        except OSError as error:
+            self._free()
+            raise MilbenchError(
+                f"no memory for {count} batches of {shape[0]} patches ({error.strerror or error}). Use fewer --workers or a "
+                "smaller --batch."
+            ) from error
         self.free = list(range(count))
 
     def __getitem__(self, number: int) -> NDArray[np.uint8]:
@@ -47,6 +60,9 @@ class Slots:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._free()
+
+    def _free(self) -> None:
         os.close(self._descriptor)
         if not self.path.startswith("/proc/"):
             Path(self.path).unlink(missing_ok=True)

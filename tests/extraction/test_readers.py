@@ -62,6 +62,11 @@ def test_readers_that_cannot_begin_end_the_command_and_not_in_an_endless_wait(
         run(slides, tmp_path, 2)
 
 
+def test_slots_for_which_there_is_no_memory_are_refused() -> None:
+    with pytest.raises(MilbenchError, match="fewer --workers or a smaller --batch"):
+        Slots(2**38, (64, 256, 256, 3))
+
+
 def test_slots_are_the_same_memory_for_another_reader_and_go_with_their_owner() -> None:
     with Slots(3, (2, 4, 4, 3)) as slots:
         other = slots_of(slots.path, 3, (2, 4, 4, 3))
