@@ -65,8 +65,8 @@ def slide_file(folder: Path) -> Path:
 
 
 def largest(series: Iterable[Instance]) -> Instance:
-    """The file with most pixels, which holds level 0 unless that is missing."""
-    return max(series, key=lambda instance: instance.pixels)
+    """The level with most pixels, which is level 0 unless that is missing."""
+    return max(series, key=lambda instance: (instance.is_level, instance.pixels))
 
 
 def sorted_out(paths: Iterable[Path]) -> DicomFiles:
@@ -115,10 +115,11 @@ def refuse_incomplete(facts: SlideFacts, properties: Mapping[str, str]) -> None:
     ------
     SourceError : level 0 says that it was made from a larger one, or its pixels are too large for the objective.
     """
-    level, microns, power = facts.levels[0], facts.microns_per_pixel, facts.magnification
+    level, power = facts.levels[0], facts.magnification or 0
+    microns = min(facts.microns_per_pixel or (0.0,))
     resampled = properties.get("dicom.ImageType[3]") == "RESAMPLED"
-    if resampled or (microns and power and min(microns) * power > MOST_MICRONS_TIMES_POWER):
-        why = "says that it was made from a larger one" if resampled else f"has {microns} µm per pixel at {power:g}x"
+    if resampled or microns * power > MOST_MICRONS_TIMES_POWER:
+        why = "says that it was made from a larger one" if resampled else f"has {microns:g} µm per pixel at {power:g}x"
         raise SourceError(
             f"its series is incomplete. The largest file is {level.width} × {level.height} pixels and {why}. "
             "Put all files of the series into one folder"

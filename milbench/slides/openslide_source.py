@@ -66,7 +66,7 @@ def openslide_module() -> Any:
 
 def on_white(region: Any) -> NDArray[np.uint8]:
     """A picture with transparency as uint8 [height, width, 3] on white."""
-    if region.getextrema()[3][0] == 255:  # as nearly always: no need to mix
+    if region.getchannel("A").getextrema()[0] == 255:  # as nearly always: no need to mix
         return np.asarray(region.convert("RGB"))
     from PIL import Image
 

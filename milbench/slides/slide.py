@@ -101,7 +101,10 @@ class Slide:
         Raises
         ------
         DataError : the file is damaged there, or was before: after an error nothing more is read from a slide.
+        IndexError : there is no such level.
         """
+        if level < 0:  # OpenSlide would answer with transparent pixels
+            raise IndexError(f"{self.path} has no level {level}, but 0 to {len(self.levels) - 1}")
         downsample = self.levels[level].downsample
         with self._named_errors(f"{width} × {height} pixels of level {level} at ({left}, {top})"):
             return self._source.region(level, _nearest(left / downsample), _nearest(top / downsample), width, height)

@@ -20,6 +20,9 @@ SECOND_SLIDE_PIXELS = 2**24
 MOST_SEGMENT_BYTES = 2**28
 """Of one tile or strip, decoded. A level in one strip would have to be in memory whole."""
 
+ORIENTATION = 274
+"""Number of the tag that says where the first row and column lie; 1 = top left."""
+
 JPEG = {6, 7, 33007, 34892}
 """Numbers of the codecs that turn YCbCr into RGB while they decode."""
 
@@ -107,7 +110,7 @@ def _problem(page: TiffPage) -> str:
         return f"its colours are {page.photometric.name}, not RGB. {AS_RGB}"
     if page.photometric.name == "YCBCR" and page.compression not in JPEG:
         return f"its colours are YCbCr without JPEG. {AS_RGB}"
-    return _codec_problem(page) or _segment_problem(page)
+    return _codec_problem(page) or _layout_problem(page)
 
 
 def _has_alpha(page: TiffPage) -> bool:
@@ -129,7 +132,11 @@ def _codec_problem(page: TiffPage) -> str:
     return ""
 
 
-def _segment_problem(page: TiffPage) -> str:
+def _layout_problem(page: TiffPage) -> str:
+    if page.tags.valueof(ORIENTATION, 1) != 1:
+        return "its pixels are stored turned or mirrored. Write it with the first row at the top"
+    if not any(page.databytecounts):
+        return "all of its tiles are empty, as if writing it was broken off. Write it again"
     rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
     size = min(rows, page.imagelength) * columns * 3
     if size <= MOST_SEGMENT_BYTES:

@@ -34,6 +34,9 @@ CACHE_BYTES = 2**27
 CENTIMETRE, INCH = 3, 2
 """A TIFF's units of resolution."""
 
+SEPARATE = 2
+"""A TIFF's word for red, green and blue that lie apart."""
+
 
 class Segments(NamedTuple):
     """How a level is cut into tiles or strips: `across` in a row, `down` rows, [rows, columns] pixels each."""
@@ -159,9 +162,11 @@ def _next_page(file: TiffFile, page: TiffPage) -> int:
 def _segments(page: TiffPage) -> Segments:
     width, height = int(page.imagewidth), int(page.imagelength)
     rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, height), width)
-    return Segments(
-        page, int(rows), int(columns), -(-width // columns), -(-height // rows), 3 if page.planarconfig == 2 else 1
-    )
+    planes = 3 if page.planarconfig == SEPARATE else 1
+    cut = Segments(page, int(rows), int(columns), -(-width // columns), -(-height // rows), planes)
+    if len(page.dataoffsets) < cut.across * cut.down * planes:
+        raise SourceError(f"{width} × {height} pixels do not fit into its {len(page.dataoffsets)} tiles. Copy it again")
+    return cut
 
 
 def _touched(cut: Segments, left: int, top: int, right: int, bottom: int) -> Iterator[tuple[int, int]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from made_slides import aperio_slide
+from made_slides import aperio_slide, dicom_slide, ome_tiff_slide
 
 from milbench.errors import DataError, UsageError
 from milbench.heatmap.canvas import grid_over, paint
@@ -120,6 +120,25 @@ def test_a_file_that_is_no_slide_is_refused(tmp_path: Path) -> None:
 def test_a_slide_is_found_by_its_id_in_a_folder(slide: Path) -> None:
     assert find_slide(slide.parent, "S1") == slide
     assert find_slide(slide, "whatever") == slide
+
+
+def test_ome_tiff_dicom_and_folders_are_found_by_the_slides_id(tmp_path: Path) -> None:
+    light = np.full((256, 256, 3), 240, np.uint8)
+    ome = ome_tiff_slide(tmp_path / "S1.ome.tif", light, levels=1)
+    series = dicom_slide(tmp_path / "S2", light, levels=2)
+    (tmp_path / "S3").mkdir()
+    inside = ome_tiff_slide(tmp_path / "S3" / "scan.ome.tif", light, levels=1)
+    found = [find_slide(tmp_path, slide) for slide in ("S1", "S2", "S3")]
+    assert found == [ome, series / "level_0.dcm", inside]
+    places = Places(np.array([[0.0, 0.0]]), 128)
+    assert {read_slide(path, places).pixels.shape for path in (*found, series)} == {(256, 256, 3)}
+
+
+def test_a_slide_that_lies_in_a_folder_twice_is_refused(tmp_path: Path) -> None:
+    for name in ("S1.svs", "S1.tif"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=r"holds slide 'S1' twice: .*S1\.svs and .*S1\.tif"):
+        find_slide(tmp_path, "S1")
 
 
 def test_a_folder_without_the_slide_and_a_path_that_is_not_there_are_named(slide: Path) -> None:
