@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,15 @@ class Encoder:
     network: Network = field(repr=False)
 
     def facts(self) -> dict[str, Any]:
-        """All that decides the features, as plain values for `features.json`."""
+        """All that decides the features, as plain values for `features.json`.
+
+        The file that trained weights came from is not among them: their hash is.
+        """
         return {
             "encoder": self.name,
             "width": self.width,
-            "weights": self.weights,
             "weights_sha256": self.weights_sha256,
+            **({} if self.weights_sha256 else {"weights": self.weights}),
             "pooling": self.pooling,
             "transform": self.transform.facts(),
             **self.network.facts,
@@ -119,14 +122,14 @@ def find_encoder(
 
 def encoder_names() -> list[str]:
     """Names that `find_encoder` takes, with patterns for those of timm and Hugging Face."""
-    return [*resnet50.NETWORKS, "timm:NAME", "hf-hub:ORG/NAME", *REGISTERED]
+    return [*resnet50.KINDS, "timm:NAME", "hf-hub:ORG/NAME", *REGISTERED]
 
 
 def encoded(name: str, network: Network, tiles: Tensor, width: int | None) -> Tensor:
     """float32 [B, D] on the CPU of tiles on the network's device; `width` is the D that is expected, None = any."""
     if tiles.dtype != torch.uint8 or tiles.ndim != 4 or tiles.shape[-1] != 3:
         raise DataError(f"encoder '{name}' takes tiles uint8 [B, P, P, 3], and got {tiles.dtype} {list(tiles.shape)}.")
-    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         features = _ran(name, network, network.transform(tiles))
     where = f" ({network.where})" if network.where else ""
     if not isinstance(features, Tensor) or not features.is_floating_point() or features.ndim != 2:
@@ -147,7 +150,7 @@ def _ran(name: str, network: Network, images: Tensor) -> Any:
         return network.run(images)
     except (MilbenchError, torch.OutOfMemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(
             f"encoder '{name}' ({network.where}) fails: {type(error).__name__}: {error}. Fix its file."
         ) from error
@@ -163,10 +166,11 @@ def _maker(name: str) -> Callable[[Asked], Network]:
     """Function that makes the network of a name."""
     if name.startswith(PREFIXES):
         return timm_network
-    known: Mapping[str, Callable[[Asked], Network]] = {**resnet50.NETWORKS, **dict.fromkeys(REGISTERED, plugin_network)}
-    if name not in known:
-        raise unknown_name("encoder", name, encoder_names())
-    return known[name]
+    if name in resnet50.KINDS:
+        return resnet50.resnet50_network
+    if name in REGISTERED:
+        return plugin_network
+    raise unknown_name("encoder", name, encoder_names())
 
 
 def _on_device(name: str, network: Network, patch_size: int, device: torch.device) -> Encoder:

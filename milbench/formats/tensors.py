@@ -7,9 +7,11 @@ NumPy types that an array consists of.
 from __future__ import annotations
 
 import pickle  # noqa: TID251 - for the name of the error that torch raises, nothing is unpickled
+import re
 import threading
 import warnings
 import zipfile
+from argparse import Namespace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,8 +51,10 @@ ODD_PICKLE = "Detected pickle protocol"
 at its end is the whole process's, and a thread reads ahead of the training."""
 PICKLE, LARGE_PICKLE = "/data.pkl", 100_000
 """Which part of a file is its pickle, and bytes from which on numbers are in it, and not in parts of their own."""
+NOT_ALLOWED = re.compile(r"GLOBAL (\S+) was not an allowed")
+"""How torch's error names the object that it would not make."""
 _LOADING = threading.Lock()
-"""Held while `ARRAY_TYPES` are allowed: the list is the process's, and the first thread to end would empty it."""
+"""Held while `ARRAY_TYPES` or others are allowed: the list is the process's, and the first thread to end would empty it."""
 
 
 class PtContent(NamedTuple):
@@ -127,20 +131,30 @@ def open_weights(path: Path) -> Any:
 
     Raises
     ------
-    DataError : unreadable, or it holds something else than tensors, plain containers and plain values.
+    DataError : unreadable, or it holds more than tensors, plain containers, plain values and the words of a command.
     """
     try:
-        with failing_clearly(path, "file of weights (.pt, .pth)", "Download it again."), _LOADING:
+        with failing_clearly(path, "file of weights (.pt, .pth, .bin)", "Download it again."):
+            return _weights(path)
+    except FeatureFileError as error:
+        raise DataError(str(error)) from error
+
+
+def _weights(path: Path) -> Any:
+    try:
+        # training scripts save the words of their command beside the weights; such a Namespace runs nothing
+        with _LOADING, torch.serialization.safe_globals([Namespace]):
             warnings.filterwarnings("ignore", ODD_PICKLE, UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_mappable(path))  # noqa: TID251 - the one place
-    except FeatureFileError as error:
-        if isinstance(error.__cause__, pickle.UnpicklingError) and not mistaken(path)[0]:
-            raise DataError(
-                f"{path} holds Python objects beside its tensors, which could run any code when opened, and was not opened. "
-                "If you trust the file, open it with torch yourself, and save its dict of tensors alone: "
-                "safetensors.torch.save_file(state_dict, 'weights.safetensors')."
-            ) from error
-        raise DataError(str(error)) from error
+    except pickle.UnpicklingError as error:
+        kind = NOT_ALLOWED.search(str(error))
+        if kind is None:
+            raise DataError(unreadable(path, "file of weights (.pt, .pth, .bin)", "", "Download it again.")) from error
+        raise DataError(
+            f"{path} holds a Python object ({kind[1]}), which could run any code when opened, and was not opened. If you "
+            "trust the file, open it with torch yourself and save its dict of tensors alone: "
+            "safetensors.torch.save_file(state_dict, 'weights.safetensors')."
+        ) from error
 
 
 def _pickled(path: Path) -> str:

@@ -20,9 +20,12 @@ SEED = 0
 
 HUB = "hf-hub:"
 
-OTHER_WAYS = (
-    "On a machine with a network, the same command fills the cache (~/.cache/huggingface, or HF_HOME). Copy that folder here and set "
-    "HF_HUB_OFFLINE=1, or give the downloaded file after --weights. For a test without trained weights: --no-pretrained."
+LONGEST_REASON = 200
+"""Characters of torch's list of weights that a message shows."""
+
+OFFLINE = (
+    "On a machine with a network, the same command fills the cache (~/.cache/huggingface, or HF_HOME). Copy that folder here and "
+    "set HF_HUB_OFFLINE=1. {file} For a test without trained weights of a timm model: --no-pretrained."
 )
 """What to do if weights cannot be downloaded."""
 
@@ -108,26 +111,35 @@ def _failing_clearly(name: str) -> Iterator[None]:
 def _what_to_do(name: str, error: Exception) -> str:
     """A message for an error of timm or huggingface_hub, by the kinds of errors that led to it."""
     kinds = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
-    page = f"https://huggingface.co/{name.removeprefix(HUB)}"
+    page = f"https://huggingface.co/{name.removeprefix(HUB).partition('@')[0]}"
+    # the page's file that describes the network cannot be had either, so timm's name of the network must be given
+    network = "timm:ARCHITECTURE" if name.startswith(HUB) else f"timm:{name}"
+    file = f"Or give the downloaded file of weights: --encoder {network} --weights FILE."
     if "GatedRepoError" in kinds:
         return (
             f"{name} is gated: its owners give it to users who accept their terms. Accept them on {page}, then log in here with "
-            "`hf auth login` (older: `huggingface-cli login`) or set HF_TOKEN. Or give the downloaded file after --weights."
+            f"`hf auth login` (older: `huggingface-cli login`) or set HF_TOKEN. {file}"
         )
     if "RepositoryNotFoundError" in kinds:
-        return f"there is no model {page}, or it is private. Check the name; for a private one log in with `hf auth login` or set HF_TOKEN."
+        return f"there is no model {page}, or it is private. Check the name. For a private one use `hf auth login` or set HF_TOKEN."
     if "OfflineModeIsEnabled" in kinds:
-        return f"the weights of {name} are not in this machine's cache, and HF_HUB_OFFLINE is set. {OTHER_WAYS}"
+        return f"{name} is not in this machine's cache, and HF_HUB_OFFLINE is set. {OFFLINE.format(file=file)}"
     if kinds & {"LocalEntryNotFoundError", "ConnectionError", "URLError", "TransportError", "TimeoutError"}:
-        return f"the weights of {name} cannot be downloaded ({reason_of(list(_causes(error))[-1])}). {OTHER_WAYS}"
+        return f"{name} cannot be downloaded ({reason_of(list(_causes(error))[-1])}). {OFFLINE.format(file=file)}"
     if "No pretrained weights exist" in str(error):
-        return f"timm has no trained weights of {name}. Give a file after --weights, or name a model that has (timm.list_pretrained())."
+        return f"timm has no trained weights of {name}. Give a file after --weights, or name a model that has some (timm.list_pretrained())."
     if "state_dict" in str(error):
         return (
-            f"the weights of {name} do not fit the network that their page describes ({reason_of(error)}). Some models need arguments of "
-            "their own: write such an encoder as a plug-in of one function (docs/features.md)."
+            f"the weights of {name} do not fit the network that their page describes ({_first_misfit(error)}). Some models need "
+            "arguments of their own: write such an encoder as a plug-in of one function (docs/features.md)."
         )
-    return f"{name} cannot be made: {type(error).__name__}: {reason_of(error)}. Check the name, or give a file after --weights."
+    return f"{name} cannot be made: {type(error).__name__}: {reason_of(error)}. Check the name after --encoder."
+
+
+def _first_misfit(error: Exception) -> str:
+    """The line of torch's error that names the first weights that do not fit."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return (lines[1] if len(lines) > 1 else lines[0])[:LONGEST_REASON].rstrip(". ")
 
 
 def _causes(error: Exception) -> Iterator[Exception]:

@@ -26,6 +26,7 @@ from torch import nn
 
 from milbench.errors import DataError, MilbenchError, UsageError
 from milbench.extraction.encoders.network import Asked, Network
+from milbench.extraction.encoders.resnet50 import KINDS
 from milbench.extraction.transform import Colours, fitting
 
 Maker = TypeVar("Maker", bound=Callable[..., Any])
@@ -67,6 +68,9 @@ def register_encoder(
     """
     if not name or set(name) & set(":?,/ ") or not name.isprintable():
         raise UsageError(f"no encoder can be called {name!r}. Use letters, digits, '-', '_' and '.'.")
+
+    if name in KINDS:
+        raise UsageError(f"'{name}' is an encoder of milbench. Call yours otherwise.")
 
     def register(make: Maker) -> Maker:
         taken = REGISTERED.get(name)
@@ -111,7 +115,7 @@ def _made(name: str, make: Callable[..., Any]) -> nn.Module:
         module = make()
     except MilbenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(
             f"encoder '{name}' ({_where(make)}) fails: {type(error).__name__}: {error}. Fix its file."
         ) from error

@@ -44,6 +44,16 @@ def _resnet(names: list[str]) -> str:
     blocks = [match.groups() for match in map(BLOCK.search, names) if match]
     if not blocks:
         return ""
-    last = max(conv for _, _, conv in blocks)
-    depth = tuple(len({number for layer, number, _ in blocks if layer == each}) for each in "1234")
-    return f"a {RESNETS.get((last, depth), f'ResNet with {depth} blocks')} (layer1.0.{last}.weight)"
+    last = max(convolution for _, _, convolution in blocks)
+    depths = tuple(len({number for layer, number, _ in blocks if layer == each}) for each in "1234")
+    return f"a {_depth(last, depths)} (layer1.0.{last}.weight)"
+
+
+def _depth(last: str, depths: tuple[int, ...]) -> str:
+    if not depths[3]:
+        whole = next(
+            (name for (conv, depth), name in RESNETS.items() if (conv, depth[:3]) == (last, depths[:3])), "ResNet"
+        )
+        return f"{whole} without its fourth block"
+    listed = f"{', '.join(map(str, depths[:3]))} and {depths[3]}"
+    return RESNETS.get((last, depths), f"ResNet of {listed} blocks")

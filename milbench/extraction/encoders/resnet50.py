@@ -5,7 +5,7 @@ The table "Encoders" in docs/features.md says what each is, how it differs from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import nn
@@ -78,7 +78,3 @@ def _cut(model: nn.Module, blocks: int) -> nn.Module:
     if blocks == 3:
         model.layer4 = nn.Identity()
     return model
-
-
-NETWORKS: Mapping[str, Callable[[Asked], Network]] = dict.fromkeys(KINDS, resnet50_network)
-"""How to make each, by its name."""

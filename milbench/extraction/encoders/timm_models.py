@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
 from torch import nn
 
@@ -36,10 +35,14 @@ def timm_network(asked: Asked) -> Network:
     facts: Mapping[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     if asked.weights is not None:
         weights.load(model, asked.weights, name, _classifiers(facts))
-    network = ".".join(filter(None, (str(facts.get("architecture", "")), str(facts.get("tag") or ""))))
-    return Network(
-        run, model, _transform(model, facts, asked, name), pooling, origin(asked, "timm"), {"network": network}
-    )
+    transform = _transform(model, facts, asked, name)
+    return Network(run, model, transform, pooling, origin(asked, "timm"), {"network": _architecture(facts, asked)})
+
+
+def _architecture(facts: Mapping[str, Any], asked: Asked) -> str:
+    """Timm's name of the network, and the tag of its weights if they are timm's."""
+    names = [str(facts.get("architecture", "")), str(facts.get("tag") or "")]
+    return ".".join(filter(None, names[: 2 if origin(asked, "timm") == "timm" else 1]))
 
 
 def origin(asked: Asked, own: str) -> str:
@@ -51,11 +54,13 @@ def origin(asked: Asked, own: str) -> str:
 
 def _parts(name: str) -> tuple[str, str]:
     """Name of the model, and the pooling after a question mark; raises UsageError for another option."""
-    model, _, query = name.partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    if odd := [key for key in options if key != "pool"] or ([query] if query and not options else []):
-        raise UsageError(f"encoder '{name}' has the unknown option '{odd[0]}'. Use ?pool=class or ?pool=patches.")
-    return model, options.get("pool", "")
+    model, mark, query = name.partition("?")
+    key, _, pool = query.partition("=")
+    if mark and (key != "pool" or not pool):
+        raise UsageError(
+            f"encoder '{name}' has the unknown option '{query}'. Use {model}?pool=class or {model}?pool=patches."
+        )
+    return model, pool
 
 
 def _transform(model: nn.Module, facts: Mapping[str, Any], asked: Asked, name: str) -> Transform:

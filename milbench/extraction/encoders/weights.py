@@ -25,6 +25,9 @@ PREFERRED = ("", "encoder_q.", "module.encoder_q.", "teacher.", "module.teacher.
 HEADS = ("fc", "head", "heads", "head_dist", "classifier", "last_linear", "projector", "projection_head", "predictor")
 """Modules behind the features: a file may hold them, and they are left out."""
 
+UNUSED = ("mask_token",)
+"""Tensors of the training task alone, which a ViT's features do not depend on."""
+
 COUNTER = "num_batches_tracked"
 """A counter of batch normalisation. It does not change features, and older files lack it."""
 
@@ -45,7 +48,7 @@ def load(network: nn.Module, path: Path, name: str, heads: Iterable[str] = ()) -
     wanted = {key: value for key, value in network.state_dict().items() if not key.endswith(COUNTER)}
     tensors = _tensors(path)
     found = _without_prefix(path, tensors, wanted, name)
-    _refuse_misfits(path, found, wanted, name, {*HEADS, *heads})
+    _refuse_misfits(path, found, wanted, name, {*HEADS, *UNUSED, *heads})
     network.load_state_dict({key: found[key].to(torch.float32) for key in wanted}, strict=False)
 
 
