@@ -47,8 +47,8 @@ class Watch:
     def planned(self, slide_id: str, patches: int) -> None:
         """The patches of a slide are known."""
 
-    def encoded(self, patches: int) -> None:
-        """So many more patches have features."""
+    def encoded(self, slide_id: str, patches: int) -> None:
+        """So many more patches of a slide have features."""
 
     def ended(self, slide_id: str, problem: str = "") -> None:
         """A slide is done, or has failed for a reason."""
@@ -164,9 +164,9 @@ class Extraction:
         try:
             work.file.write(task.first, encoded(self.encoder, self.slots[task.slot][: len(task.corners)]))
         except DataError as error:
-            self._fail(slide_id, Trouble(str(error)))
+            self._fail(slide_id, Trouble(f"{error}{_first_of(error, task)}"))
             return
-        self.watch.encoded(len(task.corners))
+        self.watch.encoded(slide_id, len(task.corners))
         if not work.file.missing:
             work.file.finish()
             self.done[slide_id] = len(work.plan.corners)
@@ -187,6 +187,16 @@ class Extraction:
         """Delete what is half-written."""
         for work in self.in_work.values():
             work.file.drop()
+
+
+def _first_of(error: DataError, task: TilesTask) -> str:
+    """Where the patch lies that the error tells of, if it tells of one."""
+    from milbench.extraction.encoder import NotFiniteError
+
+    if not isinstance(error, NotFiniteError):
+        return ""
+    x, y = task.corners[error.row].tolist()
+    return f" The first is the patch at ({x}, {y})."
 
 
 def encoded(encoder: Encoder, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -21,14 +21,17 @@ class Progress(Watch):
     Attributes
     ----------
     slides, ended_slides : asked for, and done, failed or done before.
-    patches : of slides whose patches are known, by slide id.
-    encoded_patches : of them, so far.
+    to_plan : slides whose patches are not known yet.
+    n_planned, planned_patches : slides whose patches were known at some time, and all their patches.
+    left : patches without features, by slide in work.
+    encoded_patches : with features, in this command.
     """
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.slides = self.ended_slides = self.failed = self.encoded_patches = 0
-        self.patches: dict[str, int] = {}
+        self.slides = self.ended_slides = self.failed = self.to_plan = 0
+        self.n_planned = self.planned_patches = self.encoded_patches = 0
+        self.left: dict[str, int] = {}
         self.began = self.last_line = monotonic()
         self.bar = RichProgress(
             TextColumn("slides"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"),
@@ -37,20 +40,25 @@ class Progress(Watch):
         self.task = self.bar.add_task("", total=None)
 
     def begun(self, slides: int, finished: int) -> None:
-        self.slides, self.ended_slides = slides, finished
+        self.slides, self.ended_slides, self.to_plan = slides, finished, slides - finished
         self.began = monotonic()
         self.note(f"{slides} slides{f' ({finished} already done)' if finished else ''}")
         self._show()
 
     def planned(self, slide_id: str, patches: int) -> None:
-        self.patches[slide_id] = patches
+        self.to_plan -= 1
+        self.n_planned, self.planned_patches = self.n_planned + 1, self.planned_patches + patches
+        self.left[slide_id] = patches
 
-    def encoded(self, patches: int) -> None:
+    def encoded(self, slide_id: str, patches: int) -> None:
         self.encoded_patches += patches
+        self.left[slide_id] -= patches
         self._show()
 
     def ended(self, slide_id: str, problem: str = "") -> None:
         self.ended_slides += 1
+        self.to_plan -= slide_id not in self.left
+        self.left.pop(slide_id, None)
         if problem:
             self.failed += 1
             self.note(f"failed: {slide_id}: {problem}")
@@ -59,15 +67,12 @@ class Progress(Watch):
     def note(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def seconds_left(self) -> float | None:
-        """Estimate of when the last slide ends: patches that are left, if slides to come are like those so far."""
-        if not self.encoded_patches or not self.patches:
+    def seconds_left(self, now: float) -> float | None:
+        """Estimate of when the last slide ends, if slides to come have as many patches as those so far; None before the first."""
+        if not self.encoded_patches:
             return None
-        to_come = self.slides - self.ended_slides
-        mean = sum(self.patches.values()) / len(self.patches)
-        known = sum(self.patches.values()) - self.encoded_patches
-        left = max(known, mean * to_come - self.encoded_patches % max(mean, 1))
-        return left * (monotonic() - self.began) / self.encoded_patches
+        left = sum(self.left.values()) + self.to_plan * self.planned_patches / self.n_planned
+        return left * (now - self.began) / self.encoded_patches
 
     def _show(self) -> None:
         self.bar.update(self.task, total=self.slides, completed=self.ended_slides, description=self._tail())
@@ -78,7 +83,7 @@ class Progress(Watch):
     def _tail(self) -> str:
         seconds = monotonic() - self.began
         speed = f"{self.encoded_patches / seconds:,.0f} patches/s" if self.encoded_patches and seconds > 1 else ""
-        left = self.seconds_left()
+        left = self.seconds_left(monotonic())
         failed = f"{self.failed} failed" if self.failed else ""
         return ", ".join(filter(None, (failed, speed, f"about {duration(left)} left" if left else "")))
 

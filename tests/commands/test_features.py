@@ -37,7 +37,7 @@ def _small_sheets() -> Iterator[None]:
 
 def words(slides: Path, out: Path, *more: str) -> list[str]:
     plugin = str(slides.parent / "mine.py")
-    return ["features", str(slides), "--encoder", "colours", "--plugin", plugin, "--out", str(out), *SMALL, *more]
+    return ["features", str(slides), "--encoder", "six-colours", "--plugin", plugin, "--out", str(out), *SMALL, *more]
 
 
 def test_slides_become_files_and_the_summary_tells_how_many(
@@ -45,7 +45,7 @@ def test_slides_become_files_and_the_summary_tells_how_many(
 ) -> None:
     ended = milbench_here(*words(slides, tmp_path / "out", "--workers", "0"))
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert "colours: 6 features per patch" in ended.stdout
+    assert "six-colours: 6 features per patch" in ended.stdout
     assert "3 done (" in ended.stdout
     again = milbench_here(*words(slides, tmp_path / "out", "--workers", "0"))
     assert "0 done (0 patches), 3 done before" in again.stdout
@@ -59,7 +59,7 @@ def test_a_slide_that_fails_gives_exit_code_three_and_its_reason(
     listing.write_text(f"bad.tiff\n\n{slides / 'a.tiff'}\n")
     plugin = str(slides.parent / "mine.py")
     ended = milbench_here(
-        "features", str(listing), "--encoder", "colours", "--plugin", plugin, "--out", "out", *SMALL, "--workers", "0"
+        "features", str(listing), "--encoder", "six-colours", "--plugin", plugin, "--out", "out", *SMALL, "--workers", "0"
     )
     assert ended.returncode == 3
     assert "1 done (" in ended.stdout
@@ -195,5 +195,5 @@ def test_features_are_checked_and_trained_on_as_they_are(milbench: Milbench, tmp
     (tmp_path / "labels.csv").write_text("\n".join(["case_id,slide_id,label", *rows]))
     inspected = milbench("data", "inspect", str(tmp_path / "out"), "--labels", str(tmp_path / "labels.csv"))
     assert inspected.returncode == 0, inspected.stdout + inspected.stderr
-    assert "colours" in inspected.stdout
+    assert "six-colours" in inspected.stdout
     assert stored(tmp_path / "out", "a")[0].shape[1] == 6

@@ -28,7 +28,7 @@ import torch
 from milbench.extraction.encoders.plugin import register_encoder
 
 
-@register_encoder("colours")
+@register_encoder("six-colours")
 def colours(images: torch.Tensor) -> torch.Tensor:
     return torch.cat([images.mean(dim=(2, 3)), images.std(dim=(2, 3))], dim=1)
 '''
