@@ -17,6 +17,9 @@ from milbench.errors import DataError, UsageError
 from milbench.extraction.asked_slides import asked_slides, told_microns
 from milbench.extraction.plan import SlideFile
 
+MANY = ("--step", "12")
+"""Enough patches for a moment in the middle."""
+
 SMALL = ("--patch", "64", "--mpp", "0.5", "--tissue", "smallest_piece=0.5")
 
 
@@ -59,7 +62,17 @@ def test_a_slide_that_fails_gives_exit_code_three_and_its_reason(
     listing.write_text(f"bad.tiff\n\n{slides / 'a.tiff'}\n")
     plugin = str(slides.parent / "mine.py")
     ended = milbench_here(
-        "features", str(listing), "--encoder", "six-colours", "--plugin", plugin, "--out", "out", *SMALL, "--workers", "0"
+        "features",
+        str(listing),
+        "--encoder",
+        "six-colours",
+        "--plugin",
+        plugin,
+        "--out",
+        "out",
+        *SMALL,
+        "--workers",
+        "0",
     )
     assert ended.returncode == 3
     assert "1 done (" in ended.stdout
@@ -149,15 +162,22 @@ def started(words: list[str], tmp_path: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.fixture(scope="module")
+def whole(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Features of a command that nobody stopped."""
+    out = tmp_path_factory.mktemp("whole")
+    ended = subprocess.run(command(*words(slides, out, *MANY)), env=environment(), capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_command_that_is_stopped_in_the_middle_goes_on_to_the_same_bytes(
-    milbench: Milbench, slides: Path, tmp_path: Path, how: signal.Signals
+    milbench: Milbench, slides: Path, whole: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
-    whole = milbench(*words(slides, tmp_path / "whole", "--workers", "0", "--step", "8"))
-    assert whole.returncode == 0, whole.stderr
     out = tmp_path / "out"
-    process = started(words(slides, out, "--workers", "2", "--step", "8"), tmp_path)
+    process = started(words(slides, out, "--workers", "2", *MANY), tmp_path)
     until(lambda: (out / "a.h5").exists())
     os.kill(process.pid, how)
     _, complaint = process.communicate(timeout=60)
@@ -167,9 +187,9 @@ def test_a_command_that_is_stopped_in_the_middle_goes_on_to_the_same_bytes(
         assert not list(out.glob(".*"))
     finished = len(list(out.glob("*.h5")))
     assert finished < 3
-    again = milbench(*words(slides, out, "--workers", "1", "--step", "8"))
+    again = milbench(*words(slides, out, "--workers", "1", *MANY))
     assert f"{3 - finished} done (" in again.stdout
-    assert hashes(out) == hashes(tmp_path / "whole")
+    assert hashes(out) == hashes(whole)
 
 
 @pytest.mark.slow
