@@ -164,7 +164,7 @@ def _segments(page: TiffPage) -> Segments:
     rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, height), width)
     planes = 3 if page.planarconfig == SEPARATE else 1
     cut = Segments(page, int(rows), int(columns), -(-width // columns), -(-height // rows), planes)
-    if len(page.dataoffsets) < cut.across * cut.down * planes:
+    if min(width, height, cut.rows, cut.columns) < 1 or len(page.dataoffsets) < cut.across * cut.down * planes:
         raise SourceError(f"{width} × {height} pixels do not fit into its {len(page.dataoffsets)} tiles. Copy it again")
     return cut
 

@@ -128,6 +128,21 @@ def test_a_damaged_tile_is_an_error_that_names_the_file_and_the_slide_is_dead(
         says_why_and_stays_dead(slide)
 
 
+def test_a_changed_byte_in_the_head_leaves_a_slide_or_a_clear_error(tmp_path: Path, pixels: Pixels) -> None:
+    path = ome_tiff_slide(tmp_path / "S1.ome.tif", pixels[:300, :300], levels=1)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    messages = []
+    for place in range(4, 240, 3):
+        path.write_bytes(whole[:place] + rng.bytes(1) + whole[place + 1 :])
+        try:
+            with open_slide(path) as slide:
+                slide.read(0, 0, 0, 200, 200)
+        except DataError as error:
+            messages.append(str(error))
+    assert len(messages) > 10
+    assert all(str(path) in message for message in messages)
+
+
 def says_why_and_stays_dead(slide: Slide) -> None:
     with pytest.raises(DataError, match="cannot be read: 1000 × 700 pixels of level 0 at") as caught:
         slide.read(0, 0, 0, 1000, 700)

@@ -73,7 +73,7 @@ def create(name: str, *, pretrained: bool) -> nn.Module:
 def _own_draws() -> Iterator[None]:
     """Inside, random numbers start from a fixed seed; afterwards they continue as if nothing had been drawn."""
     with torch.random.fork_rng(devices=[]), generators_left_as_they_were():
-        torch.manual_seed(SEED)
+        torch.default_generator.manual_seed(SEED)  # the CPU's alone, where networks are made
         seed_global_generators(SEED, 0)
         yield
 
