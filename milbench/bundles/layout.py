@@ -97,5 +97,8 @@ def read_header(root: Path) -> Header:
         raise StoreError(f"{root / HEADER} was written by milbench {values['milbench']}. Update milbench to read it.")
     if not is_folder_name(values["run"]):
         raise StoreError(f"{root / HEADER} names a run {ascii(values['run'])[:80]}, and no folder can be called so.")
-    known: dict[str, Any] = {each.name: values[each.name] for each in dataclasses.fields(Header)}
-    return Header(**{key: tuple(value) if isinstance(value, list) else value for key, value in known.items()})
+    known: dict[str, Any] = {}
+    for each in dataclasses.fields(Header):
+        value = values[each.name]
+        known[each.name] = tuple(value) if isinstance(value, list) else value
+    return Header(**known)

@@ -25,7 +25,11 @@ from milbench.store.slot import slot_name, trial_id_of
 
 HAS_ROCRATE = importlib.util.find_spec("rocrate") is not None
 TASKS, FOLDS, N_TEST, N_OTHERS = ("TP53", "PIK3CA"), (0, 1), 44, 16
-HOST, FOLDER, NOTE = "gpu-node-7", "/home/somebody/secret-project", "labels from /home/somebody/secret-project/labels.csv"
+HOST, FOLDER, NOTE = (
+    "gpu-node-7",
+    "/home/somebody/secret-project",
+    "labels from /home/somebody/secret-project/labels.csv",
+)
 SALT = Pseudonyms(b"\x07" * 32)
 DRAWS = 200
 
@@ -51,7 +55,10 @@ def labels_of(shift: int = 0) -> pd.DataFrame:
 
 def roles_of(swap: tuple[int, int] | None = None) -> pd.DataFrame:
     """The first patients are tested in every fold, the others validate in turn; two may change places."""
-    roles = {f"fold_{fold}": ["test"] * N_TEST + [("val" if i % 2 == fold else "train") for i in range(N_OTHERS)] for fold in FOLDS}
+    roles = {
+        f"fold_{fold}": ["test"] * N_TEST + [("val" if i % 2 == fold else "train") for i in range(N_OTHERS)]
+        for fold in FOLDS
+    }
     table = pd.DataFrame({"patient_id": [patient(i) for i in range(N_TEST + N_OTHERS)], **roles})
     if swap:
         table.loc[list(swap), "patient_id"] = table.loc[list(swap[::-1]), "patient_id"].to_numpy()
@@ -76,7 +83,9 @@ def make_sound_run(
     for rank, model in enumerate(models):
         for fold in folds:
             for group in [TASKS] if MODELS[model][1] == "multi" else [(task,) for task in TASKS]:
-                record = info("toy", model, group, fold, split_sha256=split_sha256, host=HOST, feature_scaling="standard")
+                record = info(
+                    "toy", model, group, fold, split_sha256=split_sha256, host=HOST, feature_scaling="standard"
+                )
                 trial_id = trial_id_of(record)
                 plan[slot_name("toy", model, group, fold, 42)] = trial_id
                 written.append((trial_id, record, predictions(labels, roles, group, fold, rank + skill)))
@@ -94,7 +103,9 @@ def make_sound_run(
     write_header(run, config, environment, {"toy": facts}, plan, {"toy": question})
     for file, text in zip((run.label_file("toy"), run.split_file("toy")), texts, strict=True):
         file.write_text(text)
-    history = pd.DataFrame({"epoch": [0, 1], "lr": [0.1, 0.05], "train_loss": [0.7, 0.5], "val_loss": [0.8, 0.75], "val_auroc": [0.6, 0.7]})
+    history = pd.DataFrame(
+        {"epoch": [0, 1], "lr": [0.1, 0.05], "train_loss": [0.7, 0.5], "val_loss": [0.8, 0.75], "val_auroc": [0.6, 0.7]}
+    )
     for trial_id, record, table in written:
         write_trial(run, trial_id, record, table, history, {"w": np.zeros(1000, dtype=np.float32)})
     if failed:
@@ -104,7 +115,9 @@ def make_sound_run(
     return run
 
 
-def predictions(labels: pd.DataFrame, roles: pd.DataFrame, tasks: Sequence[str], fold: int, rank: float) -> pd.DataFrame:
+def predictions(
+    labels: pd.DataFrame, roles: pd.DataFrame, tasks: Sequence[str], fold: int, rank: float
+) -> pd.DataFrame:
     """Scores whose separation grows with the rank, slide by slide."""
     role_of = roles.set_index("patient_id")[f"fold_{fold}"]
     rows = []
@@ -112,7 +125,9 @@ def predictions(labels: pd.DataFrame, roles: pd.DataFrame, tasks: Sequence[str],
         for row in labels[labels["patient_id"].map(role_of) == role].itertuples():
             for task in tasks:
                 target = getattr(row, task)
-                noise = np.random.default_rng([int(row.slide_id[6:10]), fold, int(rank * 10), number(task)]).standard_normal()
+                noise = np.random.default_rng(
+                    [int(row.slide_id[6:10]), fold, int(rank * 10), number(task)]
+                ).standard_normal()
                 score = noise + (0.5 + 0.4 * rank) * target
                 rows.append((row.slide_id, row.patient_id, role, task, target, 1 / (1 + np.exp(-score))))
     return pd.DataFrame(rows, columns=["slide_id", "patient_id", "role", "task", "target", "probability"])
