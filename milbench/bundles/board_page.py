@@ -8,7 +8,7 @@ from html import escape
 
 import pandas as pd
 
-from milbench.bundles.comparison import Compared
+from milbench.bundles.comparison import BETWEEN, Compared
 from milbench.bundles.verify import Verdict
 from milbench.report.html.page import asset
 from milbench.report.html.sections import section
@@ -106,7 +106,7 @@ def _marked(one: Compared, board: Board) -> Table:
 
 
 def _mark(model: str, board: Board) -> str:
-    label = max((each for each in board.verdicts if model.startswith(each)), key=len)
+    label = max((each for each in board.verdicts if model.startswith(f"{each}{BETWEEN}")), key=len)
     return VERIFIED if board.verdicts[label].is_equal else NOT_VERIFIED
 
 
@@ -143,7 +143,11 @@ def _bundles(board: Board) -> Table:
     for label, verdict in board.verdicts.items():
         header = verdict.header
         told = (header.title, ", ".join(header.authors) or "–", header.licence) if header else ("–",) * 3
-        cells = (*map(Cell, told), Cell(verdict.seal[:SEAL_DIGITS]), Cell(_mark(label, board), _said(verdict)))
+        cells = (
+            *map(Cell, told),
+            Cell(verdict.seal[:SEAL_DIGITS]),
+            Cell(VERIFIED if verdict.is_equal else NOT_VERIFIED, _said(verdict)),
+        )
         rows.append(Row(label, cells))
     caption = "Each bundle with its seal: the first digits of the SHA-256 of its checksums, which a paper can print."
     columns = ("Title", "Authors", "Licence of the data", "Seal", "Verified")
