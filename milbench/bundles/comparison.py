@@ -123,7 +123,7 @@ def _table(analysis: Analysis, dataset: str, title: str, tasks: Sequence[str], l
     cells = {(row.model, row.task): row for row in analysis.cells.itertuples()}
     lead = DAGGER if _lead_survives(analysis, list(means["model"])) else ""
     top = list(dict.fromkeys(number(score) for score in means["score"]))[:2]
-    rows = []
+    rows: list[Row] = []
     for row in means.itertuples():
         printed = number(row.score)
         mean = Cell(printed + (lead if not rows else ""), interval(row.low, row.high), _style(printed, top))

@@ -27,7 +27,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--anonymise", action="store_true",
                         help="replace ids of slides and patients by keyed hashes; the key lies beside the bundle, not in it")  # fmt: skip
     parser.add_argument("--salt", type=Path, metavar="FILE",
-                        help="key of the hashes, made if it is not there (default: beside the bundle); with one key bundles can be compared")  # fmt: skip
+                        help="key of the hashes, made if it is not there (default: beside the bundle)")  # fmt: skip
     parser.add_argument(
         "--title", default="", metavar="TEXT", help="title for the report and the citation (default: the run's name)"
     )
