@@ -79,7 +79,7 @@ class RunCopy:
         self._nested()
 
     def _header(self, labels: Mapping[str, str]) -> None:
-        plan = {new.rpartition("-")[0]: new for old, new in self.ids.items() if old in set(self.run.planned().values())}
+        plan = {self.ids[old].rpartition("-")[0]: self.ids[old] for old in self.run.planned().values()}
         datasets = {name: self._facts(name) for name in self.run.datasets}
         files = {
             ENVIRONMENT: json_bytes(self.scrubber.environment(self.run.environment)),

@@ -17,32 +17,43 @@ from milbench.store.run import TRIALS
 from milbench.store.trial import PREDICTIONS, StoredTrial
 
 
+Slides = frozenset[tuple[str, str]]
+"""(role, slide) of a trial's rows of one task."""
+
+
 def side_differences(trials: Sequence[StoredTrial], tables: Tables, prefix: str) -> Iterator[Difference]:
     """What trials of one cohort predicted on the wrong side, left out, or hold against another label."""
-    predicted: dict[int, dict[str, set[tuple[str, str]]]] = defaultdict(lambda: defaultdict(set))
-    own: dict[str, dict[str, set[tuple[str, str]]]] = {}
+    seen: dict[object, Slides] = {}  # nearly all trials of a fold predicted the same slides: those are one object
+    predicted: dict[tuple[int, str], set[Slides]] = defaultdict(set)
+    own: list[tuple[StoredTrial, dict[str, Slides]]] = []
     for trial in trials:
         columns, file = trial.answer_columns(), f"{prefix}{TRIALS}/{trial.id}/{PREDICTIONS}"
         for what in (*_on_wrong_sides(trial, columns, tables), *_other_labels(trial, columns, tables)):
             yield Difference(file, what)
-        own[trial.id] = _slides(columns)
-        for task, slides in own[trial.id].items():
-            predicted[trial.info["fold"]][task] |= slides
-    for trial in trials:
-        for task, slides in own[trial.id].items():
-            lacking = sorted(f"{slide} ({role})" for role, slide in predicted[trial.info["fold"]][task] - slides)
+        found = _slides(columns, seen)
+        own.append((trial, found))
+        for task, slides in found.items():
+            predicted[trial.info["fold"], task].add(slides)
+    for trial, found in own:
+        for task, slides in found.items():
+            others = predicted[trial.info["fold"], task] - {slides}
+            lacking = sorted(f"{slide} ({role})" for role, slide in frozenset().union(*others) - slides)
             if lacking:
                 what = f"has no row of {task} for {len(lacking)} slide(s) that other trials of the fold predicted: {some(lacking)}"
                 yield Difference(f"{prefix}{TRIALS}/{trial.id}/{PREDICTIONS}", what)
 
 
-def _slides(columns: Columns) -> dict[str, set[tuple[str, str]]]:
+def _slides(columns: Columns, seen: dict[object, Slides]) -> dict[str, Slides]:
     """(role, slide) of the slides with a known label, by task."""
-    found: dict[str, set[tuple[str, str]]] = {}
-    roles, slides = columns.role.texts(), columns.slide_id.texts()
+    found: dict[str, Slides] = {}
+    known = ~np.isnan(columns.target)
     for task in columns.task.used():
-        rows = columns.task.are(task) & ~np.isnan(columns.target)
-        found[task] = set(zip(roles[rows], slides[rows], strict=True))
+        rows = columns.task.are(task) & known
+        role, slide = columns.role.where(rows), columns.slide_id.where(rows)
+        key = (role.values, role.codes.tobytes(), slide.values, slide.codes.tobytes())
+        if key not in seen:
+            seen[key] = frozenset(zip(role.texts(), slide.texts(), strict=True))
+        found[task] = seen[key]
     return found
 
 
@@ -50,7 +61,8 @@ def _on_wrong_sides(trial: StoredTrial, columns: Columns, tables: Tables) -> Ite
     """Patients that were predicted on two sides, or on another side than the split's."""
     fold = trial.info["fold"]
     sides: dict[str, set[str]] = defaultdict(set)
-    for patient, role in set(zip(columns.patient_id.codes.tolist(), columns.role.codes.tolist(), strict=True)):
+    pairs = np.unique(np.stack([columns.patient_id.codes, columns.role.codes]), axis=1)
+    for patient, role in pairs.T.tolist():
         sides[columns.patient_id.values[patient]].add(columns.role.values[role])
     both = sorted(patient for patient, roles in sides.items() if len(roles) > 1)
     if both:
