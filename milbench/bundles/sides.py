@@ -16,7 +16,6 @@ from milbench.store.columns import Columns
 from milbench.store.run import TRIALS
 from milbench.store.trial import PREDICTIONS, StoredTrial
 
-
 Slides = frozenset[tuple[str, str]]
 """(role, slide) of a trial's rows of one task."""
 
