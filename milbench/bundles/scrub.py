@@ -74,6 +74,13 @@ class Scrubber:
             return {key: self.value(each) for key, each in value.items()}
         return [self.value(each) for each in value] if isinstance(value, (list, tuple)) else value
 
+    def _counts(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Number of slides by value, of values without paths; values that are alike then count together."""
+        found: dict[str, int] = {}
+        for value, n in counts.items():
+            found[self.text(value)] = found.get(self.text(value), 0) + n
+        return found
+
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Settings of run.yaml that decide results; of paths the last name."""
         kept = {key: self.value(config[key]) for key in CONFIG_KEPT if key in config}
@@ -92,6 +99,8 @@ class Scrubber:
     def facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """What datasets.json says of a cohort."""
         found: dict[str, Any] = self.value(facts)
+        if isinstance(found.get("features"), Mapping):  # what files tell of their making stands in keys
+            found["features"] = {fact: self._counts(values) for fact, values in found["features"].items()}
         return self.pseudonyms.facts(found) if self.pseudonyms else found
 
 

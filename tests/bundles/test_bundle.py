@@ -254,6 +254,11 @@ def test_paths_and_hosts_are_taken_out_of_texts(words: str, rest: str) -> None:
     assert Scrubber((HOST,)).text(words) == rest
 
 
+def test_paths_are_taken_out_of_what_feature_files_tell_of_their_making() -> None:
+    told = {"features": {"encoder": {"/home/me/a/uni.pt": 2, "/mnt/b/uni.pt": 1}, "mpp": {"0.5": 3}}}
+    assert Scrubber().facts(told) == {"features": {"encoder": {"uni.pt": 3}, "mpp": {"0.5": 3}}}
+
+
 def test_the_salt_is_made_once_for_its_owner_alone_and_nothing_else_is_taken_for_one(tmp_path: Path) -> None:
     first = salt_in(tmp_path / "toy.salt")
     assert salt_in(tmp_path / "toy.salt").id("P1") == first.id("P1") != "P1"
