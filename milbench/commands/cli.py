@@ -15,6 +15,7 @@ from milbench.commands import (
     check,
     data,
     datasets,
+    doctor,
     evaluate,
     export,
     heatmap,
@@ -54,6 +55,7 @@ COMMANDS: Mapping[str, Command] = {
     "check": check,
     "datasets": datasets,
     "data": data,
+    "doctor": doctor,
 }
 """Commands in the order of `milbench --help`, each a file of this room."""
 

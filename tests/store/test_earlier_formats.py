@@ -70,9 +70,12 @@ def test_predictions_of_an_earlier_version_are_those_in_its_files(folder: Path) 
     stored = pd.concat(tables)
     assert len(read) == len(stored)
     assert sorted(read["probability"]) == sorted(stored["probability"])
-    assert read.groupby(["model", "role", "task"]).size().eq(
-        read.groupby(["model", "role", "task"])["slide_id"].nunique()
-    ).all()
+    assert (
+        read.groupby(["model", "role", "task"])
+        .size()
+        .eq(read.groupby(["model", "role", "task"])["slide_id"].nunique())
+        .all()
+    )
     assert set(run.histories()["epoch"]) == {0, 1}
     assert set(run.roles("toy").columns) > {"patient_id", "fold_0"}
 
