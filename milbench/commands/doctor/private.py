@@ -62,7 +62,7 @@ def names_here() -> Names:
 
 def hiding(names: Names) -> Callable[[str], str]:
     """A function that takes the names out of a text."""
-    homes = [(re.compile(rf"{re.escape(home.rstrip('/'))}(?=/|\W|$)"), "~") for home in names.homes]
+    homes = [(re.compile(rf"{re.escape(home.rstrip('/'))}(?![\w-])"), "~") for home in names.homes]
     words = [(name, "USER") for name in names.users] + [(name, "HOST") for name in names.hosts]
     others = [(_whole(name), to) for name, to in words if name.lower() not in EVERYBODY]
 

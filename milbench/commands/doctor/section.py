@@ -55,7 +55,7 @@ def _of(look: Look, wait: Callable[[float], Section]) -> Section:
         return wait(look.seconds)
     except TimeoutError:
         reason = f"no answer within {look.seconds:g} s"
-        return _unknown(look.name, reason, "Most likely a file system or device hangs. Look at the disks named here.")
+        return _unknown(look.name, reason, "Most likely a file system or a device hangs. Ask who runs this machine.")
     except Exception as error:  # noqa: BLE001 - whatever is broken here, the other sections are wanted
         reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
         return _unknown(look.name, reason, "Install milbench anew, or put this page into an issue.")

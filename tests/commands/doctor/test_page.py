@@ -58,6 +58,8 @@ def test_every_broken_thing_stands_on_the_page_with_its_fix() -> None:
         ("/home/ada/runs is full", "~/runs is full"),
         ("HOME=/home/ada", "HOME=~"),
         ("/home/adam/runs", "/home/adam/runs"),
+        ("/home/ada-old/runs", "/home/USER-old/runs"),
+        ("It is in /home/ada.", "It is in ~."),
         ("/data/home/ada/.cache", "~/.cache"),
         ("/scratch/ada/x", "/scratch/USER/x"),
         ("/scratch/ada_1/x", "/scratch/USER_1/x"),

@@ -169,8 +169,8 @@ def test_a_database_that_is_locked_or_is_none_says_so(tmp_path: Path, monkeypatc
     [
         ("https://me:secret@mlflow.clinic.org:5000/team?token=1#x", "https://(a server):5000"),
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
-        ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
-        ("runs/mlruns", "runs/mlruns"),
+        ("sqlite:////data/ada/mlflow.db", "sqlite:(not shown)"),
+        ("runs/mlruns", "(a folder)"),
         ("postgresql://me:secret@db/x", "postgresql://(a server)"),
         ("databricks:secret", "databricks:(not shown)"),
         ("http://[oops", "(no address)"),
@@ -187,7 +187,10 @@ def test_variables_of_others_are_named_without_their_values() -> None:
             "OMP_NUM_THREADS": "2",
             "MLFLOW_TRACKING_PASSWORD": "secret",
             "EDITOR": "secret",
+            "MILBENCH_DATA": "/secret",
         }
     )
-    assert found.text == "OMP_NUM_THREADS=2; values not shown: MLFLOW_TRACKING_PASSWORD, SLURM_JOB_ACCOUNT"
+    assert (
+        found.text == "OMP_NUM_THREADS=2; values not shown: MILBENCH_DATA, MLFLOW_TRACKING_PASSWORD, SLURM_JOB_ACCOUNT"
+    )
     assert "secret" not in repr(found)
