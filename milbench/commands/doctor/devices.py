@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from milbench.commands.doctor.imports import failed, imported
-from milbench.commands.doctor.requirements import installed
+from milbench.commands.doctor.requirements import installed, reinstall
 from milbench.commands.doctor.section import Remark, Section
 from milbench.machine.sizes import bytes_text
 
@@ -102,7 +102,7 @@ def _of_build(facts: Mapping[str, Any], driver: str) -> tuple[Remark, ...]:
     if not driver or not facts or facts.get("cuda") or facts.get("hip"):
         return ()
     what = f"An NVIDIA driver ({driver}) is loaded, and this torch is built for CPUs only."
-    return (Remark(what, "To use the GPU: pip install --force-reinstall -c constraints.txt torch"),)
+    return (Remark(what, f"To use the GPU: {reinstall('torch')}"),)
 
 
 def _of_vision(values: Mapping[str, Any], error: str) -> Remark:

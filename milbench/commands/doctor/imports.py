@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from milbench.commands.doctor.child import run_script
+from milbench.commands.doctor.requirements import reinstall
 from milbench.commands.doctor.section import Remark
 
 IMPORT_SECONDS = 90.0
@@ -39,10 +40,7 @@ def imported(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 def failed(tries: Mapping[str, Mapping[str, Any]]) -> tuple[Remark, ...]:
     """A remark for each module that could not be imported."""
     return tuple(
-        Remark(
-            f"`import {name}` fails ({each['error']}).",
-            f"Install it anew in the tested version: pip install --force-reinstall -c constraints.txt {MODULES.get(name, name)}",
-        )
+        Remark(f"`import {name}` fails ({each['error']}).", f"Install it anew: {reinstall(MODULES.get(name, name))}")
         for name, each in tries.items()
         if "error" in each
     )

@@ -76,6 +76,12 @@ def installed(name: str) -> str:
         return ""
 
 
+def reinstall(name: str) -> str:
+    """The command that installs a package anew, in the tested version if that is known."""
+    tested = tested_versions().get(name, "")
+    return f"pip install --force-reinstall {name}{f'=={tested}' if tested else ''}"
+
+
 def numbers(text: str) -> tuple[int, ...]:
     """The numbers that a version begins with, to compare: (2, 13, 0) for "2.13.0+cpu"."""
     return tuple(int(part) for part in re.match(r"[\d.]*", text)[0].split(".") if part)  # type: ignore[index]
