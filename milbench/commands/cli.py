@@ -12,13 +12,17 @@ from typing import Any
 
 import milbench
 from milbench.commands import (
+    bundle,
     check,
+    compare,
     data,
     datasets,
     doctor,
     evaluate,
     export,
+    features,
     heatmap,
+    leaderboard,
     merge,
     models,
     plan,
@@ -30,6 +34,7 @@ from milbench.commands import (
     track,
     tune,
     ui,
+    verify,
 )
 from milbench.commands.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Command, add_commands
 from milbench.commands.output import printing
@@ -49,11 +54,16 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
+    "bundle": bundle,
+    "verify": verify,
+    "compare": compare,
+    "leaderboard": leaderboard,
     "ui": ui,
     "track": track,
     "models": models,
     "check": check,
     "datasets": datasets,
+    "features": features,
     "data": data,
     "doctor": doctor,
 }
@@ -66,6 +76,7 @@ EXAMPLES = """examples:
   milbench plan --datasets 'tcga-*' --data-root /data  what that would run
   milbench reproduce m4 --data-root /data              all tables and figures of the M4 study
   milbench run --shard 2/4                             a quarter of it on this machine; then `milbench merge`
+  milbench features slides/ --encoder retccl --weights retccl.pth --out features/    one file per slide
   milbench report                                      tables and figures of the newest run
 """
 
