@@ -17,6 +17,7 @@ from milbench.commands import (
     compare,
     data,
     datasets,
+    doctor,
     evaluate,
     export,
     features,
@@ -64,6 +65,7 @@ COMMANDS: Mapping[str, Command] = {
     "datasets": datasets,
     "features": features,
     "data": data,
+    "doctor": doctor,
 }
 """Commands in the order of `milbench --help`, each a file of this room."""
 
