@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,6 +55,7 @@ def messages() -> Iterator[Message]:
                     yield Message(node.func.id, room, text)
 
 
+@cache
 def _tree() -> Mapping[str, type[Exception]]:
     return {
         name: each
