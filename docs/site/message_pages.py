@@ -35,7 +35,7 @@ class Message(NamedTuple):
 
 def pages() -> dict[str, str]:
     """The one page, by its path."""
-    found = sorted(set(messages()))
+    found = sorted(set(messages(Path(milbench.__file__).parent)))
     if len(found) < LEAST_FOUND:
         raise ValueError(
             f"only {len(found)} messages were found in the code: what reads them has to follow how they are raised"
@@ -43,9 +43,8 @@ def pages() -> dict[str, str]:
     return {PATH: "\n".join(_page(found))}
 
 
-def messages() -> Iterator[Message]:
-    """Every message that stands in a `raise` or `return` of an error of milbench; those put together elsewhere are left out."""
-    package = Path(milbench.__file__).parent
+def messages(package: Path) -> Iterator[Message]:
+    """Every message that an error of milbench is made with in the files of `package`; those put together elsewhere are left out."""
     for path in sorted(package.rglob("*.py")):
         room = path.relative_to(package).parts[0].removesuffix(".py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -75,9 +75,13 @@ def test_every_column_of_a_metric_names_the_function_that_computes_it() -> None:
     assert "{func}`~milbench.metrics.quadratic_kappa`" in page
 
 
-def test_messages_are_those_of_the_code_with_dots_for_values() -> None:
-    texts = {message.text for message in message_pages.messages()}
-    assert "a gene called '…' would have the name of a column of ids. Leave it out." in texts
+def test_messages_are_those_of_the_code_with_dots_for_values(tmp_path: Path) -> None:
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room" / "a.py").write_text(
+        'raise UsageError(f"{path} holds no slide. " "Name another folder.")\nraise DataError(text)\nraise ValueError("not one of ours, and long")\n'
+    )
+    found = list(message_pages.messages(tmp_path))
+    assert [tuple(each) for each in found] == [("UsageError", "room", "… holds no slide. Name another folder.")]
 
 
 def test_the_entries_of_a_docstring_are_found_by_name_and_moved_below_it() -> None:
