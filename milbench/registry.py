@@ -1,6 +1,6 @@
 """Registry: models by name, and names by pattern. Models come from entry points and from `--plugin` files.
 
-A plug-in file may register models, datasets or both, so every file is imported here, and once.
+A plug-in file may register models, datasets and encoders, so every file is imported here, and once.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ def _import_file(path: Path) -> None:
         _imported(
             f"plug-in {path}",
             lambda: run(module),
-            "A plug-in only defines models and datasets. Fix the file.",
+            "A plug-in only defines models, datasets and encoders. Fix the file.",
             module=name,
         )
     except UsageError:

@@ -7,9 +7,11 @@ NumPy types that an array consists of.
 from __future__ import annotations
 
 import pickle  # noqa: TID251 - for the name of the error that torch raises, nothing is unpickled
+import re
 import threading
 import warnings
 import zipfile
+from argparse import Namespace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from milbench.errors import FeatureFileError
+from milbench.errors import DataError, FeatureFileError
 from milbench.formats import PIXELS, UNKNOWN, SlideFeatures, SlideHeader
 from milbench.formats.hdf5 import tensor
 from milbench.formats.opening import failing_clearly, listed, mistaken, unreadable
@@ -49,8 +51,10 @@ ODD_PICKLE = "Detected pickle protocol"
 at its end is the whole process's, and a thread reads ahead of the training."""
 PICKLE, LARGE_PICKLE = "/data.pkl", 100_000
 """Which part of a file is its pickle, and bytes from which on numbers are in it, and not in parts of their own."""
+NOT_ALLOWED = re.compile(r"GLOBAL (\S+) was not an allowed")
+"""How torch's error names the object that it would not make."""
 _LOADING = threading.Lock()
-"""Held while `ARRAY_TYPES` are allowed: the list is the process's, and the first thread to end would empty it."""
+"""Held while `ARRAY_TYPES` or others are allowed: the list is the process's, and the first thread to end would empty it."""
 
 
 class PtContent(NamedTuple):
@@ -120,6 +124,37 @@ def _load(path: Path) -> Any:
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)  # noqa: TID251 - the one place
         except pickle.UnpicklingError as error:
             raise FeatureFileError(_pickled(path)) from error
+
+
+def open_weights(path: Path) -> Any:
+    """What a file of a network's weights (`.pt`, `.pth`, `.bin`) holds: tensors in plain containers, on the CPU.
+
+    Raises
+    ------
+    DataError : unreadable, or it holds more than tensors, plain containers, plain values and the words of a command.
+    """
+    try:
+        with failing_clearly(path, "file of weights (.pt, .pth, .bin)", "Download it again."):
+            return _weights(path)
+    except FeatureFileError as error:
+        raise DataError(str(error)) from error
+
+
+def _weights(path: Path) -> Any:
+    try:
+        # training scripts save the words of their command beside the weights; such a Namespace runs nothing
+        with _LOADING, torch.serialization.safe_globals([Namespace]):
+            warnings.filterwarnings("ignore", ODD_PICKLE, UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_mappable(path))  # noqa: TID251 - the one place
+    except pickle.UnpicklingError as error:
+        kind = NOT_ALLOWED.search(str(error))
+        if kind is None:
+            raise DataError(unreadable(path, "file of weights (.pt, .pth, .bin)", "", "Download it again.")) from error
+        raise DataError(
+            f"{path} holds a Python object ({kind[1]}), which could run any code when opened, and was not opened. If you "
+            "trust the file, open it with torch yourself and save its dict of tensors alone: "
+            "safetensors.torch.save_file(state_dict, 'weights.safetensors')."
+        ) from error
 
 
 def _pickled(path: Path) -> str:
