@@ -23,6 +23,8 @@ myst_links_external_new_tab = False
 default_role = "literal"  # docstrings write `name` for code
 html_math_renderer = "mathml"
 
+smartquotes = False  # `--tune` must stay two hyphens
+
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_type_aliases = {name: name for name in ("Floats", "Flags", "Places", "Weights")}
@@ -42,7 +44,7 @@ html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,
     "secondary_sidebar_items": ["page-toc"],
-    "footer_start": ["copyright"],
+    "footer_start": [],
     "footer_end": [],
     "navbar_end": ["theme-switcher"],
     "show_prev_next": False,
@@ -50,7 +52,6 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-copyright = "MIT licence"
 
 
 def _entries_below(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
