@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 from collections.abc import Iterator
@@ -9,9 +10,21 @@ from pathlib import Path
 
 import pytest
 import torchvision_operators  # noqa: F401  before anything imports torchvision
-from commands_for_tests import Milbench, command, environment
+from commands_for_tests import Milbench, environment
 from fake_server import FakeServer, running
 from folders_for_tests import make_folder_cohort
+from ready_process import ReadyProcess
+
+
+def pytest_sessionstart() -> None:
+    """Collecting the tests makes no garbage worth looking for."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Each training looks for garbage: among what it made, and not among all tests and imports, which takes a second."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,19 +41,39 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def ready_process() -> Iterator[ReadyProcess]:
+    """A process with all imports done, whose copies are processes that begin at once."""
+    ready = ReadyProcess(environment())
+    yield ready
+    ready.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tried_in_copies(ready_process: ReadyProcess) -> Iterator[None]:
+    """Models of plug-ins are tried in copies of the ready process, unless a test asks for the `fresh_interpreter`."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("milbench.runs.tryout.subprocess", ready_process.for_tryouts())
+        yield
+
+
+@pytest.fixture
+def fresh_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of plug-ins are tried as a user's `milbench run` tries them: in a new interpreter."""
+    monkeypatch.setattr("milbench.runs.tryout.subprocess", subprocess)
+
+
 @pytest.fixture
 def cohort_folder(tmp_path: Path) -> Path:
     return make_folder_cohort(tmp_path / "toy")
 
 
 @pytest.fixture
-def milbench(tmp_path: Path) -> Milbench:
+def milbench(tmp_path: Path, ready_process: ReadyProcess) -> Milbench:
     """`milbench(words...)` in a fresh working directory, as a process of its own."""
 
     def call(*words: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(*words), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=timeout
-        )
+        return ready_process.run(("milbench", *words), cwd=tmp_path, env=environment(), timeout=timeout)
 
     return call
 

@@ -18,7 +18,7 @@ from milbench.cohorts.scaling import MODES
 from milbench.cohorts.tuned import TunedSettings, read_tuned
 from milbench.endpoints.endpoint import BINARY, Endpoint
 from milbench.errors import LabelTableError, unknown_name
-from milbench.formats import FeatureFolder, SlideHeader, open_features
+from milbench.formats import FeatureFolder, SlideHeader
 from milbench.labels.finding import Finding
 
 SKIPPED = "skipped: "
@@ -145,7 +145,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
     table = file.label_table()
     slides = table.slides
     tasks = tuple(column for column in slides if column not in ("slide_id", "patient_id"))
-    folder = open_features(file.features).spelled_as(slides["slide_id"])
+    folder = file.feature_folder().spelled_as(slides["slide_id"])
     labelled = slides
     slides, skipped = _matched(labelled, folder, file, allow_missing=allow_missing)
     width = folder.header(slides["slide_id"].iloc[0]).width

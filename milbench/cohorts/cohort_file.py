@@ -13,6 +13,8 @@ from milbench.cohorts.patient_bags import BAGS, SLIDE
 from milbench.cohorts.scaling import MODES
 from milbench.cohorts.task_kinds import cell, declared_tasks
 from milbench.errors import DataError, UsageError, unknown_name
+from milbench.formats import FeatureFolder, open_features
+from milbench.formats.declared import DeclaredFacts
 from milbench.labels import SUFFIXES, LabelTable, Stated, read_labels
 from milbench.labels.declared import Declared
 from milbench.names import refuse_cohort_name
@@ -47,6 +49,7 @@ class CohortFile:
     patch_size : edge of a patch in the unit of the coordinates, for maps; None = as the feature files tell.
     model, trainer : settings fit for the cohort's size, the same for every model.
     tuned : file of settings that `milbench tune` chose for each model.
+    encoder, mpp : how the features were made, for files that do not tell it; what a file says goes first.
     bag : "slide", or "patient" = all slides of a patient are joined into one bag.
     patients : "as_given" = ids that look as if they parted a patient are meant so.
     positive : by task, the cell that is class 1 where the table holds words or numbers other than 0 and 1.
@@ -72,11 +75,20 @@ class CohortFile:
     unknown: tuple[str, ...] = ()
     declared: Mapping[str, Declared] = field(default_factory=dict)
     bag: str = SLIDE
+    encoder: str = ""
+    mpp: float | None = None
 
     def label_table(self) -> LabelTable:
         """The labels as this file says that they are meant; raises `LabelTableError`."""
         stated = Stated(self.positive, self.unknown, self.declared)
         return read_labels(self.labels, self.tasks or None, slides=self.slides, stated=stated)
+
+    def feature_folder(self) -> FeatureFolder:
+        """The features, with what this file declares of them; raises as `open_features`."""
+        folder = open_features(self.features)
+        if not self.encoder and self.mpp is None:
+            return folder
+        return replace(folder, stated=DeclaredFacts(self.encoder, self.mpp, source="cohort.yaml"))
 
 
 AS_GIVEN = "as_given"
@@ -87,6 +99,7 @@ TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "feature_scaling": (str, "text"), "tasks": ((list, dict), "a list of columns, or the kind of each task"),
     "splits": (str, "text"), "n_folds": (int, "a number"), "title": (str, "text"),
     "model": (dict, "a section"), "trainer": (dict, "a section"), "tuned": (str, "a path"), "patch_size": ((int, float), "a number"),
+    "encoder": (str, "text"), "mpp": ((int, float), "a number"),
     "bag": (str, " or ".join(BAGS)), "patients": (str, AS_GIVEN), "positive": (dict, "a section"), "unknown": (list, "a list"),
 }  # fmt: skip
 """What each key of a cohort.yaml must be."""
@@ -143,6 +156,8 @@ def _from_yaml(path: Path) -> CohortFile:
         raise UsageError(f"{path}: n_folds is {values['n_folds']}; expected 1 or more.")
     if not 0 < values.get("patch_size", 1) < float("inf"):
         raise UsageError(f"{path}: patch_size is {values['patch_size']}; expected the edge of a patch, such as 256.")
+    if not 0 < values.get("mpp", 1) < float("inf"):
+        raise UsageError(f"{path}: mpp is {values['mpp']}; expected micrometres per pixel of the patches, such as 0.5.")
     base = path.parent
     paths = {key: base / values[key] for key in ("labels", "features", "slides", "tuned") if key in values}
     file = CohortFile(**{**values, **paths})

@@ -21,6 +21,7 @@ from milbench.endpoints.endpoint import BINARY, Endpoint
 from milbench.endpoints.fit import patient_labels
 from milbench.errors import FeatureFileError
 from milbench.formats import SlideHeader
+from milbench.formats.scale import is_one_scale
 from milbench.labels.finding import some
 
 if TYPE_CHECKING:
@@ -117,13 +118,16 @@ def why_not_joined(headers: Mapping[str, SlideHeader]) -> str:
     """Why these slides of one patient make no bag; empty if they do.
 
     Patch sizes are compared in level-0 pixels, so they differ between scanners. If all files tell one and the same
-    magnification, the patches show the same tissue, and their size in pixels may differ.
+    magnification, or mpp within 2 %, the patches show the same tissue, and their size in pixels may differ.
     """
-    magnifications = {header.magnification for header in headers.values()}
-    is_of_one_scale = len(magnifications) == 1 and None not in magnifications
+    scales = [[getattr(header, scale) for header in headers.values()] for scale in ("magnification", "mpp")]
+    is_of_one_scale = any(None not in told and is_one_scale(told) for told in scales)
     told: dict[str, dict[str, object]] = {
         "widths": {slide: header.width for slide, header in headers.items()},
         "encoders": {slide: header.encoder.casefold() for slide, header in headers.items() if header.encoder},
+        "weights of the encoder": {
+            slide: header.weights_sha256 for slide, header in headers.items() if header.weights_sha256
+        },
         "patch sizes": {
             slide: f"{header.patch_size:g} {header.unit}"
             for slide, header in headers.items()

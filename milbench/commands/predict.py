@@ -45,7 +45,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def call(options: argparse.Namespace) -> int:
     """Exit code of writing the predictions."""
     from milbench.cohorts.coordinates import why_without
-    from milbench.external.predict import checkpoint_identity, predict, refuse_another_width
+    from milbench.external.predict import checkpoint_identity, compared_with_training, predict
     from milbench.external.ranges import training_ranges
     from milbench.external.scoring import Checkpoint
     from milbench.external.slides import new_slides
@@ -68,12 +68,12 @@ def call(options: argparse.Namespace) -> int:
     if len(source.trials) < source.n_planned:
         warn(f"{len(source.trials)} of {source.n_planned} planned trials are done; only those predict")
     slides = new_slides(_place(options, plugins_of_run(source.run)), options.patients, source.bag)
-    refuse_another_width(slides, source)
+    compared = compared_with_training(slides, source)
     source, left_out = source.for_slides(lambda: why_without(list(slides.slides["slide_id"]), slides.folder.header))
     console = new_console()
     for told in left_out:
         warn(told)
-    for note in slides.notes:
+    for note in (*compared, *slides.notes):
         line(console, f"note: {note}")
     watch = watcher(console)
     ranges = training_ranges(source, watch)

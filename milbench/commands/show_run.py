@@ -11,6 +11,7 @@ from rich.console import Console
 from milbench.commands.terminal import finding, grid, line
 from milbench.labels.finding import NOTE
 from milbench.registry import import_remarks
+from milbench.store.feature_facts import one_line
 from milbench.store.pasteable import pasteable
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def benchmark_header(console: Console, benchmark: Benchmark, *, written: bool) -
         cohort, split = entry.cohort, entry.split
         line(console, f"{cohort.name}: {_slides_and_patients(cohort)}, "
               f"{len(cohort.tasks)} tasks, {cohort.in_features}-d features, splits {split.protocol} ({split.sha256[:8]})")  # fmt: skip
+        if entry.features:
+            line(console, f"  features: {one_line(entry.features)}")
         if cohort.trainer_defaults:
             line(console, f"  settings for its size, the same for all models: {settings_text(cohort.trainer_defaults)}")
         if cohort.tuned and follows_tuned(benchmark):

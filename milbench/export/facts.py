@@ -126,7 +126,7 @@ def _model(trial: StoredTrial, model: StoredModel) -> dict[str, Any]:
 
 
 def _extraction(chosen: Chosen) -> dict[str, Any]:
-    """Encoder, magnification and patches, as far as the cohort's files are there and tell; None = unknown."""
+    """Encoder, magnification, mpp, normalisation and patches, as far as the cohort's files are there and tell; None = unknown."""
     try:
         training = chosen.source.training
         known = training is not None and training.cohort.fingerprint == chosen.trials[0].info["fingerprint"]
@@ -136,7 +136,10 @@ def _extraction(chosen: Chosen) -> dict[str, Any]:
         found = {}
     told: dict[str, set[Any]] = {
         "encoder": {header.encoder for header in found.values()} - {""},
+        "encoder_weights_sha256": {header.weights_sha256 for header in found.values()} - {""},
         "magnification": {header.magnification for header in found.values()} - {None},
+        "mpp": {header.mpp for header in found.values()} - {None},
+        "normalisation": {header.transform for header in found.values()} - {""},
         "patch_size": {header.patch_size for header in found.values()} - {None},
         "patch_size_unit": {header.unit for header in found.values() if header.patch_size is not None} - {""},
     }

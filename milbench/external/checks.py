@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -11,8 +11,10 @@ from milbench.cohorts.cohort import Cohort
 from milbench.cohorts.patient_bags import PATIENT, Members, unlike_slides
 from milbench.errors import DataError, FeatureFileError
 from milbench.formats import SlideHeader
+from milbench.formats.scale import is_one_scale
 from milbench.labels.barcode import tcga_patient
 from milbench.labels.finding import some
+from milbench.store.feature_facts import Facts, known_values
 
 HEADERS = 20
 """Feature files of a training cohort that are asked how they were extracted; they were extracted alike."""
@@ -123,38 +125,73 @@ def refuse_another_width(cohort: Cohort, width: int, dataset: str) -> None:
         )
 
 
-EXTRACTION: Mapping[str, tuple[Callable[[SlideHeader], object], str]] = {
-    "encoder": (
-        lambda header: header.encoder.casefold() or None,
-        "Extract the slides with the encoder of the training.",
+class Compared(NamedTuple):
+    """A fact that must be the same in the training and here, if files of both tell it.
+
+    Attributes
+    ----------
+    name : in words.
+    fix : what to do if it is not.
+    is_scale : whether it is a number that may differ by 2 %.
+    """
+
+    name: str
+    fix: str
+    is_scale: bool = False
+
+
+EXTRACTION: Mapping[str, Compared] = {
+    "encoder": Compared("encoder", "Extract the slides with the encoder of the training."),
+    "weights_sha256": Compared("encoder's weights", "Extract the slides with the weights of the training."),
+    "magnification": Compared(
+        "magnification", "Extract the slides at the magnification of the training.", is_scale=True
     ),
-    "magnification": (lambda header: header.magnification, "Extract the slides at the magnification of the training."),
+    "mpp": Compared("mpp", "Extract the slides at the micrometres per pixel of the training.", is_scale=True),
 }
-"""What must be the same, if the files tell."""
 
 
-def compared_extraction(theirs: Mapping[str, SlideHeader], own: Mapping[str, SlideHeader], cohort: str) -> list[str]:
-    """Lines on what files tell of their extraction; nothing where they do not.
+def compared_extraction(theirs: Facts, own: Facts, where: str) -> list[str]:
+    """Lines on what files tell of their extraction, and on what only one side tells; nothing where no file does.
+
+    Parameters
+    ----------
+    theirs, own : of `milbench.cohorts.feature_facts`, here and in the training.
+    where : the cohort, in words.
 
     Raises
     ------
-    DataError : another encoder, or another magnification.
+    DataError : another encoder, other weights of it, or another magnification or mpp.
     """
-    for what, (key, fix) in EXTRACTION.items():
-        here, there = ({key(header) for header in side.values()} - {None} for side in (theirs, own))
-        if here and there and not here <= there:
-            odd = sorted(map(str, here - there))
+    unknown = []
+    for fact, compared in EXTRACTION.items():
+        here, there = known_values(theirs, fact), known_values(own, fact)
+        if bool(here) != bool(there):
+            unknown.append(f"{compared.name} (told {'here' if here else 'in the training'} only)")
+        if odd := [value for value in here if there and not _is_among(value, there, is_scale=compared.is_scale)]:
             raise DataError(
-                f"cohort '{cohort}': the files' {what} is {', '.join(odd)}, that of the training {', '.join(map(str, there))}. {fix}"
+                f"{where}: the files' {compared.name} is {some(odd)}, that of the training {some(there)}. {compared.fix}"
             )
-    sizes = [{(h.patch_size, h.unit) for h in side.values() if h.patch_size is not None} for side in (theirs, own)]
-    if all(sizes) and not sizes[0] <= sizes[1]:
-        wide, before = (", ".join(f"{size:g} {unit}" for size, unit in sorted(side)) for side in sizes)
-        return [
-            f"patches are {wide} wide, in the training {before}: the same tissue only if the slides were scanned at other "
-            "magnifications"
-        ]
-    return []
+    lines = [f"not compared with the training: {', '.join(unknown)}"] if unknown else []
+    return [*lines, *_other_patches(theirs, own)]
+
+
+def _is_among(value: str, others: Sequence[str], *, is_scale: bool) -> bool:
+    if is_scale:
+        return any(is_one_scale((float(value), float(other))) for other in others)
+    return value.casefold() in {other.casefold() for other in others}
+
+
+def _other_patches(theirs: Facts, own: Facts) -> list[str]:
+    """A line on patches of another size on level 0, unless both sides tell their mpp: then scanners make the difference."""
+    sizes = [known_values(side, "patch_size") for side in (theirs, own)]
+    are_of_one_mpp = all(known_values(side, "mpp") for side in (theirs, own))
+    if not all(sizes) or are_of_one_mpp or set(sizes[0]) <= set(sizes[1]):
+        return []
+    wide, before = map(some, sizes)
+    return [
+        f"patches are {wide} wide, in the training {before}: the same tissue only if the slides were scanned at other "
+        "magnifications"
+    ]
 
 
 def headers(cohort: Cohort, slides: Iterable[str]) -> dict[str, SlideHeader]:

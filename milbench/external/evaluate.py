@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from milbench.cohorts.cohort import SKIPPED, Cohort
 from milbench.cohorts.coordinates import why_without_coords
+from milbench.cohorts.feature_facts import feature_facts
 from milbench.cohorts.optional import labels_of
 from milbench.cohorts.record import read_record, see
 from milbench.endpoints.endpoint import Endpoint
@@ -25,7 +26,6 @@ from milbench.endpoints.fit import patient_labels
 from milbench.engines.predictions import answers_table, predictions_table
 from milbench.errors import DataError, StoreError
 from milbench.external.checks import (
-    HEADERS,
     compared_extraction,
     headers,
     refuse_another_width,
@@ -56,7 +56,7 @@ from milbench.external.scored import (
 )
 from milbench.external.scoring import Checkpoint, Logits, Scored, Scorer, score
 from milbench.external.trained import Trained
-from milbench.heatmap.stored import RunCohort, StoredModel, outputs_of
+from milbench.heatmap.stored import StoredModel, outputs_of
 from milbench.labels.finding import some
 from milbench.store.csv_files import exact_csv
 from milbench.store.files import write_atomically, writing
@@ -135,7 +135,7 @@ def checked(source: Trained, cohort: Cohort, *, allow_overlap: bool = False) -> 
         if tasks[task].kind == "survival" and own is not None:
             of_both = (patient_labels(table, task, tasks[task]) for table in (own, slides))
             refuse_another_unit(cohort.name, task, *of_both)
-    remarks += _extraction(cohort, slides, source.training, width)
+    remarks += _extraction(cohort, slides, source)
     remarks += _unlabelled(slides, tasks, evaluated, cohort.bag)
     remarks += _scaling(cohort, source)
     remarks += [note for note in cohort.notes if note.startswith(SKIPPED)]
@@ -145,18 +145,16 @@ def checked(source: Trained, cohort: Cohort, *, allow_overlap: bool = False) -> 
     return External(source, cohort, slides, evaluated, tuple(remarks), tuple(warnings), shift)
 
 
-def _extraction(cohort: Cohort, slides: pd.DataFrame, training: RunCohort | None, width: int) -> list[str]:
+def _extraction(cohort: Cohort, slides: pd.DataFrame, source: Trained) -> list[str]:
     every = cohort.members
     members = {bag: every[bag] for bag in slides["slide_id"]}
     theirs = headers(cohort.by_slide, chain.from_iterable(members.values()))
-    refuse_odd_headers(theirs, width, cohort.name)
+    refuse_odd_headers(theirs, source.in_features, cohort.name)
     if cohort.of_slides:
         refuse_unlike_slides(members, theirs)
-    if training is None:
+    if not source.features and source.training is None:
         return ["the training's feature files are not there, so encoder and magnification were not compared"]
-    trained_on = training.cohort.by_slide
-    own = headers(trained_on, trained_on.slides["slide_id"][:HEADERS])
-    return compared_extraction(theirs, own, cohort.name)
+    return compared_extraction(feature_facts(theirs.values()), source.features, f"cohort '{cohort.name}'")
 
 
 def _unlabelled(slides: pd.DataFrame, tasks: Mapping[str, Endpoint], evaluated: Sequence[str], bag: str) -> list[str]:

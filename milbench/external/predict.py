@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from milbench.bag import Bag
+from milbench.cohorts.feature_facts import feature_facts
 from milbench.cohorts.patient_bags import PATIENT, SLIDE, slides_by_patient
 from milbench.endpoints.answers import answers_of, decoded_grade
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import DataError
-from milbench.external.checks import refuse_unlike_slides
+from milbench.external.checks import compared_extraction, refuse_unlike_slides
 from milbench.external.evaluate import Watch, sigmoid
 from milbench.external.ranges import Ranges, mean_norm
 from milbench.external.scoring import Checkpoint, Logits, Scorer, score
@@ -66,10 +67,12 @@ class Answered(NamedTuple):
     answers: tuple[Floats, ...]
 
 
-def refuse_another_width(slides: NewSlides, source: Trained) -> None:
-    """DataError if a slide is not as wide as those of the training, or empty, or slides of a patient make no bag.
+def compared_with_training(slides: NewSlides, source: Trained) -> list[str]:
+    """Lines on how the slides' features were made, beside those of the training; only heads of files are read.
 
-    Only heads of files are read.
+    Raises
+    ------
+    DataError : a slide is empty, or was not extracted as those of the training, or slides of a patient make no bag.
     """
     width, headers = source.in_features, {}
     for slide in slides.slides["slide_id"]:
@@ -81,6 +84,7 @@ def refuse_another_width(slides: NewSlides, source: Trained) -> None:
             )
     if slides.bag == PATIENT:
         refuse_unlike_slides(slides_by_patient(slides.slides), headers)
+    return compared_extraction(feature_facts(headers.values()), source.features, "slides to predict")
 
 
 def predict(

@@ -112,9 +112,9 @@ def _found(place: Path | CohortFile, patients: Path | None, bag: str) -> NewSlid
     refuse_other_bags(file.bag, bag, f"cohort '{file.name}'{where}")
     notes = (f"labels in {file.labels} are not looked at", *_skipped(file.features))
     if patients is not None:
-        return _with_patients(open_features(file.features), patients, notes)._replace(patch_size=file.patch_size)
+        return _with_patients(file.feature_folder(), patients, notes)._replace(patch_size=file.patch_size)
     owners = file.label_table().slides[["slide_id", "patient_id"]]
-    folder = open_features(file.features).spelled_as(owners["slide_id"])
+    folder = file.feature_folder().spelled_as(owners["slide_id"])
     return _owned(folder, dict(owners.itertuples(index=False, name=None)), notes)._replace(patch_size=file.patch_size)
 
 

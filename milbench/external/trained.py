@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from milbench.cohorts.feature_facts import feature_facts
 from milbench.cohorts.patient_bags import SLIDE
 from milbench.cohorts.scaling import FITTED_MODES, FeatureScaler
 from milbench.endpoints.endpoint import Endpoint
 from milbench.engines.shards import Shard, every_slot
 from milbench.errors import DataError, StoreError, UsageError, unknown_name
+from milbench.external.checks import HEADERS, headers
 from milbench.heatmap.stored import RunCohort, StoredModel, find_cohort, plugins_of_run, trained_model
 from milbench.labels.finding import some
 from milbench.registry import load_models, select
+from milbench.store.feature_facts import Facts
 from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
 
@@ -92,6 +95,19 @@ class Trained:
                 "Say where they lie with --data-root."
             )
         return int(told or self.training.cohort.in_features)  # type: ignore[union-attr]
+
+    @cached_property
+    def features(self) -> Facts:
+        """What the training's feature files tell of their making: as the run keeps it, else as some of the files tell.
+
+        Empty if an older run keeps nothing and its data are not there; raises `DataError` as `training`.
+        """
+        if kept := self.run.datasets[self.dataset].get("features"):
+            return dict(kept)
+        if self.training is None:
+            return {}
+        by_slide = self.training.cohort.by_slide
+        return feature_facts(headers(by_slide, by_slide.slides["slide_id"][:HEADERS]).values())
 
     @cached_property
     def training(self) -> RunCohort | None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
 
 from milbench.errors import FeatureFileError
+from milbench.formats.declared import NOTHING, DeclaredFacts, completed
 
 PIXELS = "level-0 px"
 CENTRES = "level-0 px, patch centres"
@@ -55,6 +56,10 @@ class SlideHeader(NamedTuple):
     patch_size : edge of a patch in that unit, or None.
     encoder, magnification : empty or None where the file does not tell.
     coords_problem : why the coordinates cannot be used, as far as the header tells; empty otherwise.
+    mpp : micrometres per pixel of the patches as the encoder read them, or None.
+    weights_sha256 : hash of the encoder's weights; empty where the file does not tell.
+    transform : how pixels were normalised, in the words or the JSON of the extractor; empty where the file does not tell.
+    facts_problem : what is declared of the features and contradicts the file, or cannot be used; empty otherwise.
     """
 
     n_patches: int
@@ -65,6 +70,10 @@ class SlideHeader(NamedTuple):
     encoder: str = ""
     magnification: float | None = None
     coords_problem: str = ""
+    mpp: float | None = None
+    weights_sha256: str = ""
+    transform: str = ""
+    facts_problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,8 @@ class FeatureFolder:
     read, head : what one file holds, and what it says of itself; raise `FeatureFileError`.
     folder : where the files lie, in it or in folders below.
     read_anew : how the same bytes give other features than in earlier versions; part of a cohort's identity.
+    beside : what is declared beside the files, by the folder that holds them.
+    stated : what the cohort's file declares of all of them.
     """
 
     layout: str
@@ -86,6 +97,8 @@ class FeatureFolder:
     head: Callable[[Path], SlideHeader]
     folder: Path
     read_anew: str = ""
+    beside: Mapping[Path, DeclaredFacts] = field(default_factory=dict)
+    stated: DeclaredFacts = NOTHING
 
     def spelled_as(self, slide_ids: Iterable[str]) -> FeatureFolder:
         """This folder with the ids of a label table, where a file's name has the same letters in other code points."""
@@ -108,8 +121,9 @@ class FeatureFolder:
         return self.read(self._path(slide_id))
 
     def header(self, slide_id: str) -> SlideHeader:
-        """Sizes of one slide, from its header where the layout has one; raises as `load`."""
-        return self.head(self._path(slide_id))
+        """Sizes of one slide, from its header where the layout has one, and what is declared of it; raises as `load`."""
+        path = self._path(slide_id)
+        return completed(completed(self.head(path), self.beside.get(path.parent, NOTHING)), self.stated)
 
     def below(self, slide_ids: Iterable[str]) -> str:
         """Where files of these slides lie in folders below, which are not read where there are files above them."""

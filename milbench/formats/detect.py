@@ -16,6 +16,7 @@ from milbench.formats import (
     SlideHeader,
     arrays,
     clam,
+    extracted,
     hdf5,
     owkin,
     packed,
@@ -25,9 +26,10 @@ from milbench.formats import (
     torchmil,
     trident,
 )
+from milbench.formats.declared import DeclaredFacts, declared_beside
 from milbench.formats.opening import listed
 
-HDF5_FORMATS = (stamp, trident, clam)
+HDF5_FORMATS = (extracted, stamp, trident, clam)
 """In the order in which they are asked: each knows a file by what the later ones would overlook."""
 
 PLACES = (
@@ -97,7 +99,16 @@ def recognise(folder: Path) -> FeatureFolder:
     text = f"{layout.name}: {len(best.paths)} {best.suffix} files in {best.folder}{best.below} ({layout.evidence})"
     if len(found) > 1:
         text += f", preferred over {len(found[1].paths)} {found[1].suffix} files: packs first, then HDF5, then CLAM's own subfolders"
-    return FeatureFolder(text, best.paths, layout.read, layout.head, best.folder, layout.read_anew)
+    beside = _declared(folder, best)
+    return FeatureFolder(text, best.paths, layout.read, layout.head, best.folder, layout.read_anew, beside)
+
+
+def _declared(folder: Path, place: Place) -> dict[Path, DeclaredFacts]:
+    """What is declared of the files in each folder: beside them, else where their folders lie, else in the named one."""
+    above = next((found for each in (place.folder, folder) if (found := declared_beside(each)).source), None)
+    holders = dict.fromkeys(path.parent for path in place.paths.values())
+    every = {holder: found if (found := declared_beside(holder)).source else above for holder in holders}
+    return {holder: found for holder, found in every.items() if found is not None}
 
 
 def _places(folder: Path) -> list[Place]:

@@ -60,6 +60,9 @@ class StoredSlide(NamedTuple):
     encoder: str = ""
     magnification: float | None = None
     instance_labels: h5py.Dataset | None = None
+    mpp: float | None = None
+    weights_sha256: str = ""
+    transform: str = ""
 
 
 MOST_COMPRESSED = 2000
@@ -101,7 +104,10 @@ def head(path: Path, describe: Describe) -> SlideHeader:
     with opened(path) as file:
         slide = describe(path, file)
         n_patches, width = bag_shape(path, slide.features.shape)
-        told = SlideHeader(n_patches, width, slide.features.dtype.name, "", None, slide.encoder, slide.magnification)
+        told = SlideHeader(
+            n_patches, width, slide.features.dtype.name, encoder=slide.encoder, magnification=slide.magnification,
+            mpp=slide.mpp, weights_sha256=slide.weights_sha256, transform=slide.transform,
+        )  # fmt: skip
         if slide.coords is None:
             return told
         stored = slide.coords

@@ -2,9 +2,9 @@
 
 Tensors `features` (float16 or float32), `coords` and `instance_labels` if there were any. The metadata `milbench_pack`
 is a JSON text: `version`, `sha256` of the features' bytes, `source` (identity of the file that it was made from),
-`source_dtype`, `largest_rounding` (relative to the slide's largest value), `unit`, `patch_size`, `encoder`,
-`magnification`, `coords_problem`. All of it enters the cohort's fingerprint with the file's bytes. Other safetensors files with a
-tensor `features` are read as well.
+`source_dtype`, `largest_rounding` (relative to the slide's largest value), `unit`, `patch_size`, `encoder`, `magnification`,
+`mpp`, `weights_sha256`, `transform`, `coords_problem`. All of it enters the cohort's fingerprint with the file's bytes. Other
+safetensors files with a tensor `features` are read as well.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ NAME, SUFFIX, MARK = "milbench pack", ".safetensors", "milbench_pack"
 VERSION = 1
 """Of what a pack says of itself. A later milbench may write another."""
 TYPES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("version", "patch_size", "magnification", "largest_rounding"), (int, float)),
-    **dict.fromkeys(("sha256", "source", "unit", "encoder", "coords_problem"), str),
+    **dict.fromkeys(("version", "patch_size", "magnification", "mpp", "largest_rounding"), (int, float)),
+    **dict.fromkeys(("sha256", "source", "unit", "encoder", "weights_sha256", "transform", "coords_problem"), str),
 }
 """What a pack says of itself, as far as it is read."""
 
@@ -70,6 +70,9 @@ def head(path: Path) -> SlideHeader:
             told.get("encoder", ""),
             told.get("magnification"),
             _coords_problem(file, n_patches) if "coords" in names else told.get("coords_problem", ""),
+            told.get("mpp"),
+            told.get("weights_sha256", ""),
+            told.get("transform", ""),
         )
 
 

@@ -1,24 +1,27 @@
 """slideflow: `{slide}.pt` with one float32 tensor, `{slide}.index.npz` with locations, `bags_config.json`.
 
-Locations (`arr_0`) are the centres of tiles in level-0 pixels; the tile's size on level 0 is not stored. If zip files are
+Locations (`arr_0`) are the centres of tiles in level-0 pixels; the tile's size on level 0 is not stored. The configuration
+tells the extractor, the tile's size in pixels and in micrometres (or a magnification as text, "20x") and the stain normaliser. If zip files are
 not allowed (SF_ALLOW_ZIP=0), slideflow writes `{slide}.index.npy` with the same array.
 """
 
 from __future__ import annotations
 
-import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from milbench.errors import FeatureFileError
 from milbench.formats import CENTRES, SlideFeatures, SlideHeader, arrays, tensors
+from milbench.formats.declared import json_object
+from milbench.formats.hdf5 import size
 from milbench.formats.shapes import Coordinates, fitting
-from milbench.special_files import special_kind
 
 NAME = "slideflow"
 CONFIG, INDEXES = "bags_config.json", (".index.npz", ".index.npy")
-MOST_BYTES = 1_000_000
-"""Of a configuration, which has some hundred; beyond, it is none."""
+TIMES = re.compile(r"^(\d+(?:\.\d+)?)x$")
+"""How slideflow writes a magnification in the place of micrometres."""
 
 
 def recognises(folder: Path) -> bool:
@@ -38,7 +41,7 @@ def read(path: Path) -> SlideFeatures:
 
 def head(path: Path) -> SlideHeader:
     """Sizes of one slide."""
-    header, index = tensors.head(path)._replace(encoder=_encoder(path.parent / CONFIG)), _index(path)
+    header, index = tensors.head(path)._replace(**_facts(path.parent / CONFIG)), _index(path)
     if index is None:
         return header
     return header._replace(unit=CENTRES, coords_problem=_places(index, header.n_patches).problem)
@@ -59,12 +62,23 @@ def _places(index: Path, n_patches: int) -> Coordinates:
     return fitting(stored, n_patches, CENTRES)
 
 
-def _encoder(config: Path) -> str:
-    """The extractor that the bags' configuration names, or empty."""
-    try:
-        if special_kind(config) or config.stat().st_size > MOST_BYTES:
-            return ""
-        content: Any = json.loads(config.read_text(encoding="utf-8"))
-        return str(content["extractor"]["class"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return ""
+def _facts(config: Path) -> dict[str, Any]:
+    """Encoder, scale and stain normaliser that the bags' configuration names, as fields of a header."""
+    told = json_object(config) or {}
+    edge, tile = told.get("tile_um"), size(told, "tile_px")
+    times = TIMES.match(edge) if isinstance(edge, str) else None
+    um = None if times else size(told, "tile_um")
+    stains = _inside(told, "normalizer", "method")
+    return {
+        "encoder": _inside(told, "extractor", "class"),
+        "mpp": um / tile if um and tile else None,
+        "magnification": float(times[1]) if times else None,
+        "transform": f"stain normaliser {stains}" if stains else "",
+    }
+
+
+def _inside(told: Mapping[str, Any], section: str, name: str) -> str:
+    """A text in a section of the configuration; empty if it is not there."""
+    part = told.get(section)
+    found = part.get(name) if isinstance(part, dict) else None
+    return found if isinstance(found, str) else ""

@@ -8,7 +8,8 @@ older    `tile_size` with `unit` = "um"
 oldest   no attributes; a stride near 224 means 256 µm patches: micrometres = coords / 224 × 256
 =======  ==========================================================================================
 
-No file says how large a pixel is on level 0, so coordinates stay in micrometres.
+No file says how large a pixel is on level 0, so coordinates stay in micrometres. `tile_size_px` tells how many pixels the
+extractor saw of a tile. `code_hash` is of STAMP's own code, and tells nothing of the extractor's weights.
 """
 
 from __future__ import annotations
@@ -46,7 +47,14 @@ def describe(path: Path, file: h5py.File) -> StoredSlide:
         feature_dataset(path, file, "feats"),
         None if one_vector else coordinates(path, file, lambda stored: _coords(path, file, stored)),
         encoder=text(file.attrs, "extractor") or text(file.attrs, "encoder"),
+        mpp=None if one_vector else _mpp(file),
     )
+
+
+def _mpp(file: h5py.File) -> float | None:
+    """Micrometres per pixel of the tiles as the extractor saw them; None if an older STAMP wrote the file."""
+    edge, pixels = size(file.attrs, "tile_size_um"), size(file.attrs, "tile_size_px")
+    return edge / pixels if edge and pixels else None
 
 
 def _coords(path: Path, file: h5py.File, stored: h5py.Dataset) -> StoredCoords:

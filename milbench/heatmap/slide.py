@@ -1,31 +1,22 @@
 """Slide: a whole-slide image as a small picture whose pixels map exactly to level-0 coordinates.
 
-Needs the extra `wsi` (openslide-python and openslide-bin): SVS, NDPI, MRXS, TIFF, DICOM and what else OpenSlide reads.
+Needs the extra `wsi`: `milbench.slides` opens what comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from milbench.errors import DataError, UsageError
 from milbench.heatmap.places import PIXELS, Places
+from milbench.slides import SUFFIXES, Slide, open_slide, slides_below
 
-if TYPE_CHECKING:
-    from openslide import OpenSlide
-
-SUFFIXES = (".svs", ".ndpi", ".mrxs", ".tif", ".tiff", ".dcm", ".scn", ".bif", ".vms", ".vmu", ".svslide")
 MOST_PIXELS = 1600
 """Longest edge of a slide's picture."""
-
-STRIP_PIXELS = 2**24
-"""Pixels that are read at once: a file without small levels is read in strips, not whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,22 +39,26 @@ class SlidePicture:
 
 
 def find_slide(path: Path, slide_id: str) -> Path:
-    """The slide file: `path` itself, or in a folder the file (or DICOM folder) that is called after the slide.
+    """The slide file: `path` itself, or in a folder the file, DICOM series or folder that is called after the slide.
 
     Raises
     ------
-    UsageError : there is none.
+    UsageError : there is none, or there are two.
     """
     if path.is_file():
         return path
     if not path.is_dir():
         raise UsageError(f"--wsi {path} does not exist. Name a slide file, or a folder with one file per slide.")
-    for file in sorted(path.rglob("*")):
-        if file.suffix.lower() in SUFFIXES and slide_id in (file.stem, file.parent.name):
-            return file
-    raise UsageError(
-        f"--wsi {path} holds no slide called '{slide_id}'. Expected {slide_id} and one of {', '.join(SUFFIXES)}."
-    )
+    found = list(slides_below(path))
+    named = [each.path for each in found if each.slide_id == slide_id]
+    named = named or [each.path for each in found if each.path.parent.name == slide_id]
+    if not named:
+        raise UsageError(
+            f"--wsi {path} holds no slide called '{slide_id}'. Expected {slide_id} and one of {', '.join(SUFFIXES)}."
+        )
+    if len(named) > 1:
+        raise UsageError(f"--wsi {path} holds slide '{slide_id}' twice: {named[0]} and {named[1]}. Name one of them.")
+    return named[0]
 
 
 def read_slide(path: Path, places: Places, most_pixels: int = MOST_PIXELS) -> SlidePicture:
@@ -72,28 +67,20 @@ def read_slide(path: Path, places: Places, most_pixels: int = MOST_PIXELS) -> Sl
     Raises
     ------
     UsageError : the extra is not installed.
-    DataError : no slide that OpenSlide reads, or another slide than the coordinates were taken from.
+    DataError : no slide that can be read, or another slide than the coordinates were taken from.
     """
-    openslide = _openslide()
-    try:
-        with openslide.OpenSlide(str(path)) as slide:
-            _refuse_other_size(path, slide.dimensions, places)
-            return _picture(slide, most_pixels)
-    except openslide.OpenSlideError as error:
-        raise DataError(
-            f"{path} cannot be read as a slide: {error or 'unsupported or damaged file'}. Name another file, or draw without --wsi."
-        ) from error
+    with _opened(path) as slide:
+        width, height = slide.levels[0][:2]
+        _refuse_other_size(path, (width, height), places)
+        microns = slide.microns_per_pixel[0] if slide.microns_per_pixel else None
+        return SlidePicture(slide.picture(most_pixels), width, height, microns, slide.bounds[:2])
 
 
-def _openslide() -> Any:
+def _opened(path: Path) -> Slide:
     try:
-        import openslide
-    except (ImportError, OSError) as error:  # OSError: the Python package without its library
-        raise UsageError(
-            f"--wsi needs openslide, which is not installed ({error}). Install it with: pip install 'milbench[wsi]'. "
-            "Without --wsi the map is drawn from coordinates alone."
-        ) from error
-    return openslide
+        return open_slide(path)
+    except (DataError, UsageError) as error:
+        raise type(error)(f"{error} Without --wsi the map is drawn from coordinates alone.") from error
 
 
 def _refuse_other_size(path: Path, size: tuple[int, int], places: Places) -> None:
@@ -110,32 +97,3 @@ def _refuse_other_size(path: Path, size: tuple[int, int], places: Places) -> Non
             f"({last[0]:g}, {last[1]:g}). It is another slide, or a resized copy. Name the file that the features "
             "were extracted from."
         )
-
-
-def _picture(slide: OpenSlide, most_pixels: int) -> SlidePicture:
-    width, height = slide.dimensions
-    shrink = max(max(width, height) / most_pixels, 1.0)
-    columns, rows = max(round(width / shrink), 1), max(round(height / shrink), 1)
-    pixels = np.concatenate(list(_strips(slide, columns, rows)))
-    microns = slide.properties.get("openslide.mpp-x")
-    left, top = (int(slide.properties.get(f"openslide.bounds-{axis}") or 0) for axis in "xy")
-    return SlidePicture(pixels, width, height, float(microns) if microns else None, (left, top))
-
-
-def _strips(slide: OpenSlide, columns: int, rows: int) -> Iterator[NDArray[np.uint8]]:
-    """Rows of the picture, some at a time, averaged from the smallest level that has enough pixels."""
-    from PIL import Image
-
-    level = slide.get_best_level_for_downsample(slide.dimensions[0] / columns)
-    level_width, level_height = slide.level_dimensions[level]
-    per_row = level_height / rows
-    count = max(int(STRIP_PIXELS / level_width / per_row), 1)
-    for first in range(0, rows, count):
-        last = min(first + count, rows)
-        top, bottom = int(first * per_row), min(ceil(last * per_row), level_height)
-        begin = (0, round(top * slide.level_downsamples[level]))  # OpenSlide asks for level-0 pixels
-        region = slide.read_region(begin, level, (level_width, bottom - top))
-        white = Image.new("RGBA", region.size, (255, 255, 255, 255))
-        strip = Image.alpha_composite(white, region).convert("RGB")
-        box = (0, first * per_row - top, level_width, last * per_row - top)
-        yield np.asarray(strip.resize((columns, last - first), Image.Resampling.BOX, box))

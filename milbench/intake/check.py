@@ -15,21 +15,24 @@ from torch import Tensor
 from milbench.bag import LARGEST_VALUE, Bag, all_finite, largest_value
 from milbench.cohorts.cohort import Cohort
 from milbench.cohorts.cohort_file import AS_GIVEN, CohortFile
+from milbench.cohorts.feature_facts import feature_facts
 from milbench.cohorts.fingerprint import fingerprint
 from milbench.cohorts.patient_bags import PATIENT, SLIDE, patient_fingerprint, patient_table
 from milbench.endpoints.endpoint import Endpoint
 from milbench.errors import MilbenchError
-from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader, open_features
+from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader
 from milbench.formats.detect import SUFFIXES as FEATURE_SUFFIXES
 from milbench.formats.packed import checksum_problem
 from milbench.formats.shapes import lie_at_one_place
 from milbench.intake.copies import copy_findings, same_files
-from milbench.intake.findings import Subject, coords_findings, findings_of, some_slides, subject_of
+from milbench.intake.extraction import some_slides
+from milbench.intake.findings import Subject, coords_findings, findings_of, subject_of
 from milbench.intake.inspection import Watch, read_headers
 from milbench.intake.task_summary import task_summary
 from milbench.labels import LabelTable
 from milbench.labels.finding import ERROR, MANY_TASKS, NOTE, SHOWN, WARNING, Finding, some, worst_first
 from milbench.splits import N_FOLDS, audit, make_split
+from milbench.store.feature_facts import in_words
 
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".tif", ".tiff", ".mrxs", *FEATURE_SUFFIXES)
 
@@ -65,7 +68,7 @@ def check_cohort(file: CohortFile, watch: Watch, *, splits: str = "", deep: bool
     """Everything wrong with a cohort; with `deep` every value is read, else headers only."""
     problems: list[Finding] = []
     table = _tried(problems, file.label_table)
-    folder = _tried(problems, lambda: open_features(file.features))
+    folder = _tried(problems, file.feature_folder)
     facts = [("cohort", file.name)]
     if table is not None:
         facts += [("labels", note.removeprefix("labels: ")) for note in some_notes(table.notes)]
@@ -84,6 +87,8 @@ def check_cohort(file: CohortFile, watch: Watch, *, splits: str = "", deep: bool
         facts += [("splits", note.removeprefix("splits: ")) for note in subject.split.notes]
     if subject.bag == PATIENT:
         facts.append(("bag", JOINED))
+    if subject.headers:
+        facts += in_words(feature_facts(subject.headers.values())).items()
     if subject.headers or subject.broken:
         doubled: list[Finding] = []  # a file that cannot be opened was told already
         told = doubled if subject.broken else problems

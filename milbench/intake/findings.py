@@ -17,14 +17,11 @@ from milbench.endpoints.endpoint import WITH_CLASSES, Endpoint
 from milbench.errors import DataError, FeatureFileError
 from milbench.formats import SlideHeader
 from milbench.intake.copies import copy_findings, same_files
+from milbench.intake.extraction import extraction_findings, some_slides
 from milbench.intake.patients import patient_findings
 from milbench.labels import Stated, contradictions, one_class_tasks, read_labels, suggested_tasks
 from milbench.labels.finding import ERROR, NOTE, WARNING, Finding, condensed, of_tasks, some, worst_first
 from milbench.splits import Audit, Split
-from milbench.visible import visible_line
-
-LONGEST_VALUE = 60
-"""Letters of an encoder's name that a finding shows."""
 
 FEW_POSITIVES = 5
 """Positives on one side of a fold below which an AUROC says next to nothing (its standard error exceeds 0.1)."""
@@ -199,7 +196,7 @@ def header_findings(
     return [
         *findings,
         *coords_findings(headers),
-        *(found for severity, name, key, fix in MIXED if (found := _mixed(full, severity, name, key, fix)) is not None),
+        *extraction_findings(full),
     ]
 
 
@@ -222,40 +219,3 @@ def coords_findings(headers: Mapping[str, SlideHeader]) -> list[Finding]:
     what = f"{some_slides(list(odd))}: {next(iter(odd.values())).rstrip('.')}"
     limit = "Only models that need coordinates cannot take these slides; no map of them can be drawn"
     return [Finding(WARNING, f"{what}. {limit}", "Extract them again with coordinates that fit.")]
-
-
-MIXED: tuple[tuple[str, str, Callable[[SlideHeader], object], str], ...] = (
-    (ERROR, "width", lambda header: header.width, "Use one encoder for the whole cohort."),
-    (WARNING, "dtype", lambda header: header.dtype, "Extract alike, or `milbench data pack` them to one dtype."),
-    (WARNING, "encoder", lambda header: header.encoder, "Use one encoder for the whole cohort."),
-    (WARNING, "magnification", lambda header: header.magnification, "Extract the whole cohort at one magnification."),
-    (
-        NOTE,
-        "unit of coordinates",
-        lambda header: header.unit or "no coordinates",
-        "If a slide has none, models that need coordinates leave the cohort out.",
-    ),
-)
-
-
-def _mixed(
-    headers: Mapping[str, SlideHeader], severity: str, name: str, key: Callable[[SlideHeader], object], fix: str
-) -> Finding | None:
-    counts = Counter(map(key, headers.values()))
-    if len(counts) < 2:
-        return None
-    common = counts.most_common(1)[0][0]
-    others = [slide for slide, header in headers.items() if key(header) != common]
-    shown = ", ".join(f"{_shown(value)} ({n})" for value, n in counts.most_common())
-    return Finding(severity, f"mixed {name}: {shown}; the rarer: {some_slides(others)}", fix)
-
-
-def _shown(value: object) -> str:
-    """A value of a header in one short line: a file may hold any text."""
-    text = visible_line(str(value)) if value else "not stored"
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
-
-
-def some_slides(slides: Sequence[str]) -> str:
-    """Number and first names of slides."""
-    return f"{len(slides)} slide{'s' * (len(slides) != 1)} ({some(slides)})"

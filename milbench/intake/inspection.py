@@ -11,11 +11,13 @@ from typing import Any
 
 import yaml
 
+from milbench.cohorts.feature_facts import feature_facts
 from milbench.errors import DataError, FeatureFileError, MilbenchError
 from milbench.formats import FeatureFolder, SlideHeader, open_features
 from milbench.labels import SUFFIXES, read_labels, slide_ids, suggested_tasks
 from milbench.labels.suggestion import flow, plain
 from milbench.machine.sizes import bytes_text
+from milbench.store.feature_facts import in_words
 
 Watch = Callable[[Iterable[str], str], Iterable[str]]
 """Shows progress over slides: takes them and a word for what is done, gives them back one by one."""
@@ -80,14 +82,16 @@ def facts(inspection: Inspection) -> list[tuple[str, str]]:
         ("format", inspection.folder.layout),
         ("slides", f"{len(headers)}" + (f", and {len(inspection.broken)} unreadable" if inspection.broken else "")),
         ("patches", f"{min(patches):,} to {max(patches):,}, median {median(patches):,.0f}, {sum(patches):,} in all"),
-        ("width", counted(header.width for header in headers)),
-        ("dtype", counted(header.dtype for header in headers)),
         ("on disk", bytes_text(inspection.n_bytes)),
-        ("encoder", counted(header.encoder or "not stored" for header in headers)),
-        ("magnification", counted(f"{h.magnification:g}×" if h.magnification else "not stored" for h in headers)),
+        *in_words(feature_facts(headers)).items(),
         ("coordinates", counted(header.unit or "none" for header in headers)),
-        ("patch size", counted(f"{h.patch_size:g} {h.unit}" if h.patch_size else "not stored" for h in headers)),
+        *(("contradiction", problem) for problem in _first_problem(headers)),
     ]
+
+
+def _first_problem(headers: Iterable[SlideHeader]) -> list[str]:
+    """What is declared of the first slide that contradicts its file, if there is one."""
+    return [header.facts_problem for header in headers if header.facts_problem][:1]
 
 
 def counted(values: Iterable[object]) -> str:

@@ -27,7 +27,7 @@ from milbench.cohorts.patient_bags import SLIDE as BAG_OF_A_SLIDE
 from milbench.cohorts.record import ContentRecord, remembered_beside
 from milbench.endpoints.endpoint import BINARY
 from milbench.errors import DataError, FeatureFileError, UsageError, unknown_name
-from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader, open_features
+from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader
 from milbench.formats.packed import MARK, SUFFIX, VERSION, facts, head, opened, read, sha256
 from milbench.formats.tensor_file import write_tensors
 from milbench.intake.inspection import Watch
@@ -85,7 +85,7 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
         raise unknown_name("dtype", dtype, DTYPES)
     table = file.label_table()
     slides = table.slides
-    source = open_features(file.features).spelled_as(slides["slide_id"])
+    source = file.feature_folder().spelled_as(slides["slide_id"])
     _refuse_source(out, source)
     _refuse_other_tables(out)
     target = out / "features"
@@ -262,7 +262,8 @@ def _holds(target: Path, content: SlideFeatures, dtype: str) -> bool:
 def _write(path: Path, features: Tensor, content: SlideFeatures, header: SlideHeader, made: Mapping[str, Any]) -> None:
     told = {
         "version": VERSION, "sha256": sha256(features), **made, "unit": header.unit, "patch_size": header.patch_size,
-        "encoder": header.encoder, "magnification": header.magnification, "source_dtype": header.dtype,
+        "encoder": header.encoder, "magnification": header.magnification, "source_dtype": header.dtype, "mpp": header.mpp,
+        "weights_sha256": header.weights_sha256, "transform": header.transform,
         "coords_problem": content.coords_problem,
     }  # fmt: skip
     tensors = {"features": features, "coords": content.coords, "instance_labels": content.instance_labels}

@@ -11,6 +11,7 @@ from milbench.cohorts.tuned import TunedSettings
 from milbench.report.captions import distinct, settings_as_they_ran, short_commit, tuned_in_words
 from milbench.report.searches import configurations_of, is_tuned
 from milbench.report.tables import SETTINGS, Cell, Row, Table
+from milbench.store.feature_facts import in_words
 from milbench.store.run import Run
 from milbench.store.trial import endpoints_of
 
@@ -50,6 +51,7 @@ def _settings(runs: Sequence[Run], name: str, facts: Mapping[str, Any]) -> dict[
         "slides": f"{facts['n_slides']:,}",
         "patients": f"{facts['n_patients']:,}",
         **({"bag": str(facts["bag"])} if "bag" in facts else {}),
+        **(in_words(facts["features"]) if facts.get("features") else {}),
         "splits": str(facts["splits"]),
         "protocol": distinct(info["protocol"] for info in infos),
         **_tuned(mine, facts),

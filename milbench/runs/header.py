@@ -155,6 +155,7 @@ def _describe(entry: Entry, known_models: Sequence[str], *, follows_tuned: bool)
         "positives": {task: int((cohort.slides[task] == 1).sum()) for task in cohort.tasks if task not in endpoints},
         **({"endpoints": endpoints} if endpoints else {}),
         "in_features": cohort.in_features,
+        **({"features": entry.features} if entry.features else {}),
         "fingerprint": cohort.fingerprint,
         "split_sha256": entry.split.sha256,
         "splits": entry.split.protocol,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from milbench.cohorts.cohort import Cohort
+from milbench.cohorts.feature_facts import feature_facts
 from milbench.cohorts.optional import GROUP
 from milbench.cohorts.record import ContentRecord, read_record, remembered_beside, see
 from milbench.datasets import all_datasets
@@ -23,6 +24,7 @@ from milbench.names import folder_name
 from milbench.registry import load_models, select, select_models
 from milbench.runs.config import SAME_WITHIN_A_RUN, RunConfig
 from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
+from milbench.store.feature_facts import Facts
 from milbench.store.foreign_folder import refuse_foreign_folder
 from milbench.store.identity import canonical_json
 from milbench.store.run import CONFIG, FEATURES, SPLITS, TUNING, UNTUNED, Run, holds_run, open_run
@@ -50,6 +52,7 @@ class Entry:
     Attributes
     ----------
     record : what its feature files hold; None = it has none, or they are read when the run folder is first written.
+    features : what its feature files tell of their making, of `milbench.cohorts.feature_facts`; empty = there are no files.
     """
 
     source: CohortSource
@@ -58,6 +61,7 @@ class Entry:
     audit: Audit
     record: ContentRecord | None = None
     findings: Sequence[Finding] = ()
+    features: Facts = field(default_factory=dict)
 
     @property
     def notes(self) -> list[str]:
@@ -251,9 +255,10 @@ def _own_table(splits: str, cohort: str) -> str:
 
 def examined(entry: Entry) -> Entry:
     """The entry with all that `milbench data check` finds but what only values tell; raises `DataError` for an error."""
-    findings = findings_of(subject_of(entry.cohort, entry.split, entry.audit))
+    subject = subject_of(entry.cohort, entry.split, entry.audit)
+    findings = findings_of(subject)
     refuse_errors(entry.cohort.name, findings)
-    return replace(entry, findings=findings)
+    return replace(entry, findings=findings, features=feature_facts(subject.headers.values()))
 
 
 def of_tasks(entries: Sequence[Entry], asked: Sequence[str]) -> list[Entry]:

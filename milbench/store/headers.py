@@ -132,6 +132,24 @@ ENVIRONMENT_SHAPE = fields(
     },
 )
 
+
+def _scale(value: Any, where: str) -> None:
+    text(value, where)
+    if value and not 0 < float(value) < float("inf"):
+        raise ValueError(f"{where} is {value[:60]}; expected a number above 0")
+
+
+_FEATURES = fields(
+    {},
+    {
+        **dict.fromkeys(("mpp", "magnification"), mapping_of(_scale, number)),
+        **dict.fromkeys(
+            ("encoder", "weights_sha256", "patch_size", "transform", "width", "dtype"), mapping_of(text, number)
+        ),
+    },
+)
+"""Of `milbench.store.feature_facts`."""
+
 DATASETS_SHAPE = mapping_of(
     name,
     fields(
@@ -149,6 +167,7 @@ DATASETS_SHAPE = mapping_of(
             "bag": text,
             "slides_of": mapping_of(text, _TEXTS),
             "in_features": whole(1, 10**7),
+            "features": _FEATURES,
             "test_side_differs": flag,
             "sharing": mapping_of(text, fields({"what": text, "step": number, "after": _TEXTS})),
             "tuned": fields({"configurations": whole(1, 10**6), "command": text, "made": text}, {"models": _TEXTS}),

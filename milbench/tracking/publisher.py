@@ -21,6 +21,7 @@ from milbench.tracking.values import (
     accepted_name,
     as_text,
     facts_of,
+    features_of,
     metrics_of,
     milliseconds,
     parameters_of,
@@ -140,7 +141,8 @@ class Publisher:
         name = f"{info['model']} {task_of(info)} fold{info['fold']} seed{info['seed']}"
         tags = {**facts_of(info), TRIAL_KEY: info["key"], KIND: "trial", "mlflow.parentRunId": parent}
         tags |= true_names(info["tasks"])
-        metrics, parameters = metrics_of(trial), parameters_of(info)
+        made = features_of(self.run.datasets.get(info["dataset"], {}))
+        metrics, parameters = metrics_of(trial), {**parameters_of(info), **made}
         child = self.client.create_run(self.experiment, start_time=started(info), tags=as_text(tags), run_name=name)
         try:
             self._log(child.info.run_id, metrics, parameters)

@@ -15,6 +15,7 @@ import numpy as np
 from milbench.metrics import mean_of_defined
 from milbench.stats.metric import AUROC, METRICS, PrimaryMetric
 from milbench.stats.scores import scores_on_test
+from milbench.store.feature_facts import in_words
 from milbench.store.trial import StoredTrial
 
 if TYPE_CHECKING:
@@ -124,6 +125,12 @@ def parameters_of(info: Mapping[str, Any]) -> dict[str, Any]:
     recipe = {f"trainer.{key}": value for key, value in info["recipe"].items() if key not in ("name", "model")}
     model = {f"model.{key}": value for key, value in info["hyperparameters"].items()}
     return {**facts_of(info), "protocol": info["protocol"], "split": info["split_sha256"][:8], **model, **recipe}
+
+
+def features_of(dataset: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters on how a cohort's features were made, from what datasets.json holds of it; none in older runs."""
+    told = in_words(dataset["features"]) if dataset.get("features") else {}
+    return {f"features.{name.replace(' ', '_')}": text for name, text in told.items()}
 
 
 def as_text(values: Mapping[str, Any]) -> dict[str, str]:

@@ -108,3 +108,21 @@ def test_the_yaml_file_states_positives_and_unknowns(cohort_folder: Path) -> Non
 def test_what_is_stated_wrongly_is_refused(cohort_folder: Path, more: str, message: str) -> None:
     with pytest.raises((LabelTableError, UsageError), match=re.escape(message)):
         folder_cohort(yaml_cohort(cohort_folder, more))
+
+
+def test_the_yaml_file_declares_how_features_were_made_and_no_trial_changes(cohort_folder: Path) -> None:
+    plain = folder_cohort(yaml_cohort(cohort_folder, ""))
+    cohort = folder_cohort(yaml_cohort(cohort_folder, "encoder: uni_v1\nmpp: 0.5"))
+    slide = str(cohort.slides["slide_id"].iloc[0])
+    assert (cohort.header(slide).encoder, cohort.header(slide).mpp) == ("uni_v1", 0.5)
+    assert cohort.header(slide)[:5] == plain.header(slide)[:5]
+    assert cohort.fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [("mpp: 0", "mpp is 0; expected micrometres"), ("mpp: .inf", "mpp is inf"), ("encoder: 5", "encoder is 5; expected text. Put it in quotes")],
+)  # fmt: skip
+def test_a_declaration_of_the_wrong_type_is_refused(cohort_folder: Path, more: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        folder_cohort(yaml_cohort(cohort_folder, more))

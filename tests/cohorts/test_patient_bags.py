@@ -152,6 +152,8 @@ def test_slides_of_other_encoders_widths_or_patch_sizes_are_not_joined() -> None
     two = {"a": plain._replace(encoder="uni"), "b": plain._replace(encoder="conch")}
     assert why_not_joined(two) == "slides have different encoders: uni (a), conch (b)"
     assert why_not_joined({"a": plain, "b": plain._replace(width=9)}) == "slides have different widths: 8 (a), 9 (b)"
+    two = {"a": plain._replace(weights_sha256="ab"), "b": plain._replace(weights_sha256="cd")}
+    assert why_not_joined(two) == "slides have different weights of the encoder: ab (a), cd (b)"
     of_other_size = plain._replace(patch_size=512.0)
     assert "patch sizes: 256 level-0 px (a), 512 level-0 px (b)" in why_not_joined({"a": plain, "b": of_other_size})
 
@@ -160,6 +162,9 @@ def test_patches_of_one_magnification_may_differ_in_level0_pixels() -> None:
     plain = SlideHeader(10, 8, "float16", "level-0 px", 256.0, magnification=20.0)
     assert why_not_joined({"a": plain, "b": plain._replace(patch_size=512.0)}) == ""
     assert why_not_joined({"a": plain, "b": plain._replace(patch_size=512.0, magnification=None)}) != ""
+    of_mpp = plain._replace(magnification=None, mpp=0.5)
+    assert why_not_joined({"a": of_mpp, "b": of_mpp._replace(patch_size=512.0, mpp=0.504)}) == ""
+    assert "patch sizes" in why_not_joined({"a": of_mpp, "b": of_mpp._replace(patch_size=512.0, mpp=0.25)})
 
 
 def test_a_joined_header_holds_all_patches_in_a_dtype_for_all_values() -> None:

@@ -58,9 +58,10 @@ def test_a_run_on_a_folder_ends_with_table_place_and_next_commands(
 
 
 def test_predictions_cover_validation_and_test_slides_once_per_task(
-    milbench: Milbench, cohort_folder: Path, tmp_path: Path
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
 ) -> None:
-    milbench("run", "--run", "out", "--models", "tiny_multi", "--cohort", str(cohort_folder), "--folds", "0", *FAST)
+    words = ("--run", "out", "--models", "tiny_multi", "--cohort", str(cohort_folder), "--folds", "0", *FAST)
+    milbench_here("run", *words, "--workers", "1")
     table = pd.read_parquet(next((tmp_path / "out").glob("trials/toy/tiny_multi/all/*/predictions.parquet")))
     split = pd.read_csv(tmp_path / "out" / "splits" / "toy.csv").set_index("patient_id")["fold_0"]
     assert not table.duplicated(["slide_id", "task"]).any()
@@ -180,13 +181,13 @@ def test_missing_slides_are_skipped_and_counted_only_when_asked(milbench_here: M
 
 
 def test_a_task_with_one_class_in_the_test_set_warns_and_gets_no_auroc(
-    milbench: Milbench, cohort_folder: Path, tmp_path: Path
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
 ) -> None:
     table = pd.read_csv(cohort_folder / "labels.csv")
     table["RARE"] = 0
     table.loc[table["case_id"] == "TCGA-07", "RARE"] = 1
     table.to_csv(cohort_folder / "labels.csv", index=False)
-    result = milbench(*one_fold(cohort_folder))
+    result = milbench_here(*one_fold(cohort_folder))
     assert result.returncode == 0, result.stderr
     assert "RARE has" in result.stdout
     notes = json.loads((tmp_path / "out" / "datasets.json").read_text())["toy"]["notes"]

@@ -338,7 +338,7 @@ def test_a_cohort_that_is_gone_is_one_message(run: Path, heatmap: Heatmap, tmp_p
 def test_every_reader_of_a_run_of_some_tasks_asks_for_these_alone(
     folder: Path, heatmap: Heatmap, tmp_path: Path, truth: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = train(folder, write_cohort(folder / f"some-{truth}", truth=truth), "--tasks", "B")
+    run = train(folder, write_cohort(folder / f"some-{truth}", truth=truth), "--tasks", "B", models=("amil", "m4"))
     code, printed, errors = heatmap(run, "--evaluate")
     assert (code, errors) == (0, ""), errors
     assert "│ B " in printed
@@ -348,5 +348,5 @@ def test_every_reader_of_a_run_of_some_tasks_asks_for_these_alone(
     code, _, errors = heatmap(run, "--slide", SLIDE, "--task", "A")
     assert code == 2
     assert "unknown task" in errors
-    for command in (["status", str(run)], ["report", str(run), "--out", str(tmp_path / "report")]):
+    for command in (["status", str(run)], ["report", str(run), "--out", str(tmp_path / "report"), "--draws", "100"]):
         assert main(command) == 0, capsys.readouterr().err

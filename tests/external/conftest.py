@@ -13,4 +13,4 @@ from external_for_tests import run_of_kinds
 def run(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
     """A copy of the run, to write into."""
     whole = run_of_kinds(tmp_path_factory)
-    return Path(shutil.copytree(whole, tmp_path / "run", ignore=shutil.ignore_patterns("external")))
+    return Path(shutil.copytree(whole, tmp_path / "run"))

@@ -3,9 +3,11 @@
 import pandas as pd
 import pytest
 
+from milbench.cohorts.feature_facts import feature_facts
 from milbench.errors import DataError
 from milbench.external.checks import compared_extraction, shared_slides, without_shared
 from milbench.formats import SlideHeader
+from milbench.store.feature_facts import Facts
 
 
 def slides(*pairs: tuple[str, str]) -> pd.DataFrame:
@@ -44,26 +46,39 @@ def test_a_patient_whose_joined_slides_hold_a_known_case_is_dropped_as_a_whole()
     assert told[0].startswith("dropped: 2 slides of 1 patients")
 
 
-def header(**more: object) -> SlideHeader:
-    return SlideHeader(5, 8, "float32", **more)  # type: ignore[arg-type]
+def told(**more: object) -> Facts:
+    """What two files tell that were extracted alike."""
+    return feature_facts([SlideHeader(5, 8, "float32", **more)] * 2)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("theirs", "own", "message"),
     [
-        (header(encoder="uni"), header(encoder="conch"), "encoder is uni, that of the training conch"),
-        (header(magnification=40.0), header(magnification=20.0), r"magnification is 40.0, that of the training 20.0"),
+        (told(encoder="uni"), told(encoder="conch"), "'x': the files' encoder is uni, that of the training conch"),
+        (told(weights_sha256="ab"), told(weights_sha256="cd"), "encoder's weights is ab, that of the training cd"),
+        (told(magnification=40.0), told(magnification=20.0), r"magnification is 40, that of the training 20\."),
+        (told(mpp=0.25), told(mpp=0.5), r"mpp is 0\.25, that of the training 0\.5\. Extract"),
     ],
 )
-def test_another_extraction_is_refused(theirs: SlideHeader, own: SlideHeader, message: str) -> None:
+def test_another_extraction_is_refused(theirs: Facts, own: Facts, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        compared_extraction({"a": theirs}, {"b": own}, "x")
+        compared_extraction(theirs, own, "cohort 'x'")
 
 
-def test_files_that_do_not_tell_are_taken_as_they_are() -> None:
-    assert compared_extraction({"a": header()}, {"b": header(encoder="uni")}, "x") == []
+def test_scanners_and_letters_make_no_difference() -> None:
+    theirs = told(encoder="UNI", mpp=0.5021, patch_size=513.2, unit="level-0 px")
+    assert compared_extraction(theirs, told(encoder="uni", mpp=0.5, patch_size=512.0, unit="level-0 px"), "x") == []
+
+
+def test_what_one_side_alone_tells_is_said_and_what_none_tells_is_not() -> None:
+    assert compared_extraction(told(), told(), "x") == []
+    (line,) = compared_extraction(told(mpp=0.5), told(encoder="uni", magnification=20.0), "x")
+    assert line == (
+        "not compared with the training: encoder (told in the training only), magnification (told in the training only), "
+        "mpp (told here only)"
+    )
 
 
 def test_another_patch_size_is_said() -> None:
-    theirs, own = (header(patch_size=size, unit="level-0 px") for size in (512.0, 256.0))
-    assert compared_extraction({"a": theirs}, {"b": own}, "x")[0].startswith("patches are 512 level-0 px wide")
+    theirs, own = (told(patch_size=size, unit="level-0 px") for size in (512.0, 256.0))
+    assert compared_extraction(theirs, own, "x")[0].startswith("patches are 512 level-0 px wide")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from external_for_tests import cohort_of_kinds, run_of_kinds
+from external_for_tests import cohort_of_kinds, copy_of_run_of_kinds
 from matplotlib.figure import Figure
 
 from milbench.cohorts.cohort import folder_cohort
@@ -31,7 +31,7 @@ FIGURES = {
 @pytest.fixture(scope="module")
 def external(tmp_path_factory: pytest.TempPathFactory) -> External:
     cohort = cohort_of_kinds(tmp_path_factory.mktemp("drawn") / "drawn", "drawn", first=1000)
-    return checked(trained(open_run(run_of_kinds(tmp_path_factory))), folder_cohort(cohort))
+    return checked(trained(open_run(copy_of_run_of_kinds(tmp_path_factory))), folder_cohort(cohort))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from external_for_tests import cohort_of_kinds, external_of, run_of_kinds, watch
+from external_for_tests import cohort_of_kinds, copy_of_run_of_kinds, external_of, watch
 
 from milbench.cohorts.cohort import folder_cohort
 from milbench.endpoints.endpoint import KINDS
@@ -19,7 +19,7 @@ from milbench.store.run import open_run
 
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_of_kinds(tmp_path_factory)
+    return copy_of_run_of_kinds(tmp_path_factory)
 
 
 def test_tasks_of_every_kind_are_scored_and_compared(kinds: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from milbench import datasets
 from milbench.commands.cli import main
 from milbench.datasets import all_datasets
 from milbench.errors import DataError, LabelTableError
-from milbench.external.predict import predict, refuse_another_width
+from milbench.external.predict import compared_with_training, predict
 from milbench.external.ranges import HIGH, SMALL, training_ranges
 from milbench.external.scoring import Checkpoint
 from milbench.external.slides import NewSlides, new_slides
@@ -160,7 +160,7 @@ def test_slides_of_another_width_are_refused_before_one_is_read(source: Trained,
     with pytest.raises(
         DataError, match=f"slide wide: 3 patches of width {WIDTH + 1}; the models take one or more of width"
     ):
-        refuse_another_width(new_slides(tmp_path / "features"), source)
+        compared_with_training(new_slides(tmp_path / "features"), source)
 
 
 def test_a_table_that_does_not_say_whose_a_slide_is_is_refused(cohort: Path, tmp_path: Path) -> None:

@@ -89,7 +89,13 @@ def test_features_and_coordinates_come_back_as_they_were_written(
     assert reader.layout.startswith(f"{expected.name}: 2 ")
     assert sorted(reader.paths) == [DOTTED, "other"]
     assert (header.n_patches, header.width, header.dtype) == (n, width, dtype)
-    assert (header.encoder, header.magnification) == (expected.encoder, expected.magnification)
+    assert (header.encoder, header.magnification, header.mpp) == (
+        expected.encoder,
+        expected.magnification,
+        expected.mpp,
+    )
+    assert (header.weights_sha256, header.transform) == (expected.weights_sha256, expected.transform)
+    assert not header.facts_problem
     assert loaded.features.numpy().dtype == dtype
     np.testing.assert_array_equal(loaded.features.numpy(), slide.features)
     assert header.unit == (expected.unit or "")
@@ -139,6 +145,8 @@ def test_every_module_of_a_format_is_in_this_contract() -> None:
         "chunks",
         "chunk_index",
         "pickled_array",
+        "declared",
+        "scale",
     }  # packed: tests/intake/test_pack.py
     folder = Path(milbench.formats.__file__).parent
     formats = {path.stem for path in folder.glob("[a-z]*.py")} - shared

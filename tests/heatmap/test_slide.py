@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from made_slides import aperio_slide, dicom_slide, ome_tiff_slide
 
 from milbench.errors import DataError, UsageError
-from milbench.heatmap import slide as slide_module
 from milbench.heatmap.canvas import grid_over, paint
 from milbench.heatmap.places import Places
 from milbench.heatmap.slide import find_slide, read_slide
+from milbench.slides import picture as picture_module
 
 WIDTH, HEIGHT, PATCH = 3072, 2048, 128
 MARKS = np.array([[0, 0], [1280, 640], [2944, 1920], [128, 1792]])
@@ -66,7 +67,7 @@ def test_where_pixels_cross_edges_a_mark_is_off_by_less_than_one(slide: Path, mo
 
 def test_a_slide_read_in_strips_equals_one_read_at_once(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = read_slide(slide, marked(), 500).pixels
-    monkeypatch.setattr(slide_module, "STRIP_PIXELS", 20_000)
+    monkeypatch.setattr(picture_module, "STRIP_PIXELS", 20_000)
     strips = read_slide(slide, marked(), 500).pixels
     assert np.abs(whole.astype(int) - strips.astype(int)).max() <= 1
 
@@ -76,8 +77,10 @@ def test_a_slide_without_small_levels_can_be_read(tmp_path: Path) -> None:
     assert (picture.pixels[160:192, 320:352] == 0).all()
 
 
-def test_a_slide_tells_the_bounds_to_which_viewers_crop_it(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slide_tells_the_bounds_to_which_viewers_crop_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import openslide
+
+    slide = aperio_slide(tmp_path / "S1.svs", np.full((HEIGHT, WIDTH, 3), 240, np.uint8))
 
     class Bounded(openslide.OpenSlide):
         @property
@@ -117,6 +120,25 @@ def test_a_file_that_is_no_slide_is_refused(tmp_path: Path) -> None:
 def test_a_slide_is_found_by_its_id_in_a_folder(slide: Path) -> None:
     assert find_slide(slide.parent, "S1") == slide
     assert find_slide(slide, "whatever") == slide
+
+
+def test_ome_tiff_dicom_and_folders_are_found_by_the_slides_id(tmp_path: Path) -> None:
+    light = np.full((256, 256, 3), 240, np.uint8)
+    ome = ome_tiff_slide(tmp_path / "S1.ome.tif", light, levels=1)
+    series = dicom_slide(tmp_path / "S2", light, levels=2)
+    (tmp_path / "S3").mkdir()
+    inside = ome_tiff_slide(tmp_path / "S3" / "scan.ome.tif", light, levels=1)
+    found = [find_slide(tmp_path, slide) for slide in ("S1", "S2", "S3")]
+    assert found == [ome, series / "level_0.dcm", inside]
+    places = Places(np.array([[0.0, 0.0]]), 128)
+    assert {read_slide(path, places).pixels.shape for path in (*found, series)} == {(256, 256, 3)}
+
+
+def test_a_slide_that_lies_in_a_folder_twice_is_refused(tmp_path: Path) -> None:
+    for name in ("S1.svs", "S1.tif"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=r"holds slide 'S1' twice: .*S1\.svs and .*S1\.tif"):
+        find_slide(tmp_path, "S1")
 
 
 def test_a_folder_without_the_slide_and_a_path_that_is_not_there_are_named(slide: Path) -> None:

@@ -1,6 +1,7 @@
 """`milbench data pack`: the same values, contiguous; nothing overwritten, nothing done twice."""
 
 import hashlib
+import json
 import os
 import threading
 from pathlib import Path
@@ -185,6 +186,17 @@ def test_what_the_source_knew_is_kept(tmp_path: Path) -> None:
     for slide in source.paths:
         assert reader.header(slide) == source.header(slide)._replace(dtype="float16")
         assert torch.equal(reader.load(slide).instance_labels, source.load(slide).instance_labels)
+
+
+def test_a_pack_keeps_what_is_told_and_declared_of_the_extraction(tmp_path: Path) -> None:
+    folder = make_folder_cohort(tmp_path / "toy", n_patients=2)
+    told = {"encoder": "uni", "mpp": 0.5, "weights_sha256": "ab", "transform": {"mean": [0.5], "std": [0.5]}}
+    (folder / "features" / "features.json").write_text(json.dumps(told))
+    packed(folder, tmp_path / "out")
+    reader, source = open_features(tmp_path / "out" / "features"), open_features(folder / "features")
+    for slide in source.paths:
+        assert reader.header(slide) == source.header(slide)._replace(dtype="float16")
+        assert reader.header(slide)[-4:] == (0.5, "ab", '{"mean": [0.5], "std": [0.5]}', "")
 
 
 def test_a_pack_keeps_the_labels_of_every_kind(cohort_folder: Path, tmp_path: Path) -> None:

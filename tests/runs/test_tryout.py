@@ -22,6 +22,7 @@ def benchmark(cohort: Path, folder: Path, *models: str, **more: object) -> Bench
     return prepare(make_config(None, [], {**flags, **more}))
 
 
+@pytest.mark.usefixtures("fresh_interpreter")
 def test_models_that_kill_their_process_or_never_come_back_are_warned_of_and_the_rest_is_tried(
     cohort_folder: Path, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from kinds_cohort_for_tests import make_cohort_of_kinds, train_every_kind
+from made_once import made_once
 
 from milbench.export.chosen import Chosen, chosen
 from milbench.export.folder import Written, export
@@ -18,13 +19,14 @@ DRAWS = 100
 
 def run_for_exports(factory: pytest.TempPathFactory) -> NotebookRun:
     """Run of mean pooling and M4 in two folds, whose scaler is fitted; trained once for all files of tests."""
-    folder = factory.getbasetemp() / "run-for-exports"
-    if not (folder / "runs").is_dir():
+
+    def make(folder: Path) -> None:
         cohort = make_cohort_of_kinds(folder / "toy")
         with (cohort / "cohort.yaml").open("a") as file:
             file.write("feature_scaling: standard\n")
         train_every_kind(cohort, folder / "runs" / "toy")
-    return open_run(folder / "runs" / "toy")
+
+    return open_run(made_once(factory, "run-for-exports", make) / "runs" / "toy")
 
 
 def copy_of(run: NotebookRun, folder: Path) -> NotebookRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from folders_for_tests import write_h5
+from made_once import made_once
 from models_for_tests import THIS_FILE
 
 from milbench.cohorts.cohort import Cohort, folder_cohort
@@ -103,13 +105,19 @@ def train(folder: Path, cohort: Path, *words: str) -> Path:
 
 
 def run_of_kinds(factory: pytest.TempPathFactory) -> Path:
-    """Run folder of two small models on tasks of every kind, trained once for all files of tests."""
-    folder = factory.getbasetemp() / "run-of-kinds"
-    if not (folder / "run").is_dir():
+    """Run folder of two small models on tasks of every kind, trained once for all files of tests, which only read it."""
+
+    def make(folder: Path) -> None:
         own = cohort_of_kinds(folder / "own", "own")
         models = ("--models", "tiny", "tiny_multi", "--plugin", str(THIS_FILE))
-        train(folder, own, *models, "--set", "trainer.epochs=40", "trainer.lr=0.05")
-    return folder / "run"
+        train(folder, own, *models, "--set", "trainer.epochs=15", "trainer.lr=0.1")
+
+    return made_once(factory, "run-of-kinds", make) / "run"
+
+
+def copy_of_run_of_kinds(factory: pytest.TempPathFactory) -> Path:
+    """A copy of that run, for tests of one file to write into."""
+    return Path(shutil.copytree(run_of_kinds(factory), factory.mktemp("copy") / "run"))
 
 
 def external_of(run: Path, cohort: Path | Cohort, **more: bool) -> External:

@@ -28,6 +28,9 @@ class Expected(NamedTuple):
     patch_size: float | None = None
     encoder: str = ""
     magnification: float | None = None
+    mpp: float | None = None
+    weights_sha256: str = ""
+    transform: str = ""
 
 
 PIXELS, CENTRES, MICROMETRES, UNKNOWN = "level-0 px", "level-0 px, patch centres", "µm", "unit unknown"
@@ -130,6 +133,35 @@ def _stamp(root: Path, slides: dict[str, Slide], attributes: dict[str, object], 
     return root
 
 
+TRANSFORM = '{"mean": [0.485, 0.456, 0.406], "size": 224, "std": [0.229, 0.224, 0.225]}'
+WEIGHTS = "5e" * 32
+
+
+def write_extracted(
+    path: Path, slide: Slide, encoder: str = "retccl", mpp: float = 0.5, weights: str = WEIGHTS
+) -> None:
+    """A file of `milbench features`, of patches of 256 pixels at `mpp`."""
+    with h5py.File(path, "w") as file:
+        file.attrs.update(
+            {"milbench_features": 1, "slide_id": path.stem, "slide_file": f"{path.stem}.svs", "grid": "slide"}
+        )
+        file["features"], file["coords"] = slide.features, slide.coords.astype(np.int64)
+        file["features"].attrs.update({"encoder": encoder, "weights_sha256": weights, "transform": TRANSFORM})
+        file["coords"].attrs.update({"patch_size_level0": 512, "patch_size": 256, "mpp": mpp, "level0_mpp_x": mpp / 2})
+
+
+def extracted(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    """With the settings of all files and pictures of the slides beside them."""
+    (root / "sheets").mkdir(parents=True)
+    told = {"milbench_features": 1, "encoder": "retccl", "weights_sha256": WEIGHTS, "mpp": 0.5, "patch_size": 256}
+    (root / "features.json").write_text(json.dumps({**told, "transform": json.loads(TRANSFORM)}))
+    for name, slide in slides.items():
+        write_extracted(root / f"{name}.h5", slide)
+        (root / "sheets" / f"{name}.png").touch()
+    return root, Expected("milbench features", PIXELS, patch_size=512.0, encoder="retccl", mpp=0.5, weights_sha256=WEIGHTS,
+                          transform=TRANSFORM)  # fmt: skip
+
+
 def stamp_today(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
     attributes = {
         "stamp_version": "2.3.0",
@@ -139,7 +171,9 @@ def stamp_today(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
         "tile_size_px": 224,
         "feat_type": "tile",
     }
-    return _stamp(root, slides, attributes, 1.0), Expected("STAMP", MICROMETRES, patch_size=256.0, encoder="uni2")
+    return _stamp(root, slides, attributes, 1.0), Expected(
+        "STAMP", MICROMETRES, patch_size=256.0, encoder="uni2", mpp=256 / 224
+    )
 
 
 def stamp_older(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
@@ -156,12 +190,14 @@ def stamp_oldest(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
 
 def slideflow(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
     root.mkdir(parents=True)
-    config = {"extractor": {"class": "slideflow.model.extractors.retccl.RetCCLFeatures", "kwargs": {}}, "tile_px": 256}
+    extractor = {"class": "slideflow.model.extractors.retccl.RetCCLFeatures", "kwargs": {}}
+    config = {"extractor": extractor, "normalizer": {"method": "macenko", "fit": {}}, "tile_px": 256, "tile_um": 302}
     (root / "bags_config.json").write_text(json.dumps(config))
     for name, slide in slides.items():
         torch.save(torch.from_numpy(slide.features), root / f"{name}.pt")
         np.savez(root / f"{name}.index.npz", slide.coords)
-    return root, Expected("slideflow", CENTRES, encoder="slideflow.model.extractors.retccl.RetCCLFeatures")
+    return root, Expected("slideflow", CENTRES, encoder="slideflow.model.extractors.retccl.RetCCLFeatures", mpp=302 / 256,
+                          transform="stain normaliser macenko")  # fmt: skip
 
 
 def slideflow_without_zip(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
@@ -245,6 +281,6 @@ def npz_compressed(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected
 
 Writer = Callable[[Path, dict[str, Slide]], tuple[Path, Expected]]
 WRITERS: tuple[Writer, ...] = (
-    clam_h5, clam_pt, clam_hdf5, clam_sites, trident_h5, trident_patches, trident_pt, stamp_today, stamp_older, stamp_oldest,
+    clam_h5, clam_pt, clam_hdf5, clam_sites, extracted, trident_h5, trident_patches, trident_pt, stamp_today, stamp_older, stamp_oldest,
     slideflow, slideflow_without_zip, torchmil_npy, torchmil_h5, owkin, owkin_folders, pt_dict, npy, npz, npz_compressed,
 )  # fmt: skip

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name
 
-from milbench.tracking.values import accepted_name, true_names
+from milbench.tracking.values import accepted_name, features_of, true_names
 
 
 @given(st.lists(st.text(), unique=True))
@@ -38,3 +38,11 @@ def test_a_name_that_looks_like_a_mapped_one_is_mapped_too() -> None:
         f"milbench.task.{mapped}": "ER+",
         f"milbench.task.{accepted_name(mapped)}": mapped,
     }
+
+
+def test_how_features_were_made_is_told_as_parameters_where_the_run_keeps_it() -> None:
+    told = features_of({"features": {"encoder": {"uni": 3}, "mpp": {"0.5": 3}, "patch_size": {"": 3}}})
+    assert told["features.encoder"] == "uni"
+    assert told["features.magnification"] == "0.5 µm per pixel"
+    assert told["features.patch_size"] == "not stored"
+    assert features_of({}) == {}

@@ -17,6 +17,7 @@ from milbench.report.published import PAPERS_COHORTS
 from milbench.report.tables import Table
 from milbench.stats.analysis import Analysis
 from milbench.store.columns import Coded, Columns
+from milbench.store.feature_facts import Facts, in_words
 from milbench.store.joined import stacked_histories
 from milbench.store.pasteable import pasteable
 from milbench.store.run import Run
@@ -172,6 +173,11 @@ def _facts(run: Run, trials: Sequence[StoredTrial]) -> RunFacts:
         ("milbench", str(environment.get("milbench", "unknown"))),
         ("commit", str(environment.get("git") or "")),
         *((f"split of {dataset}", hashes) for dataset, hashes in _splits(infos).items()),
+        *(
+            (f"features of {name}", _made(told["features"]))
+            for name, told in run.datasets.items()
+            if told.get("features")
+        ),
         *((label, str(environment[label])) for label in ("python", "platform", "cpu", "cores") if label in environment),
         *(
             (f"notes on {dataset}", "\n".join(facts["notes"]))
@@ -183,6 +189,11 @@ def _facts(run: Run, trials: Sequence[StoredTrial]) -> RunFacts:
         ("configuration", json.dumps(run.config, indent=1, sort_keys=True, ensure_ascii=False)),
     ]
     return RunFacts(run.name, tuple((label, value) for label, value in facts if value))
+
+
+def _made(features: Facts) -> str:
+    """How feature files were made, a line per fact."""
+    return "\n".join(f"{name}: {text}" for name, text in in_words(features).items())
 
 
 def _tuned(run: Run) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,55 @@
+"""milbench's own features (`milbench features`): `{slide}.h5` with `features` and `coords`, which tell how they were made.
+
+The file carries the attribute `milbench_features`, the version of the format. Attributes of `features`: `encoder`,
+`weights_sha256` (empty if the weights are random) and `transform`, a JSON text. Attributes of `coords` (top-left corners in
+level-0 pixels): `patch_size_level0`, `mpp` of the patches as they were read, and `magnification` if it is known. The folder's
+`features.json` holds the settings of all files, and `sheets/` pictures to look at.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+
+from milbench.errors import FeatureFileError
+from milbench.formats.declared import transform_text
+from milbench.formats.hdf5 import StoredCoords, StoredSlide, coordinates, feature_dataset, number, size, text, values
+
+NAME, MARK = "milbench features", "milbench_features"
+VERSION = 1
+"""Of the format. A later milbench may write another."""
+
+
+def recognises(path: Path, file: h5py.File) -> bool:
+    """Whether milbench wrote `file`."""
+    return MARK in file.attrs
+
+
+def describe(path: Path, file: h5py.File) -> StoredSlide:
+    """Where milbench keeps a slide.
+
+    Raises
+    ------
+    FeatureFileError : a later version of milbench wrote the file.
+    """
+    version = number(file.attrs, MARK)
+    if version is not None and version > VERSION:
+        raise FeatureFileError(
+            f"{path}: a later milbench wrote it, in version {version:g}; this one reads {VERSION}. Update milbench."
+        )
+    features, facts = feature_dataset(path, file, "features"), file["coords"].attrs if "coords" in file else {}
+    return StoredSlide(
+        features,
+        coordinates(path, file, _coords),
+        encoder=text(features.attrs, "encoder"),
+        magnification=size(facts, "magnification"),
+        mpp=size(facts, "mpp"),
+        weights_sha256=text(features.attrs, "weights_sha256"),
+        transform=transform_text(text(features.attrs, "transform")),
+    )
+
+
+def _coords(stored: h5py.Dataset) -> StoredCoords:
+    edge = size(stored.attrs, "patch_size_level0")
+    return StoredCoords(lambda: values(stored), stored.shape, stored.dtype.name, patch_size=edge)
