@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any, get_origin
 
-from docstrings import entries
+from docstrings import entries, first_paragraph
 from page_parts import code, plain, sentence, table
 
 from milbench.cohorts.cohort_file import TYPES, CohortFile
@@ -28,7 +28,7 @@ def _page() -> Iterator[str]:
     yield "# Configuration keys\n\nKeys of `run.yaml`, of `--set KEY=VALUE` and of `cohort.yaml`, with their defaults.\n"
     yield f"## A run\n\n{_table(RunConfig, leave_out=SECTIONS)}"
     for name, section in SECTIONS.items():
-        yield f"## {name}\n\n{plain(sentence(section.__doc__.split(chr(10))[0]))}\n\n{_table(section, name)}"
+        yield f"## {name}\n\n{plain(sentence(first_paragraph(section)))}\n\n{_table(section, name)}"
     yield f"## trainer\n\nThe defaults are those of the protocol `m4`.\n\n{_table(Recipe, 'trainer', leave_out=('name', 'model'))}"
     yield f"## cohort.yaml\n\n{_cohort()}"
 

@@ -48,7 +48,7 @@ def _page(row: ModelRow, model: type[MILModel]) -> Iterator[str]:
     yield from _numbers(page, cost)
     if tests := results_of(page.name):
         yield "## What it can learn\n\nFrom [small made cohorts](/docs/what_models_learn.md) (`milbench check`):\n"
-        yield table(("test", "verdict", "what it shows"), [map(plain, each) for each in tests])
+        yield table(("test", "verdict", "what it shows"), [tuple(map(plain, each)) for each in tests])
 
 
 def _numbers(page: ModelPage, cost: TypicalCost | None) -> Iterator[str]:
@@ -60,9 +60,9 @@ def _numbers(page: ModelPage, cost: TypicalCost | None) -> Iterator[str]:
         raise ValueError(f"the cost of {page.name} could not be counted")
     yield f"## Cost\n\nOne bag of {PATCHES:,} patches x {FEATURES:,} features, one binary task, at the defaults. Counted, not measured.\n"
     adds = "not counted" if cost.multiply_adds is None else f"{cost.multiply_adds:,}"
-    rows = [
+    costs = [
         ("parameters", f"{cost.parameters:,}"),
         ("multiply-adds of a forward", adds),
         ("memory of a training step", f"{bytes_text(cost.step_bytes)}, estimated"),
     ]
-    yield table(("what", "how much"), rows)
+    yield table(("what", "how much"), costs)
