@@ -12,13 +12,16 @@ from typing import Any
 
 import milbench
 from milbench.commands import (
+    bundle,
     check,
+    compare,
     data,
     datasets,
     evaluate,
     export,
     features,
     heatmap,
+    leaderboard,
     merge,
     models,
     plan,
@@ -30,6 +33,7 @@ from milbench.commands import (
     track,
     tune,
     ui,
+    verify,
 )
 from milbench.commands.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Command, add_commands
 from milbench.commands.output import printing
@@ -49,6 +53,10 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
+    "bundle": bundle,
+    "verify": verify,
+    "compare": compare,
+    "leaderboard": leaderboard,
     "ui": ui,
     "track": track,
     "models": models,
