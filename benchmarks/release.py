@@ -3,7 +3,7 @@
     python benchmarks/release.py              # builds both from a clean copy, compares, installs the wheel and runs it
     python benchmarks/release.py --no-install # builds and compares only
 
-`tox -e wheel` is the check. A forgotten sub-package works in a checkout and in an editable install, and is missing from the
+`tox -e release` is the check, and leaves both archives in dist/. A forgotten sub-package works in a checkout and in an editable install, and is missing from the
 wheel. A wheel that is built in a checkout may hold files that `build/` kept from earlier. So both archives are built from a
 copy of the commit and its uncommitted changes, and the installed command runs in an empty folder, without PYTHONPATH.
 """
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +32,13 @@ NEEDS_MORE = {"milbench_baselines.layers.gated_pooling_kernels": "triton"}
 
 COMMANDS = (["--version"], ["models"], ["models", "m4"], ["datasets"], ["doctor"])
 """What the installed command must answer with exit code 0."""
+
+BENCHMARK = (
+    ["run", "--models", "mean_pooling", "m4", "--tasks", "has_0", "has_2", "--folds", "0", "1", "--set", "trainer.epochs=1",
+     "--run", "run", "--no-tracking"],
+    ["report", "run", "--out", "report", "--draws", "200", "--no-tracking"],
+)  # fmt: skip
+"""What writes into the folder that it is called in."""
 
 EVERY_MODULE = f"""
 import importlib, pkgutil
@@ -128,6 +135,19 @@ def run_installed(wheel: Path, folder: Path) -> None:
     for words in COMMANDS:
         subprocess.run([environment / "bin" / "milbench", *words], cwd=empty, env=clean, check=True)
     assert list(empty.iterdir()) == [], "a command that only tells has written something"
+    for words in BENCHMARK:
+        subprocess.run([environment / "bin" / "milbench", *words], cwd=empty, env=clean, check=True)
+    assert (empty / "report" / "index.html").stat().st_size
+
+
+def keep(archives: Sequence[Path]) -> None:
+    """Lay what was tried into dist/, and nothing else."""
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    dist.mkdir()
+    for archive in archives:
+        shutil.copyfile(archive, dist / archive.name)
+    print(f"dist/: {', '.join(archive.name for archive in archives)}")
 
 
 def main(*, installs: bool) -> None:
@@ -148,9 +168,12 @@ def main(*, installs: bool) -> None:
         if wrong:
             raise SystemExit("\n".join(wrong))
         print(f"{len(first)} files in {direct.name}, the same by way of the source archive")
+        archives = sorted((folder / "by-archive").iterdir())
+        subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *archives], check=True)
         if installs:
-            run_installed(direct, folder)
-            print("the installed wheel answers outside of any checkout")
+            run_installed(by_archive, folder)
+            print("the installed wheel works outside of any checkout")
+            keep(archives)
 
 
 if __name__ == "__main__":

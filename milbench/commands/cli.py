@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _called(words: Sequence[str]) -> int:
     try:
-        options = _parser().parse_args(words)
+        options = parser().parse_args(words)
         return COMMANDS[options.command].call(options)
     except OSError as error:
         if error.filename is None or error.strerror is None:
@@ -154,16 +154,17 @@ class _Parser(argparse.ArgumentParser):
         return unknown_name(f"option of {self.prog}", name, self._option_string_actions)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def parser() -> argparse.ArgumentParser:
+    """What reads the words of a command; the pages of the commands and the tests of the docs are made from it."""
+    top = _Parser(
         prog="milbench",
         description="Fair, leak-free, resumable benchmarks of multiple-instance-learning models.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"milbench {milbench.__version__}")
-    add_commands(parser, COMMANDS, "command")
-    return parser
+    top.add_argument("--version", action="version", version=f"milbench {milbench.__version__}")
+    add_commands(top, COMMANDS, "command")
+    return top
 
 
 if __name__ == "__main__":

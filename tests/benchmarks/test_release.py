@@ -1,4 +1,4 @@
-"""What the check of a release calls missing, too many and other; the check itself builds, and is `tox -e wheel`."""
+"""What the check of a release calls missing, too many and other; the check itself builds, and is `tox -e release`."""
 
 import ast
 import zipfile
