@@ -3,9 +3,10 @@
     python benchmarks/release.py              # builds both from a clean copy, compares, installs the wheel and runs it
     python benchmarks/release.py --no-install # builds and compares only
 
-`tox -e release` is the check, and leaves both archives in dist/. A forgotten sub-package works in a checkout and in an editable install, and is missing from the
-wheel. A wheel that is built in a checkout may hold files that `build/` kept from earlier. So both archives are built from a
-copy of the commit and its uncommitted changes, and the installed command runs in an empty folder, without PYTHONPATH.
+`tox -e release` is the check, and leaves both archives in dist/. A forgotten sub-package works in a checkout and in an editable
+install, and is missing from the wheel. A wheel that is built in a checkout may hold files that `build/` kept from earlier. So both
+archives are built from a copy of the commit and its uncommitted changes, and the installed command runs in an empty folder,
+without PYTHONPATH.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One screen for an issue: nothing private, nothing that stops it, and each thing that is broken with its fix."""
+"""One screen for an issue: nothing private, nothing that stops it, and each thing that is broken with its fix, as README.md shows it."""
 
 import json
 import time
