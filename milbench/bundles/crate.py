@@ -47,9 +47,7 @@ def write_crate(root: Path, header: Header) -> None:
     crate: Any = ROCrate(gen_preview=False, version=CRATE_VERSION)
     crate.name, crate.description = header.title, description(header)
     crate.datePublished = header.finished_at
-    crate.root_dataset["license"] = (
-        header.licence if header.licence != NOT_DECLARED else "not declared: ask the authors"
-    )
+    crate.root_dataset["license"] = licence_told(header)
     if header.authors:
         crate.root_dataset["author"] = [{"@id": f"#author-{place}"} for place, _ in enumerate(header.authors, start=1)]
         for place, name in enumerate(header.authors, start=1):
@@ -68,6 +66,11 @@ def description(header: Header) -> str:
         f"Predictions, splits, settings and report of the milbench run {header.run}, "
         "from which every number of its tables can be recomputed with `milbench verify`."
     )
+
+
+def licence_told(header: Header) -> str:
+    """The licence as a repository shall show it."""
+    return header.licence if header.licence != NOT_DECLARED else "not declared: ask the authors"
 
 
 def _properties(path: Path, name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -20,10 +20,10 @@ CLOSE = 1e-9
 """Relative difference of numbers in full precision below which they are equal: another processor may add in another order."""
 
 NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-PAGE, MARKDOWN = "index.html", "index.md"
+PAGE = "index.html"
 _BLOCK = re.compile(r'<script type="application/json" id="data-(\w+)">(.*?)</script>', re.DOTALL)
-_LEFT_OUT = re.compile(r"<(script|style|figure)\b.*?</\1>", re.DOTALL)
-PICTURES = "pictures"
+_CODE = re.compile(r"<(script|style)\b.*?</\1>", re.DOTALL)
+_PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]*")
 
 
 @dataclass
@@ -61,8 +61,20 @@ def compare(recomputed: Recomputed, report: Path, prefix: str) -> Comparison:
         comparison.differences.append(Difference(f"{prefix}{PAGE}", "is missing, or no text"))
     else:
         _compare_page(comparison, f"{prefix}{PAGE}", page, recomputed.page)
-    _compare_index(comparison, f"{prefix}{MARKDOWN}", _text(report / MARKDOWN) or "", recomputed.texts)
+    comparison.differences += _around_differences(recomputed, report, prefix)
     return comparison
+
+
+def _around_differences(recomputed: Recomputed, report: Path, prefix: str) -> list[Difference]:
+    """What differs in the documents around tables and figures. Their numbers are counted in the tables' own files."""
+    uncounted = Comparison()
+    for name, text in recomputed.around.items():
+        found = _text(report / name)
+        if found is None:
+            uncounted.differences.append(Difference(f"{prefix}{name}", "is missing, or no text"))
+        else:
+            _compare_lines(uncounted, f"{prefix}{name}", found, text)
+    return uncounted.differences
 
 
 def _text(path: Path) -> str | None:
@@ -104,7 +116,7 @@ def _compare_lines(comparison: Comparison, file: str, found: str, recomputed: st
 
 
 def _compare_page(comparison: Comparison, file: str, found: str, recomputed: str) -> None:
-    """The page's data, value by value, and then its words; pictures, scripts and styles are left out."""
+    """The page's data, value by value, then its words, and its scripts, styles and pictures, which move what is seen."""
     theirs, ours = (dict(_BLOCK.findall(text)) for text in (found, recomputed))
     for name, block in ours.items():
         try:
@@ -113,13 +125,21 @@ def _compare_page(comparison: Comparison, file: str, found: str, recomputed: str
             comparison.differences.append(Difference(file, f"has no data called {name} that can be read"))
             continue
         _compare_values(comparison, file, name, there, json.loads(block))
-    _compare_lines(comparison, file, *(_LEFT_OUT.sub("", text) for text in (found, recomputed)))
+    theirs_around, ours_around = (_BLOCK.sub(r"<data \1>", text) for text in (found, recomputed))
+    for what, pattern in (("scripts or styles", _CODE), ("pictures", _PICTURE)):
+        if _each(pattern, theirs_around) != _each(pattern, ours_around):
+            comparison.differences.append(Difference(file, f"holds other {what} than the recomputed page"))
+    _compare_lines(comparison, file, *(_PICTURE.sub("", _CODE.sub("", each)) for each in (theirs_around, ours_around)))
+
+
+def _each(pattern: re.Pattern[str], text: str) -> list[str]:
+    return [match[0] for match in pattern.finditer(text)]
 
 
 def _compare_values(comparison: Comparison, file: str, place: str, found: Any, recomputed: Any) -> None:
     """Two JSON values, by the path that leads to each number."""
     if isinstance(recomputed, Mapping) and isinstance(found, Mapping):
-        for key in sorted((found.keys() | recomputed.keys()) - {PICTURES}):
+        for key in sorted(found.keys() | recomputed.keys()):
             _compare_values(comparison, file, f"{place}.{key}", found.get(key), recomputed.get(key))
     elif isinstance(recomputed, list) and isinstance(found, list):
         for number, (theirs, ours) in enumerate(zip_longest(found, recomputed), start=1):
@@ -134,16 +154,6 @@ def _is_number(value: Any) -> bool:
 
 def _cell(value: Any) -> str:
     return "" if value is None else value if isinstance(value, str) else json.dumps(value)
-
-
-def _compare_index(comparison: Comparison, file: str, text: str, texts: Mapping[str, str]) -> None:
-    """Whether the page in Markdown holds each recomputed table as it is; its numbers are counted in the tables' own files."""
-    for name in _without(text, [name for name in texts if name.endswith(".md")], texts):
-        comparison.differences.append(Difference(file, f"does not hold the recomputed {name}"))
-
-
-def _without(text: str, names: Sequence[str], texts: Mapping[str, str]) -> Iterator[str]:
-    return (name for name in names if texts[name] not in text)
 
 
 def _close(found: str, recomputed: str) -> bool:

@@ -34,8 +34,8 @@ def seal_of(root: Path) -> str:
 def checksum_differences(root: Path) -> Iterator[Difference]:
     """Files that are missing, that nobody lists, or that hold other bytes than listed."""
     try:
-        listed = _listed((root / CHECKSUMS).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        listed = listed_in(root)
+    except (OSError, ValueError) as error:
         yield Difference(CHECKSUMS, f"cannot be read ({error}), so no file could be held against it")
         return
     found = files_in(root)
@@ -48,10 +48,10 @@ def checksum_differences(root: Path) -> Iterator[Difference]:
             yield Difference(name, f"holds other bytes than {CHECKSUMS} says")
 
 
-def _listed(text: str) -> dict[str, str]:
-    """SHA-256 by name; raises `ValueError`."""
+def listed_in(root: Path) -> dict[str, str]:
+    """SHA-256 by name as the checksums say; raises `OSError`, `ValueError`."""
     found: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate((root / CHECKSUMS).read_text(encoding="utf-8").splitlines(), start=1):
         match = _LINE.fullmatch(line)
         if match is None or match[2] in found:
             raise ValueError(f"line {number} is not a new file's")

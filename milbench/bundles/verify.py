@@ -9,14 +9,16 @@ from pathlib import Path
 
 import milbench
 from milbench.bundles.archive import unpacked
+from milbench.bundles.around_run import around_run_differences, other_plotly
 from milbench.bundles.difference import Difference
 from milbench.bundles.layout import CITATION, CRATE, HEADER, README, REPORT, RUNS, Header, read_header
-from milbench.bundles.numbers import MARKDOWN, PAGE, compare
+from milbench.bundles.numbers import PAGE, compare
 from milbench.bundles.run_copy import NESTED
 from milbench.bundles.seal import checksum_differences, files_in, seal_of
 from milbench.bundles.soundness import differences
 from milbench.errors import MilbenchError
 from milbench.report import Recomputed, recompute
+from milbench.report.html.page import PLOTLY
 from milbench.store.run import (
     CHOSEN,
     CONFIG,
@@ -37,7 +39,7 @@ ALWAYS = (HEADER, README, CITATION, CRATE)
 HEADERS = (CONFIG, ENVIRONMENT, DATASETS, PLAN, QUESTIONS)
 SUFFIXES = {SPLITS: ".csv", LABELS: ".csv", FAILURES: ".json", CHOSEN: ".yaml"}
 """Of the files in a run's folders."""
-FIGURE = (".png", ".pdf", ".tex")
+FIGURE = (".png", ".pdf")
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,11 @@ def verify_folder(root: Path, header: Header, run: Run) -> Verdict:
     found = list(checksum_differences(root))
     found += _strangers(root, header)
     found += differences(run, f"{header.run_folder.as_posix()}/", header.missing)
+    found += around_run_differences(root, header, run)
     n_numbers = 0
     try:
         anew = recompute(
-            [run], reference=header.reference, draws=header.draws, complete_cases=header.complete_cases,
+            [run], root / REPORT, reference=header.reference, draws=header.draws, complete_cases=header.complete_cases,
             title=header.title, highlight=header.highlight,
         )  # fmt: skip
     except MilbenchError as error:
@@ -125,7 +128,7 @@ def verify_folder(root: Path, header: Header, run: Run) -> Verdict:
         found += _strangers_in(root, anew)
     return Verdict(
         header.run, header, tuple(dict.fromkeys(found)), n_numbers, len(run.trials()), len(files_in(root)), seal_of(root),
-        tuple(_notes(header)),
+        tuple(_notes(root, header)),
     )  # fmt: skip
 
 
@@ -158,18 +161,20 @@ def _is_of_a_run(name: str) -> bool:
 
 
 def _strangers_in(root: Path, anew: Recomputed) -> Iterator[Difference]:
-    """Files in the folder of the report that no report has."""
-    names = files_in(root / REPORT)
-    ours = {*anew.texts, PAGE, MARKDOWN, "report.tex", "plotly.min.js"}
-    figures = {name.removesuffix(".png") for name in names if name.endswith(".png") and "/" not in name}
-    for name in names:
-        if name not in ours and not (Path(name).suffix in FIGURE and name.rpartition(".")[0] in figures):
-            yield Difference(f"{REPORT}/{name}", "is no file of the report")
+    """Files in the folder of the report that no report has, and figures that this one lacks."""
+    names = set(files_in(root / REPORT))
+    pictures = {f"{stem}{suffix}" for stem in anew.figures for suffix in FIGURE}
+    for name in sorted(names - {*anew.texts, *anew.around, *pictures, PAGE, PLOTLY}):
+        yield Difference(f"{REPORT}/{name}", "is no file of the report")
+    for name in sorted(pictures - names):
+        yield Difference(f"{REPORT}/{name}", "is missing: the report has this figure")
 
 
-def _notes(header: Header) -> Iterator[str]:
+def _notes(root: Path, header: Header) -> Iterator[str]:
     if header.milbench != milbench.__version__:
         yield f"made by milbench {header.milbench}, verified by {milbench.__version__}: a text may differ for that reason alone"
     if header.missing:
         yield f"{len(header.missing)} trial(s) of the plan were not done when the bundle was made"
+    if other_plotly(root):
+        yield f"{REPORT}/{PLOTLY} is of another version than here: only its checksum was compared"
     yield "figures are pictures: their checksums were compared, and they were not drawn again"

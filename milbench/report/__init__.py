@@ -21,7 +21,7 @@ from milbench.errors import UsageError
 from milbench.report.captions import tuned_before
 from milbench.report.claim_tables import claim_frame, claim_tables
 from milbench.report.contents import REFERENCE, Contents, gather
-from milbench.report.drawings import Drawn, draw
+from milbench.report.drawings import Drawn, draw, undrawn
 from milbench.report.floats import figure_float
 from milbench.report.gain import gain_sentence
 from milbench.report.html import KindBlock, PageData, Picture, page_data, render, write_page
@@ -76,34 +76,58 @@ def write_report(
         for name, text in texts_of(contents, tables).items():
             write_atomically(out / name, text.encode())
         drawn = draw(contents, out)
-        for figure in drawn:
-            write_atomically(out / f"{figure.stem}.tex", figure_float(figure.stem, figure.caption).encode())
-        write_atomically(out / "report.tex", _document(tables, drawn).encode())
-        write_atomically(out / "index.md", _index(title, contents, tables, drawn).encode())
+        for name, text in _around(title, contents, tables, drawn).items():
+            write_atomically(out / name, text.encode())
         return write_page(out, _whole_page(title, contents, tables, drawn, out, claims))
 
 
+def _around(
+    title: str, contents: Sequence[Contents], tables: Sequence[Table], drawn: Sequence[Drawn]
+) -> dict[str, str]:
+    """By place in the report's folder, the texts that put tables and figures into documents."""
+    floats = {f"{figure.stem}.tex": figure_float(figure.stem, figure.caption) for figure in drawn}
+    return {**floats, "report.tex": _document(tables, drawn), "index.md": _index(title, contents, tables, drawn)}
+
+
 class Recomputed(NamedTuple):
-    """A report in memory, without its figures.
+    """A report in memory; its figures are not drawn again.
 
     Attributes
     ----------
-    texts : by place in the report's folder.
-    page : the text of `index.html` without pictures.
+    texts : numbers in text, by place in the report's folder.
+    around : the texts that put them and the figures into documents, likewise.
+    page : the text of `index.html`.
+    figures : stems of the figures.
     """
 
     texts: dict[str, str]
+    around: dict[str, str]
     page: str
+    figures: tuple[str, ...]
 
 
 def recompute(
-    runs: Sequence[Run], *, reference: str, draws: int, complete_cases: bool, title: str, highlight: str
+    runs: Sequence[Run],
+    pictures: Path,
+    *,
+    reference: str,
+    draws: int,
+    complete_cases: bool,
+    title: str,
+    highlight: str,
 ) -> Recomputed:
-    """What `write_report` writes of the same runs, except figures; parameters and errors are the same."""
+    """What `write_report` writes of the same runs, except figures; parameters and errors are the same.
+
+    Parameters
+    ----------
+    pictures : folder of the report that was written, whose figures the page shows.
+    """
     contents = gather(runs, reference=reference, draws=draws, complete_cases=complete_cases, highlight=highlight)
-    tables = make_tables(contents)
-    page = _whole_page(title or ", ".join(run.name for run in runs), contents, tables, (), Path(), ())
-    return Recomputed(texts_of(contents, tables), render(page))
+    tables, drawn = make_tables(contents), undrawn(contents)
+    title = title or ", ".join(run.name for run in runs)
+    page = _whole_page(title, contents, tables, drawn, pictures, ())
+    around = _around(title, contents, tables, drawn)
+    return Recomputed(texts_of(contents, tables), around, render(page), tuple(figure.stem for figure in drawn))
 
 
 def _whole_page(
@@ -141,7 +165,9 @@ def _block(contents: Contents, tables: Sequence[Table], drawn: Sequence[Drawn], 
 
 
 def _picture(figure: Drawn, out: Path) -> Picture:
-    return Picture(figure.stem, figure.caption, (out / f"{figure.stem}.png").read_bytes())
+    """The figure as it lies in `out`; empty if it was lost from a report that is looked at again."""
+    path = out / f"{figure.stem}.png"
+    return Picture(figure.stem, figure.caption, path.read_bytes() if path.is_file() else b"")
 
 
 def _tuning(

@@ -55,9 +55,24 @@ def draw(contents: Sequence[Contents], out: Path, *, processes: int | None = Non
     processes : how many save figures side by side; None = one per core. The files do not depend on it.
     """
     with figures.plain_names():
-        made = [(one.kind, *drawing) for one in contents for drawing in chain(_by_dataset(one), _over_all(one))]
-        save_all([(make, out / stem) for _, stem, make, _ in made], processes)
-    return [Drawn(stem, caption, kind) for kind, stem, _, caption in made]
+        made = _to_draw(contents)
+        save_all([(make, out / drawn.stem) for drawn, make in made], processes)
+    return [drawn for drawn, _ in made]
+
+
+def undrawn(contents: Sequence[Contents]) -> list[Drawn]:
+    """Every figure that `draw` would save, in its order; nothing is saved."""
+    with figures.plain_names():
+        return [drawn for drawn, _ in _to_draw(contents)]
+
+
+def _to_draw(contents: Sequence[Contents]) -> list[tuple[Drawn, Callable[[], Figure]]]:
+    """What is to be drawn, with what makes it."""
+    return [
+        (Drawn(stem, caption, one.kind), make)
+        for one in contents
+        for stem, make, caption in chain(_by_dataset(one), _over_all(one))
+    ]
 
 
 def save_all(drawings: Sequence[tuple[Callable[[], Figure], Path]], processes: int | None = None) -> None:

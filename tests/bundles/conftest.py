@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,13 @@ from milbench.report import Recomputed, recompute
 from milbench.store.run import Run
 
 
+def save_nothing(drawings: Sequence[tuple[object, Path]], _: int | None = None) -> None:
+    """Files without a picture in place of figures."""
+    for _, stem in drawings:
+        for suffix in (".png", ".pdf"):
+            stem.with_name(f"{stem.name}{suffix}").touch()
+
+
 @pytest.fixture(scope="session")
 def sound_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return make_sound_run(tmp_path_factory.mktemp("sound") / "toy", models=("amil", "m4"))
@@ -21,7 +29,7 @@ def sound_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="session")
 def bundled(sound_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("milbench.report.draw", lambda *_: [])
+        patched.setattr("milbench.report.drawings.save_all", save_nothing)
         return make_bundle(sound_run, tmp_path_factory.mktemp("bundled") / "toy", authors=("Ada Example",))
 
 
@@ -29,7 +37,7 @@ def bundled(sound_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hidden(sound_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with pseudonyms."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("milbench.report.draw", lambda *_: [])
+        patched.setattr("milbench.report.drawings.save_all", save_nothing)
         return make_bundle(sound_run, tmp_path_factory.mktemp("hidden") / "toy", pseudonyms=SALT)
 
 
@@ -38,6 +46,7 @@ def report_anew(bundled: Path) -> Recomputed:
     with opened(bundled) as (_, header, run):
         return recompute(
             [run],
+            bundled / "report",
             reference=header.reference,
             draws=header.draws,
             complete_cases=False,

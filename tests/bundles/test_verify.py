@@ -6,13 +6,16 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from bundles_for_tests import rewrite_predictions, seal_again, trial_folder
+from bundles_for_tests import HAS_ROCRATE, rewrite_predictions, seal_again, trial_folder
 from commands_for_tests import Milbench, environment
 
+from milbench.bundles.layout import CRATE
+from milbench.bundles.seal import write_checksums
 from milbench.bundles.verify import verify
 from milbench.report import Recomputed
 from milbench.store.run import Run
@@ -138,11 +141,73 @@ def test_other_words_on_the_page_are_named(spoiled: Path, same_report: None) -> 
     assert any("says something else than the recomputed text" in line for line in said(spoiled))
 
 
+def put(text: str, before: str) -> Callable[[str], str]:
+    """A change that puts something into a text."""
+    return lambda there: there.replace(before, f"{text}{before}", 1)
+
+
+FALSE_DATA = '<script type="application/json" id="data-core">{"auroc": 0.999}</script>'
+
+
+@pytest.mark.parametrize(("name", "change"), [
+    ("report/index.html", put("<figure><p>AUROC 0.999</p></figure>", "</main>")),
+    ("report/index.html", put("<script>document.title = 'AUROC 0.999'</script>", "</body>")),
+    ("report/index.html", put("td { visibility: hidden }", "</style>")),
+    ("report/index.html", put(FALSE_DATA, '<script type="application/json"')),
+    ("report/index.md", put("AMIL reaches 0.999.\n\n", "## table2")),
+    ("report/index.md", lambda text: f"{text}AMIL reaches 0.999.\n"),
+    ("report/report.tex", put("AUROC 0.999", r"\end{document}")),
+    ("report/box_toy.tex", put("AUROC 0.999 ", "Test AUROC on")),
+    ("report/plotly.min.js", lambda text: f"{text}document.title = 'AUROC 0.999'"),
+    ("README.md", put("AUROC 0.999. ", "This bundle holds")),
+    ("CITATION.cff", lambda text: text.replace("A toy study", "AUROC 0.999", 1)),
+    ("bundle.json", lambda text: text.replace('"missing": []', '"missing": ["toy/m4/all/fold9-seed42"]')),
+])  # fmt: skip
+def test_words_scripts_and_styles_around_the_tables_are_held_against_what_milbench_writes(
+    spoiled: Path, same_report: None, name: str, change: Callable[[str], str]
+) -> None:
+    path = spoiled / name
+    there = path.read_text()
+    assert change(there) != there
+    path.write_text(change(there))
+    seal_again(spoiled)
+    assert {line.partition(":")[0].partition(",")[0] for line in said(spoiled)} == {name}
+
+
+def test_a_made_up_figure_and_a_lost_one_are_named(spoiled: Path, same_report: None) -> None:
+    for suffix in ("png", "tex"):
+        (spoiled / f"report/table9.{suffix}").write_text("AUROC 0.999")
+    (spoiled / "report/box_toy.pdf").unlink()
+    seal_again(spoiled)
+    assert said(spoiled) == [
+        "report/table9.png: is no file of the report",
+        "report/table9.tex: is no file of the report",
+        "report/box_toy.pdf: is missing: the report has this figure",
+    ]
+
+
+@pytest.mark.skipif(not HAS_ROCRATE, reason="needs the package rocrate")
+def test_metadata_for_repositories_that_say_something_else_are_named(spoiled: Path, same_report: None) -> None:
+    crate = json.loads((spoiled / CRATE).read_text())
+    for entity in crate["@graph"]:
+        if entity["@id"] == "./":
+            entity["description"] = "AUROC 0.999"
+        if entity["@id"] == "README.md":
+            entity["sha256"] = "0" * 64
+    (spoiled / CRATE).write_text(json.dumps(crate))
+    write_checksums(spoiled)
+    assert said(spoiled) == [
+        f"{CRATE}: says another description than bundle.json",
+        f"{CRATE}: lists other files or checksums than checksums.sha256: README.md",
+    ]
+
+
 def test_a_line_of_the_checksums_that_was_edited_is_named(spoiled: Path, same_report: None) -> None:
     checksums = spoiled / "checksums.sha256"
     digest = checksums.read_text()[:64]
     checksums.write_text(checksums.read_text().replace(digest, "0" * 64, 1))
-    assert said(spoiled) == ["CITATION.cff: holds other bytes than checksums.sha256 says"]
+    crate = [f"{CRATE}: lists other files or checksums than checksums.sha256: CITATION.cff"] if HAS_ROCRATE else []
+    assert said(spoiled) == ["CITATION.cff: holds other bytes than checksums.sha256 says", *crate]
 
 
 def test_a_missing_file_is_named(spoiled: Path, same_report: None) -> None:

@@ -15,6 +15,8 @@ import yaml
 from runs_for_tests import MODELS, describe, info, number
 
 from milbench.bundles.bundle import Wishes, bundle
+from milbench.bundles.crate import write_crate
+from milbench.bundles.layout import CRATE, read_header
 from milbench.bundles.pseudonyms import Pseudonyms
 from milbench.bundles.seal import write_checksums
 from milbench.store.files import file_sha256, json_bytes
@@ -145,6 +147,9 @@ def make_bundle(run: Run, out: Path, **changed: Any) -> Path:
 def seal_again(bundled: Path) -> None:
     """Make the checksums those of the files as they are now, as whoever covers up a change would."""
     (bundled / "checksums.sha256").unlink(missing_ok=True)
+    if (bundled / CRATE).exists():
+        (bundled / CRATE).unlink()
+        write_crate(bundled, read_header(bundled))
     write_checksums(bundled)
 
 
