@@ -10,26 +10,43 @@ from milbench.bundles.seal import files_in
 from milbench.errors import StoreError
 from milbench.store.columns import read_parquet_table
 from milbench.store.run import Run
+from milbench.store.run_tables import ROLES
 
 SHORTEST_ID = 4
 """Letters of an id that are looked for in texts: a shorter one is in any text by chance. Columns of ids are replaced whole."""
+NO_NAME = re.compile(r"[\d.:-]+")
+"""Ids that are looked for in tables alone: sizes, dates, versions and results are numbers, too."""
 NOT_OURS = ("plotly.min.js",)
 AS_IT_IS = (".png", ".pdf", ".safetensors")
 """Files without a text that names come from; figures show models and tasks."""
+TABLE = ".parquet"
 WORD = r"[\w.-]+"
 
 
 def refuse_leaks(folder: Path, run: Run, machine: Iterable[str], *, hidden: bool) -> None:
     """StoreError if a file holds a name or folder of this machine or, if ids are to be hidden, an id of the run."""
-    forbidden = set(machine) | ({each for each in ids_of(run) if len(each) >= SHORTEST_ID} if hidden else set())
+    machine, ids = set(machine), hidden_ids(run) if hidden else set()
+    names = {each for each in ids if not NO_NAME.fullmatch(each)}
     for name in files_in(folder):
         if name in NOT_OURS or Path(name).name in NOT_OURS:
             continue
-        if found := set(_found(texts_in(folder / name, name), forbidden)):
+        forbidden = machine | (ids if name.endswith(TABLE) else names)
+        if found := sorted(set(_found(texts_in(folder / name, name), forbidden))):
+            what = "the id of a slide or patient" if found[0] in ids else "the name of a machine, a user or a folder"
             raise StoreError(
-                f"the bundle was not written, because {name} would hold '{sorted(found)[0]}', which names a machine, a user or a "
-                "patient. Look where the run says so (its settings, the names of cohorts, tasks and models), and rename it there."
+                f"the bundle was not written, because {name} would hold '{found[0]}', which is {what}. Look where the run "
+                "says so (its settings, the names of cohorts, tasks and models), and rename it there."
             )
+
+
+def hidden_ids(run: Run) -> set[str]:
+    """Ids that no text may hold: those long enough, except those called as a model, task, cohort or side, which stay."""
+    words = {run.path.absolute().name, *ROLES}
+    for name, facts in run.datasets.items():
+        words |= {name, str(facts.get("title", "")), *facts["tasks"], *facts["models"]}
+    for trial in run.trials():
+        words |= {trial.info["model"], trial.info["model_title"], *trial.info["tasks"]}
+    return {each for each in ids_of(run) if len(each) >= SHORTEST_ID} - words
 
 
 def ids_of(run: Run) -> set[str]:
@@ -51,7 +68,7 @@ def ids_of(run: Run) -> set[str]:
 def texts_in(path: Path, name: str) -> Iterator[str]:
     """The name of a file and every text in it; of a table every cell with text."""
     yield name
-    if path.suffix == ".parquet":
+    if path.suffix == TABLE:
         table = read_parquet_table(path)
         yield str(table.schema.metadata)
         yield from (

@@ -35,8 +35,11 @@ OF_THE_MACHINE = ("host", "payload_sha256", "id", "key")
 """Entries of trial.json that go, or are made anew."""
 
 SHORTEST_NAME = 4
-GENERIC = {"root", "user", "users", "admin", "home", "runner", "ubuntu", "localhost", "docker", "jovyan"}
-"""Names that thousands of machines and users have."""
+GENERIC = {
+    "root", "user", "users", "admin", "home", "runner", "ubuntu", "localhost", "docker", "jovyan", "milbench", "data", "test",
+    "train", "python", "linux", "torch", "cuda", "node", "worker", "compute", "login", "server", "cluster", "slurm", "report",
+}  # fmt: skip
+"""Names that thousands of machines and users have, or that are words of every bundle."""
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,11 @@ from bundles_for_tests import (
     HOST,
     SALT,
     config_of,
+    labels_of,
     make_bundle,
     make_sound_run,
     patient,
+    roles_of,
     slide,
     trial_folder,
     wishes,
@@ -31,6 +33,7 @@ from bundles_for_tests import (
 from commands_for_tests import Milbench
 
 from milbench.bundles.bundle import bundle
+from milbench.bundles.leaks import ids_of
 from milbench.bundles.pseudonyms import salt_in
 from milbench.bundles.scrub import Scrubber
 from milbench.bundles.soundness import differences
@@ -227,6 +230,24 @@ def test_a_name_that_must_not_travel_stops_the_bundle(sound_run: Run, tmp_path: 
     with pytest.raises(StoreError, match=f"would hold '{patient(3)}'"):
         bundle(sound_run, tmp_path / "toy", wishes(pseudonyms=SALT, title=f"All but {patient(3)}"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ids_that_are_numbers_or_words_of_the_report_are_hidden_and_stop_no_bundle(
+    tmp_path: Path, no_report: None
+) -> None:
+    new_ids = {patient(i): str(1000 + i) for i in range(80)} | {
+        patient(3): "amil",
+        patient(4): "test",
+        patient(5): "(ü.*",
+    }
+    labels, roles = (table.assign(patient_id=table["patient_id"].map(new_ids)) for table in (labels_of(), roles_of()))
+    run = make_sound_run(tmp_path / "toy", models=("amil",), labels=labels, roles=roles)
+    hidden = make_bundle(run, tmp_path / "b", pseudonyms=SALT)
+    assert files_with(hidden, ["(ü.*", '"1003"', ",1007"]) == []
+    with opened(hidden) as (_, _, travelling):
+        assert all(each.startswith("id-") for each in ids_of(travelling))
+    with pytest.raises(StoreError, match="the id of a slide or patient"):
+        bundle(run, tmp_path / "c", wishes(pseudonyms=SALT, title="All but (ü.*"))
 
 
 def test_what_lies_at_the_place_already_is_left_as_it_is(sound_run: Run, tmp_path: Path) -> None:
