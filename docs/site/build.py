@@ -66,8 +66,10 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _text(page: str) -> str:
-    """A page of the repository; the notebook is a page of its own here."""
-    return (ROOT / page).read_text(encoding="utf-8").replace("notebook.ipynb)", "notebook.md)")
+    """A page of the repository. The notebook is a page of its own here, and the repository's README the first page."""
+    up = "../" * page.count("/")
+    text = (ROOT / page).read_text(encoding="utf-8").replace("notebook.ipynb)", "notebook.md)")
+    return text.replace(f"]({up}README.md", f"]({up}index.md")
 
 
 def build(out: Path) -> int:

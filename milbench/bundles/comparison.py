@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from milbench.bundles.other_settings import told_settings
 from milbench.bundles.same_question import Side, reasons_against, shared_tasks
 from milbench.endpoints.endpoint import KINDS, Kind
 from milbench.errors import StoreError
 from milbench.report.kinds import METRIC_NOTES, TOO_SMALL_NOTES
-from milbench.report.score_tables import interval, number
+from milbench.report.score_tables import TOO_SMALL, interval, number
 from milbench.report.tables import DAGGER, Cell, Row, Table
 from milbench.stats.analysis import Analysis, analyse_grids
 from milbench.stats.follow_up import follow_ups
@@ -84,7 +85,9 @@ def compare_on(sides: Sequence[Side], dataset: str, draws: int) -> list[Compared
             left_out = tuple(task for task in grid.tasks if task not in mine)
             _refuse_gaps(analysis, dataset, mine)
             title = str(sides[0].run.datasets[dataset]["title"])
-            found.append(Compared(dataset, kind, _table(analysis, dataset, title, mine, left_out), analysis, left_out))
+            table = _table(analysis, dataset, title, mine, left_out)
+            table = replace(table, caption=f"{table.caption}{told_settings(sides, dataset)}")
+            found.append(Compared(dataset, kind, table, analysis, left_out))
     return found
 
 
@@ -121,13 +124,16 @@ def _table(analysis: Analysis, dataset: str, title: str, tasks: Sequence[str], l
     metric = analysis.metric
     means = analysis.cohorts.sort_values("score", ascending=False, kind="stable")
     cells = {(row.model, row.task): row for row in analysis.cells.itertuples()}
+    small = set(analysis.tasks.loc[analysis.tasks["too_small"].astype(bool), "task"])
     lead = DAGGER if _lead_survives(analysis, list(means["model"])) else ""
     top = list(dict.fromkeys(number(score) for score in means["score"]))[:2]
     rows: list[Row] = []
     for row in means.itertuples():
         printed = number(row.score)
         mean = Cell(printed + (lead if not rows else ""), interval(row.low, row.high), _style(printed, top))
-        rows.append(Row(str(row.title), (mean, *(_cell(cells.get((row.model, task))) for task in tasks))))
+        rows.append(
+            Row(str(row.title), (mean, *(_cell(cells.get((row.model, task)), task in small) for task in tasks)))
+        )
     name = f"compare_{dataset}" if analysis.kind == "binary" else f"compare_{dataset}_{analysis.kind}"
     without = f" Left out, since not all trained them: {', '.join(left_out)}." if left_out else ""
     notes = "".join(f" {note}" for note in (METRIC_NOTES[analysis.kind], TOO_SMALL_NOTES[analysis.kind]) if note)
@@ -151,7 +157,8 @@ def _style(printed: str, top: Sequence[str]) -> str:
     return dict(zip(top, ("best", "second"), strict=False)).get(printed, "")
 
 
-def _cell(row: object) -> Cell:
+def _cell(row: object, is_small: bool) -> Cell:
     if row is None:
         return Cell()
-    return Cell(number(row.score), interval(row.low, row.high))  # type: ignore[attr-defined]
+    below = TOO_SMALL if is_small else interval(row.low, row.high)  # type: ignore[attr-defined]
+    return Cell(number(row.score), below)  # type: ignore[attr-defined]

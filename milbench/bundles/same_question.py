@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -152,16 +153,31 @@ def _of_test_sides(first: Side, other: Side, dataset: str, tasks: Sequence[str])
             a, b = ours.get((fold, task), {}), theirs.get((fold, task), {})
             for alone, label in ((a.keys() - b.keys(), first.label), (b.keys() - a.keys(), other.label)):
                 if alone:
-                    patients = sorted({(a | b)[slide] for slide in alone})
+                    patients = sorted({(a | b)[slide].patient for slide in alone})
                     yield (
                         f"{len(alone)} slide(s) of {task} were tested in fold {fold} of {label} alone, of patient(s) {some(patients)}"
                     )
                     return
+            other_labels = sorted({a[slide].patient for slide in a.keys() & b.keys() if a[slide] != b[slide]})
+            if other_labels:  # as they were predicted: a run may keep no table of labels
+                yield (
+                    f"slides of {task} were tested in fold {fold} with other labels or patients, first of patient(s) "
+                    f"{some(other_labels)}"
+                )
+                return
 
 
-def _tested(side: Side, dataset: str) -> dict[tuple[int, str], dict[str, str]]:
-    """Patient by slide on the test side, by fold and task."""
-    found: dict[tuple[int, str], dict[str, str]] = {}
+class _Tested(NamedTuple):
+    """Whose a tested slide is, and what was to be predicted."""
+
+    patient: str
+    target: float
+    event: str
+
+
+def _tested(side: Side, dataset: str) -> dict[tuple[int, str], dict[str, _Tested]]:
+    """What was tested by slide, by fold and task."""
+    found: dict[tuple[int, str], dict[str, _Tested]] = {}
     for trial in side.trials(dataset):
         columns = trial.answer_columns()
         columns = columns.where(columns.role.are("test") & ~np.isnan(columns.target))
@@ -169,5 +185,7 @@ def _tested(side: Side, dataset: str) -> dict[tuple[int, str], dict[str, str]]:
         for task in columns.task.used():
             rows = columns.task.are(task)
             here = found.setdefault((int(trial.info["fold"]), task), {})
-            here.update(zip(slides[rows], patients[rows], strict=True))
+            targets, events = columns.target[rows].tolist(), columns.event[rows].astype(str).tolist()
+            whose = map(_Tested, patients[rows], targets, events)
+            here.update(zip(slides[rows], whose, strict=True))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from commands_for_tests import Milbench
 from milbench.bundles.comparison import compare
 from milbench.bundles.gathering import labels_of as labels_of_paths
 from milbench.bundles.gathering import sides_of
+from milbench.bundles.other_settings import told_settings
 from milbench.bundles.same_question import Side
 from milbench.errors import StoreError, UsageError
 from milbench.stats.analysis import analyse
-from milbench.store.run import Run
+from milbench.store.run import Run, open_run
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +117,25 @@ def test_the_command_prints_and_writes_the_table(
         "compare_toy.csv", "compare_toy.md", "compare_toy.tex", "compare_toy_pairs.csv",
     ]  # fmt: skip
     assert len(pd.read_csv(tmp_path / "both/compare_toy_pairs.csv")) == 6
+
+
+def test_other_labels_are_refused_also_where_no_table_of_labels_was_kept(sound_run: Run, tmp_path: Path) -> None:
+    run = make_sound_run(tmp_path / "toy", models=("amil",), labels=labels_of(shift=3))
+    run.label_file("toy").unlink()
+    told = refusal(Side("Ann", sound_run), Side("Bob", run.snapshot()))
+    assert "slides of TP53 were tested in fold 0 with other labels or patients, first of patient(s) PAT-0003" in told
+
+
+def test_of_one_model_twice_the_table_says_whether_it_is_one_training_or_what_differs(
+    sound_run: Run, tmp_path: Path
+) -> None:
+    again = Path(shutil.copytree(sound_run.path, tmp_path / "again" / "toy"))
+    (found,) = compare([Side("Ann", sound_run), Side("Bob", open_run(again).snapshot())], 200)
+    assert "AMIL of Ann and of Bob is one and the same training, which counts twice here." in found.table.caption
+    run = make_sound_run(tmp_path / "toy", models=("amil",), skill=1)
+    bob = Side("Bob", run.snapshot())
+    for trial in bob.trials("toy"):
+        trial.info["recipe"]["lr"] = 0.5
+    told = told_settings([Side("Ann", sound_run), bob], "toy")
+    assert told.startswith(" AMIL differs between Ann and Bob: lr ")
+    assert "and 0.5" in told
