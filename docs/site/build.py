@@ -8,6 +8,7 @@ that a link in them leads to the same page here and on a code host.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -66,8 +67,9 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _text(page: str) -> str:
-    """A page of the repository; the notebook is a page of its own here."""
-    return (ROOT / page).read_text(encoding="utf-8").replace("notebook.ipynb)", "notebook.md)")
+    """A page of the repository; the notebook is a page of its own here, and the README is the first page."""
+    text = (ROOT / page).read_text(encoding="utf-8").replace("notebook.ipynb)", "notebook.md)")
+    return re.sub(r"(\]\((?:\.\./)*)README\.md", r"\1index.md", text)
 
 
 def build(out: Path) -> int:
