@@ -17,6 +17,7 @@ from milbench.commands import (
     datasets,
     evaluate,
     export,
+    features,
     heatmap,
     merge,
     models,
@@ -53,6 +54,7 @@ COMMANDS: Mapping[str, Command] = {
     "models": models,
     "check": check,
     "datasets": datasets,
+    "features": features,
     "data": data,
 }
 """Commands in the order of `milbench --help`, each a file of this room."""
@@ -64,6 +66,7 @@ EXAMPLES = """examples:
   milbench plan --datasets 'tcga-*' --data-root /data  what that would run
   milbench reproduce m4 --data-root /data              all tables and figures of the M4 study
   milbench run --shard 2/4                             a quarter of it on this machine; then `milbench merge`
+  milbench features slides/ --encoder retccl --weights retccl.pth --out features/    one file per slide
   milbench report                                      tables and figures of the newest run
 """
 

@@ -18,9 +18,9 @@ from milbench.engines.alarm import has_hung
 from milbench.engines.gpus import take_place
 from milbench.engines.pass_result import PassResult
 from milbench.engines.settings import PoolSettings
-from milbench.engines.signals import deaf_children
 from milbench.engines.task import compute_here
 from milbench.errors import MilbenchError, UsageError
+from milbench.process.signals import deaf_children
 
 if TYPE_CHECKING:
     from milbench.engines.supervisor import Interrupts

@@ -20,8 +20,8 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from milbench.engines.alarm import Overdue
 from milbench.engines.gpus import take_place
 from milbench.engines.pass_result import PassResult
-from milbench.engines.signals import deaf_children
 from milbench.engines.task import compute_here
+from milbench.process.signals import deaf_children
 
 if TYPE_CHECKING:
     from milbench.engines.settings import PoolSettings

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from milbench.engines.loky import NoWorkersError, end_workers, worker_processes
 from milbench.engines.settings import PoolSettings
-from milbench.engines.signals import deaf_children
 from milbench.errors import MilbenchError
+from milbench.process.signals import deaf_children
 
 if TYPE_CHECKING:
     from milbench.bag import Bag

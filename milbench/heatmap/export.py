@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from io import FileIO
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -27,6 +25,7 @@ from milbench.heatmap.attention import Look, alternative_maps, as_array, looks, 
 from milbench.heatmap.evaluate import models_of
 from milbench.heatmap.maps import Map
 from milbench.heatmap.stored import RunCohort
+from milbench.store.disk import Disk
 
 
 def export_attention(
@@ -45,7 +44,7 @@ def export_attention(
     temporary, disk = path.with_name(f".{path.name}.part"), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _Disk(temporary, "w+") as disk, h5py.File(disk, "w") as file:
+        with Disk(temporary, "w+") as disk, h5py.File(disk, "w") as file:
             file.attrs.update({"run": cohort.run.name, "dataset": cohort.name, "fold": fold})
             for index, look in enumerate(looks(cohort, models, slides)):
                 rows = _rows(look)
@@ -70,35 +69,6 @@ def export_attention(
     return len(cohort.cohort.by_slide.slides)
 
 
-class _Disk(FileIO):
-    """A file that keeps the first error of writing for later: HDF5 ends the process if a write fails, as on a full disk."""
-
-    error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """Number of bytes of `data`, whether they could be written or not."""
-        try:
-            left = memoryview(data).cast("B")
-            while left:
-                left = left[super().write(left) :]
-        except OSError as error:
-            self.error = self.error or error
-        return len(data)
-
-    def truncate(self, size: int | None = None) -> int:
-        """The size asked for, whether the file could take it or not."""
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.error = self.error or error
-            return size or 0
-
-    def raise_error(self) -> None:
-        """Raise what was kept, if there is anything."""
-        if self.error is not None:
-            raise self.error
-
-
 def _refuse_another(path: Path) -> None:
     """StoreError if something else than earlier maps lies at `path`, which would be lost."""
     if path.is_symlink() or (path.exists() and not _holds_maps(path)):
@@ -115,7 +85,7 @@ def _holds_maps(path: Path) -> bool:
         return False
 
 
-def _written(disk: _Disk, file: h5py.File, slide_id: str, maps: NDArray[np.float32]) -> h5py.Dataset:
+def _written(disk: Disk, file: h5py.File, slide_id: str, maps: NDArray[np.float32]) -> h5py.Dataset:
     """The slide's dataset, read back once and compared."""
     stored = file.create_dataset(f"slides/{slide_id}", data=maps)
     disk.raise_error()

@@ -13,8 +13,8 @@ from typing import Any
 
 from milbench.cohorts.cohort import Cohort
 from milbench.engines.settings import PoolSettings
-from milbench.engines.signals import deaf_children
 from milbench.errors import MilbenchError
+from milbench.process.signals import deaf_children
 from milbench.registry import is_baseline
 from milbench.runs.preparation import Benchmark
 from milbench.serving.residency import mean_patches

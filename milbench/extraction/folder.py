@@ -1,0 +1,126 @@
+"""Folder: the one place of an extraction, whose slides all have the same settings.
+
+::
+
+    OUT/
+      features.json      encoder, transform, resolution, patches, tissue: what all slides here share
+      {slide}.h5         see `feature_file.py`
+      sheets/{slide}.png see `sheet.py`
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+
+from milbench.errors import FeatureFileError, StoreError, UsageError
+from milbench.extraction.settings import FORMAT, Settings, sha256_of
+from milbench.extraction.sheet import SHEETS
+from milbench.extraction.writing import writing
+from milbench.formats.hdf5 import opened
+from milbench.store.files import json_bytes, write_atomically
+from milbench.store.leftovers import abandoned, delete
+
+if TYPE_CHECKING:
+    from milbench.extraction.encoder import Encoder
+    from milbench.extraction.plan import SlideFile
+
+SETTINGS_FILE = "features.json"
+
+
+def facts_of(encoder: Encoder, settings: Settings) -> dict[str, Any]:
+    """What all slides of a folder share, in plain values."""
+    plain: dict[str, Any] = json.loads(json.dumps({"milbench_features": FORMAT, **encoder.facts(), **settings.facts()}))
+    return plain
+
+
+def prepare(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Make the folder and delete what killed processes have left half-written in it.
+
+    Raises
+    ------
+    UsageError : it holds features of other settings, or of another tool; the first difference is named.
+    StoreError : the system refuses to write.
+    """
+    path = folder / SETTINGS_FILE
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        delete([*abandoned(folder), *abandoned(folder / SHEETS)])
+        if path.exists():
+            _refuse_other_settings(path, facts)
+        else:
+            write_atomically(path, json_bytes(facts))
+
+
+def _refuse_other_settings(path: Path, facts: Mapping[str, Any]) -> None:
+    try:
+        stored = json.loads(path.read_bytes())
+        is_ours = "milbench_features" in stored
+    except (ValueError, TypeError):
+        stored, is_ours = {}, False
+    if not is_ours:
+        raise UsageError(f"{path} was not written by milbench features. Name another folder with --out.")
+    for name, was, now in _differences(stored, facts):
+        raise UsageError(
+            f"{path.parent} holds features with {name} {_text(was)}, and the command asks for {_text(now)}. Name another folder "
+            f"with --out, or give the same settings again."
+        )
+
+
+def _differences(stored: Mapping[str, Any], facts: Mapping[str, Any], above: str = "") -> list[tuple[str, Any, Any]]:
+    """Names of fields, and their values in the folder and now, where they differ."""
+    found = []
+    for name in [*facts, *(name for name in stored if name not in facts)]:
+        was, now = stored.get(name), facts.get(name)
+        if isinstance(was, dict) and isinstance(now, dict):
+            found += _differences(was, now, f"{above}{name}.")
+        elif was != now:
+            found.append((f"{above}{name}", was, now))
+    return found
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else f"'{value}'" if isinstance(value, str) else json.dumps(value)
+
+
+def why_again(folder: Path, slide: SlideFile, facts: Mapping[str, Any]) -> str | None:
+    """None if the slide's features are there; else empty if there are none, or why they are made again.
+
+    Raises
+    ------
+    StoreError : another tool's file, or one with other settings, lies there.
+    """
+    path = folder / f"{slide.slide_id}.h5"
+    if not path.exists():
+        return ""
+    try:
+        with opened(path) as file:
+            return _why_again(path, file, slide, facts)
+    except (FeatureFileError, KeyError):
+        return "its feature file is damaged"
+
+
+def _why_again(path: Path, file: h5py.File, slide: SlideFile, facts: Mapping[str, Any]) -> str | None:
+    if file.attrs.get("settings_sha256") != sha256_of(facts):
+        raise StoreError(
+            f"{path} was not written with the settings of {SETTINGS_FILE} beside it. Move it away, or name another --out."
+        )
+    was, now = int(file.attrs["slide_bytes"]), bytes_of(slide.path)
+    if was != now:
+        return f"the slide has changed since its features were made ({was:,} bytes then, {now:,} now)"
+    mpp = float(file["coords"].attrs["level0_mpp_x"])
+    if slide.mpp is not None and mpp != slide.mpp:
+        return f"its features were made with {mpp:g} microns per pixel, and --mpp-of says {slide.mpp:g}"
+    return None
+
+
+def bytes_of(path: Path) -> int:
+    """Size of a slide on disk: of a file, of all files of a folder, of an MRXS with its folder."""
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    beside = path.with_suffix("")
+    return path.stat().st_size + (bytes_of(beside) if path.suffix.lower() == ".mrxs" and beside.is_dir() else 0)

@@ -1,0 +1,268 @@
+"""Features: whole extractions of small slides, read in this process, against the pixels that the slides were made of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from extraction_for_tests import SETTINGS, Colours, colours_of, files_of, hashes, make_slides, stored
+from made_slides import tiff_slide
+
+from milbench.errors import MilbenchError, StoreError, UsageError
+from milbench.extraction.features import Outcome, Watch, extract
+from milbench.extraction.settings import Settings
+from milbench.formats.detect import recognise
+from milbench.store.disk import Disk
+from milbench.store.files import temporary_name
+
+
+class Notes(Watch):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_sheets() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("milbench.extraction.sheet.LONGEST_EDGE", 100)
+        yield
+
+
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
+    folder = tmp_path_factory.mktemp("slides")
+    return folder, make_slides(folder, "ab")
+
+
+@pytest.fixture(scope="module")
+def extracted(
+    pixels: tuple[Path, dict[str, np.ndarray]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Outcome]:
+    out = tmp_path_factory.mktemp("out")
+    return out, run(pixels[0], out)
+
+
+@pytest.fixture
+def again(extracted: tuple[Path, Outcome], pixels: tuple[Path, Any], tmp_path: Path) -> tuple[Path, Path]:
+    """Copies of slides and features."""
+    return (
+        Path(shutil.copytree(pixels[0], tmp_path / "slides")),
+        Path(shutil.copytree(extracted[0], tmp_path / "out")),
+    )
+
+
+def run(slides: Path, out: Path, settings: Settings = SETTINGS, encoder: Any = None, **more: Any) -> Outcome:
+    microns = more.pop("microns", {})
+    return extract(
+        files_of(slides, **microns), encoder or Colours(), settings, out, **{"workers": 0, "batch": 8, **more}
+    )
+
+
+def test_each_row_is_the_feature_of_the_pixels_at_its_coordinates(
+    extracted: tuple[Path, Outcome], pixels: tuple[Path, dict[str, np.ndarray]]
+) -> None:
+    out, outcome = extracted
+    assert (set(outcome.done), outcome.skipped, outcome.failed) == ({"a", "b"}, (), {})
+    for slide_id, whole in pixels[1].items():
+        features, coords, _, _ = stored(out, slide_id)
+        tiles = np.stack([whole[y : y + 64, x : x + 64] for x, y in coords.tolist()])
+        assert outcome.done[slide_id] == len(coords) > 16, "more than two batches"
+        assert np.array_equal(features, colours_of(tiles).astype(np.float16))
+
+
+def test_coordinates_go_row_by_row_on_one_grid_from_the_corner_of_the_slide(extracted: tuple[Path, Outcome]) -> None:
+    coords = stored(extracted[0], "a")[1]
+    assert coords.dtype == np.int64
+    assert not (coords % 64).any()
+    assert coords.tolist() == sorted(coords.tolist(), key=lambda corner: corner[::-1])
+
+
+def test_patches_cover_the_tissue_and_leave_glass_out(
+    extracted: tuple[Path, Outcome], pixels: tuple[Path, dict[str, np.ndarray]]
+) -> None:
+    whole = pixels[1]["a"]
+    tissue = np.ptp(whole.astype(int), axis=2) > 20
+    covered = np.zeros_like(tissue)
+    for x, y in stored(extracted[0], "a")[1]:
+        covered[y : y + 64, x : x + 64] = True
+        assert tissue[y : y + 64, x : x + 64].any()
+    assert tissue[covered].sum() > 0.95 * tissue.sum()
+
+
+def test_files_tell_what_was_done(extracted: tuple[Path, Outcome], pixels: tuple[Path, Any]) -> None:
+    out, _ = extracted
+    features, _, of_data, of_file = stored(out, "a")
+    assert features.dtype == np.float16
+    assert {name: of_data[name] for name in ("encoder", "pooling", "patch_size", "patch_size_level0", "mpp")} == {
+        "encoder": "colours", "pooling": "mean and deviation", "patch_size": 64, "patch_size_level0": 64, "mpp": 0.5,
+    }  # fmt: skip
+    assert [of_data[f"level0_{name}"] for name in ("mpp_x", "mpp_y", "width", "height")] == [0.5, 0.5, 768, 512]
+    assert json.loads(of_data["transform"])["size"] is None
+    assert (of_file["milbench_features"], of_file["slide_id"], of_file["slide_file"]) == (1, "a", "a.tiff")
+    assert of_file["slide_bytes"] == (pixels[0] / "a.tiff").stat().st_size
+    settings = json.loads((out / "features.json").read_text())
+    assert (settings["mpp"], settings["tissue"]["saturation"], settings["grid"]) == (0.5, 8, "slide")
+
+
+def test_the_folder_is_read_as_features(extracted: tuple[Path, Outcome]) -> None:
+    out, _ = extracted
+    folder = recognise(out)
+    assert sorted(folder.paths) == ["a", "b"]
+    assert {path.name for path in out.iterdir()} == {"a.h5", "b.h5", "features.json", "sheets"}
+    assert {path.name for path in (out / "sheets").iterdir()} == {"a.png", "b.png"}
+
+
+def test_the_same_command_again_reads_no_slide_and_changes_no_byte(again: tuple[Path, Path]) -> None:
+    slides, out = again
+    before = hashes(out)
+    assert run(slides, out) == Outcome({}, ("a", "b"), {})
+    assert hashes(out) == before
+
+
+def test_a_missing_slide_comes_back_with_the_same_bytes_and_half_written_ones_go(again: tuple[Path, Path]) -> None:
+    slides, out = again
+    before = hashes(out)
+    (out / "b.h5").unlink()
+    dead = temporary_name(".b.h5").split("-")
+    (out / "-".join([*dead[:2], "999999999", dead[3]])).write_bytes(b"half")
+    assert set(run(slides, out).done) == {"b"}
+    assert hashes(out) == before
+
+
+def test_a_slide_that_changed_is_made_again_and_this_is_said(again: tuple[Path, Path]) -> None:
+    slides, out = again
+    make_slides(slides, "xyzb", width=640)
+    for name in "xyz":
+        (slides / f"{name}.tiff").unlink()
+    notes = Notes()
+    assert set(run(slides, out, watch=notes).done) == {"b"}
+    assert "b: the slide has changed since" in notes.texts[0]
+
+
+def test_a_damaged_feature_file_is_made_again(again: tuple[Path, Path]) -> None:
+    slides, out = again
+    before = hashes(out)
+    (out / "a.h5").write_bytes((out / "a.h5").read_bytes()[:700])
+    assert set(run(slides, out).done) == {"a"}
+    assert hashes(out) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"dtype": "float32"}, "dtype 'float16', and the command asks for 'float32'"),
+        ({"mpp": 1.0}, "mpp 0.5, and the command asks for 1.0"),
+        ({"mpp": None, "magnification": 20.0}, "mpp 0.5, and the command asks for none"),
+        ({"tissue": replace(SETTINGS.tissue, median=5)}, "tissue.median 7, and the command asks for 5"),
+    ],
+)
+def test_other_settings_are_refused_and_the_field_is_named(
+    extracted: tuple[Path, Outcome], pixels: tuple[Path, Any], change: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        run(pixels[0], extracted[0], replace(SETTINGS, **change))
+    assert named in str(caught.value) or "magnification none, and the command asks for 20.0" in str(caught.value)
+
+
+def test_features_of_another_tool_are_never_replaced(again: tuple[Path, Path]) -> None:
+    slides, out = again
+    (out / "features.json").write_text('{"model": "uni"}')
+    with pytest.raises(UsageError, match="not written by milbench features"):
+        run(slides, out)
+    (out / "features.json").unlink()
+    with pytest.raises(StoreError, match=r"a\.h5 was not written with the settings"):
+        run(slides, out, replace(SETTINGS, grid="per-tissue"))
+
+
+def test_slides_that_fail_are_listed_with_what_to_do_and_the_others_are_done(
+    again: tuple[Path, Path], tmp_path: Path
+) -> None:
+    slides, _ = again
+    blank = np.full((512, 512, 3), 245, np.uint8)
+    tiff_slide(slides / "blank.tiff", blank, 0.5, levels=1)
+    tiff_slide(slides / "untold.tiff", blank, None, levels=1)
+    tiff_slide(slides / "oblong.tiff", blank, (0.5, 0.25), levels=1)
+    tiff_slide(slides / "coarse.tiff", blank, 2.0, levels=1)
+    (slides / "text.tiff").write_text("no slide")
+    outcome = run(slides, tmp_path / "new")
+    assert set(outcome.done) == {"a", "b"}
+    for slide_id, reason in {
+        "blank": "no tissue was found. Look at sheets/blank.png",
+        "untold": "--mpp-of untold=0.25",
+        "oblong": "--mpp-of oblong=0.25",
+        "coarse": "coarser than --mpp 0.5",
+        "text": "text.tiff",
+    }.items():
+        assert reason in outcome.failed.pop(slide_id)
+    assert outcome.failed == {}
+    assert {path.name for path in (tmp_path / "new").glob("*.h5")} == {"a.h5", "b.h5"}
+
+
+def test_microns_that_the_user_tells_win_over_the_file(again: tuple[Path, Path], tmp_path: Path) -> None:
+    slides, _ = again
+    out = tmp_path / "new"
+    settings = replace(SETTINGS, tissue=replace(SETTINGS.tissue, smallest_piece=0.1))
+    run(slides, out, settings, microns={"a": 0.25})
+    sizes = {slide_id: stored(out, slide_id)[2]["patch_size_level0"] for slide_id in "ab"}
+    assert sizes == {"a": 128, "b": 64}
+    notes = Notes()
+    assert set(run(slides, out, settings, microns={"a": 0.5}, watch=notes).done) == {"a"}
+    assert "made with 0.25 microns per pixel, and --mpp-of says 0.5" in notes.texts[0]
+
+
+def test_a_slide_for_which_the_encoder_gives_nan_is_refused_and_leaves_nothing(
+    pixels: tuple[Path, Any], tmp_path: Path
+) -> None:
+    outcome = run(pixels[0], tmp_path, encoder=Colours(broken=400))
+    assert "NaN or infinite" in outcome.failed["a"]
+    assert {path.name for path in tmp_path.iterdir()} == {"features.json", "sheets"}
+
+
+def test_values_beyond_float16_are_refused_with_the_dtype_that_holds_them(
+    pixels: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Colours, "encode", lambda _, tiles: __import__("torch").full((len(tiles), 6), 1e5))
+    assert "--dtype float32" in run(pixels[0], tmp_path).failed["a"]
+
+
+class FullDisk(Disk):
+    """A disk that takes no byte."""
+
+    def write(self, data: Any) -> int:
+        self.error = OSError(28, "No space left on device")
+        return len(data)
+
+
+def test_a_full_disk_ends_everything_with_one_message_and_leaves_nothing_half_written(
+    pixels: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("milbench.extraction.feature_file.Disk", FullDisk)
+    with pytest.raises(StoreError, match=r"No space left on device\. Free space or name another --out"):
+        run(pixels[0], tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"features.json", "sheets"}
+
+
+def test_a_sheet_that_cannot_be_written_ends_everything(pixels: tuple[Path, Any], tmp_path: Path) -> None:
+    (tmp_path / "sheets").write_text("in the way")
+    with pytest.raises(MilbenchError, match="cannot write to"):
+        run(pixels[0], tmp_path)
+
+
+def test_patches_of_half_the_resolution_are_means_of_four_pixels(
+    pixels: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    run(pixels[0], tmp_path, replace(SETTINGS, mpp=2.0, dtype="float32", patch_size=16, step=16))
+    features, coords, attributes, _ = stored(tmp_path, "a")
+    assert attributes["patch_size_level0"] == 64
+    whole = pixels[1]["a"].astype(float)
+    for row, (x, y) in zip(features, coords.tolist(), strict=True):
+        assert np.abs(row[:3] - whole[y : y + 64, x : x + 64].mean((0, 1))).max() < 1, "read from level 1, made half"
