@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from os.path import relpath
 from pathlib import Path
 from time import time_ns
 from typing import NamedTuple
@@ -37,12 +38,12 @@ class FileState(NamedTuple):
 
 
 class SlideContent(NamedTuple):
-    """Content of one slide's feature file, and of files that it takes values from by links.
+    """Content of one slide's feature file, and of files that it takes values from by links; or of a store's files.
 
     Attributes
     ----------
     files : state of each file when it was read; empty = too young to be relied upon.
-    sha256 : of the file's bytes; if there are linked files, of the hashes of all.
+    sha256 : of the file's bytes; if there are linked files, of the hashes of all; of a store, of its files' places in it too.
     """
 
     files: tuple[FileState, ...]
@@ -96,14 +97,16 @@ def changed_slides(before: Mapping[str, SlideContent], now: Mapping[str, SlideCo
 
 def _is_as_it_was(path: Path, before: tuple[FileState, ...]) -> bool:
     """Whether all files that the content came from are as they were."""
+    if path.is_dir():
+        return bool(before) and tuple(map(_state, files_of(path))) == before
     is_there = bool(before) and before[0].path == str(path.absolute())
     return is_there and all(_state(Path(file.path)) == file for file in before)
 
 
 def _looks_as_it_was(path: Path, before: tuple[FileState, ...]) -> bool:
-    """Whether a file that holds all its values itself has the size and the time that it had."""
-    now = _state(path)
-    return len(before) == 1 and (now.size, now.mtime_ns) == (before[0].size, before[0].mtime_ns)
+    """Whether a file that holds all its values itself, or each file of a store, has the size and the time that it had."""
+    now = tuple(map(_state, files_of(path) if path.is_dir() else (path,)))
+    return bool(now) and [file[1:3] for file in now] == [file[1:3] for file in before]
 
 
 def _read(path: Path) -> SlideContent:
@@ -113,7 +116,9 @@ def _read(path: Path) -> SlideContent:
     hashes = [file_sha256(file) for file in files]
     if tuple(map(_state, files)) != before:
         raise FeatureFileError(f"{path} changes while it is read. Wait until the extraction has ended.")
-    sha256 = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+    if path.is_dir():  # equal chunks at other places are other features
+        hashes = [f"{relpath(file, path)}\0{sha256}" for file, sha256 in zip(files, hashes, strict=True)]
+    sha256 = hashes[0] if len(files) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
     is_settled = all(state.mtime_ns < begun - SETTLED_NS for state in before)
     return SlideContent(before if is_settled else (), sha256)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from os.path import relpath
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ import pandas as pd
 from milbench.endpoints.endpoint import Endpoint
 from milbench.errors import FeatureFileError
 from milbench.formats import FeatureFolder
+from milbench.formats.linked import files_of
 from milbench.special_files import refuse_special
 from milbench.store.identity import canonical_json
 
@@ -43,10 +45,17 @@ def fingerprint(slides: pd.DataFrame, folder: FeatureFolder, endpoints: Mapping[
 
 
 def file_ends(path: Path) -> bytes:
-    """Size, first and last bytes of a file; a pipe or a device is refused."""
+    """Size, first and last bytes of a file, or a hash of them for each file of a store; a pipe or a device is refused."""
     refuse_special(path, FeatureFileError)
+    if path.is_dir():
+        return b"".join(_named_ends(path, file) for file in files_of(path))
     size = path.stat().st_size
     with path.open("rb") as file:
         first = file.read(FINGERPRINT_BYTES)
         file.seek(max(size - FINGERPRINT_BYTES, 0))
         return f"{size}\0".encode() + first + file.read(FINGERPRINT_BYTES)
+
+
+def _named_ends(store: Path, file: Path) -> bytes:
+    """Where a file lies in its store, and a hash of its ends."""
+    return f"{relpath(file, store)}\0".encode() + hashlib.sha256(file_ends(file)).digest()

@@ -22,7 +22,7 @@ from milbench.cohorts.patient_bags import (
 )
 from milbench.errors import DataError, LabelTableError
 from milbench.external.checks import refuse_other_bags
-from milbench.formats import FeatureFolder, open_features
+from milbench.formats import FeatureFolder, folder_and_table, open_features
 from milbench.labels.cells import read_delimited
 from milbench.labels.finding import some
 
@@ -104,9 +104,9 @@ def _joined(slides: pd.DataFrame) -> list[str]:
 
 
 def _found(place: Path | CohortFile, patients: Path | None, bag: str) -> NewSlides:
-    if isinstance(place, Path) and not place.exists():
+    if isinstance(place, Path) and not folder_and_table(place)[0].exists():
         raise DataError(f"{place} does not exist. Name a folder of features, a cohort.yaml, or a dataset.")
-    if isinstance(place, Path) and place.is_dir() and not any((place / name).is_file() for name in COHORT_FILES):
+    if isinstance(place, Path) and _is_of_features(place):
         return _with_patients(open_features(place), patients, ())
     file, where = (cohort_file(place), f" ({place})") if isinstance(place, Path) else (place, "")
     refuse_other_bags(file.bag, bag, f"cohort '{file.name}'{where}")
@@ -116,6 +116,12 @@ def _found(place: Path | CohortFile, patients: Path | None, bag: str) -> NewSlid
     owners = file.label_table().slides[["slide_id", "patient_id"]]
     folder = file.feature_folder().spelled_as(owners["slide_id"])
     return _owned(folder, dict(owners.itertuples(index=False, name=None)), notes)._replace(patch_size=file.patch_size)
+
+
+def _is_of_features(place: Path) -> bool:
+    """Whether a path names a folder of features, or a table in its stores, and no cohort."""
+    folder, table = folder_and_table(place)
+    return folder.is_dir() and (bool(table) or not any((folder / name).is_file() for name in COHORT_FILES))
 
 
 def _skipped(features: Path) -> tuple[str, ...]:

@@ -24,6 +24,9 @@ MICROMETRES = "µm"
 TILES = "tiles"
 UNKNOWN = "unit unknown"
 
+TABLE_MARK = "#"
+"""Behind a folder of stores, what the name of a table follows: `features: stores#uni_tiles`."""
+
 
 class SlideFeatures(NamedTuple):
     """What a feature file holds.
@@ -60,6 +63,7 @@ class SlideHeader(NamedTuple):
     weights_sha256 : hash of the encoder's weights; empty where the file does not tell.
     transform : how pixels were normalised, in the words or the JSON of the extractor; empty where the file does not tell.
     facts_problem : what is declared of the features and contradicts the file, or cannot be used; empty otherwise.
+    order_problem : why patches may stand in another order than on the slide, while no coordinates tell; empty otherwise.
     """
 
     n_patches: int
@@ -74,6 +78,7 @@ class SlideHeader(NamedTuple):
     weights_sha256: str = ""
     transform: str = ""
     facts_problem: str = ""
+    order_problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,12 +88,15 @@ class FeatureFolder:
     Attributes
     ----------
     layout : how the layout was recognised, for the run's log.
-    paths : file by slide id; only the layout's own suffix is stripped, since ids contain dots.
+    paths : file by slide id; only the layout's own suffix is stripped, since ids contain dots. If a slide is a store of
+        several files, the folder that holds them.
     read, head : what one file holds, and what it says of itself; raise `FeatureFileError`.
     folder : where the files lie, in it or in folders below.
     read_anew : how the same bytes give other features than in earlier versions; part of a cohort's identity.
     beside : what is declared beside the files, by the folder that holds them.
     stated : what the cohort's file declares of all of them.
+    suffix : how the names of the slides' files or stores end.
+    table : which table of each store is read; empty = the layout has no tables.
     """
 
     layout: str
@@ -99,6 +107,13 @@ class FeatureFolder:
     read_anew: str = ""
     beside: Mapping[Path, DeclaredFacts] = field(default_factory=dict)
     stated: DeclaredFacts = NOTHING
+    suffix: str = ""
+    table: str = ""
+
+    @property
+    def named(self) -> str:
+        """The folder as `features:` names it, with its table."""
+        return f"{self.folder}{TABLE_MARK}{self.table}" if self.table else str(self.folder)
 
     def spelled_as(self, slide_ids: Iterable[str]) -> FeatureFolder:
         """This folder with the ids of a label table, where a file's name has the same letters in other code points."""
@@ -129,7 +144,7 @@ class FeatureFolder:
         """Where files of these slides lie in folders below, which are not read where there are files above them."""
         from milbench.formats.detect import files_below
 
-        wanted, suffix = set(slide_ids), next(iter(self.paths.values())).suffix
+        wanted, suffix = set(slide_ids), self.suffix
         files = (path for path in files_below(self.folder, (suffix,)) if path.name.removesuffix(suffix) in wanted)
         counts = Counter(str(path.parent.relative_to(self.folder)) for path in files)
         return ", ".join(f"{count} in {name}" for name, count in counts.most_common(3))
@@ -147,17 +162,29 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def open_features(folder: Path) -> FeatureFolder:
-    """The reader for what lies in `folder`.
+def folder_and_table(place: Path) -> tuple[Path, str]:
+    """The folder that `place` names, and the table in its stores; the table is empty if none is named.
+
+    >>> folder_and_table(Path("/data/stores#uni_tiles"))
+    (PosixPath('/data/stores'), 'uni_tiles')
+    """
+    folder, mark, table = str(place).rpartition(TABLE_MARK)
+    return (Path(folder), table) if mark and folder and not place.exists() else (place, "")
+
+
+def open_features(place: Path) -> FeatureFolder:
+    """The reader for what lies in a folder; behind a `#` its path may name a table, where each slide's store has several.
 
     Raises
     ------
-    FeatureFileError : no folder, nothing in it that a reader knows, or several extractions to choose from.
+    FeatureFileError : no folder, nothing in it that a reader knows, or several extractions or tables to choose from.
+    UsageError : a library is missing that reads them.
     """
     from milbench.formats.detect import recognise
 
+    folder, table = folder_and_table(place)
     if folder.is_file():
         raise FeatureFileError(f"{folder} is a file. Name the folder that holds one file of features per slide.")
     if not folder.is_dir():
         raise FeatureFileError(f"the feature folder {folder} does not exist. Check `features:` in the cohort's YAML.")
-    return recognise(folder)
+    return recognise(folder, table)

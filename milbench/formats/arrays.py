@@ -13,9 +13,8 @@ import numpy as np
 
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
-from milbench.formats.hdf5 import tensor
 from milbench.formats.opening import failing_clearly, listed
-from milbench.formats.shapes import as_bag, bag_shape, fitting, is_float, kind_of, misfit
+from milbench.formats.shapes import as_bag, bag_shape, fitting, is_float, kind_of, misfit, tensor
 
 KEYS = ("features", "feats")
 PIECE = 1 << 18

@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 from milbench.errors import FeatureFileError
 from milbench.formats import (
+    TABLE_MARK,
     FeatureFolder,
     SlideFeatures,
     SlideHeader,
     arrays,
     clam,
+    eva,
     extracted,
     hdf5,
     owkin,
@@ -23,8 +25,11 @@ from milbench.formats import (
     slideflow,
     stamp,
     tensors,
+    tiatoolbox,
     torchmil,
     trident,
+    wsidata,
+    zarr_store,
 )
 from milbench.formats.declared import DeclaredFacts, declared_beside
 from milbench.formats.opening import listed
@@ -40,6 +45,7 @@ PLACES = (
     ("", ".pt"),
     ("", ".npy"),
     ("", ".npz"),
+    ("", zarr_store.SUFFIX),
     ("", ".hdf5"),
     ("", ".pth"),
 )
@@ -49,6 +55,9 @@ SUFFIXES = tuple(dict.fromkeys(suffix for _, suffix in PLACES))
 NOT_FEATURES = ("patches", "masks", "stitches", *torchmil.BESIDE)
 """Folders beside features, as CLAM, TRIDENT and torchmil call them, whose files end alike."""
 
+OF_A_FOLDER = "features"
+"""How Owkin calls each slide's file: the folder's name is the slide's."""
+
 DEPTH = 3
 """Folders below the one that was named in which files are looked for: an encoder's, a site's, a slide's."""
 
@@ -57,13 +66,14 @@ SAMPLE = 5
 
 
 class Layout(NamedTuple):
-    """A recognised layout: its name, why, and how to read a file of it."""
+    """A recognised layout: its name, why, and how to read a file of it; `table` is a part of each store, if it has several."""
 
     name: str
     evidence: str
     read: Callable[[Path], SlideFeatures]
     head: Callable[[Path], SlideHeader]
     read_anew: str = ""
+    table: str = ""
 
 
 class Place(NamedTuple):
@@ -73,6 +83,7 @@ class Place(NamedTuple):
     suffix: str
     paths: Mapping[str, Path]
     below: str = ""
+    named_table: str = ""
 
     @property
     def holder(self) -> Path:
@@ -80,35 +91,66 @@ class Place(NamedTuple):
         return next(iter(self.paths.values())).parent
 
 
-def recognise(folder: Path) -> FeatureFolder:
+def recognise(folder: Path, table: str = "") -> FeatureFolder:
     """The reader for the files in `folder`; where it holds none itself, for those in the folders below.
+
+    Parameters
+    ----------
+    table : which table of each store is meant; empty = the only one.
 
     Raises
     ------
-    FeatureFileError : nothing that a reader knows, or several extractions to choose from.
+    FeatureFileError : nothing that a reader knows, or several extractions or tables to choose from.
     """
+    _refuse_one_store(folder)
     found = _places(folder) or _places(_trident_features(folder)) or _below(folder)
     if not found:
         raise FeatureFileError(
             f"{folder} holds no features that milbench knows{_instead(folder)}. Looked for: {{slide}}.h5 or .hdf5 (CLAM, "
-            "TRIDENT, STAMP, torchmil), {slide}.pt (CLAM, slideflow, TRIDENT), {slide}.npy (NumPy, Owkin), {slide}.npz, "
-            f"{{slide}}.safetensors; also in h5_files/, pt_files/, TRIDENT's features_{{encoder}}/ and {DEPTH} folders deep."
+            "TRIDENT, STAMP, torchmil), {slide}.pt (CLAM, slideflow, TRIDENT, kaiko-eva), {slide}.npy (NumPy, Owkin), {slide}.npz, "
+            "{slide}.zarr (wsidata, tiatoolbox), {slide}.safetensors; also in h5_files/, pt_files/, TRIDENT's "
+            f"features_{{encoder}}/ and {DEPTH} folders deep."
         )
+    if table:  # only stores have tables
+        found = [place for place in found if place.suffix == zarr_store.SUFFIX] or found
     best = found[0]
-    layout = LAYOUTS[best.suffix](best)
-    text = f"{layout.name}: {len(best.paths)} {best.suffix} files in {best.folder}{best.below} ({layout.evidence})"
+    layout = LAYOUTS[best.suffix](best._replace(named_table=table))
+    if table and not layout.table:
+        raise FeatureFileError(
+            f"{folder} holds {layout.name} files, which have no tables. Delete `{TABLE_MARK}{table}`."
+        )
+    kind = "stores" if best.suffix == zarr_store.SUFFIX else "files"
+    text = f"{layout.name}: {len(best.paths)} {best.suffix} {kind} in {best.folder}{best.below} ({layout.evidence})"
     if len(found) > 1:
         text += f", preferred over {len(found[1].paths)} {found[1].suffix} files: packs first, then HDF5, then CLAM's own subfolders"
-    beside = _declared(folder, best)
-    return FeatureFolder(text, best.paths, layout.read, layout.head, best.folder, layout.read_anew, beside)
+    paths = best.paths
+    if layout.table:
+        paths = {slide: wsidata.table_in(store, layout.table) for slide, store in paths.items()}
+    return FeatureFolder(
+        text,
+        paths,
+        layout.read,
+        layout.head,
+        best.folder,
+        layout.read_anew,
+        _declared(folder, best, paths),
+        suffix=best.suffix,
+        table=layout.table,
+    )
 
 
-def _declared(folder: Path, place: Place) -> dict[Path, DeclaredFacts]:
-    """What is declared of the files in each folder: beside them, else where their folders lie, else in the named one."""
+def _declared(folder: Path, place: Place, paths: Mapping[str, Path]) -> dict[Path, DeclaredFacts]:
+    """What is declared of the slides in each folder of `paths`: beside their files or stores, else above, else in the named folder."""
     above = next((found for each in (place.folder, folder) if (found := declared_beside(each)).source), None)
-    holders = dict.fromkeys(path.parent for path in place.paths.values())
-    every = {holder: found if (found := declared_beside(holder)).source else above for holder in holders}
-    return {holder: found for holder, found in every.items() if found is not None}
+    holders = {paths[slide].parent: file.parent for slide, file in place.paths.items()}
+    beside = {holder: declared_beside(holder) for holder in set(holders.values())}
+    every = {key: beside[holder] if beside[holder].source else above for key, holder in holders.items()}
+    return {key: found for key, found in every.items() if found is not None}
+
+
+def _refuse_one_store(folder: Path) -> None:
+    if folder.name.endswith(zarr_store.SUFFIX) and (wsidata.recognises(folder) or tiatoolbox.recognises(folder)):
+        raise FeatureFileError(f"{folder} is the store of one slide. Name the folder that holds all slides' stores.")
 
 
 def _places(folder: Path) -> list[Place]:
@@ -145,9 +187,9 @@ def _below(folder: Path) -> list[Place]:
 
 
 def _one_per_slide(folder: Path, files: Sequence[Path], suffix: str) -> dict[str, Path]:
-    """File by slide id: the file's name, or its folder's where all files are called alike."""
+    """File by slide id: the file's name, or its folder's where all files are called alike, or one `features`."""
     slides = [path.name.removesuffix(suffix) for path in files]
-    if len(files) > 1 and len(set(slides)) == 1:
+    if len(set(slides)) == 1 and (len(files) > 1 or slides[0] == OF_A_FOLDER):
         slides = [path.parent.name for path in files]
     found: dict[str, Path] = {}
     for slide, path in zip(slides, files, strict=True):
@@ -161,13 +203,16 @@ def _one_per_slide(folder: Path, files: Sequence[Path], suffix: str) -> dict[str
 
 
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Files that end in one of `suffixes` in the folders below `folder`, not in itself."""
+    """Files and stores that end in one of `suffixes` in the folders below `folder`, not in itself."""
     found: list[Path] = []
     for name, folders, files in os.walk(folder, followlinks=True):
         place = Path(name)
         depth = len(place.relative_to(folder).parts)
-        folders[:] = [inner for inner in folders if depth < DEPTH and inner not in NOT_FEATURES and inner[0] != "."]
-        found += [place / file for file in files if depth and file.endswith(suffixes) and _is_features(place / file)]
+        stores = [inner for inner in folders if inner.endswith(zarr_store.SUFFIX)]
+        passed_by = (*NOT_FEATURES, *stores)
+        folders[:] = [inner for inner in folders if depth < DEPTH and inner not in passed_by and inner[0] != "."]
+        inside = [place / name for name in (*files, *stores) if depth and name.endswith(suffixes)]
+        found += filter(_is_features, inside)
     return sorted(found)
 
 
@@ -211,6 +256,8 @@ def _h5_layout(place: Place) -> Layout:
 
 
 def _pt_layout(place: Place) -> Layout:
+    if eva.recognises([place.holder, *place.holder.parents[:DEPTH]]):
+        return Layout(eva.NAME, f"{eva.MANIFEST} lies beside or above", eva.read, eva.head)
     if slideflow.recognises(place.holder):
         return Layout(slideflow.NAME, "its index or bags_config.json lies beside", slideflow.read, slideflow.head)
     kind = ""
@@ -252,6 +299,19 @@ def _npz_layout(place: Place) -> Layout:
     return Layout("NumPy", "named arrays", arrays.read_npz, arrays.head_npz)
 
 
+def _zarr_layout(place: Place) -> Layout:
+    zarr_store.refuse_missing_zarr()
+    if any(map(wsidata.recognises, _sample(place))):
+        table = wsidata.chosen_table(place.folder, place.paths.values(), place.named_table)
+        return Layout(wsidata.NAME, f"table {table}", wsidata.read, wsidata.head, table=table)
+    if any(map(tiatoolbox.recognises, _sample(place))):
+        return Layout(tiatoolbox.NAME, "features and coordinates", tiatoolbox.read, tiatoolbox.head)
+    raise FeatureFileError(
+        f"{place.holder} holds {len(place.paths)} stores of zarr, and none of the first {SAMPLE} is one of wsidata (folders "
+        "tables and shapes) or tiatoolbox (arrays features and coordinates). Point `features:` to the extracted features."
+    )
+
+
 def _torchmil(place: Place) -> Layout:
     beside = [name for name in torchmil.BESIDE if (place.holder.parent / name).is_dir()]
     return Layout(torchmil.NAME, f"beside {', '.join(beside)}", torchmil.read, torchmil.head)
@@ -263,5 +323,5 @@ def _sample(place: Place) -> list[Path]:
 
 LAYOUTS: Mapping[str, Callable[[Place], Layout]] = {
     packed.SUFFIX: _packed_layout, ".h5": _h5_layout, ".hdf5": _h5_layout, ".pt": _pt_layout, ".pth": _pt_layout,
-    ".npy": _npy_layout, ".npz": _npz_layout,
+    ".npy": _npy_layout, ".npz": _npz_layout, zarr_store.SUFFIX: _zarr_layout,
 }  # fmt: skip

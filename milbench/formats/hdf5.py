@@ -259,8 +259,3 @@ def size(attributes: Any, name: str) -> float | None:
     """An attribute as a size: above 0, and no larger than a slide; None otherwise."""
     found = number(attributes, name)
     return found if found is not None and 0 < found <= LARGEST_PLACE else None
-
-
-def tensor(array: np.ndarray) -> Tensor:
-    """`array` as a tensor of its own dtype in this machine's byte order."""
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))

@@ -1,4 +1,4 @@
-"""Linked: files that an HDF5 file takes its values from, by external links and virtual datasets. All are followed.
+"""Linked: files that a slide takes its values from: an HDF5 file's by links and virtual datasets, and those of a store.
 
 External storage, raw bytes in a file without a header, is refused: HDF5 looks for it in the folder that a command starts in.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 
 from milbench.errors import FeatureFileError
+from milbench.formats import wsidata, zarr_store
 from milbench.formats.global_heap import refuse_endless_heap
 from milbench.formats.opening import failing_clearly
 from milbench.special_files import refuse_special
@@ -45,16 +46,23 @@ def note_passed(key: tuple[object, ...]) -> None:
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """`path` and all files that its values may come from, in the order in which they are met.
+    """`path` and all files that its values may come from, in the order in which they are met; of a store, its files.
 
     Raises
     ------
     FeatureFileError : one of them is missing, unreadable, a pipe or a device.
     """
+    if path.is_dir():
+        return wsidata.sources(path) if wsidata.is_table(path) else zarr_store.files_in(path)
     found: dict[Path, None] = {path: None}
     if path.suffix in SUFFIXES:
         _follow(path, found)
     return tuple(found)
+
+
+def n_bytes(path: Path) -> int:
+    """Size of a file, or of all files of a store; raises `OSError`."""
+    return sum(file.stat().st_size for file in files_of(path)) if path.is_dir() else path.stat().st_size
 
 
 def refuse_dead_ends(path: Path, file: h5py.File) -> None:

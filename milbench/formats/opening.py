@@ -47,17 +47,20 @@ MOST_NAMES = 5
 
 
 @contextmanager
-def failing_clearly(path: Path, expected: str, fix: str) -> Iterator[None]:
+def failing_clearly(path: Path, expected: str, fix: str, *, folder: bool = False) -> Iterator[None]:
     """Turn what a library raises inside into a `FeatureFileError`; a pipe, a device or a folder is refused before.
 
     Parameters
     ----------
     expected : what the file should be, such as "NumPy file".
     fix : what to do if it is not.
+    folder : whether the slide is a folder of files, as a store of zarr is.
     """
     refuse_special(path, FeatureFileError)
-    if path.is_dir():
+    if path.is_dir() and not folder:
         raise FeatureFileError(f"{path} is a folder, not a file. Move it away, and put the slide's file in its place.")
+    if path.is_file() and folder:
+        raise FeatureFileError(f"{path} is a file, not a folder. Unpack it, or extract this slide again.")
     try:
         yield
     except MilbenchError:

@@ -14,8 +14,7 @@ import numpy as np
 from milbench.errors import FeatureFileError
 from milbench.formats import TILES, SlideFeatures, SlideHeader
 from milbench.formats.arrays import floats, head_npy, load_array, load_split
-from milbench.formats.hdf5 import tensor
-from milbench.formats.shapes import as_bag, fitting
+from milbench.formats.shapes import as_bag, fitting, tensor
 
 NAME = "Owkin"
 IN_FRONT = 3

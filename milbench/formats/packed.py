@@ -3,8 +3,8 @@
 Tensors `features` (float16 or float32), `coords` and `instance_labels` if there were any. The metadata `milbench_pack`
 is a JSON text: `version`, `sha256` of the features' bytes, `source` (identity of the file that it was made from),
 `source_dtype`, `largest_rounding` (relative to the slide's largest value), `unit`, `patch_size`, `encoder`, `magnification`,
-`mpp`, `weights_sha256`, `transform`, `coords_problem`. All of it enters the cohort's fingerprint with the file's bytes. Other
-safetensors files with a tensor `features` are read as well.
+`mpp`, `weights_sha256`, `transform`, `coords_problem`, `order_problem`. All of it enters the cohort's fingerprint with the
+file's bytes. Other safetensors files with a tensor `features` are read as well.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ VERSION = 1
 """Of what a pack says of itself. A later milbench may write another."""
 TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("version", "patch_size", "magnification", "mpp", "largest_rounding"), (int, float)),
-    **dict.fromkeys(("sha256", "source", "unit", "encoder", "weights_sha256", "transform", "coords_problem"), str),
+    **dict.fromkeys(
+        ("sha256", "source", "unit", "encoder", "weights_sha256", "transform", "coords_problem", "order_problem"), str
+    ),
 }
 """What a pack says of itself, as far as it is read."""
 
@@ -73,6 +75,7 @@ def head(path: Path) -> SlideHeader:
             told.get("mpp"),
             told.get("weights_sha256", ""),
             told.get("transform", ""),
+            order_problem=told.get("order_problem", ""),
         )
 
 

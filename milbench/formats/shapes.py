@@ -77,6 +77,11 @@ def as_bag(path: Path, features: Tensor) -> Tensor:
     return features.reshape(bag_shape(path, features.shape))
 
 
+def tensor(array: np.ndarray) -> Tensor:
+    """`array` as a tensor of its own dtype in this machine's byte order."""
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
+
+
 def fitting(stored: np.ndarray | Tensor, n_patches: int, unit: str) -> Coordinates:
     """Coordinates [N, 2] of `n_patches` patches: int64 if they are level-0 pixels, else in their stored dtype."""
     kind = str(stored.dtype).removeprefix("torch.") if isinstance(stored, Tensor) else stored.dtype.name

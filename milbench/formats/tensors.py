@@ -22,10 +22,9 @@ from torch import Tensor
 
 from milbench.errors import DataError, FeatureFileError
 from milbench.formats import PIXELS, UNKNOWN, SlideFeatures, SlideHeader
-from milbench.formats.hdf5 import tensor
 from milbench.formats.opening import failing_clearly, listed, mistaken, unreadable
 from milbench.formats.pickled_array import array_of
-from milbench.formats.shapes import FLOATS, as_bag, bag_shape, fitting, misfit
+from milbench.formats.shapes import FLOATS, as_bag, bag_shape, fitting, misfit, tensor
 
 KEYS = ("features", "feats")
 
@@ -110,6 +109,27 @@ def open_pt(path: Path) -> PtContent:
         except FeatureFileError as error:
             return PtContent(features, None, "dict", str(error))
     return PtContent(_floats(path, content), None, "array" if isinstance(content, np.ndarray) else "tensor")
+
+
+def open_list(path: Path) -> list[Tensor]:
+    """The float tensors of a file that holds a list of them, alike in shape and dtype.
+
+    Raises
+    ------
+    FeatureFileError : unreadable, a pickled object, or something else than such a list.
+    """
+    content = _load(path)
+    if not isinstance(content, list) or not all(isinstance(part, Tensor) for part in content):
+        raise FeatureFileError(
+            f"{path} holds a {type(content).__name__}; expected a list of one float tensor per patch. Extract this slide again."
+        )
+    if not all(map(_is_plain, content)) or len({(part.dtype, part.shape) for part in content}) > 1:
+        raise FeatureFileError(
+            f"{path} holds tensors that are no floats of one shape and dtype. Extract this slide again."
+        )
+    if content:
+        _refuse_cut_numbers(path, content[0])
+    return content
 
 
 def _load(path: Path) -> Any:
@@ -245,6 +265,12 @@ def _plain(path: Path, content: Any) -> Tensor:
     ):
         raise FeatureFileError(f"{path}: 'coords' is no plain tensor of numbers. Save a tensor (patches, 2).")
     return coords.detach().resolve_neg().resolve_conj()
+
+
+def _is_plain(values: Tensor) -> bool:
+    """Whether a tensor holds all the floats that it declares."""
+    is_stored = values.layout == torch.strided and not values.is_nested and not values.is_meta
+    return is_stored and values.dtype in FLOATS and not _is_expanded(values)
 
 
 def _is_expanded(values: Tensor) -> bool:

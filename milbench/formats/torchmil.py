@@ -13,8 +13,8 @@ import numpy as np
 
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader, arrays, hdf5
-from milbench.formats.hdf5 import StoredSlide, feature_dataset, tensor
-from milbench.formats.shapes import Coordinates, fitting, misfit, truth_problem
+from milbench.formats.hdf5 import StoredSlide, feature_dataset
+from milbench.formats.shapes import Coordinates, fitting, misfit, tensor, truth_problem
 
 NAME = "torchmil"
 COORDS, TRUTH = ("coords",), ("inst_labels", "patch_labels", "instance_labels")

@@ -231,7 +231,7 @@ def _matching_problems(slides: pd.DataFrame, folder: FeatureFolder) -> list[Find
 
 def _other_ending(missing: Sequence[str], folder: FeatureFolder) -> str:
     """Advice where a slide's file lies beside the others under an ending that is not read here."""
-    suffix = next(iter(folder.paths.values())).suffix
+    suffix = folder.suffix
     endings = {path.name.removesuffix(path.suffix): path for path in sorted(folder.folder.iterdir())}
     beside = [endings[slide] for slide in missing if slide in endings]
     if not beside:

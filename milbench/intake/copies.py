@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from milbench.cohorts.content import content_of
 from milbench.cohorts.fingerprint import file_ends
 from milbench.errors import FeatureFileError
+from milbench.formats.linked import n_bytes
 from milbench.intake.patients import Roles, on_two_sides, roles_of
 from milbench.labels.finding import ERROR, WARNING, Finding, some
 from milbench.splits import Split
@@ -43,7 +45,7 @@ def _parted(slides: Sequence[str], files: Mapping[str, Path], key: Callable[[Pat
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size
+    return n_bytes(path)
 
 
 def _ends(path: Path) -> bytes:
@@ -51,7 +53,7 @@ def _ends(path: Path) -> bytes:
 
 
 def _content(path: Path) -> str:
-    return file_sha256(path)
+    return content_of("", path, {}).sha256 if path.is_dir() else file_sha256(path)
 
 
 def copy_findings(

@@ -197,6 +197,7 @@ def header_findings(
         *findings,
         *coords_findings(headers),
         *extraction_findings(full),
+        *order_findings(headers),
     ]
 
 
@@ -219,3 +220,17 @@ def coords_findings(headers: Mapping[str, SlideHeader]) -> list[Finding]:
     what = f"{some_slides(list(odd))}: {next(iter(odd.values())).rstrip('.')}"
     limit = "Only models that need coordinates cannot take these slides; no map of them can be drawn"
     return [Finding(WARNING, f"{what}. {limit}", "Extract them again with coordinates that fit.")]
+
+
+def order_findings(headers: Mapping[str, SlideHeader]) -> list[Finding]:
+    """Slides whose patches may stand in another order than on the slide; the first reason stands for all."""
+    odd = {slide: header.order_problem for slide, header in headers.items() if header.order_problem}
+    if not odd:
+        return []
+    what = f"{some_slides(list(odd))}: {next(iter(odd.values())).rstrip('.')}"
+    limit = f"{', '.join(LAID_OUT)} lay patches out in the order of the file, and see neighbours there that are none"
+    return [Finding(WARNING, f"{what}. {limit}", "Leave these models out, or extract again with one block per slide.")]
+
+
+LAID_OUT = ("M4", "MMoE+MP-AMIL", "RRT-MIL", "TransMIL")
+"""Models that take the order of the file for the order on the slide."""

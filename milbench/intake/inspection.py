@@ -13,7 +13,8 @@ import yaml
 
 from milbench.cohorts.feature_facts import feature_facts
 from milbench.errors import DataError, FeatureFileError, MilbenchError
-from milbench.formats import FeatureFolder, SlideHeader, open_features
+from milbench.formats import TABLE_MARK, FeatureFolder, SlideHeader, folder_and_table, open_features
+from milbench.formats.linked import n_bytes
 from milbench.labels import SUFFIXES, read_labels, slide_ids, suggested_tasks
 from milbench.labels.suggestion import flow, plain
 from milbench.machine.sizes import bytes_text
@@ -51,7 +52,9 @@ def inspect_folder(path: Path, watch: Watch) -> Inspection:
     ------
     FeatureFileError : nothing that a reader knows, or not one readable file.
     """
-    place = path / "features" if (path / "features").is_dir() else path
+    folder, table = folder_and_table(path)
+    inside = folder / "features"
+    place = (inside.with_name(f"{inside.name}{TABLE_MARK}{table}") if table else inside) if inside.is_dir() else path
     inspection = read_headers(open_features(place), watch)
     if not inspection.headers:
         raise FeatureFileError(
@@ -64,14 +67,14 @@ def read_headers(folder: FeatureFolder, watch: Watch, slides: Iterable[str] | No
     """Headers of `slides` (default: all); a broken file is recorded, not raised."""
     headers: dict[str, SlideHeader] = {}
     broken: dict[str, str] = {}
-    n_bytes = 0
+    total = 0
     for slide in watch(list(folder.paths if slides is None else slides), "reading headers"):
         try:
             headers[slide] = folder.header(slide)
-            n_bytes += folder.paths[slide].stat().st_size
+            total += n_bytes(folder.paths[slide])
         except (FeatureFileError, OSError) as error:
             broken[slide] = str(error)
-    return Inspection(folder, headers, broken, n_bytes)
+    return Inspection(folder, headers, broken, total)
 
 
 def facts(inspection: Inspection) -> list[tuple[str, str]]:
@@ -106,6 +109,7 @@ def find_labels(path: Path, slides: Iterable[str]) -> tuple[Path | None, int]:
     Tables whose columns are all binary go first: others may be no label tables at all.
     """
     wanted = set(slides)
+    path, _ = folder_and_table(path)
     places = [path, path.parent, path.parent.parent]
     tables = [table for place in places for name in TABLES for table in sorted(place.glob(name))]
     best = _knows_most(tables, lambda table: len(wanted & set(read_labels(table).slides["slide_id"])))
@@ -131,7 +135,7 @@ def n_labelled(table: Path, slides: Iterable[str]) -> int:
 
 def draft(inspection: Inspection, labels: Path | None, name: str, out: Path) -> str:
     """A cohort.yaml to be written to `out`; paths relative to it where they can be."""
-    features = inspection.folder.folder
+    features = Path(inspection.folder.named)
     tasks = suggested_tasks(labels) if labels else {}
     lines = [
         yaml.safe_dump({"name": name}).strip(),

@@ -28,6 +28,7 @@ from milbench.cohorts.record import ContentRecord, remembered_beside
 from milbench.endpoints.endpoint import BINARY
 from milbench.errors import DataError, FeatureFileError, UsageError, unknown_name
 from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader
+from milbench.formats.linked import n_bytes
 from milbench.formats.packed import MARK, SUFFIX, VERSION, facts, head, opened, read, sha256
 from milbench.formats.tensor_file import write_tensors
 from milbench.intake.inspection import Watch
@@ -98,7 +99,7 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
         done = _side_by_side(work, wanted, _threads(_largest_file(source, wanted)))
         roundings = [rounding for _, rounding in zip(watch(wanted, "packing"), done, strict=True)]
     cohort = _write_cohort(file, table, out)
-    before = sum(source.paths[slide].stat().st_size for slide in wanted)
+    before = sum(n_bytes(source.paths[slide]) for slide in wanted)
     after = sum((target / f"{slide}{SUFFIX}").stat().st_size for slide in wanted)
     return Packed(cohort, len(wanted) - len(there), len(there), before, after, max(roundings, default=0.0))
 
@@ -106,7 +107,7 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
 def _refuse_source(out: Path, source: FeatureFolder) -> None:
     target = (out / "features").resolve()
     for path in source.paths.values():
-        if path.resolve().parent == target:
+        if target in path.resolve().parents:
             raise UsageError(f"{out} holds the source itself. Name another folder with --out; nothing is overwritten.")
 
 
@@ -138,7 +139,7 @@ def _remembered(path: Path) -> Iterator[dict[str, SlideContent]]:
 
 
 def _largest_file(source: FeatureFolder, slides: Sequence[str]) -> int:
-    return max((source.paths[slide].stat().st_size for slide in slides), default=0)
+    return max((n_bytes(source.paths[slide]) for slide in slides), default=0)
 
 
 def _threads(largest_bytes: int) -> int:
@@ -264,7 +265,7 @@ def _write(path: Path, features: Tensor, content: SlideFeatures, header: SlideHe
         "version": VERSION, "sha256": sha256(features), **made, "unit": header.unit, "patch_size": header.patch_size,
         "encoder": header.encoder, "magnification": header.magnification, "source_dtype": header.dtype, "mpp": header.mpp,
         "weights_sha256": header.weights_sha256, "transform": header.transform,
-        "coords_problem": content.coords_problem,
+        "coords_problem": content.coords_problem, "order_problem": header.order_problem,
     }  # fmt: skip
     tensors = {"features": features, "coords": content.coords, "instance_labels": content.instance_labels}
     # one text, since safetensors keeps several entries in no fixed order and files should come out the same

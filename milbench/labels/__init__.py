@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from milbench.errors import LabelTableError
-from milbench.labels import clam, pathobench, stamp, torchmil
+from milbench.labels import clam, eva, pathobench, stamp, torchmil
 from milbench.labels.cells import SUFFIXES, TextTable, read_table
 from milbench.labels.finding import WARNING, Finding, some
 from milbench.labels.meaning import key
@@ -45,7 +45,7 @@ def read_labels(
 
     Parameters
     ----------
-    path : CSV, TSV or XLSX table as CLAM and M4, Patho-Bench or STAMP write it, or torchmil's folder of labels.
+    path : CSV, TSV or XLSX table as CLAM and M4, Patho-Bench, STAMP or kaiko-eva write it, or torchmil's folder of labels.
     tasks : columns to use; None = every column but ids and folds.
     slides : STAMP's slide table.
     stated : which cells are the positive class, which tell no label, and the kinds of tasks.
@@ -73,6 +73,8 @@ def _read(path: Path, table: TextTable, tasks: Sequence[str] | None, slides: Pat
     if stamp.recognises(table.cells):
         return stamp.read(path, table, tasks, slides, stated)
     _refuse_slides(path, slides)
+    if eva.recognises(table.cells):
+        return eva.read(path, table, tasks, stated)
     read = pathobench.read if pathobench.recognises(table.cells) else clam.read
     return read(path, table, tasks, stated)
 
@@ -94,6 +96,8 @@ def slide_ids(path: Path) -> set[str]:
     cells = read_table(path, EXPECTED).cells
     if stamp.recognises(cells):
         return set(stamp.slide_ids(cells))
+    if eva.recognises(cells):
+        return set(eva.slide_ids(cells))
     if SLIDE not in cells:
         raise LabelTableError(f"{path}: column '{SLIDE}' is missing. {EXPECTED}; found {', '.join(cells)}.")
     return set(cells[SLIDE])
@@ -107,7 +111,8 @@ def suggested_tasks(path: Path) -> dict[str, dict[str, Any]]:
     if path.is_dir():
         return {}
     cells = read_table(path, EXPECTED).cells
-    ids = (PATIENT, SLIDE, stamp.PATIENT, stamp.FILE, *pathobench.fold_columns(cells))
+    of_eva = eva.NO_LABELS if eva.recognises(cells) else ()
+    ids = (PATIENT, SLIDE, stamp.PATIENT, stamp.FILE, *pathobench.fold_columns(cells), *of_eva)
     names = [name for name in cells if name not in ids]
     found = suggested(cells, names)
     return {} if all(found.get(name) == {"kind": "binary"} for name in names) else found

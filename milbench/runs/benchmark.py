@@ -16,6 +16,7 @@ from milbench.engines.pools import open_pool
 from milbench.engines.prepared_group import CHECKPOINTS
 from milbench.engines.settings import PoolSettings
 from milbench.engines.supervisor import Interrupts, execute
+from milbench.formats.linked import n_bytes
 from milbench.machine.sizes import bytes_text
 from milbench.runs.changes import changes_of
 from milbench.runs.forecast import forecast
@@ -115,9 +116,7 @@ def _clean_up(outcome: Outcome) -> None:
 def _first_readings(benchmark: Benchmark) -> list[str]:
     """A sentence for each cohort whose files this run folder does not know, if reading them takes noticeable time."""
     new = [entry.cohort for entry in benchmark.entries if entry.record is None and entry.cohort.files]
-    sizes = {
-        cohort.name: sum(cohort.files[s].stat().st_size for s in cohort.by_slide.slides["slide_id"]) for cohort in new
-    }
+    sizes = {cohort.name: sum(n_bytes(cohort.files[s]) for s in cohort.by_slide.slides["slide_id"]) for cohort in new}
     return [
         f"{name}: reading feature files whole, {bytes_text(size)}, so that later changes are seen (less if a run "
         "folder beside this one knows some)"

@@ -13,7 +13,7 @@ Open `draw.py` first (drawn splits), then `files.py` (splits from disk).
 ``site``
     As kfold, but every TCGA tissue source site stands whole on one side.
 a path
-    A table saved by milbench, CLAM's `splits_k.csv`, Patho-Bench's `k=all.tsv` or STAMP's `splits.json`.
+    A table saved by milbench, CLAM's `splits_k.csv`, Patho-Bench's `k=all.tsv`, STAMP's `splits.json` or kaiko-eva's `manifest.csv`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pandas as pd
 from milbench.endpoints.endpoint import ALL_BINARY, Endpoint
 from milbench.errors import SplitError, StoreError, unknown_name
 from milbench.special_files import refuse_special
-from milbench.splits import clam, pathobench, stamp
+from milbench.splits import clam, eva, pathobench, stamp
 from milbench.splits.deal import deal_in
 from milbench.splits.other_tools import ForeignSplit, to_split
 from milbench.splits.spelling import respelled
@@ -40,7 +40,7 @@ def read_split(
     if path.is_dir():
         raise SplitError(
             f"the folder {path} holds no splits that milbench knows. Looked for: splits_0.csv, splits_1.csv, ... "
-            f"(CLAM), {pathobench.FILE} (Patho-Bench), {stamp.FILE} (STAMP). It holds {_names(path)}. If each side has a "
+            f"(CLAM), {pathobench.FILE} (Patho-Bench), {stamp.FILE} (STAMP), {eva.FILE} (kaiko-eva). It holds {_names(path)}. If each side has a "
             "file of its own, or True and False per slide, write one splits_0.csv with the columns train, val, test."
         )
     return deal_in(_with_known_ids(Split.from_csv(path), slides), slides, tasks, endpoints)
@@ -61,15 +61,13 @@ def _with_known_ids(split: Split, slides: pd.DataFrame) -> Split:
 
 
 def _foreign(path: Path) -> ForeignSplit | None:
-    tables = pathobench.find(path), stamp.find(path)
-    found = [bool(clam.find(path)), *map(bool, tables)]
-    if sum(found) > 1:
+    tables = [(tool.read, table) for tool in (pathobench, stamp, eva) if (table := tool.find(path))]
+    is_clam = bool(clam.find(path))
+    if len(tables) + is_clam > 1:
         raise SplitError(f"the folder {path} holds splits of more than one tool. Name the file that is meant.")
-    if found[0]:
+    if is_clam:
         return clam.read(path)
-    if tables[0]:
-        return pathobench.read(tables[0])
-    return stamp.read(tables[1]) if tables[1] else None
+    return tables[0][0](tables[0][1]) if tables else None
 
 
 def write_split(split: Split, slides: pd.DataFrame, tool: str, out: Path) -> list[str]:

@@ -29,7 +29,7 @@ class ForeignSplit(NamedTuple):
 
     Attributes
     ----------
-    tool : "CLAM", "Patho-Bench" or "STAMP".
+    tool : "CLAM", "Patho-Bench", "STAMP" or "kaiko-eva".
     folds : role by id for every fold; ids are slides or patients.
     """
 

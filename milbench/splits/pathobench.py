@@ -23,11 +23,12 @@ FILE = "k=all.tsv"
 def find(path: Path) -> Path | None:
     """The table, given itself or its folder; None if it is not Patho-Bench's."""
     file = path / FILE if path.is_dir() else path
-    is_table = file.is_file() and (file.suffix == ".tsv" or (file.suffix == ".csv" and recognises(_header(file))))
+    is_table = file.is_file() and (file.suffix == ".tsv" or (file.suffix == ".csv" and recognises(header_of(file))))
     return file if is_table else None
 
 
-def _header(path: Path) -> list[str]:
+def header_of(path: Path) -> list[str]:
+    """Columns of a table, from its first line."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         line = file.readline()
         return [name.strip() for name in line.split(separator_of(line, ","))]

@@ -1,11 +1,13 @@
 """The content of a file is read once, and again whenever the file system says that it may be another."""
 
 import os
+import shutil
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from zarr_stores import write_array, write_wsidata
 
 from milbench.cohorts import content
 from milbench.cohorts.content import SlideContent, changed_slides, content_sha256, contents
@@ -121,6 +123,57 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
         FeatureFileError, match=r"s1\.npy changes while it is read. Wait until the extraction has ended"
     ):
         contents({"s1": files["s1"]}, {})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """The table of a wsidata store, whose files were written long ago."""
+    features = np.random.default_rng(0).standard_normal((4, 3))
+    write_wsidata(tmp_path / "a.zarr", features, np.arange(8).reshape(4, 2) * 256)
+    age(tmp_path)
+    return tmp_path / "a.zarr" / "tables" / "uni_tiles"
+
+
+def age(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        os.utime(path, ns=(OLD, OLD))
+
+
+def test_a_store_is_read_again_if_one_of_its_files_is_another_and_not_if_another_table_joins(
+    store: Path, read: list[str]
+) -> None:
+    first = contents({"a": store}, {})
+    n_files = len(read)
+    write_array(store.parent / "conch_tiles" / "X", np.ones((4, 2)))
+    assert contents({"a": store}, first) == first
+    assert contents({"a": store}, first, on_any_machine=True) == first
+    assert len(read) == n_files
+    chunk = store / "X/c/0/0"
+    chunk.write_bytes(bytes(reversed(chunk.read_bytes())))
+    assert changed_slides(first, contents({"a": store}, first)) == ["a"]
+    assert changed_slides(first, contents({"a": store}, first, on_any_machine=True)) == ["a"]
+    assert len(read) == 3 * n_files
+
+
+def test_a_store_elsewhere_has_the_same_content_and_chunks_that_change_places_have_not(
+    store: Path, tmp_path: Path
+) -> None:
+    write_array(store / "X", np.random.default_rng(1).standard_normal((4, 3)), chunks=(2, 3))
+    first = contents({"a": store}, {})
+    shutil.copytree(tmp_path / "a.zarr", tmp_path / "there" / "b.zarr")
+    moved = tmp_path / "there/b.zarr/tables/uni_tiles"
+    assert contents({"a": moved}, {})["a"].sha256 == first["a"].sha256
+    one, other = moved / "X/c/0/0", moved / "X/c/1/0"
+    one.rename(tmp_path / "kept")
+    other.rename(one)
+    (tmp_path / "kept").rename(other)
+    assert contents({"a": moved}, {})["a"].sha256 != first["a"].sha256
+
+
+def test_a_file_that_joins_a_store_is_noticed(store: Path) -> None:
+    first = contents({"a": store}, {})
+    (store / "X/c/0/1").write_bytes(b"more")
+    assert changed_slides(first, contents({"a": store}, first)) == ["a"]
 
 
 def test_a_pipe_and_a_missing_file_are_refused_by_name(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from folders_for_tests import WIDTH, write_h5
+from zarr_stores import write_table, write_wsidata
 
 from milbench.cohorts.cohort import folder_cohort
 from milbench.cohorts.fingerprint import fingerprint
@@ -67,3 +68,20 @@ def test_arrays_that_are_read_otherwise_than_before_are_another_cohort(tmp_path:
     plain = replace(open_features(tmp_path / "features"), read_anew="")
     assert cohort.in_features == 4
     assert cohort.fingerprint != fingerprint(cohort.slides, plain, {})
+
+
+def test_each_table_of_a_store_has_a_fingerprint_of_its_own_that_others_do_not_change(tmp_path: Path) -> None:
+    features, coords = np.ones((4, 3), np.float32), np.arange(8).reshape(4, 2) * 256
+    write_wsidata(tmp_path / "a.zarr", features, coords)
+    slides = pd.DataFrame({"slide_id": ["a"], "patient_id": ["p"], "A": [1.0]})
+
+    def of(table: str) -> str:
+        return fingerprint(slides, open_features(Path(f"{tmp_path}#{table}")), {})
+
+    uni = of("uni_tiles")
+    write_table(tmp_path / "a.zarr", "conch_tiles", "tiles", features * 2, np.arange(4))
+    assert of("uni_tiles") == uni != of("conch_tiles")
+    write_table(tmp_path / "a.zarr", "conch_tiles", "tiles", features * 3, np.arange(4))
+    assert of("uni_tiles") == uni
+    write_table(tmp_path / "a.zarr", "uni_tiles", "tiles", features * 3, np.arange(4))
+    assert of("uni_tiles") != uni

@@ -10,6 +10,7 @@ import pytest
 from external_for_tests import WIDTH, cohort_of_kinds, run_of_kinds
 from folders_for_tests import write_h5
 from scipy.special import expit, logit
+from zarr_stores import write_table, write_wsidata
 
 from milbench import datasets
 from milbench.commands.cli import main
@@ -140,6 +141,15 @@ def test_a_slide_unlike_those_of_the_training_is_flagged(source: Trained, tmp_pa
     assert rows.loc["small", "flags"].str.contains(SMALL).all()
     assert (rows.loc["large", "flags"] == HIGH).all()
     assert (rows.loc["usual", "flags"] == "").all()
+
+
+def test_slides_in_a_table_of_stores_are_named_as_anywhere(tmp_path: Path) -> None:
+    write_wsidata(tmp_path / "stores" / "a.zarr", np.ones((2, 3)), np.arange(4).reshape(2, 2) * 256)
+    write_table(tmp_path / "stores" / "a.zarr", "conch_tiles", "tiles", np.ones((2, 5)), np.arange(2))
+    found = new_slides(tmp_path / "stores#conch_tiles")
+    assert found.folder.header("a").width == 5
+    with pytest.raises(DataError, match="nowhere#uni_tiles does not exist"):
+        new_slides(tmp_path / "nowhere#uni_tiles")
 
 
 def test_a_patient_is_the_mean_of_its_slides(source: Trained, cohort: Path, tmp_path: Path) -> None:

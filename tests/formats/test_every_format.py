@@ -4,6 +4,7 @@ import pickle
 import re
 import tempfile
 from pathlib import Path
+from shutil import rmtree
 
 import h5py
 import numpy as np
@@ -14,14 +15,17 @@ from formats_for_tests import (
     WRITERS,
     Slide,
     Writer,
+    eva,
     owkin,
     owkin_folders,
     stamp_oldest,
     trident_h5,
     trident_pt,
+    wsidata,
 )  # fmt: skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zarr_stores import write_array
 
 import milbench.formats
 from milbench.errors import FeatureFileError
@@ -48,8 +52,20 @@ def reshape_stored(path: Path, axes: tuple[int, ...]) -> None:
             content = {name: archive[name] for name in archive.files}
         name = next(name for name in content if name != "coords")
         np.savez(path, **content | {name: content[name].reshape(axes)})
+    elif path.is_dir():
+        array = path / ("X" if path.name == "uni_tiles" else "features")
+        values = np.frombuffer(array.joinpath("c", "0", "0").read_bytes(), np.float32).reshape(axes)
+        rmtree(array)
+        write_array(array, values)
     else:
         np.save(path, np.load(path).reshape(axes))
+
+
+def damage(path: Path) -> None:
+    """Cut a file, or what a store says of its features."""
+    if path.is_dir():
+        path /= f"{'X' if path.name == 'uni_tiles' else 'features'}/zarr.json"
+    path.write_bytes(path.read_bytes()[:20])
 
 
 def write_npy_header(path: Path, shape: tuple[int, ...]) -> None:
@@ -59,10 +75,18 @@ def write_npy_header(path: Path, shape: tuple[int, ...]) -> None:
 
 
 writers = pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.__name__)
-without_owkin = pytest.mark.parametrize(
-    "writer", [writer for writer in WRITERS if writer not in (owkin, owkin_folders)], ids=lambda writer: writer.__name__
-)
-"""All but those whose places stand in the columns of the features."""
+
+
+def all_but(*others: Writer) -> pytest.MarkDecorator:
+    kept = [writer for writer in WRITERS if writer not in others]
+    return pytest.mark.parametrize("writer", kept, ids=lambda writer: writer.__name__)
+
+
+in_one_array = all_but(owkin, owkin_folders, eva)
+"""All but those whose places stand in the columns of the features, and lists of a tensor per patch."""
+
+places_apart = all_but(owkin, owkin_folders, wsidata)
+"""All but those whose places cannot be of another number than the patches; wsidata is refused then, as told elsewhere."""
 
 
 def raster(n: int, width: int, dtype: str = "float32", seed: int = 0) -> Slide:
@@ -121,7 +145,7 @@ def test_a_broken_file_is_one_error_that_names_it_and_hides_no_other_slide(write
     slides = {"a": raster(4, 3), "b": raster(5, 3)}
     folder, expected = writer(tmp_path / "data", slides)
     path = open_features(folder).paths["a"]
-    path.write_bytes(path.read_bytes()[:20])
+    damage(path)
     reader = open_features(folder)
     assert reader.layout.startswith(expected.name)
     for use in (reader.load, reader.header):
@@ -133,6 +157,7 @@ def test_a_broken_file_is_one_error_that_names_it_and_hides_no_other_slide(write
 def test_every_module_of_a_format_is_in_this_contract() -> None:
     shared = {
         "tensor_file",
+        "zarr_store",
         "detect",
         "hdf5",
         "shapes",
@@ -154,7 +179,7 @@ def test_every_module_of_a_format_is_in_this_contract() -> None:
     assert formats <= tested
 
 
-@without_owkin
+@in_one_array
 @pytest.mark.parametrize("axes", [(1, 4, 3), (4, 1, 3), (4, 3, 1, 1), (1, 4, 1, 3)], ids=str)
 def test_axes_of_length_one_are_dropped_in_every_format(writer: Writer, axes: tuple[int, ...], tmp_path: Path) -> None:
     slide = raster(4, 3)
@@ -165,7 +190,7 @@ def test_axes_of_length_one_are_dropped_in_every_format(writer: Writer, axes: tu
     np.testing.assert_array_equal(reader.load("a").features.numpy(), slide.features)
 
 
-@without_owkin
+@places_apart
 def test_coordinates_of_another_number_stop_no_training_and_the_header_tells(writer: Writer, tmp_path: Path) -> None:
     slide = raster(4, 3)
     folder, expected = writer(tmp_path / "data", {"a": Slide(slide.features, slide.coords[:3]), "b": slide})

@@ -53,3 +53,18 @@ def test_a_later_file_without_places_is_named(tmp_path: Path) -> None:
     layout(tmp_path, **{f"s{i}": fronted(9, i) for i in range(5)}, z=fronted(9)[:, ::-1])
     with pytest.raises(FeatureFileError, match=r"z\.npy has no level, x and y in its first 3 columns"):
         open_features(tmp_path).load("z")
+
+
+def test_one_slide_in_a_folder_of_its_own_is_called_as_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "TCGA-1.a").mkdir()
+    np.save(tmp_path / "TCGA-1.a" / "features.npy", fronted(9))
+    assert list(open_features(tmp_path).paths) == ["TCGA-1.a"]
+
+
+def test_slides_in_folders_of_their_own_may_lie_in_folders_of_sites(tmp_path: Path) -> None:
+    for place in ("Bergen/s1", "Bergen/s2", "Oslo/s3"):
+        (tmp_path / place).mkdir(parents=True)
+        np.save(tmp_path / place / "features.npy", fronted(9))
+    reader = open_features(tmp_path)
+    assert sorted(reader.paths) == ["s1", "s2", "s3"]
+    assert reader.layout.startswith("Owkin: 3 ")

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from zarr_stores import write_wsidata
 
 from milbench.cohorts.fingerprint import FINGERPRINT_BYTES
 from milbench.intake import copies
@@ -37,6 +39,13 @@ def test_only_files_that_may_be_equal_are_read_as_a_whole(tmp_path: Path, monkey
     paths = files(tmp_path, a=b"one", b=b"two", c=b"three", d=b"three")
     assert copies.same_files(paths, paths) == [["c", "d"]]
     assert read == ["c", "d"]
+
+
+def test_stores_of_equal_files_are_copies(tmp_path: Path) -> None:
+    for slide, value in {"a": 1, "b": 1, "c": 2}.items():
+        write_wsidata(tmp_path / f"{slide}.zarr", np.full((3, 2), value, np.float32), np.arange(6).reshape(3, 2))
+    paths = {slide: tmp_path / f"{slide}.zarr/tables/uni_tiles" for slide in ("a", "b", "c")}
+    assert same_files(paths, paths) == [["a", "b"]]
 
 
 def test_a_file_that_cannot_be_read_is_left_to_others(tmp_path: Path) -> None:

@@ -8,9 +8,12 @@ import pandas as pd
 import pytest
 import yaml
 from commands_for_tests import FAST, Milbench
-from formats_for_tests import WRITERS, Slide, Writer, trident_h5
+from formats_for_tests import WRITERS, Slide, Writer, trident_h5, wsidata
+from zarr_stores import write_table
 
 from milbench.formats import open_features
+from milbench.formats.linked import n_bytes
+from milbench.intake.inspection import draft, find_labels, inspect_folder
 
 N_SLIDES = 24
 
@@ -129,3 +132,20 @@ def test_torchmil_with_its_own_labels_needs_no_table(tmp_path: Path, milbench_he
     )
     assert milbench_here("data", "inspect", str(folder)).returncode == 0
     assert yaml.safe_load((tmp_path / "cohort.yaml").read_text())["labels"].endswith("data/labels")
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["the folder itself", "a cohort's folder"])
+def test_a_table_of_stores_stands_in_the_draft(inside: bool, tmp_path: Path) -> None:
+    stores = tmp_path / "brca" / ("features" if inside else "")
+    folder, _ = wsidata(stores, {"a": Slide(np.ones((2, 3)), np.arange(4).reshape(2, 2) * 256)})
+    write_table(folder / "a.zarr", "conch_tiles", "tiles", np.ones((2, 4)), np.arange(2))
+    found = inspect_folder(Path(f"{tmp_path / 'brca'}#uni_tiles"), lambda slides, _: slides)
+    assert found.n_bytes == n_bytes(folder / "a.zarr/tables/uni_tiles")
+    text = draft(found, None, "brca", tmp_path / "cohort.yaml")
+    assert yaml.safe_load(text)["features"] == ("brca/features#uni_tiles" if inside else "brca#uni_tiles")
+
+
+def test_labels_are_looked_for_in_the_folder_whose_table_is_named(tmp_path: Path) -> None:
+    (tmp_path / "stores").mkdir()
+    (tmp_path / "stores" / "labels.csv").write_text("case_id,slide_id,A\np,a,1\nq,b,0\n")
+    assert find_labels(tmp_path / "stores#uni_tiles", ["a", "b"]) == (tmp_path / "stores" / "labels.csv", 2)

@@ -14,7 +14,9 @@ import pytest
 import torch
 from commands_for_tests import FAST, Milbench
 from folders_for_tests import make_folder_cohort, write_h5
+from formats_for_tests import Slide, eva
 from safetensors.torch import save_file
+from zarr_stores import write_table, write_wsidata
 
 from milbench.cohorts import content
 from milbench.cohorts.cohort import folder_cohort
@@ -22,6 +24,7 @@ from milbench.cohorts.cohort_file import cohort_file
 from milbench.cohorts.fingerprint import file_ends
 from milbench.errors import FeatureFileError, MilbenchError, UsageError
 from milbench.formats import FeatureFolder, SlideFeatures, open_features
+from milbench.formats.linked import n_bytes
 from milbench.intake import pack as pack_module
 from milbench.intake.check import check_cohort
 from milbench.intake.pack import Packed, _rounding, _side_by_side, _threads, pack
@@ -315,3 +318,52 @@ def test_the_rounding_is_that_of_exact_differences(dtype: torch.dtype) -> None:
     for stored in (features.half(), features.float()):
         exact = float((features.double() - stored.double()).abs().max() / largest)
         assert _rounding(features, stored, largest) == exact
+
+
+@pytest.fixture
+def cohort_of_stores(tmp_path: Path) -> Path:
+    """A cohort.yaml that names a table of four stores."""
+    for number in range(4):
+        features = np.random.default_rng(number).standard_normal((5, 3)).astype(np.float32)
+        write_wsidata(tmp_path / "stores" / f"s{number}.zarr", features, np.arange(10).reshape(5, 2) * 256)
+        write_table(tmp_path / "stores" / f"s{number}.zarr", "conch_tiles", "tiles", features[:, :2], np.arange(5))
+    lines = [f"p{number},s{number},{number % 2}" for number in range(4)]
+    (tmp_path / "labels.csv").write_text("\n".join(["case_id,slide_id,A", *lines]))
+    path = tmp_path / "cohort.yaml"
+    path.write_text("name: toy\nlabels: labels.csv\nfeatures: stores#uni_tiles\n")
+    return path
+
+
+def test_a_table_of_stores_is_packed_and_packed_again_only_if_it_is_the_same(
+    cohort_of_stores: Path, tmp_path: Path
+) -> None:
+    done = packed(cohort_of_stores, tmp_path / "out", "float32")
+    assert (done.written, done.bytes_before) == (
+        4,
+        sum(map(n_bytes, open_features(tmp_path / "stores#uni_tiles").paths.values())),
+    )
+    source, copy = folder_cohort(cohort_of_stores), folder_cohort(done.cohort)
+    for slide in ("s0", "s1", "s2", "s3"):
+        assert torch.equal(source.load(slide).features, copy.load(slide).features)
+        assert torch.equal(source.load(slide).coords, copy.load(slide).coords)
+    assert packed(cohort_of_stores, tmp_path / "out", "float32").kept == 4
+    chunk = tmp_path / "stores/s1.zarr/tables/uni_tiles/X/c/0/0"
+    chunk.write_bytes(bytes(reversed(chunk.read_bytes())))
+    with pytest.raises(UsageError, match=r"s1\.safetensors was made from another file"):
+        packed(cohort_of_stores, tmp_path / "out", "float32")
+
+
+def test_the_folder_of_stores_is_not_packed_into(cohort_of_stores: Path, tmp_path: Path) -> None:
+    (tmp_path / "stores").rename(tmp_path / "features")
+    cohort_of_stores.write_text(cohort_of_stores.read_text().replace("stores", "features"))
+    with pytest.raises(UsageError, match="holds the source itself"):
+        packed(cohort_of_stores, tmp_path, "float32")
+
+
+def test_a_pack_tells_that_the_order_of_patches_is_unknown(tmp_path: Path) -> None:
+    folder, _ = eva(tmp_path / "features", {f"s{n}": Slide(np.random.default_rng(n).standard_normal((3, 2)), np.zeros((3, 2))) for n in range(2)})  # fmt: skip
+    (tmp_path / "labels.csv").write_text("case_id,slide_id,A\np0,s0,0\np1,s1,1\n")
+    done = packed(tmp_path, tmp_path / "out", "float32")
+    told = open_features(folder).header("s0").order_problem
+    assert told
+    assert open_features(done.cohort.parent / "features").header("s0").order_problem == told

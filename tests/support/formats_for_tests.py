@@ -10,6 +10,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 import torch
+from zarr_stores import write_tiatoolbox, write_wsidata
 
 
 class Slide(NamedTuple):
@@ -279,8 +280,31 @@ def npz_compressed(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected
     return root, Expected("NumPy", None)
 
 
+def wsidata(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    for name, slide in slides.items():
+        write_wsidata(root / f"{name}.zarr", slide.features, slide.coords)
+    return root, Expected("wsidata", PIXELS, patch_size=256.0, encoder="uni")
+
+
+def tiatoolbox(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    for name, slide in slides.items():
+        write_tiatoolbox(root / f"{name}.zarr", slide.features, slide.coords)
+    return root, Expected("tiatoolbox", UNKNOWN, patch_size=256.0)
+
+
+def eva(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
+    (root / "normal").mkdir(parents=True)
+    lines = [f"normal/{name}.tif,normal/{name}.pt,{number % 2},train" for number, name in enumerate(slides)]
+    (root / "manifest.csv").write_text("\r\n".join(["origin,embeddings,target,split", *lines, ""]))
+    for name, slide in slides.items():
+        patches = [torch.from_numpy(patch).clone() for patch in slide.features]
+        torch.save(patches, root / "normal" / f"{name}.pt")
+    return root, Expected("kaiko-eva", None)
+
+
 Writer = Callable[[Path, dict[str, Slide]], tuple[Path, Expected]]
 WRITERS: tuple[Writer, ...] = (
     clam_h5, clam_pt, clam_hdf5, clam_sites, extracted, trident_h5, trident_patches, trident_pt, stamp_today, stamp_older, stamp_oldest,
     slideflow, slideflow_without_zip, torchmil_npy, torchmil_h5, owkin, owkin_folders, pt_dict, npy, npz, npz_compressed,
+    wsidata, tiatoolbox, eva,
 )  # fmt: skip

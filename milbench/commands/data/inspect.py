@@ -26,6 +26,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of printing what the folder holds and writing the draft."""
+    from milbench.formats import folder_and_table
     from milbench.intake import inspection
 
     console = new_console()
@@ -41,7 +42,9 @@ def call(options: argparse.Namespace) -> int:
     for noticed in _findings(labels) if labels else ():
         finding(console, noticed)
     out = options.out or Path("cohort.yaml")
-    inspection.write_draft(inspection.draft(found, labels, _cohort_name(options.path.resolve()), out), out)
+    inspection.write_draft(
+        inspection.draft(found, labels, _cohort_name(folder_and_table(options.path)[0].resolve()), out), out
+    )
     line(console, f"draft: {out}\nnext: milbench data check {out}\n      milbench run --cohort {out}")
     return EXIT_OK
 
