@@ -50,6 +50,7 @@ def test_slides_become_files_and_the_summary_tells_how_many(
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "six-colours: 6 features per patch" in ended.stdout
     assert "3 done (" in ended.stdout
+    assert "\n\n" not in ended.stdout
     again = milbench_here(*words(slides, tmp_path / "out", "--workers", "0"))
     assert "0 done (0 patches), 3 done before" in again.stdout
 
