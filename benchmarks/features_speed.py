@@ -41,7 +41,7 @@ from timing import interleaved, ratio
 
 HERE = Path(__file__).resolve().parent
 ALONE, COMMAND, PEER, PEER_LOADING = "encoder alone", "milbench features", "lazyslide", "lazyslide, 1 loading process"
-SMALL_WIDTH, LEAST_TILES = 3072, 192
+SMALL_WIDTH, LEAST_TILES = 3072, 129
 PLUGIN = """
 from milbench.extraction.encoders.plugin import register_encoder
 
