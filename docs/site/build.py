@@ -8,6 +8,7 @@ that a link in them leads to the same page here and on a code host.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -66,10 +67,9 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _text(page: str) -> str:
-    """A page of the repository. The notebook is a page of its own here, and the repository's README the first page."""
-    up = "../" * page.count("/")
+    """A page of the repository; the notebook is a page of its own here, and the README is the first page."""
     text = (ROOT / page).read_text(encoding="utf-8").replace("notebook.ipynb)", "notebook.md)")
-    return text.replace(f"]({up}README.md", f"]({up}index.md")
+    return re.sub(r"(\]\((?:\.\./)*)README\.md", r"\1index.md", text)
 
 
 def build(out: Path) -> int:

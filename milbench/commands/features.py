@@ -144,5 +144,6 @@ def _summary(console: Console, outcome: Outcome, out: Path) -> None:
     before = f"{len(outcome.skipped)} done before" if outcome.skipped else ""
     failed = f"{len(outcome.failed)} failed" if outcome.failed else ""
     line(console, ", ".join(filter(None, (done, before, failed))) + (":" if failed else ""))
-    listed(console, (f"{slide_id}: {reason}" for slide_id, reason in sorted(outcome.failed.items())))
+    if outcome.failed:
+        listed(console, (f"{slide_id}: {reason}" for slide_id, reason in sorted(outcome.failed.items())))
     say(f"features: {out}; a picture per slide: {out / 'sheets'}")

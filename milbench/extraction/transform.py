@@ -43,14 +43,15 @@ class Transform:
 
     def __call__(self, tiles: Tensor) -> Tensor:
         """float32 [B, 3, S, S] of tiles, uint8 [B, P, P, 3], on their device."""
-        images = (
-            tiles.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format) / 255
-        )  # [B, 3, P, P]
+        images = tiles.permute(0, 3, 1, 2).to(
+            torch.float32, memory_format=torch.contiguous_format
+        )  # [B, 3, P, P], a copy
+        images.div_(255)  # here and below in place: a batch is large, and fresh memory costs more than the arithmetic
         if self.size is not None and images.shape[-2:] != (self.size, self.size):
             images = functional.interpolate(
                 images, (self.size, self.size), mode=self.interpolation, antialias=True, align_corners=False
             ).clamp(0, 1)  # bicubic curves overshoot; an image of bytes could not
-        return (images - self._colours(self.mean, images)) / self._colours(self.std, images)
+        return images.sub_(self._colours(self.mean, images)).div_(self._colours(self.std, images))
 
     def _colours(self, values: Colours, images: Tensor) -> Tensor:
         return torch.tensor(values, dtype=images.dtype, device=images.device).view(3, 1, 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands_for_tests import Milbench, command, environment
-from extraction_for_tests import PLUGIN, hashes, make_slides, stored
+from extraction_for_tests import PLUGIN, hashes, make_slides
 
 from milbench.errors import DataError, UsageError
 from milbench.extraction.asked_slides import asked_slides, told_microns
@@ -50,6 +50,7 @@ def test_slides_become_files_and_the_summary_tells_how_many(
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "six-colours: 6 features per patch" in ended.stdout
     assert "3 done (" in ended.stdout
+    assert "\n\n" not in ended.stdout
     again = milbench_here(*words(slides, tmp_path / "out", "--workers", "0"))
     assert "0 done (0 patches), 3 done before" in again.stdout
 
@@ -203,17 +204,3 @@ def test_a_full_disk_gives_one_message_and_exit_code_two(slides: Path, tmp_path:
     assert ended.stderr.count("milbench: cannot write to") == 1
     assert "Traceback" not in ended.stderr
     assert not list((tmp_path / "out").glob("*.h5"))
-
-
-@pytest.mark.slow
-def test_features_are_checked_and_trained_on_as_they_are(milbench: Milbench, tmp_path: Path) -> None:
-    slides = tmp_path / "made" / "slides"
-    make_slides(slides, "abcdefghijkl")
-    (slides.parent / "mine.py").write_text(PLUGIN)
-    assert milbench(*words(slides, tmp_path / "out")).returncode == 0
-    rows = [f"{name},{name},{index % 2}" for index, name in enumerate("abcdefghijkl")]
-    (tmp_path / "labels.csv").write_text("\n".join(["case_id,slide_id,label", *rows]))
-    inspected = milbench("data", "inspect", str(tmp_path / "out"), "--labels", str(tmp_path / "labels.csv"))
-    assert inspected.returncode == 0, inspected.stdout + inspected.stderr
-    assert "six-colours" in inspected.stdout
-    assert stored(tmp_path / "out", "a")[0].shape[1] == 6

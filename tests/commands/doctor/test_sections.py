@@ -8,7 +8,6 @@ import pytest
 from places import ROOT
 
 from milbench.commands.doctor import database, disks, packages, requirements
-from milbench.commands.doctor.capacity import Limits, limits_of_groups, remarks
 from milbench.commands.doctor.database import database_beside, known_tables
 from milbench.commands.doctor.requirements import Requirement, numbers
 from milbench.commands.doctor.variables import address, variables
@@ -72,30 +71,6 @@ def test_only_packages_of_another_version_than_the_tested_one_are_named(monkeypa
     found = packages.differences()
     assert found.text == "numpy 2.5.0 (tested: 2.4.6)"
     assert found.values == {"numpy": {"here": "2.5.0", "tested": "2.4.6"}}
-
-
-def test_limits_of_both_versions_of_control_groups_and_of_those_above(tmp_path: Path) -> None:
-    two, one = tmp_path / "two", tmp_path / "one"
-    mine = write(tmp_path / "mine", "0::/slurm/job_7/step_0\n")
-    write(two / "slurm" / "job_7" / "memory.max", "16000000000\n")
-    write(two / "slurm" / "job_7" / "step_0" / "memory.max", "max\n")
-    write(two / "slurm" / "cpu.max", "150000 100000\n")
-    assert limits_of_groups(mine, two) == Limits(1.5, 16_000_000_000)
-    mine = write(tmp_path / "mine", "4:memory:/docker/x\n1:cpu,cpuacct:/docker/x\n")
-    write(one / "memory" / "memory.limit_in_bytes", "2000000000\n")  # a container shows its own group as the root
-    write(one / "memory" / "docker" / "x" / "memory.limit_in_bytes", "9223372036854771712\n")
-    write(one / "cpu,cpuacct" / "cpu.cfs_quota_us", "-1\n")
-    write(one / "cpu,cpuacct" / "cpu.cfs_period_us", "100000\n")
-    assert limits_of_groups(mine, one) == Limits(None, 2_000_000_000)
-    assert limits_of_groups(tmp_path / "none", one) == Limits(None, None)
-
-
-def test_a_limit_that_milbench_does_not_see_is_a_note_with_the_flag() -> None:
-    assert remarks(Limits(None, None), 8, 10**11) == ()
-    assert remarks(Limits(8.0, 10**12), 8, 10**11) == ()
-    cores, memory = remarks(Limits(1.5, 10**10), 8, 10**11)
-    assert cores.fix == "milbench run --workers 1"
-    assert memory.fix == "milbench run --memory 8000MB"
 
 
 def test_the_file_system_is_that_of_the_innermost_mount(tmp_path: Path) -> None:
