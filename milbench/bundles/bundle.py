@@ -31,7 +31,7 @@ class Wishes:
 
     Attributes
     ----------
-    title, authors, licence : as the reader shall see them; the licence is that of the data.
+    title, authors, licence : as the reader shall see them; the licence is that of the data, "" = as the cohorts declare it.
     reference, highlight, draws, complete_cases : of the report.
     weights : whether trained weights go along.
     pseudonyms : keyed hashes in place of ids; None = ids stay.
@@ -40,7 +40,7 @@ class Wishes:
 
     title: str = ""
     authors: tuple[str, ...] = ()
-    licence: str = NOT_DECLARED
+    licence: str = ""
     reference: str = REFERENCE
     highlight: str = ""
     draws: int = DRAWS
@@ -63,6 +63,14 @@ def bundle(run: Run, out: Path, wishes: Wishes) -> str:
     with _finished(out) as folder:
         seal = _fill(folder, run, wishes)
     return seal
+
+
+def declared_licence(run: Run) -> str:
+    """The licence of the data as cohort.yaml declares it, of several cohorts each with its name; "" if none does."""
+    told = {name: str(facts.get("licence", "")) for name, facts in run.datasets.items()}
+    if len(set(told.values())) == 1:
+        return next(iter(told.values()))
+    return "; ".join(f"{name}: {licence or NOT_DECLARED}" for name, licence in told.items())
 
 
 def _refuse_unfit(run: Run, out: Path, wishes: Wishes) -> None:
@@ -143,7 +151,7 @@ def _header(run: Run, copy: RunCopy, name: str, wishes: Wishes) -> Header:
         run=name,
         title=wishes.title or name,
         authors=wishes.authors,
-        licence=wishes.licence or NOT_DECLARED,
+        licence=wishes.licence or declared_licence(run) or NOT_DECLARED,
         anonymised=wishes.pseudonyms is not None,
         salt=wishes.pseudonyms.name if wishes.pseudonyms else "",
         weights=wishes.weights,

@@ -44,6 +44,7 @@ class Cohort:
     model_defaults, trainer_defaults : settings fit for the cohort's size, the same for every model.
     tuned : settings that a search chose for each model (`milbench tune`); None = there was none.
     title : how tables call it; empty = its name.
+    licence : of the data, as declared; empty = not declared.
     control_tasks : tasks without signal, shown but left out of averages.
     notes : how the files were understood (conventions, slides skipped, ...), for the run log.
     findings : what was guessed while reading the labels, or may be wrong with them.
@@ -71,6 +72,7 @@ class Cohort:
     trainer_defaults: Mapping[str, Any] = field(default_factory=dict)
     tuned: TunedSettings | None = None
     title: str = ""
+    licence: str = ""
     control_tasks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
@@ -163,6 +165,7 @@ def read_cohort(file: CohortFile, *, allow_missing: bool = False, notes: Sequenc
         trainer_defaults=file.trainer,
         tuned=read_tuned(file.tuned) if file.tuned else None,
         title=file.title,
+        licence=file.licence,
         notes=(*notes, *table.notes, folder.layout, *skipped),
         findings=table.findings,
         labelled=labelled,

@@ -54,6 +54,7 @@ class CohortFile:
     patients : "as_given" = ids that look as if they parted a patient are meant so.
     positive : by task, the cell that is class 1 where the table holds words or numbers other than 0 and 1.
     unknown : cells that tell no label, such as "Not Reported".
+    licence : of the data, such as "CC-BY-4.0"; for readers, and no part of a trial's identity.
     declared : kind and columns of each task where `tasks:` is a mapping; empty = all tasks are binary.
     """
 
@@ -77,6 +78,7 @@ class CohortFile:
     bag: str = SLIDE
     encoder: str = ""
     mpp: float | None = None
+    licence: str = ""
 
     def label_table(self) -> LabelTable:
         """The labels as this file says that they are meant; raises `LabelTableError`."""
@@ -99,7 +101,7 @@ TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "feature_scaling": (str, "text"), "tasks": ((list, dict), "a list of columns, or the kind of each task"),
     "splits": (str, "text"), "n_folds": (int, "a number"), "title": (str, "text"),
     "model": (dict, "a section"), "trainer": (dict, "a section"), "tuned": (str, "a path"), "patch_size": ((int, float), "a number"),
-    "encoder": (str, "text"), "mpp": ((int, float), "a number"),
+    "licence": (str, "text"), "encoder": (str, "text"), "mpp": ((int, float), "a number"),
     "bag": (str, " or ".join(BAGS)), "patients": (str, AS_GIVEN), "positive": (dict, "a section"), "unknown": (list, "a list"),
 }  # fmt: skip
 """What each key of a cohort.yaml must be."""

@@ -35,7 +35,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--author", action="append", default=[], metavar="NAME", help="author to cite; may be given several times"
     )
     parser.add_argument(
-        "--licence", default="", metavar="TEXT", help="licence of the data, such as CC-BY-4.0 (default: not declared)"
+        "--licence",
+        default="",
+        metavar="TEXT",
+        help="licence of the data, such as CC-BY-4.0 (default: as cohort.yaml says)",
     )
     parser.add_argument("--weights", action="store_true", help="put the trained weights in too")
     parser.add_argument(
@@ -55,8 +58,7 @@ def call(options: argparse.Namespace) -> int:
     from milbench.report.fewer_imports import import_little
 
     import_little()
-    from milbench.bundles.bundle import Wishes, bundle
-    from milbench.bundles.layout import NOT_DECLARED
+    from milbench.bundles.bundle import Wishes, bundle, declared_licence
     from milbench.report import REFERENCE
 
     draws = draws_of(options)
@@ -64,12 +66,12 @@ def call(options: argparse.Namespace) -> int:
     out = options.out or Path("bundles") / f"{run.path.absolute().name}.zip"
     salt = _salt_file(options, out)
     wishes = Wishes(
-        title=options.title, authors=tuple(options.author), licence=options.licence or NOT_DECLARED,
+        title=options.title, authors=tuple(options.author), licence=options.licence,
         reference=options.reference or REFERENCE, highlight=options.highlight, draws=draws,
         complete_cases=options.complete_cases, weights=options.weights, pseudonyms=_pseudonyms(salt),
     )  # fmt: skip
     seal = bundle(run, out, wishes)
-    if not options.licence:
+    if not (options.licence or declared_licence(run)):
         warn("the bundle says that the licence of the data is not declared. Add --licence if you know it.")
     if salt:
         say(f"key of the ids: {salt}. Keep it, and do not give it away: with it ids can be guessed and checked.")

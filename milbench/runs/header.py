@@ -145,6 +145,7 @@ def _describe(entry: Entry, known_models: Sequence[str], *, follows_tuned: bool)
     endpoints = {task: cohort.endpoints[task].as_dict() for task in cohort.tasks if task in cohort.endpoints}
     return {
         "title": cohort.title or cohort.name,
+        **({"licence": cohort.licence} if cohort.licence else {}),
         "models": list(known_models),
         **_sharing(known_models),
         "tasks": list(cohort.tasks),

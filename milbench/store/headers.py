@@ -160,7 +160,7 @@ DATASETS_SHAPE = mapping_of(
             **dict.fromkeys(("n_slides", "n_patients"), number),
         },
         {
-            "fingerprint": text,
+            **dict.fromkeys(("fingerprint", "licence"), text),
             **dict.fromkeys(("control_tasks", "notes"), _TEXTS),
             "positives": mapping_of(text, number),
             "endpoints": mapping_of(text, endpoint),

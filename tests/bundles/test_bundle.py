@@ -11,6 +11,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pandas as pd
 import pytest
@@ -32,7 +34,7 @@ from bundles_for_tests import (
 )  # fmt: skip
 from commands_for_tests import Milbench
 
-from milbench.bundles.bundle import bundle
+from milbench.bundles.bundle import bundle, declared_licence
 from milbench.bundles.leaks import ids_of
 from milbench.bundles.pseudonyms import salt_in
 from milbench.bundles.scrub import Scrubber
@@ -248,6 +250,16 @@ def test_ids_that_are_numbers_or_words_of_the_report_are_hidden_and_stop_no_bund
         assert all(each.startswith("id-") for each in ids_of(travelling))
     with pytest.raises(StoreError, match="the id of a slide or patient"):
         bundle(run, tmp_path / "c", wishes(pseudonyms=SALT, title="All but (ü.*"))
+
+
+def test_the_licence_is_the_wished_one_or_else_that_of_the_cohorts() -> None:
+    def declared(**licences: str) -> str:
+        run = SimpleNamespace(datasets={name: {"licence": told} if told else {} for name, told in licences.items()})
+        return declared_licence(cast(Run, run))
+
+    assert declared(a="") == declared(a="", b="") == ""
+    assert declared(a="CC0-1.0", b="CC0-1.0") == "CC0-1.0"
+    assert declared(a="CC0-1.0", b="") == "a: CC0-1.0; b: not declared"
 
 
 def test_what_lies_at_the_place_already_is_left_as_it_is(sound_run: Run, tmp_path: Path) -> None:

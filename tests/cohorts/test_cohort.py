@@ -36,6 +36,15 @@ def test_a_cohort_shows_itself_in_one_line(cohort_folder: Path) -> None:
     assert repr(cohort) == f"Cohort(toy: 48 slides of 40 patients, 2 tasks, {WIDTH} features per patch)"
 
 
+def test_a_declared_licence_is_kept_and_changes_no_identity(cohort_folder: Path) -> None:
+    plain = folder_cohort(cohort_folder)
+    text = f"name: {plain.name}\nlabels: labels.csv\nfeatures: features\nlicence: CC-BY-4.0\n"
+    (cohort_folder / "cohort.yaml").write_text(text)
+    licensed = folder_cohort(cohort_folder)
+    assert (plain.licence, licensed.licence) == ("", "CC-BY-4.0")
+    assert licensed.fingerprint == plain.fingerprint
+
+
 def test_a_labelled_slide_without_features_is_refused_or_counted(cohort_folder: Path) -> None:
     first_slide(cohort_folder).unlink()
     with pytest.raises(LabelTableError, match=r"1 labelled slides have no features \(TCGA-00.*--allow-missing"):
