@@ -132,7 +132,9 @@ def _table(analysis: Analysis, dataset: str, title: str, tasks: Sequence[str], l
         printed = number(row.score)
         mean = Cell(printed + (lead if not rows else ""), interval(row.low, row.high), _style(printed, top))
         rows.append(
-            Row(str(row.title), (mean, *(_cell(cells.get((row.model, task)), task in small) for task in tasks)))
+            Row(
+                str(row.title), (mean, *(_cell(cells.get((row.model, task)), is_small=task in small) for task in tasks))
+            )
         )
     name = f"compare_{dataset}" if analysis.kind == "binary" else f"compare_{dataset}_{analysis.kind}"
     without = f" Left out, since not all trained them: {', '.join(left_out)}." if left_out else ""
@@ -157,7 +159,7 @@ def _style(printed: str, top: Sequence[str]) -> str:
     return dict(zip(top, ("best", "second"), strict=False)).get(printed, "")
 
 
-def _cell(row: object, is_small: bool) -> Cell:
+def _cell(row: object, *, is_small: bool) -> Cell:
     if row is None:
         return Cell()
     below = TOO_SMALL if is_small else interval(row.low, row.high)  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from milbench.report import Recomputed, recompute
 from milbench.store.run import Run
 
 
-def save_nothing(drawings: Sequence[tuple[object, Path]], _: int | None = None) -> None:
+def save_nothing(drawings: Sequence[tuple[object, Path]], _processes: object = None) -> None:
     """Files without a picture in place of figures."""
     for _, stem in drawings:
         for suffix in (".png", ".pdf"):
