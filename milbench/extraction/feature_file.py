@@ -5,7 +5,8 @@
     {slide}.h5
       attributes   milbench_features = 1, milbench_version, slide_id, slide_file, slide_bytes, slide_ends_sha256, grid,
                    settings_sha256
-      features     [N, D] float16 or float32; attributes encoder, weights_sha256, pooling, transform (JSON)
+      features     [N, D] float16 or float32; attributes encoder, weights_sha256 (or weights, in words), pooling,
+                   transform (JSON)
       coords       [N, 2] int64, upper left corners, x and y in level-0 pixels; attributes patch_size_level0, patch_size,
                    mpp, magnification (if known), level0_mpp_x, level0_mpp_y, level0_width, level0_height
 """
@@ -107,6 +108,8 @@ def _describe(file: h5py.File, plan: Plan, facts: Mapping[str, Any], state: Slid
     )  # fmt: skip
     features = file.create_dataset("features", (len(plan.corners), facts["width"]), facts["dtype"])
     features.attrs.update({name: facts[name] for name in ("encoder", "weights_sha256", "pooling")})
+    if "weights" in facts:
+        features.attrs["weights"] = facts["weights"]
     features.attrs["transform"] = json.dumps(facts["transform"], sort_keys=True)
     coords = file.create_dataset("coords", data=plan.corners)
     coords.attrs.update(

@@ -36,6 +36,10 @@ TRANSFORMS = ("transform", "normalisation", "normalization")
 """Keys of features.json, the first that is there counts."""
 
 
+RANDOM = "RANDOM"
+"""How what is told of an encoder's weights begins if nobody trained them."""
+
+
 class DeclaredFacts(NamedTuple):
     """What is declared of all files of a folder; empty or None where nothing is.
 
@@ -88,12 +92,19 @@ def declared_beside(folder: Path) -> DeclaredFacts:
 
 def _values(told: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: told[name] for name in ("encoder", "weights_sha256", *NUMBERS) if told.get(name) is not None}
+    if isinstance(found.get("encoder"), str):
+        found["encoder"] = encoder_name(found["encoder"], str(told.get("weights", "")))
     key = next((name for name in TRANSFORMS if told.get(name) is not None), "")
     return {**found, "transform": transform_text(told[key])} if key else found
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < MOST
+
+
+def encoder_name(encoder: str, weights: str) -> str:
+    """The encoder, with a word on weights that nobody trained: such features mean nothing, and are no trained encoder's."""
+    return f"{encoder} (random weights)" if encoder and weights.startswith(RANDOM) else encoder
 
 
 def json_object(path: Path) -> dict[str, Any] | None:
