@@ -8,7 +8,8 @@
       features     [N, D] float16 or float32; attributes encoder, weights_sha256 (or weights, in words), pooling,
                    transform (JSON)
       coords       [N, 2] int64, upper left corners, x and y in level-0 pixels; attributes patch_size_level0, patch_size,
-                   mpp, magnification (if known), level0_mpp_x, level0_mpp_y, level0_width, level0_height
+                   mpp, magnification (if known), level0_mpp_x, level0_mpp_y, level0_mpp_told (by the user), level0_width,
+                   level0_height
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ def _describe(file: h5py.File, plan: Plan, facts: Mapping[str, Any], state: Slid
     coords.attrs.update(
         patch_size_level0=reading.patch_size_level0, patch_size=facts["patch_size"], mpp=reading.mpp,
         level0_mpp_x=plan.mpp[0], level0_mpp_y=plan.mpp[1], level0_width=plan.size[0], level0_height=plan.size[1],
+        level0_mpp_told=slide.mpp is not None,
     )  # fmt: skip
     if reading.magnification is not None:
         coords.attrs["magnification"] = reading.magnification

@@ -121,7 +121,10 @@ def _why_again(path: Path, file: h5py.File, slide: SlideFile, facts: Mapping[str
         return f"the slide has changed since its features were made ({size:,} bytes then, {now.size:,} now)"
     if file.attrs["slide_ends_sha256"] != now.ends_sha256:
         return "the slide has changed since its features were made (as many bytes, other ones)"
-    mpp = float(file["coords"].attrs["level0_mpp_x"])
+    of_coords = file["coords"].attrs
+    mpp = float(of_coords["level0_mpp_x"])
+    if slide.mpp is None and of_coords["level0_mpp_told"]:
+        return f"its features were made with --mpp-of {slide.slide_id}={mpp:g}, which is not given now"
     if slide.mpp is not None and mpp != slide.mpp:
         return f"its features were made with {mpp:g} microns per pixel, and --mpp-of says {slide.mpp:g}"
     return None

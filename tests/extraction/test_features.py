@@ -256,6 +256,9 @@ def test_microns_that_the_user_tells_win_over_the_file(again: tuple[Path, Path],
     notes = Notes()
     assert set(run(slides, out, settings, microns={"a": 0.5}, watch=notes).done) == {"a"}
     assert "made with 0.25 microns per pixel, and --mpp-of says 0.5" in notes.texts[0]
+    assert set(run(slides, out, settings, watch=notes).done) == {"a"}
+    assert "made with --mpp-of a=0.5, which is not given now" in notes.texts[-1]
+    assert run(slides, out, settings).skipped == ("a", "b")
 
 
 def test_a_slide_for_which_the_encoder_gives_nan_is_refused_and_leaves_nothing(
