@@ -39,13 +39,13 @@ from milbench_baselines.layers.study_trainer import STUDY_TRAINER
     sharing=Sharing("nothing", step=0),
 )
 class AMIL(MILModel):
-    """Gated-attention pooling of embedded patches.
+    r"""Gated-attention pooling of embedded patches (eq. 9 and 7 of the paper).
 
-    With h_n = Dropout(ReLU(W x_n + b))::
+    .. math::
 
-        a_n = softmax over n of w_a . (tanh(V h_n) * sigmoid(U h_n))     eq. 9
-        M = sum_n a_n h_n                                                eq. 7
-        logits = w M + c
+        h_n &= \mathrm{Dropout}(\mathrm{ReLU}(W x_n + b)) \\
+        a_n &= \mathrm{softmax}_n \; w_a^\top \left( \tanh(V h_n) \odot \sigma(U h_n) \right) \\
+        M &= \sum_n a_n h_n, \quad \text{logits} = w M + c
 
     Parameters
     ----------

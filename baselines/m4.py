@@ -58,14 +58,15 @@ Reduction = Literal["sum", "mean"]
     sharing=Sharing("MP-AMIL experts, four gates per task", step=6, after="mmoe_mp_amil"),
 )
 class M4(MILModel):
-    """Mixture of E experts, each with a slide feature M_e, with one gate per task and quarter of the channels.
+    r"""Mixture of E experts, each with a slide feature M_e, with one gate per task and quarter of the channels.
 
-    The gate looks at four proxies q_j of the slide, the quarters of q. All four share W_t::
+    The gate looks at four proxies q_j of the slide, the quarters of q. All four share W_t (eq. 10, 12 and 13 of the paper).
 
-        q = ReLU(W mean_n x_n + b)                      eq. 10
-        G_t[j] = softmax over e of W_t q_j + b_t        eq. 12
-        z_t[j] = sum_e G_t[j, e] M_e[j]                 eq. 13
-        logits_t = tower_t(z_t)
+    .. math::
+
+        q &= \mathrm{ReLU} \left( W \, \tfrac{1}{N} \sum_n x_n + b \right) \\
+        G_t[j] &= \mathrm{softmax}_e \left( W_t q_j + b_t \right) \\
+        z_t[j] &= \sum_e G_t[j, e] \, M_e[j], \quad \text{logits}_t = \mathrm{tower}_t(z_t)
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
     python benchmarks/example.py            # fails where a number in the docs or the example no longer holds
     python benchmarks/example.py --write    # makes reports/digits and the marked parts of the docs anew
 
-`tox -e docs` is the check. One run on the embedded digits makes everything, as a reader of the README would make it.
+`tox -e example` is the check. One run on the embedded digits makes everything, as a reader of the README would make it.
 
 Same processor, same bytes. Another processor rounds otherwise, and a few hundred steps make small roundings large; how far
 numbers move stands in docs/digits.md, from the processors in `results/example.csv`. So a processor of that file must give its

@@ -39,10 +39,13 @@ class CohortFile:
 
     Attributes
     ----------
+    name, title : in folders and files, and in tables and figures.
     labels, features : label table and feature folder; relative to the file.
+    feature_scaling : "none", "l2", or "standard" and "minmax", which are fitted on training slides.
     slides : STAMP's slide table, where `labels` is its clini table.
     tasks : columns of the label table, or tasks that `declared` tells of; empty = every column but the ids.
     splits : "kfold", "m4", "site", a saved split table, or splits of CLAM, Patho-Bench or STAMP.
+    n_folds : of drawn splits.
     patch_size : edge of a patch in the unit of the coordinates, for maps; None = as the feature files tell.
     model, trainer : settings fit for the cohort's size, the same for every model.
     tuned : file of settings that `milbench tune` chose for each model.

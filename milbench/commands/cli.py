@@ -12,13 +12,17 @@ from typing import Any
 
 import milbench
 from milbench.commands import (
+    bundle,
     check,
+    compare,
     data,
     datasets,
+    doctor,
     evaluate,
     export,
     features,
     heatmap,
+    leaderboard,
     merge,
     models,
     plan,
@@ -30,6 +34,7 @@ from milbench.commands import (
     track,
     tune,
     ui,
+    verify,
 )
 from milbench.commands.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Command, add_commands
 from milbench.commands.output import printing
@@ -49,6 +54,10 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
+    "bundle": bundle,
+    "verify": verify,
+    "compare": compare,
+    "leaderboard": leaderboard,
     "ui": ui,
     "track": track,
     "models": models,
@@ -56,6 +65,7 @@ COMMANDS: Mapping[str, Command] = {
     "datasets": datasets,
     "features": features,
     "data": data,
+    "doctor": doctor,
 }
 """Commands in the order of `milbench --help`, each a file of this room."""
 
@@ -90,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _called(words: Sequence[str]) -> int:
     try:
-        options = _parser().parse_args(words)
+        options = parser().parse_args(words)
         return COMMANDS[options.command].call(options)
     except OSError as error:
         if error.filename is None or error.strerror is None:
@@ -144,16 +154,17 @@ class _Parser(argparse.ArgumentParser):
         return unknown_name(f"option of {self.prog}", name, self._option_string_actions)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def parser() -> argparse.ArgumentParser:
+    """What reads the words of a command; the pages of the commands and the tests of the docs are made from it."""
+    top = _Parser(
         prog="milbench",
         description="Fair, leak-free, resumable benchmarks of multiple-instance-learning models.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"milbench {milbench.__version__}")
-    add_commands(parser, COMMANDS, "command")
-    return parser
+    top.add_argument("--version", action="version", version=f"milbench {milbench.__version__}")
+    add_commands(top, COMMANDS, "command")
+    return top
 
 
 if __name__ == "__main__":

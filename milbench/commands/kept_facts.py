@@ -55,7 +55,7 @@ class KeptFacts:
     def __init__(self, group: str, module: str, *, is_plain: bool) -> None:
         usable = is_plain and module not in sys.modules and not has_packages_of_others(group)
         self.key = sources_key() if usable else ""
-        self.folder = _facts_folder()
+        self.folder = facts_folder()
 
     def get(self, name: str, parse: Callable[[Any], Any]) -> Any:
         """What `parse` makes of the facts called `name`; None if there are none for these sources."""
@@ -141,7 +141,7 @@ def _version_of(package: str) -> str:
         return ""
 
 
-def _facts_folder() -> Path | None:
+def facts_folder() -> Path | None:
     """`facts` in milbench's part of the user's cache folder; None if there is no such place."""
     named = os.environ.get("XDG_CACHE_HOME", "")
     with suppress(RuntimeError):  # no home

@@ -45,7 +45,7 @@ def asked_slides(places: Sequence[Path], microns: Mapping[str, float]) -> list[S
 def _listed(path: Path) -> list[Path]:
     """Paths in a list; those that are not absolute begin at the list's folder."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as a list of slides: {error}.") from error
     return [path.parent / line.strip() for line in lines if line.strip()]

@@ -95,7 +95,7 @@ def why_again(folder: Path, slide: SlideFile, facts: Mapping[str, Any]) -> str |
 
     Raises
     ------
-    StoreError : another tool's file, or one with other settings, lies there.
+    StoreError : another file, or one of another tool or with other settings, lies there.
     """
     path = folder / f"{slide.slide_id}.h5"
     if not path.exists():
@@ -107,7 +107,11 @@ def why_again(folder: Path, slide: SlideFile, facts: Mapping[str, Any]) -> str |
     try:
         with opened(path) as file:
             return _why_again(path, file, slide, facts, now)
-    except (FeatureFileError, KeyError):
+    except (FeatureFileError, KeyError) as error:
+        if not path.is_file() or (path.stat().st_size and not h5py.is_hdf5(path)):
+            raise StoreError(
+                f"{path} is no feature file, and would be replaced by one. Move it away, or name another --out."
+            ) from error
         return "its feature file is damaged"
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import torch
 import yaml
 from torch import Tensor
@@ -35,6 +34,7 @@ from milbench.intake.inspection import Watch
 from milbench.labels import PATIENT, SLIDE, LabelTable
 from milbench.labels.written import written_task
 from milbench.machine.hardware import usable_cores
+from milbench.process.memory import free_memory
 from milbench.store.csv_files import exact_csv
 from milbench.store.files import replacing_file, write_atomically, writing
 from milbench.store.leftovers import abandoned, delete
@@ -135,7 +135,8 @@ def _remembered(path: Path) -> Iterator[dict[str, SlideContent]]:
         yield made_from
     finally:
         with writing(path.parent):
-            write_atomically(path, ContentRecord(made_from).to_json())
+            in_order = dict(sorted(made_from.items()))  # threads end in any order, and the file has the same bytes
+            write_atomically(path, ContentRecord(in_order).to_json())
 
 
 def _largest_file(source: FeatureFolder, slides: Sequence[str]) -> int:
@@ -144,7 +145,7 @@ def _largest_file(source: FeatureFolder, slides: Sequence[str]) -> int:
 
 def _threads(largest_bytes: int) -> int:
     """Slides that are packed side by side: more than one core even on a machine of one, to read while others write."""
-    room = psutil.virtual_memory().available * MEMORY_SHARE
+    room = free_memory() * MEMORY_SHARE
     fitting = int(room / (COPIES * largest_bytes)) if largest_bytes else MOST_THREADS
     return max(1, min(max(usable_cores(), 2), MOST_THREADS, fitting))
 

@@ -43,6 +43,11 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     ------
     TimeoutError : `work` takes longer than `seconds`.
     """
+    return begun(work)(seconds)
+
+
+def begun(work: Callable[[], T]) -> Callable[[float], T]:
+    """`work` begins now, as in `within`; the function that is returned waits for its end, for so many seconds."""
     results: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
     def call() -> None:
@@ -51,11 +56,14 @@ def within(seconds: float, work: Callable[[], T]) -> T:
         except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
             results.put((None, error))
 
+    def wait(seconds: float) -> T:
+        try:
+            result, error = results.get(timeout=seconds)
+        except queue.Empty:
+            raise TimeoutError(f"no end after {seconds:g} s") from None
+        if error is not None:
+            raise error
+        return result  # type: ignore[return-value]
+
     threading.Thread(target=call, name="within", daemon=True).start()
-    try:
-        result, error = results.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no end after {seconds:g} s") from None
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]
+    return wait

@@ -16,7 +16,9 @@ N_BINS = 10
 
 
 def auroc(targets: Floats, scores: Floats, weights: Floats | None = None) -> float:
-    """Area under the ROC curve of one task; NaN where the known targets hold one class only, or a score is NaN.
+    r"""Area under the ROC curve of one task; NaN where the known targets hold one class only, or a score is NaN.
+
+    .. math:: \mathrm{AUROC} = \frac{1}{n_+ n_-} \sum_{i: y_i = 1} \sum_{j: y_j = 0} \left( [s_i > s_j] + \tfrac{1}{2} [s_i = s_j] \right)
 
     Parameters
     ----------

@@ -59,7 +59,10 @@ class _Counts(NamedTuple):
 
 
 def kaplan_meier(time: Floats, event: Floats, weights: Floats | None = None) -> Curve:
-    """Kaplan-Meier curve of survival; a patient censored at t is at risk at t."""
+    r"""Kaplan-Meier curve of survival; a patient censored at t is at risk at t.
+
+    .. math:: S(t) = \prod_{t_k \le t} \left( 1 - \frac{d_k}{n_k} \right), \quad d_k \text{ events among } n_k \text{ at risk at } t_k
+    """
     counts = _counts(*followed(time, event, weights))
     return Curve(counts.times, _product(counts.events, counts.events + counts.censored + counts.later))
 

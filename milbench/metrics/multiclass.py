@@ -101,7 +101,10 @@ def are_places(values: Floats, n_classes: int) -> bool:
 
 
 def multiclass_brier(labels: Floats, probabilities: Floats, weights: Floats | None = None) -> float:
-    """Mean over rows of the squared distance of probabilities [n, C] and label, summed over classes."""
+    r"""Mean over rows of the squared distance of probabilities [n, C] and label, summed over classes.
+
+    .. math:: \mathrm{Brier} = \frac{1}{n} \sum_i \sum_{k=1}^{C} \left( p_{ik} - [y_i = k] \right)^2
+    """
     labels, probabilities, weights = known_rows(labels, probabilities, weights)
     is_class = labels[:, None] == np.arange(probabilities.shape[1])
     return weighted_mean(((probabilities - is_class) ** 2).sum(axis=1), weights)

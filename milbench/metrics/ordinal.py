@@ -13,7 +13,12 @@ from milbench.metrics.weights import Floats, quotient
 
 
 def quadratic_kappa(labels: Floats, predicted: Floats, n_classes: int, weights: Floats | None = None) -> float:
-    """Cohen's kappa with weights (i - j)^2 over all grades; NaN where truth and calls are all one and the same grade.
+    r"""Cohen's kappa with weights (i - j)^2 over all grades; NaN where truth and calls are all one and the same grade.
+
+    .. math::
+
+        \kappa = 1 - \frac{\sum_{i,j} (i - j)^2 \, O_{ij}}{\sum_{i,j} (i - j)^2 \, E_{ij}}, \quad
+        E_{ij} = \frac{1}{n} \sum_k O_{ik} \sum_k O_{kj}
 
     Parameters
     ----------

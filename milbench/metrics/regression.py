@@ -33,7 +33,10 @@ def spearman(labels: Floats, predictions: Floats, weights: Floats | None = None)
 
 
 def r2(labels: Floats, predictions: Floats, weights: Floats | None = None) -> float:
-    """1 - SSE / SST about the mean of these labels; negative for what is worse than that mean. NaN for equal labels."""
+    r"""1 - SSE / SST about the mean of these labels; negative for what is worse than that mean. NaN for equal labels.
+
+    .. math:: R^2 = 1 - \frac{\sum_i (y_i - \hat y_i)^2}{\sum_i (y_i - \bar y)^2}
+    """
     labels, predictions, weights = _rows(labels, predictions, weights)
     if is_constant(labels):
         return NAN
@@ -57,7 +60,10 @@ def rmse(labels: Floats, predictions: Floats, weights: Floats | None = None) -> 
 
 
 def ccc(labels: Floats, predictions: Floats, weights: Floats | None = None) -> float:
-    """Lin's concordance correlation, with variances divided by n; NaN where both are the same constant."""
+    r"""Lin's concordance correlation, with variances divided by n; NaN where both are the same constant.
+
+    .. math:: \mathrm{CCC} = \frac{2 \, \mathrm{cov}(y, \hat y)}{\mathrm{var}(y) + \mathrm{var}(\hat y) + (\bar y - \bar{\hat y})^2}
+    """
     labels, predictions, weights = _rows(labels, predictions, weights)
     if is_constant(np.concatenate([labels, predictions])):
         return NAN

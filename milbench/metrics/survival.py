@@ -23,7 +23,12 @@ PAIRS_PER_STEP = 2**22
 
 
 def concordance(time: Floats, event: Floats, risk: Floats, weights: Floats | None = None) -> float:
-    """Harrell's c: share of the comparable pairs in which the patient with the earlier event has the higher risk.
+    r"""Harrell's c: share of the comparable pairs in which the patient with the earlier event has the higher risk.
+
+    .. math::
+
+        c &= \frac{\sum_{(i, j)} [r_i > r_j] + \tfrac{1}{2} [r_i = r_j]}{\sum_{(i, j)} 1} \\
+        (i, j) &: i \text{ has an event at } t_i, \ t_i < t_j \text{ or } (t_i = t_j \text{ and } j \text{ is censored})
 
     Comparable are an event and whoever is known to stay longer; one censored at the time of the event does. Two events
     at one time are no pair, and neither are copies of one patient. Equal risks, compared exactly, count one half. NaN
@@ -36,7 +41,13 @@ def concordance(time: Floats, event: Floats, risk: Floats, weights: Floats | Non
 def uno_concordance(
     time: Floats, event: Floats, risk: Floats, censoring: Curve, tau: float = np.inf, weights: Floats | None = None
 ) -> float:
-    """Uno's c: pairs weigh 1 / G^2 of the earlier time, which must lie before `tau`; NaN where that G is not known."""
+    r"""Uno's c: pairs weigh 1 / G^2 of the earlier time, which must lie before `tau`; NaN where that G is not known.
+
+    .. math::
+
+        c = \frac{\sum_{(i, j): t_i < \tau} G(t_i)^{-2} \left( [r_i > r_j] + \tfrac{1}{2} [r_i = r_j] \right)}
+            {\sum_{(i, j): t_i < \tau} G(t_i)^{-2}}
+    """
     time, event, risk, weights = _rows(time, event, risk, weights)
     if np.isnan(tau):
         return NAN
@@ -122,7 +133,9 @@ def _auc_at(time: Floats, event: Floats, risk: Floats, at: float, censoring: Cur
 def brier_at(
     time: Floats, event: Floats, survival: Floats, times: Floats, censoring: Curve, weights: Floats | None = None
 ) -> Floats:
-    """Brier score at each of `times` [m] of the predicted `survival` [n, m], weighted by 1 / G: [m].
+    r"""Brier score at each of `times` [m] of the predicted `survival` [n, m], weighted by 1 / G: [m].
+
+    .. math:: B(t) = \frac{1}{n} \sum_i \frac{S_i(t)^2 \, [t_i \le t, \text{event}]}{G(t_i)} + \frac{(1 - S_i(t))^2 \, [t_i > t]}{G(t)}
 
     Who had an event until t counts with 1 / G of its time, who is followed beyond t with 1 / G(t), others with 0. NaN
     where a G that it needs is not known.

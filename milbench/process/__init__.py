@@ -3,6 +3,6 @@
 In: a block of code of others. Out: what it changed, put back (`shared_state.py`, open it first), the random numbers of
 NumPy and Python (`generators.py`), and an error if it ends the process or does not come back (`must_return.py`).
 
-Beside it: how many cores the process may use (`cores.py`), tasks of ours shared out among copies of it
+Beside it: how many cores and how much memory the process may use (`cores.py`, `memory.py`), tasks of ours shared out among copies of it
 (`forked.py`), modules that are loaded when they are used (`lazily.py`), and children that Ctrl-C does not reach (`signals.py`).
 """

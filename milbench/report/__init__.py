@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from milbench.errors import UsageError
 from milbench.report.captions import tuned_before
@@ -23,14 +24,14 @@ from milbench.report.contents import REFERENCE, Contents, gather
 from milbench.report.drawings import Drawn, draw
 from milbench.report.floats import figure_float
 from milbench.report.gain import gain_sentence
-from milbench.report.html import KindBlock, PageData, Picture, page_data, write_page
+from milbench.report.html import KindBlock, PageData, Picture, page_data, render, write_page
 from milbench.report.published import NOT_LIKE_FOR_LIKE, averages_sentence, published
 from milbench.report.sheets import make_tables
-from milbench.report.tables import Table, markdown, to_csv, to_latex, to_markdown
+from milbench.report.tables import Table, markdown, to_markdown
+from milbench.report.texts import texts_of
 from milbench.report.tuning_drawings import TUNING_FIGURES
 from milbench.report.tuning_tables import tuned_sentence
 from milbench.report.verdicts import Claim
-from milbench.store.csv_files import spreadsheet_csv
 from milbench.store.files import write_atomically, writing
 from milbench.store.run import Run
 
@@ -71,24 +72,52 @@ def write_report(
     tables = [*make_tables(contents), *claim_tables(claims)]
     title = title or ", ".join(run.name for run in runs)
     with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        for table in tables:
-            for suffix, render in (("tex", to_latex), ("csv", to_csv), ("md", to_markdown)):
-                write_atomically(out / f"{table.name}.{suffix}", render(table).encode())
+        (out / "data").mkdir(parents=True, exist_ok=True)
+        for name, text in texts_of(contents, tables).items():
+            write_atomically(out / name, text.encode())
         drawn = draw(contents, out)
         for figure in drawn:
             write_atomically(out / f"{figure.stem}.tex", figure_float(figure.stem, figure.caption).encode())
         write_atomically(out / "report.tex", _document(tables, drawn).encode())
         write_atomically(out / "index.md", _index(title, contents, tables, drawn).encode())
-        for one in contents:
-            _write_frames(one, out / "data")
-            _write_published(one, out)
-        write_atomically(out / "data" / "costs.csv", spreadsheet_csv(contents[0].costs).encode())
-        kinds = tuple(_block(one, tables, drawn, out) for one in contents if one.kind != "binary")
-        sharing = [table for table in tables if table.name == "table3"]
-        return write_page(
-            out, _page(title, contents, kinds, claims, sharing, *_tuning(contents[0], tables, drawn, out))
-        )
+        return write_page(out, _whole_page(title, contents, tables, drawn, out, claims))
+
+
+class Recomputed(NamedTuple):
+    """A report in memory, without its figures.
+
+    Attributes
+    ----------
+    texts : by place in the report's folder.
+    page : the text of `index.html` without pictures.
+    """
+
+    texts: dict[str, str]
+    page: str
+
+
+def recompute(
+    runs: Sequence[Run], *, reference: str, draws: int, complete_cases: bool, title: str, highlight: str
+) -> Recomputed:
+    """What `write_report` writes of the same runs, except figures; parameters and errors are the same."""
+    contents = gather(runs, reference=reference, draws=draws, complete_cases=complete_cases, highlight=highlight)
+    tables = make_tables(contents)
+    page = _whole_page(title or ", ".join(run.name for run in runs), contents, tables, (), Path(), ())
+    return Recomputed(texts_of(contents, tables), render(page))
+
+
+def _whole_page(
+    title: str,
+    contents: Sequence[Contents],
+    tables: Sequence[Table],
+    drawn: Sequence[Drawn],
+    out: Path,
+    claims: Sequence[Claim],
+) -> PageData:
+    """The page, with the pictures of `drawn` that lie in `out`."""
+    kinds = tuple(_block(one, tables, drawn, out) for one in contents if one.kind != "binary")
+    sharing = [table for table in tables if table.name == "table3"]
+    return _page(title, contents, kinds, claims, sharing, *_tuning(contents[0], tables, drawn, out))
 
 
 def _refuse_another_folder(out: Path) -> None:
@@ -165,27 +194,6 @@ def _page(
         highlight=contents.highlight,
         claims=claim_frame(claims),
     )
-
-
-def _write_frames(contents: Contents, folder: Path) -> None:
-    """Every number behind the tables of one kind, in full precision."""
-    analysis = contents.analysis
-    frames = {
-        "scores": analysis.scores, "tasks": analysis.tasks, "cells": analysis.cells, "against": analysis.against,
-        "cohorts": analysis.cohorts, "overall": analysis.overall, "pairs": analysis.pairs,
-        "baselines": contents.baselines,
-    }  # fmt: skip
-    folder.mkdir(exist_ok=True)
-    for name, frame in frames.items():
-        write_atomically(
-            folder / f"{contents.name_of(name)}.csv", spreadsheet_csv(analysis.metric.as_written(frame)).encode()
-        )
-
-
-def _write_published(contents: Contents, out: Path) -> None:
-    """Every number of the paper that has a counterpart, with its source, as one long table."""
-    if len(contents.beside_paper):
-        write_atomically(out / "published.csv", spreadsheet_csv(contents.beside_paper).encode())
 
 
 def _document(tables: Sequence[Table], drawn: Sequence[Drawn]) -> str:

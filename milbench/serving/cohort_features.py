@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 from typing import NamedTuple
 
-import psutil
 import torch
 
 from milbench.cohorts.cohort import Cohort
 from milbench.datasets.source import CohortSource
 from milbench.errors import DataError
 from milbench.machine.allocator import tune_allocator
+from milbench.process.memory import total_memory
 from milbench.serving.feature_store import FeatureStore
 from milbench.serving.fold_data import CHANGED, Scalers
 from milbench.serving.residency import PROCESS_BYTES, Residency, choose_residency, feature_bytes, largest_bag
@@ -132,5 +132,5 @@ def _training_bytes(device: torch.device, memory_bytes: int, sharing: int) -> in
     """Share of the memory for training: of one worker, in the GPU's memory or in the stated or the machine's."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] * STEP_SHARE / sharing)
-    of_all = memory_bytes or psutil.virtual_memory().total
+    of_all = memory_bytes or total_memory()
     return max(1, int((of_all / sharing - PROCESS_BYTES) * STEP_SHARE))

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from math import inf
 from statistics import fmean
 
-import psutil
 import torch
 
 from milbench.cohorts.cohort import Cohort
 from milbench.machine.sizes import bytes_text
+from milbench.process.memory import free_memory
 from milbench.serving.read_ahead import AHEAD, MOST_AHEAD
 
 MEMORY_SHARE = 0.4
@@ -97,7 +97,7 @@ def choose_residency(
 
 def available_bytes() -> int:
     """Memory that all workers together may use if `--memory` is not given."""
-    return int(psutil.virtual_memory().available * MEMORY_SHARE)
+    return int(free_memory() * MEMORY_SHARE)
 
 
 def _ahead_bytes(first: int, host_bytes: int, bag_bytes: int, *, fits: bool) -> int:

@@ -86,10 +86,16 @@ FOLDERS = (
 
 
 class Run:
-    """A run folder as it is read: finished trials, failures, configuration."""
+    """A run folder as it is read: finished trials, failures, configuration.
 
-    def __init__(self, path: Path) -> None:
+    Parameters
+    ----------
+    shown : how a report's commands name the folder, where that is not `path`: a bundle names no folder of one machine.
+    """
+
+    def __init__(self, path: Path, shown: Path | None = None) -> None:
         self.path = path
+        self.shown = shown or path
 
     @property
     def name(self) -> str:
@@ -315,7 +321,7 @@ class Run:
 
     def snapshot(self) -> Run:
         """The run as it is now: its trials are found and their checksums verified once, not at every look."""
-        return _Snapshot(self.path)
+        return _Snapshot(self.path, self.shown)
 
 
 class _Snapshot(Run):

@@ -17,7 +17,7 @@ from commands_for_tests import FAST, PLUGIN, Milbench
 from folders_for_tests import WIDTH, write_h5
 from runs_for_tests import make_run
 
-from milbench.commands.cli import COMMANDS, _parser
+from milbench.commands.cli import COMMANDS, parser
 from milbench.errors import UsageError
 
 
@@ -36,7 +36,7 @@ def test_help_is_there_for_every_command_and_imports_nothing_heavy(milbench_here
         result = milbench_here(name, "--help")
         assert result.returncode == 0
         assert "usage: milbench" in result.stdout
-    code = "import sys; from milbench.commands.cli import _parser; _parser(); print(sorted({'torch','pandas','mlflow','numpy'} & set(sys.modules)))"
+    code = "import sys; from milbench.commands.cli import parser; parser(); print(sorted({'torch','pandas','mlflow','numpy'} & set(sys.modules)))"
     import subprocess
 
     assert (
@@ -377,4 +377,4 @@ def test_a_number_of_draws_that_makes_no_interval_or_no_end_is_refused(
 def test_a_path_that_names_nothing_is_refused_where_it_stands(words: tuple[str, ...]) -> None:
     """An empty one would be the current folder, and most likely is a variable that is not set."""
     with pytest.raises(UsageError, match=r"names no file or folder\. Write it out, or leave the flag away"):
-        _parser().parse_args(words)
+        parser().parse_args(words)

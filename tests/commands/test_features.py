@@ -117,7 +117,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(
 
 def test_slides_come_from_folders_files_and_lists_each_once(slides: Path, tmp_path: Path) -> None:
     listing = tmp_path / "some.txt"
-    listing.write_text(f"{slides}\n{slides / 'b.tiff'}")
+    listing.write_text(f"\ufeff{slides}\r\n{slides / 'b.tiff'}", encoding="utf-8")
     expected = [SlideFile(name, slides / f"{name}.tiff", 0.3 if name == "b" else None) for name in "abc"]
     assert asked_slides([listing, slides / "a.tiff"], {"b": 0.3}) == expected
 

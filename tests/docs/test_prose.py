@@ -11,6 +11,7 @@ PAGES = sorted(
     [
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
         *(ROOT / "docs").rglob("*.md"),
         *ROOT.glob("*/README.md"),
         ROOT / "benchmarks" / "RESULTS.md",

@@ -184,6 +184,16 @@ def test_values_that_a_dtype_would_round_to_zero_are_refused(pixels: tuple[Path,
     assert not run(pixels[0], tmp_path / "32", replace(SETTINGS, dtype="float32"), Faint()).failed
 
 
+def test_what_is_no_feature_file_is_never_replaced(again: tuple[Path, Path]) -> None:
+    slides, out = again
+    (out / "a.h5").write_text("notes of mine")
+    with pytest.raises(StoreError, match="a.h5 is no feature file, and would be replaced"):
+        run(slides, out)
+    assert (out / "a.h5").read_text() == "notes of mine"
+    (out / "a.h5").write_text("")
+    assert set(run(slides, out).done) == {"a"}, "as a crash of the system leaves it"
+
+
 def test_a_damaged_feature_file_is_made_again(again: tuple[Path, Path]) -> None:
     slides, out = again
     before = hashes(out)

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -44,7 +43,7 @@ def test_a_worker_keeps_its_share_less_the_process_and_a_training_step() -> None
 
 
 def test_two_fifths_of_the_free_memory_are_used_where_nobody_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(residency.psutil, "virtual_memory", lambda: SimpleNamespace(available=40 * GB))
+    monkeypatch.setattr(residency, "free_memory", lambda: 40 * GB)
     chosen = choose_residency(int(3.2 * GB), device=CPU, workers=2)
     assert chosen.host_bytes == 8 * GB - PROCESS_BYTES
     assert chosen.reason == "features 3.2 GB: kept in memory (7.5 GB free for each of 2 workers)"

@@ -164,8 +164,8 @@ def _facts(run: Run, trials: Sequence[StoredTrial]) -> RunFacts:
     """Versions, hardware, settings, split hashes and the commands that repeat the run."""
     infos, environment = [trial.info for trial in trials], run.environment
     facts = [
-        ("repeat the run", f"milbench run --config {pasteable(run.path / 'run.yaml')}"),
-        ("render the report", f"milbench report {pasteable(run.path)}"),
+        ("repeat the run", f"milbench run --config {pasteable(run.shown / 'run.yaml')}"),
+        ("render the report", f"milbench report {pasteable(run.shown)}"),
         ("trials", f"{len(infos)} finished of {len(run.planned())} planned"),
         ("protocol", distinct(info["protocol"] for info in infos)),
         *((f"settings of {dataset}", words) for dataset, words in _tuned(run)),

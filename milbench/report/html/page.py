@@ -54,7 +54,7 @@ def render(page: PageData) -> str:
     sharing = section("sharing", "Sharing", page.sharing, ())
     parts = {
         "TITLE": _escaped(page.title),
-        "STYLE": _asset("page.css"),
+        "STYLE": asset("page.css"),
         "SUMMARY": "\n".join(f"<p>{_escaped(sentence)}</p>" for sentence in sentences(page)),
         "NOTES": _notes(page.notes),
         "SHARING": sharing,
@@ -63,9 +63,9 @@ def render(page: PageData) -> str:
         "TUNING_LINK": link("tuning", "Tuning", tuning),
         "PROVENANCE": "\n".join(_provenance(run) for run in page.provenance) or "<p>No run is recorded.</p>",
         "DATA": data,
-        "SCRIPT": "\n".join(_asset(name) for name in SCRIPTS),
+        "SCRIPT": "\n".join(asset(name) for name in SCRIPTS),
     }
-    return _fill(_asset("template.html"), parts)
+    return _fill(asset("template.html"), parts)
 
 
 def _fill(template: str, parts: dict[str, str]) -> str:
@@ -104,7 +104,8 @@ def _value(value: str) -> str:
     return f"<details><summary>{value.count(chr(10)) + 1} lines</summary>{code}</details>" if "\n" in value else code
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Text of a file that the page is made of."""
     return files("milbench.report.html").joinpath("assets", name).read_text(encoding="utf-8")
 
 
