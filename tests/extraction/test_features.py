@@ -187,7 +187,7 @@ def test_values_that_a_dtype_would_round_to_zero_are_refused(pixels: tuple[Path,
 def test_what_is_no_feature_file_is_never_replaced(again: tuple[Path, Path]) -> None:
     slides, out = again
     (out / "a.h5").write_text("notes of mine")
-    with pytest.raises(StoreError, match="a.h5 is no feature file, and would be replaced"):
+    with pytest.raises(StoreError, match=r"a\.h5 is no feature file, and would be replaced"):
         run(slides, out)
     assert (out / "a.h5").read_text() == "notes of mine"
     (out / "a.h5").write_text("")
