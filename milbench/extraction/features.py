@@ -21,7 +21,7 @@ import numpy as np
 
 from milbench.errors import DataError, MilbenchError
 from milbench.extraction.feature_file import FeatureFile
-from milbench.extraction.folder import bytes_of, facts_of, prepare, why_again
+from milbench.extraction.folder import facts_of, prepare, state_of, why_again
 from milbench.extraction.plan import Plan, SlideFile
 from milbench.extraction.reader import Answer, PlanTask, Task, TilesTask, Trouble
 from milbench.extraction.readers import TASKS_AHEAD, Readers, Reading, ReadingHere
@@ -152,7 +152,11 @@ class Extraction:
 
     def _begin(self, plan: Plan) -> None:
         slide = plan.slide
-        file = FeatureFile(self.folder, plan, self.facts, bytes_of(slide.path))
+        try:
+            file = FeatureFile(self.folder, plan, self.facts, state_of(slide.path))
+        except OSError as error:
+            self._fail(slide.slide_id, Trouble(f"{slide.path} is not there any more: {error.strerror or error}."))
+            return
         batches = range(0, len(plan.corners), self.slots.shape[0])
         self.in_work[slide.slide_id] = SlideInWork(plan, file, deque(batches))
         for note in plan.notes:
