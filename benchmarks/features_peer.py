@@ -44,7 +44,7 @@ def measured(task: dict[str, Any]) -> dict[str, float]:
     network = timm.create_model(task["encoder"].removeprefix("timm:"), num_classes=0).eval()
     network.load_state_dict(load_file(task["weights"]))
     with torch.inference_mode():
-        network(torch.zeros(64, 3, 256, 256))
+        network(torch.zeros(8, 3, 256, 256))
     coords = np.load(task["coords"])
     slide = next(Path(task["slides"]).iterdir())
     began, used = perf_counter(), processor_seconds()
@@ -54,7 +54,7 @@ def measured(task: dict[str, Any]) -> dict[str, float]:
     add_tiles(wsi, "tiles", coords, TileSpec.from_wsidata(wsi, 256, mpp=0.5), np.zeros(len(coords), int))
     encoding = perf_counter()
     zs.tl.feature_extraction(
-        wsi, network, model_name="network", transform=image_of, device="cpu", amp=False, batch_size=64,
+        wsi, network, model_name="network", transform=image_of, device="cpu", amp=False, batch_size=8,
         num_workers=task["workers"], pbar=False,
     )  # fmt: skip
     steady = perf_counter() - encoding

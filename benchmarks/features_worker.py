@@ -20,15 +20,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 import numpy as np
 
 from milbench.extraction.asked_slides import asked_slides
-from milbench.extraction.features import Watch, encoded, extract
+from milbench.extraction.features import BATCH_ON_CPU, Watch, encoded, extract
 from milbench.extraction.plan import plan_of
 from milbench.extraction.settings import Settings
+from milbench.machine.allocator import tune_allocator
 from milbench.slides import open_slide
 
 if TYPE_CHECKING:
     from milbench.extraction.encoder import Encoder
 
-BATCH = 64
+BATCH = BATCH_ON_CPU
 
 
 class Timed(Watch):
@@ -81,6 +82,7 @@ def alone(task: dict[str, Any]) -> dict[str, float]:
     with open_slide(asked.path) as slide:
         corners = plan_of(slide, asked, settings, out / "sheet.png").corners
         tiles = np.stack([slide.read(0, x, y, 256, 256) for x, y in corners.tolist()])
+    tune_allocator(from_disk=False)  # as `extract` does
     encoded(encoder, tiles[:BATCH])
     began, used = perf_counter(), processor_seconds()
     rows = [encoded(encoder, tiles[first : first + BATCH]) for first in range(0, len(tiles), BATCH)]

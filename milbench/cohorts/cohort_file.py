@@ -156,9 +156,9 @@ def _from_yaml(path: Path) -> CohortFile:
             raise DataError(f"{path}: the key '{key}' is missing. A cohort needs name, labels and features.")
     if values.get("n_folds", 1) < 1:
         raise UsageError(f"{path}: n_folds is {values['n_folds']}; expected 1 or more.")
-    if not 0 < values.get("patch_size", 1) < float("inf"):
+    if not 0 < values.get("patch_size", 1) < 1e9:
         raise UsageError(f"{path}: patch_size is {values['patch_size']}; expected the edge of a patch, such as 256.")
-    if not 0 < values.get("mpp", 1) < float("inf"):
+    if not 0 < values.get("mpp", 1) < 1e6:
         raise UsageError(f"{path}: mpp is {values['mpp']}; expected micrometres per pixel of the patches, such as 0.5.")
     base = path.parent
     paths = {key: base / values[key] for key in ("labels", "features", "slides", "tuned") if key in values}

@@ -53,7 +53,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                          help="microns per pixel of slides that do not tell, or a CSV with columns slide_id and mpp")  # fmt: skip
     running = parser.add_argument_group("running")
     running.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:1 (default auto)")
-    running.add_argument("--batch", type=int, metavar="N", default=64, help="patches encoded at once (default 64)")
+    running.add_argument(
+        "--batch", type=int, metavar="N", help="patches encoded at once (default: 64 on a GPU, 8 on a CPU)"
+    )
     running.add_argument("--workers", type=int, metavar="N",
                          help="processes that read slides (default: cores less one, 8 at most; 0 = none beside this one)")  # fmt: skip
     running.add_argument("--shard", metavar="I/N", default="",
@@ -99,7 +101,7 @@ def _workers(options: argparse.Namespace) -> int:
 
     if options.workers is not None and not 0 <= options.workers <= 256:
         raise UsageError(f"--workers takes a number from 0 to 256; got {options.workers}.")
-    if not 1 <= options.batch <= 4096:
+    if options.batch is not None and not 1 <= options.batch <= 4096:
         raise UsageError(f"--batch takes a number from 1 to 4096; got {options.batch}.")
     return max(min(usable_cores() - 1, MOST_WORKERS), 1) if options.workers is None else int(options.workers)
 

@@ -45,7 +45,7 @@ def asked_slides(places: Sequence[Path], microns: Mapping[str, float]) -> list[S
 def _listed(path: Path) -> list[Path]:
     """Paths in a list; those that are not absolute begin at the list's folder."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as a list of slides: {error}.") from error
     return [path.parent / line.strip() for line in lines if line.strip()]
@@ -66,26 +66,31 @@ def told_microns(words: Sequence[str]) -> dict[str, float]:
 
     Raises
     ------
-    UsageError : a word is neither, or a number cannot be that of a slide.
+    UsageError : a word is neither, a number cannot be that of a slide, or two are told of one slide.
     """
     told: dict[str, float] = {}
     for word in words:
         slide_id, equals, text = word.rpartition("=")
-        told |= {slide_id: _microns(word, text)} if equals else _from_table(Path(word))
+        for name, value in [(slide_id, _microns(word, text))] if equals else _from_table(Path(word)):
+            if told.setdefault(name, value) != value:
+                raise UsageError(
+                    f"--mpp-of tells {told[name]:g} and {value:g} of slide '{name}'. Leave one of them out."
+                )
     return told
 
 
-def _from_table(path: Path) -> dict[str, float]:
+def _from_table(path: Path) -> list[tuple[str, float]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
+            reader = csv.DictReader(file)
+            columns, rows = reader.fieldnames or (), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(
             f"--mpp-of takes slide=0.25, or a CSV with the columns slide_id and mpp; {path} is neither ({error})."
         ) from error
-    if rows and not {"slide_id", "mpp"} <= set(rows[0]):
-        raise UsageError(f"{path} has the columns {', '.join(rows[0])}; expected slide_id and mpp.")
-    return {row["slide_id"]: _microns(f"{path}, slide {row['slide_id']}", row["mpp"] or "") for row in rows}
+    if not {"slide_id", "mpp"} <= set(columns):
+        raise UsageError(f"{path} has the columns {', '.join(columns) or '(none)'}; expected slide_id and mpp.")
+    return [(row["slide_id"] or "", _microns(f"{path}, slide {row['slide_id']}", row["mpp"] or "")) for row in rows]
 
 
 def _microns(where: str, text: str) -> float:

@@ -20,6 +20,10 @@ from milbench.extraction.transform import Transform
 __all__ = ["Encoder", "NotFiniteError", "Transform", "encoder_names", "find_encoder"]
 
 
+STEADY = 0.01
+"""Share of the largest value by which a tile's features may differ from one batch to the next, as rounding to 16 bits does."""
+
+
 class NotFiniteError(DataError):
     """The features of a tile hold NaN or infinity. `row` is its place in the batch."""
 
@@ -174,18 +178,38 @@ def _maker(name: str) -> Callable[[Asked], Network]:
 
 
 def _on_device(name: str, network: Network, patch_size: int, device: torch.device) -> Encoder:
-    """The encoder of a network, tried on two tiles for its width."""
+    """The encoder of a network, tried on two tiles for its width; a user's must give a tile the same features again."""
     sha256 = ""
     if network.module is not None:
         sha256 = "" if network.weights == RANDOM else weights.sha256(network.module)
         network.module.to(device).eval().requires_grad_(requires_grad=False)
-    tiles = torch.zeros(2, patch_size, patch_size, 3, dtype=torch.uint8, device=device)
+    tiles = _made_up(patch_size).to(device)
     try:
-        width = encoded(name, network, tiles, None).shape[1]
+        features = encoded(name, network, tiles[:2], None)
+        if network.where:
+            _refuse_unsteady(name, network, features, encoded(name, network, tiles[::2], None))
     except (AssertionError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise UsageError(
             f"encoder '{name}' does not take tiles of {patch_size} pixels: {error}. Try another --patch."
         ) from error
-    return Encoder(name, width, network.transform, sha256, network.pooling, network.weights, device, network)
+    return Encoder(
+        name, features.shape[1], network.transform, sha256, network.pooling, network.weights, device, network
+    )
+
+
+def _made_up(patch_size: int) -> Tensor:
+    """Three tiles uint8 [3, P, P, 3]: stripes, black, white."""
+    stripes = (torch.arange(patch_size * patch_size * 3) * 37 % 251).to(torch.uint8).view(patch_size, patch_size, 3)
+    return torch.stack([stripes, torch.zeros_like(stripes), torch.full_like(stripes, 255)])
+
+
+def _refuse_unsteady(name: str, network: Network, beside_black: Tensor, beside_white: Tensor) -> None:
+    """DataError if the first tile of two batches got two features: what comes of a slide would depend on chance."""
+    one, other = beside_black[0], beside_white[0]
+    if not torch.allclose(one, other, rtol=0, atol=STEADY * float(one.nan_to_num().abs().max()), equal_nan=True):
+        raise DataError(
+            f"encoder '{name}' ({network.where}) gives one tile other features when another tile lies beside it, or each time. "
+            "Call .eval() on its network (dropout, batch normalisation), and draw no random numbers."
+        )

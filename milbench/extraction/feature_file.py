@@ -3,10 +3,13 @@
 ::
 
     {slide}.h5
-      attributes   milbench_features = 1, milbench_version, slide_id, slide_file, slide_bytes, grid, settings_sha256
-      features     [N, D] float16 or float32; attributes encoder, weights_sha256, pooling, transform (JSON)
+      attributes   milbench_features = 1, milbench_version, slide_id, slide_file, slide_bytes, slide_ends_sha256, grid,
+                   settings_sha256
+      features     [N, D] float16 or float32; attributes encoder, weights_sha256 (or weights, in words), pooling,
+                   transform (JSON)
       coords       [N, 2] int64, upper left corners, x and y in level-0 pixels; attributes patch_size_level0, patch_size,
-                   mpp, magnification (if known), level0_mpp_x, level0_mpp_y, level0_width, level0_height
+                   mpp, magnification (if known), level0_mpp_x, level0_mpp_y, level0_mpp_told (by the user), level0_width,
+                   level0_height
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from milbench.store.files import refuse_to_replace, temporary_name
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from milbench.extraction.folder import SlideState
     from milbench.extraction.plan import Plan
 
 
@@ -39,13 +43,14 @@ class FeatureFile:
     Parameters
     ----------
     facts : what stands in `features.json`.
+    state : of the slide, to see later whether it has changed.
 
     Raises
     ------
     StoreError : the system refuses to write.
     """
 
-    def __init__(self, folder: Path, plan: Plan, facts: Mapping[str, Any], slide_bytes: int) -> None:
+    def __init__(self, folder: Path, plan: Plan, facts: Mapping[str, Any], state: SlideState) -> None:
         self.final = folder / f"{plan.slide.slide_id}.h5"
         self.missing = len(plan.corners)
         self._temporary = folder / temporary_name(f".{self.final.name[:40]}")
@@ -54,7 +59,7 @@ class FeatureFile:
             self._disk = Disk(self._temporary, "w+")
             self._file = h5py.File(self._disk, "w")
             try:
-                _describe(self._file, plan, facts, slide_bytes)
+                _describe(self._file, plan, facts, state)
                 self._disk.raise_error()
             except BaseException:
                 self.drop()
@@ -66,7 +71,7 @@ class FeatureFile:
 
         Raises
         ------
-        DataError : a value is NaN or infinite, or beyond float16.
+        DataError : a value is NaN or infinite, or beyond float16, or all of a patch are too small for it.
         StoreError : the system refuses to write.
         """
         with writing(self.final.parent):
@@ -95,19 +100,23 @@ class FeatureFile:
         self._temporary.unlink(missing_ok=True)
 
 
-def _describe(file: h5py.File, plan: Plan, facts: Mapping[str, Any], slide_bytes: int) -> None:
+def _describe(file: h5py.File, plan: Plan, facts: Mapping[str, Any], state: SlideState) -> None:
     slide, reading = plan.slide, plan.reading
     file.attrs.update(
         milbench_features=FORMAT, milbench_version=milbench.__version__, slide_id=slide.slide_id,
-        slide_file=slide.path.name, slide_bytes=slide_bytes, grid=facts["grid"], settings_sha256=sha256_of(facts),
+        slide_file=slide.path.name, slide_bytes=state.size, slide_ends_sha256=state.ends_sha256, grid=facts["grid"],
+        settings_sha256=sha256_of(facts),
     )  # fmt: skip
     features = file.create_dataset("features", (len(plan.corners), facts["width"]), facts["dtype"])
     features.attrs.update({name: facts[name] for name in ("encoder", "weights_sha256", "pooling")})
+    if "weights" in facts:
+        features.attrs["weights"] = facts["weights"]
     features.attrs["transform"] = json.dumps(facts["transform"], sort_keys=True)
     coords = file.create_dataset("coords", data=plan.corners)
     coords.attrs.update(
         patch_size_level0=reading.patch_size_level0, patch_size=facts["patch_size"], mpp=reading.mpp,
         level0_mpp_x=plan.mpp[0], level0_mpp_y=plan.mpp[1], level0_width=plan.size[0], level0_height=plan.size[1],
+        level0_mpp_told=slide.mpp is not None,
     )  # fmt: skip
     if reading.magnification is not None:
         coords.attrs["magnification"] = reading.magnification
@@ -121,5 +130,11 @@ def _stored(rows: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
     if np.abs(rows).max(initial=0) > np.finfo(dtype).max:
         raise DataError(
             f"the encoder gives values up to {np.abs(rows).max():.3g}, beyond {dtype.name}. Use --dtype float32 and another --out."
+        )
+    largest = np.abs(rows).max(axis=1)
+    if ((largest > 0) & (largest < np.finfo(dtype).tiny)).any():
+        raise DataError(
+            f"the encoder gives patches whose values are all below {np.finfo(dtype).tiny:.2g}, which {dtype.name} rounds away. "
+            "Use --dtype float32 and another --out."
         )
     return rows.astype(dtype)

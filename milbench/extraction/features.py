@@ -21,18 +21,22 @@ import numpy as np
 
 from milbench.errors import DataError, MilbenchError
 from milbench.extraction.feature_file import FeatureFile
-from milbench.extraction.folder import bytes_of, facts_of, prepare, why_again
+from milbench.extraction.folder import facts_of, prepare, state_of, why_again
 from milbench.extraction.plan import Plan, SlideFile
 from milbench.extraction.reader import Answer, PlanTask, Task, TilesTask, Trouble
 from milbench.extraction.readers import TASKS_AHEAD, Readers, Reading, ReadingHere
 from milbench.extraction.settings import Settings
 from milbench.extraction.sheet import SHEETS
 from milbench.extraction.slots import Slots
+from milbench.machine.allocator import tune_allocator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from milbench.extraction.encoder import Encoder
+
+BATCH_ON_GPU, BATCH_ON_CPU = 64, 8
+"""Patches that are encoded at once. On a CPU the activations of few patches stay in the cache, and in memory that the C library keeps."""
 
 SLIDES_AHEAD = 2
 """Slides whose patches are known and not all dealt: while one is read, tissue of the next is looked for."""
@@ -152,7 +156,11 @@ class Extraction:
 
     def _begin(self, plan: Plan) -> None:
         slide = plan.slide
-        file = FeatureFile(self.folder, plan, self.facts, bytes_of(slide.path))
+        try:
+            file = FeatureFile(self.folder, plan, self.facts, state_of(slide.path))
+        except OSError as error:
+            self._fail(slide.slide_id, Trouble(f"{slide.path} is not there any more: {error.strerror or error}."))
+            return
         batches = range(0, len(plan.corners), self.slots.shape[0])
         self.in_work[slide.slide_id] = SlideInWork(plan, file, deque(batches))
         for note in plan.notes:
@@ -225,7 +233,7 @@ def extract(
     folder: Path,
     *,
     workers: int,
-    batch: int = 64,
+    batch: int | None = None,
     watch: Watch | None = None,
 ) -> Outcome:
     """Make the feature files of all slides that have none yet.
@@ -233,7 +241,7 @@ def extract(
     Parameters
     ----------
     workers : processes that read; 0 = this process reads.
-    batch : patches that are encoded at once; on some devices it changes last digits.
+    batch : patches that are encoded at once; on some devices it changes last digits. None = `BATCH_ON_GPU` or `BATCH_ON_CPU`.
 
     Raises
     ------
@@ -245,7 +253,11 @@ def extract(
     prepare(folder, facts)
     waiting, skipped = _still_to_do(slides, folder, facts, watch)
     watch.begun(len(slides), len(skipped))
-    shape = (batch, settings.patch_size, settings.patch_size, 3)
+    on_cpu = str(encoder.device) == "cpu"
+    if on_cpu:
+        tune_allocator(from_disk=False)  # else each batch faults its activations in anew
+    at_once = batch or (BATCH_ON_CPU if on_cpu else BATCH_ON_GPU)
+    shape = (at_once, settings.patch_size, settings.patch_size, 3)
     n_slots = TASKS_AHEAD * max(workers, 1) + 2
     with Slots(n_slots, shape) as slots:
         extraction = Extraction(encoder, facts, folder, slots, waiting, watch)

@@ -10,20 +10,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 
+from milbench.cohorts.fingerprint import file_ends
 from milbench.errors import FeatureFileError, StoreError, UsageError
 from milbench.extraction.settings import FORMAT, Settings, sha256_of
 from milbench.extraction.sheet import SHEETS
 from milbench.extraction.writing import writing
+from milbench.formats.declared import json_object
 from milbench.formats.hdf5 import opened
 from milbench.store.files import json_bytes, write_atomically
 from milbench.store.leftovers import abandoned, delete
+from milbench.visible import shortened, visible_line
 
 if TYPE_CHECKING:
     from milbench.extraction.encoder import Encoder
@@ -57,13 +61,11 @@ def prepare(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def _refuse_other_settings(path: Path, facts: Mapping[str, Any]) -> None:
-    try:
-        stored = json.loads(path.read_bytes())
-        is_ours = "milbench_features" in stored
-    except (ValueError, TypeError):
-        stored, is_ours = {}, False
-    if not is_ours:
-        raise UsageError(f"{path} was not written by milbench features. Name another folder with --out.")
+    stored = json_object(path)
+    if stored is None or "milbench_features" not in stored:
+        raise UsageError(
+            f"{path} was not written by milbench features, or cannot be read. Name another folder with --out."
+        )
     for name, was, now in _differences(stored, facts):
         raise UsageError(
             f"{path.parent} holds features with {name} {_text(was)}, and the command asks for {_text(now)}. Name another folder "
@@ -84,7 +86,8 @@ def _differences(stored: Mapping[str, Any], facts: Mapping[str, Any], above: str
 
 
 def _text(value: Any) -> str:
-    return "none" if value is None else f"'{value}'" if isinstance(value, str) else json.dumps(value)
+    text = "none" if value is None else f"'{value}'" if isinstance(value, str) else json.dumps(value)
+    return shortened(visible_line(text))
 
 
 def why_again(folder: Path, slide: SlideFile, facts: Mapping[str, Any]) -> str | None:
@@ -92,30 +95,61 @@ def why_again(folder: Path, slide: SlideFile, facts: Mapping[str, Any]) -> str |
 
     Raises
     ------
-    StoreError : another tool's file, or one with other settings, lies there.
+    StoreError : another file, or one of another tool or with other settings, lies there.
     """
     path = folder / f"{slide.slide_id}.h5"
     if not path.exists():
         return ""
     try:
+        now = state_of(slide.path)
+    except (OSError, FeatureFileError):
+        return ""  # whoever opens the slide says what is wrong with it; its features stay
+    try:
         with opened(path) as file:
-            return _why_again(path, file, slide, facts)
-    except (FeatureFileError, KeyError):
+            return _why_again(path, file, slide, facts, now)
+    except (FeatureFileError, KeyError) as error:
+        if not path.is_file() or (path.stat().st_size and not h5py.is_hdf5(path)):
+            raise StoreError(
+                f"{path} is no feature file, and would be replaced by one. Move it away, or name another --out."
+            ) from error
         return "its feature file is damaged"
 
 
-def _why_again(path: Path, file: h5py.File, slide: SlideFile, facts: Mapping[str, Any]) -> str | None:
+def _why_again(path: Path, file: h5py.File, slide: SlideFile, facts: Mapping[str, Any], now: SlideState) -> str | None:
     if file.attrs.get("settings_sha256") != sha256_of(facts):
         raise StoreError(
             f"{path} was not written with the settings of {SETTINGS_FILE} beside it. Move it away, or name another --out."
         )
-    was, now = int(file.attrs["slide_bytes"]), bytes_of(slide.path)
-    if was != now:
-        return f"the slide has changed since its features were made ({was:,} bytes then, {now:,} now)"
-    mpp = float(file["coords"].attrs["level0_mpp_x"])
+    size = int(file.attrs["slide_bytes"])
+    if size != now.size:
+        return f"the slide has changed since its features were made ({size:,} bytes then, {now.size:,} now)"
+    if file.attrs["slide_ends_sha256"] != now.ends_sha256:
+        return "the slide has changed since its features were made (as many bytes, other ones)"
+    of_coords = file["coords"].attrs
+    mpp = float(of_coords["level0_mpp_x"])
+    if slide.mpp is None and of_coords["level0_mpp_told"]:
+        return f"its features were made with --mpp-of {slide.slide_id}={mpp:g}, which is not given now"
     if slide.mpp is not None and mpp != slide.mpp:
         return f"its features were made with {mpp:g} microns per pixel, and --mpp-of says {slide.mpp:g}"
     return None
+
+
+class SlideState(NamedTuple):
+    """What tells a slide from another one in its place, without reading it whole.
+
+    Attributes
+    ----------
+    size : bytes on disk.
+    ends_sha256 : hash of its file's first and last bytes, where containers keep what they tell of the pixels.
+    """
+
+    size: int
+    ends_sha256: str
+
+
+def state_of(path: Path) -> SlideState:
+    """The slide as it is now; raises OSError if it is not there."""
+    return SlideState(bytes_of(path), hashlib.sha256(file_ends(path)).hexdigest())
 
 
 def bytes_of(path: Path) -> int:

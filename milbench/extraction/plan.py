@@ -10,7 +10,7 @@ from milbench.extraction.grid import Corners, corners_of
 from milbench.extraction.resolution import Reading, microns_of, reading_of
 from milbench.extraction.settings import Settings
 from milbench.extraction.sheet import write_sheet
-from milbench.extraction.tissue import find_tissue
+from milbench.extraction.tissue import Tissue, find_tissue, saturation
 
 if TYPE_CHECKING:
     from milbench.slides import Slide
@@ -61,9 +61,16 @@ def plan_of(slide: Slide, asked: SlideFile, settings: Settings, sheet: Path) -> 
     corners = corners_of(tissue, reading, slide.bounds, settings)
     write_sheet(sheet, tissue, corners, reading.patch_size_level0)
     if not len(corners):
-        raise DataError(
-            f"no tissue was found. Look at {sheet.parent.name}/{sheet.name}. If there is some, lower --tissue saturation="
-            f"{settings.tissue.saturation} or smallest_piece={settings.tissue.smallest_piece:g}; else leave the slide out."
-        )
+        raise DataError(_no_tissue(tissue, settings, f"{sheet.parent.name}/{sheet.name}"))
     size = (slide.levels[0].width, slide.levels[0].height)
     return Plan(asked, corners, reading, (microns.x, microns.y), size, microns.notes)
+
+
+def _no_tissue(tissue: Tissue, settings: Settings, sheet: str) -> str:
+    """That no tissue was found, and what would find some."""
+    if not saturation(tissue.picture).any():
+        return f"no tissue was found: its picture has no colour ({sheet}), and tissue is told by its colour. Leave the slide out."
+    asked = settings.tissue
+    threshold = "set otsu=false" if asked.otsu else f"lower saturation={asked.saturation}"
+    piece = f" or smallest_piece={asked.smallest_piece:g}" if asked.smallest_piece else ""
+    return f"no tissue was found. Look at {sheet}. If there is some, {threshold}{piece} of --tissue; else leave the slide out."

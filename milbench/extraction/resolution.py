@@ -75,7 +75,7 @@ def microns_of(slide: Slide, slide_id: str, told: float | None, settings: Settin
     DataError : nobody tells, or width and height of a pixel differ.
     """
     if told is not None:
-        return Microns(told, told)
+        return Microns(told, told, _conflict(slide, told))
     if slide.microns_per_pixel is None:
         if settings.magnification is not None and slide.magnification is not None:
             microns = MICRONS_AT_ONE / slide.magnification

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from milbench.formats.scale import is_one_scale
 from milbench.special_files import special_kind
+from milbench.visible import shortened
 
 if TYPE_CHECKING:
     from milbench.formats import SlideHeader
@@ -26,8 +26,18 @@ MOST_BYTES = 1_000_000
 """Of a file of settings, which has some hundred; beyond, it is none."""
 
 NUMBERS = ("mpp", "magnification")
+MOST = 1e6
+"""Of such a number: beyond, it means nothing, and whole numbers of JSON may be too large for any float."""
+
+LONGEST_SHOWN = 200
+"""Letters of a value in a message: a transform may be a text of any length."""
+
 TRANSFORMS = ("transform", "normalisation", "normalization")
 """Keys of features.json, the first that is there counts."""
+
+
+RANDOM = "RANDOM"
+"""How what is told of an encoder's weights begins if nobody trained them."""
 
 
 class DeclaredFacts(NamedTuple):
@@ -72,7 +82,7 @@ def declared_beside(folder: Path) -> DeclaredFacts:
     found: dict[str, Any] = {}
     problems = []
     for name, value in _values(told).items():
-        expected = "a number above 0" if name in NUMBERS else "text"
+        expected = "a number above 0 and below a million" if name in NUMBERS else "text"
         if _is_number(value) if name in NUMBERS else isinstance(value, str):
             found[name] = value
         else:
@@ -82,12 +92,19 @@ def declared_beside(folder: Path) -> DeclaredFacts:
 
 def _values(told: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: told[name] for name in ("encoder", "weights_sha256", *NUMBERS) if told.get(name) is not None}
+    if isinstance(found.get("encoder"), str):
+        found["encoder"] = encoder_name(found["encoder"], str(told.get("weights", "")))
     key = next((name for name in TRANSFORMS if told.get(name) is not None), "")
     return {**found, "transform": transform_text(told[key])} if key else found
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value) and value > 0
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < MOST
+
+
+def encoder_name(encoder: str, weights: str) -> str:
+    """The encoder, with a word on weights that nobody trained: such features mean nothing, and are no trained encoder's."""
+    return f"{encoder} (random weights)" if encoder and weights.startswith(RANDOM) else encoder
 
 
 def json_object(path: Path) -> dict[str, Any] | None:
@@ -118,12 +135,16 @@ def completed(header: SlideHeader, declared: DeclaredFacts) -> SlideHeader:
     said = {name: value for name in WORDS if (value := getattr(declared, name))}
     against = [name for name, value in said.items() if not _agree(getattr(header, name), value)]
     told = [
-        f"{declared.source} says that the {WORDS[name]} is {said[name]}, the file says {getattr(header, name)}"
+        f"{declared.source} says that the {WORDS[name]} is {_shown(said[name])}, the file says {_shown(getattr(header, name))}"
         for name in against
     ]
     problem = "; ".join(filter(None, (header.facts_problem, declared.problem, *told)))
     filled = {name: value for name, value in said.items() if not getattr(header, name)}
     return header._replace(**filled, facts_problem=problem)
+
+
+def _shown(value: object) -> str:
+    return shortened(str(value), LONGEST_SHOWN)
 
 
 def _agree(stored: str | float | None, declared: str | float) -> bool:

@@ -1,7 +1,8 @@
 """milbench's own features (`milbench features`): `{slide}.h5` with `features` and `coords`, which tell how they were made.
 
 The file carries the attribute `milbench_features`, the version of the format. Attributes of `features`: `encoder`,
-`weights_sha256` (empty if the weights are random) and `transform`, a JSON text. Attributes of `coords` (top-left corners in
+`weights_sha256` (empty if the weights are random, which `weights` then says) and `transform`, a JSON text. Attributes of
+`coords` (top-left corners in
 level-0 pixels): `patch_size_level0`, `mpp` of the patches as they were read, and `magnification` if it is known. The folder's
 `features.json` holds the settings of all files, and `sheets/` pictures to look at.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 import h5py
 
 from milbench.errors import FeatureFileError
-from milbench.formats.declared import transform_text
+from milbench.formats.declared import encoder_name, transform_text
 from milbench.formats.hdf5 import StoredCoords, StoredSlide, coordinates, feature_dataset, number, size, text, values
 
 NAME, MARK = "milbench features", "milbench_features"
@@ -42,7 +43,7 @@ def describe(path: Path, file: h5py.File) -> StoredSlide:
     return StoredSlide(
         features,
         coordinates(path, file, _coords),
-        encoder=text(features.attrs, "encoder"),
+        encoder=encoder_name(text(features.attrs, "encoder"), text(features.attrs, "weights")),
         magnification=size(facts, "magnification"),
         mpp=size(facts, "mpp"),
         weights_sha256=text(features.attrs, "weights_sha256"),

@@ -1,7 +1,7 @@
 """Folder: which slides lie in it and below, each under its id.
 
 A slide's id is its file's name without the ending. A DICOM series is called after its folder if it lies there alone, or
-after its file if it has only one.
+after its file if it has only one. A scanner's own name for the slide counts only if a file can be called so.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ SUFFIXES = (
     *(".scn", ".bif", ".czi", ".vms", ".vmu", ".svslide"),
 )
 """Endings of slides, in small letters; an id is cut before the first that fits."""
+
+
+MOST_NAME_BYTES = 200
+"""Of an id that DICOM tells: systems take 255 for a file with its ending."""
 
 
 class FoundSlide(NamedTuple):
@@ -108,9 +112,17 @@ def _slides_among(files: Sequence[Path], place: Path, *, is_root: bool) -> Itera
 def _names(series: Sequence[Sequence[Instance]]) -> list[str]:
     """Ids of series that share a folder: the only file's name, else the scanner's name for the slide, else the UID."""
     counts = Counter(each[0].container for each in series)
-    return [
-        slide_id_of(each[0].path)
-        if len(each) == 1
-        else (each[0].container if each[0].container and counts[each[0].container] == 1 else each[0].series)
-        for each in series
-    ]
+    return [_name(each, is_only=counts[each[0].container] == 1) for each in series]
+
+
+def _name(series: Sequence[Instance], *, is_only: bool) -> str:
+    told = [series[0].container if is_only else "", series[0].series] if len(series) > 1 else []
+    return next(filter(_can_be_a_file, told), slide_id_of(largest(series).path))
+
+
+def _can_be_a_file(name: str) -> bool:
+    """Whether files can be called so: a specimen's number may be "S21/123", and a slash would lead to another folder."""
+    is_plain = name.isprintable() and not set(name) & {"/", "\\"}
+    return (
+        bool(name) and is_plain and not name.startswith(".") and len(name.encode(errors="replace")) <= MOST_NAME_BYTES
+    )

@@ -118,7 +118,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(
 
 def test_slides_come_from_folders_files_and_lists_each_once(slides: Path, tmp_path: Path) -> None:
     listing = tmp_path / "some.txt"
-    listing.write_text(f"{slides}\n{slides / 'b.tiff'}")
+    listing.write_text(f"\ufeff{slides}\r\n{slides / 'b.tiff'}", encoding="utf-8")
     expected = [SlideFile(name, slides / f"{name}.tiff", 0.3 if name == "b" else None) for name in "abc"]
     assert asked_slides([listing, slides / "a.tiff"], {"b": 0.3}) == expected
 
@@ -148,6 +148,23 @@ def test_microns_come_from_words_and_tables(tmp_path: Path) -> None:
         told_microns([str(table)])
     with pytest.raises(UsageError, match="takes slide="):
         told_microns(["0.25"])
+    with pytest.raises(UsageError, match=r"--mpp-of tells 0.25 and 0.5 of slide 'x'"):
+        told_microns(["x=0.25", "x=0.250", "x=0.5"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2,3\n", "has the columns a, b; expected slide_id and mpp"),
+        ("", r"has the columns \(none\)"),
+        (f"slide_id,mpp\n{'x' * 200_000},0.5\n", "takes slide=0.25, or a CSV"),
+        ("mpp,slide_id\n\n,x\n", "expected microns per pixel from 0.02 to 20, got ''"),
+    ],
+)
+def test_a_table_of_microns_that_cannot_be_used_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mpp.csv").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        told_microns([str(tmp_path / "mpp.csv")])
 
 
 def until(happens: Callable[[], bool], seconds: float = 120) -> None:

@@ -148,6 +148,52 @@ def test_a_slide_that_changed_is_made_again_and_this_is_said(again: tuple[Path, 
     assert "b: the slide has changed since" in notes.texts[0]
 
 
+def test_a_slide_that_changed_to_as_many_bytes_is_made_again(again: tuple[Path, Path]) -> None:
+    slides, out = again
+    content = (slides / "b.tiff").read_bytes()
+    assert content.count(b"tifffile.py"), "what names the program that wrote the slide"
+    (slides / "b.tiff").write_bytes(content.replace(b"tifffile.py", b"another.one"))
+    notes = Notes()
+    assert set(run(slides, out, watch=notes).done) == {"b"}
+    assert "as many bytes, other ones" in notes.texts[0]
+
+
+def test_a_slide_that_is_gone_fails_and_its_features_stay(again: tuple[Path, Path]) -> None:
+    slides, out = again
+    before, asked, notes = hashes(out), files_of(slides), Notes()
+    (slides / "b.tiff").unlink()
+    outcome = extract(asked, Colours(), SETTINGS, out, workers=0, watch=notes)
+    assert "No such file" in outcome.failed["b"]
+    assert (hashes(out), notes.texts) == (before, [])
+
+
+@pytest.mark.parametrize("text", ['"milbench_features"', '["milbench_features"]', "[" * 100_000, "3", "\udcff"])
+def test_settings_that_are_no_settings_are_refused(again: tuple[Path, Path], text: str) -> None:
+    slides, out = again
+    (out / "features.json").write_text(text, errors="surrogateescape")
+    with pytest.raises(UsageError, match="was not written by milbench features, or cannot be read"):
+        run(slides, out)
+
+
+def test_values_that_a_dtype_would_round_to_zero_are_refused(pixels: tuple[Path, Any], tmp_path: Path) -> None:
+    class Faint(Colours):
+        def encode(self, tiles: Any) -> Any:
+            return super().encode(tiles) * 1e-9
+
+    assert "below 6.1e-05, which float16 rounds away" in run(pixels[0], tmp_path / "16", encoder=Faint()).failed["a"]
+    assert not run(pixels[0], tmp_path / "32", replace(SETTINGS, dtype="float32"), Faint()).failed
+
+
+def test_what_is_no_feature_file_is_never_replaced(again: tuple[Path, Path]) -> None:
+    slides, out = again
+    (out / "a.h5").write_text("notes of mine")
+    with pytest.raises(StoreError, match=r"a\.h5 is no feature file, and would be replaced"):
+        run(slides, out)
+    assert (out / "a.h5").read_text() == "notes of mine"
+    (out / "a.h5").write_text("")
+    assert set(run(slides, out).done) == {"a"}, "as a crash of the system leaves it"
+
+
 def test_a_damaged_feature_file_is_made_again(again: tuple[Path, Path]) -> None:
     slides, out = again
     before = hashes(out)
@@ -188,6 +234,8 @@ def test_slides_that_fail_are_listed_with_what_to_do_and_the_others_are_done(
 ) -> None:
     slides, _ = again
     blank = np.full((512, 512, 3), 245, np.uint8)
+    tiff_slide(slides / "grey.tiff", blank, 0.5, levels=1)
+    blank[:32, :32, 0] = 255
     tiff_slide(slides / "blank.tiff", blank, 0.5, levels=1)
     tiff_slide(slides / "untold.tiff", blank, None, levels=1)
     tiff_slide(slides / "oblong.tiff", blank, (0.5, 0.25), levels=1)
@@ -196,7 +244,8 @@ def test_slides_that_fail_are_listed_with_what_to_do_and_the_others_are_done(
     outcome = run(slides, tmp_path / "new")
     assert set(outcome.done) == {"a", "b"}
     for slide_id, reason in {
-        "blank": "no tissue was found. Look at sheets/blank.png",
+        "grey": "its picture has no colour (sheets/grey.png)",
+        "blank": "Look at sheets/blank.png. If there is some, lower saturation=8 or smallest_piece=0.5 of --tissue",
         "untold": "--mpp-of untold=0.25",
         "oblong": "--mpp-of oblong=0.25",
         "coarse": "coarser than --mpp 0.5",
@@ -217,6 +266,9 @@ def test_microns_that_the_user_tells_win_over_the_file(again: tuple[Path, Path],
     notes = Notes()
     assert set(run(slides, out, settings, microns={"a": 0.5}, watch=notes).done) == {"a"}
     assert "made with 0.25 microns per pixel, and --mpp-of says 0.5" in notes.texts[0]
+    assert set(run(slides, out, settings, watch=notes).done) == {"a"}
+    assert "made with --mpp-of a=0.5, which is not given now" in notes.texts[-1]
+    assert run(slides, out, settings).skipped == ("a", "b")
 
 
 def test_a_slide_for_which_the_encoder_gives_nan_is_refused_and_leaves_nothing(

@@ -90,3 +90,9 @@ def test_an_objective_that_contradicts_the_microns_is_said() -> None:
     assert "usual at 20x" in microns_of(slide((0.5, 0.5)), "a", None, Settings()).notes[0]
     for usual in (0.22, 0.2738):
         assert microns_of(slide((usual, usual)), "a", None, Settings()).notes == ()
+
+
+def test_microns_that_the_user_tells_against_the_objective_are_said() -> None:
+    asked = Settings()
+    assert "tells 40x, but 0.5 microns" in microns_of(slide(), "a", 0.5, asked).notes[0]
+    assert microns_of(slide(), "a", 0.26, asked).notes == ()

@@ -49,6 +49,7 @@ def test_what_a_file_says_goes_first_and_the_contradiction_is_said(tmp_path: Pat
         ('{"encoder": 7}', "encoder is '7'; expected text"),
         ('{"mpp": "0.5"}', "mpp is '0.5'; expected a number above 0"),
         ('{"mpp": -1}', "mpp is '-1'; expected a number above 0"),
+        ('{"mpp": 1' + "0" * 400 + "}", "mpp is '1000"),
         ('{"magnification": true}', "magnification is 'True'; expected a number above 0"),
     ],
 )
@@ -85,3 +86,9 @@ def test_declarations_of_two_places_are_held_against_each_other() -> None:
     header = completed(header, DeclaredFacts("conch", 0.5, source="cohort.yaml"))
     assert (header.encoder, header.mpp) == ("uni", 0.5)
     assert header.facts_problem == "cohort.yaml says that the encoder is conch, the file says uni"
+
+
+def test_a_contradiction_is_short_however_long_the_values_are(tmp_path: Path) -> None:
+    write_extracted(tmp_path / "a.h5", Slide(FEATURES, FEATURES[:, :2]), encoder="RetCCL")
+    declare(tmp_path, encoder="u" * 100_000)
+    assert len(open_features(tmp_path).header("a").facts_problem) < 1000

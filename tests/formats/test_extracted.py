@@ -1,5 +1,6 @@
 """Files of `milbench features`: the folder is taken as it is, and a later format is refused."""
 
+import json
 from pathlib import Path
 
 import h5py
@@ -9,6 +10,7 @@ from formats_for_tests import Slide, extracted
 
 from milbench.cohorts.cohort import folder_cohort
 from milbench.errors import FeatureFileError
+from milbench.extraction.encoders.network import RANDOM
 from milbench.formats import open_features
 from milbench.intake.inspection import find_labels
 
@@ -41,3 +43,13 @@ def test_without_coordinates_the_features_are_read(tmp_path: Path) -> None:
     (folder / "features.json").unlink()
     header = open_features(folder).header("a")
     assert (header.unit, header.mpp, header.encoder) == ("", None, "retccl")
+
+
+def test_weights_that_nobody_trained_make_another_encoder(tmp_path: Path) -> None:
+    folder, _ = extracted(tmp_path / "out", {"a": SLIDE})
+    with h5py.File(folder / "a.h5", "a") as file:
+        file["features"].attrs.update({"weights_sha256": "", "weights": RANDOM})
+    told = json.loads((folder / "features.json").read_text())
+    (folder / "features.json").write_text(json.dumps({**told, "weights_sha256": None, "weights": RANDOM}))
+    header = open_features(folder).header("a")
+    assert (header.encoder, header.facts_problem) == ("retccl (random weights)", "")

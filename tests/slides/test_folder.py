@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from made_slides import Pixels, dicom_slide, ome_tiff_slide, tiff_slide
+from pydicom import dcmread
 
 from milbench.errors import DataError
 from milbench.slides import SUFFIXES, find_slides, open_slide, slide_id_of
@@ -133,3 +134,13 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("os.scandir", denied)
     with pytest.raises(DataError, match="cannot be looked through: Permission denied"):
         find_slides(tmp_path)
+
+
+@pytest.mark.parametrize("container", ["S21/123", "../../S1", ".S1", "S\n1"])
+def test_a_scanners_name_that_no_file_can_have_gives_way_to_the_uid(
+    tmp_path: Path, small: Pixels, container: str
+) -> None:
+    for name, called in (("A", container), ("B", "plain")):
+        dicom_slide(tmp_path, small, levels=2, container=called, prefix=name)
+    uid = str(dcmread(tmp_path / "Alevel_0.dcm", specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
+    assert set(find_slides(tmp_path)) == {uid, "plain"}

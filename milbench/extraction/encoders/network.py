@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from milbench.extraction.transform import Transform
+from milbench.formats import declared
 
-RANDOM = "RANDOM: drawn from a fixed seed, not trained. The features mean nothing. For tests only."
+RANDOM = f"{declared.RANDOM}: drawn from a fixed seed, not trained. The features mean nothing. For tests only."
 """Origin of weights that nobody trained, as `features.json` states it."""
 
 

@@ -114,3 +114,27 @@ def test_a_plugin_loads_its_weights_itself(tmp_path: Path) -> None:
     path = plugin(tmp_path, COLOURS.replace("'colours'", "'own'"))
     with pytest.raises(UsageError, match="which loads its weights itself"):
         find("own", plugin=path, weights=tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "    return nn.Dropout(0.5)(images.flatten(1))",
+        "    return nn.BatchNorm2d(3)(images).flatten(1)",
+        "    return torch.randn(len(images), 4)",
+        "    return (images - images.mean()).mean(dim=(2, 3))",
+    ],
+    ids=["dropout", "batch normalisation", "draws", "mean of the batch"],
+)
+def test_features_that_depend_on_chance_or_on_other_tiles_are_refused(tmp_path: Path, body: str) -> None:
+    name = f"unsteady-{tmp_path.name}"
+    path = plugin(tmp_path, f"@register_encoder('{name}')\ndef unsteady(images):\n{body}\n")
+    with pytest.raises(DataError, match=r"unsteady\) gives one tile other features .* Call .eval\(\)"):
+        find(name, plugin=path, pretrained=True)
+
+
+def test_rounding_to_sixteen_bits_is_steady_enough(tmp_path: Path) -> None:
+    path = plugin(
+        tmp_path, "@register_encoder('sixteen')\ndef sixteen(images):\n    return images.bfloat16().mean(dim=(2, 3))\n"
+    )
+    assert find("sixteen", plugin=path, pretrained=True).encode(tiles(2)).dtype == torch.float32
