@@ -12,7 +12,7 @@ from pages_for_tests import known_analysis, known_page, known_scores
 
 from milbench.errors import StoreError
 from milbench.report.html import PageData, write_page
-from milbench.report.html.page import SCRIPTS, _asset, render
+from milbench.report.html.page import SCRIPTS, asset, render
 from milbench.report.html.payload import blocks, to_json
 from milbench.report.html.summary import sentences
 from milbench.stats.analysis import Analysis
@@ -87,7 +87,7 @@ def test_a_placeholder_in_a_name_is_not_filled(analysis: Analysis) -> None:
 def test_the_script_writes_no_html_from_names() -> None:
     for name in SCRIPTS:
         for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "fetch(", "XMLHttp"):
-            assert way not in _asset(name), name
+            assert way not in asset(name), name
 
 
 def test_a_page_that_cannot_be_written_says_so(page: PageData, tmp_path: Path) -> None:
