@@ -69,20 +69,8 @@ UNTUNED = "untuned"
 """Folder of a tuned run that holds the same trainings with the recipe's own settings: a run of its own."""
 
 FOLDERS = (
-    TRIALS,
-    FAILURES,
-    LOCKS,
-    SPLITS,
-    LABELS,
-    PARTIAL,
-    CLAIMS,
-    "checkpoints",
-    "shards",
-    FEATURES,
-    EXTERNAL,
-    TUNING,
-    UNTUNED,
-)
+    TRIALS, FAILURES, LOCKS, SPLITS, LABELS, PARTIAL, CLAIMS, "checkpoints", "shards", FEATURES, EXTERNAL, TUNING, UNTUNED,
+)  # fmt: skip
 
 
 class Run:
