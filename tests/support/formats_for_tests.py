@@ -283,7 +283,7 @@ def npz_compressed(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected
 def wsidata(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
     for name, slide in slides.items():
         write_wsidata(root / f"{name}.zarr", slide.features, slide.coords)
-    return root, Expected("wsidata", PIXELS, patch_size=256.0, encoder="uni")
+    return root, Expected("wsidata", PIXELS, patch_size=256.0, encoder="uni", mpp=0.5)
 
 
 def tiatoolbox(root: Path, slides: dict[str, Slide]) -> tuple[Path, Expected]:
