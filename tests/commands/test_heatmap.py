@@ -55,6 +55,7 @@ def test_a_panel_and_a_geojson_are_written_and_the_scale_is_said(run: Path, heat
     assert names == {f"{SLIDE}_A.{suffix}" for suffix in ("png", "svg", "geojson")}
 
 
+@pytest.mark.slow
 def test_the_same_command_writes_the_same_bytes(run: Path, heatmap: Heatmap, tmp_path: Path) -> None:
     contents = []
     for _ in range(2):
@@ -73,6 +74,7 @@ def test_stored_models_answer_as_they_did_when_they_were_trained(run: Path) -> N
             assert float(answer) == pytest.approx(row.probability, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_cohort_scaled_in_training_is_scaled_alike_when_it_is_looked_at(folder: Path) -> None:
     cohort_folder = write_cohort(folder / "scaled")
     (cohort_folder / "cohort.yaml").write_text(
@@ -134,6 +136,7 @@ def test_top_slides_are_those_of_the_first_models_predictions(run: Path, heatmap
     assert (tmp_path / "out" / "truth_A_slides.png").exists()
 
 
+@pytest.mark.slow
 def test_smoothing_and_the_softmax_scale_change_the_picture_and_not_the_geojson(
     run: Path, heatmap: Heatmap, tmp_path: Path
 ) -> None:
@@ -146,6 +149,7 @@ def test_smoothing_and_the_softmax_scale_change_the_picture_and_not_the_geojson(
     assert plain[".geojson"] == other[".geojson"]
 
 
+@pytest.mark.slow
 def test_a_run_is_found_again_from_another_folder(run: Path, heatmap: Heatmap, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     assert heatmap(run, "--slide", SLIDE, "--models", "amil")[0] == 0
@@ -156,6 +160,7 @@ def write_tiff(path: Path, width: int, height: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_map_is_drawn_over_the_slide(run: Path, heatmap: Heatmap, tmp_path: Path) -> None:
     (tmp_path / "slides").mkdir()
     write_tiff(tmp_path / "slides" / f"{SLIDE}.tiff", 14 * PATCH, 9 * PATCH)
@@ -181,6 +186,7 @@ def test_evaluation_compares_with_the_truth_where_it_is_known(run: Path, heatmap
     np.testing.assert_allclose(gates[[f"expert {e + 1}" for e in range(5)]].sum(axis=1), 1, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_evaluation_removes_patches_where_no_truth_is_known(
     run_without_truth: Path, heatmap: Heatmap, tmp_path: Path
 ) -> None:
@@ -334,6 +340,7 @@ def test_a_cohort_that_is_gone_is_one_message(run: Path, heatmap: Heatmap, tmp_p
     assert "cohort 'truth' is no longer where run truth had it (/gone/truth)" in errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truth", [True, False])
 def test_every_reader_of_a_run_of_some_tasks_asks_for_these_alone(
     folder: Path, heatmap: Heatmap, tmp_path: Path, truth: bool, capsys: pytest.CaptureFixture[str]

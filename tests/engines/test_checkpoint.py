@@ -66,6 +66,7 @@ def test_a_training_with_draws_or_warm_up_is_resumed_with_the_same_bits(tmp_path
     assert bits(resumed) == bits(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "n_epochs"),
     [
@@ -88,6 +89,7 @@ def test_a_stack_of_trials_with_rates_of_their_own_is_resumed_with_the_same_bits
     assert bits(resumed) == bits(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["uncertainty", "dwa"])
 @pytest.mark.parametrize("optimizer", ["adam", "lookahead_radam"])
 @pytest.mark.parametrize("members", [range(1), range(N_MEMBERS)], ids=["alone", "stacked"])

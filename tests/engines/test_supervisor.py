@@ -148,7 +148,7 @@ def test_two_runs_in_one_folder_share_the_work(tmp_path: Path, cohort_folder: Pa
 @pytest.mark.parametrize(
     ("workers", "number", "engine"),
     [
-        ("1", signal.SIGINT, "loky"),
+        pytest.param("1", signal.SIGINT, "loky", marks=pytest.mark.slow),
         ("2", signal.SIGINT, "loky"),
         pytest.param("2", signal.SIGTERM, "loky", marks=pytest.mark.slow),
         pytest.param("2", signal.SIGINT, "dask", marks=pytest.mark.slow),

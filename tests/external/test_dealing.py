@@ -26,6 +26,9 @@ from milbench.external.trained import trained
 from milbench.store.run import open_run
 
 
+pytestmark = pytest.mark.slow  # the run that all of them read takes 20 s
+
+
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cohort_of_kinds(tmp_path_factory.mktemp("dealt") / "dealt", "dealt", first=1000, patients=40)
