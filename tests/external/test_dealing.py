@@ -25,7 +25,6 @@ from milbench.external.scored import RECORD, adopt_scores, external_folder
 from milbench.external.trained import trained
 from milbench.store.run import open_run
 
-
 pytestmark = pytest.mark.slow  # the run that all of them read takes 20 s
 
 
