@@ -147,7 +147,8 @@ def test_targets_stand_in_the_order_of_the_heads_unless_it_is_given():
     weights = weights_of("barspoon_t3")  # in the order of the alphabet: KRAS, MSI_H, TP53
     given, found = load(golden, weights), Barspoon.from_official(weights)
     bag, places = golden.bag(7), layout(golden, 7)
-    torch.testing.assert_close(found(bag, places).logits[[0, 2, 1]], given(bag, places).logits)
+    # the order of the class tokens decides how float32 sums are rounded, by how much depends on the processor
+    torch.testing.assert_close(found(bag, places).logits[[0, 2, 1]], given(bag, places).logits, rtol=1e-5, atol=1e-4)
     bare = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
     assert torch.equal(load(golden, bare)(bag, places).logits, given(bag, places).logits)
 

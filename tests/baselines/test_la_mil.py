@@ -21,7 +21,7 @@ from milbench.trials.arguments import refuse_odd_arguments
 from milbench_baselines.la_mil import LAMIL
 
 FILES, SIZES = ("lamil_t3", "gamil_t3"), (1, 2, 7, 100, 257)
-PRECISIONS = [(torch.float32, "", 1e-5), (torch.float64, "64", 1e-10)]
+PRECISIONS = [(torch.float32, "", 3e-5), (torch.float64, "64", 1e-10)]  # processors round float32 products differently
 
 
 def places(golden: Golden, n: int) -> np.ndarray:

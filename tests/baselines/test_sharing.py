@@ -123,7 +123,8 @@ def test_every_official_weight_that_has_a_gradient_is_one_of_ours(file: str) -> 
 def test_the_last_shared_gate_is_kept_on_request_and_changes_nothing(file: str) -> None:
     golden = Golden(file)
     kept, without = (ple.from_official(golden.state_dict(), dead_layer=dead) for dead in (True, False))
-    assert torch.equal(kept(golden.bag(7)[:1]).logits, without(golden.bag(7)[:1]).logits)
+    # one gate more in a joint product: some processors then round the others' last digit differently
+    torch.testing.assert_close(kept(golden.bag(7)[:1]).logits, without(golden.bag(7)[:1]).logits, rtol=1e-6, atol=1e-6)
     extra = kept.state_dict().keys() - without.state_dict().keys()
     assert {name.split(".")[2] for name in extra} == {"of_all"}
 
