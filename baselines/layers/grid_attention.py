@@ -17,18 +17,12 @@ from torch.nn.functional import hardswish, layer_norm
 
 from milbench_baselines.layers.attention_pooling import PoolGradients, RunningPool, Weights, score_block
 from milbench_baselines.layers.dropout import Dropout
-from milbench_baselines.layers.grid_taps import (
-    add_gradients_of_taps,
-    around,
-    convolved,
-    kernel_of,
-    row_blocks,
-    taps_of,
-)
+from milbench_baselines.layers.grid_convolution import add_gradient_of_kernel, convolved
+from milbench_baselines.layers.grid_taps import row_blocks
 from milbench_baselines.layers.row_blocks import differentiable_once
 
-RIM = 3
-"""Rows of zeros around a grid: half of the largest kernel, 7 x 7."""
+RIMS = (0, 1, 2, 3)
+"""Rows of zeros around the quarters of a grid: what the kernels of their branches reach, of which the first has none."""
 
 
 class Parts(NamedTuple):
@@ -69,6 +63,10 @@ class Parameters(NamedTuple):
     score_bias: Tensor
 
     @property
+    def kernels(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.kernel3, self.kernel5, self.kernel7
+
+    @property
     def attention(self) -> Weights:
         return Weights(*self[10:])
 
@@ -87,8 +85,9 @@ class _Grid:
     side : k.
     n_scored : cells whose attention counts.
     blocks : slices of the grid's rows.
+    quarters : slices of the channels, one per branch.
     placed : [k, k, hidden], embedded cells with their position encoding.
-    u : [k + 6, k + 6, hidden], the same cells normalised, with a rim of zeros.
+    u : the same cells normalised, a quarter each, [k + 2 rim, k + 2 rim, hidden/4] with the rims of `RIMS`.
     """
 
     def __init__(self, parts: Parts, h: Tensor, p: Parameters) -> None:
@@ -98,22 +97,22 @@ class _Grid:
         self.n_cells = self.side**2
         self.n_scored = n if parts.mask_duplicates else self.n_cells
         self.blocks = list(row_blocks(self.side, self.width))
-        quarter = self.width // 4
-        self.branches = [slice(i * quarter, (i + 1) * quarter) for i in (1, 2, 3)]
-        self.taps = [taps_of(kernel) for kernel in (p.kernel3, p.kernel5, p.kernel7)]
+        quarter = self.width // len(RIMS)
+        self.quarters = [slice(i * quarter, (i + 1) * quarter) for i in range(len(RIMS))]
         self.mixes = [mix.flatten(1) for mix in (p.mix3, p.mix5, p.mix7)]
-        self.position = None if p.position is None else taps_of(p.position)
-        self.placed, self.u = self._placed(), self.with_rim(RIM)
+        self.placed, self.u = self._placed(), self.quarters_with_rims()
         self._normalise()
 
-    def with_rim(self, rim: int) -> Tensor:
-        """Grid [k + 2 rim, k + 2 rim, hidden] whose rim is zero and whose inside holds anything."""
-        grid = self.h.new_empty(self.side + 2 * rim, self.side + 2 * rim, self.width)
-        grid[:rim] = 0
-        grid[-rim:] = 0
-        grid[:, :rim] = 0
-        grid[:, -rim:] = 0
+    def with_rim(self, rim: int, channels: int) -> Tensor:
+        """Grid [k + 2 rim, k + 2 rim, C] whose rim is zero and whose inside holds anything."""
+        grid = self.h.new_empty(self.side + 2 * rim, self.side + 2 * rim, channels)
+        if rim:
+            grid[:rim], grid[-rim:], grid[:, :rim], grid[:, -rim:] = 0, 0, 0, 0
         return grid
+
+    def quarters_with_rims(self) -> list[Tensor]:
+        """Grids [k + 2 rim, k + 2 rim, hidden/4], one per branch, each with the rim that its kernel reads."""
+        return [self.with_rim(rim, self.width // len(RIMS)) for rim in RIMS]
 
     def inside(self, grid: Tensor, rows: slice, rim: int) -> Tensor:
         """Cells [R, k, C] of some rows of a grid with a rim."""
@@ -141,12 +140,12 @@ class _Grid:
         return window
 
     def _placed(self) -> Tensor:
-        if self.position is None or self.p.position_bias is None:
+        if self.p.position is None:
             return self.embedded(slice(0, self.side))
         placed = self.h.new_empty(self.side, self.side, self.width)
         for rows in self.blocks:
             window = self.window(rows)
-            convolved(window, self.position, placed[rows]).add_(window[1:-1, 1:-1]).add_(self.p.position_bias)
+            torch.add(convolved(window, self.p.position, self.p.position_bias), window[1:-1, 1:-1], out=placed[rows])
         return placed
 
     def _normalise(self) -> None:
@@ -154,22 +153,22 @@ class _Grid:
             cells = self.placed[rows]
             if self.p.norm is not None:
                 cells = layer_norm(cells, (self.width,), self.p.norm, self.p.norm_bias, self.parts.eps)
-            self.inside(self.u, rows, RIM).copy_(cells)
+            for grid, rim, own in zip(self.u, RIMS, self.quarters, strict=True):
+                self.inside(grid, rows, rim).copy_(cells[..., own])
+
+    def windows(self, grids: Sequence[Tensor], rows: slice) -> list[Tensor]:
+        """Cells [R + s - 1, k + s - 1, hidden/4] of quarters that the kernels of the second to the fourth branch read."""
+        return [grid[rows.start : rows.stop + 2 * rim] for grid, rim in zip(grids[1:], RIMS[1:], strict=True)]
 
     def branch_convolved(self, rows: slice) -> list[Tensor]:
         """Cells [R, k, hidden/4] of some rows after the depthwise convolution of each branch."""
-        u = self.inside(self.u, rows, RIM)
-        return [
-            convolved(around(self.u[..., own], rows, isqrt(len(taps)), RIM), taps, torch.empty_like(u[..., own]))
-            for own, taps in zip(self.branches, self.taps, strict=True)
-        ]
+        return [convolved(*each) for each in zip(self.windows(self.u, rows), self.p.kernels, strict=True)]
 
     def before_activation(self, rows: slice, convolutions: Sequence[Tensor]) -> Tensor:
         """Cells [R, k, hidden] of some rows: the first quarter as it is, the others through their pointwise convolution."""
-        before = torch.empty_like(self.placed[rows])
-        first = self.branches[0].start
-        before[..., :first] = self.inside(self.u, rows, RIM)[..., :first]
-        for own, c, mix in zip(self.branches, convolutions, self.mixes, strict=True):
+        before, (first, *others) = torch.empty_like(self.placed[rows]), self.quarters
+        before[..., first] = self.u[0][rows]
+        for own, c, mix in zip(others, convolutions, self.mixes, strict=True):
             torch.mm(c.flatten(0, 1), mix.T, out=before.flatten(0, 1)[:, own])
         return before
 
@@ -178,7 +177,7 @@ class _Grid:
         if self.parts.activate_identity:
             out = hardswish(before)
         else:
-            first = self.branches[0].start
+            first = self.quarters[0].stop
             out = torch.cat([before[..., :first], hardswish(before[..., first:])], dim=2)
         return out.add_(self.placed[rows]) if self.parts.residual else out
 
@@ -238,14 +237,16 @@ class _Gradients:
     Attributes
     ----------
     of_r : [k + 2, k + 2, hidden], gradient of what the attention pools, then of the placed cells.
-    of_u : [k + 6, k + 6, hidden], gradient before the mix: of the first quarter of `u`, and of the branches' convolutions.
+    of_c : quarters with rims, as `_Grid.u`: gradient of the first quarter of `u`, and of the branches' convolutions.
     """
 
     def __init__(self, grid: _Grid, pool: PoolGradients, tanh: Tensor, gate: Tensor) -> None:
         self.grid, self.pool, self.tanh, self.gate = grid, pool, tanh, gate
-        self.of_r, self.of_u = grid.with_rim(1), grid.with_rim(RIM)
-        self.of_taps, self.of_mixes = [torch.zeros_like(t) for t in grid.taps], [torch.zeros_like(m) for m in grid.mixes]
-        self.of_position = None if grid.position is None else torch.zeros_like(grid.position)
+        self.of_r, self.of_c = grid.with_rim(1, grid.width), grid.quarters_with_rims()
+        self.of_kernels = [torch.zeros_like(kernel) for kernel in grid.p.kernels]
+        self.of_mixes = [torch.zeros_like(mix) for mix in grid.mixes]
+        self.of_position = None if grid.p.position is None else torch.zeros_like(grid.p.position)
+        self.flipped = [kernel.flip(-1, -2) for kernel in grid.p.kernels]
         width = grid.h.new_zeros(grid.width)
         self.of_position_bias, self.of_norm, self.of_norm_bias = width, width.clone(), width.clone()
 
@@ -261,32 +262,32 @@ class _Gradients:
             of_r = torch.cat([of_r, of_r.new_zeros(len(r) - n, grid.width)])
         of_r = of_r.reshape(before.shape)
         grid.inside(self.of_r, rows, 1).copy_(of_r)
-        of_before = torch.ops.aten.hardswish_backward(of_r, before)
-        first = grid.branches[0].start
-        if not grid.parts.activate_identity:
-            of_before[..., :first] = of_r[..., :first]
-        of_u = grid.inside(self.of_u, rows, RIM)
-        of_u[..., :first] = of_before[..., :first]
-        for own, mix, c, of_mix in zip(grid.branches, grid.mixes, convolutions, self.of_mixes, strict=True):
+        of_before, (first, *others) = torch.ops.aten.hardswish_backward(of_r, before), grid.quarters
+        self.of_c[0][rows] = (of_before if grid.parts.activate_identity else of_r)[..., first]
+        each = zip(others, grid.mixes, convolutions, grid.windows(grid.u, rows), strict=True)
+        for i, (own, mix, c, window) in enumerate(each):
             of_mixed = of_before[..., own].flatten(0, 1)
-            of_mix.addmm_(of_mixed.T, c.flatten(0, 1))
-            of_u[..., own] = (of_mixed @ mix).reshape(c.shape)
+            self.of_mixes[i].addmm_(of_mixed.T, c.flatten(0, 1))
+            of_c = (of_mixed @ mix).reshape(c.shape)
+            add_gradient_of_kernel(self.of_kernels[i], window, of_c)
+            grid.inside(self.of_c[i + 1], rows, RIMS[i + 1]).copy_(of_c)
 
     def before_the_norm(self, rows: slice) -> None:
         """Second round: through the branches' convolutions and the normalisation."""
         grid = self.grid
-        own_rows = grid.inside(self.of_u, rows, RIM)
-        of_u = torch.empty_like(own_rows)
-        first = grid.branches[0].start
-        of_u[..., :first] = own_rows[..., :first]
-        for own, taps, of_taps in zip(grid.branches, grid.taps, self.of_taps, strict=True):
-            size, out = isqrt(len(taps)), torch.empty_like(own_rows[..., own])
-            add_gradients_of_taps(of_taps, around(grid.u[..., own], rows, size, RIM), own_rows[..., own], out)
-            of_u[..., own] = convolved(around(self.of_u[..., own], rows, size, RIM), taps.flip(0), out)
+        placed = grid.placed[rows]
+        of_u, (first, *others) = torch.empty_like(placed), grid.quarters
+        of_u[..., first] = self.of_c[0][rows]
+        for own, window, kernel in zip(others, grid.windows(self.of_c, rows), self.flipped, strict=True):
+            of_u[..., own] = convolved(window, kernel)
         if grid.p.norm is not None and grid.p.norm_bias is not None:
-            of_u = self._through_norm(grid.placed[rows], of_u)
+            of_u = self._through_norm(placed, of_u)
         of_r = grid.inside(self.of_r, rows, 1)
-        of_r.copy_(of_r + of_u if grid.parts.residual else of_u)
+        of_placed = of_u.add_(of_r) if grid.parts.residual else of_u
+        of_r.copy_(of_placed)
+        if self.of_position is not None:
+            add_gradient_of_kernel(self.of_position, grid.window(rows), of_placed)
+            self.of_position_bias += of_placed.sum(dim=(0, 1))
 
     def _through_norm(self, placed: Tensor, of_u: Tensor) -> Tensor:
         p, shape = self.grid.p, (self.grid.width,)
@@ -299,18 +300,15 @@ class _Gradients:
         return of_placed  # type: ignore[no-any-return]
 
     def of_embedded(self) -> Tensor:
-        """Third round: gradient [N, hidden] of the embedded patches, through the position encoding. It takes `u`'s memory."""
+        """Third round: gradient [N, hidden] of the embedded patches, through the position encoding."""
         grid, n = self.grid, len(self.grid.h)
-        of_cells = grid.u.flatten()[: grid.n_cells * grid.width].reshape(grid.side, grid.side, grid.width)
-        for rows in grid.blocks:
-            own = grid.inside(self.of_r, rows, 1)
-            if grid.position is None or self.of_position is None:
-                of_cells[rows] = own
-                continue
-            out = of_cells[rows]
-            add_gradients_of_taps(self.of_position, grid.window(rows), own, out)
-            self.of_position_bias += own.sum(dim=(0, 1))
-            convolved(around(self.of_r, rows, 3, 1), grid.position.flip(0), out).add_(own)
+        if grid.p.position is None:
+            of_cells = grid.inside(self.of_r, slice(0, grid.side), 1).contiguous()
+        else:
+            of_cells, kernel = grid.placed, grid.p.position.flip(-1, -2)  # nothing reads the placed cells any more
+            for rows in grid.blocks:
+                through = convolved(self.of_r[rows.start : rows.stop + 2], kernel)
+                torch.add(through, grid.inside(self.of_r, rows, 1), out=of_cells[rows])
         of_patches = of_cells.flatten(0, 1)
         of_patches[: grid.n_cells - n] += of_patches[n:]  # the copies are the first patches
         return of_patches[:n]
@@ -318,11 +316,9 @@ class _Gradients:
     def of_parameters(self) -> tuple[Tensor | None, ...]:
         """Gradients of `Parameters`, in order."""
         p = self.grid.p
-        position = None if self.of_position is None or p.position is None else kernel_of(self.of_position, p.position)
-        kernels = [kernel_of(*each) for each in zip(self.of_taps, (p.kernel3, p.kernel5, p.kernel7), strict=True)]
         mixes = [of_mix.reshape(mix.shape) for of_mix, mix in zip(self.of_mixes, (p.mix3, p.mix5, p.mix7), strict=True)]
         return (
-            position, self.of_position_bias if position is not None else None,
+            self.of_position, self.of_position_bias if p.position is not None else None,
             self.of_norm if p.norm is not None else None, self.of_norm_bias if p.norm is not None else None,
-            *kernels, *mixes, *self.pool.of_weights,
+            *self.of_kernels, *mixes, *self.pool.of_weights,
         )  # fmt: skip

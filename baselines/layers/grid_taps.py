@@ -1,8 +1,7 @@
 """Depthwise convolutions of a grid, one entry of the kernels at a time, on rows that are in the processor's cache.
 
 A grid is [k, k, C] with its channels last, and its kernels are *taps* [s s, C]: tap (a, b) multiplies the cell that lies
-a - s//2 rows below and b - s//2 columns to the right. torch's own convolution reorders the grid in memory before and after,
-which takes several times as long as the arithmetic.
+a - s//2 rows below and b - s//2 columns to the right. `grid_convolution` says when they go this way.
 """
 
 from __future__ import annotations
@@ -39,14 +38,7 @@ def row_blocks(side: int, channels: int) -> Iterator[slice]:
         yield slice(start, min(start + rows, side))
 
 
-def around(grid: Tensor, rows: slice, size: int, rim: int) -> Tensor:
-    """Window [R + s - 1, k + s - 1, C] that a kernel of `size` s reads for some rows of a grid with a rim of zeros."""
-    reach = size // 2
-    side = grid.shape[1] - 2 * rim
-    return grid[rim + rows.start - reach : rim + rows.stop + reach, rim - reach : rim + side + reach]
-
-
-def convolved(window: Tensor, taps: Tensor, out: Tensor) -> Tensor:
+def convolved_by_taps(window: Tensor, taps: Tensor, out: Tensor) -> Tensor:
     """Convolved rows [R, k, C], in `out`, of a window [R + s - 1, k + s - 1, C]."""
     factors = taps.unbind()
     for part in _parts(out):

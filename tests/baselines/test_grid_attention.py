@@ -5,11 +5,9 @@ import itertools
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
 
 import milbench_baselines.layers.mp_amil
 from milbench_baselines.layers import grid_taps
-from milbench_baselines.layers.grid_taps import add_gradients_of_taps, around, convolved, kernel_of, row_blocks, taps_of
 from milbench_baselines.layers.mp_amil import MPAMIL
 
 PARTS = ("mask_duplicates", "position_encoding", "layer_norm", "residual", "activate_identity")
@@ -48,23 +46,3 @@ def test_a_grid_in_blocks_is_the_whole_grid(parts: tuple[bool, ...], monkeypatch
             assert (own is None) == (whole is None)
             if whole is not None:
                 torch.testing.assert_close(own, whole, atol=1e-11, rtol=1e-10)
-
-
-@pytest.mark.parametrize("size", [3, 5, 7])
-@pytest.mark.parametrize("side", [1, 2, 6, 11])
-def test_taps_are_a_convolution(side: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grid_taps, "NUMBERS_OF_A_BLOCK", 90)  # some rows, and fewer within them
-    channels, rim = 4, 3
-    kernel = torch.randn(channels, 1, size, size, dtype=torch.float64, requires_grad=True)
-    grid = torch.zeros(side + 2 * rim, side + 2 * rim, channels, dtype=torch.float64)
-    cells, of_out = torch.randn(2, side, side, channels, dtype=torch.float64)
-    grid[rim:-rim, rim:-rim] = cells
-    expected = conv2d(cells.permute(2, 0, 1)[None], kernel, padding=size // 2, groups=channels)[0].permute(1, 2, 0)
-    (of_kernel,) = torch.autograd.grad(expected, kernel, of_out)
-    out, spare = torch.empty_like(cells), torch.empty_like(cells)
-    taps, found = taps_of(kernel.detach()), torch.zeros(size**2, channels, dtype=torch.float64)
-    for rows in row_blocks(side, channels):
-        convolved(around(grid, rows, size, rim), taps, out[rows])
-        add_gradients_of_taps(found, around(grid, rows, size, rim), of_out[rows], spare[rows])
-    torch.testing.assert_close(out, expected)
-    torch.testing.assert_close(kernel_of(found, kernel), of_kernel)
