@@ -1,7 +1,7 @@
 """Depthwise convolution of a bag's grid or sequence: every channel with its own kernel.
 
 Small grids are convolved by one matrix product per channel. torch's own convolution spends most of its time on starting if
-grids are a few cells wide. It is also slow without the layout "channels last", which bags of several models together lack.
+grids are a few cells wide. Large grids on a CPU go in strips (`grid_strips`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ CELLS_OF_A_MATRIX = 64
 
 A matrix has the square of that many entries, so a larger grid would take memory that a convolution does not.
 """
+
+ENTRIES_OF_ONE_CONVOLUTION = 2**14
+"""Most entries of all kernels with which one small grid goes through torch's convolution, and not in strips, on a CPU."""
 
 BLOCK = 32
 """Number of a sequence's rows that a GPU convolves in one product."""
@@ -49,10 +52,11 @@ def _joined(tensors: Sequence[Tensor], dim: int) -> Tensor:
 
 
 def _convolved(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
-    is_one_small_grid = side**2 <= FEW and not torch._C._are_functorch_transforms_active()
-    if rows.device.type == "cpu" and not is_one_small_grid:
+    is_small = side**2 <= FEW and kernel.numel() <= ENTRIES_OF_ONE_CONVOLUTION
+    if rows.device.type == "cpu" and (not is_small or torch._C._are_functorch_transforms_active()):
         return in_strips(as_in_products(rows), as_in_products(kernel), side)
-    grid = rows.reshape(side, side, -1).permute(2, 0, 1)[None]                                 # [1, C, k, k], a view
+    # the new dimension first: see `grid_convolution._planes`
+    grid = rows.reshape(side, side, -1)[None].permute(0, 3, 1, 2)                             # [1, C, k, k], a view
     return _conv2d(grid, kernel, padding=kernel.shape[-1] // 2)[0].permute(1, 2, 0).flatten(0, 1)
 
 

@@ -1,8 +1,8 @@
-"""Depthwise convolutions of a grid whose channels lie last, on rows that are in the processor's cache.
+"""Depthwise convolutions of grids whose channels lie last, on rows that are in the processor's cache.
 
 A grid is [k, k, C]. A *window* [R + s - 1, k + s - 1, C] holds what a kernel of size s reads for R of its rows. It lies in
 memory without gaps, so torch hands it to oneDNN as it is, which reads channels last. Elsewhere the entries of the kernel pass one
-after the other (`grid_taps`).
+after the other (`grid_taps`). Windows of several bags [B, ...] that share their kernels may come together.
 """
 
 from __future__ import annotations
@@ -20,26 +20,32 @@ WIDEST_GRADIENT = 3
 
 
 def convolved(window: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Convolved rows [R, k, C] of a window with kernels [C, 1, s, s] and biases [C]."""
-    if _is_fast(window):
-        return _cells(conv2d(_planes(window), kernel, bias, groups=len(kernel)))
-    reach = kernel.shape[-1] - 1
-    out = window.new_empty(window.shape[0] - reach, window.shape[1] - reach, window.shape[2])
-    convolved_by_taps(window, taps_of(kernel), out)
-    return out if bias is None else out.add_(bias)
+    """Convolved rows [B, R, k, C] or [R, k, C] of a window with kernels [C, 1, s, s] and biases [C]."""
+    bags, of = _as_bags(window), torch.promote_types(window.dtype, torch.float32)  # sums of half precision would be rounded
+    if _is_fast(of):
+        out = conv2d(_planes(bags.to(of)), kernel.to(of), bias, groups=len(kernel)).permute(0, 2, 3, 1)
+    else:
+        reach, taps = kernel.shape[-1] - 1, taps_of(kernel.to(of))
+        out = bags.new_empty(len(bags), bags.shape[1] - reach, bags.shape[2] - reach, bags.shape[3], dtype=of)
+        for each, own in zip(bags.to(of), out, strict=True):
+            convolved_by_taps(each, taps, own)
+        out = out if bias is None else out.add_(bias)
+    return out.to(window.dtype).view(*window.shape[:-3], *out.shape[1:])
 
 
 def add_gradient_of_kernel(total: Tensor, window: Tensor, of_out: Tensor) -> None:
-    """Add to `total` [C, 1, s, s] the kernels' gradient, from `of_out` [R, k, C], the gradient of what came from the window."""
-    if not _is_fast(window):
+    """Add to `total` [C, 1, s, s] the kernels' gradient, from `of_out` [(B,) R, k, C], the gradient of what came from the window."""
+    bags, of_bags, size = _as_bags(window).to(total.dtype), _as_bags(of_out).to(total.dtype), total.shape[-1]
+    if not _is_fast(total.dtype):
         taps = torch.zeros_like(taps_of(total))
-        add_gradients_of_taps(taps, window, of_out, torch.empty_like(of_out))
+        for each, own in zip(bags, of_bags, strict=True):
+            add_gradients_of_taps(taps, each, own, torch.empty_like(own))
         total.add_(kernel_of(taps, total))
         return
-    height, width = total.shape[-1], of_out.shape[1]
-    for columns in _pieces(height):
-        reads = window[:, columns.start : columns.stop - 1 + width].contiguous()
-        total[..., columns] += _of_piece(reads, of_out, total[..., columns])
+    of_bags, width = of_bags.contiguous(), of_bags.shape[2]
+    for columns in _pieces(size):
+        reads = bags[:, :, columns.start : columns.stop - 1 + width].contiguous()
+        total[..., columns] += _of_piece(reads, of_bags, total[..., columns])
 
 
 def _of_piece(window: Tensor, of_out: Tensor, kernel: Tensor) -> Tensor:
@@ -57,21 +63,22 @@ def _pieces(size: int) -> Iterator[slice]:
         yield slice(start, min(start + WIDEST_GRADIENT, size))
 
 
-def _is_fast(window: Tensor) -> bool:
-    """Whether oneDNN convolves it: numbers of 32 bits, on a processor whose instructions it knows."""
+def _is_fast(dtype: torch.dtype) -> bool:
+    """Whether oneDNN convolves such numbers: of 32 bits, on a processor whose instructions it knows."""
     has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return window.dtype == torch.float32 and has_onednn and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    return dtype == torch.float32 and has_onednn and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
-def _planes(cells: Tensor) -> Tensor:
-    """The same cells [R, k, C] as torch wants them, [1, C, R, k].
+def _as_bags(cells: Tensor) -> Tensor:
+    """Cells [B, R, k, C] of [B, R, k, C] or [R, k, C]."""
+    return cells if cells.dim() == 4 else cells[None]
 
-    The new dimension must come first. After a permutation it would get a stride from which torch concludes that channels do not
-    lie last, though `is_contiguous(memory_format=torch.channels_last)` is true, and it would reorder the cells.
+
+def _planes(bags: Tensor) -> Tensor:
+    """The same cells [B, R, k, C] as torch wants them, [B, C, R, k].
+
+    For one bag, the new dimension must have come before the permutation. Behind it, it would get a stride from which torch
+    concludes that channels do not lie last, though `is_contiguous(memory_format=torch.channels_last)` is true. torch would then
+    reorder the cells before and after.
     """
-    return cells[None].permute(0, 3, 1, 2)
-
-
-def _cells(planes: Tensor) -> Tensor:
-    """Cells [R, k, C] of [1, C, R, k]."""
-    return planes[0].permute(1, 2, 0)
+    return bags.permute(0, 3, 1, 2)

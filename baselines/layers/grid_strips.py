@@ -1,10 +1,9 @@
-"""Depthwise convolution of a large grid on a CPU, in strips of the grid's rows with their rim.
+"""Depthwise convolution of a large grid on a CPU, in strips of the grid's rows with their rim, which stay in the cache.
 
-Tokens lie channel by channel, and torch's convolution of such a grid, its gradient above all, is many times slower than that
-of one plane per channel. So each strip is transposed, convolved and transposed back while it lies in the cache. The kernels'
-gradient is a convolution too: of a strip of the input, with the gradient's strip as the kernel.
+The kernels' gradient goes strip by strip too (`grid_convolution`).
 
-Shapes: G grids (bags of all stacked models) of k x k cells and C channels, S sets of kernels [C, 1, s, s], s odd.
+Shapes: G grids (bags of all stacked models) of k x k cells and C channels, S sets of kernels [C, 1, s, s], s odd. G / S bags in
+a row share a set.
 """
 
 from __future__ import annotations
@@ -14,16 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
 
+from milbench_baselines.layers.grid_convolution import add_gradient_of_kernel, convolved
 from milbench_baselines.layers.precision import without_autocast
 from milbench_baselines.layers.row_blocks import no_second_gradient
 
-NUMBERS_OF_A_STRIP = 2**21
-"""Cells times channels of a strip, about: 8 MB in float32."""
-
-ROWS_OF_A_STRIP = 16
-"""Most rows of a strip, so that float32 sums over few cells at a time."""
+NUMBERS_OF_A_STRIP = 2**18
+"""Cells times channels of a strip and thread, about: 1 MB in float32."""
 
 
 def in_strips(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
@@ -31,39 +27,36 @@ def in_strips(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
     return _Convolved.apply(rows, kernel, side)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _strips(grids: Tensor, side: int) -> Iterator[slice]:
-    height = max(1, min(ROWS_OF_A_STRIP, NUMBERS_OF_A_STRIP // (len(grids) * side * grids.shape[-1])))
+def _by_set(grids: Tensor, kernels: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Per set of kernels [S, C, 1, s, s] the places of its bags among G grids, and the set."""
+    n = len(grids) // len(kernels)
+    yield from ((slice(i * n, (i + 1) * n), kernel) for i, kernel in enumerate(kernels))
+
+
+def _squares(grids: Tensor, side: int) -> Tensor:
+    """Grids [G, k, k, C] of [G, k k, C]."""
+    return grids.reshape(len(grids), side, side, -1)
+
+
+def _strips(bags: Tensor) -> Iterator[slice]:
+    """Slices of the rows of bags [B, k, k, C]."""
+    numbers = NUMBERS_OF_A_STRIP * torch.get_num_threads()
+    height, side = max(1, numbers // (len(bags) * bags[0, 0].numel())), bags.shape[1]
     yield from (slice(top, min(top + height, side)) for top in range(0, side, height))
 
 
-def _planes(grids: Tensor, side: int, strip: slice, rim: int) -> Tensor:
-    """Planes [G C, rows of the strip + 2 rim, k] of grids [G, k k, C]."""
+def _window(bags: Tensor, strip: slice, rim: int) -> Tensor:
+    """Cells [B, rows of the strip + 2 rim, k + 2 rim, C] of bags [B, k, k, C], zero outside of the grid."""
+    n, side, _, channels = bags.shape
     top, bottom = max(0, strip.start - rim), min(side, strip.stop + rim)
-    cells = grids[:, top * side : bottom * side]
-    # torch transposes a matrix in blocks, and anything else entry by entry
-    planes = cells[0].t().contiguous() if len(cells) == 1 else cells.mT.reshape(-1, cells.shape[1])
-    missing = rim - (strip.start - top), rim - (bottom - strip.stop)
-    planes = torch.unflatten(planes, -1, (-1, side))
-    return pad(planes, (0, 0, *missing)) if any(missing) else planes
-
-
-def _write(into: Tensor, planes: Tensor, side: int, strip: slice) -> None:
-    """Write planes [G C, rows, k] into the strip of grids [G, k k, C]."""
-    cells = into[:, strip.start * side : strip.stop * side]
-    if len(cells) == 1:
-        cells[0].copy_(planes.flatten(1).t())
-    else:
-        cells.copy_(torch.unflatten(planes.flatten(1), 0, (len(cells), -1)).mT)
-
-
-def _convolve(planes: Tensor, kernels: Tensor, across: int) -> Tensor:
-    """Convolved planes [P, ...] of planes [P, rows, k], each with its own of the kernels [P, s, s]."""
-    return conv2d(planes[None], kernels[:, None], padding=(0, across), groups=len(planes))[0]
-
-
-def _of_planes(kernels: Tensor, n_grids: int) -> Tensor:
-    """Kernels [G C, s, s] of kernels [S, C, 1, s, s]."""
-    return kernels.squeeze(2)[:, None].expand(-1, n_grids // len(kernels), -1, -1, -1).flatten(0, 2)
+    window = bags.new_empty(n, strip.stop - strip.start + 2 * rim, side + 2 * rim, channels)
+    above = top - (strip.start - rim)
+    inside = slice(above, above + bottom - top)
+    window[:, :above], window[:, inside.stop :] = 0, 0
+    if rim:
+        window[:, :, :rim], window[:, :, -rim:] = 0, 0
+    window[:, inside, rim : rim + side] = bags[:, top:bottom]
+    return window
 
 
 class _Convolved(torch.autograd.Function):
@@ -72,11 +65,12 @@ class _Convolved(torch.autograd.Function):
     @staticmethod
     def forward(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
         grids, kernels = rows.reshape(-1, *rows.shape[-2:]), kernel.reshape(-1, *kernel.shape[-4:])
-        own, rim = _of_planes(kernels, len(grids)), kernel.shape[-1] // 2
-        out = torch.empty_like(grids, memory_format=torch.contiguous_format)
+        out, rim = torch.empty_like(grids, memory_format=torch.contiguous_format), kernel.shape[-1] // 2
         with without_autocast(rows.device):
-            for strip in _strips(grids, side):
-                _write(out, _convolve(_planes(grids, side, strip, rim), own, rim), side, strip)
+            cells, into = _squares(grids, side), _squares(out, side)
+            for at, own in _by_set(grids, kernels):
+                for strip in _strips(cells[at]):
+                    into[at, strip] = convolved(_window(cells[at], strip, rim), own)
         return out.view(rows.shape)
 
     @staticmethod
@@ -104,17 +98,16 @@ class _Gradients(torch.autograd.Function):
     def forward(gradient: Tensor, rows: Tensor, kernel: Tensor, side: int) -> tuple[Tensor, Tensor]:
         grids, kernels = rows.reshape(-1, *rows.shape[-2:]), kernel.reshape(-1, *kernel.shape[-4:])
         of_out, rim = gradient.reshape(grids.shape), kernel.shape[-1] // 2
-        flipped = _of_planes(kernels.flip(-1, -2), len(grids))
         of_grids = torch.empty_like(grids, memory_format=torch.contiguous_format)
-        of_kernels = torch.zeros_like(flipped, dtype=torch.promote_types(flipped.dtype, torch.float32))
+        of_kernels = torch.zeros_like(kernels, dtype=torch.promote_types(kernels.dtype, torch.float32))
         with without_autocast(rows.device):
-            for strip in _strips(grids, side):
-                of_strip = _planes(of_out, side, strip, rim)
-                _write(of_grids, _convolve(of_strip, flipped, rim), side, strip)
-                inner = of_strip[:, rim : rim + strip.stop - strip.start].contiguous()
-                of_kernels += _convolve(_planes(grids, side, strip, rim), inner, rim)
-        summed = torch.unflatten(of_kernels, 0, (len(kernels), -1, kernels.shape[1])).sum(dim=1)
-        return of_grids.view(rows.shape), summed.to(kernel.dtype).view(kernel.shape)
+            cells, of_cells, into = (_squares(each, side) for each in (grids, of_out, of_grids))
+            for (at, own), of_kernel in zip(_by_set(grids, kernels), of_kernels, strict=True):
+                flipped = own.flip(-1, -2)
+                for strip in _strips(cells[at]):
+                    into[at, strip] = convolved(_window(of_cells[at], strip, rim), flipped)
+                    add_gradient_of_kernel(of_kernel, _window(cells[at], strip, rim), of_cells[at, strip])
+        return of_grids.view(rows.shape), of_kernels.to(kernel.dtype).view(kernel.shape)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -10,7 +10,7 @@ from milbench_baselines.layers.grid_convolution import add_gradient_of_kernel, c
 from milbench_baselines.layers.grid_taps import row_blocks
 
 needs_onednn = pytest.mark.skipif(
-    not grid_convolution._is_fast(torch.zeros(1)),
+    not grid_convolution._is_fast(torch.float32),
     reason="oneDNN does not know this processor, so taps are all there is",
 )
 
@@ -51,7 +51,7 @@ def test_rows_are_convolved_and_their_kernels_get_their_gradient(
 
 @needs_onednn
 def test_onednn_reads_the_channels_where_they_lie() -> None:
-    window = torch.randn(5, 8, 32)
+    window = torch.randn(1, 5, 8, 32)
     out = conv2d(grid_convolution._planes(window), torch.randn(32, 1, 3, 3), groups=32)
     assert out.is_contiguous(memory_format=torch.channels_last)
     assert not out.is_contiguous()

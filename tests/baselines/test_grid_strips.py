@@ -14,9 +14,9 @@ from milbench_baselines.layers.grid_strips import in_strips
 CHANNELS = 3
 
 
-@pytest.fixture(params=[1, 2, 5, 32], autouse=True)
-def _rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grid_strips, "ROWS_OF_A_STRIP", request.param)
+@pytest.fixture(params=[1, 40, 90, 2**18], autouse=True)
+def _numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid_strips, "NUMBERS_OF_A_STRIP", request.param)
 
 
 def reference(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
