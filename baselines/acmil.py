@@ -29,6 +29,7 @@ from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers.attention_branches import AttentionBranches, ranked
 from milbench_baselines.layers.checkpoint import load_official, outputs_of_classes, shape_of
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.side_by_side import linear_on_own_bags
 from milbench_baselines.layers.two_class import answer_of, head_width, refuse_several_tasks
 
@@ -118,10 +119,10 @@ class ACMIL(MILModel):
             raise UsageError(f"diversity is {diversity}; expected a weight of 0 or more.")
         self.masked_patches, self.mask_drop, self.diversity = masked_patches, mask_drop, diversity
         width = head_width(self.outputs)
-        self.embed = nn.Sequential(nn.Linear(in_features, hidden, bias=False), nn.ReLU())
+        self.embed = nn.Sequential(Linear(in_features, hidden, bias=False), nn.ReLU())
         self.attention = AttentionBranches(hidden, attention, tokens)
-        self.token_heads = nn.ModuleList([nn.Linear(hidden, width) for _ in range(tokens if tokens > 1 else 0)])
-        self.head = nn.Linear(hidden, width)
+        self.token_heads = nn.ModuleList([Linear(hidden, width) for _ in range(tokens if tokens > 1 else 0)])
+        self.head = Linear(hidden, width)
 
     def forward(self, features: Tensor) -> BagOutput:
         """Logits [W], attention [T, N]; aux as in `forward_masked`. In training the mask is drawn from torch's generator."""

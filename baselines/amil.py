@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from milbench.models import AttentionMaps, BagOutput, MILModel, Sharing, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers.attention_expert import AttentionExpert, official_names
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.initialisation import xavier
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
 
@@ -62,7 +63,7 @@ class AMIL(MILModel):
         self.expert = AttentionExpert(
             in_features, hidden=hidden, attention=attention, dropout=dropout, attention_dropout=dropout
         )
-        self.head = nn.Linear(hidden, n_outputs)
+        self.head = Linear(hidden, n_outputs)
         xavier(self.head)
 
     def forward(self, features: Tensor) -> BagOutput:

@@ -34,6 +34,7 @@ from milbench_baselines.layers.checkpoint import load_official, outputs_of_class
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.full_attention import full_attention, full_weights
 from milbench_baselines.layers.options import refuse_uneven_heads
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.two_class import answers_of_tasks, task_widths
 
 OFFICIAL_RECIPE = {
@@ -60,8 +61,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
+        self.in_proj = Linear(width, 3 * width)
+        self.out_proj = Linear(width, width)
         self.dropout = Dropout(dropout)
         nn.init.xavier_uniform_(self.in_proj.weight)
         nn.init.zeros_(self.in_proj.bias)
@@ -94,7 +95,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, inner: int, dropout: float) -> None:
         super().__init__()
-        self.linear1, self.linear2 = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.linear1, self.linear2 = Linear(width, inner), Linear(inner, width)
         self.dropout = Dropout(dropout)
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -204,11 +205,11 @@ class Barspoon(MILModel):
         if positions and hidden % 4:
             raise UsageError(f"a position code needs a width that is a multiple of 4; got hidden={hidden}.")
         self.positions = positions
-        self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU())
+        self.embed = nn.Sequential(Linear(in_features, hidden), nn.ReLU())
         self.encoder = _copies(EncoderLayer(hidden, heads, feed_forward, dropout), encoder_layers)
         self.decoder = _copies(DecoderLayer(hidden, heads, feed_forward, dropout), decoder_layers)
         self.class_tokens = nn.Parameter(torch.rand(self.n_tasks, hidden))
-        self.heads = nn.ModuleList(nn.Linear(hidden, width) for width in task_widths(self.outputs))
+        self.heads = nn.ModuleList(Linear(hidden, width) for width in task_widths(self.outputs))
 
     def forward(self, features: Tensor, layout: Layout) -> BagOutput:  # type: ignore[override]
         """Logits [W], attention [T, N] of the class tokens; aux `head_logits` [2 per binary task, else as W]."""

@@ -39,6 +39,7 @@ from milbench_baselines.layers.attention_shares import shares_of_rows
 from milbench_baselines.layers.checkpoint import load_official, outputs_of_classes, shape_of
 from milbench_baselines.layers.embedding import Embedding
 from milbench_baselines.layers.options import one_of
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.side_by_side import linear_on_own_bags
 from milbench_baselines.layers.two_class import answer_of, head_width, refuse_several_tasks
 
@@ -168,9 +169,9 @@ class CLAM(MILModel):
         self.attention = AttentionBranches(
             hidden, attention, self.n_branches, dropout=ATTENTION_DROPOUT if dropout else 0.0, gate=gate
         )
-        self.heads = nn.ModuleList([nn.Linear(hidden, width // self.n_branches) for _ in range(self.n_branches)])
+        self.heads = nn.ModuleList([Linear(hidden, width // self.n_branches) for _ in range(self.n_branches)])
         n_instance_heads = 0 if instance_loss == "none" else self.n_classes
-        self.instance_heads = nn.ModuleList([nn.Linear(hidden, 2) for _ in range(n_instance_heads)])
+        self.instance_heads = nn.ModuleList([Linear(hidden, 2) for _ in range(n_instance_heads)])
 
     def forward(self, features: Tensor) -> BagOutput:
         """Logits [W], attention [K, N]; aux `head_logits` [C], `scores` [K, N], `slide` [K, H], `instance_logits` [C, 2B, 2]."""

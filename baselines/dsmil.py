@@ -34,6 +34,7 @@ from milbench_baselines.layers.averaging import logits_of_mean_answer
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.options import one_of
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.row_blocks import blocks_of, goes_in_blocks
 
 Init = Literal["default", "orthogonal"]
@@ -125,11 +126,11 @@ class DSMIL(MILModel):
         self.patch_dropout = patch_dropout
         self.average_streams = average_streams
         self.sigmoids = Outputs(list(_apart(self.outputs)))
-        self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU()) if embeds else nn.Identity()
-        self.score = nn.Linear(width, n_outputs)
+        self.embed = nn.Sequential(Linear(in_features, hidden), nn.ReLU()) if embeds else nn.Identity()
+        self.score = Linear(width, n_outputs)
         self.query = _query(width, attention, nonlinear=nonlinear_query)
         self.value = (
-            nn.Sequential(Dropout(dropout), nn.Linear(width, width), nn.ReLU())
+            nn.Sequential(Dropout(dropout), Linear(width, width), nn.ReLU())
             if transforms_values
             else nn.Identity()
         )
@@ -262,9 +263,9 @@ def _returned(task: FittedEndpoint, answer: Tensor, streams: Tensor) -> Tensor:
 
 
 def _query(width: int, attention: int, *, nonlinear: bool) -> nn.Module:
-    first = nn.Linear(width, attention)
+    first = Linear(width, attention)
     # in place: a bag's queries are large, and no gradient needs them before the activation
-    return nn.Sequential(first, nn.ReLU(inplace=True), nn.Linear(attention, attention), nn.Tanh()) if nonlinear else first
+    return nn.Sequential(first, nn.ReLU(inplace=True), Linear(attention, attention), nn.Tanh()) if nonlinear else first
 
 
 def _start_orthogonal(layer: nn.Module) -> None:

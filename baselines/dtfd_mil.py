@@ -34,6 +34,7 @@ from milbench_baselines.layers.checkpoint import load_official, outputs_of_class
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.options import one_of
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.pseudo_bag_pooling import PseudoBags, pooled_pseudo_bags
 from milbench_baselines.layers.pseudo_bags import fixed_orders, members_of_parts, sizes_of_parts
 from milbench_baselines.layers.row_blocks import goes_in_blocks
@@ -72,7 +73,7 @@ class Residual(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        first, second = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
+        first, second = Linear(width, width, bias=False), Linear(width, width, bias=False)
         self.block = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +87,7 @@ class Head(nn.Module):
     def __init__(self, in_features: int, n_classes: int, dropout: float) -> None:
         super().__init__()
         self.dropout = Dropout(dropout)
-        self.linear = nn.Linear(in_features, n_classes)
+        self.linear = Linear(in_features, n_classes)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Logits [..., C] of rows [..., L]."""
@@ -201,7 +202,7 @@ class DTFDMIL(MILModel):
         self.regroupings = regroupings
         self.small_bags = one_of(SmallBags, small_bags=small_bags)
         self.reduction = nn.Sequential(
-            nn.Linear(in_features, hidden, bias=False), nn.ReLU(), *(Residual(hidden) for _ in range(residual_layers))
+            Linear(in_features, hidden, bias=False), nn.ReLU(), *(Residual(hidden) for _ in range(residual_layers))
         )
         self.attention = GatedAttention(hidden, attention)
         n_classes = head_width(self.outputs)

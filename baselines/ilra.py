@@ -29,6 +29,7 @@ from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
 from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers.checkpoint import load_official, outputs_of_classes, shape_of
 from milbench_baselines.layers.options import refuse_uneven_heads
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.two_class import answer_of, head_width, refuse_several_tasks
 
 LAYERS = 2
@@ -69,12 +70,12 @@ class Block(nn.Module):
         self, of_queries: int, of_keys: int, hidden: int, *, heads: int, layer_norm: bool, gated: bool
     ) -> None:
         super().__init__()
-        self.query = nn.Linear(of_queries, hidden)
-        self.key, self.value = nn.Linear(of_keys, hidden), nn.Linear(of_keys, hidden)
+        self.query = Linear(of_queries, hidden)
+        self.key, self.value = Linear(of_keys, hidden), Linear(of_keys, hidden)
         self.attention = nn.MultiheadAttention(hidden, heads)             # only its weights are used
         self.norm0, self.norm1 = (nn.LayerNorm(hidden) if layer_norm else nn.Identity() for _ in range(2))
-        self.feed = nn.Linear(hidden, hidden)
-        self.gate = nn.Linear(of_queries, hidden) if gated else None
+        self.feed = Linear(hidden, hidden)
+        self.gate = Linear(of_queries, hidden) if gated else None
         self.heads, self.scale = heads, 1 / sqrt(hidden // heads)
 
     def few_ask(self, few: Tensor, bag: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,7 +190,7 @@ class ILRA(MILModel):
             GlobalAttention(hidden if layer else in_features, hidden, rank=rank, **options) for layer in range(LAYERS)
         )
         self.pooling = Pooling(hidden, **options)
-        self.head = nn.Linear(hidden, head_width(self.outputs))
+        self.head = Linear(hidden, head_width(self.outputs))
         for part in self.modules():
             if isinstance(part, nn.Linear):                               # biases stay torch's, as in the official code
                 nn.init.xavier_normal_(part.weight)

@@ -30,6 +30,7 @@ from milbench_baselines.layers import full_attention, local_attention
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.dropout import Dropout, refuse_no_rate
 from milbench_baselines.layers.options import one_of, refuse_uneven_heads
+from milbench_baselines.layers.products import Linear
 
 Reach = Literal["local", "global"]
 
@@ -43,8 +44,8 @@ class LocalLayer(nn.Module):
     def __init__(self, width: int, heads: int, n_neighbours: int) -> None:
         super().__init__()
         self.heads, self.n_neighbours = heads, n_neighbours
-        self.query, self.key, self.value = (nn.Linear(width, width, bias=False) for _ in range(3))
-        self.out = nn.Linear(width, width)
+        self.query, self.key, self.value = (Linear(width, width, bias=False) for _ in range(3))
+        self.out = Linear(width, width)
 
     def forward(self, h: Tensor, neighbours: Tensor) -> Tensor:
         """Rows [N, H] of rows [N, H]; `neighbours` [N, K >= k], nearest first."""
@@ -67,8 +68,8 @@ class GlobalLayer(nn.Module):
         self.heads = heads
         if dead_layer:
             self.norm = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width, bias=False)
+        self.out = Linear(width, width)
         self.dropout = Dropout(dropout)
 
     def forward(self, h: Tensor, neighbours: Tensor) -> Tensor:
@@ -143,12 +144,12 @@ class LAMIL(MILModel):
         refuse_no_rate(dropout)
         self.is_local = one_of(Reach, reach=reach) == "local"
         self.n_neighbours = max(first_neighbours, second_neighbours) if self.is_local else 0
-        self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU())
+        self.embed = nn.Sequential(Linear(in_features, hidden), nn.ReLU())
         self.layers = nn.ModuleList(
             LocalLayer(hidden, heads, k) if self.is_local else GlobalLayer(hidden, heads, dropout, dead_layer=dead_layer)
             for k in (first_neighbours, second_neighbours)
         )
-        self.head = nn.Linear(hidden, n_outputs)
+        self.head = Linear(hidden, n_outputs)
 
     def forward(self, features: Tensor, layout: Layout) -> BagOutput:  # type: ignore[override]
         """Logits [W]; aux `slide` [H]."""

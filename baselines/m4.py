@@ -27,6 +27,7 @@ from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.experts import of_experts
 from milbench_baselines.layers.mp_amil import MPAMIL, SEGMENTS, mixed_maps
 from milbench_baselines.layers.options import one_of
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.side_by_side import linear_on_row, weights_and_biases
 from milbench_baselines.layers.square_grid import folded
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
@@ -118,8 +119,8 @@ class M4(MILModel):
             )
             for _ in range(experts)
         )  # fmt: skip
-        self.gate_first = nn.ModuleList(nn.Linear(in_features, hidden) for _ in range(n_first))
-        self.gate_second = nn.ModuleList(nn.Linear(hidden // SEGMENTS, experts) for _ in range(self.n_tasks))
+        self.gate_first = nn.ModuleList(Linear(in_features, hidden) for _ in range(n_first))
+        self.gate_second = nn.ModuleList(Linear(hidden // SEGMENTS, experts) for _ in range(self.n_tasks))
         self.towers = of_tasks(self.outputs, hidden, tower, tower_dropout)
 
     def forward(self, features: Tensor) -> BagOutput:

@@ -31,6 +31,7 @@ from milbench_baselines.layers.checkpoint import load_official, outputs_of_class
 from milbench_baselines.layers.depthwise import along
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.options import refuse_uneven_heads
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.row_chunks import float32_or_wider, of_row_chunks
 from milbench_baselines.layers.square_grid import side_of
 from milbench_baselines.layers.two_class import answer_of, head_width, refuse_several_tasks
@@ -66,9 +67,9 @@ class RegionAttention(nn.Module):
     def __init__(self, width: int, heads: int, *, epeg: int | None, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = Linear(width, 3 * width)
         self.epeg = nn.Conv2d(heads, heads, (epeg, 1), padding=(epeg // 2, 0), groups=heads) if epeg else None
-        self.out = nn.Sequential(nn.Linear(width, width), Dropout(dropout))
+        self.out = nn.Sequential(Linear(width, width), Dropout(dropout))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Results [g, n, H]."""
@@ -119,7 +120,7 @@ class CrossRegionAttention(nn.Module):
         self.attention = RegionAttention(width, heads, epeg=None, dropout=dropout)
         self.score: nn.Sequential | None = None
         if mlp:
-            first, last = nn.Linear(width, mlp, bias=False), nn.Linear(mlp, representatives, bias=False)
+            first, last = Linear(width, mlp, bias=False), Linear(mlp, representatives, bias=False)
             self.score = nn.Sequential(first, nn.Tanh(), last)
         else:
             self.phi = nn.Parameter(torch.empty(width, representatives))
@@ -226,7 +227,7 @@ class RRTMIL(MILModel):
         if epeg and epeg % 2 == 0:
             raise UsageError(f"epeg is {epeg}; expected an odd length, or null for none.")
         self.all_shortcut = all_shortcut
-        self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), Dropout(dropout))
+        self.embed = nn.Sequential(Linear(in_features, hidden), nn.ReLU(), Dropout(dropout))
         self.rmsa = RegionLayer(RegionAttention(hidden, heads, epeg=epeg, dropout=attention_dropout), hidden, regions)
         across = CrossRegionAttention(
             hidden, crmsa_heads, representatives=crmsa_k, mlp=attention if crmsa_mlp else 0, dropout=attention_dropout
@@ -234,9 +235,9 @@ class RRTMIL(MILModel):
         self.crmsa = RegionLayer(across, hidden, CRMSA_REGIONS)
         self.norm = nn.LayerNorm(hidden)
         self.attention = nn.Sequential(
-            nn.Linear(hidden, attention, bias=False), nn.Tanh(), nn.Linear(attention, 1, bias=False)
+            Linear(hidden, attention, bias=False), nn.Tanh(), Linear(attention, 1, bias=False)
         )
-        self.head = nn.Linear(hidden, head_width(self.outputs))
+        self.head = Linear(hidden, head_width(self.outputs))
         self.apply(_start_xavier)
 
     def forward(self, features: Tensor) -> BagOutput:

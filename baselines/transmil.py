@@ -32,6 +32,7 @@ from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.landmarks import Plan
 from milbench_baselines.layers.nystrom_attention import Crop, NystromAttention
 from milbench_baselines.layers.nystrom_layer import LayerParameters, is_one_matrix, small_layer
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.square_grid import folded, side_of
 from milbench_baselines.layers.two_class import answer_of, head_width, refuse_several_tasks
 
@@ -150,7 +151,7 @@ class TransMIL(MILModel):
     ) -> None:
         super().__init__(in_features, n_outputs)
         refuse_several_tasks("TransMIL", self.outputs)
-        self.embed = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU())
+        self.embed = nn.Sequential(Linear(in_features, hidden), nn.ReLU())
         self.class_token = nn.Parameter(torch.randn(1, 1, hidden))
         self.layer1, self.layer2 = (
             TransLayer(
@@ -169,7 +170,7 @@ class TransMIL(MILModel):
         )
         self.position = PPEG(hidden)
         self.norm = nn.LayerNorm(hidden)
-        self.head = nn.Linear(hidden, head_width(self.outputs))
+        self.head = Linear(hidden, head_width(self.outputs))
 
     def forward(self, features: Tensor) -> BagOutput:
         """Logits [W], the class token's attention in layer 2 [heads, N]; aux `head_logits` and the tokens between."""

@@ -33,6 +33,7 @@ from milbench_baselines.layers.checkpoint import load_official, outputs_of_class
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.precision import without_autocast
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.row_chunks import float32_or_wider, of_row_chunks
 from milbench_baselines.layers.two_class import answer_of, head_width, refuse_several_tasks
 
@@ -132,16 +133,16 @@ class WiKG(MILModel):
         super().__init__(in_features, n_outputs)
         refuse_several_tasks("WiKG", self.outputs)
         self.neighbours, self.weight = neighbours, one_of(Weight, weight=weight)
-        self.embed = nn.Linear(in_features, hidden)
-        self.head_of_edge, self.tail_of_edge = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.embed = Linear(in_features, hidden)
+        self.head_of_edge, self.tail_of_edge = Linear(hidden, hidden), Linear(hidden, hidden)
         self.dead = nn.ModuleDict(_dead_layers(hidden) if dead_layer else {})
-        self.of_sum, self.of_product = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.of_sum, self.of_product = Linear(hidden, hidden), Linear(hidden, hidden)
         self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(hidden)
-        self.head = nn.Linear(hidden, head_width(self.outputs))
+        self.head = Linear(hidden, head_width(self.outputs))
         has_attention = one_of(Readout, readout=readout) == "attention"
         self.attention = (
-            nn.Sequential(nn.Linear(hidden, attention), nn.LeakyReLU(), nn.Linear(attention, 1)) if has_attention else None
+            nn.Sequential(Linear(hidden, attention), nn.LeakyReLU(), Linear(attention, 1)) if has_attention else None
         )
 
     def forward(self, features: Tensor) -> BagOutput:
@@ -234,4 +235,4 @@ def message(e: Tensor, chosen: Tensor, t: Tensor, *, weight: Weight) -> Tensor:
 def _dead_layers(hidden: int) -> dict[str, nn.Module]:
     """Layers that no forward of the official model uses."""
     half = hidden // 2
-    return {"U": nn.Linear(hidden, half), "V": nn.Linear(hidden, half), "W": nn.Linear(half, hidden)}
+    return {"U": Linear(hidden, half), "V": Linear(hidden, half), "W": Linear(half, hidden)}

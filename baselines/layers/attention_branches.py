@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.products import Linear
 
 
 class AttentionBranches(nn.Module):
@@ -25,10 +26,10 @@ class AttentionBranches(nn.Module):
         self, in_features: int, width: int, rows: int, *, dropout: float = 0.0, gate: bool = True
     ) -> None:
         super().__init__()
-        self.tanh_branch = nn.Linear(in_features, width)
-        self.sigmoid_branch = nn.Linear(in_features, width) if gate else None
+        self.tanh_branch = Linear(in_features, width)
+        self.sigmoid_branch = Linear(in_features, width) if gate else None
         self.dropout = Dropout.of_product(dropout) if gate else Dropout(dropout)
-        self.score = nn.Linear(width, rows)
+        self.score = Linear(width, rows)
 
     def forward(self, h: Tensor) -> Tensor:
         """Scores [K, N] of patches [N, D]."""

@@ -19,6 +19,7 @@ from milbench_baselines.layers.embedding import (
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
 from milbench_baselines.layers.initialisation import xavier
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks
 from milbench_baselines.layers.small_experts import is_small, pooled_small
 
@@ -52,7 +53,7 @@ class AttentionExpert(nn.Module):
         super().__init__()
         self.embed = Embedding(in_features, hidden, dropout)
         self.attention = GatedAttention(hidden, attention, dropout=attention_dropout)
-        self.dead = nn.Linear(hidden, DEAD_CLASSES) if dead_layer else None
+        self.dead = Linear(hidden, DEAD_CLASSES) if dead_layer else None
         xavier(self)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:

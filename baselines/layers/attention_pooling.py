@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from milbench_baselines.layers.products import add_outer, add_times, affine
+
 
 def weighted_sum(weights: Tensor, rows: Tensor) -> Tensor:
     """Sum [H] of rows [N, H], each times its weight of `weights` [N].
@@ -56,8 +58,8 @@ class RunningPool:
 
 def score_block(rows: Tensor, weights: Weights, mask: Tensor | None, tanh: Tensor, gate: Tensor) -> Tensor:
     """Scores [B] of rows [B, H]. Into `tanh` and `gate` [B, A] go tanh(V h) and sigmoid(U h) times the mask, for the backward."""
-    torch.addmm(weights.tanh_bias, rows, weights.tanh.T, out=tanh).tanh_()
-    torch.addmm(weights.sigmoid_bias, rows, weights.sigmoid.T, out=gate).sigmoid_()
+    affine(rows, weights.tanh, weights.tanh_bias, out=tanh).tanh_()
+    affine(rows, weights.sigmoid, weights.sigmoid_bias, out=gate).sigmoid_()
     if mask is not None:
         gate.mul_(mask)
     return torch.addmv(weights.score_bias, tanh * gate, weights.score[0])
@@ -107,9 +109,10 @@ class PoolGradients:
         of_gate = torch.ops.aten.sigmoid_backward(of_product.mul_(tanh), sigmoid)
         if self.factor != 1:
             of_gate.mul_(self.factor)
-        of.tanh.addmm_(of_tanh.T, rows, beta=int(at.start > 0))
+        add_outer(of.tanh, of_tanh, rows, is_first=at.start == 0)
         of.tanh_bias.add_(of_tanh.sum(dim=0))
-        of.sigmoid.addmm_(of_gate.T, rows, beta=int(at.start > 0))
+        add_outer(of.sigmoid, of_gate, rows, is_first=at.start == 0)
         of.sigmoid_bias.add_(of_gate.sum(dim=0))
         of_rows = attention[:, None] * self.of_slide
-        return of_rows.addmm_(of_tanh, self.weights.tanh).addmm_(of_gate, self.weights.sigmoid)
+        add_times(of_rows, of_tanh, self.weights.tanh)
+        return add_times(of_rows, of_gate, self.weights.sigmoid)

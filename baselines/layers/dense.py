@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.side_by_side import linear_on_own_bags
 
 
@@ -20,7 +21,7 @@ class Dense(nn.Sequential):
 
     def __init__(self, *widths: int) -> None:
         pairs = pairwise(widths)
-        super().__init__(*(layer for i, o in pairs for layer in (nn.Linear(i, o), nn.ReLU())))
+        super().__init__(*(layer for i, o in pairs for layer in (Linear(i, o), nn.ReLU())))
 
     @staticmethod
     def of_all(experts: Sequence[Dense] | nn.ModuleList, rows: Tensor) -> Tensor:

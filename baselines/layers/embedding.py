@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.products import Linear, add_outer, affine, times
 from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks
 from milbench_baselines.layers.side_by_side import linear_on_shared_bag
 
@@ -17,7 +18,7 @@ class Embedding(nn.Sequential):
     """Rows [N, hidden] of patches [N, D]: h_n = Dropout(ReLU(W x_n + b))."""
 
     def __init__(self, in_features: int, hidden: int, dropout: float) -> None:
-        super().__init__(nn.Linear(in_features, hidden), nn.ReLU(), Dropout(dropout))
+        super().__init__(Linear(in_features, hidden), nn.ReLU(), Dropout(dropout))
 
     def forward(self, features: Tensor) -> Tensor:
         """Rows [N, hidden]."""
@@ -45,7 +46,7 @@ def embedded_in_blocks(dropout: Dropout, x: Tensor, weight: Tensor, bias: Tensor
 
 def embed_block(dropout: Dropout, x: Tensor, weight: Tensor, bias: Tensor, *, out: Tensor) -> Tensor:
     """Rows [B, hidden], in `out`, of some patches. Block after block, the mask is the one that all patches at once would get."""
-    torch.addmm(bias, x, weight.T, out=out).relu_()
+    affine(x, weight, bias, out=out).relu_()
     return out.mul_(dropout.mask(out.shape, like=out)) if dropout.draws else out
 
 
@@ -73,10 +74,10 @@ class EmbeddingGradients:
         of_z = torch.ops.aten.threshold_backward(of_h, h, 0)  # above zero, ReLU and mask have let a number pass
         if self.factor != 1:
             of_z.mul_(self.factor)
-        self.of_weight.addmm_(of_z.T, self.x[at], beta=int(at.start > 0))
+        add_outer(self.of_weight, of_z, self.x[at], is_first=at.start == 0)
         self.of_bias += of_z.sum(dim=0)
         if self.of_x is not None:
-            torch.mm(of_z, self.weight, out=self.of_x[at])
+            times(of_z, self.weight, out=self.of_x[at])
 
 
 class _InBlocks(torch.autograd.Function):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.side_by_side import linear_on_own_bags
 
 
@@ -24,10 +25,10 @@ class GatedAttention(nn.Module):
 
     def __init__(self, in_features: int, width: int, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.tanh_branch = nn.Linear(in_features, width)
-        self.sigmoid_branch = nn.Linear(in_features, width)
+        self.tanh_branch = Linear(in_features, width)
+        self.sigmoid_branch = Linear(in_features, width)
         self.dropout = Dropout.of_product(dropout)
-        self.score = nn.Linear(width, 1)
+        self.score = Linear(width, 1)
 
     def forward(self, h: Tensor) -> Tensor:
         """Scores [N]."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.side_by_side import linear_on_own_bags, linear_on_row
 
 
@@ -32,8 +33,8 @@ class Gates(nn.ModuleList):
 
 def _gate(in_features: int, n_experts: int, hidden: int) -> nn.Module:
     if hidden == 0:
-        return nn.Linear(in_features, n_experts)
-    return nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, n_experts))
+        return Linear(in_features, n_experts)
+    return nn.Sequential(Linear(in_features, hidden), nn.ReLU(), Linear(hidden, n_experts))
 
 
 def _each(layers: nn.ModuleList | list[nn.Module], x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from milbench_baselines.layers.attention_pooling import PoolGradients, RunningPo
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.grid_convolution import add_gradient_of_kernel, convolved
 from milbench_baselines.layers.grid_taps import row_blocks
+from milbench_baselines.layers.products import add_outer, affine, times
 from milbench_baselines.layers.row_blocks import differentiable_once
 
 RIMS = (0, 1, 2, 3)
@@ -169,7 +170,7 @@ class _Grid:
         before, (first, *others) = torch.empty_like(self.placed[rows]), self.quarters
         before[..., first] = self.u[0][rows]
         for own, c, mix in zip(others, convolutions, self.mixes, strict=True):
-            torch.mm(c.flatten(0, 1), mix.T, out=before.flatten(0, 1)[:, own])
+            affine(c.flatten(0, 1), mix, out=before.flatten(0, 1)[:, own])
         return before
 
     def aggregated(self, rows: slice, before: Tensor) -> Tensor:
@@ -267,8 +268,8 @@ class _Gradients:
         each = zip(others, grid.mixes, convolutions, grid.windows(grid.u, rows), strict=True)
         for i, (own, mix, c, window) in enumerate(each):
             of_mixed = of_before[..., own].flatten(0, 1)
-            self.of_mixes[i].addmm_(of_mixed.T, c.flatten(0, 1))
-            of_c = (of_mixed @ mix).reshape(c.shape)
+            add_outer(self.of_mixes[i], of_mixed, c.flatten(0, 1))
+            of_c = times(of_mixed, mix).reshape(c.shape)
             add_gradient_of_kernel(self.of_kernels[i], window, of_c)
             grid.inside(self.of_c[i + 1], rows, RIMS[i + 1]).copy_(of_c)
 

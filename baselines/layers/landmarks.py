@@ -16,6 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from milbench_baselines.layers.products import by_transposed, outer
+
 ENTRIES = 2**20
 """Numbers of a block of tokens x landmarks: 4 MB in float32, about a processor core's own cache."""
 
@@ -192,11 +194,11 @@ def linear_of_sets(rows: Tensor, weight: Tensor) -> Tensor:
     `milbench.training.precision` returns thin products in float32, in the forward alone.
     """
     together = rows.reshape(len(weight), -1, rows.shape[-1])
-    out = together[0] @ weight[0].mT if len(weight) == 1 else torch.bmm(together, weight.mT)
+    out = by_transposed(together[0], weight[0]) if len(weight) == 1 else torch.bmm(together, weight.mT)
     return out.view(len(rows), rows.shape[1], -1).to(rows.dtype)
 
 
 def of_weight(of_out: Tensor, rows: Tensor, n_sets: int) -> Tensor:
     """Gradient [S, O, I] of the weights of `_linear`."""
     of_out, rows = (each.reshape(n_sets, -1, each.shape[-1]) for each in (of_out, rows))
-    return torch.mm(of_out[0].mT, rows[0])[None] if n_sets == 1 else torch.bmm(of_out.mT, rows)
+    return outer(of_out[0], rows[0])[None] if n_sets == 1 else torch.bmm(of_out.mT, rows)

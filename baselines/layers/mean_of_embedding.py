@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.products import add_outer, affine
 from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once
 
 
@@ -39,14 +40,14 @@ class _MeanOfEmbedding(torch.autograd.Function):
         scores, total = x.new_empty(len(x), len(head)), torch.zeros_like(bias)
         of_weight, of_bias = weight.new_empty(weight.shape if keeps else 0), torch.zeros_like(bias)
         for rows in blocks_of(len(x)):
-            h = torch.addmm(bias, x[rows], weight.T).clamp_(min=0)        # [B, hidden]
+            h = affine(x[rows], weight, bias).clamp_(min=0)               # [B, hidden]
             if dropout.draws:
                 h.mul_(dropout.mask(h.shape, like=h))                     # block by block the same numbers as at once
             total += h.sum(dim=0)
-            torch.addmm(head_bias, h, head.T, out=scores[rows])
+            affine(h, head, head_bias, out=scores[rows])
             if keeps:
                 h.sign_()                                                 # [h > 0], for none is below 0
-                of_weight.addmm_(h.T, x[rows], beta=int(rows.start > 0))
+                add_outer(of_weight, h, x[rows], is_first=rows.start == 0)
                 of_bias += h.sum(dim=0)
         return total / len(x), scores, of_weight, of_bias
 

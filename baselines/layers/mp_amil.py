@@ -26,6 +26,7 @@ from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
 from milbench_baselines.layers.grid_attention import Parameters, Parts, pooled_grid
 from milbench_baselines.layers.initialisation import xavier
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.row_blocks import FEW, goes_in_blocks
 from milbench_baselines.layers.side_by_side import by_its_own, layer_norm_on_own_rows, of_each
 from milbench_baselines.layers.small_experts import is_small, pooled_small
@@ -139,7 +140,7 @@ class MPAMIL(nn.Module):
         self.norm = nn.LayerNorm(hidden) if layer_norm else None
         self.aggregate = Aggregator(hidden, activate_identity=activate_identity)
         self.attention = GatedAttention(hidden, attention, dropout=attention_dropout)
-        self.dead = nn.Linear(hidden, DEAD_CLASSES) if dead_layer else None
+        self.dead = Linear(hidden, DEAD_CLASSES) if dead_layer else None
         xavier(self)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:

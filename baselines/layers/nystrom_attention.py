@@ -22,6 +22,7 @@ from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.landmarks import Plan
 from milbench_baselines.layers.nystrom_mixing import mixed
 from milbench_baselines.layers.options import one_of
+from milbench_baselines.layers.products import Linear
 
 Crop = Literal["aligned", "legacy"]
 
@@ -67,8 +68,8 @@ class NystromAttention(nn.Module):
             raise UsageError(f"value_residual is {value_residual}; expected an odd length, or 0 for none.")
         self.heads, self.landmarks, self.iterations = heads, landmarks, iterations
         self.crop = one_of(Crop, crop=crop)
-        self.to_qkv = nn.Linear(width, 3 * width, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(width, width), Dropout(dropout))
+        self.to_qkv = Linear(width, 3 * width, bias=False)
+        self.to_out = nn.Sequential(Linear(width, width), Dropout(dropout))
         self.res_conv = (
             nn.Conv2d(heads, heads, (value_residual, 1), groups=heads, bias=False) if value_residual else None
         )

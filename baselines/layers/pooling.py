@@ -12,6 +12,7 @@ from milbench.models import AttentionMaps, BagOutput, MILModel
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.options import one_of
+from milbench_baselines.layers.products import Linear
 
 Level = Literal["instance", "embedding"]
 
@@ -41,9 +42,9 @@ class PoolingModel(MILModel):
     ) -> None:
         super().__init__(in_features, n_outputs)
         self.level = one_of(Level, level=level)
-        self.embed = nn.Sequential(*([nn.Linear(in_features, hidden), nn.ReLU()] if embedding else []))
+        self.embed = nn.Sequential(*([Linear(in_features, hidden), nn.ReLU()] if embedding else []))
         self.dropout = Dropout(dropout if embedding else 0)
-        self.head = nn.Linear(hidden if embedding else in_features, n_outputs)
+        self.head = Linear(hidden if embedding else in_features, n_outputs)
         xavier(self)
 
     @abstractmethod

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from milbench_baselines.layers.gated_attention import GatedAttention
+from milbench_baselines.layers.products import add_outer, add_times, affine, times
 from milbench_baselines.layers.row_blocks import ROWS, blocks_of, differentiable_once
 
 
@@ -69,10 +70,10 @@ class _PooledPseudoBags(torch.autograd.Function):
         h, scores = x.new_empty(n, len(embedding)), x.new_empty(n)
         gates = x.new_empty(2, n if keeps else min(n, ROWS), len(v_weight))
         for rows in blocks_of(n):
-            own = torch.mm(x[rows], embedding.T, out=h[rows]).clamp_(min=0)                        # [B, L]
+            own = affine(x[rows], embedding, out=h[rows]).clamp_(min=0)                             # [B, L]
             v, u = gates[:, rows] if keeps else gates[:, : len(own)]
-            torch.addmm(v_bias, own, v_weight.T, out=v).tanh_()                                    # [B, A]
-            torch.addmm(u_bias, own, u_weight.T, out=u).sigmoid_()                                 # [B, A]
+            affine(own, v_weight, v_bias, out=v).tanh_()                                           # [B, A]
+            affine(own, u_weight, u_bias, out=u).sigmoid_()                                        # [B, A]
             torch.mv(v * u, score[0], out=scores[rows])
         attention = _attention(scores.add_(score_bias), member)                                    # [G, N]
         return attention @ h, attention, h, gates
@@ -110,12 +111,12 @@ class _PooledPseudoBags(torch.autograd.Function):
             of_u = torch.ops.aten.sigmoid_backward(of_gate.mul_(v), u)  # type: ignore[attr-defined]
             of_v_bias += of_v.sum(dim=0)
             of_u_bias += of_u.sum(dim=0)
-            of_h = (a.T @ of_pooled).addmm_(of_v, v_weight).addmm_(of_u, u_weight)                 # [B, L]  (2)
+            of_h = add_times(add_times(a.T @ of_pooled, of_v, v_weight), of_u, u_weight)           # [B, L]  (2)
             of_h = torch.ops.aten.threshold_backward(of_h, own, 0)  # type: ignore[attr-defined]
             for sum_, left, right in zip(sums, (of_h, of_v, of_u), (x[rows], own, own), strict=True):
-                sum_.addmm_(left.T, right, beta=int(rows.start > 0))
+                add_outer(sum_, left, right, is_first=rows.start == 0)
             if of_x is not None:
-                torch.mm(of_h, embedding, out=of_x[rows])
+                times(of_h, embedding, out=of_x[rows])
         of_embedding, of_v_weight, of_u_weight = sums
         return (
             None, of_x, None, of_embedding,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.products import affine
 from milbench_baselines.layers.row_blocks import blocks_of
 
 
@@ -18,8 +19,8 @@ def scores_of_embedding(x: Tensor, embed: nn.Linear, dropout: Dropout, head: nn.
     scores, lanes = x.new_empty(len(x), len(head.weight)), x.new_empty(len(x), len(embed.weight), dtype=torch.int16)
     with torch.no_grad():
         for rows in blocks_of(len(x)):
-            h = torch.addmm(embed.bias, x[rows], embed.weight.T).clamp_(min=0)       # [B, hidden]
+            h = affine(x[rows], embed.weight, embed.bias).clamp_(min=0)              # [B, hidden]
             lanes[rows] = dropout.lanes(h.shape)                                     # block by block the same as at once
             h.mul_(dropout.of_lanes(lanes[rows], h))
-            torch.addmm(head.bias, h, head.weight.T, out=scores[rows])
+            affine(h, head.weight, head.bias, out=scores[rows])
     return scores, lanes

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, linear
+from torch.nn.functional import layer_norm
 
 from milbench_baselines.layers.precision import without_autocast
+from milbench_baselines.layers.products import linear
 
 Layers = Sequence[nn.Module] | nn.ModuleList
 

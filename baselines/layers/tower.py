@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from milbench.endpoints.outputs import Outputs
 from milbench_baselines.layers.checkpoint import outputs_of_classes, shape_of
 from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.side_by_side import linear_on_own_bags
 
 
@@ -17,7 +18,7 @@ class Tower(nn.Sequential):
     """Logits [O] of a mixture [hidden]: Linear, ReLU, Dropout, Linear (M4 paper, section 3.4)."""
 
     def __init__(self, hidden: int, width: int, dropout: float, n_outputs: int = 1) -> None:
-        super().__init__(nn.Linear(hidden, width), nn.ReLU(), Dropout(dropout), nn.Linear(width, n_outputs))
+        super().__init__(Linear(hidden, width), nn.ReLU(), Dropout(dropout), Linear(width, n_outputs))
 
 
 def of_tasks(outputs: Outputs, hidden: int, width: int, dropout: float) -> nn.ModuleList:

@@ -1,0 +1,143 @@
+"""Products of large matrices: the same numbers and gradients from oneDNN as from torch's default, and who gets them."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+from torch.utils.flop_counter import FlopCounterMode
+
+from milbench.machine import processor
+from milbench_baselines.layers import products
+from milbench_baselines.layers.products import Linear, add_outer, add_times, affine, by_transposed, linear, outer, times
+
+pytestmark = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"),
+    reason="this torch has no oneDNN",
+)
+
+N, D, O = 700, 96, 64  # noqa: E741 - the letters of the docstrings
+
+
+@pytest.fixture(params=[True, False], ids=["oneDNN", "MKL"])
+def choice(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    monkeypatch.setattr(products, "prefers_onednn", lambda: request.param)
+    torch.manual_seed(0)
+    return request.param
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows with each product that oneDNN makes."""
+    calls, by_onednn = [], products._by_onednn
+    monkeypatch.setattr(products, "_by_onednn", lambda *given: calls.append(1) or by_onednn(*given))
+    return calls
+
+
+def test_each_product_is_what_it_says(choice: bool, used: list[int]) -> None:
+    x, weight, bias, rows, into = (torch.randn(*shape) for shape in ((N, D), (O, D), (O,), (N, O), (N, D)))
+    total, spare, out = torch.randn(O, D), torch.full((O, D), torch.nan), torch.empty(N, O)
+    wide = {name: each.double() for name, each in locals().items() if isinstance(each, Tensor)}
+    expected = [
+        wide["x"] @ wide["weight"].T + wide["bias"],
+        wide["x"] @ wide["weight"].T,
+        wide["rows"] @ wide["weight"],
+        wide["into"] + wide["rows"] @ wide["weight"],
+        wide["x"] @ wide["weight"].T,
+        wide["rows"].T @ wide["x"],
+        wide["total"] + wide["rows"].T @ wide["x"],
+        wide["rows"].T @ wide["x"],
+    ]
+    ours = [
+        affine(x, weight, bias),
+        affine(x, weight, out=out),
+        times(rows, weight),
+        add_times(into, rows, weight),
+        by_transposed(x, weight),
+        outer(rows, x),
+        add_outer(total, rows, x),
+        add_outer(spare, rows, x, is_first=True),
+    ]
+    for own, exact in zip(ours, expected, strict=True):
+        torch.testing.assert_close(own.double(), exact, atol=1e-3, rtol=1e-5)
+    assert ours[1] is out
+    assert ours[3] is into
+    assert ours[6] is total
+    assert ours[7] is spare
+    assert len(used) == (8 if choice else 0)
+
+
+@pytest.mark.parametrize("shape", [(N, D), (7, 100, D), (5, D), (1, D), (0, D), (D,)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_is_torchs_with_its_gradients(choice: bool, shape: tuple[int, ...], bias: bool) -> None:
+    ours, theirs = Linear(D, O, bias=bias), nn.Linear(D, O, bias=bias)
+    theirs.load_state_dict(ours.state_dict())
+    results = []
+    for layer in (ours, theirs):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        out = layer(x)
+        out.square().sum().backward()
+        results.append([out.detach(), x.grad, *(parameter.grad for parameter in layer.parameters())])
+    for own, their in zip(*results, strict=True):
+        assert own.shape == their.shape
+        torch.testing.assert_close(own, their, atol=1e-2, rtol=1e-5)  # of sums over hundreds of rows
+
+
+def test_only_what_is_wanted_gets_a_gradient(choice: bool) -> None:
+    x, weight = torch.randn(N, D), torch.randn(O, D, requires_grad=True)
+    linear(x, weight).sum().backward()
+    torch.testing.assert_close(weight.grad, x.sum(dim=0).expand(O, -1), atol=1e-3, rtol=1e-4)
+    assert x.grad is None
+
+
+def test_gradients_of_gradients_are_whole(choice: bool) -> None:
+    x, weight = torch.randn(N, D, requires_grad=True), torch.randn(O, D, requires_grad=True)
+    (first,) = torch.autograd.grad(linear(x, weight).pow(3).sum(), x, create_graph=True)
+    found = torch.autograd.grad(first.square().mean(), (x, weight))
+    (first,) = torch.autograd.grad(nn.functional.linear(x, weight).pow(3).sum(), x, create_graph=True)
+    for own, their in zip(found, torch.autograd.grad(first.square().mean(), (x, weight)), strict=True):
+        torch.testing.assert_close(own, their, rtol=1e-3, atol=1e-3 * float(their.abs().max()))
+
+
+def test_the_same_product_has_the_same_bits(choice: bool) -> None:
+    x, weight, bias = torch.randn(N, D), torch.randn(O, D), torch.randn(O)
+    assert torch.equal(affine(x, weight, bias), affine(x.clone(), weight.clone(), bias.clone()))
+    assert torch.equal(outer(x, x), outer(x.clone(), x.clone()))
+
+
+@pytest.mark.parametrize("choice", [True], indirect=True)
+def test_small_wide_stacked_counted_and_half_products_stay_with_torch(choice: bool, used: list[int]) -> None:
+    x, weight = torch.randn(N, D), torch.randn(O, D)
+    linear(x[:40], weight), linear(x, weight[:4]), linear(x.double(), weight.double())
+    vmap(linear)(x.expand(2, -1, -1), weight.expand(2, -1, -1))
+    with torch.autocast("cpu", torch.bfloat16):
+        linear(x, weight)
+    with FlopCounterMode(display=False) as counter:
+        linear(x, weight)
+    assert counter.get_total_flops() == 2 * N * D * O
+    assert not used
+    linear(x, weight)
+    assert used
+
+
+@pytest.mark.parametrize(
+    ("text", "platform_says", "expected"),
+    [
+        ("processor\t: 0\nvendor_id\t: AuthenticAMD\n", "", True),
+        ("processor\t: 0\nvendor_id\t: GenuineIntel\n", "", False),
+        ("processor\t: 0\nCPU implementer\t: 0x41\n", "", False),
+        (None, "AMD64 Family 26 Model 2 Stepping 1, AuthenticAMD", True),
+        (None, "arm", False),
+    ],
+)
+def test_an_amd_processor_is_known_by_what_the_system_says(
+    text, platform_says, expected, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor.platform, "processor", lambda: platform_says)
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    processor._vendor.cache_clear()
+    try:
+        assert processor.is_amd() == expected
+    finally:
+        processor._vendor.cache_clear()
