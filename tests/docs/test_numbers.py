@@ -115,7 +115,7 @@ def test_the_register_is_read_as_page_reason_and_words(tmp_path: Path) -> None:
     ("words", "value", "expected"),
     [
         ("within 2 %", 0.02, True), ("within 3 %", 0.02, False), ("after 17 minutes", 1020.0, True), ("1.8e19", 1.8e19, True),
-        ("above 0.27 GB", 2**28, True), ("above 0.28 GB", 2**28, False), ("256 MiB", 2**28, True), ("| `lr` | 4 |", 4, True),
+        ("above 0.27 GB", 2**28, True), ("above 0.28 GB", 2**28, False), ("256 MiB", 2**28, True), ("over ten minutes", 600.0, True), ("| `lr` | 4 |", 4, True),
     ],
 )  # fmt: skip
 def test_a_constant_is_repeated_in_its_unit_and_rounded(words: str, value: float, *, expected: bool) -> None:
@@ -131,7 +131,10 @@ def test_a_constant_is_repeated_in_its_unit_and_rounded(words: str, value: float
         ("It took 12 s, 3 minutes and 1,024 MB.", ["12", "3", "1,024"]),
         ("AUROC rose from 0.81 to 0.9.", ["0.81", "0.9"]),
         ("It is 2 to 3 times as fast, or 40 % slower.", ["2", "3", "40"]),
-        ("Twice as fast; four times as long.", ["Twice", "four"]),
+        (
+            "Twice as fast; four times as long; five minutes; half as many; two slides.",
+            ["Twice", "four", "five", "half"],
+        ),
         ("Better in 18 of 20 seeds, 237 of the 3,655 slides.", ["18", "20", "237", "3,655"]),
         ("It differs by 1e-9, or -0.5.", ["1e-9", "0.5"]),
         ("11 tiles per second, 44 operations", ["11", "44"]),

@@ -1,7 +1,7 @@
 """Measured numbers of the pages, and where each comes from.
 
-A number counts as measured if it has a unit or a decimal point, stands alone in a cell of a table, or counts in the form
-"18 of 20" or "twice as fast". Each needs one of:
+A number counts as measured if it has a unit or a decimal point, stands alone in a cell of a table, or reads like
+"18 of 20", "twice as fast" or "five minutes". Each needs one of:
 
 - a mark, `<!-- from FILE -->`: the number stands in that file, rounded as the page shows it. `<!-- from FILE: PART -->`
   takes a part of the file alone: what lies between `<!-- begin PART -->` and its end, or the lines that have PART; parts
@@ -50,7 +50,10 @@ RANGE = re.compile(rf"\s?(?:%\s?)?(?:to|and|or|against|–|-|/|,)\s?(?:about\s)?
 """What may stand between a number and its unit, as in "1.1 to 1.4 times"."""
 COUNT = re.compile(r"(?<![\w.,-])(?P<first>\d[\d,]*) of (?:the )?(?P<second>\d[\d,]*)(?![\w.]*\d)")
 WORDS = {"half": 0.5, "twice": 2, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}  # fmt: skip
-IN_WORDS = re.compile(rf"\b(?P<word>{'|'.join(WORDS)})(?: times)? as (?:fast|slow|long|much|many|large|small)\b", re.I)
+IN_WORDS = re.compile(
+    rf"\b(?P<word>{'|'.join(WORDS)})(?:(?: times)? as (?:fast|slow|long|much|many|large|small)| (?:seconds|minutes|hours))\b",
+    re.IGNORECASE,
+)
 CELL = re.compile(rf"(?:[\s*()\[\]+±<>≤≥~;:/,–−-]|%|to\b|of\b|<br>|{VALUE})+")
 """A cell that holds nothing but numbers."""
 HASH = re.compile(r"\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{7,40}\b")
@@ -107,8 +110,10 @@ class Number(NamedTuple):
     @property
     def half_a_digit(self) -> float:
         """How far the measured number may lie from the one that is shown, as that is rounded."""
-        digits, has_exponent, exponent = self.shown.replace("−", "-").partition("e")
-        return 0.5 * 10.0 ** (int(exponent if has_exponent and exponent else 0) - len(digits.partition(".")[2]))
+        if self.shown.lower() in WORDS:
+            return 0.05 if self.shown.lower() == "half" else 0.5
+        digits, _, exponent = self.shown.replace("−", "-").partition("e")
+        return 0.5 * 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))
 
 
 class Entry(NamedTuple):
@@ -300,5 +305,5 @@ def constant(name: str) -> Any:
 def repeats(words: str, value: float) -> bool:
     """Whether words have a number that is `value`, in its own unit or in the unit that they name."""
     factors = [1.0, *(factor for unit, factor in SCALES.items() if unit in words)]
-    shown = [Number(0, found, 0) for found in re.findall(VALUE, words)]
+    shown = [Number(0, found, 0) for found in re.findall(rf"{VALUE}|\b(?:{'|'.join(WORDS)})\b", words)]
     return any(abs(value * factor - each.value) <= each.half_a_digit for each in shown for factor in factors)
