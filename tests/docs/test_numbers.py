@@ -138,6 +138,7 @@ def test_a_constant_is_repeated_in_its_unit_and_rounded(words: str, value: float
         ("Better in 18 of 20 seeds, 237 of the 3,655 slides.", ["18", "20", "237", "3,655"]),
         ("It differs by 1e-9, or -0.5.", ["1e-9", "0.5"]),
         ("11 tiles per second, 44 operations", ["11", "44"]),
+        ("1.5x, 3x faster, 4× as fast, 6-fold more, 2 to 5 GB", ["1.5", "3", "4", "6", "2", "5"]),
         ("five genes, 3 folds, 16 bags per step, bags of 2,000 × 1,024", []),
         ("timm 1.0.31, M4, SHA-256 of 50 files, level-0, float32, v0.2.1, commit 070e44d, 3s, eq. 9, 20x", []),
         ("`0.5 s` in code, a [link](of_0.5.md) and <!-- 0.5 s -->", []),

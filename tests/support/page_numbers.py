@@ -44,7 +44,7 @@ VALUE = r"\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+−]?\d+)?"
 NUMBER = re.compile(rf"(?<![\w.,/@#-])(?P<value>{VALUE})(?P<after>[-.]?\w*)|(?<=[ (\[|>][-+−])(?P<signed>{VALUE})")
 UNIT = re.compile(
     r"\s?(?:%|percent\b|ms\b|µs\b|kB\b|[KMGT]i?B\b)|[\s-](?:s\b|points?\b|(?:milli)?seconds?\b|minutes?\b|hours?\b|days?\b|"
-    r"times\b|operations\b|(?:tiles|bags) per second\b)"
+    r"times\b|operations\b|(?:tiles|bags) per second\b)|\s?(?:x|×|-fold)\s(?:as|faster|slower|more|less|fewer)\b"
 )
 RANGE = re.compile(rf"\s?(?:%\s?)?(?:to|and|or|against|–|-|/|,)\s?(?:about\s)?{VALUE}")
 """What may stand between a number and its unit, as in "1.1 to 1.4 times"."""
@@ -197,7 +197,7 @@ def is_measured(match: re.Match[str], text: str, bare: set[int]) -> bool:
         return False
     if UNIT.match(text, end) or match.start("value") in bare:
         return True
-    if after.strip(".") and not after.startswith("-"):
+    if after.strip(".") not in ("", "x") and not after.startswith("-"):
         return False
     between = RANGE.match(text, end)
     return "." in value or "e" in value or bool(between and UNIT.match(text, between.end()))
@@ -244,7 +244,7 @@ def found_in(wanted: list[Number], block: Block, name: str, root: Path) -> set[N
     for source in block.marks:
         text = part_of(source, root)
         if source.held:
-            found |= set(wanted) if Path(name).name in text or "PLACE" in text else set()
+            found |= set(wanted) if Path(name).name in text or "PLACE.on(" in text else set()
             continue
         lines = text.splitlines() if block.is_row else [text]
         factors = (1, 100) if source.percent else (1,)
