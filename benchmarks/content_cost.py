@@ -1,6 +1,6 @@
 """Cost of knowing what feature files hold: SHA-256 of whole files, cold and warm, scaled from a few files to a cohort.
 
-python benchmarks/content_cost.py [--files 50] [--megabytes 40] [--slides 1000]
+    python benchmarks/content_cost.py [--files 50] [--megabytes 40] [--slides 1000] [--save]
 
 *Cold* reads every file whole, its pages dropped from the system's cache first where the system allows it. *In memory*
 reads them from that cache: the cost of hashing alone. *Warm* compares size, time and inode with what was remembered, which
@@ -16,6 +16,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
+
+from results_file import add_save_flag, publish, table
 
 from milbench.cohorts.content import contents, file_sha256
 
@@ -49,11 +51,12 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Measure and print one line per case."""
+    """Measure, and print a table with one row per case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=50)
     parser.add_argument("--megabytes", type=int, default=40)
     parser.add_argument("--slides", type=int, default=1000)
+    add_save_flag(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         files = write(Path(folder), options.files, options.megabytes * 1_000_000)
@@ -67,10 +70,9 @@ def main() -> None:
             "warm": seconds(lambda: contents(files, known)),
             "one thread": in_turn,
         }
-    print(f"{options.files} files of {options.megabytes} MB, {os.cpu_count()} cores")
-    for name, took in cases.items():
-        scaled = took / options.files * options.slides
-        print(f"{name:10}  {took:8.3f} s   extrapolated to {options.slides} slides: {scaled:8.2f} s")
+    rows = [(name, f"{took:.3f}", f"{took / options.files * options.slides:.2f}") for name, took in cases.items()]
+    head = ["", "seconds", f"extrapolated to {options.slides:,} files"]
+    publish(options, f"{options.files} files of {options.megabytes} MB.\n\n{table(head, rows)}")
 
 
 if __name__ == "__main__":

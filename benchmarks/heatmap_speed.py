@@ -1,6 +1,6 @@
 """How fast a map of many patches is drawn, and with how much memory, beside one polygon per patch.
 
-    python benchmarks/heatmap_speed.py --patches 100000
+    python benchmarks/heatmap_speed.py [--patches 100000] [--save]
 
 Drawn: a panel of one map over its tissue (PNG and SVG, as `milbench heatmap` writes them). The reference puts the same
 patches as matplotlib polygons, which is how a plotting script does it. Medians over interleaved repetitions; each
@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from results_file import add_save_flag, publish, table
 
 WAYS = {"milbench": "panel of milbench heatmap", "polygons": "one polygon per patch (reference)"}
 PATCH = 256
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--patches", type=int, default=100_000)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--way", choices=list(WAYS), help=argparse.SUPPRESS)
+    add_save_flag(parser)
     options = parser.parse_args()
     if options.way:
         print(json.dumps(measure(options.way, options.patches)))
@@ -39,7 +41,7 @@ def main() -> None:
     for _ in range(options.repetitions):
         for way in WAYS:
             found[way].append(in_a_process(way, options.patches))
-    report(found, options.patches)
+    publish(options, report(found, options.patches))
 
 
 def in_a_process(way: str, patches: int) -> dict[str, float]:
@@ -60,7 +62,7 @@ def measure(way: str, patches: int) -> dict[str, float]:
         before = time.perf_counter()
         draw(coords, values, Path(folder) / "map")
         seconds = time.perf_counter() - before
-    return {"seconds": seconds, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"seconds": seconds, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
 
 
 def draw_panel(coords: np.ndarray, values: np.ndarray, stem: Path) -> None:
@@ -70,9 +72,8 @@ def draw_panel(coords: np.ndarray, values: np.ndarray, stem: Path) -> None:
 
     places = Places(coords.astype(np.float64), float(PATCH), PIXELS, is_guessed=False)
     drawn = Map("amil", "AMIL", "attention", "softmax attention", values)
-    save_panel(
-        panel([Drawing(SlideMaps("s", "d", "t", 0, "test", 1.0, places, (drawn,), {"amil": 0.5}))], "rank"), stem
-    )
+    slide = SlideMaps("s", "d", "t", 0, "test", 1.0, "1", places, (drawn,), {"amil": "p = 0.50"})
+    save_panel(panel([Drawing(slide)], "rank"), stem)
 
 
 def draw_polygons(coords: np.ndarray, values: np.ndarray, stem: Path) -> None:
@@ -92,17 +93,15 @@ def draw_polygons(coords: np.ndarray, values: np.ndarray, stem: Path) -> None:
     figure.savefig(stem.with_suffix(".svg"))
 
 
-def report(found: dict[str, list[dict[str, float]]], patches: int) -> None:
+def report(found: dict[str, list[dict[str, float]]], patches: int) -> str:
+    """The table of medians, and how many times as long the reference takes."""
     medians = {
         way: {key: statistics.median(row[key] for row in rows) for key in rows[0]} for way, rows in found.items()
     }
-    print(f"{patches:,} patches, medians of {len(found['milbench'])} interleaved repetitions\n")
-    print("| | seconds | peak MB of the process |\n|---|---|---|")
-    for way, row in medians.items():
-        print(f"| {WAYS[way]} | {row['seconds']:.2f} | {row['peak_mb']:.0f} |")
-    print(
-        f"\nreference / milbench: {medians['polygons']['seconds'] / medians['milbench']['seconds']:.1f} times as long"
-    )
+    rows = [(WAYS[way], f"{row['seconds']:.2f}", f"{row['peak_gb']:.2f}") for way, row in medians.items()]
+    times = medians["polygons"]["seconds"] / medians["milbench"]["seconds"]
+    told = f"{patches:,} patches, medians of {len(found['milbench'])} interleaved repetitions."
+    return f"{told}\n\n{table(['', 'seconds', 'peak GB of the process'], rows)}\n\nReference / milbench: {times:.1f}."
 
 
 if __name__ == "__main__":

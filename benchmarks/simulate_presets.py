@@ -4,6 +4,7 @@
     python benchmarks/simulate_presets.py --tables
 
 Each variant's scores go to benchmarks/results/simulate_<variant>.csv as they come; seeds that are there are not run again.
+The tables go to benchmarks/results/simulate.md, from which docs/simulate.md takes its numbers.
 One run is fold 0 of `kfold` (a fifth of the patients for testing); an interval is Student's t over data seeds.
 """
 
@@ -14,6 +15,7 @@ import io
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,21 +36,31 @@ from milbench.stats.scores import score_table
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+TABLES = RESULTS / "simulate.md"
 RARE = 0.31
 """Prevalence below which a task counts as rare: five of UCEC's ten genes."""
+
+FEW = 5
+"""Seeds that a hasty reader would stop at."""
 
 POOLINGS = ("mean_pooling", "max_pooling", "amil")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A preset with settings, the models that run on it, and the pairs (better, worse) that it is about."""
+    """A preset with settings, the models that run on it, and the pairs (better, worse) that it is about.
+
+    Attributes
+    ----------
+    beside : the variant on the same cohorts whose models stand in the same table.
+    """
 
     preset: str
     models: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...] = ()
     settings: tuple[tuple[str, object], ...] = ()
     labels: bool = False
+    beside: str = ""
 
 
 MULTI = ("amil", "mmoe_amil")
@@ -63,7 +75,9 @@ VARIANTS = {
     "neighbourhood": Variant(
         "neighbourhood", ("grid_conv", "amil", "m4"), (("grid_conv", "amil"), ("m4", "amil"), ("grid_conv", "m4"))
     ),
-    "neighbourhood-transmil": Variant("neighbourhood", ("transmil",)),  # alone, as it takes twice the others' time
+    "neighbourhood-transmil": Variant(  # by itself, as it takes twice the others' time
+        "neighbourhood", ("transmil",), (("transmil", "amil"),), beside="neighbourhood"
+    ),
     "null": Variant("null", NULL),
     "null-sites": Variant("null", NULL, (), (("site_sd", 1.0),)),
     "tcga-like": Variant("tcga-like", ("mean_pooling", "amil", "mmoe_amil"), (("mmoe_amil", "amil"),)),
@@ -71,23 +85,25 @@ VARIANTS = {
 
 
 def main() -> None:
-    """Measure what is missing, then print the tables."""
+    """Measure what is missing, then write and print the tables of all variants."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=5, help="data seeds 0 to N - 1")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--labels", type=Path, help="TCGA-UCEC's label table, for shared-ucec")
-    parser.add_argument("--tables", action="store_true", help="print what was measured, run nothing")
+    parser.add_argument("--tables", action="store_true", help="write the tables of what was measured, run nothing")
     options = parser.parse_args()
     for name in options.variants:
         for seed in range(0 if options.tables else options.seeds):
             measure(name, seed, options.labels, options.workers)
-        print_table(name)
+    text = tables()
+    TABLES.write_text(text, encoding="utf-8")
+    print(text, end="")
 
 
 def measure(name: str, seed: int, labels: Path | None, workers: int) -> None:
     """One data seed of a variant, appended to its file unless it is there."""
-    path = RESULTS / f"simulate_{name}.csv"
+    path = path_of(name)
     if path.exists() and seed in set(pd.read_csv(path)["seed"]):
         return
     variant, started = VARIANTS[name], time.perf_counter()
@@ -147,40 +163,74 @@ def with_oracles(scores: pd.DataFrame, simulation: Simulation) -> pd.DataFrame:
     return scores.merge(facts, on="task")
 
 
-def print_table(name: str) -> None:
+def tables() -> str:
+    """A table for every variant that was measured, each between marks of its name."""
+    sections = [
+        f"<!-- begin {name} -->\n{table(name)}<!-- end {name} -->\n" for name in VARIANTS if path_of(name).exists()
+    ]
+    return "\n".join(["# Models on the presets of `milbench data simulate`\n", *sections])
+
+
+def path_of(name: str) -> Path:
+    """Where the scores of a variant are."""
+    return RESULTS / f"simulate_{name}.csv"
+
+
+def table(name: str) -> str:
     """Means over tasks, then mean and 95 % interval over data seeds; differences are paired by data seed."""
-    path = RESULTS / f"simulate_{name}.csv"
-    if not path.exists():
-        return
-    rows = pd.read_csv(path)
+    variant = VARIANTS[name]
+    rows = pd.concat([pd.read_csv(path_of(each)) for each in (name, variant.beside) if each])
     ran = rows.groupby("task")["model"].nunique()
     partly = ran.index[ran < ran.max()]
     rows = rows[~rows["task"].isin(partly)]
     oracles = [mean_of_defined(rows.groupby("task")[o].mean().to_numpy()) for o in ("oracle_carrier", "oracle_joint")]
-    print(f"\n{name}: {rows['seed'].nunique()} data seeds; oracle {oracles[0]:.3f}, with all carriers {oracles[1]:.3f}")
-    if len(partly):
-        print(f"left out, as not every model ran on them: {', '.join(partly)}")
-    sides = {"all tasks": rows}
-    if rows["task"].nunique() == 10:
-        mean = rows.groupby("task")["prevalence"].mean()
-        sides["rare tasks"] = rows[rows["task"].isin(mean[mean < RARE].index)]
-    for side, part in sides.items():
-        table = part.groupby(["seed", "model"], sort=False)["auroc"].mean().unstack()
-        print(f"| {side} | AUROC | 95 % interval |\n|---|---|---|")
-        for model in table:
-            print_row(str(model), table[model].to_numpy())
-        for better, worse in VARIANTS[name].pairs:
-            print_row(f"{better} − {worse}", (table[better] - table[worse]).to_numpy(), sign="+")
+    told = f"{rows['seed'].nunique()} data seeds; oracle {oracles[0]:.3f}, with all carriers {oracles[1]:.3f}."
+    missing = f"Left out, as not every model ran on them: {', '.join(partly)}.\n\n" if len(partly) else ""
+    sides = {side: by_seed(part) for side, part in sides_of(rows).items()}
+    names = {model: {side: part[model] for side, part in sides.items()} for model in sides["all tasks"]}
+    for better, worse in variant.pairs:
+        names[f"{better} − {worse}"] = {side: part[better] - part[worse] for side, part in sides.items()}
+    head = f"| model | {' | '.join(f'{side} | 95 % interval' for side in sides)} |\n{'|---' * (1 + 2 * len(sides))}|\n"
+    cells = "".join(row_of(each, list(values.values())) for each, values in names.items())
+    counts = "".join(told_of(*pair, sides["all tasks"]) for pair in variant.pairs)
+    return f"## {name}\n\n{told}\n\n{missing}{head}{cells}" + (f"\n{counts}" if counts else "")
 
 
-def print_row(name: str, values: np.ndarray, sign: str = "") -> None:
-    """One row: mean and t interval."""
-    mean = values.mean()
+def sides_of(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """All tasks, and the rare ones beside them where there are ten."""
+    mean = rows.groupby("task")["prevalence"].mean()
+    rare = {"rare tasks": rows[rows["task"].isin(mean[mean < RARE].index)]} if len(mean) == 10 else {}
+    return {"all tasks": rows, **rare}
+
+
+def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Seeds x models: means over tasks."""
+    return rows.groupby(["seed", "model"], sort=False)["auroc"].mean().unstack()
+
+
+def row_of(name: str, sides: Sequence[pd.Series]) -> str:
+    """One row: means and t intervals; a difference has a sign."""
+    sign = "+" if "−" in name else ""
+    cells = [f"{values.mean():{sign}.3f} | {spread(values.to_numpy(), sign)}" for values in sides]
+    return f"| {name} | {' | '.join(cells)} |\n"
+
+
+def spread(values: np.ndarray, sign: str) -> str:
+    """The 95 % t interval of a mean over seeds, in words."""
     if len(values) < 2:
-        print(f"| {name} | {mean:{sign}.3f} | one seed |")
-        return
+        return "one seed"
     half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    print(f"| {name} | {mean:{sign}.3f} | {mean - half:{sign}.3f} to {mean + half:{sign}.3f} |")
+    return f"{values.mean() - half:{sign}.3f} to {values.mean() + half:{sign}.3f}"
+
+
+def told_of(better: str, worse: str, table: pd.DataFrame) -> str:
+    """In how many seeds a model is better, and what the first five seeds alone would show."""
+    difference = table[better] - table[worse]
+    text = f"- {better} is above {worse} with {(difference > 0).sum()} of {len(difference)} seeds"
+    if len(difference) > FEW:
+        few = difference.sort_index()[:FEW]
+        text += f"; the first {FEW} alone show {few.mean():+.3f}, {spread(few.to_numpy(), '+')}"
+    return f"{text}.\n"
 
 
 if __name__ == "__main__":

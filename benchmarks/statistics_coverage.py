@@ -11,6 +11,7 @@ Phi(mu_m / sqrt(2 (var c + var g + var e) + var t)), so the difference of the tw
     python benchmarks/statistics_coverage.py                                    # every setting, some ten minutes
     python benchmarks/statistics_coverage.py --settings "as in the requirement" --repetitions 2000 --draws 10000 \
         --out benchmarks/results/statistics_coverage_requirement.csv
+    python benchmarks/statistics_coverage.py --tables                           # the stored numbers as docs/statistics.md shows them
 """
 
 from __future__ import annotations
@@ -107,6 +108,46 @@ def _once(setting: Setting, difference: float, draws: int, rng: np.random.Genera
     }
 
 
+WORDS = {
+    "small test set": "60 patients, 12 positive", "large test set": "300 patients, 90 positive",
+    "weak own view": "own view 5 % of the variance, fold noise 45 %", "strong own view": "own view 45 %, fold noise 5 %",
+    "no skill noise": "folds equally skilled", "strong skill noise": "fold skill deviates by 0.3",
+    "high AUROC": "0.90 instead of 0.75",
+}  # fmt: skip
+"""What a setting is, as the docs say it."""
+
+
+def requirement_table(rows: pd.DataFrame) -> str:
+    """The docs' table of the first setting: how often each test rejects, and how often the interval holds the truth."""
+    tests = ("rejected", "patients only", "DeLong, ensemble", "paired t over folds")
+    lines = [
+        "| % | crossed | patients alone | DeLong, ensemble | paired t over folds |",
+        "|---" * (1 + len(tests)) + "|",
+    ]
+    for row in rows.to_dict("records"):
+        difference = row["difference"]
+        name = f"true difference {difference:.2f}, found" if difference else "two equal models, rejected (nominal 5)"
+        crossed, *others = (f"{100 * row[test]:.1f}" for test in tests)
+        lines.append(f"| {name} | **{crossed}** | {' | '.join(others)} |")
+    covered = " / ".join(f"{100 * share:.1f}" for share in rows["covered"])
+    return "\n".join(
+        [*lines, f"| its interval holds the difference 0 / 0.05 / 0.10 (nominal 95) | **{covered}** | | | |\n"]
+    )
+
+
+def settings_table(rows: pd.DataFrame) -> str:
+    """The docs' table of every setting."""
+    head = "| setting | equal models rejected | interval holds 0 / 0.05 / 0.10 | 0.05 / 0.10 found | paired t rejects equal models |"
+    lines = [head, "|---" * 5 + "|"]
+    for name, each in rows.groupby("name", sort=False):
+        shown = f"{name} ({WORDS[name]})" if name in WORDS else name
+        rejected, *found = (f"{100 * share:.1f}" for share in each["rejected"])
+        covered = " / ".join(f"{100 * share:.1f}" for share in each["covered"])
+        by_folds = f"{100 * each['paired t over folds'].iloc[0]:.1f}"
+        lines.append(f"| {shown} | {rejected} | {covered} | {' / '.join(found)} | {by_folds} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Print every setting and keep the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,7 +156,12 @@ def main() -> None:
     parser.add_argument("--differences", type=float, nargs="+", default=[0.0, 0.05, 0.1])
     parser.add_argument("--settings", nargs="+", default=[setting.name for setting in SETTINGS])
     parser.add_argument("--out", type=Path, default=RESULTS / "statistics_coverage.csv")
+    parser.add_argument("--tables", action="store_true")
     options = parser.parse_args()
+    if options.tables:
+        print(requirement_table(pd.read_csv(RESULTS / "statistics_coverage_requirement.csv")))
+        print(settings_table(pd.read_csv(options.out)), end="")
+        return
     rows = []
     for setting in SETTINGS:
         if setting.name not in options.settings:

@@ -6,6 +6,7 @@ Three claims are judged: the mean over the tasks of one cohort; the mean over th
 cohorts of which these are a sample (`drawn`), beside the sign-flip.
 
     python benchmarks/statistics_coverage_across.py
+    python benchmarks/statistics_coverage_across.py --table    # the stored numbers as docs/statistics.md shows them
 """
 
 from __future__ import annotations
@@ -74,6 +75,22 @@ def once(study: Study, difference: float, draws: int, rng: np.random.Generator) 
     return found
 
 
+HEAD = (
+    "cohorts, between", "true difference", "cohort's interval holds", "these cohorts (`low_fixed`)",
+    "cohorts as a sample (`low`)", "`low` rejects", "sign-flip rejects",
+)  # fmt: skip
+
+
+def as_markdown(rows: pd.DataFrame) -> str:
+    """The table of the docs, from rows of the results file."""
+    lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
+    for row in rows.to_dict("records"):
+        shares = ("cohort covers", "fixed covers", "drawn covers", "drawn rejects", "sign-flip rejects")
+        cells = [f"{row['n_cohorts']}, {row['between']:.2f}", f"{row['difference']:.2f}"]
+        lines.append(f"| {' | '.join([*cells, *(f'{100 * row[share]:.1f}' for share in shares)])} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Print every study and keep the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,7 +98,11 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--differences", type=float, nargs="+", default=[0.0, 0.05])
     parser.add_argument("--out", type=Path, default=RESULTS / "statistics_coverage_across.csv")
+    parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
+    if options.table:
+        print(as_markdown(pd.read_csv(options.out)), end="")
+        return
     rows = []
     for study in STUDIES:
         for difference in options.differences:

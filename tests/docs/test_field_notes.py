@@ -10,6 +10,10 @@ PAGE = (ROOT / "docs" / "field_notes.md").read_text(encoding="utf-8")
 HEAD = ["tool, version", "a good guess", "what it does", "milbench", "source"]
 KINDS = ("run", "read")
 
+VERSION = re.compile(r"\b\d+\.\d+(?:\.\d+)?\b|\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{7}\b")
+NO_TOOL = ("Wilcoxon over five folds", "paired t over five folds with one test set", "ordinal words without a declared order", "TIFF saved at")  # fmt: skip
+"""What rows are about that have no version: methods and files."""
+
 
 def rows() -> Iterator[list[str]]:
     for line in PAGE.splitlines():
@@ -26,6 +30,36 @@ def test_every_source_is_a_file_that_is_there_or_says_how_it_was_seen() -> None:
     sources = [row[-1] for row in rows() if row != HEAD]
     files = [source.strip("`") for source in sources if source not in KINDS]
     assert [name for name in files if not (ROOT / name).is_file()] == []
+
+
+def tools(cell: str) -> set[str]:
+    """Words of a cell that could name a tool."""
+    return set(re.findall(r"[A-Za-z][\w-]+", cell))
+
+
+def test_every_row_names_a_version_or_a_tool_whose_version_another_row_names() -> None:
+    listed = [row for row in rows() if row != HEAD]
+    known = {name for first, *_ in listed for name in re.findall(rf"([A-Za-z][\w-]+)'?s? (?:{VERSION.pattern})", first)}
+    known |= {
+        name for _, _, does, *_ in listed for name in re.findall(rf"([A-Za-z][\w-]+) (?:{VERSION.pattern})", does)
+    }
+    without = [
+        first
+        for first, _, does, *_ in listed
+        if not VERSION.search(first + does) and not tools(first + " " + does) & known and not first.startswith(("the same", *NO_TOOL))
+    ]  # fmt: skip
+    assert without == []
+
+
+def test_versions_and_numbers_of_a_finding_are_those_of_its_script() -> None:
+    found = [row for row in rows() if row[-1].startswith("`findings/")]
+    assert len(found) == len(list((ROOT / "findings").glob("*.sh")))
+    for first, _, does, _, source in found:
+        script = (ROOT / source.strip("`")).read_text(encoding="utf-8")
+        (versions,) = re.findall(r"^# Versions +(.*)$", script, re.MULTILINE)
+        missing = [version for version in VERSION.findall(first) if version not in versions]
+        missing += [number for number in re.findall(r"\b\d[\d.,]*\b", does) if number not in script]
+        assert missing == [], source
 
 
 def test_every_finding_stands_on_the_page() -> None:
