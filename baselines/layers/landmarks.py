@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from milbench_baselines.layers.products import by_transposed, outer
+from milbench_baselines.layers.products import baddbmm, bmm, by_transposed, outer
 
 ENTRIES = 2**20
 """Numbers of a block of tokens x landmarks: 4 MB in float32, about a processor core's own cache."""
@@ -101,10 +101,10 @@ class Sizes:
     def write(self, into: Tensor, left: Tensor, right: Tensor) -> None:
         """Write the product [G h, r, d] of two matrices into rows [G, r, H]."""
         if self.heads == 1 and into.is_contiguous() and into.dtype == self.wide:
-            torch.bmm(left, right, out=into)
+            bmm(left, right, out=into)
         else:
             by_head = torch.unflatten(into, -1, (self.heads, -1)).transpose(1, 2)
-            by_head.copy_(torch.unflatten(torch.bmm(left, right), 0, (-1, self.heads)))
+            by_head.copy_(torch.unflatten(bmm(left, right), 0, (-1, self.heads)))
 
     def of_heads(self, weight: Tensor) -> Tensor:
         """Weights [S h, d, H] of each head, of `weight` [S, H, H]."""
@@ -154,7 +154,7 @@ def landmarks(sizes: Sizes, means: Tensor, weight: Tensor) -> Landmarks:
     both = linear_of_sets(means, weight[:, : 2 * sizes.width].to(sizes.wide))                    # [G, g, 2 H]
     query, key = (sizes.by_head(part) for part in both.chunk(2, dim=-1))
     query = query * sizes.scale
-    shares = sizes.with_count(torch.bmm(query, key.mT)).softmax(dim=-1)                   # (1)
+    shares = sizes.with_count(bmm(query, key.mT)).softmax(dim=-1)                   # (1)
     sums = sizes.scaled(shares.clone(), 1, 1.0).sum(dim=1, keepdim=True)                  # [G h, 1, g]
     sums = torch.unflatten(sizes.scaled(sums, 2, -1.0), 0, (-1, sizes.heads))
     top = sums.amax(dim=(1, 2, 3), keepdim=True)
@@ -181,8 +181,8 @@ def landmarks_backward(
     of_sums = sizes.scaled(marks.largest * of_top, 2, -1.0).expand_as(of_shares)
     of_shares = of_shares + sizes.scaled(of_sums.clone(), 1, 1.0)
     of_logits = torch._softmax_backward_data(of_shares, marks.shares, -1, marks.shares.dtype)
-    of_query = torch.baddbmm(of_query, of_logits, marks.key).mul_(sizes.scale)
-    of_key = torch.baddbmm(of_key, of_logits.mT, marks.query)
+    of_query = baddbmm(of_query, of_logits, marks.key).mul_(sizes.scale)
+    of_key = baddbmm(of_key, of_logits.mT, marks.query)
     of_both = torch.cat([sizes.joined(of_query), sizes.joined(of_key)], dim=-1)           # [G, g, 2 H]
     projections = weight[:, : 2 * sizes.width].to(sizes.wide)
     return linear_of_sets(of_both, projections.mT), of_weight(of_both, marks.means, sizes.n_sets)
@@ -194,11 +194,11 @@ def linear_of_sets(rows: Tensor, weight: Tensor) -> Tensor:
     `milbench.training.precision` returns thin products in float32, in the forward alone.
     """
     together = rows.reshape(len(weight), -1, rows.shape[-1])
-    out = by_transposed(together[0], weight[0]) if len(weight) == 1 else torch.bmm(together, weight.mT)
+    out = by_transposed(together[0], weight[0]) if len(weight) == 1 else bmm(together, weight.mT)
     return out.view(len(rows), rows.shape[1], -1).to(rows.dtype)
 
 
 def of_weight(of_out: Tensor, rows: Tensor, n_sets: int) -> Tensor:
     """Gradient [S, O, I] of the weights of `_linear`."""
     of_out, rows = (each.reshape(n_sets, -1, each.shape[-1]) for each in (of_out, rows))
-    return outer(of_out[0], rows[0])[None] if n_sets == 1 else torch.bmm(of_out.mT, rows)
+    return outer(of_out[0], rows[0])[None] if n_sets == 1 else bmm(of_out.mT, rows)

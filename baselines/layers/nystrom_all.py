@@ -14,6 +14,7 @@ from milbench_baselines.layers.landmarks import (
     linear_of_sets,
     of_weight,
 )
+from milbench_baselines.layers.products import bmm
 from milbench_baselines.layers.pseudo_inverse_product import (
     Steps,
     whole_steps,
@@ -33,13 +34,13 @@ def gathered(sizes: Sizes, query: Tensor, keys: Tensor, values: Tensor | None) -
     total, pooled = torch.full_like(highest, float(sizes.zeros)), torch.zeros_like(query)
     asking = query.to(keys.dtype)
     for rows in sizes.blocks():
-        logits = torch.bmm(asking, sizes.by_head(keys[:, rows]).mT).to(sizes.wide)        # [G h, g, r]
+        logits = bmm(asking, sizes.by_head(keys[:, rows]).mT).to(sizes.wide)        # [G h, g, r]
         higher = torch.maximum(highest, logits.amax(dim=-1, keepdim=True))
         weights = logits.sub_(higher).exp_()
         shrunk = (highest - higher).exp_()
         total = total.mul_(shrunk).add_(weights.sum(dim=-1, keepdim=True))
         if values is not None:
-            added = torch.bmm(weights.to(values.dtype), sizes.by_head(values[:, rows]))
+            added = bmm(weights.to(values.dtype), sizes.by_head(values[:, rows]))
             pooled = pooled.mul_(shrunk).add_(added)
         highest = higher
     return pooled.div_(total), total.log_().add_(highest)
@@ -48,16 +49,16 @@ def gathered(sizes: Sizes, query: Tensor, keys: Tensor, values: Tensor | None) -
 def _shares(sizes: Sizes, queries: Tensor, keys: Tensor) -> Tensor:
     """Shares A1 [G h, r, g] of the landmarks `keys` [G h, g, d] for `queries` [G h, r, d]."""
     if sizes.groups > NARROW:
-        return sizes.with_count(torch.bmm(queries, keys.mT).to(sizes.wide)).softmax(dim=-1)
-    return sizes.with_count(torch.bmm(keys, queries.mT).to(sizes.wide), dim=1).softmax(dim=1).mT
+        return sizes.with_count(bmm(queries, keys.mT).to(sizes.wide)).softmax(dim=-1)
+    return sizes.with_count(bmm(keys, queries.mT).to(sizes.wide), dim=1).softmax(dim=1).mT
 
 
 def _shares_backward(sizes: Sizes, shares: Tensor, of_rows: Tensor, solved: Tensor) -> Tensor:
     """Gradient of the logits [G h, r, g], from that of the rows [G h, r, d], which are shares times `solved`."""
     if sizes.groups > NARROW:
-        of_shares = torch.bmm(of_rows, solved.mT).to(sizes.wide)
+        of_shares = bmm(of_rows, solved.mT).to(sizes.wide)
         return torch._softmax_backward_data(of_shares, shares, -1, shares.dtype).to(solved.dtype)
-    of_shares = torch.bmm(solved, of_rows.mT).to(sizes.wide)
+    of_shares = bmm(solved, of_rows.mT).to(sizes.wide)
     return torch._softmax_backward_data(of_shares, shares.mT, 1, shares.dtype).mT.to(solved.dtype)
 
 
@@ -75,10 +76,10 @@ def all_forward(sizes: Sizes, x: Tensor, w: Tensor, kernels: Tensor) -> tuple[Te
     if sizes.inverts:
         columns = torch.eye(sizes.groups, dtype=sizes.wide, device=x.device).expand_as(marks.a)
         steps = with_columns(whole, marks.a, columns, sizes.plan.iterations)
-        solved = torch.bmm(torch.bmm(steps.z, steps.last), counted)
+        solved = bmm(bmm(steps.z, steps.last), counted)
     else:
         steps = with_columns(whole, marks.a, counted, sizes.plan.iterations)
-        solved = torch.bmm(steps.z, steps.last)
+        solved = bmm(steps.z, steps.last)
     solved = sizes.scaled(solved, 1, -0.5).to(x.dtype)                                    # Z A3 v
     asked = (marks.key * sizes.scale).to(x.dtype)
     out = x.new_empty(x.shape)
@@ -103,19 +104,19 @@ def all_backward(
     for rows in sizes.blocks():
         query, of_rows = sizes.by_head(queries[:, rows]), sizes.by_head(of_out[:, rows])
         shares = _shares(sizes, query, asked)
-        of_solved += torch.bmm(shares.to(x.dtype).mT, of_rows)
+        of_solved += bmm(shares.to(x.dtype).mT, of_rows)
         of_logits = _shares_backward(sizes, shares, of_rows, solved)
-        of_asked += torch.bmm(of_logits.mT, query)
+        of_asked += bmm(of_logits.mT, query)
         sizes.write(of_queries[:, rows], of_logits, asked)
     of_solved = sizes.scaled(of_solved, 1, -0.5)
     if sizes.inverts:
-        of_inverse = torch.bmm(of_solved, sizes.scaled(pooled.clone(), 1, 0.5).mT)
-        of_pooled = torch.bmm(torch.bmm(steps.z, steps.last).mT, of_solved)
-        of_y, _ = with_columns_backward(steps, torch.bmm(steps.z.mT, of_inverse))
-        of_z = torch.bmm(of_inverse, steps.last.mT)
+        of_inverse = bmm(of_solved, sizes.scaled(pooled.clone(), 1, 0.5).mT)
+        of_pooled = bmm(bmm(steps.z, steps.last).mT, of_solved)
+        of_y, _ = with_columns_backward(steps, bmm(steps.z.mT, of_inverse))
+        of_z = bmm(of_inverse, steps.last.mT)
     else:
-        of_y, of_pooled = with_columns_backward(steps, torch.bmm(steps.z.mT, of_solved))
-        of_z = torch.bmm(of_solved, steps.last.mT)
+        of_y, of_pooled = with_columns_backward(steps, bmm(steps.z.mT, of_solved))
+        of_z = bmm(of_solved, steps.last.mT)
     of_pooled = sizes.scaled(of_pooled, 1, 0.5)
     shared = (of_pooled * pooled).sum(dim=-1, keepdim=True)
     of_query, of_key = torch.zeros_like(pooled), of_asked.mul_(sizes.scale)
@@ -128,14 +129,14 @@ def all_backward(
     of_x, of_w = torch.empty_like(x), torch.zeros_like(w, dtype=sizes.wide)
     for rows in sizes.blocks():
         key, value = sizes.by_head(keys[:, rows]), sizes.by_head(values[:, rows])
-        weights = torch.bmm(asking, key.mT).to(sizes.wide).sub_(sums).exp_()              # [G h, g, r]
+        weights = bmm(asking, key.mT).to(sizes.wide).sub_(sums).exp_()              # [G h, g, r]
         of_all = x.new_empty(len(x), rows.stop - rows.start, 3 * sizes.width)
         of_own_queries, of_keys, of_own_values = of_all.chunk(3, dim=-1)
         of_own_queries.copy_(of_queries[:, rows])
         sizes.write(of_own_values, weights.to(x.dtype).mT, of_gathered)
         of_own_values += of_values[:, rows]
-        of_logits = torch.bmm(of_gathered, value.mT).to(sizes.wide).sub_(shared).mul_(weights).to(x.dtype)
-        of_query += torch.bmm(of_logits, key)
+        of_logits = bmm(of_gathered, value.mT).to(sizes.wide).sub_(shared).mul_(weights).to(x.dtype)
+        of_query += bmm(of_logits, key)
         sizes.write(of_keys, of_logits.mT, asking)
         of_x[:, rows] = linear_of_sets(of_all, w.mT)
         of_w += of_weight(of_all, x[:, rows], sizes.n_sets)

@@ -81,6 +81,23 @@ def outer(left: Tensor, right: Tensor) -> Tensor:
     return torch.mm(left.T, right)
 
 
+def bmm(left: Tensor, right: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Products [G, n, m] of matrices [G, n, k] and [G, k, m], without gradients, in `out` if it is given."""
+    if not _goes_to_onednn(left, *left.shape[1:], right.shape[2]):
+        return torch.bmm(left, right, out=out)
+    out = left.new_empty(len(left), left.shape[1], right.shape[2]) if out is None else out
+    for of_one, one, other in zip(out, left, right, strict=True):
+        of_one.copy_(_by_onednn(one, other.T))
+    return out
+
+
+def baddbmm(total: Tensor, left: Tensor, right: Tensor, *, alpha: float = 1.0, out: Tensor | None = None) -> Tensor:
+    """`total` [G, n, m], or what expands to it, plus alpha times `bmm` of both, in `out` if it is given."""
+    if _goes_to_onednn(left, *left.shape[1:], right.shape[2]):
+        return torch.add(total, bmm(left, right), alpha=alpha, out=out)
+    return torch.baddbmm(total, left, right, alpha=alpha, out=out)
+
+
 def add_outer(total: Tensor, left: Tensor, right: Tensor, *, is_first: bool = False) -> Tensor:
     """`total` [O, D], after left [N, O]^T right [N, D] was added to it; `is_first`: it held anything before."""
     if _goes_to_onednn(right, left.shape[1], len(left), right.shape[1]):
@@ -98,7 +115,9 @@ def _goes_to_onednn(like: Tensor, *sizes: int) -> bool:
 
 
 def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Rows [N, O] = x [N, D] weight [O, D]^T + bias [O]. Both matrices may be transposed views."""
+    """Rows [N, O] = x [N, D] weight [O, D]^T + bias [O]. Both matrices may be views, transposed ones too."""
+    if not weight.is_contiguous() and not weight.T.is_contiguous():  # a part of wider rows: oneDNN would go number by number
+        weight = weight.contiguous()
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
 
 

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from milbench_baselines.layers.products import baddbmm, bmm
+
 WHOLE_STEPS = 2
 """Steps that compute Z. With two, float32 results are as near to those of float64 as with six, and with none up to four
 times as far from them."""
@@ -57,25 +59,25 @@ def whole_steps(a: Tensor, theta: Tensor, iterations: int) -> Tensor:
     torch.mul(a.mT, theta, out=whole[0, 0])
     for step in range(n_steps):
         z, e, polynomial = whole[step]
-        torch.baddbmm(eye, a, z, alpha=-1, out=e)
-        square = torch.bmm(e, e)
-        torch.baddbmm(e + square, square, e, alpha=0.25, out=polynomial)
-        torch.baddbmm(z, z, polynomial, out=whole[step + 1, 0])
+        baddbmm(eye, a, z, alpha=-1, out=e)
+        square = bmm(e, e)
+        baddbmm(e + square, square, e, alpha=0.25, out=polynomial)
+        baddbmm(z, z, polynomial, out=whole[step + 1, 0])
     return whole
 
 
 def whole_steps_backward(whole: Tensor, a: Tensor, theta: Tensor, of_z: Tensor, of_y: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of A [M, g, g] and of log theta [M], from those of the last Z and of Y = A Z, which is symmetric."""
-    of_a = torch.bmm(of_y, whole[-1, 0].mT)
-    of_z = torch.baddbmm(of_z, a.mT, of_y)
+    of_a = bmm(of_y, whole[-1, 0].mT)
+    of_z = baddbmm(of_z, a.mT, of_y)
     for z, e, polynomial in reversed(whole[:-1].unbind()):
-        of_polynomial = _symmetric(torch.bmm(z.mT, of_z))
-        once = torch.bmm(of_polynomial, e)
+        of_polynomial = _symmetric(bmm(z.mT, of_z))
+        once = bmm(of_polynomial, e)
         of_square = of_polynomial + (once + once.mT).mul_(0.125)
-        of_e = _symmetric(torch.baddbmm(of_polynomial, of_square.mul_(2).add_(once, alpha=0.25), e))
-        of_z = torch.baddbmm(of_z, of_z, polynomial.mT)
-        of_z = torch.baddbmm(of_z, a.mT, of_e, alpha=-1)
-        of_a = torch.baddbmm(of_a, of_e, z.mT, alpha=-1)
+        of_e = _symmetric(baddbmm(of_polynomial, of_square.mul_(2).add_(once, alpha=0.25), e))
+        of_z = baddbmm(of_z, of_z, polynomial.mT)
+        of_z = baddbmm(of_z, a.mT, of_e, alpha=-1)
+        of_a = baddbmm(of_a, of_e, z.mT, alpha=-1)
     of_log_theta = (of_z * whole[0, 0]).sum(dim=(1, 2))
     return of_a.add_(of_z.mT * theta), of_log_theta
 
@@ -90,18 +92,18 @@ def with_columns(whole: Tensor, a: Tensor, columns: Tensor, iterations: int) -> 
     powers, kept = a.new_empty(n_steps, 2, *a.shape), columns.new_empty(n_steps + 1, 3, *columns.shape)
     kept[0, 0] = columns
     eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
-    y = torch.bmm(a, whole[-1, 0]) if n_steps else a
+    y = bmm(a, whole[-1, 0]) if n_steps else a
     for step in range(n_steps):
         e, squared = powers[step]
         t, inner, outer = kept[step]
         torch.sub(eye, y, out=e)
-        torch.baddbmm(t, e, t, alpha=0.25, out=inner)                     # T + E T / 4
-        torch.baddbmm(t, e, inner, out=outer)                             # T + E T + E^2 T / 4
-        torch.baddbmm(t, e, outer, out=kept[step + 1, 0])                 # T + E T + E^2 T + E^3 T / 4
+        baddbmm(t, e, t, alpha=0.25, out=inner)                     # T + E T / 4
+        baddbmm(t, e, inner, out=outer)                             # T + E T + E^2 T / 4
+        baddbmm(t, e, outer, out=kept[step + 1, 0])                 # T + E T + E^2 T + E^3 T / 4
         if step < n_steps - 1:
-            u = y - torch.bmm(y, y)                                       # Y E
+            u = y - bmm(y, y)                                       # Y E
             torch.sub(e, u, out=squared)                                  # E^2
-            y = torch.baddbmm(y + u, u, (1.25 * e).sub_(u, alpha=0.25))   # Y (I + E + E^2 + E^3 / 4)
+            y = baddbmm(y + u, u, (1.25 * e).sub_(u, alpha=0.25))   # Y (I + E + E^2 + E^3 / 4)
     return Steps(whole, powers, kept)
 
 
@@ -110,15 +112,15 @@ def with_columns_backward(steps: Steps, of_columns: Tensor) -> tuple[Tensor, Ten
     of_t, of_e = of_columns, None
     for step in reversed(range(len(steps.columns) - 1)):
         (e, squared), (t, inner, outer) = steps.powers[step], steps.columns[step]
-        once = torch.bmm(e, of_t)
-        twice = torch.bmm(e, once)
-        found = torch.bmm(of_t, outer.mT)
-        found = torch.baddbmm(found, once, inner.mT, out=found)
-        found = torch.baddbmm(found, twice, t.mT, alpha=0.25, out=found)
-        of_t = torch.baddbmm(of_t + once, e, twice, alpha=0.25).add_(twice)
+        once = bmm(e, of_t)
+        twice = bmm(e, once)
+        found = bmm(of_t, outer.mT)
+        found = baddbmm(found, once, inner.mT, out=found)
+        found = baddbmm(found, twice, t.mT, alpha=0.25, out=found)
+        of_t = baddbmm(of_t + once, e, twice, alpha=0.25).add_(twice)
         if of_e is not None:
-            of_square = torch.bmm(of_e, squared)
-            both = torch.bmm(of_e, e).mul_(0.75).add_(of_square, alpha=0.5)
-            found = torch.baddbmm(found, both + both.mT, e, out=found).add_(of_square, alpha=0.75)
+            of_square = bmm(of_e, squared)
+            both = bmm(of_e, e).mul_(0.75).add_(of_square, alpha=0.5)
+            found = baddbmm(found, both + both.mT, e, out=found).add_(of_square, alpha=0.75)
         of_e = _symmetric(found)
     return torch.zeros_like(steps.z) if of_e is None else of_e.neg_(), of_t

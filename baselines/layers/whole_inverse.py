@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from milbench_baselines.layers.products import baddbmm, bmm
+
 
 def inverse_steps(a: Tensor, theta: Tensor, iterations: int) -> Tensor:
     """Z, E, E^2 and Q [K + 1, 4, M, g, g] of each step for A [M, g, g] and the first Z, theta A^T; the last Z is the result."""
@@ -19,11 +21,11 @@ def inverse_steps(a: Tensor, theta: Tensor, iterations: int) -> Tensor:
     z, e, square, q = steps[0]
     torch.mul(a.mT, theta, out=z)
     for following in steps[1:]:
-        torch.baddbmm(eye, a, z, alpha=-1, out=e)
-        torch.bmm(e, e, out=square)
+        baddbmm(eye, a, z, alpha=-1, out=e)
+        bmm(e, e, out=square)
         torch.add(e, square, out=q).baddbmm_(square, e, alpha=0.25)
         last, (z, e, square, q_next) = z, following
-        torch.baddbmm(last, last, q, out=z)
+        baddbmm(last, last, q, out=z)
         q = q_next
     return steps
 
@@ -32,10 +34,10 @@ def inverse_steps_backward(steps: Tensor, a: Tensor, theta: Tensor, of_z: Tensor
     """Gradients of A [M, g, g] and of log theta [M], from that of the last Z."""
     of_a = torch.zeros_like(a)
     for z, e, square, q in reversed(steps[:-1].unbind()):
-        of_q = torch.bmm(z.mT, of_z)
-        of_z = torch.baddbmm(of_z, of_z, q.mT)
-        of_square = torch.baddbmm(of_q, of_q, e.mT, alpha=0.25)
-        of_e = torch.baddbmm(of_q, square.mT, of_q, alpha=0.25)
+        of_q = bmm(z.mT, of_z)
+        of_z = baddbmm(of_z, of_z, q.mT)
+        of_square = baddbmm(of_q, of_q, e.mT, alpha=0.25)
+        of_e = baddbmm(of_q, square.mT, of_q, alpha=0.25)
         of_e.baddbmm_(of_square, e.mT).baddbmm_(e.mT, of_square)
         of_a.baddbmm_(of_e, z.mT, alpha=-1)
         of_z.baddbmm_(a.mT, of_e, alpha=-1)

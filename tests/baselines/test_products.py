@@ -8,7 +8,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from milbench.machine import processor
 from milbench_baselines.layers import products
-from milbench_baselines.layers.products import Linear, add_outer, add_times, affine, by_transposed, linear, outer, times
+from milbench_baselines.layers.products import (
+    Linear,
+    add_outer,
+    add_times,
+    affine,
+    baddbmm,
+    bmm,
+    by_transposed,
+    linear,
+    outer,
+    times,
+)
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"),
@@ -64,6 +75,29 @@ def test_each_product_is_what_it_says(choice: bool, used: list[int]) -> None:
     assert ours[6] is total
     assert ours[7] is spare
     assert len(used) == (8 if choice else 0)
+
+
+def by_head(rows: Tensor) -> Tensor:
+    """Views [4, N, d] of rows [N, 4 d]: each matrix is a part of wider rows."""
+    return rows.unflatten(1, (4, -1)).transpose(0, 1)
+
+
+@pytest.mark.parametrize("is_part", [True, False])
+def test_several_products_are_each_its_own(choice: bool, is_part: bool, used: list[int]) -> None:
+    left, right = (by_head(torch.randn(N, 4 * 16)) if is_part else torch.randn(4, N, 16) for _ in range(2))
+    exact, total = left.double() @ right.double().mT, torch.randn(4, N, N)
+    out = torch.empty(4, N, N)
+    assert bmm(left, right.mT, out=out) is out
+    for own, expected in (
+        (bmm(left, right.mT), exact),
+        (out.clone(), exact),
+        (bmm(right.mT, left), right.double().mT @ left.double()),
+        (baddbmm(total, left, right.mT, alpha=0.25), total.double() + exact / 4),
+        (baddbmm(total[0], left, right.mT, alpha=-1), total[0].double() - exact),
+        (baddbmm(out, left, right.mT, out=out), 2 * exact),
+    ):
+        torch.testing.assert_close(own.double(), expected, atol=1e-3, rtol=1e-5)
+    assert len(used) == (6 * 4 if choice else 0)
 
 
 @pytest.mark.parametrize("shape", [(N, D), (7, 100, D), (5, D), (1, D), (0, D), (D,)])
