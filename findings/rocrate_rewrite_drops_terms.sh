@@ -7,6 +7,7 @@
 # A guess    would be that a crate which is read and written is the same crate.
 # Seen       written: ['https://w3id.org/ro/crate/1.3/context', {'auroc': 'https://example.org/terms#auroc'}], "auroc": 0.81
 #            written again: https://w3id.org/ro/crate/1.3/context, "auroc": 0.81
+# Known as   ResearchObject/ro-crate-py issue 61, open
 # Exits 0 while the library behaves so, and 1 if it does not any more.
 set -euo pipefail
 folder=$(mktemp -d)

@@ -8,6 +8,7 @@
 #            eosin           (230, 150, 190) -> (227, 148, 189)
 #            red blood cell  (190, 50, 60) -> (144, 37, 53)
 #            blue ink        (40, 60, 200) -> (31, 26, 100)
+# Known as   scikit-image/scikit-image issue 6104, closed: the clipping is wanted
 # Exits 0 while the library behaves so, and 1 if it does not any more.
 set -euo pipefail
 folder=$(mktemp -d)

@@ -11,6 +11,7 @@
 # Seen       permute, then the batch axis: strides (16, 1, 80, 16), out as NCHW
 #            the batch axis, then permute: strides (560, 1, 80, 16), out as channels last
 #            the first after contiguous(): out as NCHW. The first after to(): out as channels last
+# Known as   pytorch/pytorch issue 68430, open
 # Exits 0 while the library behaves so, and 1 if it does not any more.
 set -euo pipefail
 folder=$(mktemp -d)

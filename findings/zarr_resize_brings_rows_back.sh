@@ -8,6 +8,7 @@
 #            zarr         [1, 2, 3, 4, 0, 0, 0, 0]
 #            zarr, shard  [1, 2, 3, 4, 5, 6, 7, 8]
 #            HDF5         [1, 2, 3, 0, 0, 0, 0, 0]
+# Known as   zarr-developers/zarr-python issue 1017, open (without shards)
 # Exits 0 while the libraries behave so, and 1 if they do not any more.
 set -euo pipefail
 folder=$(mktemp -d)
