@@ -304,7 +304,9 @@ def predictions_of(trial: StoredTrial, slides: pd.DataFrame, logits: Logits) -> 
 
 
 def sigmoid(logits: Logits) -> NDArray[np.float64]:
-    """Sigmoid of each logit in float32, as a trial's own probabilities are made."""
+    """Sigmoid of each logit, as a trial's own probabilities are made."""
     import torch
 
-    return np.asarray(torch.sigmoid(torch.from_numpy(logits)).double().numpy())
+    from milbench.endpoints.probabilities import sigmoids
+
+    return sigmoids(torch.from_numpy(logits))

@@ -15,6 +15,7 @@ from milbench.bag import Bag
 from milbench.cohorts.scaling import FeatureScaler
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.endpoints.outputs import Outputs
+from milbench.endpoints.probabilities import sigmoids
 from milbench.errors import CheckpointError, UsageError
 from milbench.heatmap.asked import Asked, answers_by_row, asked_of
 from milbench.layout import Layout, Patches, patches_of
@@ -112,8 +113,7 @@ class TrainedModel(nn.Module):
 
     def answers_of(self, logits: Tensor) -> NDArray[np.float64]:
         """Answer [R] to what each row of its maps asks, of a bag's logits [W]."""
-        probabilities = torch.sigmoid(logits).double().cpu().numpy()
-        return answers_by_row(self.outputs, logits.cpu().numpy(), probabilities)
+        return answers_by_row(self.outputs, logits.cpu().numpy(), sigmoids(logits))
 
 
 def built_with(

@@ -24,6 +24,11 @@ from milbench.labels.values import LabelColumn, Stated, unknown_cells
 
 LONGEST = 100 * DAYS["years"]
 """Days that no patient is followed: the unit is another one."""
+SHORTEST = DAYS["years"]
+"""Days that a study of survival goes on at least. Months that are read as days end before: the longest follow-up of TCGA's 33
+cohorts is 65 to 370 months, and 32 of them stay below 365."""
+FEWEST = 20
+"""Patients with a time from which on the longest tells something of the unit."""
 
 
 class Status(NamedTuple):
@@ -111,6 +116,9 @@ def _unit_findings(task: str, declared: Declared, unit: str, days: pd.Series) ->
     if days.max() > LONGEST:
         what = f"{task}: the longest time is {days.max() / DAYS['years']:,.0f} years, if times are {unit}"
         found.append(Finding(WARNING, what, "Correct `unit:`, or the table.", task))
+    if days.max() < SHORTEST and days.notna().sum() >= FEWEST:
+        what = f"{task}: nobody is followed for longer than {days.max():,.0f} days, if times are {unit}"
+        found.append(Finding(WARNING, what, f"If times are in a longer unit than {unit}, correct `unit:`.", task))
     return tuple(found)
 
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from milbench.endpoints.probabilities import sigmoids
 from milbench.layout import Patches
 from milbench.training.bag_groups import IndexedBag, joins_evaluation
 from milbench.training.bag_guard import BagGuard
@@ -79,8 +80,7 @@ class Evaluation:
         if self.cox:  # the loss of all slides together, as each known one's share of it
             of_side = self.cox.of_batch(self.logits, self.side.targets, self.side.known)
             self.losses += (of_side.losses * self.side.known).sum(dim=-1)
-        probabilities = torch.sigmoid(self.logits).cpu().double().numpy()
-        return Predictions(self.losses.cpu(), self.logits.cpu().numpy(), probabilities, self.seconds)
+        return Predictions(self.losses.cpu(), self.logits.cpu().numpy(), sigmoids(self.logits), self.seconds)
 
     def _forward(self) -> None:
         """Take the waiting bags through the model."""

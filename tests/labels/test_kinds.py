@@ -256,6 +256,17 @@ def test_a_unit_that_the_columns_name_denies_is_a_warning_and_so_is_a_follow_up_
     ]
 
 
+@pytest.mark.parametrize(("patients", "longest", "warned"), [(20, 120, True), (19, 120, False), (20, 400, False)])
+def test_months_that_are_read_as_days_are_a_warning(tmp_path: Path, patients: int, longest: int, warned: bool) -> None:
+    lines = [f"{longest - patient},1" for patient in range(patients)]
+    findings = labels_of(tmp_path, rows("t_days,e", *lines), SURVIVAL).findings
+    text = (
+        "os: nobody is followed for longer than 120 days, if times are days. "
+        "If times are in a longer unit than days, correct `unit:`."
+    )
+    assert [finding.text for finding in findings] == [text] * warned
+
+
 def test_only_binary_tasks_have_a_positive_class(tmp_path: Path) -> None:
     with pytest.raises(LabelTableError, match="`positive:` names 'grade', which is ordinal"):
         labels_of(tmp_path, rows("grade", "G1"), GRADES, positive={"grade": "G3"})
