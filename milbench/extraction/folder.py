@@ -6,6 +6,7 @@
       features.json      encoder, transform, resolution, patches, tissue: what all slides here share
       {slide}.h5         see `feature_file.py`
       sheets/{slide}.png see `sheet.py`
+      claims/{slide}.json host and process that make the slide's features right now; no folder once nobody does
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from milbench.extraction.writing import writing
 from milbench.formats.declared import json_object
 from milbench.formats.hdf5 import opened
 from milbench.store.files import json_bytes, write_atomically
-from milbench.store.leftovers import abandoned, delete
+from milbench.store.leftovers import abandoned, dead_claims, delete
+from milbench.store.run import CLAIMS
 from milbench.visible import shortened, visible_line
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def prepare(folder: Path, facts: Mapping[str, Any]) -> None:
     path = folder / SETTINGS_FILE
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        delete([*abandoned(folder), *abandoned(folder / SHEETS)])
+        delete([*abandoned(folder), *abandoned(folder / SHEETS), *dead_claims(folder / CLAIMS)])
         if path.exists():
             _refuse_other_settings(path, facts)
         else:
