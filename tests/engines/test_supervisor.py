@@ -143,7 +143,9 @@ def test_two_runs_in_one_folder_share_the_work(tmp_path: Path, cohort_folder: Pa
         if " trials done," in line or line.endswith(" trials done")
     ]
     assert sum(computed) == 10, outputs
-    assert any(f"another command computes trials in out (process {pid} on" in text for pid, text in _others(processes, outputs))
+    assert any(
+        f"another command computes trials in out (process {pid} on" in text for pid, text in _others(processes, outputs)
+    )
 
 
 def _others(processes: list[subprocess.Popen[str]], outputs: list[str]) -> list[tuple[int, str]]:

@@ -365,7 +365,11 @@ def test_slides_that_fail_are_listed_with_what_to_do_and_the_others_are_done(
 
 def test_what_the_message_of_too_little_tissue_names_finds_it(tmp_path: Path) -> None:
     pixels = np.full((1024, 1024, 3), 245, np.uint8)
-    pixels[256:768, 256:768] = (220, 120, 180)  # 256 µm at 0.5: 0.066 mm², less the corners that the median filter rounds off
+    pixels[256:768, 256:768] = (
+        220,
+        120,
+        180,
+    )  # 256 µm at 0.5: 0.066 mm², less the corners that the median filter rounds off
     (tmp_path / "slides").mkdir()
     tiff_slide(tmp_path / "slides" / "small.tiff", pixels, 0.5, levels=1)
     clams = replace(SETTINGS, tissue=TissueSettings())

@@ -118,4 +118,7 @@ def test_a_claim_reads_as_process_host_and_since_when(born: float, clock: str) -
 
 def test_a_process_of_today_is_told_with_the_hour_alone() -> None:
     now = time.time()
-    assert str(Claim("s1", "gpu7", 12, now, now)) == f"process 12 on gpu7, since {time.strftime('%H:%M', time.localtime(now))}"
+    assert (
+        str(Claim("s1", "gpu7", 12, now, now))
+        == f"process 12 on gpu7, since {time.strftime('%H:%M', time.localtime(now))}"
+    )
