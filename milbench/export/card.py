@@ -14,6 +14,7 @@ import yaml
 from milbench.export.layout import FACTS
 from milbench.report.score_tables import interval, number
 from milbench.report.tables import Cell, Row, Table, markdown, to_markdown
+from milbench.visible import visible_line
 
 TAGS = ("milbench", "multiple-instance-learning", "computational-pathology", "histopathology")
 
@@ -24,13 +25,13 @@ BAGS = {"slide": "one whole-slide image", "patient": "all whole-slide images of 
 
 NAN = float("nan")
 
-LICENCE = "# license: fill this in before you share the model. milbench does not know the licence of the training data."
+LICENCE = "# license: fill this in before you share the model."
 
 
 def card_of(facts: Mapping[str, Any]) -> str:
     """The card as Markdown."""
     parts = [
-        f"---\n{_front(facts)}{LICENCE}\n---",
+        f"---\n{_front(facts)}{LICENCE} {_declared(facts)}\n---",
         f"# {_title(facts)}",
         _what(facts),
         f"## Scores on the run's own test side\n\n{to_markdown(_table(facts)).strip()}",
@@ -207,10 +208,18 @@ def _limits(facts: Mapping[str, Any]) -> str:
     return "\n".join(f"- {markdown(item)}" for item in items)
 
 
+def _declared(facts: Mapping[str, Any]) -> str:
+    """What is known of the licence of the training data, in one line."""
+    licence = str(facts["cohort"].get("licence", ""))
+    if not licence:
+        return "milbench does not know the licence of the training data."
+    return f"The licence of the training data was declared as {visible_line(licence).rstrip('.')}."
+
+
 def _licence(facts: Mapping[str, Any]) -> str:
     model = facts["model"]
     cite = " and ".join(filter(None, ("milbench", model["paper"].rstrip("."))))
     return (
-        "The licence of the training data is not known to milbench, and decides what may be done with these weights. "
-        f"Fill it in here and in the first lines before you share them.\n\nCite {markdown(cite)}."
+        f"{markdown(_declared(facts))} It decides what may be done with these weights. Fill in their licence here and in the first "
+        f"lines before you share them.\n\nCite {markdown(cite)}."
     )

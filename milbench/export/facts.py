@@ -215,6 +215,7 @@ def _cohort(chosen: Chosen) -> dict[str, Any]:
     return {
         "name": chosen.source.dataset,
         "title": facts["title"],
+        **({"licence": facts["licence"]} if facts.get("licence") else {}),
         "n_slides": facts["n_slides"],
         "n_patients": facts["n_patients"],
         "fingerprint": info["fingerprint"],

@@ -172,6 +172,10 @@ def _facts(run: Run, trials: Sequence[StoredTrial]) -> RunFacts:
         ("folds; seeds", f"{distinct(info['fold'] for info in infos)}; {distinct(info['seed'] for info in infos)}"),
         ("milbench", str(environment.get("milbench", "unknown"))),
         ("commit", str(environment.get("git") or "")),
+        *(
+            (f"licence of {name}'s data, as declared", str(told.get("licence", "")))
+            for name, told in run.datasets.items()
+        ),
         *((f"split of {dataset}", hashes) for dataset, hashes in _splits(infos).items()),
         *(
             (f"features of {name}", _made(told["features"]))
