@@ -5,12 +5,13 @@ Its first lines are those that the Hugging Face Hub reads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import yaml
 
+from milbench.cohorts.bag_names import PATIENT, SLIDE
 from milbench.export.layout import FACTS
 from milbench.report.score_tables import interval, number
 from milbench.report.tables import Cell, Row, Table, markdown, to_markdown
@@ -21,7 +22,10 @@ TAGS = ("milbench", "multiple-instance-learning", "computational-pathology", "hi
 PIPELINES = {"binary": "image-classification", "multiclass": "image-classification", "ordinal": "image-classification"}
 """Task of the Hub by kind. It has none for a score of a slide and for survival."""
 
-BAGS = {"slide": "one whole-slide image", "patient": "all whole-slide images of one patient, joined"}
+BAGS = {SLIDE: "one whole-slide image", PATIENT: "all whole-slide images of one patient, joined"}
+
+SIDES = {SLIDE: ("slides", "patients"), PATIENT: ("patients",)}
+"""What is counted of the test side, by what a bag is."""
 
 NAN = float("nan")
 
@@ -100,8 +104,9 @@ def _what(facts: Mapping[str, Any]) -> str:
 
 
 def _table(facts: Mapping[str, Any]) -> Table:
-    rows = tuple(Row(_called(task, told), _cells(told)) for task, told in facts["scores"].items())
-    columns = ("metric", "this export", "mean over trainings", "trainings", "test slides", "test patients")
+    counted = SIDES[facts["input"]["bag"]]
+    rows = tuple(Row(_called(task, told), _cells(told, counted)) for task, told in facts["scores"].items())
+    columns = ("metric", "this export", "mean over trainings", "trainings", *(f"test {what}" for what in counted))
     return Table("scores", "", "task", columns, rows, pd.DataFrame())
 
 
@@ -109,11 +114,11 @@ def _called(task: str, told: Mapping[str, Any]) -> str:
     return f"{task} (control)" if told["is_control"] else task
 
 
-def _cells(told: Mapping[str, Any]) -> tuple[Cell, ...]:
+def _cells(told: Mapping[str, Any], counted: Sequence[str]) -> tuple[Cell, ...]:
     own, mean, side = told["exported"], told["trainings"], told["test_side"]
     return (
         Cell(told["title"]), _score(own), _score(mean),
-        Cell(str(mean["number"])), Cell(str(side.get("n_slides", "–"))), Cell(str(side["n_patients"])),
+        Cell(str(mean["number"])), *(Cell(str(side.get(f"n_{what}", "–"))) for what in counted),
     )  # fmt: skip
 
 

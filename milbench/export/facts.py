@@ -7,7 +7,7 @@ from math import isnan
 from typing import Any
 
 import milbench
-from milbench.cohorts.patient_bags import PATIENT, SLIDE
+from milbench.cohorts.bag_names import PATIENT, SLIDE
 from milbench.cohorts.scaling import FeatureScaler
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import MilbenchError

@@ -19,10 +19,10 @@ import yaml
 from torch import Tensor
 
 from milbench.bag import check_features, largest_value
+from milbench.cohorts.bag_names import SLIDE as BAG_OF_A_SLIDE
 from milbench.cohorts.cohort_file import PROTOCOLS, CohortFile
 from milbench.cohorts.content import SlideContent, content_of
 from milbench.cohorts.fingerprint import file_ends
-from milbench.cohorts.patient_bags import SLIDE as BAG_OF_A_SLIDE
 from milbench.cohorts.record import ContentRecord, remembered_beside
 from milbench.endpoints.endpoint import BINARY
 from milbench.errors import DataError, FeatureFileError, UsageError, unknown_name
