@@ -84,8 +84,8 @@ def _no_tissue(tissue: Tissue, microns_per_pixel: float, asked: TissueSettings, 
         why = f"the largest piece has {_area(largest)}, but no patch lies in it by the rule {asked.rule}"
         fix = "give a smaller --patch, a smaller --step or another --tissue rule"
     return (
-        f"no tissue was found: {why}. Look at {sheet}. If there is tissue, {fix}, with an --out of its own, since a folder has one "
-        "setting for all slides; else leave the slide out."
+        f"no tissue was found: {why}. Look at {sheet}. If there is tissue, {fix}, with another --out if this one holds features, "
+        "since a folder has one setting for all slides; else leave the slide out."
     )
 
 

@@ -320,6 +320,26 @@ def test_other_settings_are_refused_and_the_field_is_named(
     assert named in str(caught.value) or "magnification none, and the command asks for 20.0" in str(caught.value)
 
 
+def test_settings_of_a_folder_without_features_give_way_unless_a_command_works_there(
+    pixels: tuple[Path, Any], tmp_path: Path
+) -> None:
+    nothing = replace(SETTINGS, tissue=replace(SETTINGS.tissue, smallest_piece=1e5))
+    assert set(run(pixels[0], tmp_path, nothing).failed) == {"a", "b"}
+    with claimed(tmp_path / "claims", "a"), pytest.raises(UsageError, match="smallest_piece"):
+        run(pixels[0], tmp_path)
+    assert set(run(pixels[0], tmp_path).done) == {"a", "b"}
+    assert json.loads((tmp_path / "features.json").read_text())["tissue"]["smallest_piece"] == 0.5
+    with pytest.raises(UsageError, match="smallest_piece"):
+        run(pixels[0], tmp_path, nothing)
+
+
+def test_a_file_in_the_place_of_the_folder_is_no_full_disk(pixels: tuple[Path, Any], tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(StoreError, match=r"cannot write to .*out: .*\. Something of another kind stands in its place"):
+        run(pixels[0], tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_features_of_another_tool_are_never_replaced(again: tuple[Path, Path]) -> None:
     slides, out = again
     (out / "features.json").write_text('{"model": "uni"}')
@@ -350,9 +370,9 @@ def test_slides_that_fail_are_listed_with_what_to_do_and_the_others_are_done(
         "grey": "its picture has no colour (sheets/grey.png)",
         "blank": "the largest piece has less than 0.001 mm² (0.0039 patches of 128 x 128 µm), and pieces up to 0.0082 mm² (0.5 "
         "patches of 128 x 128 µm) are left out. Look at sheets/blank.png. If there is tissue, give --tissue smallest_piece=0.003, "
-        "with an --out of its own",
+        "with another --out",
         "pale": "tissue has a saturation above 8 (of 255), and the strongest here has 5. Look at sheets/pale.png. If there is "
-        "tissue, give a lower --tissue saturation, with an --out of its own",
+        "tissue, give a lower --tissue saturation, with another --out",
         "untold": "--mpp-of untold=0.25",
         "oblong": "--mpp-of oblong=0.25",
         "coarse": "coarser than --mpp 0.5",
