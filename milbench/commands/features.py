@@ -74,6 +74,8 @@ def call(options: argparse.Namespace) -> int:
     encoder = _encoder(options)
     if encoder.is_random:
         warn(f"encoder {encoder.name} has random weights: its features are good for trying things out only")
+    if encoder.network.note:
+        warn(encoder.network.note)
     line(console, f"{encoder.name}: {encoder.width} features per patch, {encoder.pooling}, on {encoder.device}; "
                   f"{workers} reading process{'es' * (workers != 1)}")  # fmt: skip
     try:

@@ -15,6 +15,7 @@ from milbench.errors import DataError, UsageError
 from milbench.extraction.encoders.recognised import seems_to_be
 from milbench.formats.opening import failing_clearly, listed
 from milbench.formats.tensors import open_weights
+from milbench.visible import shortened, visible_line
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student", "network", "net", "encoder", "backbone")
 """Keys under which training scripts save the weights; the first that is there counts, a teacher before its student."""
@@ -32,8 +33,10 @@ COUNTER = "num_batches_tracked"
 """A counter of batch normalisation. It does not change features, and older files lack it."""
 
 
-def load(network: nn.Module, path: Path, name: str, heads: Iterable[str] = ()) -> None:
+def load(network: nn.Module, path: Path, name: str, heads: Iterable[str] = ()) -> str:
     """Put the weights of a file into a network. Every weight must be there, in its shape, and none may be left over.
+
+    Returns a sentence on what lies beside the network in the file and was left out; empty if that is copies and heads only.
 
     Parameters
     ----------
@@ -51,8 +54,10 @@ def load(network: nn.Module, path: Path, name: str, heads: Iterable[str] = ()) -
     found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     if missing := [key for key in wanted if key not in found]:
         raise _another_network(path, tensors, name, prefix, missing)
-    _refuse_misfits(path, found, wanted, name, {*HEADS, *UNUSED, *heads})
+    left_out = {*HEADS, *UNUSED, *heads}
+    _refuse_misfits(path, found, wanted, name, left_out)
     network.load_state_dict({key: found[key].to(torch.float32) for key in wanted}, strict=False)
+    return _beside(tensors, wanted, prefix, left_out)
 
 
 def sha256(network: nn.Module) -> str:
@@ -138,6 +143,24 @@ def _prefixes(key: str, wanted: Mapping[str, Tensor]) -> Iterable[str]:
     for start in range(len(parts)):
         if ".".join(parts[start:]) in wanted:
             yield "".join(f"{part}." for part in parts[:start])
+
+
+def _beside(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], prefix: str, left_out: set[str]) -> str:
+    """What was left out beside the prefix, other than copies of the network and heads."""
+    others = [
+        key
+        for key in tensors
+        if not key.startswith(prefix)
+        and not any(_prefixes(key, wanted))
+        and not key.endswith(COUNTER)
+        and not any(part in left_out or part.endswith("_head") for part in key.split("."))
+    ]
+    if not others:
+        return ""
+    return (
+        f"the file's weights below '{prefix}' are taken. Beside them lie {len(others)} tensors that are left out, such as "
+        f"{shortened(visible_line(others[0]))}. If features go through those too, write a plug-in."
+    )
 
 
 def _refuse_misfits(

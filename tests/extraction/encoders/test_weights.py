@@ -208,6 +208,27 @@ def test_several_wrappers_of_unknown_names_are_refused_with_the_known_ones(
         weights.load(network, tmp_path / "weights.pth", "test_resnet")
 
 
+def test_what_lies_beside_the_network_and_is_left_out_is_said(
+    tmp_path: Path, trained: nn.Module, network: nn.Module
+) -> None:
+    torch.save({**below("backbone.", trained), "neck.weight": torch.zeros(4, 4)}, tmp_path / "weights.pth")
+    told = weights.load(network, tmp_path / "weights.pth", "test_resnet")
+    assert told.startswith(
+        "the file's weights below 'backbone.' are taken. Beside them lie 1 tensors that are left out, such as neck"
+    )
+
+
+def test_of_copies_and_heads_beside_the_network_nothing_is_said(
+    tmp_path: Path, trained: nn.Module, network: nn.Module
+) -> None:
+    content = {
+        **below("teacher.backbone.", trained), **below("student.backbone.", random_model("test_resnet", seed=9)),
+        "teacher.dino_head.mlp.0.weight": torch.zeros(3),
+    }  # fmt: skip
+    torch.save(content, tmp_path / "weights.pth")
+    assert weights.load(network, tmp_path / "weights.pth", "test_resnet") == ""
+
+
 def test_two_copies_that_nothing_tells_apart_are_refused(
     tmp_path: Path, trained: nn.Module, network: nn.Module
 ) -> None:
