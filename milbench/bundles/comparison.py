@@ -11,7 +11,7 @@ from milbench.bundles.other_settings import told_settings
 from milbench.bundles.same_question import Side, reasons_against, shared_tasks
 from milbench.endpoints.endpoint import KINDS, Kind
 from milbench.errors import StoreError
-from milbench.report.kinds import METRIC_NOTES, TOO_SMALL_NOTES
+from milbench.report.kinds import TOO_SMALL_NOTES, bag_of, metric_note
 from milbench.report.score_tables import TOO_SMALL, interval, number
 from milbench.report.tables import DAGGER, Cell, Row, Table
 from milbench.stats.analysis import Analysis, analyse_grids
@@ -84,8 +84,8 @@ def compare_on(sides: Sequence[Side], dataset: str, draws: int) -> list[Compared
             analysis = analyse_grids([grid], reference="", draws=draws, complete_cases=True)
             left_out = tuple(task for task in grid.tasks if task not in mine)
             _refuse_gaps(analysis, dataset, mine)
-            title = str(sides[0].run.datasets[dataset]["title"])
-            table = _table(analysis, dataset, title, mine, left_out)
+            facts = sides[0].run.datasets[dataset]
+            table = _table(analysis, dataset, str(facts["title"]), mine, left_out, bag_of([facts]))
             table = replace(table, caption=f"{table.caption}{told_settings(sides, dataset)}")
             found.append(Compared(dataset, kind, table, analysis, left_out))
     return found
@@ -119,7 +119,9 @@ def _refuse_gaps(analysis: Analysis, dataset: str, tasks: Sequence[str]) -> None
         raise StoreError(f"{dataset}: not every model has every fold and seed: {lacking}. Finish those runs first.")
 
 
-def _table(analysis: Analysis, dataset: str, title: str, tasks: Sequence[str], left_out: Sequence[str]) -> Table:
+def _table(
+    analysis: Analysis, dataset: str, title: str, tasks: Sequence[str], left_out: Sequence[str], bag: str
+) -> Table:
     """Models × mean and tasks, best mean first; below each number its interval."""
     metric = analysis.metric
     means = analysis.cohorts.sort_values("score", ascending=False, kind="stable")
@@ -138,7 +140,7 @@ def _table(analysis: Analysis, dataset: str, title: str, tasks: Sequence[str], l
         )
     name = f"compare_{dataset}" if analysis.kind == "binary" else f"compare_{dataset}_{analysis.kind}"
     without = f" Left out, since not all trained them: {', '.join(left_out)}." if left_out else ""
-    notes = "".join(f" {note}" for note in (METRIC_NOTES[analysis.kind], TOO_SMALL_NOTES[analysis.kind]) if note)
+    notes = "".join(f" {note}" for note in (metric_note(analysis.kind, bag), TOO_SMALL_NOTES[analysis.kind]) if note)
     caption = (
         f"Test {metric.title} on {title}. Below each number: 95 % interval of a bootstrap over shared test patients and folds, "
         f"the same {analysis.n_draws:,} draws for all models. † = the first model's lead over the second survives Holm's "

@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from milbench.bag import Bag, check_features
+from milbench.cohorts.bag_names import PATIENT, SLIDE
 from milbench.cohorts.cohort_file import CohortFile, cohort_file
 from milbench.cohorts.fingerprint import fingerprint
 from milbench.cohorts.optional import OptionalTask
-from milbench.cohorts.patient_bags import PATIENT, SLIDE, Members, by_patient, slides_by_patient
+from milbench.cohorts.patient_bags import Members, by_patient, slides_by_patient
 from milbench.cohorts.scaling import MODES
 from milbench.cohorts.tuned import TunedSettings, read_tuned
 from milbench.endpoints.endpoint import BINARY, Endpoint

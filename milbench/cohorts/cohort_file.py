@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from milbench.cohorts.patient_bags import BAGS, SLIDE
+from milbench.cohorts.bag_names import BAGS, SLIDE
 from milbench.cohorts.scaling import MODES
 from milbench.cohorts.task_kinds import cell, declared_tasks
 from milbench.errors import DataError, UsageError, unknown_name

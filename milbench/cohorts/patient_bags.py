@@ -7,7 +7,6 @@ of the label table. `Bag.slides` keeps each slide with its own coordinates.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
@@ -17,6 +16,7 @@ import pandas as pd
 import torch
 
 from milbench.bag import Bag
+from milbench.cohorts.bag_names import PATIENT
 from milbench.endpoints.endpoint import BINARY, Endpoint
 from milbench.endpoints.fit import patient_labels
 from milbench.errors import FeatureFileError
@@ -26,10 +26,6 @@ from milbench.labels.finding import some
 
 if TYPE_CHECKING:
     from milbench.cohorts.cohort import Cohort
-
-SLIDE, PATIENT = "slide", "patient"
-BAGS = (SLIDE, PATIENT)
-"""What `bag:` may say."""
 
 APART = "the bag joins {} slides, and each has coordinates of its own"
 FIX = "Extract the slides of a patient alike, or write `bag: slide` in cohort.yaml."
@@ -197,12 +193,3 @@ def _notes(members: Members, cohort: Cohort) -> list[str]:
         return [told]
     shown = some([f"{patient} without {', '.join(slides)}" for patient, slides in missing.items()])
     return [told, f"bags of {len(missing)} patients lack slides that have no features ({shown})"]
-
-
-def told_of(bag: str, text: str) -> str:
-    """The text, which tells of slides, for bags of another sort.
-
-    >>> told_of("patient", "Every slide counts; a dot grows with its slides.")
-    'Every patient counts; a dot grows with its patients.'
-    """
-    return re.sub(r"\bslide(s?)\b", rf"{bag}\1", text)

@@ -74,6 +74,8 @@ def call(options: argparse.Namespace) -> int:
     encoder = _encoder(options)
     if encoder.is_random:
         warn(f"encoder {encoder.name} has random weights: its features are good for trying things out only")
+    if encoder.network.note:
+        warn(encoder.network.note)
     line(console, f"{encoder.name}: {encoder.width} features per patch, {encoder.pooling}, on {encoder.device}; "
                   f"{workers} reading process{'es' * (workers != 1)}")  # fmt: skip
     try:
@@ -144,8 +146,9 @@ def _extract(
 def _summary(console: Console, outcome: Outcome, out: Path) -> None:
     done = f"{len(outcome.done)} done ({sum(outcome.done.values()):,} patches)"
     before = f"{len(outcome.skipped)} done before" if outcome.skipped else ""
+    by_others = f"{len(outcome.by_others)} done by another command" if outcome.by_others else ""
     failed = f"{len(outcome.failed)} failed" if outcome.failed else ""
-    line(console, ", ".join(filter(None, (done, before, failed))) + (":" if failed else ""))
+    line(console, ", ".join(filter(None, (done, before, by_others, failed))) + (":" if failed else ""))
     if outcome.failed:
         listed(console, (f"{slide_id}: {reason}" for slide_id, reason in sorted(outcome.failed.items())))
     say(f"features: {out}; a picture per slide: {out / 'sheets'}")

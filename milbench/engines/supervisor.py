@@ -87,6 +87,7 @@ def execute(
     *,
     max_failures: int = 0,
     takes: Callable[[Job], bool] | None = None,
+    on_busy: Callable[[], None] = lambda: None,
 ) -> Iterator[Status]:
     """Status of every job as it ends; if asked to halt, or if a job is refused, no further pass starts.
 
@@ -94,6 +95,7 @@ def execute(
     ----------
     max_failures : if this many trials of a model on a dataset fail before any succeeds, the rest is skipped; 0 = never.
     takes : asked of every job before it starts; a job that is declined is left to others, and nobody waits for it.
+    on_busy : called each time that nothing is left but what other processes hold.
 
     Raises
     ------
@@ -112,6 +114,7 @@ def execute(
         if ledger.events == before and not halt.requested:
             if takes:
                 return
+            on_busy()
             time.sleep(BUSY_WAIT_SECONDS)  # another milbench on this folder holds what is pending
 
 

@@ -5,32 +5,37 @@ Its first lines are those that the Hugging Face Hub reads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import yaml
 
+from milbench.cohorts.bag_names import PATIENT, SLIDE
 from milbench.export.layout import FACTS
 from milbench.report.score_tables import interval, number
 from milbench.report.tables import Cell, Row, Table, markdown, to_markdown
+from milbench.visible import visible_line
 
 TAGS = ("milbench", "multiple-instance-learning", "computational-pathology", "histopathology")
 
 PIPELINES = {"binary": "image-classification", "multiclass": "image-classification", "ordinal": "image-classification"}
 """Task of the Hub by kind. It has none for a score of a slide and for survival."""
 
-BAGS = {"slide": "one whole-slide image", "patient": "all whole-slide images of one patient, joined"}
+BAGS = {SLIDE: "one whole-slide image", PATIENT: "all whole-slide images of one patient, joined"}
+
+SIDES = {SLIDE: ("slides", "patients"), PATIENT: ("patients",)}
+"""What is counted of the test side, by what a bag is."""
 
 NAN = float("nan")
 
-LICENCE = "# license: fill this in before you share the model. milbench does not know the licence of the training data."
+LICENCE = "# license: fill this in before you share the model."
 
 
 def card_of(facts: Mapping[str, Any]) -> str:
     """The card as Markdown."""
     parts = [
-        f"---\n{_front(facts)}{LICENCE}\n---",
+        f"---\n{_front(facts)}{LICENCE} {_declared(facts)}\n---",
         f"# {_title(facts)}",
         _what(facts),
         f"## Scores on the run's own test side\n\n{to_markdown(_table(facts)).strip()}",
@@ -99,8 +104,9 @@ def _what(facts: Mapping[str, Any]) -> str:
 
 
 def _table(facts: Mapping[str, Any]) -> Table:
-    rows = tuple(Row(_called(task, told), _cells(told)) for task, told in facts["scores"].items())
-    columns = ("metric", "this export", "mean over trainings", "trainings", "test slides", "test patients")
+    counted = SIDES[facts["input"]["bag"]]
+    rows = tuple(Row(_called(task, told), _cells(told, counted)) for task, told in facts["scores"].items())
+    columns = ("metric", "this export", "mean over trainings", "trainings", *(f"test {what}" for what in counted))
     return Table("scores", "", "task", columns, rows, pd.DataFrame())
 
 
@@ -108,11 +114,11 @@ def _called(task: str, told: Mapping[str, Any]) -> str:
     return f"{task} (control)" if told["is_control"] else task
 
 
-def _cells(told: Mapping[str, Any]) -> tuple[Cell, ...]:
+def _cells(told: Mapping[str, Any], counted: Sequence[str]) -> tuple[Cell, ...]:
     own, mean, side = told["exported"], told["trainings"], told["test_side"]
     return (
         Cell(told["title"]), _score(own), _score(mean),
-        Cell(str(mean["number"])), Cell(str(side.get("n_slides", "–"))), Cell(str(side["n_patients"])),
+        Cell(str(mean["number"])), *(Cell(str(side.get(f"n_{what}", "–"))) for what in counted),
     )  # fmt: skip
 
 
@@ -207,10 +213,18 @@ def _limits(facts: Mapping[str, Any]) -> str:
     return "\n".join(f"- {markdown(item)}" for item in items)
 
 
+def _declared(facts: Mapping[str, Any]) -> str:
+    """What is known of the licence of the training data, in one line."""
+    licence = str(facts["cohort"].get("licence", ""))
+    if not licence:
+        return "milbench does not know the licence of the training data."
+    return f"The licence of the training data was declared as {visible_line(licence).rstrip('.')}."
+
+
 def _licence(facts: Mapping[str, Any]) -> str:
     model = facts["model"]
     cite = " and ".join(filter(None, ("milbench", model["paper"].rstrip("."))))
     return (
-        "The licence of the training data is not known to milbench, and decides what may be done with these weights. "
-        f"Fill it in here and in the first lines before you share them.\n\nCite {markdown(cite)}."
+        f"{markdown(_declared(facts))} It decides what may be done with these weights. Fill in their licence here and in the first "
+        f"lines before you share them.\n\nCite {markdown(cite)}."
     )

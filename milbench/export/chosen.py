@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from milbench.cohorts.patient_bags import PATIENT, SLIDE
+from milbench.cohorts.bag_names import PATIENT, SLIDE
 from milbench.endpoints.endpoint import KINDS, Kind
 from milbench.engines.shards import every_slot
 from milbench.errors import StoreError, UsageError

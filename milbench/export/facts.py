@@ -7,7 +7,7 @@ from math import isnan
 from typing import Any
 
 import milbench
-from milbench.cohorts.patient_bags import PATIENT, SLIDE
+from milbench.cohorts.bag_names import PATIENT, SLIDE
 from milbench.cohorts.scaling import FeatureScaler
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import MilbenchError
@@ -215,6 +215,7 @@ def _cohort(chosen: Chosen) -> dict[str, Any]:
     return {
         "name": chosen.source.dataset,
         "title": facts["title"],
+        **({"licence": facts["licence"]} if facts.get("licence") else {}),
         "n_slides": facts["n_slides"],
         "n_patients": facts["n_patients"],
         "fingerprint": info["fingerprint"],

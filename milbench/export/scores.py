@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from milbench.cohorts.patient_bags import PATIENT, SLIDE
+from milbench.cohorts.bag_names import PATIENT, SLIDE
 from milbench.endpoints.endpoint import Kind
 from milbench.export.chosen import Chosen, training_name
 from milbench.stats.analysis import Analysis, analyse_grids

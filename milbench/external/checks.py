@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from milbench.cohorts.bag_names import PATIENT
 from milbench.cohorts.cohort import Cohort
-from milbench.cohorts.patient_bags import PATIENT, Members, unlike_slides
+from milbench.cohorts.patient_bags import Members, unlike_slides
 from milbench.errors import DataError, FeatureFileError
 from milbench.formats import SlideHeader
 from milbench.formats.scale import is_one_scale

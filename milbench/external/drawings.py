@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from milbench.cohorts.patient_bags import SLIDE, told_of
+from milbench.cohorts.bag_names import SLIDE, told_of
 from milbench.endpoints.endpoint import Kind
 from milbench.external.analysis import Compared, own_trials
 from milbench.external.evaluate import External

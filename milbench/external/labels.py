@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from milbench.cohorts.bag_names import PATIENT
 from milbench.cohorts.cohort import Cohort
 from milbench.cohorts.cohort_file import AS_GIVEN
-from milbench.cohorts.patient_bags import PATIENT
 from milbench.endpoints.endpoint import WITH_CLASSES, Endpoint, event_of, time_of
 from milbench.endpoints.fit import patient_labels
 from milbench.errors import DataError

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from milbench.bag import Bag
+from milbench.cohorts.bag_names import PATIENT, SLIDE
 from milbench.cohorts.feature_facts import feature_facts
-from milbench.cohorts.patient_bags import PATIENT, SLIDE, slides_by_patient
+from milbench.cohorts.patient_bags import slides_by_patient
 from milbench.endpoints.answers import answers_of, decoded_grade
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import DataError

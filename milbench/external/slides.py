@@ -10,16 +10,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from milbench.bag import Bag, check_features
+from milbench.cohorts.bag_names import PATIENT, SLIDE
 from milbench.cohorts.cohort_file import CohortFile, cohort_file
 from milbench.cohorts.fingerprint import fingerprint
-from milbench.cohorts.patient_bags import (
-    PATIENT,
-    SLIDE,
-    joining_load,
-    patient_fingerprint,
-    patient_table,
-    slides_by_patient,
-)
+from milbench.cohorts.patient_bags import joining_load, patient_fingerprint, patient_table, slides_by_patient
 from milbench.errors import DataError, LabelTableError
 from milbench.external.checks import refuse_other_bags
 from milbench.formats import FeatureFolder, folder_and_table, open_features

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from milbench.cohorts.patient_bags import SLIDE
+from milbench.cohorts.bag_names import SLIDE
 from milbench.endpoints.endpoint import Kind
 from milbench.external.analysis import Compared, drop_frame
 from milbench.external.evaluate import External
@@ -41,7 +41,9 @@ def tables_of(external: External, found: Mapping[Kind, Compared]) -> Iterator[Ta
         if kind == "binary":
             yield threshold_table(f"external_metrics{suffix}", external, both)
         else:
-            yield metrics_table(f"external_metrics{suffix}", both.external.scores, external.name, kind)
+            yield metrics_table(
+                f"external_metrics{suffix}", both.external.scores, external.name, kind, bag=external.cohort.bag
+            )
 
 
 def shift_table(external: External) -> Table:

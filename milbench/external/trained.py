@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from milbench.cohorts.bag_names import SLIDE
 from milbench.cohorts.feature_facts import feature_facts
-from milbench.cohorts.patient_bags import SLIDE
 from milbench.cohorts.scaling import FITTED_MODES, FeatureScaler
 from milbench.endpoints.endpoint import Endpoint
 from milbench.engines.shards import Shard, every_slot

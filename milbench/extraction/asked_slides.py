@@ -8,6 +8,7 @@ from pathlib import Path
 
 from milbench.errors import UsageError, unknown_name
 from milbench.extraction.plan import SlideFile
+from milbench.visible import shortened, visible_line
 
 LIST = ".txt"
 LEAST_MICRONS, MOST_MICRONS = 0.02, 20.0
@@ -48,7 +49,16 @@ def _listed(path: Path) -> list[Path]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as a list of slides: {error}.") from error
-    return [path.parent / line.strip() for line in lines if line.strip()]
+    listed = {number: path.parent / line.strip() for number, line in enumerate(lines, 1) if line.strip()}
+    missing = {number: slide for number, slide in listed.items() if not slide.exists()}
+    if missing:
+        number, slide = next(iter(missing.items()))
+        more = f" Of {len(listed)} paths in it, {len(missing)} are not there." if len(missing) > 1 else ""
+        raise UsageError(
+            f"{path}, line {number}: {shortened(visible_line(str(slide)))} does not exist.{more} A list holds one path per line; those "
+            "that are not absolute begin at the list's folder."
+        )
+    return list(listed.values())
 
 
 def _slides_at(path: Path) -> dict[str, Path]:

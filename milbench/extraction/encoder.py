@@ -174,7 +174,8 @@ def _maker(name: str) -> Callable[[Asked], Network]:
         return resnet50.resnet50_network
     if name in REGISTERED:
         return plugin_network
-    raise unknown_name("encoder", name, encoder_names())
+    error = unknown_name("encoder", name, encoder_names())
+    raise UsageError(f"{error} A model of timm is called timm:NAME, one of the Hugging Face Hub hf-hub:ORG/NAME.")
 
 
 def _on_device(name: str, network: Network, patch_size: int, device: torch.device) -> Encoder:

@@ -7,14 +7,19 @@
 
 Patches of a slide are encoded in batches that begin at its first patch, whoever reads them and in whatever order they come:
 the number of readers changes no byte. A slide that fails is listed with its reason, and the others are done.
+
+Several commands may work in one folder. Each takes the next slide that no other one holds, and at the end waits for those of
+the others: if their process dies, the slide is taken over.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -29,6 +34,8 @@ from milbench.extraction.settings import Settings
 from milbench.extraction.sheet import SHEETS
 from milbench.extraction.slots import Slots
 from milbench.machine.allocator import tune_allocator
+from milbench.store.claims import Claim, let_go, take
+from milbench.store.run import CLAIMS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,6 +47,9 @@ BATCH_ON_GPU, BATCH_ON_CPU = 64, 8
 
 SLIDES_AHEAD = 2
 """Slides whose patches are known and not all dealt: while one is read, tissue of the next is looked for."""
+
+LOOK_SECONDS = 1.0
+"""How often a command that has nothing left to do looks for slides that others hold."""
 
 
 class Watch:
@@ -68,11 +78,13 @@ class Outcome(NamedTuple):
     ----------
     done, skipped : numbers of patches by slide id; None = not looked up. Skipped ones were done before.
     failed : reasons by slide id.
+    by_others : done by other commands while this one ran.
     """
 
     done: dict[str, int]
     skipped: tuple[str, ...]
     failed: dict[str, str]
+    by_others: tuple[str, ...] = ()
 
 
 @dataclass
@@ -91,7 +103,14 @@ class SlideInWork:
 
 @dataclass
 class Extraction:
-    """The state of an extraction: which slides wait, are planned, and have ended."""
+    """The state of an extraction: which slides wait, are planned, and have ended.
+
+    Attributes
+    ----------
+    claimed : slides that this process holds.
+    held : slides that other processes hold.
+    others : those processes, as far as they were told of.
+    """
 
     encoder: Encoder
     facts: Mapping[str, Any]
@@ -103,6 +122,10 @@ class Extraction:
     in_work: dict[str, SlideInWork] = field(default_factory=dict)
     done: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    by_others: list[str] = field(default_factory=list)
+    claimed: set[str] = field(default_factory=set)
+    held: deque[SlideFile] = field(default_factory=deque)
+    others: set[tuple[str, int]] = field(default_factory=set)
 
     def run(self, reading: Reading) -> None:
         """Do all slides that wait.
@@ -111,12 +134,20 @@ class Extraction:
         ------
         MilbenchError : what would be the same for every slide, such as a full disk.
         """
-        given = self._give(reading)
-        while given:
-            task, answer = reading.next_answer()
-            given += self._give(reading) - 1  # first, so that readers do not wait for the encoder
-            self._take(task, answer)
-            given += self._give(reading)
+        while self.waiting:
+            given = self._give(reading)
+            while given:
+                task, answer = reading.next_answer()
+                given += self._give(reading) - 1  # first, so that readers do not wait for the encoder
+                self._take(task, answer)
+                given += self._give(reading)
+            self._wait_for_others()
+
+    def _wait_for_others(self) -> None:
+        """Look at the slides that others hold once more, after a while."""
+        if self.held:
+            sleep(LOOK_SECONDS)
+            self.waiting, self.held = self.held, deque()
 
     def _give(self, reading: Reading) -> int:
         """Number of tasks that readers had room for."""
@@ -129,14 +160,43 @@ class Extraction:
     def _next_task(self) -> Task | None:
         """What is to be read next: patches in the order of slides, and in time the plan of the next slide."""
         to_read = [work for work in self.in_work.values() if work.to_read]
-        if self.waiting and self.planning + len(to_read) < SLIDES_AHEAD and len(self.in_work) < 2 * SLIDES_AHEAD:
+        may_plan = self.planning + len(to_read) < SLIDES_AHEAD and len(self.in_work) < 2 * SLIDES_AHEAD
+        if may_plan and (slide := self._next_slide()) is not None:
             self.planning += 1
-            return PlanTask(self.waiting.popleft())
+            return PlanTask(slide)
         if not to_read or not self.slots.free:
             return None
         plan, first = to_read[0].plan, to_read[0].to_read.popleft()
         corners = plan.corners[first : first + self.slots.shape[0]]
         return TilesTask(plan.slide, first, corners, plan.reading, self.slots.free.pop())
+
+    def _next_slide(self) -> SlideFile | None:
+        """The next slide that nobody has done or holds; this process holds it from now on."""
+        while self.waiting:
+            slide = self.waiting.popleft()
+            holder = take(self.folder / CLAIMS, slide.slide_id)
+            if holder is not None:
+                self._leave(slide, holder)
+                continue
+            self.claimed.add(slide.slide_id)
+            if why_again(self.folder, slide, self.facts) is not None:
+                return slide
+            self._let_go(slide.slide_id)
+            self.by_others.append(slide.slide_id)
+            self.watch.ended(slide.slide_id)
+        return None
+
+    def _leave(self, slide: SlideFile, holder: Claim) -> None:
+        self.held.append(slide)
+        if (holder.host, holder.pid) not in self.others:
+            self.others.add((holder.host, holder.pid))
+            self.watch.note(
+                f"another command works in {self.folder} ({holder}): both share the slides, and make each once"
+            )
+
+    def _let_go(self, slide_id: str) -> None:
+        self.claimed.discard(slide_id)
+        let_go(self.folder / CLAIMS, slide_id)
 
     def _take(self, task: Task, answer: Answer) -> None:
         """Go on with what a reader says of a task."""
@@ -179,6 +239,7 @@ class Extraction:
             work.file.finish()
             self.done[slide_id] = len(work.plan.corners)
             del self.in_work[slide_id]
+            self._let_go(slide_id)
             self.watch.ended(slide_id)
 
     def _fail(self, slide_id: str, trouble: Trouble) -> None:
@@ -189,12 +250,17 @@ class Extraction:
             self.in_work.pop(slide_id).file.drop()
         if slide_id not in self.failed:
             self.failed[slide_id] = trouble.text
+            self._let_go(slide_id)
             self.watch.ended(slide_id, trouble.text)
 
     def drop(self) -> None:
-        """Delete what is half-written."""
+        """Delete what is half-written, and let go of all slides."""
         for work in self.in_work.values():
             work.file.drop()
+        for slide_id in list(self.claimed):
+            self._let_go(slide_id)
+        with suppress(OSError):  # others hold slides
+            (self.folder / CLAIMS).rmdir()
 
 
 def _first_of(error: DataError, task: TilesTask) -> str:
@@ -269,7 +335,7 @@ def extract(
         finally:
             reading.close()
             extraction.drop()
-    return Outcome(extraction.done, skipped, extraction.failed)
+    return Outcome(extraction.done, skipped, extraction.failed, tuple(extraction.by_others))
 
 
 def _still_to_do(

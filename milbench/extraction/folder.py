@@ -6,6 +6,7 @@
       features.json      encoder, transform, resolution, patches, tissue: what all slides here share
       {slide}.h5         see `feature_file.py`
       sheets/{slide}.png see `sheet.py`
+      claims/{slide}.json host and process that make the slide's features right now; no folder once nobody does
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from milbench.extraction.sheet import SHEETS
 from milbench.extraction.writing import writing
 from milbench.formats.declared import json_object
 from milbench.formats.hdf5 import opened
+from milbench.store.claims import living
 from milbench.store.files import json_bytes, write_atomically
-from milbench.store.leftovers import abandoned, delete
+from milbench.store.leftovers import abandoned, dead_claims, delete
+from milbench.store.run import CLAIMS
 from milbench.visible import shortened, visible_line
 
 if TYPE_CHECKING:
@@ -47,16 +50,17 @@ def prepare(folder: Path, facts: Mapping[str, Any]) -> None:
 
     Raises
     ------
-    UsageError : it holds features of other settings, or of another tool; the first difference is named.
+    UsageError : it holds features of other settings, or of another tool; the first difference is named. Settings of a folder
+        without features give way.
     StoreError : the system refuses to write.
     """
     path = folder / SETTINGS_FILE
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        delete([*abandoned(folder), *abandoned(folder / SHEETS)])
+        delete([*abandoned(folder), *abandoned(folder / SHEETS), *dead_claims(folder / CLAIMS)])
         if path.exists():
             _refuse_other_settings(path, facts)
-        else:
+        if not path.exists() or json_object(path) != facts:
             write_atomically(path, json_bytes(facts))
 
 
@@ -66,6 +70,8 @@ def _refuse_other_settings(path: Path, facts: Mapping[str, Any]) -> None:
         raise UsageError(
             f"{path} was not written by milbench features, or cannot be read. Name another folder with --out."
         )
+    if not any(path.parent.glob("*.h5")) and not living(path.parent / CLAIMS):
+        return  # every slide failed, perhaps because of a setting: no feature is of the former ones
     for name, was, now in _differences(stored, facts):
         raise UsageError(
             f"{path.parent} holds features with {name} {_text(was)}, and the command asks for {_text(now)}. Name another folder "

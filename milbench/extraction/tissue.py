@@ -111,10 +111,29 @@ def pieces_on(picture: NDArray[np.uint8], square: float, settings: TissueSetting
             yield Piece(box[1].start, box[0].start, outline, holes)
 
 
+def largest_piece(tissue: Tissue, microns_per_pixel: float, settings: TissueSettings) -> float:
+    """Area of a slide's largest piece of tissue in squares of 128 µm, also if it was left out; 0 if there is none.
+
+    Parameters
+    ----------
+    microns_per_pixel : of level 0.
+    """
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(coloured(tissue.picture, settings), EIGHT)
+    most = int(np.bincount(labels.ravel())[1:].max(initial=0))
+    return most * tissue.scale[0] * tissue.scale[1] * microns_per_pixel**2 / REFERENCE_MICRONS**2
+
+
 def coloured(picture: NDArray[np.uint8], settings: TissueSettings) -> Mask:
     """Pixels that are saturated enough to be tissue, gaps closed; [rows, columns]."""
-    smooth = _median(saturation(picture), settings.median)
+    smooth = smoothed(picture, settings)
     return _closed(smooth > _threshold(smooth, settings), settings.closing)
+
+
+def smoothed(picture: NDArray[np.uint8], settings: TissueSettings) -> NDArray[np.uint8]:
+    """Saturation, 0 to 255, of each pixel's surroundings, [rows, columns]."""
+    return _median(saturation(picture), settings.median)
 
 
 def saturation(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

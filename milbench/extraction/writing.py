@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from milbench.errors import StoreError
+from milbench.store.files import IN_THE_WAY
 
 
 @contextmanager
@@ -20,7 +21,11 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        fix = (
+            "Something of another kind stands in its place. Move it away, or name another --out"
+            if error.errno in IN_THE_WAY
+            else "Free space or name another --out"
+        )
         raise StoreError(
-            f"cannot write to {folder}: {error.strerror or error}. Free space or name another --out, then give the same "
-            "command again. Finished slides are kept."
+            f"cannot write to {folder}: {error.strerror or error}. {fix}, then give the same command again. Finished slides are kept."
         ) from error

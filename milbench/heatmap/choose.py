@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from milbench.cohorts.patient_bags import SLIDE
+from milbench.cohorts.bag_names import SLIDE
 from milbench.errors import UsageError, unknown_name
 from milbench.heatmap.asked import Asked
 from milbench.heatmap.stored import RunCohort

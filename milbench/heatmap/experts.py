@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from milbench.cohorts.bag_names import SLIDE
 from milbench.heatmap.attention import as_array, looks
 from milbench.heatmap.stored import RunCohort, StoredModel
 
@@ -31,6 +32,7 @@ class ExpertUsage:
     entropy : [T]. Mean entropy of a slide's gate weights over log E: 1 = all experts alike, 0 = one alone.
     overlap : [E, E]. Mean of sum_n min(a_en, a_fn): 1 = the same map, 0 = no patch in common.
     chance : the same for two experts, one map's patches shuffled; mean over pairs.
+    n_slides : test bags; `bag` is what one is, "slide" or "patient".
     """
 
     dataset: str
@@ -44,6 +46,7 @@ class ExpertUsage:
     overlap: Floats
     chance: float
     n_slides: int
+    bag: str = SLIDE
 
     @property
     def pairwise(self) -> float:
@@ -78,6 +81,7 @@ def _usage(cohort: RunCohort, stored: StoredModel, fold: int) -> ExpertUsage:
     return ExpertUsage(
         cohort.name, stored.name, stored.model.info.title, fold, stored.tasks, experts, np.mean(gates, axis=0),
         np.mean([entropy(g) for g in gates], axis=0), np.mean(overlaps, axis=0), float(np.mean(chances)), len(gates),
+        cohort.cohort.bag,
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def usage_figure(usage: ExpertUsage) -> Figure:
     figure.text(
         second[0], second[1] + second[3] + 0.1 / down, f"attention shared (chance {usage.chance:.2f})", fontsize=9
     )
-    title = f"{usage.title} on {usage.dataset}, fold {usage.fold}, {usage.n_slides} test slides"
+    title = f"{usage.title} on {usage.dataset}, fold {usage.fold}, {usage.n_slides} test {usage.bag}s"
     figure.text(0.12 / across, 1 - 0.2 / down, title, fontsize=10, weight="bold")
     return figure
 
@@ -88,8 +88,13 @@ def _tree(figure: Figure, tree: Any, box: tuple[float, float, float, float], *, 
         axes.set_ylim(bottom=0)
 
 
-def curve_figure(points: pd.DataFrame, dataset: str) -> Figure:
-    """Deletion and insertion: mean probability over tasks and slides, attention solid, random order dashed."""
+def curve_figure(points: pd.DataFrame, dataset: str, bag: str) -> Figure:
+    """Deletion and insertion: mean probability over tasks and slides, attention solid, random order dashed.
+
+    Parameters
+    ----------
+    bag : what a bag is, "slide" or "patient".
+    """
     figure = blank_figure((9.6, 3.7))
     titles = dict(zip(points["model"], points["title"], strict=True))
     looks = styles(list(titles))
@@ -100,7 +105,7 @@ def curve_figure(points: pd.DataFrame, dataset: str) -> Figure:
             look = {key: looks[model][key] for key in ("color", "marker", "markersize")}
             axes.plot(means[model, "attention"], label=title, linestyle="-", **look)
             axes.plot(means[model, "random"], linestyle=":", linewidth=1, color=look["color"])
-        axes.set(xlabel=f"share of the patches {verb}", ylabel="" if index else "mean probability, positive slides")
+        axes.set(xlabel=f"share of the patches {verb}", ylabel="" if index else f"mean probability, positive {bag}s")
         axes.set_title(f"{curve}", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     figure.text(0.07, 0.94, f"{dataset}: most attended first (solid), in random order (dotted)", fontsize=10)

@@ -30,6 +30,7 @@ class Evaluation:
     curves, points : tables of `curve_table` and `curve_points`, made where no truth is known.
     agreement : table of `agreement_table`, or None for one fold.
     usages : of every mixture.
+    bag : what a bag is, "slide" or "patient".
     """
 
     dataset: str
@@ -38,6 +39,7 @@ class Evaluation:
     points: pd.DataFrame | None
     agreement: pd.DataFrame | None
     usages: Sequence[ExpertUsage]
+    bag: str
 
     @property
     def answers(self) -> list[str]:
@@ -59,6 +61,7 @@ def evaluate_cohort(cohort: RunCohort, names: Sequence[str], folds: Sequence[int
         points=points,
         agreement=_in_order(agreement_table(cohort, names, folds), cohort, names) if len(folds) > 1 else None,
         usages=expert_usage(cohort, names, folds[0]),
+        bag=cohort.cohort.bag,
     )
 
 
@@ -90,7 +93,7 @@ def write_evaluation(found: Evaluation, out: Path) -> list[Path]:
         for usage in found.usages:
             paths += save_panel(usage_figure(usage), out / f"experts_{found.dataset}_{folder_name(usage.model)}")
         if found.points is not None and len(found.points):
-            paths += save_panel(curve_figure(found.points, found.dataset), out / f"curves_{found.dataset}")
+            paths += save_panel(curve_figure(found.points, found.dataset, found.bag), out / f"curves_{found.dataset}")
         if found.answers:
             answers = out / f"experts_{found.dataset}.md"
             answers.write_text(

@@ -13,11 +13,12 @@ import pandas as pd
 from torch import Tensor
 
 from milbench.bag import LARGEST_VALUE, Bag, all_finite, largest_value
+from milbench.cohorts.bag_names import PATIENT, SLIDE
 from milbench.cohorts.cohort import Cohort
 from milbench.cohorts.cohort_file import AS_GIVEN, CohortFile
 from milbench.cohorts.feature_facts import feature_facts
 from milbench.cohorts.fingerprint import fingerprint
-from milbench.cohorts.patient_bags import PATIENT, SLIDE, patient_fingerprint, patient_table
+from milbench.cohorts.patient_bags import patient_fingerprint, patient_table
 from milbench.endpoints.endpoint import Endpoint
 from milbench.errors import MilbenchError
 from milbench.formats import FeatureFolder, SlideFeatures, SlideHeader
@@ -108,7 +109,7 @@ def check_loaded(cohort: Cohort, watch: Watch, *, splits: str = "", deep: bool =
     )
     counts = None
     if split is not None:
-        counts = _tried(problems, lambda: audit(split, cohort.slides, tasks, endpoints))
+        counts = _tried(problems, lambda: audit(split, cohort.slides, tasks, endpoints, cohort.bag))
     subject = subject_of(cohort, split, counts)
     problems += findings_of(subject)
     if deep:
@@ -140,7 +141,7 @@ def _subject(
         )
     if split is not None:
         bags = patient_table(kept, tasks, table.endpoints) if file.bag == PATIENT else kept
-        counts = _tried(problems, lambda: audit(split, bags, tasks, table.endpoints))
+        counts = _tried(problems, lambda: audit(split, bags, tasks, table.endpoints, file.bag))
     given = file.patients == AS_GIVEN
     slides = kept if len(kept) else table.slides
     told, endpoints = table.findings, table.endpoints

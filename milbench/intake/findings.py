@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from milbench.cohorts.bag_names import SLIDE
 from milbench.cohorts.cohort import Cohort
 from milbench.cohorts.cohort_file import AS_GIVEN
-from milbench.cohorts.patient_bags import FIX, SLIDE, slides_by_patient, unlike_slides
+from milbench.cohorts.patient_bags import FIX, slides_by_patient, unlike_slides
 from milbench.cohorts.task_kinds import declared_tasks
 from milbench.endpoints.endpoint import WITH_CLASSES, Endpoint
 from milbench.errors import DataError, FeatureFileError

@@ -19,10 +19,10 @@ import yaml
 from torch import Tensor
 
 from milbench.bag import check_features, largest_value
+from milbench.cohorts.bag_names import SLIDE as BAG_OF_A_SLIDE
 from milbench.cohorts.cohort_file import PROTOCOLS, CohortFile
 from milbench.cohorts.content import SlideContent, content_of
 from milbench.cohorts.fingerprint import file_ends
-from milbench.cohorts.patient_bags import SLIDE as BAG_OF_A_SLIDE
 from milbench.cohorts.record import ContentRecord, remembered_beside
 from milbench.endpoints.endpoint import BINARY
 from milbench.errors import DataError, FeatureFileError, UsageError, unknown_name
@@ -35,6 +35,7 @@ from milbench.labels import PATIENT, SLIDE, LabelTable
 from milbench.labels.written import written_task
 from milbench.machine.hardware import usable_cores
 from milbench.process.memory import free_memory
+from milbench.store.claims import alone
 from milbench.store.csv_files import exact_csv
 from milbench.store.files import replacing_file, write_atomically, writing
 from milbench.store.leftovers import abandoned, delete
@@ -80,17 +81,23 @@ def pack(file: CohortFile, out: Path, dtype: str, watch: Watch) -> Packed:
     ------
     FeatureFileError : a slide is unusable, or too large for float16.
     StoreError : the disk is full or the folder cannot be written.
-    UsageError : unknown dtype, or `out` is where the source lies.
+    UsageError : unknown dtype, `out` is where the source lies, or another process packs into it.
     """
     if dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
     table = file.label_table()
-    slides = table.slides
-    source = file.feature_folder().spelled_as(slides["slide_id"])
+    source = file.feature_folder().spelled_as(table.slides["slide_id"])
     _refuse_source(out, source)
     _refuse_other_tables(out)
-    target = out / "features"
-    _make(target)
+    _make(out / "features")
+    with alone(out, "data pack"):  # two would write labels.csv, cohort.yaml and each slide twice
+        return _pack_all(file, table, source, out, dtype, watch)
+
+
+def _pack_all(
+    file: CohortFile, table: LabelTable, source: FeatureFolder, out: Path, dtype: str, watch: Watch
+) -> Packed:
+    slides, target = table.slides, out / "features"
     delete([*abandoned(out), *abandoned(target)])
     wanted = [slide for slide in slides["slide_id"] if slide in source.paths]
     there = {slide for slide in wanted if (target / f"{slide}{SUFFIX}").exists()}

@@ -35,7 +35,8 @@ class Finding(NamedTuple):
     @property
     def text(self) -> str:
         """The finding as one text, without its severity."""
-        return f"{self.what.removesuffix('.')}. {self.fix}".strip()
+        is_ended = re.search(r"[^.]\.\)$", self.what)  # a sentence in brackets; "(a, b, ...)" is none
+        return f"{self.what if is_ended else self.what.removesuffix('.') + '.'} {self.fix}".strip()
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.text}"

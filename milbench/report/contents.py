@@ -17,7 +17,7 @@ from milbench.report.baselines import no_image_baselines
 from milbench.report.costs import cost_frame
 from milbench.report.figures import STUDIED
 from milbench.report.gain import Gain, prevalence_and_gain
-from milbench.report.kinds import endpoint_in, label_columns, labels_of_kind, name_of
+from milbench.report.kinds import bag_of, endpoint_in, label_columns, labels_of_kind, name_of
 from milbench.report.published import beside_ours
 from milbench.report.searches import SearchOfCohort, refuse_searches, searches_of, untuned_runs, with_tests
 from milbench.stats.analysis import Analysis, analyse
@@ -65,6 +65,10 @@ class Contents:
     def name_of(self, what: str, dataset: str = "") -> str:
         """Stem of a table or figure."""
         return name_of(what, self.kind, dataset, [name for run in self.runs for name in run.datasets])
+
+    def bag_of(self, dataset: str = "") -> str:
+        """What a bag of a cohort, or of all, is called in captions: "slide", "patient", or "bag" where cohorts differ."""
+        return bag_of([self.datasets[dataset]] if dataset else self.datasets.values())
 
     def trials_of(self, dataset: str) -> list[StoredTrial]:
         """Finished trials of a cohort that learned a task of the kind."""

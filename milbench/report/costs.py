@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from milbench.cohorts.bag_names import SLIDE, told_of
 from milbench.report.tables import Cell, Row, Table
 from milbench.report.units import BYTES, COUNT, JOULES, SECONDS, digits, shared_step
 from milbench.store.run import Run
@@ -85,15 +86,20 @@ COLUMNS: dict[str, tuple[str, str]] = {
 """Column by field: its header and the unit of its numbers."""
 
 
-def cost_table(name: str, caption: str, costs: pd.DataFrame) -> Table:
-    """Models × costs of one dataset, every column in one unit; columns that no trial recorded are left out."""
+def cost_table(name: str, caption: str, costs: pd.DataFrame, bag: str = SLIDE) -> Table:
+    """Models × costs of one dataset, every column in one unit; columns that no trial recorded are left out.
+
+    Parameters
+    ----------
+    bag : what a bag is called.
+    """
     fields = [field for field in COLUMNS if costs[field].notna().any()]
     steps = {field: _step(field, costs[field]) for field in fields}
     rows = [
         Row(str(row["title"]), tuple(_cell(row[field], steps[field][0]) for field in fields))
         for row in costs.to_dict("records")
     ]
-    headers = tuple(_header(COLUMNS[field][0], steps[field][1]) for field in fields)
+    headers = tuple(_header(told_of(bag, COLUMNS[field][0]), steps[field][1]) for field in fields)
     return Table(name, caption, "Method", headers, tuple(rows), costs)
 
 

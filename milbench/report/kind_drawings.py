@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from milbench.cohorts.bag_names import told_of
 from milbench.endpoints.endpoint import Kind
 from milbench.report import calibration, confusion, curves, predicted_values
 from milbench.report.answered import Panel, answers_by_slide, panels
@@ -87,7 +88,7 @@ def _confusion(contents: Contents, name: str) -> Iterator[Drawing]:
     shown, some = _shown(contents, name, tested)
     title = contents.dataset_titles[name]
     figure = confusion.confusion_figure(tested, shown, _heads(contents, name), f"{title}: labels against calls")
-    note = confusion.NOTE.format(confusion.CALLED[contents.kind])
+    note = told_of(contents.bag_of(name), confusion.NOTE).format(confusion.CALLED[contents.kind])
     yield contents.name_of("confusion", name), figure, f"Confusion matrices of the test side of {title}. {note}{some}"
 
 
@@ -98,7 +99,8 @@ def _values(contents: Contents, name: str) -> Iterator[Drawing]:
     heads = _heads(contents, name)
     parts = [predicted_values.Scatter(*panel, heads[panel], tested[panel]) for panel in shown]
     figure = predicted_values.scatter_figure(parts, f"{title}: measured and predicted")
-    caption = f"Predicted against measured values of the test side of {title}. {predicted_values.NOTE}{some}"
+    note = told_of(contents.bag_of(name), predicted_values.NOTE)
+    caption = f"Predicted against measured values of the test side of {title}. {note}{some}"
     yield contents.name_of("predicted", name), figure, caption
 
 
@@ -138,7 +140,7 @@ def _calibration(contents: Contents, name: str) -> Iterator[Drawing]:
         yield (
             contents.name_of("calibration", name),
             figure,
-            f"Calibration on the test side of {title}. {calibration.NOTES[kind]}",
+            f"Calibration on the test side of {title}. {told_of(contents.bag_of(name), calibration.NOTES[kind])}",
         )
 
 

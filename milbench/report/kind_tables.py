@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from milbench.cohorts.bag_names import PATIENT, SLIDE
 from milbench.endpoints.endpoint import Endpoint, Kind, event_of, time_of
 from milbench.endpoints.fit import patient_labels
 from milbench.report.kinds import OF_PATIENTS, endpoint_in, joins_slides, label_columns, labels_of_kind, slide_labels
@@ -52,13 +53,14 @@ SECONDARY: Mapping[Kind, str] = {
 }  # fmt: skip
 
 
-def metrics_table(name: str, scores: pd.DataFrame, title: str, kind: Kind, gaps: str = "") -> Table:
+def metrics_table(name: str, scores: pd.DataFrame, title: str, kind: Kind, gaps: str = "", bag: str = SLIDE) -> Table:
     """Models × metrics of one dataset, task by task: means over folds and seeds, and their spread.
 
     Parameters
     ----------
     scores : of `milbench.stats.analysis.Analysis`, of one dataset.
     gaps : a sentence on cells without a number, beginning with a blank.
+    bag : what a bag is called.
     """
     metric = METRICS[kind]
     mine = scores[scores["level"] == metric.level]
@@ -73,7 +75,7 @@ def metrics_table(name: str, scores: pd.DataFrame, title: str, kind: Kind, gaps:
         before = task
     data = parts.reset_index()
     data.columns = [_column(metric.columns.get(str(first), str(first)), str(what)) for first, what in data.columns]
-    unit = "patients" if metric.level == "patient" else "slides"
+    unit = f"{PATIENT if metric.level == PATIENT else bag}s"
     caption = (
         f"Every metric on {title}, {unit}: means over folds and seeds ± standard deviation over them. {SECONDARY[kind]} "
         f"↓: lower is better. A dash: undefined in every fold; n of m: defined in so many trainings.{gaps}"

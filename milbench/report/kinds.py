@@ -7,18 +7,29 @@ from typing import Any
 
 import pandas as pd
 
+from milbench.cohorts.bag_names import PATIENT, SLIDE
 from milbench.endpoints.endpoint import BINARY, Endpoint, Kind
 from milbench.stats.grid import FEWEST, FEWEST_SCORED
 from milbench.store.run import Run
+
+EITHER = "bag"
+"""What a bag is called where it is a slide in one cohort and a patient in another."""
+
+MEAN_OF_SLIDES: Mapping[str, str] = {
+    SLIDE: ": the risk of a patient is the mean over the slides.",
+    PATIENT: ", each of whom is one bag.",
+    EITHER: ": where bags are slides, the risk of a patient is the mean over the slides.",
+}
+"""How a patient comes to a risk, by what a bag is."""
 
 METRIC_NOTES: Mapping[Kind, str] = {
     "binary": "",
     "multiclass": "Macro AUROC: mean over the classes of one class against the rest.",
     "ordinal": "Quadratic kappa is of the expected grade, rounded, a half upwards.",
     "regression": "Pearson r is blind to the scale: see R² in the table of metrics.",
-    "survival": "The c-index is Harrell's, over patients: the risk of a patient is the mean over the slides.",
+    "survival": f"The c-index is Harrell's, over patients{MEAN_OF_SLIDES[SLIDE]}",
 }
-"""What the primary metric is; of AUROC everybody knows."""
+"""What the primary metric is, where bags are slides (`metric_note`); of AUROC everybody knows."""
 
 TOO_SMALL_NOTES: Mapping[Kind, str] = {
     "binary": "",
@@ -90,6 +101,18 @@ def labels_of_kind(labels: pd.DataFrame, facts: Mapping[str, Any], kind: Kind) -
     """The labels of a cohort's tasks of one kind."""
     others = [task for task in label_columns(labels) if endpoint_in(facts, task).kind != kind]
     return labels.drop(columns=others)
+
+
+def bag_of(datasets: Iterable[Mapping[str, Any]]) -> str:
+    """What captions call a bag of cohorts, given by their facts: "slide", "patient", or "bag" where cohorts differ."""
+    found = {PATIENT if "slides_of" in facts else SLIDE for facts in datasets}
+    return found.pop() if len(found) == 1 else EITHER if found else SLIDE
+
+
+def metric_note(kind: Kind, bag: str) -> str:
+    """What the primary metric is, for cohorts whose bags are called so."""
+    note = METRIC_NOTES[kind]
+    return note if bag == SLIDE else note.replace(MEAN_OF_SLIDES[SLIDE], MEAN_OF_SLIDES[bag])
 
 
 OF_PATIENTS = "If bags are patients, a slide counts with the label of its patient."

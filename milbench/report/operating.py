@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from milbench.cohorts.bag_names import SLIDE, told_of
 from milbench.report.tables import Cell, Row, Table
 
 COLUMNS = {
@@ -19,12 +20,13 @@ CAPTION = (
 )
 
 
-def operating_table(name: str, scores: pd.DataFrame, title: str) -> Table:
+def operating_table(name: str, scores: pd.DataFrame, title: str, bag: str = SLIDE) -> Table:
     """Models × operating points of one dataset.
 
     Parameters
     ----------
     scores : of `milbench.stats.Analysis`, of one dataset.
+    bag : what a bag is called.
     """
     mine = scores[(scores["level"] == "slide") & ~scores["is_control"].astype(bool)]
     runs = mine.groupby(["model", "title", "fold", "seed"], sort=False)[list(COLUMNS)].mean().reset_index()
@@ -34,7 +36,9 @@ def operating_table(name: str, scores: pd.DataFrame, title: str) -> Table:
         for found, row in zip(data.index, data.to_dict("records"), strict=True)
     ]
     data.columns = [f"{column}_{what}" for column, what in data.columns]
-    return Table(name, CAPTION.format(title), "Method", tuple(COLUMNS.values()), tuple(rows), data.reset_index())
+    return Table(
+        name, told_of(bag, CAPTION).format(title), "Method", tuple(COLUMNS.values()), tuple(rows), data.reset_index()
+    )
 
 
 def _cell(mean: float, sd: float) -> Cell:

@@ -11,7 +11,7 @@ from milbench.report.captions import spread_means, tuned_before, undefined
 from milbench.report.contents import Contents, all_datasets
 from milbench.report.costs import cost_table
 from milbench.report.kind_tables import label_table, metrics_table
-from milbench.report.kinds import METRIC_NOTES, TOO_SMALL_NOTES
+from milbench.report.kinds import TOO_SMALL_NOTES, metric_note
 from milbench.report.ladder import Rung, rungs_of, with_ladder
 from milbench.report.operating import operating_table
 from milbench.report.published import NOT_LIKE_FOR_LIKE, with_paper
@@ -144,7 +144,9 @@ def _spread(contents: Contents) -> Table:
 def _tasks(contents: Contents, name: str) -> Table:
     analysis = contents.analysis
     title = contents.dataset_titles[name]
-    caption = f"Test {contents.metric.title} by task on {title}. {_metric(contents)}{INTERVAL}{_gaps(contents, name)}"
+    caption = (
+        f"Test {contents.metric.title} by task on {title}. {_metric(contents, name)}{INTERVAL}{_gaps(contents, name)}"
+    )
     return task_table(
         contents.name_of("tasks", name), caption, analysis.cells[analysis.cells["dataset"] == name],
         analysis.tasks[analysis.tasks["dataset"] == name], contents.baselines[contents.baselines["dataset"] == name],
@@ -167,13 +169,20 @@ def _against(contents: Contents, name: str) -> list[Table]:
 
 def _operating(contents: Contents, name: str) -> Table:
     scores = contents.analysis.scores[contents.analysis.scores["dataset"] == name]
-    return operating_table(f"operating_{name}", scores, contents.dataset_titles[name])
+    return operating_table(f"operating_{name}", scores, contents.dataset_titles[name], contents.bag_of(name))
 
 
 def _metrics(contents: Contents, name: str) -> Table:
     scores = contents.analysis.scores[contents.analysis.scores["dataset"] == name]
     gaps = _gaps(contents, name)
-    return metrics_table(contents.name_of("metrics", name), scores, contents.dataset_titles[name], contents.kind, gaps)
+    return metrics_table(
+        contents.name_of("metrics", name),
+        scores,
+        contents.dataset_titles[name],
+        contents.kind,
+        gaps,
+        contents.bag_of(name),
+    )
 
 
 def _risk_groups(contents: Contents, name: str) -> list[Table]:
@@ -192,7 +201,7 @@ def _costs(contents: Contents, name: str) -> Table:
         f"Cost on {contents.dataset_titles[name]}: medians over trials, the highest peak, and training every task once "
         f"in one fold.{bag} {_hardware(contents)}{_gaps(contents, name)}"
     )
-    return cost_table(f"costs_{name}", caption, costs)
+    return cost_table(f"costs_{name}", caption, costs, contents.bag_of(name))
 
 
 def _gaps(contents: Contents, name: str | None = None) -> str:
@@ -211,9 +220,9 @@ def _of_kind(contents: Contents) -> str:
     return "" if contents.kind == "binary" else f" of kind {contents.kind}"
 
 
-def _metric(contents: Contents) -> str:
+def _metric(contents: Contents, dataset: str = "") -> str:
     """What the metric is and when there is no interval, ending with a blank; "" of AUROC."""
-    notes = (METRIC_NOTES[contents.kind], TOO_SMALL_NOTES[contents.kind])
+    notes = (metric_note(contents.kind, contents.bag_of(dataset)), TOO_SMALL_NOTES[contents.kind])
     return "".join(f"{note} " for note in notes if note)
 
 

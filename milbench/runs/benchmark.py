@@ -25,10 +25,11 @@ from milbench.runs.passes import passes_of, pool_settings, residencies
 from milbench.runs.preparation import Benchmark, with_record
 from milbench.runs.progress import Progress
 from milbench.runs.status import at_work
+from milbench.store.claims import living
 from milbench.store.files import inside
 from milbench.store.leftovers import delete, is_at_work
 from milbench.store.question import stale_sentences
-from milbench.store.run import Run
+from milbench.store.run import CLAIMS, Run
 from milbench.store.run_writing import delete_stale, sweep
 from milbench.tracking.client import default_uri
 from milbench.tracking.tracker import Tracker
@@ -93,6 +94,8 @@ def run_benchmark(benchmark: Benchmark, progress: Progress, *, prune: bool = Fal
     write_header(benchmark)
     sweep(benchmark.run)
     _announce([*changes, *_of_other_questions(benchmark.run, prune=prune), *_damage_notes(benchmark)], progress)
+    others = _Others(benchmark.run, progress)
+    others.tell()
     todo = benchmark.unfinished_trials()
     passes = passes_of(benchmark, todo, settings)
     settings = _without_idle_workers(settings, passes)
@@ -101,7 +104,7 @@ def run_benchmark(benchmark: Benchmark, progress: Progress, *, prune: bool = Fal
         _announce([slow_precision, *residencies(benchmark, settings)], progress)
     pairs = [[(job.trial.dataset, job.trial.model) for job in each.jobs] for each in passes]
     progress.begin(len(benchmark.trials), pairs, settings.width, settings.place)
-    outcome = _execute(benchmark, todo, passes, settings, progress)
+    outcome = _execute(benchmark, todo, passes, settings, progress, others)
     _clean_up(outcome)
     return outcome
 
@@ -182,8 +185,9 @@ def _announce(sentences: Sequence[str], progress: Progress) -> None:
 
 
 def _execute(
-    benchmark: Benchmark, todo: Sequence[Trial], passes: Sequence[DataPass], settings: PoolSettings, progress: Progress
-) -> Outcome:
+    benchmark: Benchmark, todo: Sequence[Trial], passes: Sequence[DataPass], settings: PoolSettings, progress: Progress,
+    others: _Others,
+) -> Outcome:  # fmt: skip
     """How the passes ended; workers store results, this process shows and tracks them."""
     interrupts = Interrupts(progress.stop)
     progress.running = partial(_running, benchmark.run)
@@ -198,7 +202,8 @@ def _execute(
         progress,
     ):
         tracker.log_stored(benchmark.run.trials())
-        for status in execute(passes, pool, interrupts, max_failures=benchmark.config.engine.max_failures):
+        most = benchmark.config.engine.max_failures
+        for status in execute(passes, pool, interrupts, max_failures=most, on_busy=others.tell):
             progress.advance(status)
             tally.add(status)
             _track(tracker, benchmark.run, status)
@@ -223,6 +228,23 @@ def _running(run: Run) -> list[tuple[tuple[str, str], int, float]]:
         dataset, model = trial_id.split("/")[:2]
         found.append(((dataset, model), claim.pid, time() - claim.since))
     return found
+
+
+class _Others:
+    """Processes of other commands that compute trials in the same folder, each told of once."""
+
+    def __init__(self, run: Run, progress: Progress) -> None:
+        self.run, self.progress = run, progress
+        self.told: set[tuple[str, int]] = set()
+
+    def tell(self) -> None:
+        """Say who computes trials; call it while this command computes none."""
+        for claim in living(inside(self.run.path, CLAIMS)):
+            if (claim.host, claim.pid) not in self.told:
+                self.told.add((claim.host, claim.pid))
+                self.progress.note(
+                    f"another command computes trials in {self.run.path} ({claim}): both share them, and compute each once"
+                )
 
 
 class _Tally:

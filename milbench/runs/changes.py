@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from milbench.cohorts.bag_names import SLIDE
 from milbench.cohorts.content import changed_slides
 from milbench.cohorts.optional import labels_of
-from milbench.cohorts.patient_bags import SLIDE
 from milbench.cohorts.record import read_record
 from milbench.endpoints.endpoint import BINARY, WITH_CLASSES, Endpoint
 from milbench.errors import StoreError

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from milbench.cohorts.bag_names import SLIDE
 from milbench.cohorts.cohort import Cohort
-from milbench.cohorts.patient_bags import SLIDE
 from milbench.cohorts.tuned import TunedSettings
 from milbench.engines.shards import write_shard
 from milbench.errors import StoreError

@@ -244,7 +244,7 @@ def entry_of(source: CohortSource, cohort: Cohort, splits: str) -> Entry:
     protocol = _own_table(splits, cohort.name) or splits or cohort.splits
     n_folds = max(N_FOLDS, cohort.n_folds)
     split = make_split(cohort.patients_from, cohort.tasks, protocol, n_folds=n_folds, endpoints=cohort.endpoints)
-    return Entry(source, cohort, split, audit(split, cohort.slides, cohort.tasks, cohort.endpoints))
+    return Entry(source, cohort, split, audit(split, cohort.slides, cohort.tasks, cohort.endpoints, cohort.bag))
 
 
 def _own_table(splits: str, cohort: str) -> str:
@@ -286,7 +286,9 @@ def _restricted(entry: Entry, chosen: Sequence[str]) -> Entry:
     controls = tuple(task for task in cohort.control_tasks if task in tasks)
     notes = tuple(note for task in tasks if task in cohort.optional for note in cohort.optional[task].notes)
     restricted = replace(cohort, tasks=tasks, control_tasks=controls, notes=(*cohort.notes, *notes))
-    return replace(entry, cohort=restricted, audit=audit(entry.split, cohort.slides, tasks, cohort.endpoints))
+    return replace(
+        entry, cohort=restricted, audit=audit(entry.split, cohort.slides, tasks, cohort.endpoints, cohort.bag)
+    )
 
 
 def _refuse_two_of_one_name(names: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from milbench.engines.shards import shard_records
-from milbench.store.claims import Claim, is_alive, read_claim
+from milbench.store.claims import Claim, living
 from milbench.store.leftovers import leftovers, size_of
 from milbench.store.question import StaleTrial
 from milbench.store.run import CLAIMS, Run
@@ -80,9 +80,5 @@ def survey(run: Run) -> RunStatus:
 
 def at_work(run: Run) -> dict[str, Claim]:
     """Claims of living processes by trial id; the last eight digits of the id are the first of the claim's key."""
-    folder = run.path / CLAIMS
     id_of = {trial_id[-8:]: trial_id for trial_id in run.planned().values()}
-    claims = [read_claim(folder, path.stem) for path in folder.glob("*.json")]
-    return {
-        id_of[claim.key[:8]]: claim for claim in claims if claim and claim.key[:8] in id_of and is_alive(folder, claim)
-    }
+    return {id_of[claim.key[:8]]: claim for claim in living(run.path / CLAIMS) if claim.key[:8] in id_of}

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from milbench.cohorts.bag_names import SLIDE
 from milbench.endpoints.endpoint import ALL_BINARY, BINARY, WITH_CLASSES, Endpoint, time_of
 from milbench.errors import SplitError
 from milbench.labels.finding import WARNING, Finding, some
@@ -59,6 +60,7 @@ class Side(NamedTuple):
     role: str
     labels: NDArray[np.float64]
     counts: tuple[int, ...]
+    bag: str
 
     def row(self, n_patients: int) -> dict[str, Any]:
         """The side's row of the table."""
@@ -77,9 +79,17 @@ class Side(NamedTuple):
 
 
 def audit(
-    split: Split, slides: pd.DataFrame, tasks: Sequence[str], endpoints: Mapping[str, Endpoint] = ALL_BINARY
+    split: Split,
+    slides: pd.DataFrame,
+    tasks: Sequence[str],
+    endpoints: Mapping[str, Endpoint] = ALL_BINARY,
+    bag: str = SLIDE,
 ) -> Audit:
     """Counts by fold, role and task.
+
+    Parameters
+    ----------
+    bag : what one row of `slides` is, "slide" or "patient".
 
     Raises
     ------
@@ -91,16 +101,16 @@ def audit(
         for role in ROLES:
             side = split.slides(slides, fold, role)
             if side.empty:
-                raise SplitError(f"fold {fold} of the {split.protocol} split has no {role} slides. Use another split.")
+                raise SplitError(f"fold {fold} of the {split.protocol} split has no {role} {bag}s. Use another split.")
             n_patients = side["patient_id"].nunique()
-            for each in _sides(side, fold, role, tasks, endpoints):
+            for each in _sides(side, fold, role, tasks, endpoints, bag):
                 rows.append(each.row(n_patients))
                 findings += [Finding(WARNING, text, FIX, each.task) for text in _lacks(each)]
     return Audit(pd.DataFrame(rows), tuple(findings))
 
 
 def _sides(
-    side: pd.DataFrame, fold: int, role: str, tasks: Sequence[str], endpoints: Mapping[str, Endpoint]
+    side: pd.DataFrame, fold: int, role: str, tasks: Sequence[str], endpoints: Mapping[str, Endpoint], bag: str
 ) -> Iterator[Side]:
     # [slides, tasks]; column by column takes seconds for thousands
     labels = side[list(tasks)].to_numpy(dtype=float)
@@ -109,7 +119,7 @@ def _sides(
         endpoint = endpoints.get(task, BINARY)
         is_binary = endpoint.kind == "binary"
         counts = (negatives[place], positives[place]) if is_binary else _counts(endpoint, labels[:, place])
-        yield Side(task, endpoint, fold, role, labels[:, place], counts)
+        yield Side(task, endpoint, fold, role, labels[:, place], counts, bag)
 
 
 def _counts(endpoint: Endpoint, labels: NDArray[np.float64]) -> tuple[int, ...]:
@@ -189,7 +199,7 @@ def _lacking_scores(side: Side) -> list[str]:
 
 
 def _where(side: Side) -> str:
-    return f"{side.role} slides in fold {side.fold}"
+    return f"{side.role} {side.bag}s in fold {side.fold}"
 
 
 def _follows(role: str, metric: str) -> str:

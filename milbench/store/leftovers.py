@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from milbench.store.claims import is_alive, read_claim
+from milbench.store.claims import is_alive, living, read_claim
 from milbench.store.files import this_host
 
 SILENT_SECONDS = 24 * 3600.0
@@ -32,7 +32,7 @@ def leftovers(run: Path) -> list[Path]:
     """Files and folders in a run that a dead process was writing, and claims of dead processes of this machine."""
     folders = [folder for place in PLACES for folder in ([run] if not place else run.glob(place))]
     found = [path for folder in folders for path in abandoned(folder)]
-    return sorted([*found, *_dead_claims(run / "claims")])
+    return sorted([*found, *dead_claims(run / "claims")])
 
 
 def abandoned(folder: Path) -> list[Path]:
@@ -44,9 +44,7 @@ def abandoned(folder: Path) -> list[Path]:
 
 def is_at_work(run: Path) -> bool:
     """Whether a living process computes a trial of the run."""
-    folder = run / "claims"
-    claims = (read_claim(folder, path.stem) for path in folder.glob("*.json"))
-    return any(claim is not None and is_alive(folder, claim) for claim in claims)
+    return bool(living(run / "claims"))
 
 
 def delete(paths: list[Path]) -> None:
@@ -84,7 +82,8 @@ def _is_silent(path: Path) -> bool:
     return False
 
 
-def _dead_claims(folder: Path) -> Iterator[Path]:
+def dead_claims(folder: Path) -> Iterator[Path]:
+    """Claims of dead processes of this machine."""
     for path in folder.glob("*.json"):
         claim = read_claim(folder, path.stem)
         if claim is not None and claim.host == os.uname().nodename and not is_alive(folder, claim):

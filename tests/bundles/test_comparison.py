@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,14 @@ import pandas as pd
 import pytest
 from bundles_for_tests import labels_of, make_sound_run, roles_of
 from commands_for_tests import Milbench
+from kinds_for_tests import make_run_of_kinds
 
 from milbench.bundles.comparison import compare
 from milbench.bundles.gathering import labels_of as labels_of_paths
 from milbench.bundles.gathering import sides_of
 from milbench.bundles.other_settings import told_settings
 from milbench.bundles.same_question import Side
+from milbench.endpoints.endpoint import KINDS, Kind
 from milbench.errors import StoreError, UsageError
 from milbench.stats.analysis import analyse
 from milbench.store.run import Run, open_run
@@ -51,6 +54,94 @@ def test_each_number_and_interval_is_that_of_the_runs_own_report(sound_run: Run,
     for model in ("amil", "m4"):
         for column in ("score", "low", "high"):
             assert together.loc[f"Ann · {model}", column] == pytest.approx(alone.loc[model, column], rel=1e-12)
+
+
+def only(run: Run, model: str, path: Path) -> Run:
+    """A copy of the run with the trials of one model."""
+    shutil.copytree(run.path, path)
+    kept = {slot: trial for slot, trial in run.planned().items() if slot.split("/")[1] == model}
+    for trial in set(run.planned().values()) - set(kept.values()):
+        shutil.rmtree(path / "trials" / trial)
+    (path / "plan.json").write_text(json.dumps(kept))
+    return Run(path).snapshot()
+
+
+def same_numbers(ours: pd.DataFrame, theirs: pd.DataFrame, names: dict[str, str]) -> None:
+    """Fail unless both tables hold the same rows, in any order, if models are called as in `names`."""
+    who = [column for column in ("task", "model", "model_a", "model_b") if column in ours]
+    models = [column for column in who if column.startswith("model")]
+    ours = ours.assign(**{column: ours[column].map(names) for column in models})
+    ordered = (
+        table.drop(columns="title", errors="ignore").sort_values(who, ignore_index=True) for table in (ours, theirs)
+    )
+    pd.testing.assert_frame_equal(*ordered, rtol=1e-12, check_dtype=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_runs_of_one_model_each_are_told_apart_as_in_the_report_of_a_run_of_both(
+    tmp_path: Path, kind: Kind
+) -> None:
+    both = make_run_of_kinds(tmp_path / "both")
+    sides = [Side(name, only(both, name, tmp_path / name)) for name in ("amil", "m4")]
+    (found,) = [each for each in compare(sides, 200) if each.kind == kind]
+    report = analyse([both.snapshot()], kind=kind, draws=200)
+    names = {"amil": "amil · amil", "m4": "m4 · m4"}
+    for table in ("cohorts", "cells", "pairs"):
+        same_numbers(getattr(report, table), getattr(found.analysis, table), names)
+    assert report.pairs[["delta", "low", "high", "p", "p_holm"]].notna().all(axis=None)
+
+
+def test_beside_more_models_a_pair_keeps_its_p_and_only_the_correction_grows(tmp_path: Path) -> None:
+    three = make_sound_run(tmp_path / "three", models=("amil", "m4", "dsmil"))
+    sides = [Side(name, only(three, name, tmp_path / name)) for name in ("amil", "dsmil")]
+    (found,) = compare(sides, 200)
+    pairs = analyse([three.snapshot()], draws=200).pairs.set_index(["model_a", "model_b"])
+    alone, among = found.analysis.pairs.iloc[0], pairs.loc[("amil", "dsmil")]
+    assert alone[["delta", "low", "high", "p"]].tolist() == pytest.approx(
+        among[["delta", "low", "high", "p"]].tolist(), rel=1e-12
+    )
+    assert alone["p_holm"] == alone["p"]  # one pair, nothing to correct
+    smaller = int((pairs["p"] < among["p"]).sum())
+    assert among["p_holm"] == pytest.approx(
+        min(max((3 - smaller) * among["p"], *pairs["p_holm"][pairs["p"] < among["p"]], 0), 1)
+    )
+
+
+def test_of_tasks_that_one_side_lacks_the_mean_differs_from_the_reports_and_the_tasks_do_not(tmp_path: Path) -> None:
+    both = make_sound_run(tmp_path / "both", models=("amil", "m4"))
+    ann, bob = only(both, "amil", tmp_path / "amil"), only(both, "m4", tmp_path / "m4")
+    kept = {slot: trial for slot, trial in ann.planned().items() if "/TP53/" in slot}
+    for trial in set(ann.planned().values()) - set(kept.values()):
+        shutil.rmtree(ann.path / "trials" / trial)
+    (ann.path / "plan.json").write_text(json.dumps(kept))
+    (found,) = compare([Side("Ann", Run(ann.path).snapshot()), Side("Bob", bob)], 200)
+    report = analyse([bob], draws=200)
+    tasks, ours = report.cells.set_index("task"), found.analysis.cells.set_index(["task", "model"])
+    mean = found.analysis.cohorts.set_index("model").loc["Bob · m4"]
+    assert found.left_out == ("PIK3CA",)
+    assert mean["score"] == pytest.approx(tasks.loc["TP53", "score"], rel=1e-12)
+    assert abs(mean["score"] - report.cohorts["score"].item()) > 0.01, "the report takes the mean over both tasks"
+    for task in ("TP53", "PIK3CA"):
+        numbers = ours.loc[(task, "Bob · m4"), ["score", "low", "high"]].tolist()
+        assert numbers == pytest.approx(tasks.loc[task, ["score", "low", "high"]].tolist(), rel=1e-12)
+
+
+@pytest.mark.slow
+def test_the_files_of_compare_and_of_the_report_state_the_same_numbers(tmp_path: Path, milbench_here: Milbench) -> None:
+    both = make_sound_run(tmp_path / "both", models=("amil", "m4"))
+    for name in ("amil", "m4"):
+        only(both, name, tmp_path / name)
+    for words in (("report", "both", "--no-tracking", "--out", "told"), ("compare", "amil", "m4", "--out", "compared")):
+        done = milbench_here(*words, "--draws", "500")
+        assert done.returncode == 0, done.stderr
+    names = {"amil": "amil · amil", "m4": "m4 · m4"}
+    told, compared = (
+        pd.read_csv(tmp_path / name) for name in ("told/data/pairs.csv", "compared/compare_toy_pairs.csv")
+    )
+    same_numbers(told, compared, names)
+    means, table = (pd.read_csv(tmp_path / name) for name in ("told/data/cohorts.csv", "compared/compare_toy.csv"))
+    shared = [column for column in means if column in table and column != "title"]
+    same_numbers(means[shared], table.loc[table["task"] == "mean", shared], names)
 
 
 def test_a_bundle_can_be_compared_with_a_run(bundled: Path, other_run: Run) -> None:

@@ -116,6 +116,17 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_slide_that_a_list_names_and_nobody_has_is_told_with_the_list_and_the_line(
+    slides: Path, tmp_path: Path
+) -> None:
+    listing = tmp_path / "some.txt"
+    listing.write_text(f"{slides / 'a.tiff'}\n\nmissing.tiff\nalso.tiff\n")
+    with pytest.raises(
+        UsageError, match=r"some.txt, line 3: .*missing.tiff does not exist. Of 3 paths in it, 2 are not there"
+    ):
+        asked_slides([listing], {})
+
+
 def test_slides_come_from_folders_files_and_lists_each_once(slides: Path, tmp_path: Path) -> None:
     listing = tmp_path / "some.txt"
     listing.write_text(f"\ufeff{slides}\r\n{slides / 'b.tiff'}", encoding="utf-8")

@@ -1,8 +1,9 @@
 """Runs whose bags are patients, as a user makes them: training, maps, other cohorts and new slides."""
 
 import json
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import h5py
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.text import Text
 from patients_for_tests import KINDS, WIDTH, cohort_of_patients, write_slide, write_yaml
 
 from milbench.cohorts.cohort import folder_cohort
@@ -17,10 +19,13 @@ from milbench.commands.cli import main
 from milbench.endpoints.endpoint import BINARY
 from milbench.heatmap.asked import Asked
 from milbench.heatmap.attention import as_array, slide_maps
+from milbench.heatmap.plots import curve_figure, usage_figure
+from milbench.heatmap.report import evaluate_cohort
 from milbench.heatmap.stored import RunCohort, find_cohort
 from milbench.report.contents import gather
 from milbench.report.kind_tables import label_table
 from milbench.report.settings import settings_table
+from milbench.report.sheets import make_tables
 from milbench.store.run import Run, open_run
 from milbench.store.trial import WEIGHTS
 
@@ -126,8 +131,13 @@ def test_a_trial_that_is_gone_is_computed_again_with_the_same_bytes(run: Path, t
     assert {name: (trial.path / name).read_bytes() for name in names} == before
 
 
-def test_classes_and_survival_are_learned_of_patients(folder: Path) -> None:
-    run = open_run(trained(folder, "kinds", "--models", "m4", tasks=KINDS))
+@pytest.fixture(scope="module")
+def run_of_kinds(folder: Path) -> Path:
+    return trained(folder, "kinds", "--models", "m4", tasks=KINDS)
+
+
+def test_classes_and_survival_are_learned_of_patients(run_of_kinds: Path) -> None:
+    run = open_run(run_of_kinds)
     answers = run.answers()
     assert set(answers["task"]) == {"A", "subtype", "OS"}
     one = answers[(answers["task"] == "OS") & (answers["answer"] == "risk")]
@@ -137,6 +147,77 @@ def test_classes_and_survival_are_learned_of_patients(folder: Path) -> None:
             table = label_table(contents)
             assert (table.data["n_slides"][0], table.data["n_patients"][0]) == (36, 18)
             assert table.caption.endswith("If bags are patients, a slide counts with the label of its patient.")
+
+
+COUNT_SLIDES = ("Labels by task", "slides", "slides unknown", "A patient is positive where one of the slides is labelled so", "If bags are patients")  # fmt: skip
+"""Beginnings of what tells of slides also if bags are patients: labels and sizes count both."""
+
+
+def of_slides(texts: Iterable[str]) -> list[str]:
+    """Sentences and cells that speak of slides and do not mean files."""
+    parts = [part.strip() for text in texts for part in re.split(r"[.|\n]", text)]
+    return [part for part in parts if re.search(r"\bslides?\b", part) and not part.startswith(COUNT_SLIDES)]
+
+
+def test_tables_speak_of_patients_where_a_bag_is_one_and_of_slides_where_it_is_one(
+    run_of_kinds: Path, run_of_slides: Path
+) -> None:
+    def said(run: Path, reference: str) -> list[str]:
+        every = gather([open_run(run)], reference=reference, draws=100, complete_cases=False)
+        tables = [table for contents in every for table in make_tables([contents])]
+        return [text for table in tables for text in (table.caption, *table.columns)]
+
+    assert of_slides(said(run_of_kinds, "m4")) == []
+    texts = said(run_of_kinds, "m4")
+    assert any(
+        text.startswith("Operating points on kinds, patients: ") and "validation patients" in text for text in texts
+    )
+    assert any(text.startswith("Every metric on kinds, patients: ") for text in texts)
+    assert any("The c-index is Harrell's, over patients, each of whom is one bag." in text for text in texts)
+    assert any(text.startswith("time per patient") for text in texts)
+    assert any("validation slides" in text for text in of_slides(said(run_of_slides, "amil")))
+
+
+@pytest.mark.slow
+def test_the_whole_report_speaks_of_patients_where_a_bag_is_one(
+    run_of_kinds: Path, milbench: Milbench, tmp_path: Path
+) -> None:
+    assert milbench("report", run_of_kinds, "--no-tracking", "--draws", "100", "--out", tmp_path)[0] == 0
+    assert of_slides([(tmp_path / "index.md").read_text()]) == []
+    page = (tmp_path / "index.html").read_text()
+    core = json.loads(re.search(r'id="data-core">(.*?)</script>', page)[1])  # type: ignore[index]
+    assert core["bag"] == "patient"
+    assert of_slides(core["undefined"]["reason"]) == []
+    assert "Every test patient is called once" in page
+
+
+def test_check_names_patients_that_a_side_lacks(folder: Path, run_of_kinds: Path, milbench: Milbench) -> None:
+    _, printed, _ = milbench("data", "check", run_of_kinds.with_name("kinds"))
+    assert "subtype has no c among its 2 val patients in fold 0" in " ".join(printed.split())
+    _, printed, _ = milbench("plan", "--cohort", run_of_kinds.with_name("kinds"), "--models", "amil", *SMALL[1:])
+    assert "subtype has no c among its 2 val patients in fold 0" in " ".join(printed.split())
+
+
+def test_the_measures_of_maps_speak_of_patients(run: Path, milbench: Milbench, tmp_path: Path) -> None:
+    cohort = find_cohort(open_run(run), "own")
+    found = evaluate_cohort(cohort, ["m4"], [0])
+    assert found.points is not None
+    texts = [
+        text.get_text()
+        for figure in (usage_figure(found.usages[0]), curve_figure(found.points, "own", found.bag))
+        for text in figure.findobj(Text)
+    ]
+    assert of_slides(texts) == []
+    assert any(text.endswith("test patients") for text in texts)
+    assert "mean probability, positive patients" in texts
+
+
+def test_the_card_of_an_export_counts_patients_once(run: Path, milbench: Milbench, tmp_path: Path) -> None:
+    assert milbench("export", run, "m4", "--fold", "0", "--draws", "100", "--out", tmp_path / "out")[0] == 0
+    heads = next(
+        line for line in (tmp_path / "out" / "README.md").read_text().splitlines() if line.startswith("| task")
+    )
+    assert heads == "| task | metric | this export | mean over trainings | trainings | test patients |"
 
 
 # ---- maps ----------------------------------------------------------------------------------------

@@ -143,6 +143,14 @@ def test_two_runs_in_one_folder_share_the_work(tmp_path: Path, cohort_folder: Pa
         if " trials done," in line or line.endswith(" trials done")
     ]
     assert sum(computed) == 10, outputs
+    assert any(
+        f"another command computes trials in out (process {pid} on" in text for pid, text in _others(processes, outputs)
+    )
+
+
+def _others(processes: list[subprocess.Popen[str]], outputs: list[str]) -> list[tuple[int, str]]:
+    """The process of each command, with what the other one said."""
+    return [(processes[0].pid, outputs[1]), (processes[1].pid, outputs[0])]
 
 
 @pytest.mark.parametrize(

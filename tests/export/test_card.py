@@ -111,8 +111,24 @@ def test_names_cannot_leave_the_card_s_table_or_front(facts: dict[str, Any]) -> 
 
 def test_the_card_says_that_it_is_for_research_and_whose_licence_is_open(facts: dict[str, Any]) -> None:
     card = card_of(facts)
-    for said in ("For research.", "another hospital", "Fill it in here and in the first lines", "Li et al."):
+    for said in (
+        "For research.",
+        "another hospital",
+        "milbench does not know the licence",
+        "in the first lines",
+        "Li et al.",
+    ):
         assert said in card
+
+
+def test_a_declared_licence_of_the_data_is_told_and_cannot_leave_its_lines(facts: dict[str, Any]) -> None:
+    card = changed(facts, lambda f: f["cohort"].update(licence="CC-BY-4.0"))
+    assert card.count("The licence of the training data was declared as CC-BY-4.0.") == 2
+    assert "does not know the licence" not in card
+    odd = changed(facts, lambda f: f["cohort"].update(licence="mine\nlicense: mit\n<script>alert(1)</script>"))
+    assert "license" not in front_of(odd)
+    assert "<script>" not in odd.split("\n---\n", 1)[1]
+    assert r"declared as mine\nlicense: mit\n&lt;script&gt;" in odd
 
 
 def test_the_path_of_the_run_stays_private(facts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:

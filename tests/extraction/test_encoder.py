@@ -113,6 +113,11 @@ def test_an_unknown_encoder_gets_the_nearest_name() -> None:
     assert {"retccl", "clam-resnet50", "resnet50", "timm:NAME", "hf-hub:ORG/NAME"} <= set(encoder_names())
 
 
+def test_a_bare_name_is_told_how_models_of_libraries_are_called() -> None:
+    with pytest.raises(UsageError, match=r"unknown encoder 'resnet18'.* A model of timm is called timm:NAME"):
+        find("resnet18")
+
+
 def test_weights_and_no_pretrained_contradict_each_other(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="contradict"):
         find(HALF, weights=tmp_path / "weights.pth", pretrained=False)

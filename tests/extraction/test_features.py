@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from extraction_for_tests import SETTINGS, Colours, colours_of, files_of, hashes, make_slides, stored
 from made_slides import tiff_slide
 
 from milbench.errors import MilbenchError, StoreError, UsageError
 from milbench.extraction.features import Outcome, Watch, extract
-from milbench.extraction.settings import Settings
+from milbench.extraction.settings import Settings, TissueSettings
 from milbench.formats.detect import recognise
+from milbench.store.claims import claimed
 from milbench.store.disk import Disk
 from milbench.store.files import temporary_name
 
@@ -121,11 +128,105 @@ def test_the_folder_is_read_as_features(extracted: tuple[Path, Outcome]) -> None
     assert {path.name for path in (out / "sheets").iterdir()} == {"a.png", "b.png"}
 
 
+def test_a_folder_in_which_a_command_works_is_read_as_features(again: tuple[Path, Path]) -> None:
+    with claimed(again[1] / "claims", "c"):
+        assert sorted(recognise(again[1]).paths) == ["a", "b"]
+
+
 def test_the_same_command_again_reads_no_slide_and_changes_no_byte(again: tuple[Path, Path]) -> None:
     slides, out = again
     before = hashes(out)
     assert run(slides, out) == Outcome({}, ("a", "b"), {})
     assert hashes(out) == before
+
+
+class Slow(Watch):
+    """Takes its time over each slide, so that another command meets it there."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.has_begun = Event()
+
+    def planned(self, slide_id: str, patches: int) -> None:
+        self.has_begun.set()
+        time.sleep(0.2)
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_two_commands_in_one_folder_share_the_slides_and_say_so(
+    extracted: tuple[Path, Outcome], pixels: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("milbench.extraction.features.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("milbench.extraction.features.SLIDES_AHEAD", 1)
+    first, second = Slow(), Slow()
+    with ThreadPoolExecutor(1) as pool:
+        one = pool.submit(run, pixels[0], tmp_path, watch=first)
+        assert first.has_begun.wait(60)
+        two = run(pixels[0], tmp_path, watch=second)
+        done, other = one.result(60), two
+    assert sorted([*done.done, *other.done]) == ["a", "b"], "each is made once"
+    assert sorted([*done.done, *done.by_others, *done.skipped]) == ["a", "b"]
+    assert sorted([*other.done, *other.by_others, *other.skipped]) == ["a", "b"]
+    assert second.texts == [
+        f"another command works in {tmp_path} (process {os.getpid()} on {socket.gethostname()}, since {_began()}): both share "
+        "the slides, and make each once"
+    ]
+    assert hashes(tmp_path) == hashes(extracted[0])
+    assert not (tmp_path / "claims").exists()
+
+
+def _began() -> str:
+    began = time.localtime(psutil.Process().create_time())
+    return time.strftime("%H:%M" if began[:3] == time.localtime()[:3] else "%Y-%m-%d %H:%M", began)
+
+
+def test_a_slide_that_a_dead_process_held_is_made_and_its_claim_goes(again: tuple[Path, Path]) -> None:
+    slides, out = again
+    before = hashes(out)
+    (out / "b.h5").unlink()
+    with claimed(out / "claims", "b"):
+        dead = {**json.loads((out / "claims" / "b.json").read_text()), "born": 1.0}
+    (out / "claims" / "b.json").write_text(json.dumps(dead))
+    assert set(run(slides, out).done) == {"b"}
+    assert hashes(out) == before
+    assert not (out / "claims").exists()
+
+
+def test_a_slide_of_another_machine_that_falls_silent_is_taken_over(
+    again: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slides, out = again
+    (out / "b.h5").unlink()
+    with claimed(out / "claims", "b"):
+        other = {**json.loads((out / "claims" / "b.json").read_text()), "host": "gpu7"}
+    path = out / "claims" / "b.json"
+    path.write_text(json.dumps(other))
+    waits: list[float] = []
+
+    def falls_silent(seconds: float) -> None:
+        waits.append(seconds)
+        os.utime(path, (1.0, 1.0))
+
+    monkeypatch.setattr("milbench.extraction.features.sleep", falls_silent)
+    notes = Notes()
+    assert set(run(slides, out, watch=notes).done) == {"b"}
+    assert (len(waits), len(notes.texts)) == (1, 1)
+    assert "on gpu7, since" in notes.texts[0]
+
+
+def test_shards_side_by_side_say_nothing_of_each_other(pixels: tuple[Path, Any], tmp_path: Path) -> None:
+    first, second = Slow(), Slow()
+    files = files_of(pixels[0])
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [
+            pool.submit(extract, [file], Colours(), SETTINGS, tmp_path, workers=0, batch=8, watch=watch)
+            for file, watch in zip(files, (first, second), strict=True)
+        ]
+        outcomes = [job.result(60) for job in jobs]
+    assert [(set(outcome.done), outcome.by_others) for outcome in outcomes] == [({"a"}, ()), ({"b"}, ())]
+    assert first.texts == second.texts == []
 
 
 def test_a_missing_slide_comes_back_with_the_same_bytes_and_half_written_ones_go(again: tuple[Path, Path]) -> None:
@@ -219,6 +320,26 @@ def test_other_settings_are_refused_and_the_field_is_named(
     assert named in str(caught.value) or "magnification none, and the command asks for 20.0" in str(caught.value)
 
 
+def test_settings_of_a_folder_without_features_give_way_unless_a_command_works_there(
+    pixels: tuple[Path, Any], tmp_path: Path
+) -> None:
+    nothing = replace(SETTINGS, tissue=replace(SETTINGS.tissue, smallest_piece=1e5))
+    assert set(run(pixels[0], tmp_path, nothing).failed) == {"a", "b"}
+    with claimed(tmp_path / "claims", "a"), pytest.raises(UsageError, match="smallest_piece"):
+        run(pixels[0], tmp_path)
+    assert set(run(pixels[0], tmp_path).done) == {"a", "b"}
+    assert json.loads((tmp_path / "features.json").read_text())["tissue"]["smallest_piece"] == 0.5
+    with pytest.raises(UsageError, match="smallest_piece"):
+        run(pixels[0], tmp_path, nothing)
+
+
+def test_a_file_in_the_place_of_the_folder_is_no_full_disk(pixels: tuple[Path, Any], tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(StoreError, match=r"cannot write to .*out: .*\. Something of another kind stands in its place"):
+        run(pixels[0], tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_features_of_another_tool_are_never_replaced(again: tuple[Path, Path]) -> None:
     slides, out = again
     (out / "features.json").write_text('{"model": "uni"}')
@@ -237,6 +358,8 @@ def test_slides_that_fail_are_listed_with_what_to_do_and_the_others_are_done(
     tiff_slide(slides / "grey.tiff", blank, 0.5, levels=1)
     blank[:32, :32, 0] = 255
     tiff_slide(slides / "blank.tiff", blank, 0.5, levels=1)
+    pale = np.full((512, 512, 3), (245, 245, 240), np.uint8)
+    tiff_slide(slides / "pale.tiff", pale, 0.5, levels=1)
     tiff_slide(slides / "untold.tiff", blank, None, levels=1)
     tiff_slide(slides / "oblong.tiff", blank, (0.5, 0.25), levels=1)
     tiff_slide(slides / "coarse.tiff", blank, 2.0, levels=1)
@@ -245,7 +368,11 @@ def test_slides_that_fail_are_listed_with_what_to_do_and_the_others_are_done(
     assert set(outcome.done) == {"a", "b"}
     for slide_id, reason in {
         "grey": "its picture has no colour (sheets/grey.png)",
-        "blank": "Look at sheets/blank.png. If there is some, lower saturation=8 or smallest_piece=0.5 of --tissue",
+        "blank": "the largest piece has less than 0.001 mm² (0.0039 patches of 128 x 128 µm), and pieces up to 0.0082 mm² (0.5 "
+        "patches of 128 x 128 µm) are left out. Look at sheets/blank.png. If there is tissue, give --tissue smallest_piece=0.003, "
+        "with another --out",
+        "pale": "tissue has a saturation above 8 (of 255), and the strongest here has 5. Look at sheets/pale.png. If there is "
+        "tissue, give a lower --tissue saturation, with another --out",
         "untold": "--mpp-of untold=0.25",
         "oblong": "--mpp-of oblong=0.25",
         "coarse": "coarser than --mpp 0.5",
@@ -254,6 +381,27 @@ def test_slides_that_fail_are_listed_with_what_to_do_and_the_others_are_done(
         assert reason in outcome.failed.pop(slide_id)
     assert outcome.failed == {}
     assert {path.name for path in (tmp_path / "new").glob("*.h5")} == {"a.h5", "b.h5"}
+
+
+def test_what_the_message_of_too_little_tissue_names_finds_it(tmp_path: Path) -> None:
+    pixels = np.full((1024, 1024, 3), 245, np.uint8)
+    pixels[256:768, 256:768] = (
+        220,
+        120,
+        180,
+    )  # 256 µm at 0.5: 0.066 mm², less the corners that the median filter rounds off
+    (tmp_path / "slides").mkdir()
+    tiff_slide(tmp_path / "slides" / "small.tiff", pixels, 0.5, levels=1)
+    clams = replace(SETTINGS, tissue=TissueSettings())
+    reason = run(tmp_path / "slides", tmp_path / "none", clams).failed["small"]
+    found = "no tissue was found: the largest piece has 0.064 mm² (3.9 patches of 128 x 128 µm), "
+    assert reason.startswith(f"{found}and pieces up to 0.26 mm² (16 patches of 128 x 128 µm) are left out.")
+    named = float(reason.split("smallest_piece=")[1].split(",")[0])
+    lower = replace(SETTINGS, tissue=replace(SETTINGS.tissue, smallest_piece=named))
+    assert set(run(tmp_path / "slides", tmp_path / "some", lower).done) == {"small"}
+    coarse = replace(lower, patch_size=4096, step=4096)
+    reason = run(tmp_path / "slides", tmp_path / "large", coarse).failed["small"]
+    assert reason.startswith(f"{found}but no patch lies in it by the rule four-points.")
 
 
 def test_microns_that_the_user_tells_win_over_the_file(again: tuple[Path, Path], tmp_path: Path) -> None:

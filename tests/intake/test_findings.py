@@ -14,7 +14,7 @@ from milbench.cohorts.cohort import folder_cohort
 from milbench.cohorts.cohort_file import cohort_file
 from milbench.errors import DataError
 from milbench.intake.check import check_cohort
-from milbench.labels.finding import Finding, of_tasks, worst_first
+from milbench.labels.finding import NOTE, Finding, of_tasks, worst_first
 from milbench.runs.config import make_config
 from milbench.runs.preparation import Benchmark, prepare
 
@@ -28,6 +28,21 @@ def prepared(cohort: Path, *tasks: str) -> Benchmark:
 
 def checked(cohort: Path) -> tuple[Finding, ...]:
     return check_cohort(cohort_file(cohort), lambda slides, _: slides).problems
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("a note", "a note. Do it."),
+        ("a sentence.", "a sentence. Do it."),
+        ("a sentence. (With another one.)", "a sentence. (With another one.) Do it."),
+        ("a, b, ...", "a, b, ... Do it."),
+        ("a list (a, ...)", "a list (a, ...). Do it."),
+    ],
+)
+def test_the_text_of_a_finding_ends_each_sentence_once(what: str, text: str) -> None:
+    assert Finding(NOTE, what, "Do it.").text == text
+    assert Finding(NOTE, what).text == text.removesuffix(" Do it.")
 
 
 def relabel(folder: Path, **columns: object) -> pd.DataFrame:

@@ -27,6 +27,7 @@ from milbench.formats.linked import n_bytes
 from milbench.intake import pack as pack_module
 from milbench.intake.check import check_cohort
 from milbench.intake.pack import Packed, _rounding, _side_by_side, _threads, pack
+from milbench.store.claims import claimed
 
 
 def packed(folder: Path, out: Path, dtype: str = "float16") -> Packed:
@@ -71,9 +72,27 @@ def test_a_pack_goes_on_where_it_was_stopped_and_comes_out_the_same(cohort_folde
     assert [*sums(tmp_path / "whole").values()] == [*sums(tmp_path / "stopped").values()]
 
 
+def test_two_packs_into_one_folder_at_once_are_refused_and_a_dead_one_holds_nobody_up(
+    cohort_folder: Path, tmp_path: Path, milbench_here: Milbench
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with claimed(out / "claims", "data-pack"):
+        alive = json.loads((out / "claims" / "data-pack.json").read_text())
+        done = milbench_here("data", "pack", str(cohort_folder), "--out", str(out), "--dtype", "float16")
+    assert done.returncode == 2
+    assert f"another `milbench data pack` is writing {out} (process {os.getpid()} on" in done.stderr
+    assert not (out / "labels.csv").exists()
+    (out / "claims" / "data-pack.json").write_text(json.dumps({**alive, "born": 1.0}))
+    assert packed(cohort_folder, out).written == 48
+    assert not (out / "claims").exists()
+
+
 def test_nothing_is_overwritten(cohort_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds the source itself"):
         packed(cohort_folder, cohort_folder)
+    for path in (cohort_folder / "features").iterdir():
+        os.utime(path, (1e9, 1e9))  # a file of the last two seconds is not remembered, and a slow machine takes longer
     packed(cohort_folder, tmp_path / "out")
     before = sums(tmp_path / "out")
     with pytest.raises(UsageError, match="was made from another file or as float16"):

@@ -1,5 +1,6 @@
 """From runs to the page's data: nothing invented, nothing lost."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,21 @@ def test_an_older_run_without_costs_has_parameters_and_nan(run: Run) -> None:
 def test_all_tasks_of_a_single_task_model_cost_the_sum_of_their_trainings(run: Run) -> None:
     seconds = data_of(run).costs.set_index("model")["all_tasks_seconds"]
     assert (seconds["amil"], seconds["m4"]) == (1.5 * len(TASKS), 1.5)
+
+
+def test_a_declared_licence_stands_on_the_page_as_text_and_no_line_stands_for_none(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "one", models=("amil",), folds=(0,))
+    assert not [label for label, _ in data_of(run).provenance[0].facts if "licence" in label]
+    path = run.path / "datasets.json"
+    datasets = json.loads(path.read_text())
+    name = next(iter(datasets))
+    datasets[name]["licence"] = "CC-BY-4.0 <script>alert(1)</script>"
+    path.write_text(json.dumps(datasets))
+    page = data_of(Run(run.path))
+    assert (f"licence of {name}'s data, as declared", "CC-BY-4.0 <script>alert(1)</script>") in page.provenance[0].facts
+    text = write_page(tmp_path / "page", page).read_text()
+    assert "<code>CC-BY-4.0 &lt;script&gt;alert(1)&lt;/script&gt;</code>" in text
+    assert "<script>alert(1)" not in text
 
 
 def test_a_task_without_positives_is_named_with_the_reason(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def checked_fold(cohort: RunCohort, fold: int) -> int:
 def _tables(name: str, found: Evaluation) -> Iterator[tuple[str, pd.DataFrame, str]]:
     """Title, table and column of everything that is printed."""
     if found.truth is not None:
-        yield f"{name}: AUROC of attention against the truth, positive test slides", found.truth, "auroc"
+        yield f"{name}: AUROC of attention against the truth, positive test {found.bag}s", found.truth, "auroc"
         yield f"{name}: average precision of the same", found.truth, "average_precision"
     if found.curves is not None:
         for column in ("deletion_gain", "insertion_gain"):

@@ -47,6 +47,7 @@ class Network:
     weights : where the weights come from.
     facts : more for the folder's `features.json`.
     where : file and name of a user's function, for messages; empty for milbench's own.
+    note : what is to be said of the weights.
     """
 
     run: Callable[[Tensor], Any]
@@ -56,3 +57,4 @@ class Network:
     weights: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
+    note: str = ""

@@ -16,6 +16,8 @@ RESNETS: Mapping[tuple[str, tuple[int, ...]], str] = {
 
 FAMILIES: tuple[tuple[str, str], ...] = (
     (r"(^|\.)visual\.transformer\.resblocks\.\d+\.", "a CLIP model in OpenAI's form"),
+    (r"(^|\.)blocks\.\d+\.\d+\.(norm[12]|attn|ls[12]|mlp)\.", "a ViT in chunks of blocks, as DINOv2 trains it"),
+    (r"(^|\.)register_tokens$", "a ViT under DINOv2's names, which are not timm's"),
     (r"(^|\.)encoder\.layer\.\d+\.attention\.", "a transformer in the form of Hugging Face's transformers"),
     (r"(^|\.)layers\.\d+\.blocks\.\d+\.", "a Swin transformer"),
     (r"(^|\.)stages\.\d+\.blocks\.\d+\.", "a network of stages, such as ConvNeXt"),

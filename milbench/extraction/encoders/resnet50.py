@@ -67,10 +67,11 @@ def resnet50_network(asked: Asked) -> Network:
     if needs_file and kind.without:
         raise UsageError(f"encoder '{asked.name}' comes without weights. {kind.without}")
     model = _cut(create(TRAINED if needs_file else PLAIN, pretrained=needs_file), kind.blocks)
-    if asked.weights is not None:
-        weights.load(model, asked.weights, kind.title, ("layer4",) if kind.blocks == 3 else ())
+    heads = ("layer4",) if kind.blocks == 3 else ()
+    note = "" if asked.weights is None else weights.load(model, asked.weights, kind.title, heads)
     transform = fitting(kind.edge, asked.patch_size, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
-    return Network(model, model, transform, "average pool", origin(asked, f"timm {TRAINED}"), {"network": kind.title})
+    known = {"network": kind.title}
+    return Network(model, model, transform, "average pool", origin(asked, f"timm {TRAINED}"), known, note=note)
 
 
 def _cut(model: nn.Module, blocks: int) -> nn.Module:

@@ -33,10 +33,10 @@ def timm_network(asked: Asked) -> Network:
     model = create(name.removeprefix(TIMM), pretrained=asked.pretrained and asked.weights is None)
     run, pooling = pooled(model, pool, name)
     facts: Mapping[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
-    if asked.weights is not None:
-        weights.load(model, asked.weights, name, _classifiers(facts))
+    note = "" if asked.weights is None else weights.load(model, asked.weights, name, _classifiers(facts))
     transform = _transform(model, facts, asked, name)
-    return Network(run, model, transform, pooling, origin(asked, "timm"), {"network": _architecture(facts, asked)})
+    known = {"network": _architecture(facts, asked)}
+    return Network(run, model, transform, pooling, origin(asked, "timm"), known, note=note)
 
 
 def _architecture(facts: Mapping[str, Any], asked: Asked) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from milbench.errors import DataError, UsageError
 from milbench.extraction.encoders.recognised import seems_to_be
 from milbench.formats.opening import failing_clearly, listed
 from milbench.formats.tensors import open_weights
+from milbench.visible import shortened, visible_line
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student", "network", "net", "encoder", "backbone")
 """Keys under which training scripts save the weights; the first that is there counts, a teacher before its student."""
@@ -32,8 +33,10 @@ COUNTER = "num_batches_tracked"
 """A counter of batch normalisation. It does not change features, and older files lack it."""
 
 
-def load(network: nn.Module, path: Path, name: str, heads: Iterable[str] = ()) -> None:
+def load(network: nn.Module, path: Path, name: str, heads: Iterable[str] = ()) -> str:
     """Put the weights of a file into a network. Every weight must be there, in its shape, and none may be left over.
+
+    Returns a sentence on what lies beside the network in the file and was left out; empty if that is copies and heads only.
 
     Parameters
     ----------
@@ -47,9 +50,14 @@ def load(network: nn.Module, path: Path, name: str, heads: Iterable[str] = ()) -
     """
     wanted = {key: value for key, value in network.state_dict().items() if not key.endswith(COUNTER)}
     tensors = _tensors(path)
-    found = _without_prefix(path, tensors, wanted, name)
-    _refuse_misfits(path, found, wanted, name, {*HEADS, *UNUSED, *heads})
+    prefix = _prefix(path, tensors, wanted, name)
+    found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    if missing := [key for key in wanted if key not in found]:
+        raise _another_network(path, tensors, name, prefix, missing)
+    left_out = {*HEADS, *UNUSED, *heads}
+    _refuse_misfits(path, found, wanted, name, left_out)
     network.load_state_dict({key: found[key].to(torch.float32) for key in wanted}, strict=False)
+    return _beside(tensors, wanted, prefix, left_out)
 
 
 def sha256(network: nn.Module) -> str:
@@ -71,15 +79,23 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise UsageError(f"there is no file of weights at {path}. Check the path after --weights.")
     content = _safe_tensors(path) if path.suffix == ".safetensors" else open_weights(path)
     while isinstance(content, Mapping) and not _holds_tensors(content):
-        key = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        key = _wrapper(content)
         if key is None:
             raise DataError(
-                f"{path} holds no weights: it holds a dict of {listed(content)}. Save the network's state_dict."
+                f"{path}: no tensors with names such as blocks.0.norm1.weight were found in it. It holds a dict of {listed(content)}; "
+                f"looked below {', '.join(WRAPPERS)}. Save the network's state_dict."
             )
         content = content[key]
     if not isinstance(content, Mapping):
         raise DataError(f"{path} holds a {type(content).__name__}, not a network's weights. Save its state_dict.")
     return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def _wrapper(content: Mapping[Any, Any]) -> Any:
+    """The key to look below: a usual one, or the only one that holds tensors; None if there is none."""
+    usual = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
+    others = [key for key, value in content.items() if isinstance(value, Mapping) and _holds_tensors(value)]
+    return usual[0] if usual else others[0] if len(others) == 1 else None
 
 
 def _holds_tensors(content: Mapping[Any, Any]) -> bool:
@@ -96,22 +112,29 @@ def _safe_tensors(path: Path) -> dict[str, Tensor]:
         raise DataError(str(error)) from error
 
 
-def _without_prefix(
-    path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], name: str
-) -> dict[str, Tensor]:
-    """The tensors below the prefix under which most of the wanted names lie, such as "module.encoder_q."."""
+def _prefix(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], name: str) -> str:
+    """The prefix under which most of the wanted names lie, such as "module.encoder_q."."""
     counted = Counter(prefix for key in tensors for prefix in _prefixes(key, wanted))
     if not counted:
-        raise _another_network(path, tensors, wanted, name)
+        raise _another_network(path, tensors, name, "", list(wanted))
     most = max(counted.values())
     best = [prefix for prefix, count in counted.items() if count == most]
-    chosen = next((prefix for prefix in PREFERRED if prefix in best), best[0])
-    if len(best) > 1 and chosen not in PREFERRED:
-        raise DataError(
-            f"{path} holds {len(best)} copies of {name}, below {' and '.join(map(repr, sorted(best)))}. "
-            "Save the one that is meant in a file of its own."
-        )
-    return {key.removeprefix(chosen): value for key, value in tensors.items() if key.startswith(chosen)}
+    meant = best if len(best) == 1 else _preferred(best)
+    if meant or most < len(wanted):  # of what is no copy of the network it says what is missing
+        return (meant or best)[0]
+    raise DataError(
+        f"{path} holds {len(best)} copies of {name}, below {' and '.join(map(repr, sorted(best)))}. "
+        "Save the one that is meant in a file of its own."
+    )
+
+
+def _preferred(prefixes: Sequence[str]) -> list[str]:
+    """The prefix that counts: a usual one, or a teacher's where the other is its student's; else none."""
+    usual = [prefix for prefix in PREFERRED if prefix in prefixes]
+    teachers = [
+        prefix for prefix in prefixes if set(prefixes) == {prefix, prefix.replace("teacher.", "student.")} != {prefix}
+    ]
+    return [*usual, *teachers][:1]
 
 
 def _prefixes(key: str, wanted: Mapping[str, Tensor]) -> Iterable[str]:
@@ -122,11 +145,27 @@ def _prefixes(key: str, wanted: Mapping[str, Tensor]) -> Iterable[str]:
             yield "".join(f"{part}." for part in parts[:start])
 
 
+def _beside(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], prefix: str, left_out: set[str]) -> str:
+    """What was left out beside the prefix, other than copies of the network and heads."""
+    others = [
+        key
+        for key in tensors
+        if not key.startswith(prefix)
+        and not any(_prefixes(key, wanted))
+        and not key.endswith(COUNTER)
+        and not any(part in left_out or part.endswith("_head") for part in key.split("."))
+    ]
+    if not others:
+        return ""
+    return (
+        f"the file's weights below '{prefix}' are taken. Beside them lie {len(others)} tensors that are left out, such as "
+        f"{shortened(visible_line(others[0]))}. If features go through those too, write a plug-in."
+    )
+
+
 def _refuse_misfits(
     path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], name: str, heads: set[str]
 ) -> None:
-    if missing := [key for key in wanted if key not in found]:
-        raise _another_network(path, found, wanted, name, missing[0])
     if odd := [key for key in wanted if found[key].shape != wanted[key].shape]:
         has, needs = tuple(found[odd[0]].shape), tuple(wanted[odd[0]].shape)
         raise DataError(
@@ -141,15 +180,19 @@ def _refuse_misfits(
         key for key in found if key not in wanted and key.split(".")[0] not in heads and not key.endswith(COUNTER)
     ]:
         raise DataError(
-            f"{path} holds {len(more)} tensors that {name} has no place for, such as {more[0]}. "
+            f"{path} holds {seems_to_be(found)}, with {len(more)} tensors that {name} has no place for, such as {more[0]}. "
             "Features without them would be those of another network. Choose the encoder that the file belongs to."
         )
 
 
 def _another_network(
-    path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], name: str, missing: str = ""
+    path: Path, tensors: Mapping[str, Tensor], name: str, prefix: str, missing: Sequence[str]
 ) -> DataError:
+    """That wanted tensors are missing, and what was seen in their place."""
+    off = f", also after '{prefix}' is taken off" if prefix else ""
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
     return DataError(
-        f"{path} holds {len(tensors)} tensors of {seems_to_be(tensors)}. {name} needs {missing or next(iter(wanted))}, "
-        "which is not among them. Choose the encoder that the file belongs to, or another file after --weights."
+        f"{path} holds {len(tensors)} tensors of {seems_to_be(tensors)}. {name} needs {missing[0]}{more}, which "
+        f"{'are' if more else 'is'} not among them{off}. Choose the encoder that the file belongs to, or another file after "
+        "--weights."
     )

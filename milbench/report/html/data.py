@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from milbench.cohorts.bag_names import SLIDE
 from milbench.endpoints.endpoint import Kind
 from milbench.report.tables import Table
 from milbench.stats.analysis import Analysis
@@ -99,6 +100,7 @@ class PageData:
     claims : the paper's claims, one row a statement (`CLAIMS`).
     notes : sentences for the reader, such as what is not like for like.
     cohort_titles : display name by cohort; the name itself where absent.
+    bag : what a bag is called: "slide", "patient", or "bag" where cohorts differ.
     pooled : cohorts whose test sides differ between folds.
     highlight : registry name of the model that charts draw thicker; "" for none.
     kinds : what is shown of tasks of other kinds.
@@ -119,6 +121,7 @@ class PageData:
     claims: pd.DataFrame = field(default_factory=lambda: _empty(CLAIMS))
     notes: tuple[str, ...] = ()
     cohort_titles: Mapping[str, str] = field(default_factory=dict)
+    bag: str = SLIDE
     pooled: tuple[str, ...] = ()
     highlight: str = ""
     kinds: tuple[KindBlock, ...] = ()

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from milbench.cohorts.bag_names import told_of
 from milbench.report.captions import distinct, tuned_in_words
 from milbench.report.html.data import CURVES, FAILURES, UNDEFINED, KindBlock, PageData, Picture, RocCurve, RunFacts
-from milbench.report.kinds import UNDEFINED_IF
+from milbench.report.kinds import UNDEFINED_IF, bag_of
 from milbench.report.published import PAPERS_COHORTS
 from milbench.report.tables import Table
 from milbench.stats.analysis import Analysis
@@ -58,7 +59,10 @@ def page_data(
         roc=_roc(predictions),
         costs=costs,
         failures=_failures(stored),
-        undefined=pd.concat([_undefined(predictions), *map(_undefined_of_kind, kinds)], ignore_index=True),
+        undefined=pd.concat(
+            [_undefined(predictions, datasets), *(_undefined_of_kind(block, datasets) for block in kinds)],
+            ignore_index=True,
+        ),
         provenance=tuple(_facts(run, found) for run, found in stored),
         notes=tuple(notes),
         highlight=highlight,
@@ -67,6 +71,7 @@ def page_data(
         tuning_tables=tuple(tuning_tables),
         tuning_pictures=tuple(tuning_pictures),
         cohort_titles={name: str(facts["title"]) for name, facts in datasets.items()},
+        bag=bag_of(datasets.values()),
         pooled=tuple(name for name, facts in datasets.items() if facts.get("test_side_differs", False)),
         **{name: frame for name, frame in given.items() if frame is not None},
     )
@@ -130,21 +135,25 @@ def _roc(predictions: pd.DataFrame) -> tuple[RocCurve, ...]:
     )
 
 
-def _undefined(predictions: pd.DataFrame) -> pd.DataFrame:
+def _undefined(predictions: pd.DataFrame, datasets: Mapping[str, Facts]) -> pd.DataFrame:
     """One row per (cohort, task, fold) whose test side holds one class only."""
     slides = predictions.drop_duplicates(["dataset", "task", "fold", "slide_id"])
     rows = [
-        (*key, f"no {'positive' if group['target'].max() == 0 else 'negative'} among {len(group)} labelled test slides")
+        (
+            *key,
+            f"no {'positive' if group['target'].max() == 0 else 'negative'} among {len(group)} labelled test {bag_of([datasets[key[0]]])}s",
+        )
         for key, group in slides.groupby(["dataset", "task", "fold"], sort=True, observed=True)
         if group["target"].nunique() < 2
     ]
     return pd.DataFrame(rows, columns=list(UNDEFINED))
 
 
-def _undefined_of_kind(block: KindBlock) -> pd.DataFrame:
+def _undefined_of_kind(block: KindBlock, datasets: Mapping[str, Facts]) -> pd.DataFrame:
     """One row per (cohort, task, fold) of another kind in which a model has no score."""
     rows = block.scores.loc[block.scores["score"].isna(), ["dataset", "task", "fold"]].drop_duplicates()
-    return rows.assign(reason=f"no {block.analysis.metric.title}: {UNDEFINED_IF[block.kind]}")
+    reason = f"no {block.analysis.metric.title}: {UNDEFINED_IF[block.kind]}"
+    return rows.assign(reason=[told_of(bag_of([datasets[name]]), reason) for name in rows["dataset"]])
 
 
 def _failures(stored: Sequence[tuple[Run, list[StoredTrial]]]) -> pd.DataFrame:
@@ -172,6 +181,10 @@ def _facts(run: Run, trials: Sequence[StoredTrial]) -> RunFacts:
         ("folds; seeds", f"{distinct(info['fold'] for info in infos)}; {distinct(info['seed'] for info in infos)}"),
         ("milbench", str(environment.get("milbench", "unknown"))),
         ("commit", str(environment.get("git") or "")),
+        *(
+            (f"licence of {name}'s data, as declared", str(told.get("licence", "")))
+            for name, told in run.datasets.items()
+        ),
         *((f"split of {dataset}", hashes) for dataset, hashes in _splits(infos).items()),
         *(
             (f"features of {name}", _made(told["features"]))

@@ -82,6 +82,7 @@ def _core(page: PageData) -> dict[str, Any]:
         "reference": analysis.reference,
         "left_out": [list(cell) for cell in analysis.left_out],
         "cohort_titles": dict(page.cohort_titles),
+        "bag": page.bag,
         "pooled": list(page.pooled),
         "validation": "validation score" if page.kinds else "validation AUROC",
     }

@@ -48,6 +48,21 @@ WRAPPED: dict[str, Callable[[nn.Module], Any]] = {
         "teacher": {**below("backbone.", model), "head.mlp.0.weight": torch.zeros(3)},
     },
     "nested": lambda model: {"model": {"state_dict": below("encoder.", model)}},
+    "teacher and student in one dict": lambda model: {
+        **below("student.backbone.", random_model("test_resnet", seed=9)),
+        **below("teacher.backbone.", model),
+        "teacher.dino_head.mlp.0.weight": torch.zeros(3),
+    },
+    "teacher and student below a wrapper of modules": lambda model: {
+        "model": {
+            **below("student.backbone._fsdp_wrapped_module.", random_model("test_resnet", seed=9)),
+            **below("teacher.backbone._fsdp_wrapped_module.", model),
+        }
+    },
+    "a wrapper of any name, if it is the only one": lambda model: {
+        "weights": below("module.", model),
+        "log": {"lr": 0.1},
+    },
     "half precision": lambda model: {
         key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()
     },
@@ -108,7 +123,7 @@ def test_the_weights_of_another_network_are_refused_with_its_name(
 ) -> None:
     path = save(random_model(name), tmp_path / "weights.pth")
     with pytest.raises(
-        DataError, match=rf"holds \d+ tensors of {family}.* test_resnet needs .*, which is not among them"
+        DataError, match=rf"holds \d+ tensors of {family}.* test_resnet needs .* and \d+ more, which are not among them"
     ):
         weights.load(network, path, "test_resnet")
 
@@ -127,6 +142,9 @@ def blocks(*depths: int, last: str = "conv3") -> list[str]:
         (blocks(2, 2, 2, 2, last="conv2"), "a ResNet-18"),
         (blocks(1, 1, 1, 1), "a ResNet of 1, 1, 1 and 1 blocks"),
         (["layers.0.blocks.1.attn.qkv.weight"], "a Swin transformer"),
+        (["backbone.blocks.0.11.norm1.weight"], "a ViT in chunks of blocks, as DINOv2 trains it"),
+        (["blocks.0.norm1.weight", "register_tokens"], "a ViT under DINOv2's names"),
+        (["blocks.0.0.conv_dw.weight"], "an EfficientNet or MobileNet"),
         (["visual.transformer.resblocks.0.ln_1.weight"], "a CLIP model"),
         (["encoder.layer.0.attention.attention.query.weight"], "a transformer in the form of Hugging Face"),
         (["features.denseblock1.denselayer1.norm1.weight"], "a DenseNet"),
@@ -154,7 +172,7 @@ def spoilt(content: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor
     ("how", "message"),
     [
         ("shape", r"layer1.0.conv1.weight is \(.*\), but test_resnet needs \("),
-        ("more", "holds 1 tensors that test_resnet has no place for, such as attention.0.weight"),
+        ("more", "holds a ResNet of .*, with 1 tensors that test_resnet has no place for, such as attention.0.weight"),
         ("whole", "holds torch.int64, not floats"),
         ("NaN", "holds NaN or infinite values"),
         ("missing", "test_resnet needs layer1.0.conv1.weight, which is not among them"),
@@ -168,6 +186,47 @@ def test_weights_that_nearly_fit_are_refused_and_change_nothing(
     with pytest.raises(DataError, match=message):
         weights.load(network, tmp_path / "weights.pth", "test_resnet")
     assert weights.sha256(network) == before
+
+
+def test_a_name_that_fits_by_chance_below_a_prefix_does_not_hide_what_the_file_holds(
+    tmp_path: Path, network: nn.Module
+) -> None:
+    content = {"neck.bn1.weight": torch.zeros(8), "encoder.layer.0.attention.attention.query.weight": torch.zeros(4, 4)}
+    torch.save(content, tmp_path / "weights.pth")
+    seen = r"holds 2 tensors of a transformer in the form of Hugging Face.* needs .* more, which are not among them"
+    with pytest.raises(DataError, match=rf"{seen}, also after 'neck.' is taken off"):
+        weights.load(network, tmp_path / "weights.pth", "test_resnet")
+
+
+def test_several_wrappers_of_unknown_names_are_refused_with_the_known_ones(
+    tmp_path: Path, trained: nn.Module, network: nn.Module
+) -> None:
+    torch.save({"left": trained.state_dict(), "right": trained.state_dict()}, tmp_path / "weights.pth")
+    with pytest.raises(
+        DataError, match=r"It holds a dict of left, right; looked below state_dict, model_state_dict, model"
+    ):
+        weights.load(network, tmp_path / "weights.pth", "test_resnet")
+
+
+def test_what_lies_beside_the_network_and_is_left_out_is_said(
+    tmp_path: Path, trained: nn.Module, network: nn.Module
+) -> None:
+    torch.save({**below("backbone.", trained), "neck.weight": torch.zeros(4, 4)}, tmp_path / "weights.pth")
+    told = weights.load(network, tmp_path / "weights.pth", "test_resnet")
+    assert told.startswith(
+        "the file's weights below 'backbone.' are taken. Beside them lie 1 tensors that are left out, such as neck"
+    )
+
+
+def test_of_copies_and_heads_beside_the_network_nothing_is_said(
+    tmp_path: Path, trained: nn.Module, network: nn.Module
+) -> None:
+    content = {
+        **below("teacher.backbone.", trained), **below("student.backbone.", random_model("test_resnet", seed=9)),
+        "teacher.dino_head.mlp.0.weight": torch.zeros(3),
+    }  # fmt: skip
+    torch.save(content, tmp_path / "weights.pth")
+    assert weights.load(network, tmp_path / "weights.pth", "test_resnet") == ""
 
 
 def test_two_copies_that_nothing_tells_apart_are_refused(

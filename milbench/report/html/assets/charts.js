@@ -80,7 +80,7 @@ function drawDots(tasks, all, { narrow }) {
 
 function addBox(parent) {
   addFigure(parent, {
-    id: "box", title: "Test AUROC by model", note: "One dot per trained (task, fold, seed), slides; control tasks left out. Box: quartiles. The spread is of tasks and trainings, not an interval.",
+    id: "box", title: "Test AUROC by model", note: ofBags("One dot per trained (task, fold, seed), slides; control tasks left out. Box: quartiles. The spread is of tasks and trainings, not an interval."),
     height: Math.max(260, 110 + 46 * models.length), draw: drawBox,
   });
 }

@@ -2,7 +2,7 @@
 
 const COST_AXES = [
   ["n_parameters", "Parameters", "mean", compact], ["multiply_adds", "Multiply-adds per bag", "mean", compact], ["all_tasks_seconds", "Training time, all tasks", "sum", duration],
-  ["peak_bytes", "Peak memory", "largest", bytes], ["inference_seconds", "Inference time per slide", "mean", duration], ["energy_joules", "Energy", "sum", joules],
+  ["peak_bytes", "Peak memory", "largest", bytes], ["inference_seconds", ofBags("Inference time per slide"), "mean", duration], ["energy_joules", "Energy", "sum", joules],
 ];
 const JOIN = { mean, sum: (values) => (values.every(defined) ? values.reduce((a, b) => a + b, 0) : null), largest: (values) => (values.some(defined) ? Math.max(...values.filter(defined)) : null) };
 

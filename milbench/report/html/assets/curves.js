@@ -61,7 +61,7 @@ function twoPanels(narrow, [[x1, y1], [x2, y2]], more) {
 function addRoc(parent) {
   addFigure(parent, {
     id: "roc", title: "ROC and calibration by task", height: 440, draw: drawRoc,
-    note: "Every test slide with its mean probability over folds and seeds. Right: share of positive slides against the mean probability, in ten equal-width bins; the diagonal is perfect calibration.",
+    note: ofBags("Every test slide with its mean probability over folds and seeds. Right: share of positive slides against the mean probability, in ten equal-width bins; the diagonal is perfect calibration."),
     controls: [
       { name: "dataset", label: "Cohort", options: () => inOrder("dataset", unique(block("roc").map((row) => row.dataset))).map((value) => [value, cohortTitle(value)]), follow: () => filter.dataset },
       { name: "task", label: "Task", options: (choices) => inOrder("task_label", unique(block("roc").filter((row) => row.dataset === choices.dataset).map((row) => row.task))).map((value) => [value, value]), follow: () => filter.task },
@@ -100,11 +100,11 @@ function drawRoc(choices, { narrow }) {
   if (!curves.length) return { empty: "No predictions are stored." };
   const scored = curves.filter((row) => row.targets.includes("0") && row.targets.includes("1")).sort((a, b) => models.indexOf(a.model) - models.indexOf(b.model)).map((row) => ({ ...row, roc: rocPoints(row), bins: calibration(row) }));
   if (!scored.length) return { empty: "The test side of this task holds one class only: there is no ROC curve." };
-  const layout = twoPanels(narrow, [["false positive rate", "true positive rate"], ["mean probability", "share of positive slides"]], { range: [-0.02, 1.02] });
+  const layout = twoPanels(narrow, [["false positive rate", "true positive rate"], ["mean probability", ofBags("share of positive slides")]], { range: [-0.02, 1.02] });
   return {
     traces: scored.flatMap(rocTraces), layout: { ...layout, shapes: [diagonal("x", "y"), diagonal("x2", "y2")], annotations: core.pooled.includes(choices.dataset) ? [POOLED] : [] }, zoom: true,
     alt: `ROC and calibration of ${choices.task}. Area under the curve: ${scored.map((row) => `${titleOf(row.model)} ${fixed(row.roc.area)}`).join("; ")}.`,
-    rows: scored.flatMap((row) => row.bins.map((bin) => ({ model: titleOf(row.model), AUROC: row.roc.area, "mean probability": bin.p, "share positive": bin.y, slides: bin.n }))),
+    rows: scored.flatMap((row) => row.bins.map((bin) => ({ model: titleOf(row.model), AUROC: row.roc.area, "mean probability": bin.p, "share positive": bin.y, [`${core.bag}s`]: bin.n }))),
   };
 }
 
@@ -117,6 +117,6 @@ function rocTraces({ model, roc, bins }) {
   return [
     { ...shared, mode: "lines", name, x: roc.x, y: roc.y, hovertext: roc.x.map((x, i) => `${name}<br>${fixed(x, 2)}, ${fixed(roc.y[i], 2)}`) },
     { ...shared, mode: "lines+markers", name, showlegend: false, xaxis: "x2", yaxis: "y2", x: bins.map((bin) => bin.p), y: bins.map((bin) => bin.y), marker: marker(model, { size: bins.map((bin) => 4 + Math.min(10, Math.sqrt(bin.n))) }),
-      hovertext: bins.map((bin) => `${name}<br>${fixed(bin.p, 2)} said, ${fixed(bin.y, 2)} found, ${counted(bin.n, "slide")}`) },
+      hovertext: bins.map((bin) => `${name}<br>${fixed(bin.p, 2)} said, ${fixed(bin.y, 2)} found, ${counted(bin.n, core.bag)}`) },
   ];
 }

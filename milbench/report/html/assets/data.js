@@ -43,6 +43,8 @@ const titles = Object.fromEntries(frame("costs").concat(frame("cells"), frame("c
 const datasets = unique(frame("tasks").map((row) => row.dataset));
 const titleOf = (model) => titles[model] ?? model;
 const cohortTitle = (dataset) => core.cohort_titles[dataset] ?? dataset;
+// What was written of slides, for cohorts whose bags are patients.
+const ofBags = (text) => text.replace(/\bslide(s?)\b/g, `${core.bag}$1`);
 const taskRow = new Map(frame("tasks").map((row) => [row.dataset + "\n" + row.task, row]));
 const factsOf = (dataset, task) => taskRow.get(dataset + "\n" + task) ?? {};
 const tasksOf = (dataset) => frame("tasks").filter((row) => !dataset || row.dataset === dataset).map((row) => row.task);

@@ -101,7 +101,7 @@ function addPairTable(parent) {
   });
 }
 
-// Thresholds of validation slides: what was asked for, what the test side gave.
+// Thresholds of the validation side: what was asked for, what the test side gave.
 const OPERATING = [["sensitivity_at_specificity_90", "Sens. at 90 % spec."], ["specificity_reached", "Spec. reached"],
   ["specificity_at_sensitivity_90", "Spec. at 90 % sens."], ["sensitivity_reached", "Sens. reached"]];
 
@@ -114,12 +114,13 @@ function metricRows() {
     const { dataset, task, model, level } = rows[0];
     return { dataset, task, model, level, n: rows.length, ...Object.fromEntries(METRICS.map(([key]) => [key, mean(rows.map((row) => row[key]))])) };
   });
-  return meanScores.filter(passes);
+  // if a bag is a patient, rows by bag and by patient are the same
+  return meanScores.filter((row) => passes(row) && (core.bag !== "patient" || row.level === "patient"));
 }
 
 function addMetricTable(parent) {
   addTable(parent, {
-    id: "table-metrics", title: "All metrics, for slides and for patients.", note: "Means over folds and seeds. Thresholds are chosen on validation slides only: Youden’s, or the one that gives 90 % specificity (or sensitivity) there; “reached” is what it gives on the test side. Lower is better for Brier score and expected calibration error (ECE). The CSV holds every fold and seed.",
+    id: "table-metrics", title: core.bag === "patient" ? "All metrics, for patients." : `All metrics, for ${core.bag}s and for patients.`, note: ofBags("Means over folds and seeds. Thresholds are chosen on validation slides only: Youden’s, or the one that gives 90 % specificity (or sensitivity) there; “reached” is what it gives on the test side. Lower is better for Brier score and expected calibration error (ECE). The CSV holds every fold and seed."),
     rows: metricRows, csv: () => frame("scores").filter(passes),
     columns: () => [modelColumn, taskColumn, ...cohortColumn, text("level", "Level"), ...METRICS.map(([key, title]) => number(key, title)), number("n", "Trainings", (n) => n)],
   });
@@ -133,7 +134,7 @@ function addCostTable(parent) {
     rows: () => frame("costs").filter((row) => visible(row.model) && (!filter.dataset || row.dataset === filter.dataset)).sort(asRegistered),
     columns: () => [modelColumn, ...cohortColumn, number("n_parameters", "Parameters", compact), number("multiply_adds", "Multiply-adds", compact), number("at_patches", "at patches", compact),
       number("seconds_per_epoch", "Per epoch", duration, "training time per epoch"), number("bags_per_second", "Bags per second", compact), number("all_tasks_seconds", "All tasks", duration, "training time for all tasks, one fold"),
-      number("peak_bytes", "Peak memory", bytes), number("inference_seconds", "Per slide", duration, "inference time per slide"), number("energy_joules", "Energy", joules)],
+      number("peak_bytes", "Peak memory", bytes), number("inference_seconds", ofBags("Per slide"), duration, ofBags("inference time per slide")), number("energy_joules", "Energy", joules)],
     empty: "No costs are recorded.",
   });
 }
