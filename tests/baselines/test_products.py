@@ -97,7 +97,7 @@ def test_several_products_are_each_its_own(choice: bool, is_part: bool, used: li
         (baddbmm(out, left, right.mT, out=out), 2 * exact),
     ):
         torch.testing.assert_close(own.double(), expected, atol=1e-3, rtol=1e-5)
-    assert len(used) == (6 * 4 if choice else 0)
+    assert len(used) == (5 * 4 if choice else 0)  # the third is small
 
 
 @pytest.mark.parametrize("shape", [(N, D), (7, 100, D), (5, D), (1, D), (0, D), (D,)])
