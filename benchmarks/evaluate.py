@@ -47,7 +47,7 @@ def finished_run(cohort: Path, folder: Path) -> Trained:
 def score_with_milbench(source: Trained, cohort: Path) -> None:
     """What `milbench evaluate` does before its statistics, from nothing."""
     shutil.rmtree(external_folder(source.run, cohort.name), ignore_errors=True)
-    scores = scored(checked(source, folder_cohort(cohort)), "cpu", lambda slides, _: slides)
+    scores = scored(checked(source, folder_cohort(cohort)), "cpu", lambda slides, *_: slides)
     assert scores.n_new == len(source.trials)
 
 

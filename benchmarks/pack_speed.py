@@ -43,7 +43,7 @@ except ImportError:
 source, out, dtype = sys.argv[1:]
 file = CohortFile("speed", Path(source) / "labels.csv", Path(source) / "features")
 started, began = perf_counter(), process_time()
-pack(file, Path(out), dtype, lambda slides, _: slides)
+pack(file, Path(out), dtype, lambda slides, *_: slides)
 print(json.dumps([perf_counter() - started, process_time() - began]))
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from milbench.visible import visible, without_passwords
@@ -116,12 +116,30 @@ def plain_grid(console: Console, columns: Sequence[str], rows: Sequence[Sequence
 
 
 def watcher(console: Console) -> Watch:
-    """A progress bar over slides on a terminal; silent elsewhere."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    """A progress bar over slides on a terminal, with bytes per second where sizes are given; silent elsewhere."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
-    def watch(slides: Iterable[str], what: str) -> Iterable[str]:
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    def watch(slides: Iterable[str], what: str, n_bytes: Callable[[str], int] | None = None, /) -> Iterable[str]:
+        in_bytes = (DownloadColumn(), TransferSpeedColumn())
+        columns = (
+            TextColumn(what),
+            BarColumn(),
+            *(in_bytes if n_bytes else [MofNCompleteColumn()]),
+            TimeRemainingColumn(),
+        )
+        sizes = [(slide, n_bytes(slide) if n_bytes else 1) for slide in slides]
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            yield from bar.track(list(slides))
+            task = bar.add_task(what, total=sum(size for _, size in sizes))
+            for slide, size in sizes:
+                yield slide
+                bar.advance(task, size)
 
     return watch

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -20,8 +20,15 @@ from milbench.labels.suggestion import flow, plain
 from milbench.machine.sizes import bytes_text
 from milbench.store.feature_facts import in_words
 
-Watch = Callable[[Iterable[str], str], Iterable[str]]
-"""Shows progress over slides: takes them and a word for what is done, gives them back one by one."""
+
+class Watch(Protocol):
+    """Shows progress over slides."""
+
+    def __call__(
+        self, slides: Iterable[str], what: str, n_bytes: Callable[[str], int] | None = None, /
+    ) -> Iterable[str]:
+        """The slides one by one; `what` is done to them, and `n_bytes` is the size of each where bytes per second count."""
+
 
 TABLES = ("labels.csv", "labels", *(f"*{suffix}" for suffix in SUFFIXES))
 """Names by which a label table is looked for beside features."""

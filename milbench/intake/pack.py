@@ -104,7 +104,8 @@ def _pack_all(
     with _remembered(out / SOURCES) as made_from:
         work = partial(_pack_slide, source, target, dtype, made_from)
         done = _side_by_side(work, wanted, _threads(_largest_file(source, wanted)))
-        roundings = [rounding for _, rounding in zip(watch(wanted, "packing"), done, strict=True)]
+        watched = watch(wanted, "packing", lambda slide: n_bytes(source.paths[slide]))
+        roundings = [rounding for _, rounding in zip(watched, done, strict=True)]
     cohort = _write_cohort(file, table, out)
     before = sum(n_bytes(source.paths[slide]) for slide in wanted)
     after = sum((target / f"{slide}{SUFFIX}").stat().st_size for slide in wanted)

@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from milbench.commands.terminal import grid
+from milbench.commands.terminal import grid, watcher
 
 NAMES = ["MMoE+MP-AMIL", "a model of a long name"]
 COHORTS = ["TCGA-BRCA", "TCGA-GBMLGG", "TCGA-LUAD", "TCGA-CRC", "TCGA-UCEC"]
@@ -37,3 +37,13 @@ def test_a_name_in_brackets_is_no_markup() -> None:
     text = StringIO()
     grid(Console(file=text, width=80), ["model"], [["[red]amil[/red]"]], names=("model",))
     assert "[red]amil[/red]" in text.getvalue()
+
+
+def test_a_bar_over_slides_with_sizes_says_bytes_per_second() -> None:
+    console = Console(force_terminal=True, width=100, file=StringIO())
+    sizes = {"a": 3_000_000, "b": 1_000_000}
+    assert list(watcher(console)(sizes, "packing", sizes.__getitem__)) == ["a", "b"]
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "4.0/4.0 MB" in shown
+    assert "B/s" in shown
+    assert list(watcher(Console(force_terminal=True, file=StringIO()))(["a", "a"], "reading")) == ["a", "a"]

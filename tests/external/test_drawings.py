@@ -36,7 +36,7 @@ def external(tmp_path_factory: pytest.TempPathFactory) -> External:
 
 @pytest.fixture(scope="module")
 def sides(external: External) -> dict[Kind, Sides]:
-    trials = scored(external, "cpu", lambda slides, _: slides).trials
+    trials = scored(external, "cpu", lambda slides, *_: slides).trials
     found = compared(external, trials, reference="tiny", draws=100, complete_cases=False)
     both = {INTERNAL: own_trials(external), EXTERNAL: trials}
     return {kind: Sides(kind, each, both, "own and drawn") for kind, each in found.items()}

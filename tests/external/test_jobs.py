@@ -62,7 +62,7 @@ def test_jobs_store_the_same_bytes_as_one_process(
     if not real:
         jobs_here(monkeypatch)
     alone = Path(shutil.copytree(run, tmp_path / "alone"))
-    scored(checked(trained(open_run(alone)), folder_cohort(cohort)), "cpu", lambda slides, _: slides)
+    scored(checked(trained(open_run(alone)), folder_cohort(cohort)), "cpu", lambda slides, *_: slides)
     words = ("--cohort", str(cohort), "--draws", "100", "--reference", "tiny", *HERE)
     assert main(["evaluate", str(run), *words]) == 0
     printed = capsys.readouterr().out

@@ -24,7 +24,7 @@ from milbench.labels.finding import NOTE, Finding, condensed
 
 
 def check(folder: Path, *, deep: bool = False, splits: str = "") -> Check:
-    return check_cohort(cohort_file(folder), lambda slides, _: slides, deep=deep, splits=splits)
+    return check_cohort(cohort_file(folder), lambda slides, *_: slides, deep=deep, splits=splits)
 
 
 def slides_of(folder: Path) -> list[Path]:
@@ -216,7 +216,7 @@ def test_thousands_of_tasks_are_checked_in_seconds_with_one_note_for_all(tmp_pat
     wide = pd.DataFrame(cells, columns=[f"T{i}" for i in range(5000)])
     pd.concat([table, wide], axis=1).to_csv(folder / "labels.csv", index=False)
     begun = time.process_time()
-    result = check_cohort(cohort_file(folder), lambda slides, _: slides)
+    result = check_cohort(cohort_file(folder), lambda slides, *_: slides)
     assert time.process_time() - begun < 5
     unlabelled = [problem for problem in result.problems if "have no label" in problem.what]
     assert len(unlabelled) == 1
@@ -279,7 +279,7 @@ def made_by_python(**changed: Any) -> Cohort:
 
 
 def check_made(cohort: Cohort, *, deep: bool = True, splits: str = "") -> Check:
-    return check_loaded(cohort, lambda slides, _: slides, deep=deep, splits=splits)
+    return check_loaded(cohort, lambda slides, *_: slides, deep=deep, splits=splits)
 
 
 def test_a_cohort_that_python_makes_is_checked_with_its_split_and_values() -> None:

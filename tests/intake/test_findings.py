@@ -27,7 +27,7 @@ def prepared(cohort: Path, *tasks: str) -> Benchmark:
 
 
 def checked(cohort: Path) -> tuple[Finding, ...]:
-    return check_cohort(cohort_file(cohort), lambda slides, _: slides).problems
+    return check_cohort(cohort_file(cohort), lambda slides, *_: slides).problems
 
 
 @pytest.mark.parametrize(

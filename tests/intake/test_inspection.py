@@ -139,7 +139,7 @@ def test_a_table_of_stores_stands_in_the_draft(inside: bool, tmp_path: Path) -> 
     stores = tmp_path / "brca" / ("features" if inside else "")
     folder, _ = wsidata(stores, {"a": Slide(np.ones((2, 3)), np.arange(4).reshape(2, 2) * 256)})
     write_table(folder / "a.zarr", "conch_tiles", "tiles", np.ones((2, 4)), np.arange(2))
-    found = inspect_folder(Path(f"{tmp_path / 'brca'}#uni_tiles"), lambda slides, _: slides)
+    found = inspect_folder(Path(f"{tmp_path / 'brca'}#uni_tiles"), lambda slides, *_: slides)
     assert found.n_bytes == n_bytes(folder / "a.zarr/tables/uni_tiles")
     text = draft(found, None, "brca", tmp_path / "cohort.yaml")
     assert yaml.safe_load(text)["features"] == ("brca/features#uni_tiles" if inside else "brca#uni_tiles")

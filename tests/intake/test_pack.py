@@ -31,7 +31,7 @@ from milbench.store.claims import claimed
 
 
 def packed(folder: Path, out: Path, dtype: str = "float16") -> Packed:
-    return pack(cohort_file(folder), out, dtype, lambda slides, _: slides)
+    return pack(cohort_file(folder), out, dtype, lambda slides, *_: slides)
 
 
 def sums(folder: Path) -> dict[str, str]:
@@ -190,7 +190,7 @@ def test_damage_is_found_by_the_checksum(cohort_folder: Path, tmp_path: Path) ->
     path = sorted((tmp_path / "out" / "features").iterdir())[0]
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    result = check_cohort(cohort_file(done.cohort), lambda slides, _: slides, deep=True)
+    result = check_cohort(cohort_file(done.cohort), lambda slides, *_: slides, deep=True)
     assert any("checksum is wrong" in problem.what and path.name in problem.what for problem in result.problems)
 
 

@@ -50,7 +50,7 @@ def test_features_keep_their_stored_dtype(dtype: torch.dtype, host_bytes: int) -
 def test_files_come_through_as_their_cohort_loads_them(tmp_path: Path, kind: str) -> None:
     folder = make_folder_cohort(tmp_path / "toy", n_patients=10)
     if kind == "pack":
-        folder = pack(cohort_file(folder), tmp_path / "packed", "float16", lambda slides, _: slides).cohort
+        folder = pack(cohort_file(folder), tmp_path / "packed", "float16", lambda slides, *_: slides).cohort
     cohort = folder_cohort(folder)
     slides = cohort.slides["slide_id"].tolist()
     store = store_of(lambda slide: cohort.load(slide).features, host_bytes=500)

@@ -152,7 +152,7 @@ def test_a_pt_folders_size_is_that_of_its_tensors(tmp_path: Path, dtype: torch.d
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_a_packs_size_is_that_of_its_tensors(cohort_folder: Path, tmp_path: Path, dtype: str) -> None:
-    cohort = folder_cohort(pack(cohort_file(cohort_folder), tmp_path / "out", dtype, lambda slides, _: slides).cohort)
+    cohort = folder_cohort(pack(cohort_file(cohort_folder), tmp_path / "out", dtype, lambda slides, *_: slides).cohort)
     assert (feature_bytes(cohort), largest_bag(cohort)) == loaded(cohort)
     assert feature_bytes(cohort) == feature_bytes(folder_cohort(cohort_folder)) * (0.5 if dtype == "float16" else 1)
 
