@@ -6,11 +6,12 @@ share of a core that workers have had lately.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from math import exp
 
-REMEMBERED_SECONDS = 10.0
-"""Of the wall, over which the share is a mean: load comes and goes."""
+REMEMBERED_SECONDS = 120.0
+"""Of the wall, over which the share is a mean. The load of a shared machine doubles and halves within tens of seconds; that of the
+last ten says little of the next minute. A load that has come to stay counts in full after this time."""
 
 SHORTEST_SECONDS = 0.2
 """Between two readings of what was computed: a system counts it in hundredths of a second."""
@@ -33,9 +34,9 @@ class WorkClock:
 
     def __init__(self, now: float, computed: Callable[[], float | None] = lambda: None) -> None:
         self.computed, self.share = computed, 1.0
-        self.begun = self.last = now
         self.last_computed = computed()
         self.seconds = 0.0
+        self._readings = deque([(now, 0.0)])  # of the wall and of this clock; the first is of `REMEMBERED_SECONDS` ago
 
     def read(self, now: float, n_running: int) -> float:
         """Seconds of computing that the mean running pass has had since the clock was made.
@@ -44,7 +45,7 @@ class WorkClock:
         ----------
         now : seconds of a wall clock. n_running : passes that run since the last reading.
         """
-        passed = now - self.last
+        passed = now - self._readings[-1][0]
         if passed < SHORTEST_SECONDS:
             return self.seconds + passed * self.share
         computed = self.computed()
@@ -54,9 +55,11 @@ class WorkClock:
             rate = self.share
         else:
             rate = (computed - self.last_computed) / passed / max(n_running, 1)
-        elapsed = now - self.begun
-        weight = passed / elapsed if elapsed < REMEMBERED_SECONDS else 1 - exp(-passed / REMEMBERED_SECONDS)
-        self.share = max(LEAST_SHARE, self.share + weight * (rate - self.share))
         self.seconds += rate * passed
-        self.last, self.last_computed = now, computed
+        self.last_computed = computed
+        self._readings.append((now, self.seconds))
+        while self._readings[1][0] <= now - REMEMBERED_SECONDS:
+            self._readings.popleft()
+        then, before = self._readings[0]
+        self.share = max(LEAST_SHARE, (self.seconds - before) / (now - then))
         return self.seconds

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 
 import pytest
 
-from milbench.runs.work_clock import LEAST_SHARE, WorkClock
+from milbench.runs.work_clock import LEAST_SHARE, REMEMBERED_SECONDS, WorkClock
 
 
 def readings(*values: float | None) -> Iterator[float | None]:
@@ -28,16 +29,27 @@ def test_two_passes_on_one_core_are_at_half_speed() -> None:
     assert clock.read(4.1, 2) == pytest.approx(2.05), "so soon nothing is read"
 
 
-def test_the_share_follows_the_load() -> None:
-    said = readings(0.0, *(float(second) for second in range(1, 21)), *(20 + second / 4 for second in range(1, 41)))
+def after(*phases: tuple[int, float]) -> WorkClock:
+    """A clock of one pass that was read every second of phases: seconds of the wall, and the share of a core in them."""
+    rates = [share for seconds, share in phases for _ in range(seconds)]
+    said = readings(0.0, *accumulate(rates))
     clock = WorkClock(0.0, lambda: next(said))
-    for second in range(1, 21):
+    for second in range(1, len(rates) + 1):
         clock.read(second, 1)
-    assert clock.share == pytest.approx(1.0)
-    for second in range(21, 61):
-        clock.read(second, 1)
-    assert clock.share == pytest.approx(0.25, abs=0.02)
-    assert clock.seconds == pytest.approx(30.0)
+    return clock
+
+
+def test_the_share_follows_a_load_that_stays() -> None:
+    clock = after((300, 1.0), (int(REMEMBERED_SECONDS), 0.25))
+    assert clock.share == pytest.approx(0.25)
+    assert clock.seconds == pytest.approx(330.0)
+
+
+def test_a_load_that_comes_and_goes_is_a_mean() -> None:
+    """Recorded on a machine that others used: shares of 0.15 to 0.47 over ten seconds, around a mean of 0.25."""
+    for last in (0.15, 0.4):
+        clock = after(*[(20, 0.15), (20, 0.4)] * 6, (10, last))
+        assert clock.share == pytest.approx(0.275, rel=0.1)
 
 
 def test_a_worker_that_dies_takes_no_time_back() -> None:
