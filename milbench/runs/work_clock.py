@@ -6,8 +6,11 @@ share of a core that workers have had lately.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
+
+from milbench.process.cores import usable_cores
 
 REMEMBERED_SECONDS = 120.0
 """Of the wall, over which the share is a mean. The load of a shared machine doubles and halves within tens of seconds; that of the
@@ -26,15 +29,19 @@ class WorkClock:
     ----------
     computed : seconds of computing of all workers so far; None if nobody can tell, such as on a GPU or on other machines. Then
         this is a wall clock.
+    expected_share : before anything was computed.
 
     Attributes
     ----------
     share : seconds of computing per second of the wall, of one running pass, lately.
     """
 
-    def __init__(self, now: float, computed: Callable[[], float | None] = lambda: None) -> None:
-        self.computed, self.share = computed, 1.0
+    def __init__(
+        self, now: float, computed: Callable[[], float | None] = lambda: None, *, expected_share: float = 1.0
+    ) -> None:
+        self.computed = computed
         self.last_computed = computed()
+        self.share = 1.0 if self.last_computed is None else expected_share
         self.seconds = 0.0
         self._readings = deque([(now, 0.0)])  # of the wall and of this clock; the first is of `REMEMBERED_SECONDS` ago
 
@@ -63,3 +70,10 @@ class WorkClock:
         then, before = self._readings[0]
         self.share = max(LEAST_SHARE, (self.seconds - before) / (now - then))
         return self.seconds
+
+
+def share_to_expect(n_processes: int) -> float:
+    """Share of a core that each of so many new processes gets, beside all that has computed on the machine in the last minute."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    of_machine = (os.cpu_count() or 1) / (load + n_processes)
+    return min(1.0, of_machine, usable_cores() / n_processes)

@@ -7,7 +7,8 @@ from itertools import accumulate
 
 import pytest
 
-from milbench.runs.work_clock import LEAST_SHARE, REMEMBERED_SECONDS, WorkClock
+from milbench.runs import work_clock
+from milbench.runs.work_clock import LEAST_SHARE, REMEMBERED_SECONDS, WorkClock, share_to_expect
 
 
 def readings(*values: float | None) -> Iterator[float | None]:
@@ -63,3 +64,19 @@ def test_the_share_is_never_nothing() -> None:
     clock = WorkClock(0.0, lambda: next(said))
     clock.read(5.0, 1)
     assert clock.share == LEAST_SHARE
+
+
+@pytest.mark.parametrize(
+    ("load", "cores", "usable", "n_processes", "share"),
+    [(0.0, 8, 8, 4, 1.0), (6.0, 2, 2, 2, 0.25), (0.0, 8, 2, 4, 0.5), (60.0, 64, 4, 4, 1.0)],
+    ids=["idle", "busy", "few cores of many", "a part of a busy machine"],
+)
+def test_before_anything_is_computed_the_share_follows_the_load_of_the_machine(
+    load: float, cores: int, usable: int, n_processes: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr(work_clock, "usable_cores", lambda: usable)
+    assert share_to_expect(n_processes) == pytest.approx(share)
+    assert WorkClock(0.0, lambda: 0.0, expected_share=share).share == share
+    assert WorkClock(0.0, expected_share=share).share == 1.0, "of the wall"
