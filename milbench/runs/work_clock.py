@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from milbench.process.cores import usable_cores
 
-REMEMBERED_SECONDS = 120.0
-"""Of the wall, over which the share is a mean. The load of a shared machine doubles and halves within tens of seconds; that of the
+REMEMBERED_SECONDS = 60.0
+"""Of the wall, over which the share is a mean. The load of a shared machine doubles and halves within tens of seconds, so that of the
 last ten says little of the next minute. A load that has come to stay counts in full after this time."""
 
 SHORTEST_SECONDS = 0.2
