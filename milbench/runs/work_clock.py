@@ -16,6 +16,9 @@ REMEMBERED_SECONDS = 60.0
 """Of the wall, over which the share is a mean. The load of a shared machine doubles and halves within tens of seconds, so that of the
 last ten says little of the next minute. A load that has come to stay counts in full after this time."""
 
+START_UP_SECONDS = 5.0
+"""At the beginning, which the mean leaves out as far as as many later ones are there: workers that start wait for the disk."""
+
 SHORTEST_SECONDS = 0.2
 """Between two readings of what was computed: a system counts it in hundredths of a second."""
 
@@ -39,11 +42,11 @@ class WorkClock:
     def __init__(
         self, now: float, computed: Callable[[], float | None] = lambda: None, *, expected_share: float = 1.0
     ) -> None:
-        self.computed = computed
+        self.computed, self.begun = computed, now
         self.last_computed = computed()
         self.share = 1.0 if self.last_computed is None else expected_share
         self.seconds = 0.0
-        self._readings = deque([(now, 0.0)])  # of the wall and of this clock; the first is of `REMEMBERED_SECONDS` ago
+        self._readings = deque([(now, 0.0)])  # of the wall and of this clock; the mean begins with the first
 
     def read(self, now: float, n_running: int) -> float:
         """Seconds of computing that the mean running pass has had since the clock was made.
@@ -65,7 +68,8 @@ class WorkClock:
         self.seconds += rate * passed
         self.last_computed = computed
         self._readings.append((now, self.seconds))
-        while self._readings[1][0] <= now - REMEMBERED_SECONDS:
+        first = max(now - REMEMBERED_SECONDS, min(self.begun, now - 2 * START_UP_SECONDS) + START_UP_SECONDS)
+        while self._readings[1][0] <= first:
             self._readings.popleft()
         then, before = self._readings[0]
         self.share = max(LEAST_SHARE, (self.seconds - before) / (now - then))

@@ -46,6 +46,11 @@ def test_the_share_follows_a_load_that_stays() -> None:
     assert clock.seconds == pytest.approx(300 + REMEMBERED_SECONDS / 4)
 
 
+def test_the_start_of_the_workers_is_left_out_of_the_mean_as_far_as_five_seconds_remain() -> None:
+    assert after((5, 0.2), (2, 1.0)).share == pytest.approx((3 * 0.2 + 2) / 5), "of five seconds at least"
+    assert after((5, 0.2), (5, 1.0)).share == pytest.approx(1.0)
+
+
 def test_a_load_that_comes_and_goes_is_a_mean() -> None:
     """Recorded on a machine that others used: shares of 0.15 to 0.47 over ten seconds, around a mean of 0.25."""
     for last in (0.15, 0.4):
