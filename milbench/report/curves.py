@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -107,16 +107,15 @@ def roc_figure(
         max(2.35 * rows + 0.75, legend_height(titles.values())),
     )
     figure = blank_figure(size)
-    looks, has_band = styles(list(titles), highlight), len(titles) <= MOST_TOGETHER
+    looks, has_bands = styles(list(titles), highlight), len(titles) <= MOST_TOGETHER
     for place, task in enumerate(tasks):
         row, column = divmod(place, columns)
         box = (0.55 + 2.2 * column, size[1] - 0.7 - 2.35 * row - 1.7, 1.8, 1.7)
         axes: Any = figure.add_axes((box[0] / size[0], box[1] / size[1], box[2] / size[0], box[3] / size[1]))
-        for model in titles:
-            if (task, model) in curves:
-                _mean_and_band(
-                    axes, FALSE_POSITIVE_RATES, curves[task, model], looks[model], titles[model], 1.0, has_band=has_band
-                )
+        means = {
+            model: _mean_of(FALSE_POSITIVE_RATES, curves[task, model]) for model in titles if (task, model) in curves
+        }
+        _draw_means(axes, means, looks, titles, 1.0, has_bands=has_bands)
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", zorder=0)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         axes.set_title(task, fontsize=9, pad=3, y=1.0)
@@ -180,18 +179,17 @@ def training_figure(
     """
     width = PANELS_END + legend_width(titles.values())
     figure = blank_figure((width, max(3.6, legend_height(titles.values()))))
-    looks, has_band = styles(list(titles), highlight), len(titles) <= MOST_TOGETHER
+    looks, has_bands = styles(list(titles), highlight), len(titles) <= MOST_TOGETHER
     longest = int(histories["epoch"].max())
     of_models = {model: histories[histories["model"] == model] for model in titles}
     for place, (number, label, most) in enumerate(panels):
         axes: Any = figure.add_axes(((0.62 + 3.08 * place) / width, 0.14, 2.46 / width, 0.72))
+        means = {}
         for model, rows in of_models.items():
             values = by_epoch(rows, number)
             if not values.isna().to_numpy().all():
-                epochs = values.columns.to_numpy(dtype=float)
-                _mean_and_band(
-                    axes, epochs, values.to_numpy(dtype=float), looks[model], titles[model], most, has_band=has_band
-                )
+                means[model] = _mean_of(values.columns.to_numpy(dtype=float), values.to_numpy(dtype=float))
+        _draw_means(axes, means, looks, titles, most, has_bands=has_bands)
         axes.set_xlabel("epoch", fontsize=9)
         axes.set_title(label, fontsize=10, y=1.0)
         axes.set_xlim(0.6, longest + 0.4)
@@ -212,20 +210,58 @@ def by_epoch(histories: pd.DataFrame, number: str) -> pd.DataFrame:
     return histories.groupby(["fold", "seed", "epoch"])[number].mean().unstack("epoch")
 
 
-def _mean_and_band(
-    axes: Any, x: NDArray[Any], values: Floats, look: Mapping[str, Any], title: str, most: float, *, has_band: bool
-) -> None:
-    """Mean of the rows; if asked for, a band where there are two or more of them, never beyond what the values can be."""
+class _Mean(NamedTuple):
+    """A model's curve.
+
+    Attributes
+    ----------
+    x, middle, spread : [n] mean and standard deviation over the trainings.
+    n_trainings : how many there are.
+    """
+
+    x: Floats
+    middle: Floats
+    spread: Floats
+    n_trainings: int
+
+
+def _mean_of(x: Floats, values: Floats) -> _Mean:
+    """The curve of trainings [trainings, n] at [n] places, of which those without any value are left out."""
     known = ~np.isnan(values).all(axis=0)
     x, values = x[known], values[:, known]
-    middle = np.nanmean(values, axis=0)
-    style = {key: look[key] for key in ("color", "linewidth", "linestyle")}
-    marker = {"marker": look["marker"], "markersize": look["markersize"]} if len(x) == 1 else {}
-    axes.plot(x, middle, label=title, **style, **marker)
-    if has_band and len(values) > 1:
-        spread = np.nanstd(values, axis=0)
-        ends = np.maximum(middle - spread, 0), np.minimum(middle + spread, most)
-        axes.fill_between(x, *ends, color=look["color"], alpha=BAND, linewidth=0)
+    return _Mean(x, np.nanmean(values, axis=0), np.nanstd(values, axis=0), len(values))
+
+
+def _draw_means(
+    axes: Any,
+    means: Mapping[str, _Mean],
+    looks: Mapping[str, Mapping[str, Any]],
+    titles: Mapping[str, str],
+    most: float,
+    *,
+    has_bands: bool,
+) -> None:
+    """A line per model; if asked for, a band where there are two trainings or more, never beyond what values can be: 0 to `most`.
+
+    The bands of a panel are one collection: a collection for each takes three times as long to make and to draw.
+    """
+    from matplotlib.collections import PolyCollection
+
+    bands = {model: _band(mean, most) for model, mean in means.items() if has_bands and mean.n_trainings > 1}
+    if bands:
+        colors = [looks[model]["color"] for model in bands]
+        axes.add_collection(PolyCollection(list(bands.values()), facecolors=colors, alpha=BAND, linewidths=0))
+    for model, mean in means.items():
+        look = looks[model]
+        style = {key: look[key] for key in ("color", "linewidth", "linestyle")}
+        marker = {"marker": look["marker"], "markersize": look["markersize"]} if len(mean.x) == 1 else {}
+        axes.plot(mean.x, mean.middle, label=titles[model], **style, **marker)
+
+
+def _band(mean: _Mean, most: float) -> Floats:
+    """[2 n, 2] corners of a band: along its lower end, and back along the upper one."""
+    ends = np.maximum(mean.middle - mean.spread, 0), np.minimum(mean.middle + mean.spread, most)
+    return np.column_stack([np.append(mean.x, mean.x[::-1]), np.append(ends[0], ends[1][::-1])])
 
 
 def _finish(figure: Figure, title: str, legend_at: float) -> None:

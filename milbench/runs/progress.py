@@ -14,7 +14,7 @@ from rich.progress import Progress as RichProgress
 
 from milbench.machine.durations import duration
 from milbench.runs.time_left import Pair, TimeLeft, passes_of_pairs
-from milbench.runs.work_clock import WorkClock
+from milbench.runs.work_clock import WorkClock, share_to_expect
 from milbench.trials.job import Status
 
 LINE_EVERY_SECONDS = 15.0
@@ -143,7 +143,8 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self.bar.start()
-        self.clock = WorkClock(monotonic(), self.computed)
+        share = share_to_expect(self.time_left.workers)
+        self.clock = WorkClock(monotonic(), self.computed, expected_share=share)
         if self.forecasts:
             Thread(target=self._tick, daemon=True, name="time left").start()
         return self

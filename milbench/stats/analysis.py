@@ -11,6 +11,7 @@ import pandas as pd
 
 from milbench.endpoints.endpoint import Kind
 from milbench.errors import StoreError
+from milbench.process.blas import one_blas_thread
 from milbench.stats.by_cohort import Cohort, cohort, overall, pair_table
 from milbench.stats.by_task import against_table, cell_table, resample, task_table, unfinished
 from milbench.stats.drawn import drawn
@@ -125,6 +126,7 @@ def analyse(
     return analyse_grids(found, reference=reference, draws=draws, seed=seed, complete_cases=complete_cases)
 
 
+@one_blas_thread()
 def analyse_grids(
     found: Sequence[Grid], *, reference: str = "amil", draws: int = 10_000, seed: int = 0, complete_cases: bool = False
 ) -> Analysis:

@@ -1,10 +1,13 @@
 """Curves: ROC points against scikit-learn, means and bands over trainings."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from runs_for_tests import MODELS, TASKS, make_run
 from sklearn.metrics import roc_auc_score
 
@@ -29,6 +32,11 @@ def test_the_curves_area_is_the_auroc() -> None:
     assert (np.diff(curve) >= 0).all()
 
 
+def bands_of(axes: Any) -> Sequence[Any]:
+    """Outlines of the bands of a panel, which are one collection."""
+    return [outline for collection in axes.collections for outline in collection.get_paths()]
+
+
 def test_a_perfect_model_is_at_the_top_from_the_start() -> None:
     curve = roc_points(np.array([1.0, 1.0, 0.0, 0.0]), np.array([0.9, 0.8, 0.2, 0.1]))
     assert curve is not None
@@ -45,7 +53,24 @@ def test_every_training_has_a_curve_and_every_task_a_panel(tmp_path: Path) -> No
     assert all(values.shape == (3, len(FALSE_POSITIVE_RATES)) for values in curves.values()), "three folds"
     figure = roc_figure(curves, TASKS, {model: model for model in MODELS}, "toy")
     assert [axes.get_title() for axes in figure.axes] == list(TASKS)
-    assert all(len(axes.collections) == len(MODELS) for axes in figure.axes), "a band per model"
+    assert all(len(bands_of(axes)) == len(MODELS) for axes in figure.axes), "a band per model"
+
+
+def test_a_band_is_one_standard_deviation_around_the_mean_and_never_beyond_0_and_1() -> None:
+    curves = {("task", "amil"): np.linspace([0.0, 0.0, 0.2], [1.0, 1.0, 0.9], len(FALSE_POSITIVE_RATES)).T}
+    axes = roc_figure(curves, ["task"], {"amil": "AMIL"}, "toy").axes[0]
+    corners, half = bands_of(axes)[0].vertices, len(FALSE_POSITIVE_RATES)
+    values = curves["task", "amil"]
+    low, high = values.mean(axis=0) - values.std(axis=0), values.mean(axis=0) + values.std(axis=0)
+    assert corners[:half] == pytest.approx(np.column_stack([FALSE_POSITIVE_RATES, np.maximum(low, 0)]))
+    assert corners[half : 2 * half][::-1] == pytest.approx(np.column_stack([FALSE_POSITIVE_RATES, np.minimum(high, 1)]))
+
+
+def test_bands_lie_in_the_order_of_the_models_and_have_their_colours() -> None:
+    curves = {("task", model): np.linspace([0, 0.1], [1, 0.9], 101).T for model in MODELS}
+    axes = roc_figure(curves, ["task"], {model: model for model in MODELS}, "toy").axes[0]
+    lines = [line.get_color() for line in axes.lines if line.get_label() in MODELS]
+    assert [to_hex(color) for color in axes.collections[0].get_facecolor()] == [to_hex(color) for color in lines]
 
 
 HISTORY = pd.DataFrame(

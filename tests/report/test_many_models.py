@@ -72,7 +72,8 @@ def test_roc_curves_of_many_models_have_no_bands_and_a_whole_legend(n_tasks: int
     assert_nothing_is_cut_off(many)
     assert not many.axes[0].collections
     few = {model: TITLES[model] for model in MODELS[:MOST_TOGETHER]}
-    assert len(roc_figure(curves, TASKS[:n_tasks], few, "title").axes[0].collections) == MOST_TOGETHER
+    bands = roc_figure(curves, TASKS[:n_tasks], few, "title").axes[0].collections[0]
+    assert len(bands.get_paths()) == MOST_TOGETHER
 
 
 def test_training_of_many_models_has_a_whole_legend() -> None:
