@@ -289,7 +289,7 @@ def write_layouts(root: Path, patches: int, width: int) -> dict[str, Layout]:
             CohortFile("speed", root / "labels.csv", root / "clam_h5"),
             root / f"pack_{dtype}",
             dtype,
-            lambda ids, _: ids,
+            lambda ids, *_: ids,
         )
         layouts[f"milbench pack, {dtype}"] = Layout(root / f"pack_{dtype}" / "features", plains[dtype])
     return layouts
