@@ -4,6 +4,9 @@ torch hands products of float32 numbers to Intel's MKL. On AMD's processors MKL 
 may have those of 512 bits (AVX-512). oneDNN, which is in torch too, uses these. On AMD's Zen 5 it is twice as fast.
 
 The choice follows from processor and sizes alone, so the same command gives the same digits.
+
+oneDNN writes code for each size that it meets, which takes about a millisecond and up to a megabyte that it does not give back. Bags
+are of every size. So oneDNN gets matrices of few different sizes: many rows go in blocks, and zeros fill up what is left.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from milbench.machine.processor import is_amd
@@ -22,6 +26,13 @@ FEWEST_MULTIPLY_ADDS = 2_000_000
 
 NARROWEST = 8
 """Fewest rows and columns of each matrix that oneDNN gets. Products with fewer take as long as reading their operands."""
+
+
+ROWS = 1024
+"""Most rows of one product, the same as those of a block of patches (`row_blocks`)."""
+
+STEPS_PER_DOUBLING = 8
+"""Sizes that oneDNN gets between a power of two and the next. Zeros then add less than an eighth to a size."""
 
 
 class Linear(nn.Linear):
@@ -37,7 +48,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     n = x.numel() // x.shape[-1] if x.numel() else 0
     if not _goes_to_onednn(x, n, *weight.shape) or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return nn.functional.linear(x, weight, bias)
-    if torch._C._are_functorch_transforms_active():
+    if torch._C._are_functorch_transforms_active() or torch._C._is_tracing():
         return nn.functional.linear(x, weight, bias)
     return _Linear.apply(x.reshape(n, -1), weight, bias).view(*x.shape[:-1], -1)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -45,8 +56,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
     """Rows [N, O] = x [N, D] weight [O, D]^T + bias [O], without gradients, in `out` if it is given."""
     if _goes_to_onednn(x, len(x), x.shape[1], len(weight)):
-        rows = _by_onednn(x, weight, bias)
-        return rows if out is None else out.copy_(rows)
+        return _by_onednn(x, weight, bias, out)
     if bias is None:
         return torch.mm(x, weight.T, out=out)
     return torch.addmm(bias, x, weight.T, out=out)
@@ -55,8 +65,7 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor
 def times(rows: Tensor, weight: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Rows [N, D] = rows [N, O] weight [O, D], without gradients, in `out` if it is given."""
     if _goes_to_onednn(rows, len(rows), *weight.shape):
-        found = _by_onednn(rows, weight.T)
-        return found if out is None else out.copy_(found)
+        return _by_onednn(rows, weight.T, out=out)
     return torch.mm(rows, weight, out=out)
 
 
@@ -77,7 +86,7 @@ def by_transposed(rows: Tensor, weight: Tensor) -> Tensor:
 def outer(left: Tensor, right: Tensor) -> Tensor:
     """Left [N, O]^T right [N, D], without gradients."""
     if _goes_to_onednn(right, left.shape[1], len(left), right.shape[1]):
-        return _by_onednn(left.T, right.T)
+        return _outer_by_onednn(left, right)
     return torch.mm(left.T, right)
 
 
@@ -87,7 +96,7 @@ def bmm(left: Tensor, right: Tensor, *, out: Tensor | None = None) -> Tensor:
         return torch.bmm(left, right, out=out)
     out = left.new_empty(len(left), left.shape[1], right.shape[2]) if out is None else out
     for of_one, one, other in zip(out, left, right, strict=True):
-        of_one.copy_(_by_onednn(one, other.T))
+        _by_onednn(one, other.T, out=of_one)
     return out
 
 
@@ -101,7 +110,7 @@ def baddbmm(total: Tensor, left: Tensor, right: Tensor, *, alpha: float = 1.0, o
 def add_outer(total: Tensor, left: Tensor, right: Tensor, *, is_first: bool = False) -> Tensor:
     """`total` [O, D], after left [N, O]^T right [N, D] was added to it; `is_first`: it held anything before."""
     if _goes_to_onednn(right, left.shape[1], len(left), right.shape[1]):
-        found = _by_onednn(left.T, right.T)
+        found = _outer_by_onednn(left, right)
         return total.copy_(found) if is_first else total.add_(found)
     return total.addmm_(left.T, right, beta=0 if is_first else 1)
 
@@ -114,8 +123,51 @@ def _goes_to_onednn(like: Tensor, *sizes: int) -> bool:
     return is_large and _get_current_dispatch_mode() is None  # who counts torch's products must see them
 
 
-def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Rows [N, O] = x [N, D] weight [O, D]^T + bias [O]. Both matrices may be views, transposed ones too."""
+def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """Rows [N, O] = x [N, D] weight [O, D]^T + bias [O]. All matrices may be views, transposed ones too."""
+    if x.shape[1] != weight.shape[1] or x.dtype != weight.dtype:
+        return nn.functional.linear(x, weight, bias)  # torch says what does not fit; zeros would hide it
+    n, o, d = len(x), len(weight), _filled_up(x.shape[1])
+    weight = _with_zeros(weight, _filled_up(o), d)
+    bias = bias if bias is None or len(weight) == o else pad(bias, (0, len(weight) - o))
+    if out is None and n <= ROWS:
+        return _product(_with_zeros(x, _filled_up(n), d), weight, bias)[:n, :o].contiguous()
+    out = x.new_empty(n, o) if out is None else out
+    for into, rows in zip(torch.split(out, ROWS), torch.split(x, ROWS), strict=True):
+        into.copy_(_product(_with_zeros(rows, _filled_up(len(rows)), d), weight, bias)[: len(rows), :o])
+    return out
+
+
+def _outer_by_onednn(left: Tensor, right: Tensor) -> Tensor:
+    """Left [N, O]^T right [N, D], in new memory."""
+    blocks = zip(torch.split(left, ROWS), torch.split(right, ROWS), strict=True)
+    first, *others = (_by_onednn(one.T, other.T) for one, other in blocks)
+    for each in others:
+        first += each
+    return first
+
+
+def _filled_up(size: int) -> int:
+    """The next size that oneDNN gets: a multiple of 8, and of a `STEPS_PER_DOUBLING`th of the power of two below it."""
+    step = max(8, (1 << (size - 1).bit_length()) // (2 * STEPS_PER_DOUBLING))
+    return -(-size // step) * step
+
+
+def _with_zeros(matrix: Tensor, n_rows: int, n_columns: int) -> Tensor:
+    """The `matrix` with zeros below and behind it. If its columns lie in memory one after the other, they still do."""
+    n, d = matrix.shape
+    if (n, d) == (n_rows, n_columns):
+        return matrix
+    if matrix.stride(0) == 1:
+        return _with_zeros(matrix.T, n_columns, n_rows).T
+    filled = matrix.new_empty(n_rows, n_columns)
+    filled[n:], filled[:n, d:] = 0, 0
+    filled[:n, :d] = matrix
+    return filled
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """What torch hands to oneDNN."""
     if not weight.is_contiguous() and not weight.T.is_contiguous():  # a part of wider rows: oneDNN would go number by number
         weight = weight.contiguous()
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]

@@ -40,7 +40,7 @@ def choice(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
 def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows with each product that oneDNN makes."""
     calls, by_onednn = [], products._by_onednn
-    monkeypatch.setattr(products, "_by_onednn", lambda *given: calls.append(1) or by_onednn(*given))
+    monkeypatch.setattr(products, "_by_onednn", lambda *given, **named: calls.append(1) or by_onednn(*given, **named))
     return calls
 
 
@@ -75,6 +75,63 @@ def test_each_product_is_what_it_says(choice: bool, used: list[int]) -> None:
     assert ours[6] is total
     assert ours[7] is spare
     assert len(used) == (8 if choice else 0)
+
+
+@pytest.mark.parametrize("choice", [True], indirect=True)
+@pytest.mark.parametrize(
+    ("n", "d", "o"), [(1023, 97, 65), (1024, 96, 64), (1025, 130, 33), (2500, 250, 251), (3072, 64, 64)]
+)
+def test_odd_sizes_and_many_rows_give_the_same_numbers(choice: bool, n: int, d: int, o: int, used: list[int]) -> None:
+    x, weight, bias, rows = torch.randn(n, d + 3)[:, 1:-2], torch.randn(o, d), torch.randn(o), torch.randn(o, n).T
+    out = torch.full((d, n), torch.nan).T  # its columns lie one after the other
+    for own, exact in (
+        (affine(x, weight, bias), x.double() @ weight.double().T + bias.double()),
+        (affine(x, weight), x.double() @ weight.double().T),
+        (times(rows, weight, out=out), rows.double() @ weight.double()),
+        (outer(rows, x), rows.double().T @ x.double()),
+        (add_outer(torch.ones(o, d), rows, x), 1 + rows.double().T @ x.double()),
+    ):
+        torch.testing.assert_close(own.double(), exact, atol=2e-3, rtol=1e-5)
+    assert affine(x, weight, bias).is_contiguous()
+    assert outer(rows, x).is_contiguous()
+    assert used
+
+
+@pytest.mark.parametrize("choice", [True], indirect=True)
+def test_bags_of_every_size_make_products_of_few_sizes(choice: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, product = set(), products._product
+    monkeypatch.setattr(
+        products,
+        "_product",
+        lambda x, weight, bias=None: sizes.add((*x.shape, len(weight))) or product(x, weight, bias),
+    )
+    layer = Linear(D, O)
+    for n in range(400, 4000, 9):
+        layer(torch.randn(n, D)).sum().backward()
+    assert 0 < len(sizes) < 100  # 400 bags; products of the forward and of the weight's gradient
+
+
+def test_what_does_not_fit_is_told_in_torchs_words(choice: bool) -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        Linear(D, O)(torch.randn(N, D + 1))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        affine(torch.randn(N, D - 1), torch.randn(O, D))
+    with pytest.raises(RuntimeError, match="same dtype"):
+        Linear(D, O).double()(torch.randn(N, D))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_traced_layer_takes_bags_of_every_size(choice: bool) -> None:
+    layer = Linear(D, O)
+    traced, x = torch.jit.trace(layer, torch.randn(N, D)), torch.randn(3 * N, D)
+    torch.testing.assert_close(traced(x), layer(x), atol=1e-4, rtol=1e-4)
+
+
+def test_a_size_is_filled_up_by_less_than_an_eighth() -> None:
+    filled = [products._filled_up(n) for n in range(1, 5000)]
+    assert all(n <= to and (to < n + 8 or to - n < n / 8) for n, to in enumerate(filled, start=1))
+    assert all(products._filled_up(to) == to for to in filled)
+    assert {64, 512, 768, 1024, 1280, 1536, 2048, 2560} < set(filled)  # widths of networks and of features
 
 
 def by_head(rows: Tensor) -> Tensor:
