@@ -131,7 +131,8 @@ def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tenso
     weight = _with_zeros(weight, _filled_up(o), d)
     bias = bias if bias is None or len(weight) == o else pad(bias, (0, len(weight) - o))
     if out is None and n <= ROWS:
-        return _product(_with_zeros(x, _filled_up(n), d), weight, bias)[:n, :o].contiguous()
+        found = _product(_with_zeros(x, _filled_up(n), d), weight, bias)
+        return found if found.shape == (n, o) else found[:n, :o].clone()  # no view: a layer behind it may change it in place
     out = x.new_empty(n, o) if out is None else out
     for into, rows in zip(torch.split(out, ROWS), torch.split(x, ROWS), strict=True):
         into.copy_(_product(_with_zeros(rows, _filled_up(len(rows)), d), weight, bias)[: len(rows), :o])

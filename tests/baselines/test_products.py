@@ -173,6 +173,16 @@ def test_a_layer_is_torchs_with_its_gradients(choice: bool, shape: tuple[int, ..
         torch.testing.assert_close(own, their, atol=1e-2, rtol=1e-5)  # of sums over hundreds of rows
 
 
+@pytest.mark.parametrize("n", [36, 40, 1000, 1024, 3000])
+def test_a_layer_behind_it_may_work_in_place(choice: bool, n: int) -> None:
+    x, layer = torch.randn(n, 1024), Linear(1024, 128)
+    expected = layer(x).relu()
+    found = nn.Sequential(layer, nn.ReLU(inplace=True))(x)
+    assert torch.equal(found, expected)
+    (gradient,) = torch.autograd.grad(found.sum(), layer.weight)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), layer.weight)[0])
+
+
 def test_only_what_is_wanted_gets_a_gradient(choice: bool) -> None:
     x, weight = torch.randn(N, D), torch.randn(O, D, requires_grad=True)
     linear(x, weight).sum().backward()
