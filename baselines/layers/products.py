@@ -21,12 +21,11 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from milbench.machine.processor import is_amd
 
-FEWEST_MULTIPLY_ADDS = 2_000_000
+FEWEST_MULTIPLY_ADDS = 8_000_000
 """Cost of a product from which on starting oneDNN costs less than it saves."""
 
-NARROWEST = 8
-"""Fewest rows and columns of each matrix that oneDNN gets. Products with fewer take as long as reading their operands."""
-
+NARROWEST = 64
+"""Fewest rows and columns of each matrix that oneDNN gets. With fewer, laying out the matrices takes as long as multiplying them."""
 
 ROWS = 1024
 """Most rows of one product, the same as those of a block of patches (`row_blocks`)."""
@@ -45,7 +44,9 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Rows [..., O] = x [..., D] weight [O, D]^T + bias [O], with gradients."""
-    n = x.numel() // x.shape[-1] if x.numel() else 0
+    if x.numel() * len(weight) < FEWEST_MULTIPLY_ADDS:  # most layers of small bags end here
+        return nn.functional.linear(x, weight, bias)
+    n = x.numel() // x.shape[-1]
     if not _goes_to_onednn(x, n, *weight.shape) or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return nn.functional.linear(x, weight, bias)
     if torch._C._are_functorch_transforms_active() or torch._C._is_tracing():

@@ -32,6 +32,8 @@ N, D, O = 700, 96, 64  # noqa: E741 - the letters of the docstrings
 @pytest.fixture(params=[True, False], ids=["oneDNN", "MKL"])
 def choice(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     monkeypatch.setattr(products, "prefers_onednn", lambda: request.param)
+    monkeypatch.setattr(products, "FEWEST_MULTIPLY_ADDS", 2_000_000)
+    monkeypatch.setattr(products, "NARROWEST", 8)
     torch.manual_seed(0)
     return request.param
 
