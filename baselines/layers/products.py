@@ -21,8 +21,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from milbench.machine.processor import is_amd
 
-FEWEST_MULTIPLY_ADDS = 8_000_000
-"""Cost of a product from which on starting oneDNN costs less than it saves."""
+FEWEST_MULTIPLY_ADDS = 16_000_000
+"""Cost of a product, or of several of one size, from which on starting oneDNN costs less than it saves."""
 
 NARROWEST = 64
 """Fewest rows and columns of each matrix that oneDNN gets. With fewer, laying out the matrices takes as long as multiplying them."""
@@ -93,7 +93,7 @@ def outer(left: Tensor, right: Tensor) -> Tensor:
 
 def bmm(left: Tensor, right: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Products [G, n, m] of matrices [G, n, k] and [G, k, m], without gradients, in `out` if it is given."""
-    if not _goes_to_onednn(left, *left.shape[1:], right.shape[2]):
+    if not _goes_to_onednn(left, *left.shape[1:], right.shape[2], n_products=len(left)):
         return torch.bmm(left, right, out=out)
     out = left.new_empty(len(left), left.shape[1], right.shape[2]) if out is None else out
     for of_one, one, other in zip(out, left, right, strict=True):
@@ -103,7 +103,7 @@ def bmm(left: Tensor, right: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 def baddbmm(total: Tensor, left: Tensor, right: Tensor, *, alpha: float = 1.0, out: Tensor | None = None) -> Tensor:
     """`total` [G, n, m], or what expands to it, plus alpha times `bmm` of both, in `out` if it is given."""
-    if _goes_to_onednn(left, *left.shape[1:], right.shape[2]):
+    if _goes_to_onednn(left, *left.shape[1:], right.shape[2], n_products=len(left)):
         return torch.add(total, bmm(left, right), alpha=alpha, out=out)
     return torch.baddbmm(total, left, right, alpha=alpha, out=out)
 
@@ -116,11 +116,11 @@ def add_outer(total: Tensor, left: Tensor, right: Tensor, *, is_first: bool = Fa
     return total.addmm_(left.T, right, beta=0 if is_first else 1)
 
 
-def _goes_to_onednn(like: Tensor, *sizes: int) -> bool:
-    """Whether a product whose three `sizes` are these is oneDNN's."""
+def _goes_to_onednn(like: Tensor, *sizes: int, n_products: int = 1) -> bool:
+    """Whether products whose three `sizes` are these are oneDNN's."""
     if not prefers_onednn() or like.dtype != torch.float32 or like.device.type != "cpu":
         return False
-    is_large = min(sizes) >= NARROWEST and sizes[0] * sizes[1] * sizes[2] >= FEWEST_MULTIPLY_ADDS
+    is_large = min(sizes) >= NARROWEST and n_products * sizes[0] * sizes[1] * sizes[2] >= FEWEST_MULTIPLY_ADDS
     return is_large and _get_current_dispatch_mode() is None  # who counts torch's products must see them
 
 
