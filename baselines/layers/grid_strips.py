@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 
 from milbench_baselines.layers.grid_convolution import add_gradient_of_kernel, convolved
+from milbench_baselines.layers.grid_taps import numbers_of_a_block
 from milbench_baselines.layers.precision import without_autocast
 from milbench_baselines.layers.row_blocks import no_second_gradient
-
-NUMBERS_OF_A_STRIP = 2**18
-"""Cells times channels of a strip and thread, about: 1 MB in float32."""
 
 
 def in_strips(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
@@ -40,8 +38,7 @@ def _squares(grids: Tensor, side: int) -> Tensor:
 
 def _strips(bags: Tensor) -> Iterator[slice]:
     """Slices of the rows of bags [B, k, k, C]."""
-    numbers = NUMBERS_OF_A_STRIP * torch.get_num_threads()
-    height, side = max(1, numbers // (len(bags) * bags[0, 0].numel())), bags.shape[1]
+    height, side = max(1, numbers_of_a_block() // (len(bags) * bags[0, 0].numel())), bags.shape[1]
     yield from (slice(top, min(top + height, side)) for top in range(0, side, height))
 
 

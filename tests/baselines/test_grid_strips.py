@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 from torch.nn.functional import conv2d
 
-from milbench_baselines.layers import grid_strips
+from milbench_baselines.layers import grid_taps
 from milbench_baselines.layers.grid_strips import in_strips
 
 CHANNELS = 3
@@ -16,7 +16,7 @@ CHANNELS = 3
 
 @pytest.fixture(params=[1, 40, 90, 2**18], autouse=True)
 def _numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grid_strips, "NUMBERS_OF_A_STRIP", request.param)
+    monkeypatch.setattr(grid_taps, "NUMBERS_OF_A_BLOCK", request.param)
 
 
 def reference(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
