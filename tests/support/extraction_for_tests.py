@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milbench.extraction.encoder import Transform
+from milbench.extraction.features import Outcome, Watch, extract
 from milbench.extraction.plan import SlideFile
 from milbench.extraction.settings import Settings, TissueSettings
 
@@ -86,3 +87,18 @@ def hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every file in an extraction's folder, by its path there."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+class Notes(Watch):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def run(slides: Path, out: Path, settings: Settings = SETTINGS, encoder: Any = None, **more: Any) -> Outcome:
+    microns = more.pop("microns", {})
+    return extract(
+        files_of(slides, **microns), encoder or Colours(), settings, out, **{"workers": 0, "batch": 8, **more}
+    )
