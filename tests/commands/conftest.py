@@ -19,3 +19,16 @@ def heatmap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
         return code, printed.out, printed.err
 
     return call
+
+
+@pytest.fixture
+def inside(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Exit code, output and errors of `milbench words...` in this process."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call

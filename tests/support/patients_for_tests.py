@@ -7,6 +7,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+import torch
+
+from milbench.commands.cli import main
+from milbench.heatmap.stored import RunCohort
 
 WIDTH, PATCH = 6, 256
 BINARY_TASKS = "[A, B]"
@@ -14,6 +18,8 @@ KINDS = """
   A: binary
   subtype: {kind: multiclass, classes: [a, b, c]}
   OS: {kind: survival, time: days, event: died, unit: days}"""
+
+SMALL = ("--no-tracking", "--folds", "0", "--workers", "1", "--set", "trainer.epochs=1", "model.*.hidden=8", "model.*.attention=4")  # fmt: skip
 
 
 def write_slide(path: Path, features: np.ndarray, corner: int = 0, patch_size: int = PATCH) -> None:
@@ -53,3 +59,16 @@ def write_yaml(folder: Path, name: str, bag: str, tasks: str = BINARY_TASKS) -> 
     said = f"bag: {bag}\n" if bag else ""
     text = f"name: {name}\nlabels: labels.csv\nfeatures: features\nn_folds: 2\n{said}tasks: {tasks}\n"
     (folder / "cohort.yaml").write_text(text)
+
+
+def trained(folder: Path, name: str, *words: str, bag: str = "patient", tasks: str = "[A, B]") -> Path:
+    """Run folder on a cohort of its name."""
+    cohort = cohort_of_patients(folder / name, name, bag=bag, tasks=tasks)
+    run = folder / f"run-{name}"
+    assert main(["run", "--cohort", str(cohort), "--run", str(run), *SMALL, *words]) == 0
+    return run
+
+
+def joined_features(cohort: RunCohort, patient: str) -> torch.Tensor:
+    slides = cohort.cohort.by_slide
+    return torch.cat([slides.load(slide).features for slide in cohort.cohort.members[patient]])
