@@ -109,7 +109,8 @@ def operations(name: str, options: argparse.Namespace, *, is_stack: bool) -> int
             if is_stack:
                 stack.add(trial, slide, Patches(bags.by_slide[slide]))
             else:
-                trial.learn_from(slide, Patches(bags.by_slide[slide]))
+                if trial.add(slide, Patches(bags.by_slide[slide])):
+                    trial.take_step()
         stack.finish_epoch()
     found += counted.n
     return found

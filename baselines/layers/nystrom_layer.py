@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from milbench_baselines.layers.below_vmap import applied, backward_of
 from milbench_baselines.layers.landmarks import Landmarks, Plan, Sizes, landmarks, landmarks_backward
 from milbench_baselines.layers.nystrom_mixing import BAG, LANDMARKS, _closed, _in_front, _opened
 from milbench_baselines.layers.precision import without_autocast
@@ -52,7 +53,7 @@ def small_layer(
 
     `mask` [r, H] are the factors of dropout; None = none.
     """
-    out, attention, *_ = _Layer.apply(plan, eps, tokens, mask, *parameters)  # type: ignore[no-untyped-call]
+    out, attention = applied(_Layer, (plan, eps), (tokens, mask), parameters, n_outputs=2)
     return out, attention
 
 
@@ -230,7 +231,7 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, of_y: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         if of_y is None:
             return (None,) * (4 + len(LayerParameters._fields))
-        of_x, *of_parameters = _LayerBackward.apply(ctx.plan, of_y, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        of_x, *of_parameters = backward_of(_LayerBackward, ctx.plan, of_y, *ctx.saved_tensors)
         return None, None, of_x, None, *of_parameters
 
     @staticmethod

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
+from milbench_baselines.layers.below_vmap import applied
 from milbench_baselines.layers.precision import without_autocast
 from milbench_baselines.layers.products import linear
 
@@ -69,7 +70,7 @@ def by_its_own(rows: Tensor, matrices: Tensor) -> Tensor:
     Made for many small bags inside vmap. There, torch's own rule copies the matrices for every bag; this function puts
     the rows of all bags into one product per matrix. The result has the matrices' dtype, also under autocast.
     """
-    return _ByItsOwn.apply(rows.to(matrices.dtype), matrices)  # type: ignore[no-any-return, no-untyped-call]
+    return applied(_ByItsOwn, (), (rows.to(matrices.dtype),), (matrices,), n_outputs=1)[0]
 
 
 class _ByItsOwn(torch.autograd.Function):
@@ -80,12 +81,12 @@ class _ByItsOwn(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(rows: Tensor, matrices: Tensor) -> Tensor:
+    def forward(rows: Tensor, matrices: Tensor) -> tuple[Tensor]:
         with without_autocast(rows.device):  # autograd runs the backward outside of autocast too
-            return _apart(_together(rows, matrices) @ _plain(matrices).mT, rows, matrices)
+            return (_apart(_together(rows, matrices) @ _plain(matrices).mT, rows, matrices),)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor]) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
@@ -105,14 +106,14 @@ class _ByItsOwn(torch.autograd.Function):
     # torch calls this rule for the inner vmap first, so each call puts its dimension in front. If bags are the outer
     # vmap instead, the matrices already differ: they are expanded to [8, 3, 5, 16, 32], as S must lead.
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, int | None], rows: Tensor, matrices: Tensor) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: tuple[int | None, int | None], rows: Tensor, matrices: Tensor) -> tuple[tuple[Tensor], tuple[int]]:
         of_rows, of_matrices = in_dims
         rows = rows.expand(info.batch_size, *rows.shape) if of_rows is None else rows.movedim(of_rows, 0)
         if of_matrices is not None:
             matrices = matrices.movedim(of_matrices, 0)
         else:
             matrices = matrices.expand(info.batch_size if _own_sizes(matrices) else 1, *matrices.shape)
-        return _ByItsOwn.apply(rows, matrices), 0  # type: ignore[no-untyped-call]
+        return _ByItsOwn.apply(rows, matrices), (0,)  # type: ignore[no-untyped-call]
 
 
 def _own_sizes(matrices: Tensor) -> list[int]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from milbench_baselines.layers.below_vmap import applied, backward_of
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.embedding import Embedding
 from milbench_baselines.layers.gated_attention import GatedAttention
@@ -96,7 +97,8 @@ def small_experts(
 
     `mask` [N, E, H] and `attention_mask` [E, c, A] are the factors of dropout; None = none. `grid` are stacks [E, ...].
     """
-    slides, scores, *_ = _Experts.apply(sizes, features, mask, attention_mask, *pool, *(grid or ()))  # type: ignore[no-untyped-call]
+    rows = (features, mask, attention_mask)
+    slides, scores = applied(_Experts, (sizes,), rows, (*pool, *(grid or ())), n_outputs=2)
     return slides, scores
 
 
@@ -216,8 +218,8 @@ class _Experts(torch.autograd.Function):
                 return tuple([None] * (4 + int(n_parameters)))
             of_slides = of_scores.new_zeros(*of_scores.shape[:-1], saved[3].shape[-2])
         wants_x = ctx.needs_input_grad[1]
-        found: tuple[Tensor | None, ...] = _ExpertsBackward.apply(  # type: ignore[no-untyped-call]
-            ctx.sizes, n_parameters, wants_x, of_slides, of_scores, *saved
+        found: tuple[Tensor | None, ...] = backward_of(
+            _ExpertsBackward, ctx.sizes, n_parameters, wants_x, of_slides, of_scores, *saved
         )
         return (None, found[0], None, None, *found[1:])
 

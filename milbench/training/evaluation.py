@@ -67,9 +67,13 @@ class Evaluation:
         self.seconds = np.zeros(n_slides)
         self.waiting: list[IndexedBag] = []
 
+    def only_waits(self, patches: Patches) -> bool:
+        """Whether `add` would have this bag wait, and no other go through the model."""
+        return joins_evaluation(self.waiting, patches)
+
     def add(self, slide_id: str, patches: Patches) -> None:
         """Evaluate a bag. It waits for the bags after it that may go through together with it."""
-        if not joins_evaluation(self.waiting, patches):
+        if not self.only_waits(patches):
             self._forward()
         self.waiting.append(IndexedBag(self.index_by_slide[slide_id], len(self.waiting), patches))
 

@@ -32,6 +32,7 @@ from milbench.training.activations import is_out_of_memory
 from milbench.training.bag_groups import IndexedBag, training_groups
 from milbench.training.bag_guard import BagGuard
 from milbench.training.learner import Learner
+from milbench.training.lender import Lender
 from milbench.training.own_draws import OwnDraws
 from milbench.training.refusals import refuse_changed_buffers
 from milbench.training.step_labels import StepLabels
@@ -65,7 +66,8 @@ class Batch(NamedTuple):
     def step_alone(self) -> None:
         """Have the learner take its step by itself, or by the end of the epoch if these are its last bags."""
         for bag in self.bags:
-            self.learner.learn_from(self.learner.train.slide_ids[bag.index], bag.patches)
+            if self.learner.add(self.learner.train.slide_ids[bag.index], bag.patches):
+                self.learner.take_step()
 
 
 class FoldStack:
@@ -93,13 +95,7 @@ class FoldStack:
         self._parameters = {
             learner: list(each.named_parameters().values()) for learner, each in zip(learners, own, strict=True)
         }
-        names = {parameter: name for name, parameter in self.architecture.model.named_parameters()}
-        self._places = [
-            (module, local, parameter, names[parameter])
-            for module in self.architecture.modules()
-            for local, parameter in module._parameters.items()
-            if parameter is not None and names[parameter] in self.values
-        ]
+        self._lender = Lender(self.architecture.model, self.values)
         self.bag_guard = BagGuard(type(self.architecture.model).__name__)
         memory = first.step_memory
         self.step_memory = StepMemory(len(learners), self.device, cost=memory.cost, budget_bytes=memory.budget_bytes)
@@ -255,7 +251,7 @@ class FoldStack:
         places = torch.arange(max(n_trials, n_bags), device=self.device)
 
         def of_trial(place: Tensor, own: Sequence[Tensor], target: Tensor, mask: Tensor, given: Inputs) -> Tensor:
-            with self._lent(own):
+            with self._lender.lent(own):
                 if n_bags == 1:
                     draws.places(place)
                     return self.architecture(target[0], mask[0], *given)[0]  # type: ignore[no-any-return]
@@ -272,18 +268,6 @@ class FoldStack:
         )(  # type: ignore[no-any-return]
             places[:n_trials], list(weights), targets, known, inputs
         )
-
-    @contextmanager
-    def _lent(self, weights: Sequence[Tensor]) -> Iterator[None]:
-        """Inside, the architecture has these weights. `functional_call` does the same in many times the time."""
-        named = dict(zip(self.values, weights, strict=True))
-        for module, local, _, name in self._places:
-            module._parameters[local] = named[name]  # type: ignore[assignment]
-        try:
-            yield
-        finally:
-            for module, local, own, _ in self._places:
-                module._parameters[local] = own
 
 
 def _each(inputs: Inputs, n: int) -> Inputs:

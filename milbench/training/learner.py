@@ -160,22 +160,17 @@ class Learner:
             waiting=[],
         )
 
-    def learn_from(self, slide_id: str, patches: Patches) -> None:
-        """Learn from a training bag. It waits until enough bags for a step have come."""
+    def add(self, slide_id: str, patches: Patches) -> bool:
+        """Have a training bag wait for the next step. Whether enough bags wait, so that `take_step` is due."""
         waiting = self.in_progress.waiting
         waiting.append(IndexedBag(self.train_index[slide_id], len(waiting), patches))
-        if len(waiting) == self.recipe.bags_per_step:
-            self._step()
+        return len(waiting) == self.recipe.bags_per_step
 
     def begin_validation(self) -> None:
         """Take the epoch's last step, and get ready for validation bags."""
         if self.in_progress.waiting:
-            self._step()
+            self.take_step()
         self.weights.model.eval()
-
-    def validate_on(self, slide_id: str, patches: Patches) -> None:
-        """Evaluate a validation bag."""
-        self.in_progress.evaluation.add(slide_id, patches)
 
     def end_epoch(self) -> None:
         """Book the epoch for every trial. Trials that failed or ran out of patience leave."""
@@ -269,7 +264,7 @@ class Learner:
 
     # ---- one step --------------------------------------------------------------------------------
 
-    def _step(self) -> None:
+    def take_step(self) -> None:
         """Move the weights by one optimiser step on the waiting bags."""
         begun = perf_counter()
         bags, self.in_progress.waiting = self.in_progress.waiting, []

@@ -28,9 +28,9 @@ class Randomness:
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.seed, self.device, self.uses = seed, device, 0
-        with _generators_left_as_they_were(device):
-            torch.manual_seed(seed)
-            self.states = generator_states(device)
+        # as `torch.manual_seed` would leave the generators; that asks every kind of device, which takes milliseconds
+        kinds = [torch.device("cpu"), *([device] if device.type == "cuda" else [])]
+        self.states = [torch.Generator(kind).manual_seed(seed).get_state() for kind in kinds]
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

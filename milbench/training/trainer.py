@@ -104,8 +104,8 @@ def _train_epoch(
         for learner, slide, bag in shown:
             if learner in stack_of:
                 stack_of[learner].add(learner, slide, bag)
-            else:
-                call_or_record_error(learner, learner.learn_from, slide, bag)  # forward, backward, step
+            elif learner.add(slide, bag):
+                call_or_record_error(learner, learner.take_step)  # forward, backward, step
         for stack in stacks:
             _call_together(stack, stack.take_steps)
     for stack in stacks:
@@ -121,7 +121,7 @@ def _validate(learners: Sequence[Learner], slide_ids: Sequence[str], features: F
         call_or_record_error(learner, learner.begin_validation)
     validation_slides = {learner: dict.fromkeys(learner.validation_index, 1) for learner in learners}
     for learner, slide, bag in bags_for(validation_slides, map(Visit, slide_ids), features):
-        call_or_record_error(learner, learner.validate_on, slide, bag)
+        _evaluate(learner, learner.in_progress.evaluation, slide, bag)
     for learner in learners:
         call_or_record_error(learner, learner.end_epoch)
 
@@ -142,9 +142,17 @@ def predict_all(
     slides = {learner: dict.fromkeys(evaluation.index_by_slide, 1) for learner, evaluation in evaluations.items()}
     with left_as_it_was():
         for learner, slide, bag in bags_for(slides, map(Visit, slide_ids), features):
-            call_or_record_error(learner, evaluations[learner].add, slide, bag)
+            _evaluate(learner, evaluations[learner], slide, bag)
         predictions = {each: call_or_record_error(each, evaluation.finish) for each, evaluation in evaluations.items()}
     return [predictions.get(learner) for learner in learners]
+
+
+def _evaluate(learner: Learner, evaluation: Evaluation, slide_id: str, bag: Patches) -> None:
+    """Add a bag to an evaluation; if it only waits, no model runs that would need a guard."""
+    if evaluation.only_waits(bag):
+        evaluation.add(slide_id, bag)
+    else:
+        call_or_record_error(learner, evaluation.add, slide_id, bag)
 
 
 def bags_for(

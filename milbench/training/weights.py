@@ -15,11 +15,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from milbench.layout import Inputs, Patches, stacked
 from milbench.models import BagOutput, MILModel
 from milbench.training.activations import recomputing
+from milbench.training.lender import Lender
 from milbench.training.precision import arithmetic, as_float32
 from milbench.training.randomness import DrawnAgain
 
@@ -130,6 +131,7 @@ class ParameterStack:
             name: torch.stack([own[name].detach() for own in each]).to(device).requires_grad_()
             for name in self.borrower.named_parameters()
         }
+        self.lender = Lender(self.model, self.parameters)
 
     @property
     def n_models(self) -> int:
@@ -180,11 +182,12 @@ class ParameterStack:
         """Losses [rows, B] and logits [rows, B, T] of some of the models."""
         inputs = [self.model.inputs(bag) for bag in bags]
 
-        def of_one(weights: dict[str, Tensor], target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-            return _of_bags(_called_with(self.borrower.with_loss, weights), inputs, target, mask)
+        def of_one(weights: Sequence[Tensor], target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+            with self.lender.lent(weights):
+                return _of_bags(self.borrower.with_loss.forward, inputs, target, mask)
 
         is_all = rows == slice(0, self.n_models)  # a slice of a leaf costs its gradient a copy
-        weights = self.parameters if is_all else {name: p[rows] for name, p in self.parameters.items()}
+        weights = [p if is_all else p[rows] for p in self.parameters.values()]
         return vmap(of_one, randomness="same")(weights, targets[rows], known[rows])  # type: ignore[no-any-return]
 
     def _forward_backward_of_one(
@@ -235,12 +238,6 @@ class _ModelWithLoss(nn.Module):
         with arithmetic(self.precision, self.device):
             output: BagOutput = self.model(*inputs)
         return as_float32(output)
-
-
-def _called_with(module: nn.Module, weights: dict[str, Tensor]) -> LossAndLogits:
-    """`module` as a function, with other weights of its model."""
-    named = {f"model.{name}": weight for name, weight in weights.items()}
-    return lambda *arguments: functional_call(module, named, arguments)  # type: ignore[no-any-return]
 
 
 def _of_bags(of_bag: LossAndLogits, inputs: Sequence[Inputs], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

@@ -113,9 +113,9 @@ def test_what_one_learner_takes_comes_in_the_same_order_whatever_others_take() -
 
 def test_a_balanced_learner_sees_its_draws_and_changes_nothing_for_the_one_beside_it() -> None:
     class Remembers(Learner):
-        def learn_from(self, slide_id: str, patches: Patches) -> None:
+        def add(self, slide_id: str, patches: Patches) -> bool:
             seen.append(slide_id)
-            super().learn_from(slide_id, patches)
+            return super().add(slide_id, patches)
 
     def remembering() -> Learner:
         sides = labels([0], TRAIN, 1), labels([0], TRAIN, 1)

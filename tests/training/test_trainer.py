@@ -40,9 +40,9 @@ def test_every_bag_is_served_once_per_epoch_however_many_learners_want_it() -> N
 
 def test_the_order_of_bags_does_not_depend_on_what_is_trained_beside() -> None:
     class Remembers(Learner):
-        def learn_from(self, slide_id: str, patches: Patches) -> None:
+        def add(self, slide_id: str, patches: Patches) -> bool:
             seen.append(slide_id)
-            super().learn_from(slide_id, patches)
+            return super().add(slide_id, patches)
 
     def order(*others: Learner) -> list[str]:
         seen.clear()
