@@ -20,6 +20,7 @@ from milbench.models import BagOutput, register_model
 from milbench_baselines.layers.pooling import PoolingModel
 from milbench_baselines.layers.row_blocks import goes_in_blocks
 from milbench_baselines.layers.scores_of_embedding import scores_of_embedding
+from milbench_baselines.layers.small_pooling import is_small, pooled_small
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
 
@@ -32,6 +33,9 @@ class MaxPooling(PoolingModel):
     """
 
     def forward(self, features: Tensor) -> BagOutput:
+        if self.level == "instance" and self.outputs.all_binary and is_small(features, self.embed, self.dropout):
+            logits, scores = pooled_small(features, self.embed, self.dropout, self.head, highest=True)
+            return BagOutput(logits, None, {"instance_logits": scores})
         if self.training and self.level == "instance":
             return self._training_output(features)
         return super().forward(features)

@@ -16,6 +16,7 @@ from milbench.models import BagOutput, register_model
 from milbench_baselines.layers.mean_of_embedding import mean_of_embedding
 from milbench_baselines.layers.pooling import PoolingModel
 from milbench_baselines.layers.row_blocks import goes_in_blocks
+from milbench_baselines.layers.small_pooling import is_small, pooled_small
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
 
@@ -25,6 +26,9 @@ class MeanPooling(PoolingModel):
 
     def forward(self, features: Tensor) -> BagOutput:
         if not len(self.embed) or features.requires_grad or not goes_in_blocks(features, self.dropout):
+            if self.level == "instance" and is_small(features, self.embed, self.dropout):
+                logits, scores = pooled_small(features, self.embed, self.dropout, self.head, highest=False)
+                return BagOutput(logits, None, {"instance_logits": scores})
             return super().forward(features)
         mean, scores = mean_of_embedding(features, cast(nn.Linear, self.embed[0]), self.dropout, self.head)
         return BagOutput(self.head(mean), None, {"instance_logits": scores})  # the mean of logits is the logit of the mean

@@ -108,9 +108,8 @@ def operations(name: str, options: argparse.Namespace, *, is_stack: bool) -> int
         for trial in trials:
             if is_stack:
                 stack.add(trial, slide, Patches(bags.by_slide[slide]))
-            else:
-                if trial.add(slide, Patches(bags.by_slide[slide])):
-                    trial.take_step()
+            elif trial.add(slide, Patches(bags.by_slide[slide])):
+                trial.take_step()
         stack.finish_epoch()
     found += counted.n
     return found

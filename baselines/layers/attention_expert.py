@@ -58,8 +58,11 @@ class AttentionExpert(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [N]."""
-        if goes_in_blocks(features, self.embed[2], self.attention.dropout):
+        if goes_in_blocks(features, self.attention.dropout) and isinstance(self.embed[2], Dropout):
             return self._in_blocks(features)
+        if is_small(features, self.embed, self.attention):
+            slides, of_all = pooled_small([(self.embed, self.attention)], features)
+            return slides[0], of_all[0]
         h = self.embed(features)                                  # [N, hidden]
         if goes_fused(h, self.attention.dropout):
             slides, of_all = fused_pooling([self.attention], h[None])
@@ -81,7 +84,7 @@ class AttentionExpert(nn.Module):
     def of_all(experts: Sequence[AttentionExpert], features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide features [E, hidden] and scores [E, N] of E experts: `forward` of each, in shared products."""
         one = experts[0]
-        if len(experts) > 1 and is_small(features, one.embed, one.attention):  # one alone is `forward`, to the bit
+        if is_small(features, one.embed, one.attention):
             return pooled_small([(expert.embed, expert.attention) for expert in experts], features)
         h = Embedding.of_all([expert.embed for expert in experts], features).transpose(0, 1)  # [E, N, hidden]
         return gated_pooling([expert.attention for expert in experts], h)                     # [E, hidden], [E, N]

@@ -48,6 +48,11 @@ def applied(
     return tuple(_closed(each, levels) for each in found[:n_outputs])
 
 
+def is_below_vmaps() -> bool:
+    """Whether there are vmaps around, and no other transform of `torch.func`."""
+    return bool(_sizes_of_vmaps())
+
+
 def backward_of(function: type[Any], *given: Any) -> Any:
     """``function.apply(*given)``, without its detour where nothing transforms it and no gradient of a gradient is wanted."""
     if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():

@@ -44,7 +44,7 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Rows [..., O] = x [..., D] weight [O, D]^T + bias [O], with gradients."""
-    if x.numel() * len(weight) < FEWEST_MULTIPLY_ADDS:  # most layers of small bags end here
+    if not prefers_onednn() or x.numel() * weight.shape[0] < FEWEST_MULTIPLY_ADDS:  # most layers of small bags end here
         return nn.functional.linear(x, weight, bias)
     n = x.numel() // x.shape[-1]
     if not _goes_to_onednn(x, n, *weight.shape) or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():

@@ -31,13 +31,14 @@ def goes_in_blocks(x: Tensor, *dropouts: nn.Module, few: int = ROWS) -> bool:
     transforms one operation after the other: stacks of models, and gradients of gradients, which blocks do not have.
     The `dropouts` on the way must be milbench's own, whose masks come in pieces. `few` is what `FEW` is in training.
     """
+    # first, because a small bag is computed in the time of a few questions
+    if torch.compiler.is_compiling() or x.shape[0] <= (FEW if torch.is_grad_enabled() else few):
+        return False
     if torch._C._are_functorch_transforms_active() or x.dtype not in (torch.float32, torch.float64):
         return False
     if not all(isinstance(dropout, Dropout) for dropout in dropouts):
         return False
-    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
-        return False
-    return len(x) > (FEW if torch.is_grad_enabled() else few)
+    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 def blocks_of(n: int) -> Iterator[slice]:

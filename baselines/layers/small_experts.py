@@ -59,12 +59,13 @@ def is_small(features: Tensor, embed: Embedding, attention: GatedAttention) -> b
 
     `embed` and `attention` are those of any expert. They must be narrow, and their dropout milbench's own.
     """
-    layer, _, dropout = cast(Any, embed)
-    if layer.out_features > WIDEST or not isinstance(dropout, Dropout) or not isinstance(attention.dropout, Dropout):
+    if torch.compiler.is_compiling() or features.shape[0] > FEW or attention.tanh_branch.in_features > WIDEST:
         return False
-    if features.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+    if not isinstance(cast(Any, embed)[2], Dropout) or not isinstance(attention.dropout, Dropout):
         return False
-    return len(features) <= FEW and features.dtype in (torch.float32, torch.float64)
+    if features.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return False
+    return features.dtype in (torch.float32, torch.float64)
 
 
 def pooled_small(

@@ -250,24 +250,24 @@ class FoldStack:
         n_trials, n_bags = targets.shape[:2]
         places = torch.arange(max(n_trials, n_bags), device=self.device)
 
-        def of_trial(place: Tensor, own: Sequence[Tensor], target: Tensor, mask: Tensor, given: Inputs) -> Tensor:
+        def of_trial(
+            place: Tensor, own: Sequence[Tensor], target: Tensor, mask: Tensor, given: Inputs
+        ) -> Sequence[Tensor]:
             with self._lender.lent(own):
                 if n_bags == 1:
                     draws.places(place)
-                    return self.architecture(target[0], mask[0], *given)[0]  # type: ignore[no-any-return]
+                    return [each[None] for each in self.architecture.of_bag(target[0], mask[0], *given)]
 
-                def of_bag(bag: Tensor, target: Tensor, mask: Tensor, *given: Any) -> Tensor:
+                def of_bag(bag: Tensor, target: Tensor, mask: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
                     draws.places(place, bag, n_bags)
-                    return self.architecture(target, mask, *given)[0]  # type: ignore[no-any-return]
+                    return self.architecture.of_bag(target, mask, *given)
 
-                each = vmap(of_bag, randomness="different")(places[:n_bags], target, mask, *given)
-                return each.sum()  # type: ignore[no-any-return]
+                return vmap(of_bag, randomness="different")(places[:n_bags], target, mask, *given)  # type: ignore[no-any-return]
 
-        return vmap(
-            of_trial, in_dims=(0, 0, 0, 0, in_dims), randomness="error"
-        )(  # type: ignore[no-any-return]
+        losses, logits = vmap(of_trial, in_dims=(0, 0, 0, 0, in_dims), randomness="error")(
             places[:n_trials], list(weights), targets, known, inputs
         )
+        return self.architecture.completed(losses, logits, targets, known).sum(dim=1)
 
 
 def _each(inputs: Inputs, n: int) -> Inputs:

@@ -9,7 +9,7 @@ rounding.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol
 
@@ -23,9 +23,6 @@ from milbench.training.activations import recomputing
 from milbench.training.lender import Lender
 from milbench.training.precision import arithmetic, as_float32
 from milbench.training.randomness import DrawnAgain
-
-LossAndLogits = Callable[..., tuple[Tensor, Tensor]]
-"""Function of targets [T], known [T] and what the model takes of one bag -> loss and logits [W]."""
 
 
 class Weights(Protocol):
@@ -114,7 +111,8 @@ class OneModel:
         return losses[None], logits[None]
 
     def _of_bags(self, bags: Sequence[Patches], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        return _of_bags(self.with_loss.forward, [self.model.inputs(bag) for bag in bags], targets, known)
+        losses, logits = _of_bags(self.with_loss, [self.model.inputs(bag) for bag in bags], targets, known)
+        return self.with_loss.completed(losses, logits, targets, known), logits
 
 
 class ParameterStack:
@@ -184,11 +182,12 @@ class ParameterStack:
 
         def of_one(weights: Sequence[Tensor], target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
             with self.lender.lent(weights):
-                return _of_bags(self.borrower.with_loss.forward, inputs, target, mask)
+                return _of_bags(self.borrower.with_loss, inputs, target, mask)
 
         is_all = rows == slice(0, self.n_models)  # a slice of a leaf costs its gradient a copy
         weights = [p if is_all else p[rows] for p in self.parameters.values()]
-        return vmap(of_one, randomness="same")(weights, targets[rows], known[rows])  # type: ignore[no-any-return]
+        losses, logits = vmap(of_one, randomness="same")(weights, targets[rows], known[rows])
+        return self.borrower.with_loss.completed(losses, logits, targets[rows], known[rows]), logits
 
     def _forward_backward_of_one(
         self, row: slice, bags: Sequence[Patches], targets: Tensor, known: Tensor, divisor: int, *, recompute: bool
@@ -231,8 +230,31 @@ class _ModelWithLoss(nn.Module):
         self.model, self.precision, self.device = model, precision, device
 
     def forward(self, target: Tensor, known: Tensor, *inputs: Any) -> tuple[Tensor, Tensor]:
-        output = self.model(*inputs) if self.precision != "bf16" else self._in_bf16(*inputs)
+        output = self._output(*inputs)
         return self.model.loss(output, target, known), output.logits
+
+    @property
+    def has_usual_loss(self) -> bool:
+        """Whether the loss is the base class's of binary tasks, which takes the logits of any number of bags."""
+        own = type(self.model)
+        is_usual = own.loss is MILModel.loss and own.task_losses is MILModel.task_losses
+        return is_usual and self.model.outputs.all_binary
+
+    def of_bag(self, target: Tensor, known: Tensor, *inputs: Any) -> tuple[Tensor, Tensor]:
+        """As `forward`, but without the usual loss, which `completed` computes of all bags with a tenth of the operations."""
+        if not self.has_usual_loss:
+            return self(target, known, *inputs)  # type: ignore[no-any-return]
+        logits = self._output(*inputs).logits
+        return logits.new_zeros(()), logits
+
+    def completed(self, losses: Tensor, logits: Tensor, targets: Tensor, known: Tensor) -> Tensor:
+        """Losses [...] of bags whose `of_bag` gave `losses` [...] and `logits` [..., W]; targets, known [..., T]."""
+        if not self.has_usual_loss:
+            return losses
+        return (self.model.task_losses(logits, targets) * known).sum(dim=-1)
+
+    def _output(self, *inputs: Any) -> BagOutput:
+        return self.model(*inputs) if self.precision != "bf16" else self._in_bf16(*inputs)  # type: ignore[no-any-return]
 
     def _in_bf16(self, *inputs: Any) -> BagOutput:
         with arithmetic(self.precision, self.device):
@@ -240,12 +262,12 @@ class _ModelWithLoss(nn.Module):
         return as_float32(output)
 
 
-def _of_bags(of_bag: LossAndLogits, inputs: Sequence[Inputs], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses [B] and logits [B, T] of bags of one size, for one model."""
+def _of_bags(model: _ModelWithLoss, inputs: Sequence[Inputs], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses [B], which `completed` completes, and logits [B, T] of bags of one size, for one model."""
     if len(inputs) == 1:  # a big bag alone: vmap would only add its overhead
-        loss, logits = of_bag(targets[0], known[0], *inputs[0])
+        loss, logits = model.of_bag(targets[0], known[0], *inputs[0])
         return loss[None], logits[None]
-    return vmap(of_bag, randomness="different")(targets, known, *stacked(inputs))  # type: ignore[no-any-return]
+    return vmap(model.of_bag, randomness="different")(targets, known, *stacked(inputs))  # type: ignore[no-any-return]
 
 
 def slices(n: int, at_once: int) -> Iterator[slice]:

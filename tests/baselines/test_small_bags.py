@@ -9,16 +9,21 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from milbench_baselines import transmil
+from milbench.models import BagOutput
+from milbench_baselines import max_pooling, mean_pooling, transmil
 from milbench_baselines.amil import AMIL
 from milbench_baselines.layers import attention_expert, mp_amil
 from milbench_baselines.m4 import M4
+from milbench_baselines.max_pooling import MaxPooling
+from milbench_baselines.mean_pooling import MeanPooling
 from milbench_baselines.mmoe import MMoEAMIL, MMoEMPAMIL
 from milbench_baselines.transmil import TransMIL
 
 WIDTH, BAGS, MODELS = 12, 3, 2
 SIZES = {"hidden": 16, "attention": 8, "dropout": 0.2}
 MAKERS: dict[str, Any] = {
+    "mean_pooling": lambda: MeanPooling(WIDTH, 3, hidden=16, dropout=0.2),
+    "max_pooling": lambda: MaxPooling(WIDTH, 3, hidden=16, dropout=0.2),
     "amil": lambda: AMIL(WIDTH, 3, **SIZES),
     "mmoe_amil": lambda: MMoEAMIL(WIDTH, 3, experts=3, **SIZES),
     "mmoe_mp_amil": lambda: MMoEMPAMIL(WIDTH, 3, experts=2, **SIZES),
@@ -38,8 +43,14 @@ def made(name: str) -> nn.Module:
 
 def as_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let small bags go the way of all others."""
-    for module, name in ((mp_amil, "is_small"), (attention_expert, "is_small"), (transmil, "is_one_matrix")):
+    of_pooling = [(module, "is_small") for module in (mean_pooling, max_pooling)]
+    for module, name in ((mp_amil, "is_small"), (attention_expert, "is_small"), (transmil, "is_one_matrix"), *of_pooling):
         monkeypatch.setattr(module, name, lambda *_: False)
+
+
+def shown(output: BagOutput) -> Tensor:
+    """The attention, or without one the patches' logits."""
+    return output.aux["instance_logits"].detach() if output.attention is None else output.attention
 
 
 def of_stack(model: nn.Module, weights: dict[str, Tensor], bags: Tensor) -> list[Tensor]:
@@ -47,7 +58,7 @@ def of_stack(model: nn.Module, weights: dict[str, Tensor], bags: Tensor) -> list
 
     def of_bag(own: dict[str, Tensor], bag: Tensor) -> tuple[Tensor, Tensor]:
         output = functional_call(model, own, (bag,))
-        return output.logits, output.attention
+        return output.logits, shown(output)
 
     torch.manual_seed(1)  # of dropout
     of_bags = vmap(of_bag, in_dims=(None, 0), randomness="different")
@@ -61,7 +72,7 @@ def of_one_bag(model: nn.Module, bag: Tensor) -> list[Tensor]:
     torch.manual_seed(1)
     bag = bag.clone().requires_grad_()
     output = model(bag)
-    return [output.logits, output.attention, *torch.autograd.grad(output.logits.sum(), [bag, *model.parameters()])]
+    return [output.logits, shown(output), *torch.autograd.grad(output.logits.sum(), [bag, *model.parameters()])]
 
 
 @pytest.mark.parametrize("n_patches", [1, 3, 30, 36, 49])
