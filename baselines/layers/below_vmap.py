@@ -37,7 +37,8 @@ def applied(
     opened = [None if each is None else _opened(each) for each in (*rows, *parameters)]
     n_rows, levels = len(rows), list(around)
     own = {level for each in opened[n_rows:] if each is not None for level, _ in each[1]}
-    of_parameters = {level: size if level in own else 1 for level, size in around.items()}
+    innermost = max(own, default=0)  # where parameters differ, and then in all vmaps around it, as S must lead
+    of_parameters = {level: size if level <= innermost else 1 for level, size in around.items()}
     with temporarily_clear_interpreter_stack():
         given = [
             None if each is None else _in_front(*each, around if place < n_rows else of_parameters)

@@ -44,7 +44,12 @@ def made(name: str) -> nn.Module:
 def as_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let small bags go the way of all others."""
     of_pooling = [(module, "is_small") for module in (mean_pooling, max_pooling)]
-    for module, name in ((mp_amil, "is_small"), (attention_expert, "is_small"), (transmil, "is_one_matrix"), *of_pooling):
+    for module, name in (
+        (mp_amil, "is_small"),
+        (attention_expert, "is_small"),
+        (transmil, "is_one_matrix"),
+        *of_pooling,
+    ):
         monkeypatch.setattr(module, name, lambda *_: False)
 
 
