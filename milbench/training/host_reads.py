@@ -6,7 +6,7 @@ if its Python does not depend on numbers on the GPU, and if it neither waits for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,9 @@ INDEXING = frozenset({"aten::index", "aten::index_put", "aten::index_put_", "ate
 """They need numbers only if an index is a mask. torch marks the first in any case, and the others never."""
 
 LITERALS = frozenset({torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor})
-"""They copy numbers of Python to the device, out of sight of a `TorchDispatchMode`."""
+"""They copy numbers of Python to the device, out of sight of a `TorchDispatchMode`. So does a list as an index."""
+
+SUBSCRIPTS = frozenset({Tensor.__getitem__, Tensor.__setitem__})
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def host_reads(device: torch.device) -> Iterator[list[str]]:
 
     Parameters
     ----------
-    device : of the step, not the CPU.
+    device : of the step. On the CPU, numbers count that the step's Python needs, but no copies.
     """
     found: dict[str, None] = {}  # each once, in order
     told: list[str] = []
@@ -51,32 +53,36 @@ def host_reads(device: torch.device) -> Iterator[list[str]]:
         told += found
 
 
-class _Operators(TorchDispatchMode):
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes operators."""
 
     def __init__(self, device: torch.device, found: dict[str, None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.device, self.found = device, found
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         name, named = str(func._schema.name), dict(kwargs or {})
-        tensors = [leaf for leaf in tree_leaves((args, named)) if isinstance(leaf, Tensor)]
-        if _needs_numbers(name, func.tags, tensors):
+        given = _tensors((args, named))
+        # noted before it runs: without numbers, it may raise
+        if _needs_numbers(name, func.tags, given):
             self.found[f"{name} needs numbers"] = None
         if named.get("generator") is not None:
             self.found[f"{name} draws from a generator of its own"] = None
-        if named.get("device") == torch.device("cpu") and any(map(self._is_here, tensors)):
+        if self._is_elsewhere(torch.device(named.get("device") or self.device)) and any(map(self._is_here, given)):
             self.found[f"{name} copies to the CPU"] = None
-        result = func(*args, **named)  # noted before, because without numbers it may raise
-        of_result = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        if torch.Tag.nondeterministic_seeded in func.tags and not all(map(self._is_here, of_result)):
+        result = func(*args, **named)
+        made = _tensors(result)
+        if torch.Tag.nondeterministic_seeded in func.tags and not all(map(self._is_here, made)):
             self.found[f"{name} draws on the CPU"] = None
-        if any(map(self._is_here, of_result)) and any(self._is_copied(name, each) for each in tensors):
+        if any(map(self._is_here, made)) and any(self._is_copied(name, each) for each in given):
             self.found[f"{name} copies from the CPU"] = None
         return result
 
     def _is_here(self, tensor: Tensor) -> bool:
-        return tensor.device.type == self.device.type
+        return not self._is_elsewhere(tensor.device)
+
+    def _is_elsewhere(self, device: torch.device) -> bool:
+        return device.type != self.device.type
 
     def _is_copied(self, name: str, tensor: Tensor) -> bool:
         """Whether a tensor elsewhere has to be copied here. A single number is an argument of the kernel instead."""
@@ -94,12 +100,22 @@ class _Literals(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func in LITERALS and result is not next(iter(args), None) and result.device.type == self.device.type:
-            self.found[f"{func.__name__} copies from the CPU"] = None
+        if self.device.type != "cpu" and self._has_literal(func, args, result):
+            self.found[f"{func.__name__} copies numbers of Python"] = None
         return result
 
+    def _has_literal(self, func: Callable[..., Any], args: Sequence[Any], result: Any) -> bool:
+        if func in SUBSCRIPTS:
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            return args[0].device.type == self.device.type and any(isinstance(each, list) for each in index)
+        return func in LITERALS and result is not args[0] and result.device.type == self.device.type
 
-def _needs_numbers(name: str, tags: Any, tensors: list[Tensor]) -> bool:
+
+def _needs_numbers(name: str, tags: Any, given: list[Tensor]) -> bool:
     if name in INDEXING:
-        return any(each.dtype in (torch.bool, torch.uint8) for each in tensors[1:])
+        return any(each.dtype in (torch.bool, torch.uint8) for each in given[1:])
     return not DEPEND_ON_NUMBERS.isdisjoint(tags)
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]

@@ -225,6 +225,8 @@ def test_steps_shrink_to_a_stated_memory_and_the_trial_says_so(
         (("--set", "engine.kernels=fusd"), "Did you mean 'fused'"),
         (("--precision", "bf61"), "Did you mean 'bf16'"),
         (("--precision", "tf32", "--device", "cpu"), "TF32 exists on NVIDIA GPUs"),
+        (("--cuda-graphs", "--device", "cpu"), "--cuda-graphs needs an NVIDIA GPU"),
+        (("--set", "engine.cuda_graphs=yes", "--device", "cpu"), "--cuda-graphs needs an NVIDIA GPU"),
         (("--set", "engine.checkpoint_seconds=-1"), "the least is 0"),
     ],
 )
