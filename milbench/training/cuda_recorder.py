@@ -59,9 +59,10 @@ class CudaRecorder:
             outside.wait_stream(self.stream)
 
     def has_room(self) -> bool:
-        """Whether enough of the GPU's memory is free, whoever has the rest."""
+        """Whether enough of the GPU's memory is free, whoever has the rest. What torch holds ready counts as free."""
         free, total = torch.cuda.mem_get_info(self.device)
-        return free >= SPARE * total
+        ready = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return free + ready >= SPARE * total
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Replay of `work`, to be called in the session."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -134,7 +135,7 @@ class GraphedModel(OneModel):
     Attributes
     ----------
     n_replayed : steps that were replayed.
-    needs_cpu_for : what its first step needed the CPU for; then no step is recorded.
+    needs_cpu_for : what its first step needed the CPU for; if anything, no step is recorded. None = none was taken.
     """
 
     def __init__(self, plain: OneModel, graphs: StepGraphs) -> None:
@@ -158,25 +159,32 @@ class GraphedModel(OneModel):
     def forward_backward(
         self, bags: Sequence[Patches], targets: Tensor, known: Tensor, divisor: int, *, at_once: int, recompute: bool
     ) -> Tensor:
-        step = self._step_for(bags[0], targets, known) if divisor == 1 and not recompute else None
-        if step is not None:
-            self.n_replayed += 1
-            step.take_in(bags[0], targets, known)
-            return step.replayed(known)
-        if self.needs_cpu_for is not None:
-            return super().forward_backward(bags, targets, known, divisor, at_once=at_once, recompute=recompute)
-        with host_reads(targets.device) as self.needs_cpu_for:
-            return super().forward_backward(bags, targets, known, divisor, at_once=at_once, recompute=recompute)
-
-    def _step_for(self, bag: Patches, targets: Tensor, known: Tensor) -> _Step | None:
-        """The recorded step for the bag; None if the step is to be taken as always."""
-        size = tuple((tensor.shape, tensor.dtype) for tensor in bag.tensors)
-        if not self.graphs.is_open or self.needs_cpu_for:
-            return None
+        as_always = partial(
+            super().forward_backward, bags, targets, known, divisor, at_once=at_once, recompute=recompute
+        )
+        if divisor > 1 or recompute or not self.graphs.is_open:
+            return as_always()
+        size = tuple((tensor.shape, tensor.dtype) for tensor in bags[0].tensors)
         if size not in self._seen:
             self._seen.add(size)
-            return None
-        if size not in self._steps and self.graphs.recorder.has_room():
+            return self._watched(as_always, targets.device) if self.needs_cpu_for is None else as_always()
+        step = self._step_of(size, bags[0], targets, known)
+        if step is None:
+            return as_always()
+        self.n_replayed += 1
+        step.take_in(bags[0], targets, known)
+        return step.replayed(known)
+
+    def _watched(self, step: Callable[[], Tensor], device: torch.device) -> Tensor:
+        """Losses of the model's first step, which shows whether others can be recorded."""
+        with host_reads(device) as found:
+            losses = step()
+        self.needs_cpu_for = found
+        return losses
+
+    def _step_of(self, size: Size, bag: Patches, targets: Tensor, known: Tensor) -> _Step | None:
+        """The recorded step of this size; None if there can be none."""
+        if size not in self._steps and not self.needs_cpu_for and self.graphs.recorder.has_room():
             self._record(size, bag, targets, known)
         return self._steps.get(size)
 
