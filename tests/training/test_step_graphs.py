@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from checkpoints_for_tests import bits
-from endpoints_for_tests import BINARY, CLASSES, SCORE, learner_of
+from endpoints_for_tests import BINARY, CLASSES, COX, SCORE, learner_of
+from folds_for_tests import learners_of
 from graphs_for_tests import NEED_THE_CPU, TapeRecorder
 from stacks_for_tests import N_MEMBERS, OURS, SLIDES, TRAIN, WIDTH, InMemory, learner, model_of
 from torch import Tensor, nn
 
+from milbench.engines.checkpoint import load_checkpoint, save_checkpoint
 from milbench.models import BagOutput, MILModel
+from milbench.training.fold_stack import FoldStack
 from milbench.training.learner import Learner
 from milbench.training.step_graphs import GraphedModel, StepGraphs
 from milbench.training.trainer import train
@@ -76,6 +80,40 @@ def test_weights_of_tasks_follow_the_losses_of_replayed_steps(task_weights: str)
     plain, graphed = trained_twice(lambda: learner_of((BINARY, CLASSES, SCORE), [0], recipe))
     assert bits(graphed) == bits(plain)
     assert n_replayed(graphed) > 0
+
+
+def test_a_cox_loss_gets_the_targets_of_each_step() -> None:
+    plain, graphed = trained_twice(lambda: learner_of((BINARY, COX), [0], BRIEF))
+    assert bits(graphed) == bits(plain)
+    assert n_replayed(graphed) > 0
+
+
+def test_a_resumed_training_records_anew_and_ends_with_the_same_bits(tmp_path: Path) -> None:
+    start, path = model_of("m4"), tmp_path / "checkpoint.safetensors"
+    whole, stopped, resumed = (learner([0], start, Recipe(lr=0.02, epochs=6)) for _ in range(3))
+    replaying(whole)
+
+    def save() -> None:
+        if stopped.epoch == 3:
+            save_checkpoint(stopped, path, "mine")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train([stopped], SLIDES, InMemory(), seed=7, after_epoch=save, graphs=StepGraphs(TapeRecorder()))
+    assert load_checkpoint(resumed, path, "mine")
+    assert replaying(resumed).done.count("record") == SIZES
+    assert bits(resumed) == bits(whole)
+
+
+def test_folds_that_step_together_leave_graphs_the_steps_that_each_takes_alone() -> None:
+    start = model_of("shared_bottom_amil")
+    ends = []
+    for graphs in (None, StepGraphs(TapeRecorder())):
+        learners = learners_of(start, BRIEF)
+        train(learners, SLIDES, InMemory(), seed=7, stacks=[FoldStack(learners[:2])], graphs=graphs)
+        ends.append([bits(each) for each in learners])
+    assert ends[0] == ends[1]
+    assert n_replayed(learners[0]) < n_replayed(learners[2])
 
 
 def test_trials_of_one_pass_share_the_place_of_bags_and_nothing_else() -> None:
