@@ -7,16 +7,22 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from endpoints_for_tests import BINARY, CLASSES, COX, SCORE, tiny
 from graphs_for_tests import NEED_THE_CPU
 from stacks_for_tests import OURS, SMALL
 from torch import Tensor
 
+from milbench.endpoints.endpoint import Endpoint
+from milbench.endpoints.fitted import FittedEndpoint
 from milbench.models import MILModel
 from milbench.registry import load_models
 from milbench.training.host_reads import host_reads
 from milbench.training.weights import OneModel
 
 NOWHERE = torch.device("meta")
+
+GRADES = FittedEndpoint(Endpoint("ordinal", ("1", "2", "3")), "corn")
+TIME_BINS = FittedEndpoint(Endpoint("survival"), "nll", edges=(2.0, 4.0))
 
 
 def small(name: str) -> MILModel:
@@ -26,17 +32,27 @@ def small(name: str) -> MILModel:
     return cls(6, 4 if cls.info.tasks == "multi" else 1, **sizes)
 
 
-@pytest.mark.parametrize("n_patches", [40, 900])
-@pytest.mark.parametrize("name", OURS)
-def test_what_a_models_step_needs_the_cpu_for(name: str, n_patches: int) -> None:
-    model = small(name)
+def of_a_step(model: MILModel, n_patches: int) -> list[str]:
+    """What a step on a bag of so many patches needs the CPU for."""
     bag = model.bag_like(torch.zeros(n_patches, model.in_features)).each(lambda tensor: tensor.to(NOWHERE))
-    weights = OneModel(model.train(), "float32", NOWHERE)
+    weights = OneModel(model.float().train(), "float32", NOWHERE)
     labels = torch.ones(1, 1, model.n_tasks, device=NOWHERE)
     with host_reads(NOWHERE) as found:
         weights.forward_backward([bag], labels, labels, 1, at_once=1, recompute=False)
-    assert [each for each in found if each not in NEED_THE_CPU.get(name, [])] == []
-    assert bool(found) == (name in NEED_THE_CPU)
+    return found
+
+
+@pytest.mark.parametrize("n_patches", [40, 900])
+@pytest.mark.parametrize("name", OURS)
+def test_what_a_models_step_needs_the_cpu_for(name: str, n_patches: int) -> None:
+    assert of_a_step(small(name), n_patches) == NEED_THE_CPU.get(name, [])
+
+
+@pytest.mark.parametrize("endpoint", [BINARY, CLASSES, SCORE, COX, GRADES, TIME_BINS], ids=lambda each: each.loss)
+def test_no_loss_needs_the_cpu(endpoint: FittedEndpoint) -> None:
+    model = tiny(endpoint, BINARY)
+    model.training_smoothing = 0.1
+    assert of_a_step(model, 9) == []
 
 
 def test_no_model_of_the_study_needs_the_cpu() -> None:
