@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -107,8 +108,11 @@ class _Literals(TorchFunctionMode):
     def _has_literal(self, func: Callable[..., Any], args: Sequence[Any], result: Any) -> bool:
         if func in SUBSCRIPTS:
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
-            return args[0].device.type == self.device.type and any(isinstance(each, list) for each in index)
-        return func in LITERALS and result is not args[0] and result.device.type == self.device.type
+            return args[0].device.type == self.device.type and any(
+                isinstance(each, (list, np.ndarray)) for each in index
+            )
+        is_new = not any(result is each for each in args[:1])  # as_tensor may return what it was given
+        return func in LITERALS and is_new and result.device.type == self.device.type
 
 
 def _needs_numbers(name: str, tags: Any, given: list[Tensor]) -> bool:

@@ -166,8 +166,9 @@ class GraphedModel(OneModel):
             return as_always()
         size = tuple((tensor.shape, tensor.dtype) for tensor in bags[0].tensors)
         if size not in self._seen:
-            self._seen.add(size)
-            return self._watched(as_always, targets.device) if self.needs_cpu_for is None else as_always()
+            losses = self._watched(as_always, targets.device) if self.needs_cpu_for is None else as_always()
+            self._seen.add(size)  # not if it raised: memory may have run out, and the same step comes again
+            return losses
         step = self._step_of(size, bags[0], targets, known)
         if step is None:
             return as_always()
@@ -189,10 +190,10 @@ class GraphedModel(OneModel):
         return self._steps.get(size)
 
     def _record(self, size: Size, bag: Patches, targets: Tensor, known: Tensor) -> None:
-        self._shared = self._shared or _Shared(self, targets, known)
-        step = _Step(self, self._shared, self.graphs.place_for(bag))
-        step.take_in(bag, targets, known)  # a recorder may run the work, which needs a bag that makes sense
         try:
+            self._shared = self._shared or _Shared(self, targets, known)
+            step = _Step(self, self._shared, self.graphs.place_for(bag))
+            step.take_in(bag, targets, known)  # a recorder may run the work, which needs a bag that makes sense
             step.replay = self.graphs.recorder.record(step.work)
         except Exception as error:  # noqa: BLE001 - as always the step may do; if not, it raises there
             self.graphs.end(f"{type(error).__name__}: {error}")
