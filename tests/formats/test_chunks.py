@@ -1,6 +1,7 @@
 """Chunks: read in few large reads and inflated by threads, the same values as the library's own, or left to it."""
 
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def test_a_filter_that_was_left_out_of_a_chunk_is_not_undone(tmp_path: Path, mas
         raw = values[2:4].view(np.uint8).reshape(-1, 4)
         shuffled = raw if mask & 1 else raw.T
         content = np.ascontiguousarray(shuffled).tobytes()
-        content = content if mask & 2 else chunks.zlib.compress(content)
+        content = content if mask & 2 else zlib.compress(content)
         file["features"].id.write_direct_chunk((2, 0), content, filter_mask=mask)
     found = read_here(path)
     assert found is not None
