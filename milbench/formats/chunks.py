@@ -200,12 +200,14 @@ def _read_bands(
     if array.ndim != 2 or array.shape[1] % width or n_rows * array.shape[1] * known.itemsize > LARGE_CHUNK:
         return False
     side_by_side = array.shape[1] // width
-    is_band = is_bare.reshape(-1, side_by_side).all(axis=1)
+    is_band: NDArray[np.bool_] = np.all(is_bare.reshape(-1, side_by_side), axis=1)
     if is_band.mean() <= 1 - MOST_BY_LIBRARY:
         return False
     block = np.empty((side_by_side, n_rows, width), array.dtype)
     pieces = [_bytes_of(piece) for piece in block]
-    for band, (addresses, is_so) in enumerate(zip(index.addresses.reshape(-1, side_by_side), is_band, strict=True)):
+    for band, (addresses, is_so) in enumerate(
+        zip(index.addresses.reshape(-1, side_by_side), is_band.tolist(), strict=True)
+    ):
         part = slice(band * n_rows, (band + 1) * n_rows)  # the last band may reach beyond the array
         if is_so:
             for address, piece in zip(addresses.tolist(), pieces, strict=True):

@@ -11,11 +11,13 @@ import zipfile
 import zlib
 from typing import Any
 
-deflate: Any
 try:
-    import deflate
+    import deflate as _libdeflate
 except ImportError:
-    deflate = None
+    _libdeflate = None
+
+deflate: Any = _libdeflate
+"""The package, or None where it is missing."""
 
 MOST_INFLATED = 1032
 """Bytes per stored byte that deflate never exceeds."""

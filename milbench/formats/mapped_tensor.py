@@ -49,8 +49,8 @@ def located(path: Path, tensor: Tensor) -> MappedTensor | None:
         told = struct.unpack_from("<HH", file.read(LOCAL_BYTES), 26)
         start = parts[0].header_offset + LOCAL_BYTES + sum(told)
         n_file = os.fstat(file.fileno()).st_size
-    lies = (tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
-    found = MappedTensor(n_file, start, n_bytes, tensor.dtype, *lies)
+    offset, shape, stride = int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()
+    found = MappedTensor(n_file, start, n_bytes, tensor.dtype, offset, shape, stride)
     is_in_file = start + n_bytes <= n_file and start % tensor.element_size() == 0
     return found if is_in_file and _is_the_same(mapped(path, found), tensor) else None
 
