@@ -13,7 +13,7 @@ import numpy as np
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
 from milbench.formats.inflate import MOST_INFLATED, inflated_entry
-from milbench.formats.opening import failing_clearly, listed
+from milbench.formats.opening import failing_clearly, listed, read_ahead
 from milbench.formats.shapes import as_bag, bag_shape, fitting, is_float, kind_of, misfit, tensor
 
 KEYS = ("features", "feats")
@@ -156,6 +156,7 @@ def load_split(path: Path, n_front: int) -> tuple[np.ndarray, np.ndarray]:
     Taken out of the mapped file, so that no value is copied twice.
     """
     stored = np.asarray(floats(path, load_array(path, mapped=True)))
+    read_ahead(path)
     if stored.ndim != 2 or stored.shape[1] <= n_front:
         return np.empty((0, 0), stored.dtype), np.empty((0, 0), stored.dtype)
     return stored[:, :n_front].copy("C"), stored[:, n_front:].copy("C")

@@ -23,7 +23,7 @@ from torch import Tensor
 from milbench.errors import DataError, FeatureFileError
 from milbench.formats import PIXELS, UNKNOWN, SlideFeatures, SlideHeader
 from milbench.formats.mapped_tensor import MappedTensor, located, mapped
-from milbench.formats.opening import failing_clearly, listed, mistaken, unreadable
+from milbench.formats.opening import failing_clearly, listed, mistaken, read_ahead, unreadable
 from milbench.formats.pickled_array import array_of
 from milbench.formats.shapes import FLOATS, as_bag, bag_shape, fitting, misfit, tensor
 from milbench.formats.unchanged import MOST_REMEMBERED, of_content
@@ -105,6 +105,7 @@ def open_pt(path: Path) -> PtContent:
         as_it_is = of_content(path)
         if as_it_is in _located:
             features, coords, kind = _located[as_it_is]
+            read_ahead(path)
             return PtContent(mapped(path, features), None if coords is None else mapped(path, coords), kind)
     content = _read_pt(path)
     _remember(path, as_it_is, content)
