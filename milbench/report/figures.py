@@ -229,7 +229,8 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
     show_hidden(figure)
     paths = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
-    write_png(paths[0], draw_both(figure, paths[1], DPI), DPI)
+    with paths[0].open("wb") as file:
+        write_png(file, draw_both(figure, paths[1], DPI), DPI)
     return paths
 
 

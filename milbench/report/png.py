@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +19,13 @@ LEVEL = 3
 INCHES_IN_A_METRE = 1 / 0.0254
 
 
-def write_png(path: Path, pixels: NDArray[np.uint8], dpi: int) -> None:
+def write_png(file: BinaryIO, pixels: NDArray[np.uint8], dpi: int) -> None:
     """Write pixels [height, width, 4] of red, green, blue and opacity, and how many there are per inch."""
     height, width, _ = pixels.shape
     rows: NDArray[Any] = np.zeros((height, 1 + 4 * width), dtype=np.uint8)  # each begins with its filter, 0 = none
     rows[:, 1:] = pixels.reshape(height, -1)
     per_metre = round(dpi * INCHES_IN_A_METRE)
-    path.write_bytes(
+    file.write(
         SIGNATURE
         + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0))
         + _chunk(b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1))

@@ -29,9 +29,13 @@ def metric_table(grid: Grid) -> pd.DataFrame:
     slides = grid.rows[grid.rows["target"].notna()]
     levels = {"slide": _cells(grid, slides), "patient": _cells(grid, by_patient(slides, largest=grid.kind == "binary"))}
     rows = []
-    for cell in levels["slide"]:
-        for level, cells in levels.items():
-            rows.append({**_names(grid, cell), "level": level, **metrics_of(cells[cell])})
+    for cell, of_slides in levels["slide"].items():
+        of_patients = levels["patient"][cell]
+        found = metrics_of(of_slides)
+        rows.append({**_names(grid, cell), "level": "slide", **found})
+        # where every patient has one slide, as in most cohorts, both levels are the same rows
+        found = found if _same_rows(of_slides, of_patients) else metrics_of(of_patients)
+        rows.append({**_names(grid, cell), "level": "patient", **found})
     rows += [{**_names(grid, cell), "level": level} for cell in _empty(grid) for level in levels]
     columns = list(dict.fromkeys([*PLACE, *METRICS[grid.kind], *(name for row in rows for name in row)]))
     table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[len(PLACE) :], float))
@@ -66,6 +70,13 @@ def _names(grid: Grid, cell: tuple[int, ...]) -> dict[str, object]:
         "dataset": grid.dataset, "model": grid.models[model], "title": grid.titles[model], "task": name,
         "is_control": name in grid.controls, "fold": grid.folds[fold], "seed": grid.seeds[seed],
     }  # fmt: skip
+
+
+def _same_rows(one: Cell, other: Cell) -> bool:
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name == "events")
+        for name in ("targets", "answers", "is_test", "events")
+    )
 
 
 def _cells(grid: Grid, rows: pd.DataFrame) -> dict[tuple[int, ...], Cell]:
