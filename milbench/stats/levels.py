@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from milbench.stats.grid import Grid
 from milbench.stats.kind_metrics import COLUMNS as METRICS
@@ -73,10 +74,20 @@ def _names(grid: Grid, cell: tuple[int, ...]) -> dict[str, object]:
 
 
 def _same_rows(one: Cell, other: Cell) -> bool:
+    """Whether both hold the same rows on either side, in the same order; sides may be mixed otherwise."""
     return all(
-        np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name == "events")
-        for name in ("targets", "answers", "is_test", "events")
+        np.array_equal(mine[side(one)], theirs[side(other)], equal_nan=True)
+        for side in (_test_side, _validation_side)
+        for mine, theirs in zip(one[:3], other[:3], strict=True)
     )
+
+
+def _test_side(cell: Cell) -> NDArray[np.bool_]:
+    return cell.is_test
+
+
+def _validation_side(cell: Cell) -> NDArray[np.bool_]:
+    return ~cell.is_test
 
 
 def _cells(grid: Grid, rows: pd.DataFrame) -> dict[tuple[int, ...], Cell]:
