@@ -27,6 +27,12 @@ POINTS = 72
 """Per inch, of a PDF."""
 
 
+LONG = 40
+"""Letters of a line beyond which it is aligned anew for the PDF: letters fit to pixels are wider, which adds up."""
+SHARE_LEFT = {"left": 0.0, "center": 0.5, "right": 1.0}
+"""Of what a text lacks in width, the share that is left of it."""
+
+
 class _NeedsItsOwnPassError(Exception):
     """The figure holds what is drawn otherwise in a PDF, such as pictures, whose pixels are not resampled there."""
 
@@ -91,12 +97,19 @@ class Both(RendererAgg):  # type: ignore[misc]
         self._page.draw_path(self._of_page(gc), path, self._in_points(transform), rgbFace)
 
     def draw_text(
-        self, gc: Any, x: float, y: float, s: str, prop: Any, angle: float, *rest: Any, **named: Any
+        self, gc: Any, x: float, y: float, s: str, prop: Any, angle: float, *rest: Any, mtext: Any = None, **named: Any
     ) -> None:  # fmt: skip
         """A text in both."""
-        super().draw_text(gc, x, y, s, prop, angle, *rest, **named)
+        super().draw_text(gc, x, y, s, prop, angle, *rest, mtext=mtext, **named)
         x, y = x * self._scale, (self.height - y) * self._scale
-        self._page.draw_text(self._of_page(gc), x, y, s, prop, angle, *rest, **named)
+        if len(s) > LONG and angle == 0 and mtext is not None and not mtext.get_parse_math():
+            wider = self._width(self, s, prop) * self._scale - self._width(self._page, s, prop)
+            x += SHARE_LEFT[mtext.get_horizontalalignment()] * wider
+        self._page.draw_text(self._of_page(gc), x, y, s, prop, angle, *rest, mtext=mtext, **named)
+
+    @staticmethod
+    def _width(renderer: Any, text: str, prop: Any) -> float:
+        return float(renderer.get_text_width_height_descent(text, prop, ismath=False)[0])
 
     def _both_markers(self, gc: Any, marker: Any, of_marker: Any, path: Any, transform: Any, face: Any = None) -> None:
         self._markers(gc, marker, of_marker, path, transform, face)
