@@ -128,9 +128,13 @@ def _arrays(columns: Columns) -> list[NDArray[Any]]:
 
 def columns_in(path: Path) -> Columns:
     """The columns of a file of predictions, of a trial of any kind."""
+    return columns_from(read_parquet_table(path, TEXTS[:-1]))  # a coded column must be there
+
+
+def columns_from(table: pa.Table) -> Columns:
+    """The same from the file's table, its columns of text coded, all but `answer` at least."""
     import numpy as np
 
-    table = read_parquet_table(path, TEXTS[:-1])  # a coded column must be there
     n = table.num_rows
     if "answer" in table.column_names:
         answer, event, prediction = (
