@@ -38,7 +38,9 @@ class _NeedsItsOwnPassError(Exception):
 
 
 def draw_both(figure: Figure, path: Path, dpi: int) -> NDArray[np.uint8]:
-    """Pixels [height, width, 4] of `figure`, whose PDF is in `path`; the same as `Figure.savefig` draws, the PDF up to a fraction of a pixel.
+    """Pixels [height, width, 4] of `figure`, whose PDF is in `path`; the same as `Figure.savefig` draws.
+
+    In the PDF a text may lie a point or two elsewhere, since it is laid out with letters that fit to pixels.
 
     The same figure gives the same bytes, since no date is written.
     """

@@ -5,8 +5,9 @@ fold f ranks positive slide i above negative slide j (1/2 for ties), the AUROC o
 
     A_f = sum_ij w_i H_f[i, j] w_j / (sum_i w_i  sum_j w_j),
 
-a matrix product for all draws at once (1). A draw's AUROC is the mean of A_f over the folds drawn (2). Tasks of other
-kinds have the primary metric of their kind in place of A_f (`milbench.metrics.draws`).
+a matrix product for all draws at once (1). A draw's AUROC is the mean of A_f over the folds drawn (2). If all folds test the
+same slides, both are one product (`milbench.stats.auroc_draws`). Tasks of other kinds have the primary metric of their kind in
+place of A_f (`milbench.metrics.draws`).
 """
 
 from __future__ import annotations
