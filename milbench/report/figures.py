@@ -15,6 +15,7 @@ import pandas as pd
 from milbench.errors import UsageError
 from milbench.process.lazily import import_when_used
 from milbench.report.looks import MOST_TOGETHER, styles
+from milbench.report.png import write_png
 from milbench.stats.metric import AUROC, PrimaryMetric
 from milbench.stats.scores import coverage
 from milbench.visible import visible
@@ -178,6 +179,9 @@ def _dots(axes: Any, position: int, values: np.ndarray[Any, Any], color: str) ->
     axes.scatter(position + offsets, values, s=9, color=color, alpha=0.75, linewidths=0, zorder=3)
 
 
+DPI = 160
+"""Dots per inch of a PNG."""
+
 FONTS = (
     "DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei",
     "Arial Unicode MS",
@@ -221,10 +225,12 @@ def importable_matplotlib() -> Any:
 @plain_names()
 def save(figure: Figure, stem: Path) -> list[Path]:
     """PNG and PDF of `figure`; the same figure gives the same bytes, since no date is written."""
+    from milbench.report.two_formats import draw_both
+
     show_hidden(figure)
     paths = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
-    figure.savefig(paths[0], dpi=160, metadata={"Software": None})
-    figure.savefig(paths[1], metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    with paths[0].open("wb") as file:
+        write_png(file, draw_both(figure, paths[1], DPI), DPI)
     return paths
 
 
