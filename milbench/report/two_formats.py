@@ -26,7 +26,6 @@ NO_DATE: dict[str, Any] = {"CreationDate": None, "Producer": None, "Creator": No
 POINTS = 72
 """Per inch, of a PDF."""
 
-
 LONG = 40
 """Letters of a line beyond which it is aligned anew for the PDF: letters fit to pixels are wider, which adds up."""
 SHARE_LEFT = {"left": 0.0, "center": 0.5, "right": 1.0}
@@ -48,7 +47,7 @@ def draw_both(figure: Figure, path: Path, dpi: int) -> NDArray[np.uint8]:
     figure.dpi = dpi
     try:
         return _in_one_pass(figure, path, dpi)
-    except _NeedsItsOwnPassError:
+    except (_NeedsItsOwnPassError, AttributeError, TypeError):  # renderers of another matplotlib may have other methods
         return _in_two_passes(figure, path)
     finally:
         figure.dpi = usual

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from milbench.report.figures import blank_figure, plain_names
-from milbench.report.png import write_png
+from milbench.report.figures import blank_figure, plain_names, save
 from milbench.report.two_formats import NO_DATE, draw_both
 
 NUMBER = re.compile(rb"-?\d*\.?\d+")
@@ -83,10 +83,21 @@ def test_a_figure_keeps_its_resolution(tmp_path: Path) -> None:
     assert figure.dpi == usual
 
 
-def test_a_png_holds_pixels_and_resolution() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 4), dtype=np.uint8)
-    file = io.BytesIO()
-    write_png(file, pixels, 160)
-    image = Image.open(file)
-    np.testing.assert_array_equal(np.asarray(image), pixels)
+@plain_names()
+def test_renderers_with_other_methods_draw_in_two_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("milbench.report.two_formats.Both", no_such_renderer)
+    pixels = draw_both(drawn(), tmp_path / "ours.pdf", 160)
+    np.testing.assert_array_equal(pixels, by_matplotlib(drawn(), tmp_path / "theirs.pdf"))
+    assert (tmp_path / "ours.pdf").read_bytes() == (tmp_path / "theirs.pdf").read_bytes()
+
+
+def no_such_renderer(*_: object) -> None:
+    raise TypeError("RendererAgg.__init__() takes other arguments")
+
+
+@plain_names()
+def test_a_saved_png_holds_the_pixels_and_the_resolution(tmp_path: Path) -> None:
+    png, _ = save(drawn(), tmp_path / "figure")
+    image = Image.open(png)
+    np.testing.assert_array_equal(np.asarray(image), draw_both(drawn(), tmp_path / "other.pdf", 160))
     assert [round(value) for value in image.info["dpi"]] == [160, 160]
