@@ -2,8 +2,9 @@
 # Versions   torch_geometric 2.8.1, torch 2.13.0 (public packages from PyPI, without milbench)
 # Behaviour  A slide's graph of patches keeps its label and what else is known of the slide. When graphs are put into a batch,
 #            each value whose name contains "index" is raised by the number of patches of the graphs before it, and each value
-#            whose name contains "batch" by the largest value so far plus one. That is right for edges, and it is done to
-#            labels, too. There is no error and no warning. In a batch of one graph, as in most evaluations, nothing is raised.
+#            whose name contains "batch" by what each of these graphs holds there, plus one each. That is right for edges, and
+#            it is done to labels, too. There is no error and no warning. In a batch of one graph, as in most evaluations,
+#            nothing is raised.
 # A guess    would be that batching does not change what a graph holds, whatever its name.
 # Seen       graphs of 10, 20, 30 and 5 patches, with the values 0, 1, 2, 1 under three names
 #            grade [0, 1, 2, 1], grade_index [0, 11, 32, 61], staining_batch [0, 2, 5, 7]

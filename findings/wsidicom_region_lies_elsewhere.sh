@@ -5,7 +5,7 @@
 #            something else. The location counts pixels of the level that is read, where OpenSlide's counts pixels of level 0. A
 #            level is a power of two: in a slide whose second image is four times smaller, level 2 is that image, and level 1 is
 #            computed from level 0. Both libraries open the same files and answer without an error and without a warning.
-# A guess    would be the same region from the same call: the signatures agree to the letter.
+# A guess    would be the same region from the same call: these three arguments agree to the letter.
 # Seen       read_region((400, 208), level, (64, 64)) of one DICOM slide with two images, 1024 x 768 and 256 x 192
 #            level 0: both begin at (400, 208), one pixel is one of level 0
 #            level 1: OpenSlide begins at (400, 208), four of level 0; wsidicom at (800, 416), two of level 0
