@@ -190,8 +190,9 @@ class CLAM(MILModel):
         order = ranked(scores)                                            # [K, N]
         halves = (order[:, : self.instances], order.flip(1)[:, : self.instances])
         extremes = torch.cat(halves, dim=1)                               # [K, 2B]
-        branches = [min(c, self.n_branches - 1) for c in range(self.n_classes)]
-        return linear_on_own_bags(self.instance_heads, h[extremes[branches]])
+        # not by a list: its numbers would be copied to a GPU, whose stream would wait for them
+        of_class = torch.stack([extremes[min(c, self.n_branches - 1)] for c in range(self.n_classes)])  # [C, 2B]
+        return linear_on_own_bags(self.instance_heads, h[of_class])
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
         """Weighted sum of the bag's and the instances' loss, a scalar."""

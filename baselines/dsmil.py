@@ -32,10 +32,11 @@ from milbench.search_space import Choice, SearchSpace, TimesOneOf
 from milbench_baselines.layers.attention_shares import shares_of_rows
 from milbench_baselines.layers.averaging import logits_of_mean_answer
 from milbench_baselines.layers.checkpoint import load_official, shape_of
+from milbench_baselines.layers.critical_attention import Attended, attended_in_blocks
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.products import Linear
-from milbench_baselines.layers.row_blocks import blocks_of, goes_in_blocks
+from milbench_baselines.layers.row_blocks import goes_in_blocks
 
 Init = Literal["default", "orthogonal"]
 
@@ -143,22 +144,22 @@ class DSMIL(MILModel):
         """Logits [C], bag-stream attention [C, N]; aux `instance_logits` [N, C], `top_logits` [C], `bag_logits` [C]."""
         mask = self._patch_mask(features)                               # [N]       0, or -inf where left out
         h = self.embed(features)                                        # [N, K]
-        s, q = self._scores_and_queries(h)                              # [N, C], [N, Q]  (1)
-        critical = h[(s + mask[:, None]).max(dim=0).indices]            # [C, K]    (2)
-        top = (critical * self.score.weight).sum(dim=1) + self.score.bias  # [C]    only these scores need a gradient
-        likeness = (self.query(critical) * self.scale) @ q.T               # [C, N]
-        attention = (likeness + mask).softmax(dim=1)                    # [C, N]    (3)
-        rows = attention @ self.value(h)                                # [C, K]
+        s, places, attention, rows = self._streams(h, mask)             # (1) to (3), and A v(x) [C, K]
+        critical = h[places]                                            # [C, K]
+        top = (critical * self.score.weight).sum(dim=1) + self.score.bias  # [C]  only these scores need a gradient
         bag = self.head(rows[None])[0, :, 0]                            # [C]       (4)
         return BagOutput(self._answer(top, bag), attention, {"instance_logits": s, "top_logits": top, "bag_logits": bag})
 
-    def _scores_and_queries(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores [N, C] and queries [N, Q] of the rows; without gradients a block of rows is read for both at once."""
-        if torch.is_grad_enabled() or not goes_in_blocks(h):
-            return self._scores(h), self.query(h)
-        parts = [(self._scores(h[rows]), self.query(h[rows])) for rows in blocks_of(len(h))]
-        scores, queries = zip(*parts, strict=True)
-        return torch.cat(scores), torch.cat(queries)
+    def _streams(self, h: Tensor, mask: Tensor) -> Attended:
+        """Scores [N, C], places of the critical patches [C], attention [C, N] and bag rows [C, K] of rows h [N, K]."""
+        query = self.query
+        if isinstance(query, nn.Sequential) and isinstance(self.value, nn.Identity) and goes_in_blocks(h):
+            return attended_in_blocks(h, mask, self.score, query, self.scale)
+        s, q = self._scores(h), query(h)                                # [N, C], [N, Q]  (1)
+        places = (s + mask[:, None]).max(dim=0).indices                 # [C]       (2)
+        likeness = (query(h[places]) * self.scale) @ q.T                # [C, N]
+        attention = (likeness + mask).softmax(dim=1)                    # [C, N]    (3)
+        return Attended(s, places, attention, attention @ self.value(h))
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
         """Mean over the known tasks of half the loss of each stream (official), a scalar."""

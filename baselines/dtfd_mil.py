@@ -247,14 +247,14 @@ class DTFDMIL(MILModel):
     def _round(self, h: Tensor, scores: Tensor, order: Tensor) -> Round:
         """Results of embedded patches h [N, L] with scores [N], grouped by `order` [N]."""
         sizes = sizes_of_parts(h.shape[0], self.pseudo_bags)
-        member = members_of_parts(order, sizes)                             # [G, N]
+        member = members_of_parts(order, self.pseudo_bags)                             # [G, N]
         a = torch.where(member, scores, -torch.inf).softmax(dim=1)          # [G, N]   (2)
         return self._tiers(PseudoBags(a @ h, a, h), member, sizes)          #          (3)
 
     def _round_in_blocks(self, features: Tensor, order: Tensor) -> Round:
         """Results of features [N, D] in one grouping, (1) to (3) a block of patches at a time."""
         sizes = sizes_of_parts(features.shape[0], self.pseudo_bags)
-        member = members_of_parts(order, sizes)                             # [G, N]
+        member = members_of_parts(order, self.pseudo_bags)                             # [G, N]
         pooled = pooled_pseudo_bags(features, member, self.reduction[0], self.attention)
         return self._tiers(pooled, member, sizes)
 

@@ -27,10 +27,13 @@ PRODUCTS = frozenset(
     {
         aten.mm,
         aten.addmm,
+        aten.addmm_,
         aten.bmm,
         aten.baddbmm,
+        aten.baddbmm_,
         aten.mv,
         aten.addmv,
+        aten.addmv_,
         aten.dot,
         aten.convolution,
         aten.convolution_backward,
@@ -114,7 +117,7 @@ def replay(calls: Sequence[Call]) -> Callable[[], None]:
 
 def _by_library(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[[], object]:
     """The call, or the same product of two matrices by oneDNN where milbench takes that."""
-    if function.overloadpacket not in {aten.mm, aten.addmm}:
+    if function.overloadpacket not in {aten.mm, aten.addmm, aten.addmm_}:
         return partial(function, *args, **kwargs)
     left, right = args[-2:]
 

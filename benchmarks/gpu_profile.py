@@ -4,8 +4,9 @@
 
 For each model: wall milliseconds of a step (forward, loss, backward, Adam), milliseconds of its kernels, the share of the step in
 which no kernel runs, and the number of kernels; then the kernels that take longest. Kernels of one stream do not overlap, so
-their sum is the time that the GPU works. `--cpu` counts operator calls on a CPU instead, and times nothing: it shows that
-the script works where there is no GPU. Without either it measures nothing.
+their sum is the time that the GPU works. `--cuda-graphs` profiles each step a second time, replayed as a CUDA graph (forward,
+loss and backward). `--cpu` counts operator calls on a CPU instead, and times nothing: it shows that the script works where there
+is no GPU. Without either it measures nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from results_file import add_save_flag, publish, table
 from torch.profiler import ProfilerActivity, profile
 
 from milbench.registry import load_models, select_models
+from milbench.training.cuda_recorder import CudaRecorder
 from milbench.training.optimizers import make_optimizer
 from milbench.training.precision import float32_products
+from milbench.training.step_graphs import StepGraphs
 from milbench.training.weights import OneModel
 from milbench.trials.recipe import Recipe
 
@@ -56,12 +59,15 @@ class Profile(NamedTuple):
         return max(0.0, 1 - self.kernels / self.wall)
 
 
-def step_of(name: str, device: torch.device, options: argparse.Namespace) -> Callable[[], None]:
-    """A training step of the model on one bag, as a trial that is trained alone takes it."""
+def step_of(
+    name: str, device: torch.device, options: argparse.Namespace, graphs: StepGraphs | None = None
+) -> Callable[[], None]:
+    """A training step of the model on one bag, as a trial that is trained alone takes it; the third time replayed, with graphs."""
     torch.manual_seed(0)
     model = load_models()[name]
     built = model(options.width, TASKS if model.info.tasks == "multi" else 1).train()
-    weights = OneModel(built, options.precision, device)
+    plain = OneModel(built, options.precision, device)
+    weights = plain if graphs is None else graphs.of(plain)
     optimizer = make_optimizer(weights.named_parameters(), Recipe())
     bag = built.bag_like(torch.randn(options.patches, options.width)).each(lambda tensor: tensor.to(device))
     labels = torch.ones(1, 1, built.n_tasks, device=device)
@@ -90,6 +96,17 @@ def profiled(step: Callable[[], None], device: torch.device, repetitions: int) -
     events = [event for event in found.key_averages() if event.device_type == torch.autograd.DeviceType.CUDA]
     each = [(event.key, event.self_device_time_total / 1e3 / STEPS, event.count / STEPS) for event in events]
     return _profile(median(walls[WARM_UPS:]), each)
+
+
+def replayed(name: str, device: torch.device, options: argparse.Namespace) -> Profile:
+    """The step as a CUDA graph, which the warm-up records."""
+    recorder = CudaRecorder(device)
+    graphs = StepGraphs(recorder)
+    with recorder.session():
+        found = profiled(step_of(name, device, options, graphs), device, options.repetitions)
+    if graphs.problem:
+        print(f"{name} was not replayed: {graphs.problem}", file=sys.stderr)
+    return found
 
 
 def counted(step: Callable[[], None]) -> Profile:
@@ -132,9 +149,12 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--precision", choices=["float32", "tf32", "bf16"], default="float32")
     parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument("--cuda-graphs", action="store_true", help="profile each step also as a CUDA graph")
     parser.add_argument("--cpu", action="store_true", help="count operator calls on a CPU")
     add_save_flag(parser)
     options = parser.parse_args()
+    if options.cpu and options.cuda_graphs:
+        parser.error("--cuda-graphs needs a GPU. Leave it or --cpu out.")
     if not options.cpu and not torch.cuda.is_available():
         print(NO_GPU)
         return 0
@@ -144,6 +164,8 @@ def main() -> int:
         for name in select_models(options.models, load_models()):
             step = step_of(name, device, options)
             found[name] = counted(step) if options.cpu else profiled(step, device, options.repetitions)
+            if options.cuda_graphs:
+                found[f"{name}, replayed"] = replayed(name, device, options)
             if device.type == "cuda":
                 torch.cuda.empty_cache()
     publish(options, report(found, options))

@@ -8,7 +8,9 @@ seconds of training, validation and the final predictions, waiting for features 
 timed over the same. The hours are those of the study's 1,575 trainings on its real numbers of slides, all of this size:
 training bags over the models' rates, and what the command took beside training, less its start-up (one fold of mean pooling
 on a cohort of nearly nothing), for each of the trials. `--per-gpu N` adds the command with N workers on the GPU, whose
-hours are those of one worker times the ratio of both commands' seconds. Without a GPU it measures nothing.
+hours are those of one worker times the ratio of both commands' seconds. `--cuda-graphs` adds the command in the last
+precision whose models replay their steps; two epochs record them, so ask for more (`--epochs 8`). Without a GPU it measures
+nothing.
 """
 
 from __future__ import annotations
@@ -89,10 +91,23 @@ def plain_rate(model: str, cohort: Path, sides: reference.Sides, options: argpar
 def variants(options: argparse.Namespace) -> dict[str, list[str]]:
     """Flags of each command, by its name."""
     each = {name: ["--precision", name] for name in options.precisions}
+    last = options.precisions[-1]
+    if options.cuda_graphs:
+        each[f"{last}, graphs"] = [*each[last], "--cuda-graphs"]
     if options.per_gpu > 1:
-        name = options.precisions[-1]
-        each[f"{name}, {options.per_gpu} workers"] = [*each[name], "--gpus", "all", "--per-gpu", str(options.per_gpu)]
+        many = ["--gpus", "all", "--per-gpu", str(options.per_gpu)]
+        each |= {f"{name}{of_many(options)}": [*each[name], *many] for name in each if name.startswith(last)}
     return each
+
+
+def of_many(options: argparse.Namespace) -> str:
+    """End of the name of a command with several workers."""
+    return f", {options.per_gpu} workers"
+
+
+def of_one_worker(options: argparse.Namespace) -> list[str]:
+    """Names of the commands with one worker, whose rates are shown."""
+    return [name for name in variants(options) if not name.endswith(of_many(options))]
 
 
 def measured(models: Sequence[str], cohorts: Sequence[Path], options: argparse.Namespace) -> dict[str, list[Any]]:
@@ -117,15 +132,15 @@ def plain(model: str) -> str:
     return f"plain {model}"
 
 
-def of_models(models: Sequence[str], found: Mapping[str, list[Any]], precisions: Sequence[str]) -> str:
+def of_models(models: Sequence[str], found: Mapping[str, list[Any]], commands: Sequence[str]) -> str:
     rows = []
     for model in models:
         loop, row = found[plain(model)], [model, f"{median(found[plain(model)]):.1f}"]
-        for name in precisions:
+        for name in commands:
             rates = [each.rates[model] for each in found[name]]
             row += [f"{median(rates):.1f}", f"{ratio(rates, loop):.1f}"]
         rows.append(row)
-    head = ["model", "plain loop", *(each for name in precisions for each in (name, f"{name} / loop"))]
+    head = ["model", "plain loop", *(each for name in commands for each in (name, f"{name} / loop"))]
     return table(head, rows)
 
 
@@ -150,7 +165,7 @@ def of_commands(models: Sequence[str], found: Mapping[str, list[Any]], options: 
     rows = []
     for name in variants(options):
         wall, work = (median(getattr(each, value) for each in found[name]) for value in ("wall", "work"))
-        alone = found[name if name in options.precisions else options.precisions[-1]]
+        alone = found[name.removesuffix(of_many(options))]
         hours = median(study_hours(models, each.rates, each.beside) for each in alone)
         hours *= work / median(each.work for each in alone)
         rows.append([name, f"{wall:.0f}", f"{work:.0f}", f"{hours:.1f}"])
@@ -169,6 +184,7 @@ def main() -> None:
     parser.add_argument("--loaders", type=int, default=4, help="processes that read for the plain loop (default 4)")
     parser.add_argument("--precisions", nargs="+", default=["float32", "tf32"], choices=["float32", "tf32", "bf16"])
     parser.add_argument("--per-gpu", type=int, default=1, help="also with so many workers, in the last precision")
+    parser.add_argument("--cuda-graphs", action="store_true", help="also with CUDA graphs, in the last precision")
     add_run_flags(parser, repetitions=3)
     add_folder_flag(parser)
     add_save_flag(parser)
@@ -182,7 +198,7 @@ def main() -> None:
     publish(
         options,
         f"{size}, {size.tasks} tasks × {options.folds} folds, {options.epochs} epochs; medians of {options.repetitions} "
-        f"interleaved repetitions. Bag-steps per second:\n\n{of_models(models, found, options.precisions)}\n\n"
+        f"interleaved repetitions. Bag-steps per second:\n\n{of_models(models, found, of_one_worker(options))}\n\n"
         f"{of_commands(models, found, options)}",
     )
 

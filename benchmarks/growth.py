@@ -6,6 +6,8 @@
 Each build runs in a process of its own, and they take turns step by step, so that drift of the machine hits both alike. A
 step is forward, loss, backward and Adam. The floor is a Linear layer 1,024 → 512 by itself, forward and backward, which
 every embedding begins with. Memory is what a step adds to bag and weights, in a fresh process for each model and build.
+A model's own floor is the larger of two times: that of its step's matrix products and convolutions alone, and that of moving
+the bytes that it must (the bag once; what the backward needs, once there and once back) at the rate at which memory is read.
 `--save` writes `results/growth.csv`, the picture and the table of docs/speed.md, and the section of RESULTS.md.
 """
 
@@ -23,7 +25,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from growth_figure import save
-from growth_worker import FLOOR
+from growth_worker import FLOOR, PRODUCTS
 from marked_table import MarkedTable
 from results_file import add_save_flag, publish, table
 
@@ -37,6 +39,7 @@ WIDTH = 1024
 MEMORY_PATCHES, MEMORY_WIDTH = 20_000, 2048
 MOST_REPETITIONS = 15
 GROWTH_OF = (10_000, 50_000)
+MOVING = "moving"
 NOISE = 0.95
 COLUMNS = [
     "build", "model", "kind", "patches", "width", "milliseconds", "cpu_milliseconds", "mebibytes", "repetitions",
@@ -92,6 +95,21 @@ def times(builds: Sequence[Build], models: Sequence[str], options: argparse.Name
         print(f"{model} timed", file=sys.stderr, flush=True)
 
 
+def floors(build: Build, models: Sequence[str], seconds: float) -> Iterator[dict[str, Any]]:
+    """Rows of the milliseconds that a step's products take alone, and of those that its bytes take at memory's rate."""
+    rate = build.ask(kind="bandwidth")["bytes_per_second"]
+    for model in models:
+        for patches in GROWTH_OF:
+            asked = {"model": model, "patches": patches, "width": WIDTH}
+            first = build.ask(**asked, kind=PRODUCTS)["wall"]
+            n = min(max(int(seconds / first), 1), MOST_REPETITIONS)
+            wall = median(build.ask(**asked, kind=PRODUCTS)["wall"] for _ in range(n))
+            yield {"build": build.name, **asked, "kind": PRODUCTS, "milliseconds": wall * 1e3, "repetitions": n}
+            moved = build.ask(**asked, kind="bytes")["bytes"]
+            yield {"build": build.name, **asked, "kind": MOVING, "milliseconds": moved / rate * 1e3}
+        print(f"floor of {model} timed", file=sys.stderr, flush=True)
+
+
 def memories(roots: dict[str, Path], models: Sequence[str], threads: int) -> Iterator[dict[str, Any]]:
     """Rows of MiB, each from a fresh process."""
     asked = {"kind": "memory", "patches": MEMORY_PATCHES, "width": MEMORY_WIDTH}
@@ -108,6 +126,8 @@ def measured(options: argparse.Namespace) -> pd.DataFrame:
     models = select_models(options.models, load_models())
     builds = [started(name, root, options.threads) for name, root in roots.items()]
     rows = list(times(builds, models, options))
+    if set(GROWTH_OF) <= set(options.patches):
+        rows += floors(builds[0], models, options.seconds)
     for build in builds:
         build.close()
     if not options.no_memory:
@@ -151,9 +171,31 @@ def table_of(rows: pd.DataFrame) -> str:
     return table(head, body)
 
 
+def floors_of(rows: pd.DataFrame) -> str:
+    """Markdown: how far each step is from its floor, or nothing where no floor was measured."""
+    own = rows[(rows["build"] == THIS) & rows["patches"].isin(GROWTH_OF) & (rows["width"] == WIDTH)]
+    cells = own.pivot_table(index=["model", "patches"], columns="kind", values="milliseconds")
+    if PRODUCTS not in cells:
+        return ""
+    head = ("model", *(f"{what}, {n:,}" for n in GROWTH_OF for what in ("products ms", "bytes ms", "step / floor")))
+    titles = {name: made.info.title for name, made in load_models().items()}
+
+    def row(model: str) -> list[str]:
+        each = [cells.loc[(model, n)] for n in GROWTH_OF]
+        times = [(at[PRODUCTS], at[MOVING], at["step"] / max(at[PRODUCTS], at[MOVING])) for at in each]
+        return [titles[model], *(f"{a:,.0f} | {b:,.0f} | {c:.2f}" for a, b, c in times)]
+
+    return table(head, map(row, [model for model in dict.fromkeys(own["model"]) if model != FLOOR]))
+
+
+def text_of(rows: pd.DataFrame) -> str:
+    """Both tables."""
+    return "\n\n".join(part for part in (table_of(rows), floors_of(rows)) if part)
+
+
 def slower(rows: pd.DataFrame) -> str:
     """Every place where this build takes more CPU time than the reference, in words."""
-    both = rows[rows["kind"] != "memory"].pivot_table(
+    both = rows[rows["kind"].isin(["step", "inference"])].pivot_table(
         index=["model", "kind", "patches"], columns="build", values="cpu_milliseconds"
     )
     if REFERENCE not in both:
@@ -168,7 +210,7 @@ def draw(rows: pd.DataFrame) -> None:
     titles = {name: made.info.title for name, made in load_models().items()}
     save(rows, titles, PICTURE)
     page = PLACE.page.read_text(encoding="utf-8")
-    PLACE.page.write_text(PLACE.on(page, table_of(rows)), encoding="utf-8")
+    PLACE.page.write_text(PLACE.on(page, text_of(rows)), encoding="utf-8")
 
 
 def main() -> None:
@@ -190,7 +232,7 @@ def main() -> None:
         rows.to_csv(PLACE.result, index=False, float_format="%.3f", lineterminator="\n")
         rows = pd.read_csv(PLACE.result)
         draw(rows)
-    publish(options, f"{table_of(rows)}\n\n{slower(rows)}", threads=options.threads)
+    publish(options, f"{text_of(rows)}\n\n{slower(rows)}", threads=options.threads)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def _figure(rows: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Both kinds side by side: this build in the models' looks, the reference faint, the floor grey."""
     figure = Figure(figsize=(10.4, 4.8))
     panels = figure.subplots(1, 2, sharex=True)
-    times = rows[rows["kind"] != "memory"]
+    times = rows[rows["kind"].isin(KINDS)]
     models = [model for model in dict.fromkeys(times["model"]) if model != FLOOR]
     for axes, (kind, title) in zip(panels, KINDS.items(), strict=True):
         _panel(axes, times[times["kind"] == kind], models)

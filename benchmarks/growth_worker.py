@@ -1,7 +1,7 @@
 """Worker of `growth.py`: one build of milbench that takes a step when it is told to, so that builds can take turns.
 
-It reads a line of JSON, does the work, and writes the seconds (wall and CPU) or the MiB. It uses only what older builds have
-too. The build is the one on PYTHONPATH.
+It reads a line of JSON, does the work, and writes the seconds (wall and CPU), the MiB or the bytes. What both builds are asked for
+uses only what older builds have too. The build is the one on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
@@ -33,7 +34,7 @@ except ImportError:  # builds before it
     Linear = nn.Linear  # type: ignore[assignment, misc]
 
 TASKS, HIDDEN, LR = 10, 512, 1e-4
-FLOOR = "floor"
+FLOOR, PRODUCTS = "floor", "products"
 CPU = torch.device("cpu")
 
 
@@ -50,6 +51,11 @@ class Bench:
             self.works = {}  # let the old bag go first
             torch.manual_seed(0)
             self.works, self.shape = works_of(model, torch.randn(patches, width)), (model, patches, width)
+        if kind == PRODUCTS and kind not in self.works:
+            sys.path.append(str(Path(__file__).parent))  # Python was told to leave it out
+            from arithmetic_floor import recorded, replay  # only this build can
+
+            self.works[kind] = replay(recorded(self.works["step"]))
         return self.works[kind]
 
 
@@ -77,6 +83,28 @@ def works_of(name: str, features: Tensor) -> dict[str, Callable[[], object]]:
     return {"step": step, "inference": infer}
 
 
+def bytes_of_step(name: str, patches: int, width: int) -> float:
+    """Bytes that a step moves at least: it reads the bag once, and writes and reads what its backward needs."""
+    from milbench.training.activations import _kept_for_backward  # of this build
+
+    made = load_models()[name]
+    model = made(width, TASKS if made.info.tasks == "multi" else 1)
+    bag = model.bag_like(torch.randn(patches, width))
+    return float(4 * patches * width + 2 * sum(_kept_for_backward(model, bag)))
+
+
+def bytes_per_second() -> float:
+    """Rate at which memory is read here: the best of some dot products of two vectors of 400 MB."""
+    one, other = torch.ones(2, 100_000_000)
+
+    def seconds() -> float:
+        started = perf_counter()
+        torch.dot(one, other)
+        return perf_counter() - started
+
+    return 2 * 4 * len(one) / min(seconds() for _ in range(5))
+
+
 def mapped_apart() -> None:
     """Give large blocks back to the system at once, so that the peak is what a step holds and not what the heap keeps."""
     if platform.libc_ver()[0] == "glibc":
@@ -99,8 +127,13 @@ def main() -> None:
     bench = Bench()
     for line in sys.stdin:
         asked = json.loads(line)
+        size = asked.get("patches", 0), asked.get("width", 0)
         if asked["kind"] == "memory":
-            answer: dict[str, float] = {"mebibytes": mebibytes(asked["model"], asked["patches"], asked["width"])}
+            answer: dict[str, float] = {"mebibytes": mebibytes(asked["model"], *size)}
+        elif asked["kind"] == "bytes":
+            answer = {"bytes": bytes_of_step(asked["model"], *size)}
+        elif asked["kind"] == "bandwidth":
+            answer = {"bytes_per_second": bytes_per_second()}
         else:
             work = bench.work(**asked)
             wall, cpu = perf_counter(), process_time()

@@ -3,13 +3,15 @@
     tox -e peers -- --save
 
     python benchmarks/peers.py [--patches 1000 10000 50000] [--threads 2] [--save]    in an environment with torchmil
+    python benchmarks/peers.py --draw                   the picture and the table again, from the saved numbers
 
 Four methods (`peers_models.py`). First the script asserts, in float64, that both libraries give equal answers and, where
 their losses are alike, equal gradients. Then it measures a training step (forward, loss, backward, torch's Adam), an
 inference (eval mode, without gradients), each in turn with the other library's, and the peak memory that two steps add in
 a process of their own. Last it trains each method for two epochs with validation on 40 + 10 bags in memory: torchmil's
 `Trainer` with AUROC as its metric, against milbench's trainer, from fresh models to the weights of the best epoch. "Products
-alone" are the matrix products and convolutions of milbench's two epochs: what no trainer can save in float32.
+alone" are the matrix products and convolutions of milbench's step, inference or two epochs: what nobody can save in float32.
+`--save` of all methods also writes `results/peers.csv`, and the picture and the table of docs/speed.md.
 """
 
 from __future__ import annotations
@@ -17,12 +19,17 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
+import pandas as pd
 import torch
 from arithmetic_floor import recorded, replay
+from marked_table import MarkedTable
+from peers_figure import OURS, PRODUCTS, THEIRS, save
 from peers_models import PEERS, both, gap
 from results_file import add_save_flag, publish, table
 from timing import interleaved, ratio, seconds_of
@@ -43,7 +50,11 @@ TOLERANCE = 1e-6
 """Of answers and gradients in float64, relative; torchmil computes its losses in float32."""
 MOST_REPETITIONS, WIDTH = 7, 1024
 EPOCHS, TRAIN_BAGS, VALIDATION_BAGS, BAG_PATCHES = 2, 40, 10, 2000
-OURS, THEIRS, PRODUCTS = "milbench", "torchmil", "products"
+KINDS, MEMORY, TRAINING = ("step", "inference"), "memory", "training"
+COLUMNS = ("method", "patches", "library", "kind", "milliseconds", "of_milbench", "mebibytes")
+HERE = Path(__file__).resolve().parent
+PLACE = MarkedTable("peers.py", HERE.parent / "docs" / "speed.md", HERE / "results" / "peers.csv")
+PICTURE = HERE.parent / "docs" / "images" / "peers"
 LONG_SECONDS = 20
 
 
@@ -75,15 +86,24 @@ def steps_of(name: str, width: int) -> dict[str, tuple[Callable[[Tensor], None],
     }
 
 
-def step_and_inference(name: str, patches: int, seconds: float) -> list[list[float]]:
-    """Seconds of milbench's and torchmil's step, then of both inferences, repetition by repetition."""
+def timed(name: str, patches: int, seconds: float) -> Iterator[dict[str, Any]]:
+    """Rows of median milliseconds: step and inference by each library in turn, and milbench's products alone."""
     features = torch.randn(patches, WIDTH)
     pairs = steps_of(name, WIDTH)
-    works = [pairs[library][kind] for kind in (0, 1) for library in (OURS, THEIRS)]
-    one = sum(seconds_of(lambda work=work: work(features)) for work in works)
+    works = {
+        (library, kind): partial(pairs[library][place], features)
+        for place, kind in enumerate(KINDS)
+        for library in (OURS, THEIRS)
+    }
+    for kind in KINDS:
+        works[PRODUCTS, kind] = replay(recorded(works[OURS, kind]))
+    one = sum(seconds_of(work) for work in works.values())
     repetitions = min(max(int(seconds / one), 2), MOST_REPETITIONS)
-    contestants = {str(i): lambda work=work: seconds_of(lambda: work(features)) for i, work in enumerate(works)}
-    return list(interleaved(contestants, repetitions, warm_ups=0).values())
+    contestants = {key: partial(seconds_of, work) for key, work in works.items()}
+    found = interleaved(contestants, repetitions, warm_ups=0)
+    for (library, kind), taken in found.items():
+        row = {"method": name, "patches": patches, "library": library, "kind": kind}
+        yield {**row, "milliseconds": median(taken) * 1e3, "of_milbench": ratio(taken, found[OURS, kind])}
 
 
 def _peak(name: str, library: str, patches: int, threads: int, queue: Any) -> None:
@@ -185,33 +205,75 @@ TRAINER_HEAD = (
 )  # fmt: skip
 
 
-def step_row(name: str, patches: int, options: argparse.Namespace) -> tuple[str, ...]:
-    step, their_step, inference, their_inference = step_and_inference(name, patches, options.seconds)
-    memory, their_memory = (peak_mebibytes(name, library, patches, options.threads) for library in (OURS, THEIRS))
-    print(f"{name} at {patches:,} measured", file=sys.stderr, flush=True)
-    return (
-        name,
-        f"{patches:,}",
-        f"{median(step) * 1e3:.1f}",
-        f"{ratio(their_step, step):.2f}",
-        f"{median(inference) * 1e3:.1f}",
-        f"{ratio(their_inference, inference):.2f}",
-        f"{memory:.0f}",
-        f"{their_memory / memory:.2f}",
-    )
+def measured(options: argparse.Namespace) -> pd.DataFrame:
+    """Rows of milliseconds and of MiB by method, patches, library and kind; trainings are those of `made_bags`."""
+    rows: list[dict[str, Any]] = []
+    for name in options.methods:
+        for patches in options.patches:
+            rows += timed(name, patches, options.seconds)
+            for library in (OURS, THEIRS):
+                mebibytes = peak_mebibytes(name, library, patches, options.threads)
+                rows.append(
+                    {"method": name, "patches": patches, "library": library, "kind": MEMORY, "mebibytes": mebibytes}
+                )
+            print(f"{name} at {patches:,} measured", file=sys.stderr, flush=True)
+    for name in options.methods if options.trainings else ():
+        rows += trained(name, options.trainings)
+        print(f"{name} trained", file=sys.stderr, flush=True)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def trainer_row(name: str, repetitions: int) -> tuple[str, ...]:
+def trained(name: str, repetitions: int) -> Iterator[dict[str, Any]]:
+    """Rows of milliseconds of both trainers and of the products alone."""
     found = trainer_seconds(name, repetitions)
-    print(f"{name} trained", file=sys.stderr, flush=True)
-    ours, theirs, products = found[OURS], found[THEIRS], found[PRODUCTS]
-    return (
-        name,
-        *(f"{median(seconds):.2f}" for seconds in (ours, theirs)),
-        f"{ratio(theirs, ours):.2f}",
-        f"{median(products):.2f}",
-        f"{ratio(theirs, products):.2f}",
-    )
+    for library, taken in found.items():
+        row = {"method": name, "patches": BAG_PATCHES, "library": library, "kind": TRAINING}
+        yield {**row, "milliseconds": median(taken) * 1e3, "of_milbench": ratio(taken, found[OURS])}
+
+
+def text_of(rows: pd.DataFrame) -> str:
+    """Markdown: what was measured, as tables."""
+    steps, trainings = rows[rows["kind"] != TRAINING], rows[rows["kind"] == TRAINING]
+    parts = [steps_table(steps)] if len(steps) else []
+    if len(trainings):
+        told = f"{EPOCHS} epochs with validation, {TRAIN_BAGS} + {VALIDATION_BAGS} bags of {BAG_PATCHES:,} × {WIDTH:,}:"
+        parts += [told, trainings_table(trainings)]
+    return "\n\n".join(parts)
+
+
+def trainings_table(rows: pd.DataFrame) -> str:
+    """A row per method: seconds of both trainers and of the products."""
+    cells = rows.set_index(["method", "library"])
+
+    def row(method: str) -> tuple[str, ...]:
+        ours, theirs, products = (cells.loc[(method, library)] for library in (OURS, THEIRS, PRODUCTS))
+        seconds = (f"{each.milliseconds / 1e3:.2f}" for each in (ours, theirs))
+        of_products = theirs.of_milbench / products.of_milbench
+        return method, *seconds, f"{theirs.of_milbench:.2f}", f"{products.milliseconds / 1e3:.2f}", f"{of_products:.2f}"
+
+    return table(TRAINER_HEAD, map(row, dict.fromkeys(rows["method"])))
+
+
+def steps_table(rows: pd.DataFrame) -> str:
+    """A row per method and size: both steps, inferences and peaks of memory."""
+    cells = rows.set_index(["method", "patches", "library", "kind"]).sort_index()
+
+    def row(method: str, patches: int) -> tuple[str, ...]:
+        ours, theirs = (cells.loc[method, patches, library] for library in (OURS, THEIRS))
+        times = ((ours.milliseconds[kind], theirs.of_milbench[kind]) for kind in KINDS)
+        memory = ours.mebibytes[MEMORY], theirs.mebibytes[MEMORY] / ours.mebibytes[MEMORY]
+        values = (f"{value:.{digits}f}" for pair in times for value, digits in zip(pair, (1, 2), strict=True))
+        return method, f"{patches:,}", *values, f"{memory[0]:.0f}", f"{memory[1]:.2f}"
+
+    sizes = rows[["method", "patches"]].drop_duplicates()
+    return table(STEP_HEAD, [row(each.method, each.patches) for each in sizes.itertuples()])
+
+
+def draw(rows: pd.DataFrame) -> None:
+    """The picture as PNG and SVG, and the table of the page."""
+    save(rows, PICTURE)
+    page = PLACE.page.read_text(encoding="utf-8")
+    PLACE.page.write_text(PLACE.on(page, text_of(rows)), encoding="utf-8")
 
 
 def assert_equal(name: str) -> str:
@@ -230,23 +292,22 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=10, help="of each method and size (two rounds at least)")
     parser.add_argument("--trainings", type=int, default=3, help="repetitions of each trainer; 0 leaves them out")
+    parser.add_argument("--draw", action="store_true", help="draw and write the saved numbers again; measure nothing")
     add_save_flag(parser)
     options = parser.parse_args()
+    if options.draw:
+        draw(pd.read_csv(PLACE.result))
+        return
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     tune_allocator(from_disk=False)  # as a process of milbench that trains does; it serves both
     equal = "; ".join(assert_equal(name) for name in options.methods)
-    parts = [f"Largest relative differences in float64: {equal}."]
-    if options.patches:
-        rows = [step_row(name, patches, options) for name in options.methods for patches in options.patches]
-        parts.append(table(STEP_HEAD, rows))
-    if options.trainings:
-        rows = [trainer_row(name, options.trainings) for name in options.methods]
-        parts += [
-            f"{EPOCHS} epochs with validation, {TRAIN_BAGS} + {VALIDATION_BAGS} bags of {BAG_PATCHES:,} × {WIDTH:,}:",
-            table(TRAINER_HEAD, rows),
-        ]
-    publish(options, "\n\n".join(parts), threads=options.threads)
+    rows = measured(options)
+    if options.save and options.patches and options.trainings and options.methods == list(PEERS):
+        rows.to_csv(PLACE.result, index=False, float_format="%.3f", lineterminator="\n")
+        rows = pd.read_csv(PLACE.result)
+        draw(rows)
+    publish(options, f"Largest relative differences in float64: {equal}.\n\n{text_of(rows)}", threads=options.threads)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,13 @@ import torch
 from checkpoints_for_tests import RECIPES as RESUMED
 from checkpoints_for_tests import bits, stopped_after
 from commands_for_tests import FAST, Milbench
+from graphs_for_tests import NEED_THE_CPU
 from predictions_for_tests import predictions
 from stacks_for_tests import (
     N_MEMBERS,
     OURS,
     RECIPES,
+    SLIDES,
     TRAIN,
     VALIDATION,
     InMemory,
@@ -36,8 +38,10 @@ from milbench.engines.checkpoint import load_checkpoint
 from milbench.layout import Patches
 from milbench.registry import load_models
 from milbench.serving.feature_store import FeatureStore
+from milbench.training.cuda_recorder import CudaRecorder
 from milbench.training.learner import Learner
 from milbench.training.precision import float32_products
+from milbench.training.step_graphs import StepGraphs, graphs_record
 from milbench.training.trainer import train
 from milbench.trials.recipe import Recipe
 
@@ -149,6 +153,33 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, name: str, r
     assert load_checkpoint(resumed, path, "mine")
     trained(resumed)
     assert bits(resumed) == bits(whole)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_training_whose_steps_are_replayed_ends_with_the_same_bits(name: str) -> None:
+    """Dropout included: a graph draws from where the trial's generator is."""
+    start, recipe, ends = model_of(name), Recipe(lr=0.01, epochs=4), []
+    for graphs in (None, StepGraphs(CudaRecorder(GPU))):
+        each = learner([0], start, recipe, device=GPU)
+        train([each], SLIDES, InMemory(GPU), seed=7, graphs=graphs)
+        assert each.error is None, each.error
+        ends.append(bits(each))
+    assert ends[0] == ends[1]
+    told = graphs_record(each.weights)
+    assert told is not None
+    assert (told["why_not_more"] == "") == (name not in NEED_THE_CPU), told
+    assert (told["replayed_steps"] == 0) == (name in NEED_THE_CPU), told
+
+
+def test_models_of_one_pass_replay_their_steps_beside_each_other() -> None:
+    """Their graphs share one pool of memory, and the place of the bags."""
+    starts, recipe = [model_of(name) for name in ("m4", "mmoe_amil", "amil")], Recipe(lr=0.01, epochs=4)
+    alone = [learner([0], start, recipe, device=GPU) for start in starts]
+    for each in alone:
+        train([each], SLIDES, InMemory(GPU), seed=7)
+    together = [learner([0], start, recipe, device=GPU) for start in starts]
+    train(together, SLIDES, InMemory(GPU), seed=7, graphs=StepGraphs(CudaRecorder(GPU)))
+    assert [bits(each) for each in together] == [bits(each) for each in alone]
 
 
 # ---- memory --------------------------------------------------------------------------------------

@@ -109,13 +109,14 @@ def reads(side: int, size: int, dtype: torch.dtype, device: torch.device) -> Ten
 @cache
 def _reads_along(length: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Reads [s, L, L] of a sequence: 1 where an output row reads an input row through that entry of the kernel, else 0."""
-    places = torch.arange(length)
+    places = torch.arange(length, device=device)  # made there: a copy would let a GPU's stream wait for the CPU
     entry = places[None] - places[:, None] + size // 2                                          # [out, in]
-    return torch.stack([entry == e for e in range(size)]).to(device, dtype)
+    return torch.stack([entry == e for e in range(size)]).to(dtype)
 
 
 @cache
 def _reads_in_window(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Reads [s, B (B + s - 1)] of a block: 1 where its row reads a row of its window through that entry, else 0."""
-    ahead = torch.arange(BLOCK + size - 1)[None] - torch.arange(BLOCK)[:, None]                 # [out, in]
-    return torch.stack([ahead == e for e in range(size)]).flatten(1).to(device, dtype)
+    window, block = (torch.arange(n, device=device) for n in (BLOCK + size - 1, BLOCK))
+    ahead = window[None] - block[:, None]                                                       # [out, in]
+    return torch.stack([ahead == e for e in range(size)]).flatten(1).to(dtype)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,12 +12,15 @@ def sizes_of_parts(n: int, parts: int) -> list[int]:
     return [n // parts + (part < n % parts) for part in range(min(parts, n))]
 
 
-def members_of_parts(order: Tensor, sizes: list[int]) -> Tensor:
-    """Membership, bool [G, N]: which patch is in which of the G parts that `order` [N] is cut into."""
+def members_of_parts(order: Tensor, parts: int) -> Tensor:
+    """Membership, bool [G, N]: which patch is in which of the parts that `order` [N] is cut into, as `sizes_of_parts`."""
+    n = len(order)
+    parts = min(parts, n)
     position = order.argsort()  # [N], of each patch in the order
-    ends = torch.tensor(list(accumulate(sizes)), device=order.device)[:, None]
-    starts = ends - torch.tensor(sizes, device=order.device)[:, None]
-    return (starts <= position) & (position < ends)
+    # counted where the order is: numbers of a list would be copied there, and a GPU's stream would wait for them
+    part = torch.arange(parts + 1, device=order.device)
+    bounds = part * (n // parts) + part.clamp(max=n % parts)  # [G + 1]
+    return (bounds[:-1, None] <= position) & (position < bounds[1:, None])
 
 
 def fixed_orders(n: int, count: int, device: torch.device) -> list[Tensor]:

@@ -77,8 +77,7 @@ def reads_of_a_matrix(n: int, size: int, dtype: torch.dtype, device: torch.devic
 @cache
 def _reads(n: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Reads [s, R W]: 1 where a row of a block reads a row of its window through that entry of the kernel, else 0."""
-    if n <= ROWS_OF_A_MATRIX:
-        ahead = torch.arange(n)[None] - torch.arange(n)[:, None] + size // 2
-    else:
-        ahead = torch.arange(BLOCK + size - 1)[None] - torch.arange(BLOCK)[:, None]      # [out, in]
-    return torch.stack([ahead == e for e in range(size)]).flatten(1).to(device, dtype)
+    n_in, n_out, before = (n, n, size // 2) if n <= ROWS_OF_A_MATRIX else (BLOCK + size - 1, BLOCK, 0)
+    # made on the device: a copy would let a GPU's stream wait for the CPU
+    ahead = torch.arange(n_in, device=device)[None] - torch.arange(n_out, device=device)[:, None] + before  # [out, in]
+    return torch.stack([ahead == e for e in range(size)]).flatten(1).to(dtype)

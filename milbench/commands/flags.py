@@ -25,7 +25,7 @@ TUNING_FLAGS = {
 
 ENGINE_FLAGS = (
     "kind", "workers", "threads", "device", "gpus", "per_gpu", "address", "shard", "trial_timeout", "max_failures", "stack",
-    "memory",
+    "memory", "cuda_graphs",
 )  # fmt: skip
 
 
@@ -41,6 +41,12 @@ def add_engine_flags(parser: argparse.ArgumentParser, *, shard: bool = True) -> 
         "--memory",
         metavar="SIZE",
         help="memory that all workers of a machine (slurm: of a job) may use together, such as 16GB (default: 40 %% of what is free)",
+    )
+    engine.add_argument(
+        "--cuda-graphs",
+        action="store_true",
+        default=None,
+        help="on a GPU, replay the steps of models that are trained one by one as CUDA graphs; no GPU has run this yet (docs/speed.md)",
     )
     engine.add_argument(
         "--trial-timeout",

@@ -25,9 +25,11 @@ from milbench.serving.cohort_features import CohortFeatures, features_of
 from milbench.store.files import writing
 from milbench.store.run import Run
 from milbench.store.run_writing import clear_failure, write_failure, write_trial
+from milbench.training.cuda_recorder import CudaRecorder, check_cuda_graphs
 from milbench.training.evaluation import Predictions
 from milbench.training.precision import check_precision, float32_products
 from milbench.training.selection import Epoch, TrialProgress
+from milbench.training.step_graphs import StepGraphs, graphs_record
 from milbench.training.trainer import predict_all, train
 from milbench.trials.job import Job, JobGroup, Status
 from milbench.trials.plan import Trial
@@ -78,7 +80,7 @@ def set_up_process(job: Job) -> None:
 
     Raises
     ------
-    DataError : the job's device lacks its precision, or this Python the package of its kernels.
+    DataError : the job's device lacks its precision or CUDA graphs, or this Python the package of its kernels.
     """
     device = torch.device(job.device)
     torch.set_num_threads(job.threads)
@@ -86,6 +88,7 @@ def set_up_process(job: Job) -> None:
     try:
         check_precision(job.trial.precision, device)
         check_kernels(job.kernels, device.type)
+        check_cuda_graphs(device, wanted=job.cuda_graphs)
     except MilbenchError as error:
         raise DataError(str(error)) from error  # every trial of the run would fail alike: stop it
     if device.type == "cuda":
@@ -135,6 +138,7 @@ def _train(run: Run, prepared: Sequence[PreparedGroup], cohort_features: CohortF
             seed=job.trial.seed,
             after_epoch=write_checkpoints_if_due,
             stacks=list(dict.fromkeys(each.lanes.stack for each in prepared if each.lanes is not None)),
+            graphs=StepGraphs(CudaRecorder(device)) if job.cuda_graphs else None,
         )
     return energy_used(joules, energy_counter(device), wraps_at=energy_limit(device))
 
@@ -206,6 +210,7 @@ def _write_trial(
     info = trial_record(
         trial, model, progress, measured,
         n_slides=n_slides, training_risks=risks, device=learner.device, threads=job.threads, kernels=job.kernels,
+        cuda_graphs=graphs_record(learner.weights),
     )  # fmt: skip
     table, history = predictions_of(prepared, number, said), history_of(trial, progress)
     weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}

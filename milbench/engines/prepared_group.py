@@ -95,6 +95,7 @@ class PreparedGroup:
         decides = [torch.__version__, milbench.__version__, torch.device(job.device).type, job.threads]
         decides += [trial.source_sha256 for trial in trials]
         decides += [job.kernels] if job.kernels != "plain" else []
+        decides += ["cuda graphs"] if job.cuda_graphs else []
         return hashlib.sha256(canonical_json([*(trial.key for trial in trials), decides]).encode()).hexdigest()
 
     def save(self) -> None:

@@ -56,6 +56,7 @@ def trial_record(
     device: torch.device,
     threads: int,
     kernels: str = "plain",
+    cuda_graphs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Contents of trial.json, without the checksums."""
     return {
@@ -85,6 +86,7 @@ def trial_record(
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": threads,
         **({"kernels": kernels} if kernels != "plain" and device.type == "cuda" else {}),  # elsewhere they do nothing
+        **({"cuda_graphs": dict(cuda_graphs)} if cuda_graphs is not None else {}),
         "torch": torch.__version__,
         "host": socket.gethostname(),
         "finished_at": _now(),

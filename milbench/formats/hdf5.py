@@ -17,7 +17,7 @@ from milbench.errors import FeatureFileError
 from milbench.formats import PIXELS, SlideFeatures, SlideHeader
 from milbench.formats.chunks import read_chunks
 from milbench.formats.global_heap import refuse_endless_heap
-from milbench.formats.linked import files_of, note_passed, of_content, passed, refuse_absent_sources, refuse_dead_ends
+from milbench.formats.linked import files_of, refuse_absent_sources, refuse_dead_ends
 from milbench.formats.opening import failing_clearly, listed
 from milbench.formats.shapes import (
     LARGEST_PLACE,
@@ -30,6 +30,7 @@ from milbench.formats.shapes import (
     misfit,
     truth_problem,
 )
+from milbench.formats.unchanged import note_passed, of_content, passed
 
 
 class StoredCoords(NamedTuple):

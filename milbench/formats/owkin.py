@@ -15,6 +15,7 @@ from milbench.errors import FeatureFileError
 from milbench.formats import TILES, SlideFeatures, SlideHeader
 from milbench.formats.arrays import floats, head_npy, load_array, load_split
 from milbench.formats.shapes import as_bag, fitting, tensor
+from milbench.formats.unchanged import note_passed, of_content, passed
 
 NAME = "Owkin"
 IN_FRONT = 3
@@ -51,6 +52,16 @@ def _has_places(stored: np.ndarray) -> bool:
     return all(_are_places(rows) for rows in (stored[:FIRST_ROWS], stored))
 
 
+def _are_known_places(path: Path, rows: np.ndarray) -> bool:
+    """The same of all rows of a file, which are looked at once."""
+    key = of_content(path, "places")
+    if passed(key):
+        return True
+    if are_so := _are_places(rows):
+        note_passed(key)
+    return are_so
+
+
 def _are_places(rows: np.ndarray) -> bool:
     front = np.asarray(rows[:, :IN_FRONT], dtype=np.float64)
     if not _is_whole(front) or (front < 0).any():
@@ -80,7 +91,7 @@ def read(path: Path) -> SlideFeatures:
     FeatureFileError : unreadable, or without level, x and y in front, as the folder's other files have them.
     """
     front, features = load_split(path, IN_FRONT)
-    if front.shape[1:] != (IN_FRONT,) or not features.shape[1] or (len(front) and not _are_places(front)):
+    if front.shape[1:] != (IN_FRONT,) or not features.shape[1] or (len(front) and not _are_known_places(path, front)):
         raise FeatureFileError(
             f"{path} has no level, x and y in its first {IN_FRONT} columns, as the other slides have. Extract it again."
         )

@@ -22,9 +22,11 @@ from torch import Tensor
 
 from milbench.errors import DataError, FeatureFileError
 from milbench.formats import PIXELS, UNKNOWN, SlideFeatures, SlideHeader
-from milbench.formats.opening import failing_clearly, listed, mistaken, unreadable
+from milbench.formats.mapped_tensor import MappedTensor, located, mapped
+from milbench.formats.opening import failing_clearly, listed, mistaken, read_ahead, unreadable
 from milbench.formats.pickled_array import array_of
 from milbench.formats.shapes import FLOATS, as_bag, bag_shape, fitting, misfit, tensor
+from milbench.formats.unchanged import MOST_REMEMBERED, of_content
 
 KEYS = ("features", "feats")
 
@@ -54,6 +56,10 @@ NOT_ALLOWED = re.compile(r"GLOBAL (\S+) was not an allowed")
 """How torch's error names the object that it would not make."""
 _LOADING = threading.Lock()
 """Held while `ARRAY_TYPES` or others are allowed: the list is the process's, and the first thread to end would empty it."""
+
+
+_located: dict[tuple[object, ...], tuple[MappedTensor, MappedTensor | None, str]] = {}
+"""Features, coordinates and kind of each file that was read, as the file is (`of_content`)."""
 
 
 class PtContent(NamedTuple):
@@ -95,6 +101,18 @@ def open_pt(path: Path) -> PtContent:
     ------
     FeatureFileError : unreadable, a pickled object, or something else than floats.
     """
+    with failing_clearly(path, ".pt file", "Extract this slide again."):
+        as_it_is = of_content(path)
+        if as_it_is in _located:
+            features, coords, kind = _located[as_it_is]
+            read_ahead(path)
+            return PtContent(mapped(path, features), None if coords is None else mapped(path, coords), kind)
+    content = _read_pt(path)
+    _remember(path, as_it_is, content)
+    return content
+
+
+def _read_pt(path: Path) -> PtContent:
     content = _load(path)
     if isinstance(content, dict):
         key = next((key for key in KEYS if key in content), None)
@@ -109,6 +127,19 @@ def open_pt(path: Path) -> PtContent:
         except FeatureFileError as error:
             return PtContent(features, None, "dict", str(error))
     return PtContent(_floats(path, content), None, "array" if isinstance(content, np.ndarray) else "tensor")
+
+
+def _remember(path: Path, as_it_is: tuple[object, ...], content: PtContent) -> None:
+    """Note where the numbers lie, if they are mapped."""
+    if content.kind == "array" or content.coords_problem or not _is_mappable(path):
+        return
+    features = located(path, content.features)
+    coords = None if content.coords is None else located(path, content.coords)
+    if features is None or (coords is None and content.coords is not None):
+        return
+    if len(_located) >= MOST_REMEMBERED:
+        _located.clear()
+    _located[as_it_is] = (features, coords, content.kind)
 
 
 def open_list(path: Path) -> list[Tensor]:

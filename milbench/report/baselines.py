@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from milbench.endpoints.endpoint import ALL_BINARY, BINARY, Endpoint, event_of, time_of
 from milbench.endpoints.fit import patient_labels
 from milbench.labels.barcode import tissue_source_site
-from milbench.metrics import mean_of_defined
+from milbench.metrics import auroc, mean_of_defined
 from milbench.stats.scores import primary_score
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 PREVALENCE, SITE = "prevalence", "site-only"
 TITLES = {PREVALENCE: "Prevalence (no image)", SITE: "Site only (no image)"}
@@ -64,6 +65,10 @@ def _score(
     labels: pd.DataFrame, task: str, endpoint: Endpoint, groups: pd.Series, train: pd.Series, test: pd.Series
 ) -> float:
     """Test score of a predictor that knows the group of a slide and nothing else."""
+    if endpoint.kind == "binary":
+        values = labels[task].to_numpy(dtype=float)
+        answers = _shares(values, groups, train.to_numpy(dtype=bool), test.to_numpy(dtype=bool))
+        return auroc(values[test], answers)
     make = _rates if endpoint.kind == "survival" else _means
     by_group, otherwise = make(labels[train], task, endpoint, groups[train])
     answers = by_group.reindex(groups[test]).fillna(otherwise).to_numpy(dtype=float)
@@ -72,6 +77,16 @@ def _score(
     events = event_of(targets) if is_survival else np.full(len(targets), np.nan)
     patients = labels.loc[test, "patient_id"].to_numpy(dtype=object)
     return primary_score(endpoint, time_of(targets) if is_survival else targets, events, answers, patients)
+
+
+def _shares(values: Floats, groups: pd.Series, train: Flags, test: Flags) -> Floats:
+    """Answers of `_means` to the test slides of a binary task: sums of labels are whole numbers, so they need no pandas."""
+    codes, names = pd.factorize(groups)
+    share = values[train].mean() if train.any() else float("nan")
+    sums, sizes = (
+        np.bincount(codes[train], weights, minlength=len(names)) for weights in (values[train], np.ones(train.sum()))
+    )
+    return np.asarray(np.where(sizes > 0, (sums + share) / (sizes + 1), share)[codes[test]])
 
 
 def _means(train: pd.DataFrame, task: str, endpoint: Endpoint, groups: pd.Series) -> tuple[pd.DataFrame, pd.Series]:

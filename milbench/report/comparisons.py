@@ -158,16 +158,26 @@ def comparison_matrix(ranks: Any, titles: Mapping[str, str], verdict: ToldApart)
 def _paint_matrix(axes: Any, difference: NDArray[np.float64], models: Sequence[str], verdict: ToldApart) -> None:
     """Colour of every pair that is told apart; grey for the others, nothing on the diagonal."""
     from matplotlib import colormaps
+    from matplotlib.collections import PolyCollection
     from matplotlib.colors import to_rgba
 
-    shades = colormaps["RdBu"](np.clip(0.5 + difference / (2 * FIXED_SCALE), 0, 1))
+    shades = np.floor(255 * colormaps["RdBu"](np.clip(0.5 + difference / (2 * FIXED_SCALE), 0, 1))) / 255
     for row, first in enumerate(models):
         for column, second in enumerate(models):
             if row == column:
                 shades[row, column] = to_rgba("white")
             elif not verdict.apart(first, second):
                 shades[row, column] = to_rgba(NOT_APART)
-    axes.imshow((shades * 255).astype(np.uint8), aspect="auto")  # else every pixel is made a byte, not every cell
+    corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
+    places = np.stack(np.meshgrid(*(np.arange(len(models)),) * 2), axis=-1).reshape(-1, 1, 2)
+    # not by `imshow`: a picture is laid out anew for the PDF
+    axes.add_collection(
+        PolyCollection(
+            list(corners + places), facecolors=shades.reshape(-1, 4), edgecolors="none", antialiaseds=False, zorder=0
+        ),
+        autolim=False,
+    )
+    axes.set(xlim=(-0.5, len(models) - 0.5), ylim=(len(models) - 0.5, -0.5))
     axes.set_xticks(np.arange(len(models) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(models) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5)

@@ -178,6 +178,12 @@ def _dots(axes: Any, position: int, values: np.ndarray[Any, Any], color: str) ->
     axes.scatter(position + offsets, values, s=9, color=color, alpha=0.75, linewidths=0, zorder=3)
 
 
+DPI = 160
+"""Dots per inch of a PNG."""
+
+PNG_LEVEL = 3
+"""Of compression, 1 to 9. At 6 files are hardly smaller, and take half as long again."""
+
 FONTS = (
     "DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei",
     "Arial Unicode MS",
@@ -221,10 +227,14 @@ def importable_matplotlib() -> Any:
 @plain_names()
 def save(figure: Figure, stem: Path) -> list[Path]:
     """PNG and PDF of `figure`; the same figure gives the same bytes, since no date is written."""
+    from PIL import Image
+
+    from milbench.report.two_formats import draw_both
+
     show_hidden(figure)
     paths = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
-    figure.savefig(paths[0], dpi=160, metadata={"Software": None})
-    figure.savefig(paths[1], metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    pixels = draw_both(figure, paths[1], DPI)
+    Image.fromarray(pixels).save(paths[0], format="PNG", dpi=(DPI, DPI), compress_level=PNG_LEVEL)
     return paths
 
 

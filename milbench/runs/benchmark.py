@@ -33,6 +33,7 @@ from milbench.store.run import CLAIMS, Run
 from milbench.store.run_writing import delete_stale, sweep
 from milbench.tracking.client import default_uri
 from milbench.tracking.tracker import Tracker
+from milbench.training.cuda_recorder import check_cuda_graphs
 from milbench.training.precision import check_precision
 from milbench.trials.job import DataPass, Status
 from milbench.trials.plan import Trial
@@ -74,7 +75,7 @@ def refuse_what_cannot_run(benchmark: Benchmark) -> None:
     UsageError : a device, precision, GPU or package that is not here, or settings that do not go together.
     """
     refuse_other_settings(benchmark)
-    _check_precision(benchmark, pool_settings(benchmark))
+    _check_device(benchmark, pool_settings(benchmark))
 
 
 def run_benchmark(benchmark: Benchmark, progress: Progress, *, prune: bool = False) -> Outcome:
@@ -87,7 +88,7 @@ def run_benchmark(benchmark: Benchmark, progress: Progress, *, prune: bool = Fal
     """
     refuse_other_settings(benchmark)
     settings = pool_settings(benchmark)
-    slow_precision = _check_precision(benchmark, settings)
+    slow_precision = _check_device(benchmark, settings)
     changes = changes_of(benchmark, will_run=True)
     _announce(_first_readings(benchmark), progress)
     benchmark = replace(benchmark, entries=[with_record(entry, benchmark.run) for entry in benchmark.entries])
@@ -146,16 +147,18 @@ def _damage_notes(benchmark: Benchmark) -> list[str]:
     return [f"{trial_id} is damaged and is computed again: {why}" for trial_id, why in reasons.items() if why]
 
 
-def _check_precision(benchmark: Benchmark, settings: PoolSettings) -> str:
+def _check_device(benchmark: Benchmark, settings: PoolSettings) -> str:
     """Warning of a precision that is slow on this machine's device; "" if there is none to give.
 
     Raises
     ------
-    UsageError : the device lacks the precision.
+    UsageError : the device lacks the precision, or the CUDA graphs that are asked for.
     """
     if settings.is_elsewhere:
         return ""
-    return check_precision(benchmark.config.precision, torch.device(settings.device))
+    device = torch.device(settings.device)
+    check_cuda_graphs(device, wanted=benchmark.config.engine.cuda_graphs)
+    return check_precision(benchmark.config.precision, device)
 
 
 def _without_idle_workers(settings: PoolSettings, passes: Sequence[DataPass]) -> PoolSettings:

@@ -43,6 +43,7 @@ class EngineConfig:
     memory : what all workers of a machine may use together, such as "16GB"; "" = what is free.
     checkpoint_seconds : shortest time between two checkpoints of trials that are not done.
     kernels : "fused" = models may use fused GPU kernels in place of several operations; "plain" = they may not.
+    cuda_graphs : whether models that are trained one by one replay their steps as CUDA graphs.
     """
 
     kind: str = "loky"
@@ -60,6 +61,7 @@ class EngineConfig:
     memory: str = ""
     checkpoint_seconds: float = 60.0
     kernels: str = "plain"
+    cuda_graphs: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,15 +159,9 @@ USUAL_CONFIGURATIONS = 24
 
 
 LOWEST = {
-    "workers": 0,
-    "threads": 1,
-    "per_gpu": 1,
-    "trial_timeout": 0,
-    "max_failures": 0,
-    "checkpoint_seconds": 0,
-    "configurations": 0,
-    "seed": 0,
-}
+    "workers": 0, "threads": 1, "per_gpu": 1, "trial_timeout": 0, "max_failures": 0, "checkpoint_seconds": 0,
+    "configurations": 0, "seed": 0,
+}  # fmt: skip
 HIGHEST = {
     "workers": 1024, "threads": 1024, "per_gpu": 128, "trial_timeout": 1e9, "max_failures": 1e9, "checkpoint_seconds": 1e9,
     "configurations": 10_000, "seed": 2**63 - 1,

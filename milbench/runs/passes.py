@@ -80,6 +80,7 @@ def _group(
             memory_bytes=memory_bytes(config),
             checkpoint_seconds=config.engine.checkpoint_seconds,
             kernels=config.engine.kernels,
+            cuda_graphs=config.engine.cuda_graphs,
         )
         for trial in left
     )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milbench.metrics.weights import ratio
-from milbench.stats.crossed import draw_counts, fold_scores, mean_over_folds
+from milbench.stats.crossed import draw_counts, fold_scores, mean_over_folds, mean_scores
 from milbench.stats.grid import TaskScores
 
 Floats = NDArray[np.float64]
@@ -31,6 +31,9 @@ def cohort_draws(tasks: Sequence[TaskScores], rng: np.random.Generator, draws: i
 
 def weighted_mean(tasks: Sequence[TaskScores], patients: Counts, folds: Counts) -> Floats:
     """Mean score over `tasks` inside a fold, then over folds, under patient weights [B, P] and fold weights [B, F]: [B, M]."""
+    means = _means_over_folds(tasks, patients, folds)
+    if means is not None:
+        return means
     total = np.zeros((len(patients), len(tasks[0].scores), len(tasks[0].tested)))
     known = np.zeros_like(total)
     for task in tasks:
@@ -39,6 +42,23 @@ def weighted_mean(tasks: Sequence[TaskScores], patients: Counts, folds: Counts) 
         total += np.where(defined, scores, 0)
         known += defined
     return mean_over_folds(ratio(total, known), folds)
+
+
+def _means_over_folds(tasks: Sequence[TaskScores], patients: Counts, folds: Counts) -> Floats | None:
+    """The same, folds first: which tasks a draw lacks is then the same in all its folds, so the order does not matter.
+
+    None where a task needs the score of every fold.
+    """
+    total = np.zeros((len(patients), len(tasks[0].scores)))
+    known = np.zeros_like(total)
+    for task in tasks:
+        means = mean_scores(task, patients, folds)
+        if means is None:
+            return None
+        defined = ~np.isnan(means)
+        total += np.where(defined, means, 0)
+        known += defined
+    return ratio(total, known)
 
 
 def overall_draws(cohorts: Floats, rng: np.random.Generator) -> Floats:

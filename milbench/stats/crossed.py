@@ -5,14 +5,15 @@ fold f ranks positive slide i above negative slide j (1/2 for ties), the AUROC o
 
     A_f = sum_ij w_i H_f[i, j] w_j / (sum_i w_i  sum_j w_j),
 
-a matrix product for all draws at once (1). A draw's AUROC is the mean of A_f over the folds drawn (2). Tasks of other
-kinds have the primary metric of their kind in place of A_f (`milbench.metrics.draws`).
+a matrix product for all draws at once (1). A draw's AUROC is the mean of A_f over the folds drawn (2). If all folds test the
+same slides, both are one product (`milbench.stats.auroc_draws`). Tasks of other kinds have the primary metric of their kind in
+place of A_f (`milbench.metrics.draws`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,18 +22,16 @@ from numpy.typing import NDArray
 from milbench.endpoints.answers import decoded_grade
 from milbench.endpoints.endpoint import Kind
 from milbench.metrics import concordance_draws, kappa_draws, macro_auroc_draws, pearson_draws
-from milbench.metrics.draws import exact_dtype
 from milbench.metrics.weights import ratio
+from milbench.stats.auroc_draws import mean_aurocs, side_aurocs
 from milbench.stats.grid import TaskScores
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 LEVEL = 0.95
-BLOCK_BYTES = 2 * 2**20
-"""Largest array of a step of the bootstrap, about what a core's cache holds."""
-FEWEST_DRAWS_AT_ONCE = 64
-"""Below, a product reads its matrix for too little arithmetic."""
+PICKS_AT_ONCE = 16_384
+"""Of units, by the bootstrap: 128 KiB."""
 
 
 class Interval(NamedTuple):
@@ -53,21 +52,32 @@ def generator(seed: int, *names: str) -> np.random.Generator:
 
 def draw_counts(rng: np.random.Generator, n_units: int, draws: int) -> NDArray[np.int64]:
     """How often each of `n_units` is drawn when as many are drawn with replacement, [draws, n_units]."""
-    picks = rng.integers(0, n_units, (draws, n_units))
-    picks += np.arange(draws)[:, None] * n_units
-    return np.bincount(picks.ravel(), minlength=draws * n_units).reshape(draws, n_units)
+    return _counted(rng, [np.arange(n_units)], n_units, draws)
 
 
 def draw_within_classes(rng: np.random.Generator, labels: Floats, draws: int) -> NDArray[np.int64]:
     """How often each patient is drawn, every class apart, [draws, P]; never one without a label."""
-    place = np.arange(draws)[:, None] * len(labels)
-    picks = [np.empty(0, dtype=np.int64)]
-    for label in np.unique(labels[~np.isnan(labels)]):
-        members = np.flatnonzero(labels == label)
-        drawn = np.take(members, rng.integers(0, len(members), (draws, len(members))))
-        drawn += place
-        picks.append(drawn.ravel())
-    return np.bincount(np.concatenate(picks), minlength=draws * len(labels)).reshape(draws, len(labels))
+    classes = [np.flatnonzero(labels == label) for label in np.unique(labels[~np.isnan(labels)])]
+    return _counted(rng, classes, len(labels), draws)
+
+
+def _counted(
+    rng: np.random.Generator, groups: Sequence[NDArray[np.intp]], n_units: int, draws: int
+) -> NDArray[np.int64]:
+    """How often each unit is drawn when each group draws as many as it has, [draws, n_units].
+
+    A few draws at a time, so that they are counted in the processor's cache. The generator gives the same numbers in parts.
+    """
+    counts = np.zeros((draws, n_units), dtype=np.int64)
+    for members in groups:
+        size = len(members)
+        at_once = max(1, PICKS_AT_ONCE // size)
+        for start in range(0, draws, at_once):
+            part = counts[start : start + at_once]
+            picks = np.take(members, rng.integers(0, size, (len(part), size)))
+            picks += np.arange(0, part.size, n_units)[:, None]
+            part += np.bincount(picks.ravel(), minlength=part.size).reshape(part.shape)
+    return counts
 
 
 # ---- scoring -------------------------------------------------------------------------------------
@@ -80,7 +90,20 @@ def crossed_draws(task: TaskScores, rng: np.random.Generator, draws: int) -> Flo
     """
     patients = draw_within_classes(rng, task.stratum, draws)
     folds = draw_counts(rng, len(task.tested), draws)
-    return mean_over_folds(fold_scores(task, patients), folds)
+    mean = mean_scores(task, patients, folds)
+    return mean_over_folds(fold_scores(task, patients), folds) if mean is None else mean
+
+
+def mean_scores(task: TaskScores, weights: NDArray[np.int64], folds: NDArray[np.int64]) -> Floats | None:
+    """(2) without the scores of single folds, where they share their test side: weights [B, P] and [B, F] to [B, M].
+
+    None where the score of every fold is needed.
+    """
+    (_, slides), *others = sides(task)
+    if task.kind != "binary" or others:
+        return None
+    part = task.scores[:, :, :, slides]
+    return mean_aurocs(part, task.targets[slides] == 1, weights, task.patients[slides], folds)
 
 
 def mean_over_folds(scores: Floats, fold_weights: NDArray[np.int64]) -> Floats:
@@ -112,81 +135,8 @@ def sides(task: TaskScores) -> list[tuple[list[int], Flags]]:
     return [(folds, task.tested[folds[0]]) for folds in found.values()]
 
 
-def wins(scores: Floats, positive: Flags) -> tuple[Floats, Floats]:
-    """H summed over seeds, and the number of seeds in it.
-
-    Parameters
-    ----------
-    scores : [M, F, K, S]; a (model, fold, seed) with a NaN is left out.
-    positive : [S].
-
-    Returns
-    -------
-    [M, F, positives, negatives] in halves, and [M, F].
-    """
-    whole: Flags = np.logical_not(np.isnan(scores).any(axis=-1))  # [M, F, K]
-    above = np.zeros((*scores.shape[:2], int(positive.sum()), int((~positive).sum())))
-    for k in range(scores.shape[2]):
-        high, low = scores[:, :, k, positive][..., :, None], scores[:, :, k, ~positive][..., None, :]
-        above += whole[:, :, k, None, None] * ((high > low) + 0.5 * (high == low))
-    return above, whole.sum(axis=-1).astype(float)
-
-
-def _side_aurocs(scores: Floats, positive: Flags, weights: NDArray[np.int64], patients: NDArray[np.int64]) -> Floats:
-    """(1) on one test side: scores [M, F, K, S] of slides of `patients` [S], patient weights [B, P] to [B, M, F]."""
-    above, n_seeds = wins(scores, positive)
-    few, many = patients[positive], patients[~positive]
-    if len(few) > len(many):  # the product contracts the larger class, the sum afterwards the smaller
-        few, many, above = many, few, above.swapaxes(-1, -2)
-    shape = (len(weights), *scores.shape[:2])
-    if not len(few):
-        return np.full(shape, np.nan)
-    as_floats = weights.astype(float)  # a product of whole numbers goes through no BLAS
-    n_few, n_many = (as_floats @ np.bincount(side, minlength=weights.shape[1]) for side in (few, many))
-    dtype = exact_dtype(n_few[:, None], n_many[:, None], scores.shape[2])
-    few, many, above = _of_patients(above.reshape(-1, *above.shape[2:]), few, many)
-    total = _weighted_wins(above, weights, few, many, dtype)
-    return ratio(total.reshape(shape), (n_few * n_many)[:, None, None] * n_seeds)
-
-
-def _of_patients(
-    above: Floats, few: NDArray[np.int64], many: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
-    """Distinct patients of both sides, and H [R, few, many] summed over their slides, which are drawn together."""
-    for axis, side in ((1, few), (2, many)):
-        if len(np.unique(side)) < len(side):
-            order = np.argsort(side, kind="stable")
-            starts = np.unique(side[order], return_index=True)[1]
-            above = np.add.reduceat(np.take(above, order, axis=axis), starts, axis=axis)
-    return np.unique(few), np.unique(many), above
-
-
-def _weighted_wins(
-    above: Floats, weights: NDArray[np.int64], few: NDArray[np.int64], many: NDArray[np.int64], dtype: type[np.floating]
-) -> Floats:
-    """Sum over i, j of w_i H[i, j] w_j in every draw: H [R, few, many], patient weights [B, P] to [B, R].
-
-    A few rows of H and a few draws at a time, so that what a step makes stays in the processor's cache: at once the product
-    [B, R few] would go through memory, which takes longer than the arithmetic. No sum is split, and all are exact.
-    """
-    n_rows, n_few, n_many = above.shape
-    size = np.dtype(dtype).itemsize
-    rows_at_once = max(1, BLOCK_BYTES // (n_few * n_many * size))
-    draws_at_once = max(FEWEST_DRAWS_AT_ONCE, BLOCK_BYTES // (rows_at_once * n_few * size))
-    total = np.empty((len(weights), n_rows))
-    for start in range(0, n_rows, rows_at_once):
-        rows = slice(start, start + rows_at_once)
-        matrix = np.ascontiguousarray(above[rows].reshape(-1, n_many).T, dtype=dtype)  # [many, rows few]
-        for first in range(0, len(weights), draws_at_once):
-            draws = slice(first, first + draws_at_once)
-            w = weights[draws].astype(dtype)
-            inner = (np.take(w, many, axis=1) @ matrix).reshape(len(w), -1, n_few)
-            total[draws, rows] = np.matmul(inner, np.take(w, few, axis=1)[:, :, None])[:, :, 0]
-    return total
-
-
 def _binary(task: TaskScores, scores: Floats, slides: Flags, weights: NDArray[np.int64]) -> Floats:
-    return _side_aurocs(scores, task.targets[slides] == 1, weights, task.patients[slides])
+    return side_aurocs(scores, task.targets[slides] == 1, weights, task.patients[slides])
 
 
 def _multiclass(task: TaskScores, scores: Floats, slides: Flags, weights: NDArray[np.int64]) -> Floats:

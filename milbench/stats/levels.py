@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from milbench.stats.grid import Grid
 from milbench.stats.kind_metrics import COLUMNS as METRICS
@@ -29,9 +30,13 @@ def metric_table(grid: Grid) -> pd.DataFrame:
     slides = grid.rows[grid.rows["target"].notna()]
     levels = {"slide": _cells(grid, slides), "patient": _cells(grid, by_patient(slides, largest=grid.kind == "binary"))}
     rows = []
-    for cell in levels["slide"]:
-        for level, cells in levels.items():
-            rows.append({**_names(grid, cell), "level": level, **metrics_of(cells[cell])})
+    for cell, of_slides in levels["slide"].items():
+        of_patients = levels["patient"][cell]
+        found = metrics_of(of_slides)
+        rows.append({**_names(grid, cell), "level": "slide", **found})
+        # where every patient has one slide, as in most cohorts, both levels are the same rows
+        found = found if _same_rows(of_slides, of_patients) else metrics_of(of_patients)
+        rows.append({**_names(grid, cell), "level": "patient", **found})
     rows += [{**_names(grid, cell), "level": level} for cell in _empty(grid) for level in levels]
     columns = list(dict.fromkeys([*PLACE, *METRICS[grid.kind], *(name for row in rows for name in row)]))
     table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[len(PLACE) :], float))
@@ -66,6 +71,23 @@ def _names(grid: Grid, cell: tuple[int, ...]) -> dict[str, object]:
         "dataset": grid.dataset, "model": grid.models[model], "title": grid.titles[model], "task": name,
         "is_control": name in grid.controls, "fold": grid.folds[fold], "seed": grid.seeds[seed],
     }  # fmt: skip
+
+
+def _same_rows(one: Cell, other: Cell) -> bool:
+    """Whether both hold the same rows on either side, in the same order; sides may be mixed otherwise."""
+    return all(
+        np.array_equal(mine[side(one)], theirs[side(other)], equal_nan=True)
+        for side in (_test_side, _validation_side)
+        for mine, theirs in zip(one[:3], other[:3], strict=True)
+    )
+
+
+def _test_side(cell: Cell) -> NDArray[np.bool_]:
+    return cell.is_test
+
+
+def _validation_side(cell: Cell) -> NDArray[np.bool_]:
+    return ~cell.is_test
 
 
 def _cells(grid: Grid, rows: pd.DataFrame) -> dict[tuple[int, ...], Cell]:

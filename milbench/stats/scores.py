@@ -188,9 +188,8 @@ def coverage(scores: pd.DataFrame) -> dict[str, Coverage]:
     is missing from none.
     """
     defined = scores.dropna(subset=["score"])
-    cells = {
-        model: set(zip(rows["task"], rows["fold"], rows["seed"], strict=True))
-        for model, rows in defined.groupby("model")
-    }
+    cells: dict[str, set[tuple[object, ...]]] = {model: set() for model in scores["model"].unique()}
+    for model, *cell in zip(*(defined[name].tolist() for name in ("model", "task", "fold", "seed")), strict=True):
+        cells[model].add(tuple(cell))
     whole = set().union(*cells.values())
-    return {model: Coverage(len(whole - cells.get(model, set())), len(whole)) for model in scores["model"].unique()}
+    return {model: Coverage(len(whole - own), len(whole)) for model, own in cells.items()}

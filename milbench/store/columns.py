@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -56,10 +57,7 @@ class Coded(NamedTuple):
 
     def among(self, names: Sequence[str]) -> Ints:
         """[n] place of each row's text among `names`, -1 where it is not there."""
-        import numpy as np
-
-        place = {name: number for number, name in enumerate(names)}
-        return np.array([*(place.get(value, -1) for value in self.values), -1], dtype=np.int64)[self.codes]
+        return _places(self.values, tuple(names))[self.codes]
 
     def where(self, rows: Flags) -> Coded:
         """The rows of a mask [n]."""
@@ -77,6 +75,20 @@ class Coded(NamedTuple):
         import numpy as np
 
         return np.array([*self.values, None], dtype=object)[self.codes]
+
+
+@lru_cache(maxsize=64)
+def _places(values: tuple[str, ...], names: tuple[str, ...]) -> Ints:
+    """[v + 1] place of each value among `names`, -1 where it is not there, and for what has no value.
+
+    Trials of a cohort hold the same texts in the same order, so most of them find these again.
+    """
+    import numpy as np
+
+    place = {name: number for number, name in enumerate(names)}
+    found = np.array([*(place.get(value, -1) for value in values), -1], dtype=np.int64)
+    found.setflags(write=False)
+    return found
 
 
 class Columns(NamedTuple):
@@ -116,9 +128,13 @@ def _arrays(columns: Columns) -> list[NDArray[Any]]:
 
 def columns_in(path: Path) -> Columns:
     """The columns of a file of predictions, of a trial of any kind."""
+    return columns_from(read_parquet_table(path, TEXTS[:-1]))  # a coded column must be there
+
+
+def columns_from(table: pa.Table) -> Columns:
+    """The same from the file's table, its columns of text coded, all but `answer` at least."""
     import numpy as np
 
-    table = read_parquet_table(path, TEXTS[:-1])  # a coded column must be there
     n = table.num_rows
     if "answer" in table.column_names:
         answer, event, prediction = (

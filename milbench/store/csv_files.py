@@ -50,7 +50,8 @@ def guarded(text: str) -> str:
     r"""The text of a cell: itself, or behind an apostrophe with hidden characters as escapes and backslashes doubled."""
     starts = text.lstrip()[:1]
     is_formula = bool(starts) and starts in FORMULA and not NUMBER.fullmatch(text)
-    if not (is_formula or text.startswith(MARK) or any(map(is_hidden, text))):
+    hides = not text.isprintable() and any(map(is_hidden, text))
+    if not (is_formula or text.startswith(MARK) or hides):
         return text
     return MARK + visible_line(text.replace("\\", "\\\\"))
 

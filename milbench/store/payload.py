@@ -34,8 +34,8 @@ MOST_ROWS = 10_000_000
 """Of one trial's predictions: 2,000 slides with 5,000 tasks. A file of kilobytes can declare billions."""
 
 
-def refuse_other_predictions(path: Path, tasks: Sequence[str], n_slides: Mapping[str, float]) -> None:
-    """Raise unless the file holds one probability per slide and task of both roles, and nothing else.
+def refuse_other_predictions(path: Path, tasks: Sequence[str], n_slides: Mapping[str, float]) -> pa.Table:
+    """The file's table, texts coded; raises unless it holds one probability per slide and task of both roles, and nothing else.
 
     A probability may be NaN: a model that overflowed on a slide said so, and its AUROC is undefined.
 
@@ -65,12 +65,13 @@ def refuse_other_predictions(path: Path, tasks: Sequence[str], n_slides: Mapping
         n_rows = pc.sum(pc.equal(table["role"], role)).as_py() or 0
         if n_rows != n_slides[role] * len(tasks):
             raise ValueError(f"{path.name} holds {n_rows} rows of role {role}; expected {n_slides[role]} slides")
+    return table
 
 
 def refuse_other_answers(
     path: Path, tasks: Sequence[str], endpoints: Sequence[FittedEndpoint], n_slides: Mapping[str, float]
-) -> None:
-    """Raise unless the file holds each answer of each task once per slide of both roles, in that order, and nothing else.
+) -> pa.Table:
+    """The file's table, texts coded; raises unless it holds each answer of each task once per slide of both roles, in that order.
 
     An answer may be NaN: a model that overflowed on a slide said so, and its scores are undefined.
 
@@ -98,6 +99,7 @@ def refuse_other_answers(
         own = slice(start, start + len(each.answers))
         _refuse_odd_answers(path, task, each, {name: values[:, own] for name, values in numbers.items()})
         start = own.stop
+    return table
 
 
 def _refuse_other_roles(path: Path, roles: set[str], n_slides: Mapping[str, float]) -> None:

@@ -25,7 +25,6 @@ Both know no training and reach no torch.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -321,8 +320,17 @@ class _Snapshot(Run):
 
     @cached_property
     def _found(self) -> tuple[StoredTrial, ...]:
-        kept = Kept()
-        return tuple(replace(trial, kept=kept) for trial in super().trials())
+        return tuple(super().trials())
+
+    def trial(self, trial_id: str) -> StoredTrial | None:
+        try:
+            return read_trial(self.trial_folder(trial_id), trial_id, self._kept)
+        except (FileNotFoundError, StoreError):
+            return None
+
+    @cached_property
+    def _kept(self) -> Kept:
+        return Kept()
 
 
 def open_run(path: Path) -> Run:

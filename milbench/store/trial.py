@@ -19,6 +19,7 @@ from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import StoreError
 from milbench.store.columns import (
     Columns,
+    columns_from,
     columns_in,
     make_read_only,
     n_bytes_of,
@@ -80,15 +81,20 @@ class Kept:
 
     def columns(self, path: Path, sha256: str) -> Columns:
         """Columns of the file, which has the checksum; nobody may write into them."""
-        if sha256 not in self._columns:
-            found = columns_in(path)
-            n_bytes = n_bytes_of(found)
-            if n_bytes > self._room:
-                return found
+        return self._columns[sha256] if sha256 in self._columns else self.add(sha256, columns_in(path))
+
+    def holds(self, sha256: str) -> bool:
+        """Whether the columns of the file with the checksum are in memory."""
+        return sha256 in self._columns
+
+    def add(self, sha256: str, found: Columns) -> Columns:
+        """The same columns, kept if there is room."""
+        n_bytes = n_bytes_of(found)
+        if n_bytes <= self._room:
             self._room -= n_bytes
             make_read_only(found)
             self._columns[sha256] = found
-        return self._columns[sha256]
+        return found
 
 
 @dataclass(frozen=True, repr=False)
@@ -209,8 +215,12 @@ def glance_at(folder: Path, trial_id: str) -> None:
             refuse_other_weights(folder / WEIGHTS, record["n_parameters"], record.get(LAYOUT))
 
 
-def read_trial(folder: Path, trial_id: str) -> StoredTrial:
+def read_trial(folder: Path, trial_id: str, kept: Kept | None = None) -> StoredTrial:
     """The finished trial in `folder`, its record, checksums and files verified.
+
+    Parameters
+    ----------
+    kept : where the columns stay that the verification reads, for who will look at them; None = nowhere.
 
     Raises
     ------
@@ -223,8 +233,8 @@ def read_trial(folder: Path, trial_id: str) -> StoredTrial:
             _refuse_no_plain_payload(folder / name)
             if file_sha256(folder / name) != digest:
                 raise ValueError(f"{name} has another checksum than {TRIAL} says")
-        _refuse_other_content(folder, record)
-    return StoredTrial(folder, trial_id, record)
+        _refuse_other_content(folder, record, kept)
+    return StoredTrial(folder, trial_id, record, kept=kept)
 
 
 @contextmanager
@@ -252,11 +262,15 @@ def _refuse_another_identity(record: Mapping[str, Any], trial_id: str) -> None:
         raise ValueError(f"its {TRIAL} has no checksum of {PREDICTIONS} and {HISTORY}, or one of another file")
 
 
-def _refuse_other_content(folder: Path, record: Mapping[str, Any]) -> None:
+def _refuse_other_content(folder: Path, record: Mapping[str, Any], kept: Kept | None) -> None:
     digests = record["payload_sha256"]
     n_slides = tuple(sorted(record.get("n_slides", {}).items()))
     endpoints = endpoints_of(record)
-    _predictions_are_right(folder / PREDICTIONS, digests[PREDICTIONS], tuple(record["tasks"]), endpoints, n_slides)
+    path, digest, tasks = folder / PREDICTIONS, digests[PREDICTIONS], tuple(record["tasks"])
+    if kept is None or kept.holds(digest):
+        _predictions_are_right(path, digest, tasks, endpoints, n_slides)
+    else:
+        kept.add(digest, columns_from(_right_predictions(path, tasks, endpoints, dict(n_slides))))
     _history_is_right(folder / HISTORY, digests[HISTORY], record.get("n_epochs"), bool(endpoints))
     if WEIGHTS in digests:
         layout = tuple(record[LAYOUT].items()) if LAYOUT in record else None
@@ -274,10 +288,16 @@ def _predictions_are_right(
     endpoints: tuple[FittedEndpoint, ...],
     n_slides: tuple[tuple[str, int], ...],
 ) -> None:
+    _right_predictions(path, tasks, endpoints, dict(n_slides))
+
+
+def _right_predictions(
+    path: Path, tasks: tuple[str, ...], endpoints: tuple[FittedEndpoint, ...], n_slides: Mapping[str, int]
+) -> pa.Table:
+    """The table of a file that is right; raises `ValueError` of another."""
     if endpoints:
-        refuse_other_answers(path, tasks, endpoints, dict(n_slides))
-    else:
-        refuse_other_predictions(path, tasks, dict(n_slides))
+        return refuse_other_answers(path, tasks, endpoints, n_slides)
+    return refuse_other_predictions(path, tasks, n_slides)
 
 
 @cache

@@ -40,6 +40,9 @@ METRICS_PER_CALL, OTHERS_PER_CALL = 800, 100
 
 TRIAL_KEY, KIND, DELETED = "milbench.trial_key", "milbench.kind", "milbench.deleted"
 
+TOLD_EACH_TIME = "cost/train_seconds"
+"""A metric that every summary of a parent holds, whatever its tasks."""
+
 NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 BEST_FIRST = "models-best-first"
@@ -179,9 +182,23 @@ class Publisher:
             parent = self._parent(trials[0].info)
         controls = set(self.run.datasets[dataset].get("control_tasks", []))
         finished = max(milliseconds(trial.info["finished_at"]) for trial in trials)
-        metrics = [Metric(name, value, finished, 0) for name, value in summary_of(trials, controls).items()]
+        values = summary_of(trials, controls)
+        at = self._time_of_summary(parent, values, finished)
+        metrics = [Metric(name, value, at, 0) for name, value in values.items()]
         self._log(parent, metrics, {}, true_names({task for trial in trials for task in trial.info["tasks"]}))
         self.client.set_terminated(parent, "FINISHED", finished)
+
+    def _time_of_summary(self, parent: str, values: Mapping[str, float], finished: int) -> int:
+        """Milliseconds at which a parent is told its summary, so that MLflow shows this one and none before.
+
+        Of values of one step MLflow shows the latest, and of one millisecond the largest. A trial of another machine may have
+        ended before those that are there, and trials may go, so the end of the last trial is not enough.
+        """
+        shown = self.client.get_run(parent).data.metrics
+        before = self.client.get_metric_history(parent, TOLD_EACH_TIME) if shown else []
+        last = max((told.timestamp for told in before), default=0)
+        is_shown = all(shown.get(name) == value for name, value in values.items())
+        return last if is_shown else max(finished, last + 1)
 
     def _hide_all_but(self, current: Sequence[StoredTrial]) -> None:
         """Delete MLflow's copies of trials that answer another question, and parents that are left without trials.

@@ -35,17 +35,18 @@ class StepLabels:
     ) -> None:
         self.cox, self._leaves = cox, list[tuple[Sequence[int], Tensor]]()
         self._weights_move = factors is not None
-        self.targets = side.targets[:, list(slides)] if cox is None else cox.targets
-        self.known = side.known[:, list(slides)]
+        self.targets = _at(side.targets, slides) if cox is None else cox.targets
+        self.known = _at(side.known, slides)
         if factors is not None:
             self.known = self.known * factors[:, None].to(self.known)
 
     def of_group(self, places: Sequence[int]) -> tuple[Tensor, Tensor]:
         """`targets` and `known` [S, b, T] of the step's bags at these places."""
-        known = self.known[:, list(places)]
+        known = _at(self.known, places)
         if self._weights_move:  # losses are linear in `known`, so its gradient holds the loss of each task
-            self._leaves.append((places, known.requires_grad_()))
-        return self.targets[:, list(places)], known
+            known = known.detach().requires_grad_()
+            self._leaves.append((places, known))
+        return _at(self.targets, places), known
 
     @property
     def n_known(self) -> Tensor:
@@ -68,3 +69,8 @@ class StepLabels:
         if self.cox is not None:
             losses = torch.where(self.cox.is_cox, self.cox.losses, losses)
         return (losses * self.known).double().sum(dim=1)
+
+
+def _at(values: Tensor, places: Sequence[int]) -> Tensor:
+    """`values` [S, B, T] at these places; of one place a view, because on a GPU a list of places waits for all earlier work."""
+    return values[:, places[0] : places[0] + 1] if len(places) == 1 else values[:, list(places)]

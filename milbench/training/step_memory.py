@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from milbench.training.activations import ActivationCost, members_at_once
@@ -21,6 +23,7 @@ class StepMemory:
     at_once : the most trials that go through together, whatever the size of the bag.
     must_recompute : whether even one trial alone must recompute, whatever the size of the bag.
     shortage : how steps were made smaller the first time, in words; "" if they never were.
+    let_go : frees what only saves time; says whether there was anything. Steps get smaller when there is no more.
     """
 
     def __init__(
@@ -29,6 +32,7 @@ class StepMemory:
         self.n_trials, self.device = n_trials, device
         self.cost, self.budget_bytes = cost, budget_bytes
         self.at_once, self.must_recompute, self.shortage = n_trials, False, ""
+        self.let_go: Callable[[], bool] = lambda: False
 
     def affordable(self, n_patches: int) -> tuple[int, bool]:
         """Trials that may go through together with `n_patches` patches, and whether to recompute activations."""
@@ -42,6 +46,8 @@ class StepMemory:
 
     def shrink(self, n_patches: int) -> None:
         """Halve the trials that go through together after memory ran out. If only one is left, it recomputes."""
+        if self.let_go():
+            return
         together = min(self.at_once, self.n_trials)
         self.at_once, self.must_recompute = max(1, together // 2), together == 1
         self._note(self.at_once, f"after memory ran out at {n_patches} patches", recompute=self.must_recompute)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from time import perf_counter
 from types import MappingProxyType
 from typing import ParamSpec, Protocol, TypeVar
@@ -27,6 +28,7 @@ from milbench.training.evaluation import Evaluation, Predictions
 from milbench.training.fold_stack import FoldStack
 from milbench.training.learner import Learner
 from milbench.training.side import Side
+from milbench.training.step_graphs import StepGraphs
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,6 +53,7 @@ def train(
     seed: int,
     after_epoch: Callable[[], None] = lambda: None,
     stacks: Sequence[FoldStack] = (),
+    graphs: StepGraphs | None = None,
 ) -> None:
     """Train the learners. What a model raises becomes its learner's `error`, and the other learners go on.
 
@@ -60,13 +63,14 @@ def train(
     seed : of the permutations.
     after_epoch : called when all learners have booked an epoch; a good moment to write a checkpoint.
     stacks : of some of the learners, each in one at most. What a model raises in one becomes the error of all its members.
+    graphs : new ones, by which single models replay their steps; None = they take all steps as always.
 
     Raises
     ------
     DataError : a bag cannot be read.
     """
     shuffler = torch.Generator().manual_seed(seed)
-    with left_as_it_was():
+    with left_as_it_was(), nullcontext() if graphs is None else graphs.used_by(learners):
         for epoch in range(max(learner.recipe.epochs for learner in learners)):
             # drawn also for epochs that a checkpoint holds: a resumed pass goes on with the same orders
             order = torch.randperm(len(slide_ids), generator=shuffler).tolist()

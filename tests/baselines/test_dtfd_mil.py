@@ -137,9 +137,9 @@ def test_both_small_bag_rules_agree_from_four_patches_on():
 @pytest.mark.parametrize("parts", [1, 4, 7])
 def test_pseudo_bags_are_numpys_array_split_of_the_order(n, parts):
     order = np.random.default_rng(n).permutation(n)
-    sizes = sizes_of_parts(n, parts)
-    member = members_of_parts(torch.from_numpy(order), sizes)
+    member = members_of_parts(torch.from_numpy(order), parts)
     expected = [set(part) for part in np.array_split(order, parts) if len(part)]
+    assert sizes_of_parts(n, parts) == [len(part) for part in expected]
     assert [set(row.nonzero()[:, 0].tolist()) for row in member] == expected
 
 

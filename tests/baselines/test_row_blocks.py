@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from vmap_rules import assert_stacked_copies_equal_each_alone, assert_training_works_together
 
+import milbench_baselines.dsmil
 import milbench_baselines.dtfd_mil
 import milbench_baselines.layers.attention_expert
 import milbench_baselines.layers.embedding
@@ -14,6 +15,7 @@ import milbench_baselines.max_pooling
 import milbench_baselines.mean_pooling
 from milbench.training.activations import saved_bytes
 from milbench_baselines.amil import AMIL
+from milbench_baselines.dsmil import DSMIL
 from milbench_baselines.dtfd_mil import DTFDMIL
 from milbench_baselines.layers.mp_amil import MPAMIL
 from milbench_baselines.layers.row_blocks import FEW, ROWS, blocks_of
@@ -31,6 +33,9 @@ MODELS = {
     "max": lambda: MaxPooling(12, 2, hidden=10, dropout=0.4),
     "dtfd": lambda: DTFDMIL(12, 1, hidden=10, attention=4, dropout=0.2),
     "dtfd, MaxMinS": lambda: DTFDMIL(12, 1, hidden=10, attention=4, distillation="MaxMinS", total_instances=8),
+    "dsmil, no dropout": lambda: DSMIL(12, 3, attention=6),
+    "dsmil": lambda: DSMIL(12, 1, attention=6, patch_dropout=0.3),
+    "dsmil of embeddings, no dropout": lambda: DSMIL(12, 2, hidden=10, attention=6, embeds=True),
     "amil": lambda: AMIL(12, 2, hidden=10, attention=5, dropout=0.4),
     "amil, no dropout": lambda: AMIL(12, 1, hidden=10, attention=4, dropout=0.0),
     "shared bottom": lambda: SharedBottomAMIL(12, 3, hidden=10, attention=4),
@@ -42,6 +47,7 @@ DRAWS = [name for name in MODELS if "no dropout" not in name]
 WITH_BLOCKS = (
     milbench_baselines.mean_pooling,
     milbench_baselines.max_pooling,
+    milbench_baselines.dsmil,
     milbench_baselines.dtfd_mil,
     milbench_baselines.layers.attention_expert,
     milbench_baselines.layers.embedding,
@@ -115,7 +121,7 @@ def test_inside_vmap_copies_draw_and_learn_what_one_does_alone(name: str) -> Non
         torch.testing.assert_close(zero if ours is None else ours, zero if theirs is None else theirs)
 
 
-@pytest.mark.parametrize("name", ["mean, no dropout", "dtfd", "amil", "m4"])
+@pytest.mark.parametrize("name", ["mean, no dropout", "dtfd", "dsmil, no dropout", "amil", "m4"])
 def test_the_gradient_of_features_and_of_attention_is_that_of_no_blocks(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,7 +132,8 @@ def test_the_gradient_of_features_and_of_attention_is_that_of_no_blocks(
         found = output.logits.sum()
         if output.attention is not None:
             found = found + output.attention.square().sum() * 100
-            found = found + output.aux.get("pseudo_logits", output.aux.get("scores")).sum()
+            others = (output.aux.get(name) for name in ("pseudo_logits", "scores", "top_logits"))
+            found = found + next(other for other in others if other is not None).sum()
         return torch.autograd.grad(found, (bag, *model.parameters()), allow_unused=True)
 
     in_blocks = gradients()
@@ -143,7 +150,7 @@ def test_torch_func_differentiates_large_bags_too(name: str) -> None:
     assert_training_works_together(lambda: MODELS[name](), FEW + 5)
 
 
-@pytest.mark.parametrize("name", ["dtfd", "amil", "mmoe, amil", "mmoe, mp-amil", "m4", "transmil"])
+@pytest.mark.parametrize("name", ["dtfd", "dsmil, no dropout", "amil", "mmoe, amil", "mmoe, mp-amil", "m4", "transmil"])
 def test_a_second_gradient_is_refused_where_it_would_lack_parts(name: str) -> None:
     model = TransMIL(12, 1, hidden=16).double() if name == "transmil" else made(name)
     bag = torch.randn(FEW + 5, 12, dtype=torch.float64, requires_grad=True)
@@ -152,10 +159,11 @@ def test_a_second_gradient_is_refused_where_it_would_lack_parts(name: str) -> No
         output = model(bag)
         return output.aux.get("pseudo_logits", output.logits).square().sum()  # DTFD-MIL's second tier stands alone
 
-    for wanted in (bag, next(iter(model.parameters()))):
+    weight = model.query[0].weight if isinstance(model, DSMIL) else next(iter(model.parameters()))
+    for wanted in (bag, weight):
         (first,) = torch.autograd.grad(total(), wanted, create_graph=True)
         assert first.isfinite().all()
-        for second in (bag, next(iter(model.parameters()))):
+        for second in (bag, weight):
             with pytest.raises(RuntimeError, match="gradient of a gradient"):
                 torch.autograd.grad(first.square().sum(), second, retain_graph=True)
 

@@ -99,6 +99,15 @@ def test_the_floor_counts_a_linear_layer_forward_and_backward(*, of_features: bo
     assert [n_multiply_adds(call) for call in calls] == [7 * 5 * 3] * n_products
 
 
+def test_the_floor_counts_products_that_are_added_in_place() -> None:
+    patches, width, hidden, attention = 2500, 12, 10, 4  # three blocks, whose gradients are added up
+    model = load_models()["amil"](width, 1, hidden=hidden, attention=attention)
+    calls = recorded(lambda: model(torch.randn(patches, width)).logits.sum().backward())
+    found = sum(n_multiply_adds(call) for call in calls if call.args and len(call.args[-1].shape) == 2)
+    embedding, branches = 2 * width * hidden, 3 * 2 * hidden * attention
+    assert found == pytest.approx(patches * (embedding + branches), rel=0.02)
+
+
 def test_the_floor_replays_exactly_what_was_recorded() -> None:
     features, layer = torch.randn(7, 5), nn.Linear(5, 3)
     calls = recorded(lambda: layer(features).sum().backward())

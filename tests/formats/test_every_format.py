@@ -170,6 +170,9 @@ def test_every_module_of_a_format_is_in_this_contract() -> None:
         "chunks",
         "chunk_index",
         "pickled_array",
+        "mapped_tensor",
+        "inflate",
+        "unchanged",
         "declared",
         "scale",
     }  # packed: tests/intake/test_pack.py

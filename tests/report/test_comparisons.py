@@ -122,7 +122,9 @@ def test_nine_cells_are_too_few_for_wilcoxon_over_36_pairs() -> None:
 
 
 def colours(figure) -> np.ndarray:
-    return np.asarray(figure.axes[0].images[0].get_array())
+    cells = np.asarray(figure.axes[0].collections[0].get_facecolor())
+    n_models = math.isqrt(len(cells))
+    return cells.reshape(n_models, n_models, 4)
 
 
 def test_the_matrix_is_grey_where_models_are_not_told_apart_and_one_difference_has_one_colour(ranks) -> None:

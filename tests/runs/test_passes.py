@@ -13,16 +13,18 @@ import pandas as pd
 import pytest
 import yaml
 from commands_for_tests import FAST, PLUGIN, Milbench
+from graphs_for_tests import TapeRecorder
 from predictions_for_tests import predictions
 from scipy.stats import ttest_1samp
 from studies_for_tests import results
 from trial_for_tests import TRIAL
 
 from milbench.datasets.source import CohortSource
-from milbench.engines import worker
+from milbench.engines import computation, worker
 from milbench.engines.settings import PoolSettings
 from milbench.kernels import wants_fused_kernels
 from milbench.metrics import auroc
+from milbench.runs import benchmark as module_of_benchmark
 from milbench.runs import passes as module
 from milbench.runs.config import make_config
 from milbench.runs.preparation import Benchmark, prepare
@@ -202,6 +204,30 @@ def test_fused_kernels_are_asked_for_by_a_setting_of_the_engine(
 
 
 @pytest.mark.slow
+def test_a_run_with_cuda_graphs_ends_with_the_same_bytes_and_counts_replayed_steps(
+    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU, with a recorder that plays operators again: models that stack take their steps as always."""
+    words = (*WORDS, "--cohort", str(cohort_folder), "--stack", "on", "--set", "trainer.epochs=3")
+    assert milbench_here(*words, "--run", "plain").returncode == 0
+    for place in (module_of_benchmark, computation):
+        monkeypatch.setattr(place, "check_cuda_graphs", lambda *_, wanted: None)
+    monkeypatch.setattr(computation, "CudaRecorder", lambda device: TapeRecorder())
+    result = milbench_here(*words, "--cuda-graphs", "--run", "graphs")
+    assert result.returncode == 0, result.stderr
+    plain, graphs = (
+        {name: content for name, content in results(tmp_path / run).items() if not name.endswith("trial.json")}
+        for run in ("plain", "graphs")
+    )
+    assert plain == graphs
+    assert yaml.safe_load((tmp_path / "graphs/run.yaml").read_text())["engine"]["cuda_graphs"]
+    found = {info["key"]: info.get("cuda_graphs") for info in infos(tmp_path / "graphs")}
+    alone = {info["key"] for info in infos(tmp_path / "graphs") if info["stack"] == 1}
+    assert {key for key, told in found.items() if told is not None} == alone
+    assert all(told["replayed_steps"] > 0 and told["why_not_more"] == "" for told in found.values() if told)
+
+
+@pytest.mark.slow
 def test_steps_shrink_to_a_stated_memory_and_the_trial_says_so(
     milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
 ) -> None:
@@ -225,6 +251,8 @@ def test_steps_shrink_to_a_stated_memory_and_the_trial_says_so(
         (("--set", "engine.kernels=fusd"), "Did you mean 'fused'"),
         (("--precision", "bf61"), "Did you mean 'bf16'"),
         (("--precision", "tf32", "--device", "cpu"), "TF32 exists on NVIDIA GPUs"),
+        (("--cuda-graphs", "--device", "cpu"), "--cuda-graphs needs an NVIDIA GPU"),
+        (("--set", "engine.cuda_graphs=yes", "--device", "cpu"), "--cuda-graphs needs an NVIDIA GPU"),
         (("--set", "engine.checkpoint_seconds=-1"), "the least is 0"),
     ],
 )

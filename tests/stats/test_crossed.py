@@ -1,5 +1,6 @@
 """The crossed bootstrap against scikit-learn on resampled rows, and against simulated truth."""
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from statistics_coverage import BASE, judge
 
-from milbench.stats import crossed
+from milbench.stats import auroc_draws
+from milbench.stats.across import weighted_mean
+from milbench.stats.auroc_draws import MOST_FOLDS
 from milbench.stats.crossed import (
     crossed_draws,
     draw_counts,
@@ -18,6 +21,7 @@ from milbench.stats.crossed import (
     generator,
     interval,
     mean_over_folds,
+    mean_scores,
     p_value,
     sides,
     superiority,
@@ -77,8 +81,8 @@ def test_a_majority_of_positives_gives_the_same_numbers() -> None:
 def test_small_steps_give_the_same_numbers_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     task, weights = task_scores(3), draw_counts(np.random.default_rng(0), 20, 50)
     whole = fold_scores(task, weights)
-    monkeypatch.setattr(crossed, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(crossed, "FEWEST_DRAWS_AT_ONCE", 1)
+    monkeypatch.setattr(auroc_draws, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(auroc_draws, "FEWEST_DRAWS_AT_ONCE", 1)
     np.testing.assert_array_equal(fold_scores(task, weights), whole)
 
 
@@ -88,8 +92,8 @@ def test_blocks_of_odd_sizes_give_what_a_plain_loop_over_draws_gives(
     monkeypatch: pytest.MonkeyPatch, draws_at_once: int, block_bytes: int
 ) -> None:
     task, weights = task_scores(3), draw_counts(np.random.default_rng(1), 20, 31)
-    monkeypatch.setattr(crossed, "BLOCK_BYTES", block_bytes)
-    monkeypatch.setattr(crossed, "FEWEST_DRAWS_AT_ONCE", draws_at_once)
+    monkeypatch.setattr(auroc_draws, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(auroc_draws, "FEWEST_DRAWS_AT_ONCE", draws_at_once)
     np.testing.assert_allclose(fold_scores(task, weights), by_loop(), rtol=0, atol=1e-12)
 
 
@@ -188,3 +192,63 @@ def test_intervals_hold_a_known_difference_in_93_to_98_percent(difference: float
     assert 0.93 <= shares["covered"] <= 0.98
     if difference == 0:
         assert shares["rejected"] <= 0.05
+
+
+# ---- the mean over drawn folds without the scores of each ------------------------------------------
+
+DRAWS = 600
+
+
+def by_fold(tasks: Sequence[TaskScores], patients: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """The mean over tasks inside a fold, then over folds."""
+    scores = np.stack([fold_scores(task, patients) for task in tasks])
+    known = ~np.isnan(scores)
+    with np.errstate(invalid="ignore"):
+        means = np.where(known, scores, 0).sum(axis=0) / known.sum(axis=0)
+    return mean_over_folds(means, folds)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_mean_over_drawn_folds_is_that_of_their_scores(seed: int) -> None:
+    task, rng = task_scores(seed), np.random.default_rng(seed)
+    patients, folds = draw_within_classes(rng, task.stratum, DRAWS), draw_counts(rng, 4, DRAWS)
+    means = mean_scores(task, patients, folds)
+    assert means is not None, "four folds are drawn in 35 ways"
+    np.testing.assert_allclose(means, by_fold([task], patients, folds), rtol=0, atol=1e-14)
+
+
+def test_a_draw_without_a_class_has_no_score() -> None:
+    task, rng = task_scores(2, n_patients=4), np.random.default_rng(1)
+    patients, folds = draw_counts(rng, 4, DRAWS), draw_counts(rng, 4, DRAWS)
+    means, expected = mean_scores(task, patients, folds), by_fold([task], patients, folds)
+    assert means is not None
+    assert np.isnan(expected).any()
+    np.testing.assert_allclose(means, expected, rtol=0, atol=1e-14)
+
+
+def test_a_mean_over_tasks_may_take_folds_first() -> None:
+    tasks, rng = [task_scores(2, n_patients=5), task_scores(2, levels=3, n_patients=5)], np.random.default_rng(1)
+    patients, folds = draw_counts(rng, 5, DRAWS), draw_counts(rng, 4, DRAWS)
+    np.testing.assert_allclose(
+        weighted_mean(tasks, patients, folds), by_fold(tasks, patients, folds), rtol=0, atol=1e-14
+    )
+
+
+def test_folds_with_their_own_test_sides_or_missing_trainings_are_scored_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    folds, patients = draw_counts(rng, 4, DRAWS), draw_counts(rng, 20, DRAWS)
+    assert mean_scores(task_scores(1, shared=False), patients, folds) is None
+    task = task_scores(1)
+    task.scores[0, 1] = np.nan
+    assert mean_scores(task, patients, folds) is None
+
+
+def test_folds_that_few_draws_share_are_scored_one_by_one() -> None:
+    task, rng = task_scores(1), np.random.default_rng(0)
+    patients = draw_counts(rng, 20, DRAWS)
+    assert mean_scores(task, patients[:10], draw_counts(rng, 4, 10)) is None
+    many = TaskScores(
+        task.patients, task.targets, np.repeat(task.scores, 3, axis=1), np.repeat(task.tested, 3, axis=0), 20
+    )
+    assert many.scores.shape[1] > MOST_FOLDS
+    assert mean_scores(many, patients, draw_counts(rng, 12, DRAWS)) is None

@@ -14,7 +14,7 @@ from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
 from milbench.tracking.client import default_uri
 from milbench.tracking.publish import publish
-from milbench.tracking.publisher import BEST_FIRST, KIND, TRIAL_KEY, Publisher
+from milbench.tracking.publisher import BEST_FIRST, KIND, TOLD_EACH_TIME, TRIAL_KEY, Publisher
 from milbench.tracking.values import summary_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, on import and on use
@@ -85,6 +85,22 @@ def test_a_parent_lasts_from_its_first_trials_start_to_its_last_trials_end(
         if entry.data.tags[KIND] == "parent":
             seconds[entry.data.params["model"]] = (entry.info.end_time - entry.info.start_time) / 1000
     assert seconds == {"amil": 7 * 60 + 2, "m4": 60 + 2}, "trials of two seconds, a minute apart, newest first by name"
+
+
+def test_a_parent_shows_the_summary_of_all_trials_also_if_the_last_to_come_was_not_the_last_to_end(
+    tmp_path: Path, empty_database: Path
+) -> None:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    run = make_run(tmp_path / "toy", models=("amil", "m4"), folds=(0, 1), apart=timedelta(minutes=1))
+    publisher, everything = Publisher(default_uri(tmp_path), run), run.trials()
+    amil = [trial for trial in everything if trial.info["model"] == "amil"]
+    latest = max(amil, key=lambda trial: trial.info["finished_at"])
+    controls = set(run.datasets[latest.info["dataset"]]["control_tasks"])
+    for trials in ([latest], amil, amil[:2], [trial for trial in amil if trial is not latest], amil, amil):
+        publisher._summarise(latest.info["dataset"], trials)
+        (parent,) = stored(run)
+        assert summary_of(trials, controls).items() <= parent.data.metrics.items()
+    assert len(publisher.client.get_metric_history(parent.info.run_id, TOLD_EACH_TIME)) == 5, "the last changed nothing"
 
 
 def test_the_view_that_a_link_opens_is_stored_with_the_experiment(run: Run) -> None:

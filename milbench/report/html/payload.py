@@ -28,6 +28,9 @@ CURVE_DIGITS = 4
 DANGEROUS = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
 
 
+NUMBERS = frozenset({float, int, bool, type(None)})
+
+
 def to_json(value: Any) -> str:
     """`value` as JSON that is safe between script tags; the same value gives the same text."""
     text = json.dumps(_visible(value), sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -40,7 +43,9 @@ def _visible(value: Any) -> Any:
         return visible(value)
     if isinstance(value, Mapping):
         return {_visible(key): _visible(each) for key, each in value.items()}
-    return [_visible(each) for each in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):  # most are long lists of numbers
+        return [each if type(each) in NUMBERS else _visible(each) for each in value]
+    return value
 
 
 def blocks(page: PageData) -> dict[str, Any]:
@@ -98,6 +103,12 @@ def columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def _plain_all(values: Iterable[Any], digits: int = DIGITS) -> list[Any]:
+    if isinstance(getattr(values, "dtype", None), np.dtype):  # then all are of one kind
+        array = np.asarray(values)
+        if array.dtype.kind in "biu":
+            return list(array.tolist())
+        if array.dtype.kind == "f":
+            return [_number(value, digits) for value in array.tolist()]
     return [_plain(value, digits) for value in values]
 
 

@@ -1,0 +1,90 @@
+"""A CUDA graph's stand-in on the CPU: it plays the operators of a step again, without the step's Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+NEED_THE_CPU = {"barspoon": ["aten::randint draws on the CPU", "aten::_local_scalar_dense needs numbers"]}
+"""By model, what its step needs the CPU for. Steps of all others can be recorded, and so must be those of the study's models."""
+
+
+class Tape(TorchDispatchMode):
+    """Operators that ran inside, with the very tensors that they read and made: as in a CUDA graph, these stay in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Mapping[str, Any], Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        given = tree_map(_same_memory, (args, kwargs or {}))
+        made = func(*args, **(kwargs or {}))
+        self.calls.append((func, *given, tree_map(_same_memory, made)))
+        return made
+
+    @torch.no_grad()
+    def play(self) -> None:
+        """Run them again. What is made anew goes to where it was; views and what is written in place are there already."""
+        for func, args, named, made in self.calls:
+            aliases = [each.alias_info for each in func._schema.returns]
+            if aliases and all(alias is not None and not alias.is_write for alias in aliases):
+                continue  # a view of what the calls before have filled
+            again = func(*args, **named)
+            for place, value in zip(tree_leaves(made), tree_leaves(again), strict=True):
+                if isinstance(place, Tensor) and place.data_ptr() != value.data_ptr():
+                    place.copy_(value)
+
+
+def _same_memory(value: Any) -> Any:
+    """A tensor of the same memory, that keeps its shape when `squeeze_` and the like change that of the first."""
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+class TapeRecorder:
+    """Recorder of the CPU.
+
+    Parameters
+    ----------
+    room : recordings that there is memory for.
+    error : what a recording raises; None = nothing.
+
+    Attributes
+    ----------
+    done : "begin", "record", "replay" and "end", as they happened.
+    """
+
+    def __init__(self, room: int = 1000, error: Exception | None = None) -> None:
+        self.room, self.error = room, error
+        self.done: list[str] = []
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        self.done.append("begin")
+        yield
+        self.done.append("end")
+
+    def has_room(self) -> bool:
+        return self.done.count("record") < self.room
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        assert self.done[0] == "begin"
+        assert "end" not in self.done
+        if self.error is not None:
+            raise self.error
+        self.done.append("record")
+        drawn = torch.get_rng_state()
+        with Tape() as tape:
+            work()
+        torch.set_rng_state(drawn)  # a recording draws nothing
+
+        def replay() -> None:
+            self.done.append("replay")
+            tape.play()
+
+        return replay
