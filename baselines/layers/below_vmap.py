@@ -12,8 +12,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _functorch as functorch
-from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+try:  # torch promises none of these
+    from torch._C import _functorch as functorch
+    from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+except ImportError:
+    functorch = temporarily_clear_interpreter_stack = None  # type: ignore[assignment]
+
+
+NEEDED = (
+    "get_interpreter_stack", "TransformType", "CVmapInterpreterPtr", "is_batchedtensor", "maybe_get_level", "maybe_get_bdim",
+    "get_unwrapped", "_add_batch_dim",
+)  # fmt: skip
+KNOWS_TORCH = functorch is not None and all(hasattr(functorch, name) for name in NEEDED)
+"""Whether this torch has what is needed here. Without it, functions go through their own rules for vmap, which takes longer."""
 
 
 def applied(
@@ -63,6 +75,8 @@ def backward_of(function: type[Any], *given: Any) -> Any:
 
 def _sizes_of_vmaps() -> dict[int, int]:
     """Size of each vmap around by its level, the outermost first; empty if there is none, or another transform too."""
+    if not KNOWS_TORCH:
+        return {}
     stack = functorch.get_interpreter_stack() or []
     if any(each.key() != functorch.TransformType.Vmap for each in stack):
         return {}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from milbench_baselines.layers import below_vmap
 from milbench_baselines.layers.side_by_side import by_its_own
 
 MODELS, BAGS = 3, 4
@@ -18,7 +19,12 @@ def product(matrices: Tensor, rows: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("models_are_outer", [True, False])
 @pytest.mark.parametrize("bags_are_shared", [True, False])
-def test_values_and_gradients_are_those_of_each_model_and_bag(*, models_are_outer: bool, bags_are_shared: bool) -> None:
+@pytest.mark.parametrize("knows_torch", [True, False])
+def test_values_and_gradients_are_those_of_each_model_and_bag(
+    *, models_are_outer: bool, bags_are_shared: bool, knows_torch: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert below_vmap.KNOWS_TORCH  # else stacks are slower without a word
+    monkeypatch.setattr(below_vmap, "KNOWS_TORCH", knows_torch)
     matrices = torch.randn(MODELS, 2, 5, 6, dtype=torch.float64, requires_grad=True)
     rows = torch.randn(BAGS, 2, 7, 6, dtype=torch.float64, requires_grad=True)
     given = rows if bags_are_shared else rows.expand(MODELS, *rows.shape)
