@@ -36,7 +36,7 @@ def test_an_error_is_the_one_of_a_single_process_and_names_its_figure(tmp_path: 
     drawings = [(partial(figure_of, name), tmp_path / name) for name in ("box", "absent/roc", "gain")]
     with pytest.raises(FileNotFoundError) as raised:
         save_all(drawings, processes)
-    assert raised.value.filename == str(tmp_path / "absent" / "roc.png")
+    assert raised.value.filename == str(tmp_path / "absent" / "roc.pdf")
     assert raised.value.__notes__ == ["while making figure roc"]
 
 
