@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -60,10 +60,15 @@ def _panel(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
             axes.plot(x, y, **looks[model])
         else:
             axes.plot(x, y, color=looks[model]["color"], linewidth=1, alpha=0.45, zorder=0.5)
+    log_axes(axes, rows["patches"].unique())
+    axes.set_xlabel("patches (× 1,024 features)", fontsize=9)
+
+
+def log_axes(axes: Axes, patches: Iterable[int]) -> None:
+    """Both axes logarithmic, with a tick at each number of patches."""
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("patches (× 1,024 features)", fontsize=9)
-    axes.set_xticks(sorted(rows["patches"].unique()))
+    axes.set_xticks(sorted(patches))
     axes.xaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+from growth_figure import log_axes
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from milbench.report.figures import plain_names
 
@@ -48,15 +48,4 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     for library, look in LOOKS.items():
         own = rows[rows["library"] == library].sort_values("patches")
         axes.plot(own["patches"], own["milliseconds"] / own["patches"], **look)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xticks(sorted(rows["patches"].unique()))
-    axes.xaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.tick_params(labelsize=8)
-    axes.grid(color="0.9")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    log_axes(axes, rows["patches"].unique())
