@@ -33,6 +33,8 @@ class MaxPooling(PoolingModel):
     """
 
     def forward(self, features: Tensor) -> BagOutput:
+        if not self.has_usual_loss:
+            return super().forward(features)
         if self.level == "instance" and self.outputs.all_binary and is_small(features, self.embed, self.dropout):
             logits, scores = pooled_small(features, self.embed, self.dropout, self.head, highest=True)
             return BagOutput(logits, None, {"instance_logits": scores})

@@ -25,6 +25,8 @@ class MeanPooling(PoolingModel):
     """Mean of the patches' logits, whatever they answer: logit_w = 1/N sum_n (w_w . ReLU(W x_n + b) + b_w)."""
 
     def forward(self, features: Tensor) -> BagOutput:
+        if not self.has_usual_loss:
+            return super().forward(features)
         if not len(self.embed) or features.requires_grad or not goes_in_blocks(features, self.dropout):
             if self.level == "instance" and is_small(features, self.embed, self.dropout):
                 logits, scores = pooled_small(features, self.embed, self.dropout, self.head, highest=False)

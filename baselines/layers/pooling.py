@@ -47,6 +47,11 @@ class PoolingModel(MILModel):
         self.head = Linear(hidden if embedding else in_features, n_outputs)
         xavier(self)
 
+    @property
+    def has_usual_loss(self) -> bool:
+        """Whether the loss is of the logits alone. That of a subclass may want gradients of the patches' own logits."""
+        return type(self).loss is MILModel.loss
+
     @abstractmethod
     def pool(self, rows: Tensor) -> Tensor:
         """Pooled row [F] of `rows` [N, F]."""

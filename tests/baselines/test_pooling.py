@@ -9,6 +9,7 @@ from torch.func import functional_call, grad, vmap
 
 from milbench.endpoints.answers import answers_of
 from milbench.errors import UsageError
+from milbench.models import BagOutput
 from milbench_baselines.max_pooling import MaxPooling
 from milbench_baselines.mean_pooling import MeanPooling
 
@@ -166,3 +167,29 @@ def test_a_map_of_a_class_is_the_logit_of_its_probability() -> None:
     torch.manual_seed(1)
     maps = MeanPooling(6, EVERY["classes"], hidden=5).eval().attention_maps(BAG)
     torch.testing.assert_close(maps.per_task.sigmoid().sum(dim=0), torch.ones(9))
+
+
+@pytest.mark.parametrize("pooling", [MeanPooling, MaxPooling])
+@pytest.mark.parametrize("n", [9, 2000])
+def test_a_loss_of_the_patches_own_logits_reaches_the_weights(pooling: type[MeanPooling | MaxPooling], n: int) -> None:
+    class Sparse(pooling):  # type: ignore[misc, valid-type]
+        def loss(self, output: BagOutput, target: Tensor, known: Tensor) -> Tensor:
+            return output.aux["instance_logits"].square().mean()
+
+    torch.manual_seed(1)
+    model, bag = Sparse(6, 1, hidden=5, dropout=0.0).double().train(), torch.randn(n, 6, dtype=torch.float64)
+    names, label = [name for name, _ in model.named_parameters()], torch.ones(1, dtype=torch.float64)
+    h = (bag @ model.embed[0].weight.T + model.embed[0].bias).relu()
+    expected = torch.autograd.grad(
+        (h @ model.head.weight.T + model.head.bias).square().mean(), list(model.parameters())
+    )
+
+    def loss(*weights: Tensor) -> Tensor:
+        return model.loss(functional_call(model, dict(zip(names, weights, strict=True)), (bag,)), label, label)
+
+    alone = torch.autograd.grad(loss(*model.parameters()), list(model.parameters()))
+    copies = [torch.stack([weight.detach()] * 2).requires_grad_() for weight in model.parameters()]
+    stacked = torch.autograd.grad(vmap(loss, randomness="same")(*copies).sum(), copies)
+    for one, both, by_hand in zip(alone, stacked, expected, strict=True):
+        torch.testing.assert_close(one, by_hand)
+        torch.testing.assert_close(both[1], by_hand)
