@@ -20,8 +20,8 @@ from milbench.formats.inflate import DamagedStream, inflated
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     if request.param == "zlib":
         monkeypatch.setattr(inflate, "deflate", None)
-    elif inflate.deflate is None:
-        pytest.skip("the package deflate is not installed")
+    else:
+        assert inflate.deflate is not None, "the package deflate is a dependency, and is not installed"
     return request.param
 
 
