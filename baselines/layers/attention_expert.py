@@ -19,11 +19,15 @@ from milbench_baselines.layers.embedding import (
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
 from milbench_baselines.layers.initialisation import xavier
-from milbench_baselines.layers.products import Linear
+from milbench_baselines.layers.products import Linear, affine
 from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks
 from milbench_baselines.layers.small_experts import is_small, pooled_small
 
 DEAD_CLASSES = 4
+
+MOST_KEPT = 2**14
+"""Patches up to which a training step keeps both branches. The tanh branch of a larger bag is computed again in the backward:
+less than a tenth of the step's products, for a fifth of its memory."""
 
 
 class AttentionExpert(nn.Module):
@@ -106,17 +110,22 @@ def _looked_at(
 
 
 class _InBlocks(torch.autograd.Function):
-    """`AttentionExpert.forward` for large bags. Its backward needs the embedded rows and both branches of the attention."""
+    """`AttentionExpert.forward` for large bags. Its backward needs the embedded rows and both branches of the attention.
+
+    Of the largest bags it keeps the sigmoid branch alone.
+    """
 
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, ...]:  # torch looks at each named argument at every call
         dropout, attention_dropout, x, weight, bias, *others = inputs
         weights, h = Weights(*others), embedded_in_blocks(dropout, x, weight, bias)
-        tanh, gate = h.new_empty(2, len(h), len(weights.tanh))
-        scores, pool = h.new_empty(len(h)), RunningPool(h.shape[1], h)
+        gate, scores, pool = h.new_empty(len(h), len(weights.tanh)), h.new_empty(len(h)), RunningPool(h.shape[1], h)
+        tanh = torch.empty_like(gate if len(gate) <= MOST_KEPT else gate[:0])
+        scratch = None if len(tanh) else _block_of(gate)
         for rows in blocks_of(len(x)):
-            mask = attention_dropout.mask(tanh[rows].shape, like=h) if attention_dropout.draws else None
-            scores[rows] = score_block(h[rows], weights, mask, tanh[rows], gate[rows])
+            own = tanh[rows] if scratch is None else scratch[: rows.stop - rows.start]
+            mask = attention_dropout.mask(own.shape, like=h) if attention_dropout.draws else None
+            scores[rows] = score_block(h[rows], weights, mask, own, gate[rows])
             pool.add(scores[rows], h[rows])
         return pool.pooled(), scores, h, tanh, gate
 
@@ -133,10 +142,19 @@ class _InBlocks(torch.autograd.Function):
     def backward(ctx: Any, of_slide: Tensor | None, of_scores: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight, *others, slide, scores, h, tanh, gate = ctx.saved_tensors
         of_embedding = EmbeddingGradients(ctx.factors[0], x, weight, wants_x=ctx.needs_input_grad[2])
-        of_pool = PoolGradients(Weights(*others), ctx.factors[1], slide, scores, of_slide, of_scores)
+        weights, scratch = Weights(*others), None if len(tanh) else _block_of(gate)
+        of_pool = PoolGradients(weights, ctx.factors[1], slide, scores, of_slide, of_scores)
         for rows in blocks_of(len(x)):
-            of_embedding.add(rows, h[rows], of_pool.of_rows(rows, h[rows], tanh[rows], gate[rows]))
+            own = tanh[rows] if scratch is None else scratch[: rows.stop - rows.start]
+            if scratch is not None:
+                affine(h[rows], weights.tanh, weights.tanh_bias, out=own).tanh_()
+            of_embedding.add(rows, h[rows], of_pool.of_rows(rows, h[rows], own, gate[rows]))
         return None, None, of_embedding.of_x, of_embedding.of_weight, of_embedding.of_bias, *of_pool.of_weights
+
+
+def _block_of(rows: Tensor) -> Tensor:
+    """Memory for one block of rows like these."""
+    return torch.empty_like(rows[next(blocks_of(len(rows)))])
 
 
 def official_names(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:

@@ -236,6 +236,32 @@ def test_a_step_keeps_what_its_backward_cannot_compute_again_cheaply(model: nn.M
     assert (b - a) / (large - small) / 4 <= numbers + scores + largest
 
 
+@pytest.mark.parametrize("name", ["amil", "amil, no dropout", "mmoe, amil"])
+@pytest.mark.parametrize("n", [FEW + 1, 2 * ROWS + 413])
+def test_a_branch_that_is_computed_again_is_the_one_that_was_not_kept(
+    name: str, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, bag = made(name), torch.randn(n, 12, dtype=torch.float64)
+    kept = step(model, bag)[0]
+    monkeypatch.setattr(milbench_baselines.layers.attention_expert, "MOST_KEPT", 0)
+    assert all(map(torch.equal, kept, step(model, bag)[0]))
+
+
+def test_the_branch_of_a_large_bag_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = saved_bytes(AMIL(12, 1, hidden=64, attention=32), 12, 4000)
+    monkeypatch.setattr(milbench_baselines.layers.attention_expert, "MOST_KEPT", 3999)
+    assert kept - saved_bytes(AMIL(12, 1, hidden=64, attention=32), 12, 4000) > 32 * 4 * 3900
+
+
+def test_a_branch_is_computed_again_for_each_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(milbench_baselines.layers.attention_expert, "MOST_KEPT", 0)
+    model, bag = made("amil, no dropout"), torch.randn(ROWS + 7, 12, dtype=torch.float64)
+    answer = model(bag).logits.sum()
+    weights = list(model.parameters())
+    first = torch.autograd.grad(answer, weights, retain_graph=True)
+    assert all(map(torch.equal, first, torch.autograd.grad(answer, weights)))
+
+
 def test_blocks_cover_every_row_once() -> None:
     for n in (1, ROWS, ROWS + 1, 5 * ROWS - 1):
         rows = [row for block in blocks_of(n) for row in range(n)[block]]
