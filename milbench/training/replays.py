@@ -80,6 +80,12 @@ class ReplayMemory:
         self._users.append(Replays(self))
         return self._users[-1]
 
+    def why_not_more(self) -> str:
+        """What kept work from being recorded, in words; "" if nothing did."""
+        return self.problem or "; ".join(
+            dict.fromkeys(need for each in self._users for need in each.needs_cpu_for or [])
+        )
+
     def let_go(self) -> bool:
         """Whether there were recordings, whose memory steps may now have. There will be no others."""
         had_any = any(each.n_recorded for each in self._users)
