@@ -208,7 +208,9 @@ class FoldStack:
         buffers = [(name, buffer, buffer._version) for name, buffer in model.named_buffers()]
         losses: list[Tensor] = []
         total: list[Tensor | None] = [None] * len(self.values)
-        weights = cache(self._of_rows(tuple(rows)))  # once for all groups, and in a recorded step as a part of it
+        weights = cache(self._of_rows(tuple(rows)))  # once for all groups
+        if self.replays is None or n_bags > 1:  # else as a part of the step
+            weights()
         with OwnDraws([batch.learner.random for batch in batches]) as draws:
             for groups in zip(*(batch.groups for batch in batches), strict=True):
                 each = [own.of_group([bag.place for bag in group]) for own, group in zip(labels, groups, strict=True)]

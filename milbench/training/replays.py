@@ -120,13 +120,14 @@ class Replays:
     Attributes
     ----------
     n_replayed : how often work was replayed.
-    needs_cpu_for : what the work needed the CPU for when it was first done; if anything, it is not recorded. None = it
-        has not been done yet.
+    needs_cpu_for : what the work needed the CPU for when it was first done, with one bag and with each other number of
+        bags. If anything, it is not recorded any more. None = it has not been done yet.
     """
 
     def __init__(self, memory: ReplayMemory) -> None:
         self.memory, self.n_replayed = memory, 0
         self.needs_cpu_for: list[str] | None = None
+        self._watched_with: set[int] = set()
         self._seen: dict[Hashable, list[_Kind | None]] = {}
         self._recorded: dict[Hashable, _Recording] = {}
         self._results: dict[tuple[int, _Kind], Tensor] = {}
@@ -169,7 +170,7 @@ class Replays:
             return work(bags, *labels)
         size = among, tuple(_Kind.of(tensor) for bag in bags for tensor in bag.tensors), tuple(map(_Kind.of, labels))
         if size not in self._seen:
-            made = self._watched(work, bags, labels, generators) if self.needs_cpu_for is None else work(bags, *labels)
+            made = self._watched(work, bags, labels, generators)
             # not if it raised: memory may have run out, and the same work comes again
             self._seen[size] = [None if each is None else _Kind.of(each) for each in made]
             return made
@@ -186,10 +187,13 @@ class Replays:
     def _watched(
         self, work: Work, bags: Sequence[Patches], labels: Sequence[Tensor], generators: Sequence[torch.Generator]
     ) -> Sequence[Tensor | None]:
-        """The results of the first time, which shows whether other times can be recorded."""
+        """The results, of which the first time with so many bags shows whether other times can be recorded."""
+        if len(bags) in self._watched_with:
+            return work(bags, *labels)
         with host_reads(bags[0].features.device, generators) as found:
             made = work(bags, *labels)
-        self.needs_cpu_for = found
+        self._watched_with.add(len(bags))
+        self.needs_cpu_for = list(dict.fromkeys([*(self.needs_cpu_for or []), *found]))
         return made
 
     def _record(
