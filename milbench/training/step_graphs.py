@@ -5,7 +5,7 @@ On a fast GPU models wait for the launches of their many operations. A graph lau
 ========================  =======================================================================================
 a single model            forward, loss and backward of one bag; loss and logits of the bags of a validation
 a stack                   the same, of all its trials at once
-a fold stack              forward, loss and backward of the trials that learn from a bag; the rest trial by trial
+folds side by side        forward, loss and backward of the trials that learn from a bag; the rest trial by trial
 ========================  =======================================================================================
 
 Steps that a graph cannot hold are taken as always: those of several bags, those that recompute activations, those that
