@@ -5,8 +5,9 @@
 For each model: wall milliseconds of a step (forward, loss, backward, Adam), milliseconds of its kernels, the share of the step in
 which no kernel runs, and the number of kernels; then the kernels that take longest. Kernels of one stream do not overlap, so
 their sum is the time that the GPU works. `--cuda-graphs` profiles each step a second time, replayed as a CUDA graph (forward,
-loss and backward). `--cpu` counts operator calls on a CPU instead, and times nothing: it shows that the script works where there
-is no GPU. Without either it measures nothing.
+loss and backward). `--members 10` takes the step with a stack of ten trials, as those of ten tasks. `--cpu` counts operator
+calls on a CPU instead, and times nothing: it shows that the script works where there is no GPU. Without either it measures
+nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from milbench.training.cuda_recorder import CudaRecorder
 from milbench.training.optimizers import make_optimizer
 from milbench.training.precision import float32_products
 from milbench.training.step_graphs import StepGraphs
-from milbench.training.weights import OneModel
+from milbench.training.weights import weights_of
 from milbench.trials.recipe import Recipe
 
 TASKS = 10
@@ -62,19 +63,19 @@ class Profile(NamedTuple):
 def step_of(
     name: str, device: torch.device, options: argparse.Namespace, graphs: StepGraphs | None = None
 ) -> Callable[[], None]:
-    """A training step of the model on one bag, as a trial that is trained alone takes it; the third time replayed, with graphs."""
+    """A training step of the trials of one model on one bag; the third time replayed, with graphs."""
     torch.manual_seed(0)
     model = load_models()[name]
     built = model(options.width, TASKS if model.info.tasks == "multi" else 1).train()
-    plain = OneModel(built, options.precision, device)
+    plain = weights_of([built] * options.members, options.precision, device)
     weights = plain if graphs is None else graphs.of(plain)
-    optimizer = make_optimizer(weights.named_parameters(), Recipe())
+    optimizer = make_optimizer(weights.named_parameters(), Recipe(), stacked=options.members > 1)
     bag = built.bag_like(torch.randn(options.patches, options.width)).each(lambda tensor: tensor.to(device))
-    labels = torch.ones(1, 1, built.n_tasks, device=device)
+    labels = torch.ones(options.members, 1, built.n_tasks, device=device)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        weights.forward_backward([bag], labels, labels, 1, at_once=1, recompute=False)
+        weights.forward_backward([bag], labels, labels, 1, at_once=options.members, recompute=False)
         optimizer.step()
 
     return step
@@ -104,8 +105,8 @@ def replayed(name: str, device: torch.device, options: argparse.Namespace) -> Pr
     graphs = StepGraphs(recorder)
     with recorder.session():
         found = profiled(step_of(name, device, options, graphs), device, options.repetitions)
-    if graphs.problem:
-        print(f"{name} was not replayed: {graphs.problem}", file=sys.stderr)
+    if why := graphs.memory.why_not_more():
+        print(f"{name} was not replayed: {why}", file=sys.stderr)
     return found
 
 
@@ -138,7 +139,8 @@ def report(found: dict[str, Profile], options: argparse.Namespace) -> str:
         for name, each in found.items()
         for kernel, milliseconds, calls in each.top
     ]
-    size = f"One bag of {options.patches:,} × {options.width:,}, {options.precision}, {torch.cuda.get_device_name()}."
+    members = f", stacks of {options.members}" if options.members > 1 else ""
+    size = f"One bag of {options.patches:,} × {options.width:,}{members}, {options.precision}, {torch.cuda.get_device_name()}."
     return f"{size}\n\n{table(head, rows)}\n\n{table(['model', 'kernel', 'ms per step', 'calls'], top)}"
 
 
@@ -148,6 +150,7 @@ def main() -> int:
     parser.add_argument("--patches", type=int, default=8000)
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--precision", choices=["float32", "tf32", "bf16"], default="float32")
+    parser.add_argument("--members", type=int, default=1, help="trials that take the step together (default 1)")
     parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--cuda-graphs", action="store_true", help="profile each step also as a CUDA graph")
     parser.add_argument("--cpu", action="store_true", help="count operator calls on a CPU")

@@ -9,8 +9,8 @@ timed over the same. The hours are those of the study's 1,575 trainings on its r
 training bags over the models' rates, and what the command took beside training, less its start-up (one fold of mean pooling
 on a cohort of nearly nothing), for each of the trials. `--per-gpu N` adds the command with N workers on the GPU, whose
 hours are those of one worker times the ratio of both commands' seconds. `--cuda-graphs` adds the command in the last
-precision whose models replay their steps; two epochs record them, so ask for more (`--epochs 8`). Without a GPU it measures
-nothing.
+precision whose models replay steps and validations, stacks too, and tells of each model how many were replayed; two epochs
+record them, so ask for more (`--epochs 8`). Without a GPU it measures nothing.
 """
 
 from __future__ import annotations
@@ -47,12 +47,14 @@ class Command(NamedTuple):
     wall, startup : seconds of the whole, and of a command with next to nothing to compute.
     beside : seconds per trial, of neither start-up nor training.
     rates : bag-steps per second of training, by model.
+    trials : what each trial.json says.
     """
 
     wall: float
     startup: float
     beside: float
     rates: dict[str, float]
+    trials: list[dict[str, Any]]
 
     @property
     def work(self) -> float:
@@ -76,7 +78,7 @@ def command_rate(cohorts: Sequence[Path], options: argparse.Namespace, flags: Se
     found = run(options.milbench, usual, startup=words(small, ["mean_pooling"], "0"))
     beside = max(0.0, found.working_seconds - found.train_seconds()) / len(found.trials)
     rates = {model: found.bag_steps(model) / found.train_seconds(model) for model in found.models()}
-    return Command(found.wall_seconds, found.startup_seconds, beside, rates)
+    return Command(found.wall_seconds, found.startup_seconds, beside, rates, found.trials)
 
 
 def plain_rate(model: str, cohort: Path, sides: reference.Sides, options: argparse.Namespace) -> float:
@@ -144,6 +146,17 @@ def of_models(models: Sequence[str], found: Mapping[str, list[Any]], commands: S
     return table(head, rows)
 
 
+def of_graphs(models: Sequence[str], trials: Sequence[Mapping[str, Any]]) -> str:
+    """What the models replayed, by their first trials: alone or in a stack, in a fold stack, and in validations."""
+    counts = ("replayed_steps", "replayed_steps_of_folds", "replayed_evaluations")
+    rows = []
+    for model in models:
+        trial = next(trial for trial in trials if trial["model"] == model)
+        told = trial["cuda_graphs"]
+        rows.append([model, str(trial["stack"]), *(str(told.get(count, 0)) for count in counts), told["why_not_more"]])
+    return table(["model", "trials together", "steps", "steps of folds", "validations", "why not more"], rows)
+
+
 def trainings(model: str) -> int:
     """Of one cohort of the study."""
     return FOLDS * (1 if is_multi(model) else GENES)
@@ -195,11 +208,15 @@ def main() -> None:
     size, models = asked_size(options), select_models(options.models, load_models())
     with temporary_cohort(size, options.folder) as large, temporary_cohort(tiny(size), options.folder) as small:
         found = measured(models, (large, small), options)
+    replayed = ""
+    if options.cuda_graphs:
+        trials = found[f"{options.precisions[-1]}, graphs"][-1].trials
+        replayed = f"\n\nReplayed as CUDA graphs:\n\n{of_graphs(models, trials)}"
     publish(
         options,
         f"{size}, {size.tasks} tasks × {options.folds} folds, {options.epochs} epochs; medians of {options.repetitions} "
         f"interleaved repetitions. Bag-steps per second:\n\n{of_models(models, found, of_one_worker(options))}\n\n"
-        f"{of_commands(models, found, options)}",
+        f"{of_commands(models, found, options)}{replayed}",
     )
 
 

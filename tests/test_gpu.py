@@ -13,7 +13,8 @@ import torch
 from checkpoints_for_tests import RECIPES as RESUMED
 from checkpoints_for_tests import bits, stopped_after
 from commands_for_tests import FAST, Milbench
-from graphs_for_tests import NEED_THE_CPU
+from folds_for_tests import learners_of
+from graphs_for_tests import NEED_THE_CPU, VALIDATIONS_NEED_THE_CPU
 from predictions_for_tests import predictions
 from stacks_for_tests import (
     N_MEMBERS,
@@ -39,6 +40,7 @@ from milbench.layout import Patches
 from milbench.registry import load_models
 from milbench.serving.feature_store import FeatureStore
 from milbench.training.cuda_recorder import CudaRecorder
+from milbench.training.fold_stack import FoldStack
 from milbench.training.learner import Learner
 from milbench.training.precision import float32_products
 from milbench.training.step_graphs import StepGraphs, graphs_record
@@ -155,29 +157,66 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, name: str, r
     assert bits(resumed) == bits(whole)
 
 
+REPLAYED = Recipe(lr=0.01, epochs=4)
+
+
+def assert_replayed(told: dict[str, object] | None, name: str, steps: str = "replayed_steps") -> None:
+    """That trial.json says so of whatever a graph of this model can hold."""
+    assert told is not None
+    assert (told["why_not_more"] == "") == (name not in {**NEED_THE_CPU, **VALIDATIONS_NEED_THE_CPU}), told
+    assert (told[steps] == 0) == (name in NEED_THE_CPU), told
+    assert (told["replayed_evaluations"] == 0) == (name in VALIDATIONS_NEED_THE_CPU), told
+
+
+@pytest.mark.parametrize("members", [range(1), range(N_MEMBERS)], ids=["alone", "stacked"])
 @pytest.mark.parametrize("name", OURS)
-def test_a_training_whose_steps_are_replayed_ends_with_the_same_bits(name: str) -> None:
+def test_a_training_whose_steps_are_replayed_ends_with_the_same_bits(name: str, members: range) -> None:
     """Dropout included: a graph draws from where the trial's generator is."""
-    start, recipe, ends = model_of(name), Recipe(lr=0.01, epochs=4), []
+    start, ends = model_of(name), []
     for graphs in (None, StepGraphs(CudaRecorder(GPU))):
-        each = learner([0], start, recipe, device=GPU)
+        each = learner(members, start, REPLAYED, device=GPU)
         train([each], SLIDES, InMemory(GPU), seed=7, graphs=graphs)
         assert each.error is None, each.error
         ends.append(bits(each))
     assert ends[0] == ends[1]
-    told = graphs_record(each.weights)
-    assert told is not None
-    assert (told["why_not_more"] == "") == (name not in NEED_THE_CPU), told
-    assert (told["replayed_steps"] == 0) == (name in NEED_THE_CPU), told
+    assert_replayed(graphs_record(each.weights), name)
+
+
+@pytest.mark.parametrize(
+    "name", ["m4", "mmoe_amil", "mmoe_mp_amil", "shared_bottom_amil", "barspoon", "transmil", "dtfd_mil"]
+)
+def test_folds_whose_steps_are_replayed_end_with_the_same_bits(name: str) -> None:
+    """Dropout included: a graph draws from where the generator of each fold is."""
+    start, ends = model_of(name), []
+    for graphs in (None, StepGraphs(CudaRecorder(GPU))):
+        learners = learners_of(start, REPLAYED, device=GPU)
+        stack = FoldStack(learners)
+        train(learners, SLIDES, InMemory(GPU), seed=7, stacks=[stack], graphs=graphs)
+        assert [each.error for each in learners] == [None] * len(learners)
+        ends.append([bits(each) for each in learners])
+    assert ends[0] == ends[1]
+    assert_replayed(graphs_record(learners[0].weights, stack.replays), name, steps="replayed_steps_of_folds")
+
+
+def test_a_stack_that_loses_trials_is_replayed_with_the_same_bits() -> None:
+    start, recipe = model_of("dsmil", dropout=0.3), Recipe(lr=0.02, epochs=12, patience=1, select_by="val_loss")
+    ends = []
+    for graphs in (None, StepGraphs(CudaRecorder(GPU))):
+        each = learner(range(N_MEMBERS), start, recipe, device=GPU)
+        train([each], SLIDES, InMemory(GPU), seed=7, graphs=graphs)
+        assert each.error is None, each.error
+        ends.append(bits(each))
+    assert ends[0] == ends[1]
 
 
 def test_models_of_one_pass_replay_their_steps_beside_each_other() -> None:
-    """Their graphs share one pool of memory, and the place of the bags."""
-    starts, recipe = [model_of(name) for name in ("m4", "mmoe_amil", "amil")], Recipe(lr=0.01, epochs=4)
-    alone = [learner([0], start, recipe, device=GPU) for start in starts]
+    """Their graphs share one pool of memory, and the places of the bags."""
+    starts, recipe = [model_of(name) for name in ("m4", "mmoe_amil", "amil")], REPLAYED
+    members = ([0], [0], range(N_MEMBERS))
+    alone = [learner(own, start, recipe, device=GPU) for own, start in zip(members, starts, strict=True)]
     for each in alone:
         train([each], SLIDES, InMemory(GPU), seed=7)
-    together = [learner([0], start, recipe, device=GPU) for start in starts]
+    together = [learner(own, start, recipe, device=GPU) for own, start in zip(members, starts, strict=True)]
     train(together, SLIDES, InMemory(GPU), seed=7, graphs=StepGraphs(CudaRecorder(GPU)))
     assert [bits(each) for each in together] == [bits(each) for each in alone]
 

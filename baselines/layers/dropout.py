@@ -97,7 +97,9 @@ class Dropout(nn.Module):
         return self._four_a_word(shape, like) if like.device.type == "cpu" else self._one_each(shape, like)
 
     def _one_each(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        return torch.rand(shape, device=like.device).ge_(self.p).mul_(1 / (1 - self.p)).to(like.dtype)
+        # not `ge_`: inside vmap torch would take the trials of a fold stack one by one
+        kept = torch.rand(shape, device=like.device) >= self.p
+        return (kept * (1 / (1 - self.p))).to(like.dtype)
 
     def _four_a_word(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         return self.of_lanes(self.lanes(shape), like)

@@ -46,7 +46,7 @@ def add_engine_flags(parser: argparse.ArgumentParser, *, shard: bool = True) -> 
         "--cuda-graphs",
         action="store_true",
         default=None,
-        help="on a GPU, replay the steps of models that are trained one by one as CUDA graphs; no GPU has run this yet (docs/speed.md)",
+        help="on a GPU, replay steps and validations as CUDA graphs, of stacks too; no GPU has run this yet (docs/speed.md)",
     )
     engine.add_argument(
         "--trial-timeout",

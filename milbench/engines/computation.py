@@ -210,7 +210,7 @@ def _write_trial(
     info = trial_record(
         trial, model, progress, measured,
         n_slides=n_slides, training_risks=risks, device=learner.device, threads=job.threads, kernels=job.kernels,
-        cuda_graphs=graphs_record(learner.weights),
+        cuda_graphs=graphs_record(learner.weights, prepared.lanes.stack.replays if prepared.lanes else None),
     )  # fmt: skip
     table, history = predictions_of(prepared, number, said), history_of(trial, progress)
     weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}

@@ -43,7 +43,7 @@ class EngineConfig:
     memory : what all workers of a machine may use together, such as "16GB"; "" = what is free.
     checkpoint_seconds : shortest time between two checkpoints of trials that are not done.
     kernels : "fused" = models may use fused GPU kernels in place of several operations; "plain" = they may not.
-    cuda_graphs : whether models that are trained one by one replay their steps as CUDA graphs.
+    cuda_graphs : whether models replay steps and validations as CUDA graphs.
     """
 
     kind: str = "loky"

@@ -6,14 +6,16 @@ What it relies on, besides torch's notes on CUDA graphs:
   its recording uses: kernels, caches, and the workspace that cuBLAS has for each stream.
 - Graphs of one pool may be replayed in any order if they never run at once and none needs what another has left in the
   pool (pytorch/pytorch#166975). Steps leave their results in tensors from outside of the pool.
-- A graph draws from where torch's default generator of the GPU is at the replay, and moves it on as the step would.
-  torch registers this generator by itself. Steps that draw from others are not recorded (`host_reads.py`).
+- A graph draws from where its generators are at the replay, and moves them on as the step would. torch registers its default
+  generator of the GPU by itself, and others must be registered before the recording begins. Generators may be set between
+  replays, and neither be made, set nor read while a step is recorded. Steps that draw from any others are not recorded
+  (`host_reads.py`).
 - Threads that read ahead pin memory meanwhile. The mode "thread_local" lets them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -21,8 +23,8 @@ import torch
 from milbench.errors import UsageError
 
 SPARE = 0.1
-"""Share of a GPU's memory that stays free. Features and steps take no more than four fifths of it. What a graph takes is known
-to the driver alone, so it is not counted: the GPU is asked before each recording."""
+"""Share of a GPU's memory that stays free. Features and steps take no more than four fifths of it. What graphs take is known to
+the driver alone, so it is not part of the plan: the GPU is asked before each recording, which may take what its step does."""
 
 
 def check_cuda_graphs(device: torch.device, *, wanted: bool) -> None:
@@ -58,15 +60,17 @@ class CudaRecorder:
         finally:
             outside.wait_stream(self.stream)
 
-    def has_room(self) -> bool:
-        """Whether enough of the GPU's memory is free, whoever has the rest. What torch holds ready counts as free."""
+    def has_room(self, n_bytes: int) -> bool:
+        """Whether so much of the GPU's memory is free, and enough besides. What torch holds ready counts as free."""
         free, total = torch.cuda.mem_get_info(self.device)
         ready = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-        return free + ready >= SPARE * total
+        return free + ready >= SPARE * total + n_bytes
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Replay of `work`, to be called in the session."""
+    def record(self, work: Callable[[], None], generators: Sequence[torch.Generator]) -> Callable[[], None]:
+        """Replay of `work`, to be called in the session; `generators` : of the GPU, that it draws from."""
         graph = torch.cuda.CUDAGraph()
+        for generator in generators:
+            graph.register_generator_state(generator)
         with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
             work()
         return graph.replay

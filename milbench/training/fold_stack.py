@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ from milbench.training.learner import Learner
 from milbench.training.lender import Lender
 from milbench.training.own_draws import OwnDraws
 from milbench.training.refusals import refuse_changed_buffers
+from milbench.training.replays import Replays, Work
 from milbench.training.step_labels import StepLabels
 from milbench.training.step_memory import StepMemory
 from milbench.training.weights import OneModel
@@ -101,6 +103,8 @@ class FoldStack:
         self.step_memory = StepMemory(len(learners), self.device, cost=memory.cost, budget_bytes=memory.budget_bytes)
         for learner in learners:  # what one of them finds out, or has in its checkpoint, holds for all
             learner.step_memory = self.step_memory
+        self._indices: dict[tuple[int, ...], Tensor] = {}
+        self.replays: Replays | None = None  # None = steps are taken as always
         self.members: list[Learner] = []
         self._waiting: dict[Learner, deque[tuple[str, Patches]]] = {}
 
@@ -168,11 +172,10 @@ class FoldStack:
         """Whether the learners have taken a step together; if memory ran out, none of them has moved."""
         begun, n_bags = perf_counter(), len(batches[0].bags)
         rows = [self.learners.index(batch.learner) for batch in batches]
-        weights = self._of_rows(rows)
         labels = [batch.learner.begin_step(batch.bags) for batch in batches]
         marks = [batch.learner.random.mark() for batch in batches]
         try:
-            losses, gradients = self._losses_and_gradients(batches, labels, weights)
+            losses, gradients = self._losses_and_gradients(batches, labels, rows)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -188,48 +191,87 @@ class FoldStack:
             batch.learner.step_seconds += (perf_counter() - begun) / len(batches)
         return True
 
-    def _of_rows(self, rows: Sequence[int]) -> list[Tensor]:
-        """Weights of some trials as leaves; no copy if they are those of all."""
+    def _of_rows(self, rows: tuple[int, ...]) -> Callable[[], list[Tensor]]:
+        """Gives weights of some trials as leaves; no copy if they are those of all."""
         if len(rows) == len(self.learners):
-            return [values.detach().requires_grad_() for values in self.values.values()]
-        index = torch.tensor(rows, device=self.device)
-        return [values.index_select(0, index).requires_grad_() for values in self.values.values()]
+            return lambda: [values.detach().requires_grad_() for values in self.values.values()]
+        if rows not in self._indices:  # kept: a recorded step reads it where it is
+            self._indices[rows] = torch.tensor(rows, device=self.device)
+        index = self._indices[rows]
+        return lambda: [values.index_select(0, index).requires_grad_() for values in self.values.values()]
 
     def _losses_and_gradients(
-        self, batches: Sequence[Batch], labels: Sequence[StepLabels], weights: Sequence[Tensor]
+        self, batches: Sequence[Batch], labels: Sequence[StepLabels], rows: Sequence[int]
     ) -> tuple[Tensor, list[Tensor | None]]:
         """Losses float64 [P], summed over the bags of P learners, and gradients [P, ...] of their means by the weights."""
         model, n_bags = self.architecture.model, len(batches[0].bags)
         buffers = [(name, buffer, buffer._version) for name, buffer in model.named_buffers()]
         losses: list[Tensor] = []
-        total: list[Tensor | None] = [None] * len(weights)
+        total: list[Tensor | None] = [None] * len(self.values)
+        weights = cache(self._of_rows(tuple(rows)))  # once for all groups
+        if self.replays is None or n_bags > 1:  # else as a part of the step
+            weights()
         with OwnDraws([batch.learner.random for batch in batches]) as draws:
             for groups in zip(*(batch.groups for batch in batches), strict=True):
                 each = [own.of_group([bag.place for bag in group]) for own, group in zip(labels, groups, strict=True)]
                 targets, known = (torch.cat(values) for values in zip(*each, strict=True))  # [P, B, T]
-                leaves = [own for _, own in each if own.requires_grad]
-                with self._bags(groups) as (inputs, in_dims):
-                    of_group = self._losses(draws, weights, targets, known, inputs, in_dims)  # [P]
-                    gradients = torch.autograd.grad(of_group.sum() / n_bags, [*weights, *leaves], allow_unused=True)
-                for leaf, gradient in zip(leaves, gradients[len(weights) :], strict=True):
-                    leaf.grad = gradient
-                total = [_sum(*pair) for pair in zip(total, gradients[: len(weights)], strict=True)]
-                losses.append(of_group.detach().double())
+                with self._lent(groups) as bags:
+                    work: Work = partial(self._of_group, draws, n_bags, weights, known.requires_grad)
+                    if self.replays is None or n_bags > 1:
+                        found = work(bags, targets, known)
+                    else:
+                        found = self.replays.of(
+                            work, bags, [targets, known], among=tuple(rows), generators=draws.generators(),
+                            n_bytes=self.step_memory.bytes_of(len(bags[0]), len(rows)),
+                        )  # fmt: skip
+                of_group, of_known, *gradients = found
+                for place, (_, own) in enumerate(each):
+                    own.grad = None if of_known is None else of_known[place : place + 1]
+                total = [_sum(*pair) for pair in zip(total, gradients, strict=True)]
+                losses.append(cast(Tensor, of_group).double())
         refuse_changed_buffers(model, buffers)
         for batch in batches:
             batch.learner.weights.model.asked_for_smoothing |= model.asked_for_smoothing
         return torch.stack(losses).sum(dim=0), total
 
     @contextmanager
-    def _bags(self, groups: Sequence[Sequence[IndexedBag]]) -> Iterator[tuple[Inputs, int | None]]:
-        """What the model takes of each trial's bags of one size, and the trials' dimension in it: None if all share one bag."""
+    def _lent(self, groups: Sequence[Sequence[IndexedBag]]) -> Iterator[list[Patches]]:
+        """Bags of one size of all trials, trial by trial; one bag if all share it."""
         bags = [bag.patches for group in groups for bag in group]
         if len(groups[0]) == 1 and all(bag.features is bags[0].features for bag in bags):
             with self.bag_guard.lent(bags[:1]):
-                yield self.architecture.model.inputs(bags[0]), None
+                yield bags[:1]
             return
+        yield bags
+
+    def _of_group(
+        self,
+        draws: OwnDraws,
+        n_bags: int,
+        weights: Callable[[], list[Tensor]],
+        weights_move: bool,  # noqa: FBT001 - bound by position in front of what work gets
+        bags: Sequence[Patches],
+        targets: Tensor,
+        known: Tensor,
+    ) -> list[Tensor | None]:
+        """Losses [P] of P trials, summed over their bags of one size, and gradients of their share in the means.
+
+        Returns
+        -------
+        Losses, their gradient by `known` [P, B, T] if weights of tasks move, and by each of the weights [P, ...].
+        """
+        leaf, own = known.detach().requires_grad_(weights_move), weights()
+        losses = self._losses(draws, own, targets, leaf, *self._inputs(bags, *targets.shape[:2]))
+        leaves = [leaf, *own] if weights_move else own
+        gradients = torch.autograd.grad(losses.sum() / n_bags, leaves, allow_unused=True)
+        return [losses.detach(), *([] if weights_move else [None]), *gradients]
+
+    def _inputs(self, bags: Sequence[Patches], n_trials: int, n_bags: int) -> tuple[Inputs, int | None]:
+        """What the model takes of the bags, and the trials' dimension in it: None if all share one bag."""
+        if len(bags) == 1:
+            return self.architecture.model.inputs(bags[0]), None
         together = stacked([self.architecture.model.inputs(bag) for bag in bags])
-        yield (together if len(groups[0]) == 1 else _each(together, len(groups))), 0
+        return (together if n_bags == 1 else _each(together, n_trials)), 0
 
     def _losses(
         self,

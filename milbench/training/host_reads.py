@@ -32,7 +32,7 @@ SUBSCRIPTS = frozenset({Tensor.__getitem__, Tensor.__setitem__})
 
 
 @contextmanager
-def host_reads(device: torch.device) -> Iterator[list[str]]:
+def host_reads(device: torch.device, generators: Sequence[torch.Generator] = ()) -> Iterator[list[str]]:
     """What the step inside needs the CPU for, in words, complete when it has run. Empty = a graph can hold the step.
 
     The step runs as always, and its backward is watched too. A device without numbers ("meta") shows what a GPU would,
@@ -41,12 +41,13 @@ def host_reads(device: torch.device) -> Iterator[list[str]]:
     Parameters
     ----------
     device : of the step. On the CPU, numbers count that the step's Python needs, but no copies.
+    generators : that the step may draw from, besides torch's own.
     """
     found: dict[str, None] = {}  # each once, in order
     told: list[str] = []
     before = global_generators()
     try:
-        with _Literals(device, found), _Operators(device, found):
+        with _Literals(device, found), _Operators(device, found, generators):
             yield told
     finally:
         if not same_generators(before, global_generators()):
@@ -57,9 +58,12 @@ def host_reads(device: torch.device) -> Iterator[list[str]]:
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes operators."""
 
-    def __init__(self, device: torch.device, found: dict[str, None]) -> None:
+    def __init__(
+        self, device: torch.device, found: dict[str, None], generators: Sequence[torch.Generator] = ()
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.device, self.found = device, found
+        self.known_generators = [*map(_identity, generators)]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         name, named = str(func._schema.name), dict(kwargs or {})
@@ -67,7 +71,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # noted before it runs: without numbers, it may raise
         if _needs_numbers(name, func.tags, given):
             self.found[f"{name} needs numbers"] = None
-        if named.get("generator") is not None:
+        generator = named.get("generator")
+        if generator is not None and _identity(generator) not in self.known_generators:
             self.found[f"{name} draws from a generator of its own"] = None
         if self._is_elsewhere(torch.device(named.get("device") or self.device)) and any(map(self._is_here, given)):
             self.found[f"{name} copies to the CPU"] = None
@@ -119,6 +124,11 @@ def _needs_numbers(name: str, tags: Any, given: list[Tensor]) -> bool:
     if name in INDEXING:
         return any(each.dtype in (torch.bool, torch.uint8) for each in given[1:])
     return not DEPEND_ON_NUMBERS.isdisjoint(tags)
+
+
+def _identity(generator: torch.Generator) -> int:
+    """Of what a generator wraps: each operator is given a wrapper of its own."""
+    return int(getattr(generator, "_cdata", id(generator)))
 
 
 def _tensors(values: Any) -> list[Tensor]:

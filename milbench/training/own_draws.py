@@ -72,6 +72,10 @@ class OwnDraws(TorchFunctionMode):
         self._trial, self._bag = trial, None if bag is None else (bag, n_bags)
         self._depth = _depth()
 
+    def generators(self) -> list[torch.Generator]:
+        """Of each trial, the one that draws on the device; ready to draw."""
+        return [own[self.device.type] for own in self._own_generators()]
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:

@@ -31,6 +31,7 @@ class Randomness:
         # as `torch.manual_seed` would leave the generators; that asks every kind of device, which takes milliseconds
         kinds = [torch.device("cpu"), *([device] if device.type == "cuda" else [])]
         self.states = [torch.Generator(kind).manual_seed(seed).get_state() for kind in kinds]
+        self._generators: dict[str, torch.Generator] = {}
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -45,12 +46,12 @@ class Randomness:
                 self.states = generator_states(self.device)
 
     def generators(self) -> dict[str, torch.Generator]:
-        """By type of device, generators that draw what would be drawn `in_use`, for `moved_to`."""
-        found = {}
+        """By type of device, generators that draw what would be drawn `in_use`, for `moved_to`. They are the same at each call."""
         for state, device in zip(self.states, (torch.device("cpu"), self.device), strict=False):
-            found[device.type] = torch.Generator(device)
-            found[device.type].set_state(state)
-        return found
+            if device.type not in self._generators:
+                self._generators[device.type] = torch.Generator(device)
+            self._generators[device.type].set_state(state)
+        return self._generators
 
     def moved_to(self, generators: Mapping[str, torch.Generator]) -> None:
         """Count one use. Go on where these generators are; empty = nothing was drawn from them."""

@@ -44,6 +44,10 @@ class StepMemory:
             recompute = recompute or is_short
         return max(1, min(n, self.at_once)), recompute
 
+    def bytes_of(self, n_patches: int, n_trials: int) -> int:
+        """Memory that a step of so many trials takes with `n_patches` patches, about; 0 if nothing is known of it."""
+        return 0 if self.cost is None else self.cost.of(n_patches) * n_trials
+
     def shrink(self, n_patches: int) -> None:
         """Halve the trials that go through together after memory ran out. If only one is left, it recomputes."""
         if self.let_go():

@@ -63,14 +63,14 @@ def train(
     seed : of the permutations.
     after_epoch : called when all learners have booked an epoch; a good moment to write a checkpoint.
     stacks : of some of the learners, each in one at most. What a model raises in one becomes the error of all its members.
-    graphs : new ones, by which single models replay their steps; None = they take all steps as always.
+    graphs : new ones, by which models replay their steps; None = they take all steps as always.
 
     Raises
     ------
     DataError : a bag cannot be read.
     """
     shuffler = torch.Generator().manual_seed(seed)
-    with left_as_it_was(), nullcontext() if graphs is None else graphs.used_by(learners):
+    with left_as_it_was(), nullcontext() if graphs is None else graphs.used_by(learners, stacks):
         for epoch in range(max(learner.recipe.epochs for learner in learners)):
             # drawn also for epochs that a checkpoint holds: a resumed pass goes on with the same orders
             order = torch.randperm(len(slide_ids), generator=shuffler).tolist()

@@ -28,7 +28,7 @@ class Job:
     memory_bytes : what all workers of a machine may use together; 0 = what is free.
     checkpoint_seconds : shortest time between two checkpoints.
     kernels : "fused" if models may use their fused GPU kernels, else "plain".
-    cuda_graphs : whether models that are trained one by one replay their steps as CUDA graphs.
+    cuda_graphs : whether models replay steps and validations as CUDA graphs.
     """
 
     run: Path

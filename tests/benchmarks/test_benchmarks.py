@@ -224,11 +224,30 @@ def test_without_a_gpu_the_profile_says_so_and_counts_operators_on_a_cpu(
     assert gpu_profile.main() == 0
     assert capsys.readouterr().out.strip() == gpu_profile.NO_GPU
     words = ["--cpu", "--models", "mean_pooling", "max_pooling", "--patches", "9", "--width", "8"]
-    monkeypatch.setattr("sys.argv", ["gpu_profile.py", *words])
-    assert gpu_profile.main() == 0
-    said = capsys.readouterr().out
-    assert "Operator calls of a step on a CPU" in said
-    assert "| mean_pooling |" in said
+    for more in ([], ["--members", "3"]):
+        monkeypatch.setattr("sys.argv", ["gpu_profile.py", *words, *more])
+        assert gpu_profile.main() == 0
+        said = capsys.readouterr().out
+        assert "Operator calls of a step on a CPU" in said
+        assert "| mean_pooling |" in said
+
+
+def test_the_table_of_graphs_has_what_each_models_first_trial_replayed() -> None:
+    def trial(model: str, stack: int, **told: object) -> dict[str, object]:
+        return {"model": model, "stack": stack, "cuda_graphs": told}
+
+    trials = [
+        trial("amil", 10, replayed_steps=7, replayed_evaluations=3, why_not_more=""),
+        trial(
+            "m4", 5, replayed_steps=0, replayed_evaluations=2, replayed_steps_of_folds=9, why_not_more="memory ran out"
+        ),
+        trial("m4", 5, replayed_steps=1, replayed_evaluations=1, replayed_steps_of_folds=9, why_not_more=""),
+    ]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in gpu_speed.of_graphs(["amil", "m4"], trials).splitlines()
+    ]
+    assert rows[2:] == [["amil", "10", "7", "0", "3", ""], ["m4", "5", "0", "9", "2", "memory ran out"]]
 
 
 def test_a_profile_says_for_how_long_no_kernel_runs() -> None:

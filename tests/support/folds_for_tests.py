@@ -34,6 +34,7 @@ def learner_of_fold(
     *,
     endpoints: Sequence[FittedEndpoint] = (),
     scaler: FeatureScaler | None = None,
+    device: torch.device = CPU,
     **more: object,
 ) -> Learner:
     """A trial of one fold. Without endpoints, all tasks are binary."""
@@ -42,7 +43,14 @@ def learner_of_fold(
         for role in ("train", "val")
     )
     return Learner(
-        [copy.deepcopy(start)], recipe, train_side, val_side, seed=7, device=CPU, scaler=scaler or AsTheyAre(), **more
+        [copy.deepcopy(start)],
+        recipe,
+        train_side,
+        val_side,
+        seed=7,
+        device=device,
+        scaler=scaler or AsTheyAre(),
+        **more,
     )
 
 

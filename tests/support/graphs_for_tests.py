@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 NEED_THE_CPU = {"barspoon": ["aten::randint draws on the CPU", "aten::_local_scalar_dense needs numbers"]}
 """By model, what its step needs the CPU for. Steps of all others can be recorded, and so must be those of the study's models."""
+
+
+VALIDATIONS_NEED_THE_CPU = {"dtfd_mil": ["aten::_to_copy copies from the CPU"]}
+"""By model, what its validations on a GPU need the CPU for; on a CPU nothing is copied."""
 
 
 class Tape(TorchDispatchMode):
@@ -33,8 +37,9 @@ class Tape(TorchDispatchMode):
         """Run them again. What is made anew goes to where it was; views and what is written in place are there already."""
         for func, args, named, made in self.calls:
             aliases = [each.alias_info for each in func._schema.returns]
-            if aliases and all(alias is not None and not alias.is_write for alias in aliases):
-                continue  # a view of what the calls before have filled
+            is_view = aliases and all(alias is not None and not alias.is_write for alias in aliases)
+            if is_view or torch.Tag.inplace_view in func.tags:
+                continue  # of what the calls before have filled
             again = func(*args, **named)
             for place, value in zip(tree_leaves(made), tree_leaves(again), strict=True):
                 if isinstance(place, Tensor) and place.data_ptr() != value.data_ptr():
@@ -69,19 +74,23 @@ class TapeRecorder:
         yield
         self.done.append("end")
 
-    def has_room(self) -> bool:
+    def has_room(self, n_bytes: int) -> bool:
         return self.done.count("record") < self.room
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+    def record(self, work: Callable[[], None], generators: Sequence[torch.Generator]) -> Callable[[], None]:
         assert self.done[0] == "begin"
         assert "end" not in self.done
         if self.error is not None:
             raise self.error
         self.done.append("record")
-        drawn = torch.get_rng_state()
-        with Tape() as tape:
-            work()
-        torch.set_rng_state(drawn)  # a recording draws nothing
+        drawn = torch.get_rng_state(), [each.get_state() for each in generators]
+        try:
+            with Tape() as tape:
+                work()
+        finally:
+            torch.set_rng_state(drawn[0])  # a recording draws nothing
+            for generator, state in zip(generators, drawn[1], strict=True):
+                generator.set_state(state)
 
         def replay() -> None:
             self.done.append("replay")

@@ -27,6 +27,9 @@ class Stream:
 class Graph:
     calls: list[str]
 
+    def register_generator_state(self, generator: str) -> None:
+        self.calls.append(f"register {generator}")
+
     def replay(self) -> None:
         self.calls.append("replay")
 
@@ -77,16 +80,23 @@ def test_later_work_waits_although_training_raised(calls: list[str]) -> None:
 
 
 def test_work_is_recorded_on_the_sessions_stream_and_replayed_when_asked(calls: list[str]) -> None:
-    replay = CudaRecorder(GPU).record(lambda: calls.append("work"))
+    replay = CudaRecorder(GPU).record(lambda: calls.append("work"), [])
     assert calls == ["record into the pool on own, thread_local", "work", "recorded"]
     replay()
     assert calls[3:] == ["replay"]
 
 
+def test_generators_are_registered_before_the_recording_begins(calls: list[str]) -> None:
+    CudaRecorder(GPU).record(lambda: None, ["one", "other"])  # type: ignore[list-item]
+    assert calls == ["register one", "register other", "record into the pool on own, thread_local", "recorded"]
+
+
 def test_there_is_room_while_a_share_of_the_memory_is_free(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert CudaRecorder(GPU).has_room()
+    assert CudaRecorder(GPU).has_room(0)
+    assert CudaRecorder(GPU).has_room(11)
+    assert not CudaRecorder(GPU).has_room(12), "of 21 that are free, 10 stay so"
     monkeypatch.setattr(cuda_recorder, "SPARE", 0.22)
-    assert not CudaRecorder(GPU).has_room()
+    assert not CudaRecorder(GPU).has_room(0)
 
 
 def test_graphs_are_refused_where_there_is_no_gpu() -> None:

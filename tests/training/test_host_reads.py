@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,7 +10,7 @@ from contextlib import suppress
 import pytest
 import torch
 from endpoints_for_tests import BINARY, CLASSES, COX, SCORE, tiny
-from graphs_for_tests import NEED_THE_CPU
+from graphs_for_tests import NEED_THE_CPU, VALIDATIONS_NEED_THE_CPU, TapeRecorder
 from stacks_for_tests import OURS, SMALL
 from torch import Tensor
 
@@ -17,8 +18,15 @@ from milbench.endpoints.endpoint import Endpoint
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.models import MILModel
 from milbench.registry import load_models
+from milbench.training.fold_stack import Batch, FoldStack
 from milbench.training.host_reads import host_reads
-from milbench.training.weights import OneModel
+from milbench.training.learner import Learner
+from milbench.training.randomness import Randomness
+from milbench.training.replays import ReplayMemory
+from milbench.training.side import Side
+from milbench.training.step_graphs import GraphedStack, ModelGraphs
+from milbench.training.weights import OneModel, ParameterStack
+from milbench.trials.recipe import Recipe
 
 NOWHERE = torch.device("meta")
 
@@ -128,3 +136,61 @@ def test_the_backward_is_watched_too() -> None:
     with host_reads(x.device) as found:
         Looks.apply(x).sum().backward()
     assert found == ["aten::_local_scalar_dense needs numbers"]
+
+
+def test_generators_that_a_recorder_knows_may_be_drawn_from() -> None:
+    known, other = torch.Generator(), torch.Generator()
+    with host_reads(torch.device("cpu"), [known]) as found:
+        torch.rand(3, generator=known)
+    assert found == []
+    with host_reads(torch.device("cpu"), [known]) as found:
+        torch.rand(3, generator=other)
+    assert found == ["aten::rand draws from a generator of its own"]
+
+
+# ---- stacks --------------------------------------------------------------------------------------
+
+
+def memory() -> ReplayMemory:
+    return ReplayMemory(TapeRecorder())
+
+
+@pytest.mark.parametrize("n_patches", [40, pytest.param(900, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", OURS)
+def test_what_steps_and_validations_of_stacks_need_the_cpu_for(name: str, n_patches: int) -> None:
+    model = small(name)
+    bag = model.bag_like(torch.zeros(n_patches, model.in_features)).each(lambda tensor: tensor.to(NOWHERE))
+    plain = ParameterStack([model.float().train()] * 3, "float32", NOWHERE)
+    weights = GraphedStack(plain, ModelGraphs(memory(), lambda *_: 0))
+    labels = torch.ones(3, 1, model.n_tasks, device=NOWHERE)
+    weights.forward_backward([bag], labels, labels, 1, at_once=3, recompute=False)
+    assert weights.graphs.steps.needs_cpu_for == NEED_THE_CPU.get(name, [])
+    weights.model.eval()
+    with torch.no_grad():
+        weights.losses_and_logits([bag, bag], labels.expand(3, 2, -1), labels.expand(3, 2, -1), at_once=3)
+    assert weights.graphs.evaluations.needs_cpu_for == VALIDATIONS_NEED_THE_CPU.get(name, [])
+
+
+@pytest.mark.parametrize("is_shared", [True, False], ids=["one bag", "bags of their own"])
+@pytest.mark.parametrize("rows", [[0, 1, 2], [0, 2]], ids=["all folds", "some"])
+@pytest.mark.parametrize("name", ["m4", "mmoe_amil", "mmoe_mp_amil", "transmil"])
+def test_steps_of_folds_do_not_need_the_cpu(
+    name: str, rows: list[int], is_shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Randomness.generators
+    # the device draws nothing, but has to be given a generator
+    monkeypatch.setattr(Randomness, "generators", lambda self: {"meta": real(self)["cpu"], **real(self)})
+    model = small(name).float()
+    side = Side(("s",), *[torch.ones(1, 1, model.n_tasks)] * 2)
+    learners = [
+        Learner([copy.deepcopy(model)], Recipe(task_weights="uncertainty"), side, side, seed=7, device=NOWHERE)
+        for _ in range(3)
+    ]
+    stack = FoldStack(learners)
+    stack.replays = memory().replays()
+    bag = model.bag_like(torch.zeros(40, model.in_features)).each(lambda tensor: tensor.to(NOWHERE))
+    bags = [bag if is_shared else bag.each(torch.clone) for _ in rows]
+    batches = [Batch.of(learners[row], [("s", own)]) for row, own in zip(rows, bags, strict=True)]
+    labels = [learners[row]._labels_of(batch.bags) for row, batch in zip(rows, batches, strict=True)]
+    stack._losses_and_gradients(batches, labels, rows)
+    assert stack.replays.needs_cpu_for == []

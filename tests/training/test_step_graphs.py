@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from checkpoints_for_tests import bits
 from endpoints_for_tests import BINARY, CLASSES, COX, SCORE, learner_of
-from folds_for_tests import learners_of
+from folds_for_tests import N_FOLDS, learner_of_fold, learners_of, slides_of
 from graphs_for_tests import NEED_THE_CPU, TapeRecorder
-from stacks_for_tests import N_MEMBERS, OURS, SLIDES, TRAIN, WIDTH, InMemory, learner, model_of
+from stacks_for_tests import (
+    N_MEMBERS,
+    OURS,
+    SLIDES,
+    TRAIN,
+    WIDTH,
+    AsTheyAre,
+    InMemory,
+    learner,
+    model_of,
+    of_own_rates,
+)
 from torch import Tensor, nn
 
-from milbench.engines.checkpoint import load_checkpoint, save_checkpoint
+from milbench.engines.checkpoint import load_checkpoint, load_fold_stack, save_checkpoint, save_fold_stack
 from milbench.models import BagOutput, MILModel
+from milbench.registry import load_models
+from milbench.training.activations import ActivationCost
 from milbench.training.fold_stack import FoldStack
 from milbench.training.learner import Learner
-from milbench.training.step_graphs import GraphedModel, StepGraphs
+from milbench.training.replays import Replays
+from milbench.training.step_graphs import GraphedModel, GraphedStack, ModelGraphs, StepGraphs, graphs_record
 from milbench.training.trainer import train
 from milbench.trials.recipe import Recipe
 
@@ -27,11 +42,20 @@ BRIEF = Recipe(lr=0.02, epochs=3)
 SIZES = 2
 """Of the bags in memory."""
 
+GROUPS = 3
+"""In which a validation looks at its bags: one of 9 patches, one of 13, and three of 9 together."""
+
+MULTI = [name for name in OURS if load_models()[name].info.tasks == "multi"]
+
+SLOW = pytest.mark.slow
+
 
 def replaying(*learners: Learner, recorder: TapeRecorder | None = None) -> TapeRecorder:
     """The recorder by which these learners were trained."""
     recorder = recorder or TapeRecorder()
-    train(learners, SLIDES, InMemory(), seed=7, graphs=StepGraphs(recorder))
+    graphs = StepGraphs(recorder)
+    train(learners, SLIDES, InMemory(), seed=7, graphs=graphs)
+    assert graphs.memory.problem == ""
     return recorder
 
 
@@ -45,17 +69,23 @@ def trained_twice(make: Callable[[], Learner], recorder: TapeRecorder | None = N
     return plain, graphed
 
 
+def graphs_of(each: Learner) -> ModelGraphs:
+    assert isinstance(each.weights, (GraphedModel, GraphedStack))
+    return each.weights.graphs
+
+
 def n_replayed(each: Learner) -> int:
-    assert isinstance(each.weights, GraphedModel)
-    return each.weights.n_replayed
+    return graphs_of(each).steps.n_replayed
 
 
+@pytest.mark.parametrize("members", [range(1), range(N_MEMBERS)], ids=["alone", "stacked"])
 @pytest.mark.parametrize("name", OURS)
-def test_a_replayed_training_ends_with_the_same_bits(name: str) -> None:
+def test_a_replayed_training_ends_with_the_same_bits(name: str, members: range) -> None:
     start = model_of(name)
-    plain, graphed = trained_twice(lambda: learner([0], start, BRIEF))
+    plain, graphed = trained_twice(lambda: learner(members, start, BRIEF))
     assert bits(graphed) == bits(plain)
     assert n_replayed(graphed) == (0 if name in NEED_THE_CPU else BRIEF.epochs * len(TRAIN) - SIZES)
+    assert graphs_of(graphed).evaluations.n_replayed == (BRIEF.epochs - 1) * GROUPS
 
 
 @pytest.mark.parametrize(
@@ -101,19 +131,8 @@ def test_a_resumed_training_records_anew_and_ends_with_the_same_bits(tmp_path: P
     with pytest.raises(KeyboardInterrupt):
         train([stopped], SLIDES, InMemory(), seed=7, after_epoch=save, graphs=StepGraphs(TapeRecorder()))
     assert load_checkpoint(resumed, path, "mine")
-    assert replaying(resumed).done.count("record") == SIZES
+    assert replaying(resumed).done.count("record") == SIZES + GROUPS
     assert bits(resumed) == bits(whole)
-
-
-def test_folds_that_step_together_leave_graphs_the_steps_that_each_takes_alone() -> None:
-    start = model_of("shared_bottom_amil")
-    ends = []
-    for graphs in (None, StepGraphs(TapeRecorder())):
-        learners = learners_of(start, BRIEF)
-        train(learners, SLIDES, InMemory(), seed=7, stacks=[FoldStack(learners[:2])], graphs=graphs)
-        ends.append([bits(each) for each in learners])
-    assert ends[0] == ends[1]
-    assert n_replayed(learners[0]) < n_replayed(learners[2])
 
 
 def test_trials_of_one_pass_share_the_place_of_bags_and_nothing_else() -> None:
@@ -124,30 +143,242 @@ def test_trials_of_one_pass_share_the_place_of_bags_and_nothing_else() -> None:
     together = [learner([member], start, BRIEF) for member in range(2)]
     recorder = replaying(*together)
     assert [bits(each) for each in together] == [bits(each) for each in alone]
-    assert recorder.done.count("record") == 2 * SIZES
+    assert recorder.done.count("record") == 2 * (SIZES + GROUPS)
     assert (recorder.done[0], recorder.done[-1]) == ("begin", "end")
 
 
 def test_a_size_is_recorded_at_its_second_visit_and_all_graphs_are_gone_after_training() -> None:
     each = learner([0], model_of("amil"), BRIEF)
     recorder = replaying(each)
-    assert recorder.done.count("record") == SIZES
-    assert recorder.done.count("replay") == n_replayed(each)
-    assert isinstance(each.weights, GraphedModel)
-    assert each.weights.n_graphs == 0
+    graphs = graphs_of(each)
+    assert recorder.done.count("record") == SIZES + GROUPS
+    assert recorder.done.count("replay") == graphs.steps.n_replayed + graphs.evaluations.n_replayed
+    assert (graphs.steps.n_recorded, graphs.evaluations.n_recorded) == (0, 0)
+
+
+@pytest.mark.parametrize("members", [range(1), range(N_MEMBERS)], ids=["alone", "stacked"])
+def test_steps_of_several_bags_are_taken_as_always(members: range) -> None:
+    start, recipe = model_of("amil"), Recipe(lr=0.02, epochs=3, bags_per_step=5)
+    plain, graphed = trained_twice(lambda: learner(members, start, recipe))
+    assert bits(graphed) == bits(plain)
+    assert n_replayed(graphed) == 0
+    assert graphs_of(graphed).evaluations.n_replayed == (recipe.epochs - 1) * GROUPS
+
+
+# ---- stacks --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("members", "recipe"),
-    [([0], Recipe(lr=0.02, epochs=3, bags_per_step=5)), (range(N_MEMBERS), BRIEF)],
-    ids=["several bags per step", "a stack"],
+    ("recipe", "more"),
+    [
+        (Recipe(lr=0.02, epochs=3, clip_norm=0.05, bag_patches=7), {}),
+        (BRIEF, {"recipes": of_own_rates(BRIEF)}),
+    ],
+    ids=["clipped, drawn patches", "own rates"],
 )
-def test_other_steps_are_taken_as_always(members: range, recipe: Recipe) -> None:
-    start = model_of("amil")
-    plain, graphed = learner(members, start, recipe), learner(members, start, recipe)
-    train([plain], SLIDES, InMemory(), seed=7)
-    assert "record" not in replaying(graphed).done
+def test_what_stays_outside_of_a_stacks_graph_works_as_always(recipe: Recipe, more: dict) -> None:
+    start = model_of("amil", dropout=0.3)
+    plain, graphed = trained_twice(lambda: learner(range(N_MEMBERS), start, recipe, **more))
     assert bits(graphed) == bits(plain)
+    assert n_replayed(graphed) > 0
+
+
+PATIENT = Recipe(lr=0.02, epochs=12, patience=1, select_by="val_loss")
+
+
+def test_a_stack_that_loses_trials_records_anew_and_the_last_one_steps_as_always() -> None:
+    start = model_of("dsmil", dropout=0.3)
+    members: list[int] = []
+    ends = []
+    for recorder in (None, TapeRecorder()):
+        each = learner(range(N_MEMBERS), start, PATIENT)
+
+        def note(each: Learner = each, recorder: TapeRecorder | None = recorder) -> None:
+            members.append(len(each.still_learning))
+            if recorder and each.still_learning and len(each.still_learning) < N_MEMBERS:
+                graphs = graphs_of(each)
+                is_new = graphs.steps.n_recorded + graphs.evaluations.n_recorded < SIZES + GROUPS
+                assert is_new or members[-1] == members[-2], "graphs of the larger stack are gone"
+
+        graphs = recorder and StepGraphs(recorder)
+        train([each], SLIDES, InMemory(), seed=7, after_epoch=note, graphs=graphs)
+        assert each.error is None, each.error
+        ends.append(bits(each))
+    assert ends[0] == ends[1]
+    assert {*members} == {0, 1, 2, N_MEMBERS}, "some must end before others"
+    assert n_replayed(each) > 0
+
+
+@pytest.mark.parametrize("recipe", [Recipe(lr=0.02, epochs=6), PATIENT], ids=["adam", "out of patience"])
+def test_a_resumed_stack_ends_with_the_same_bits(tmp_path: Path, recipe: Recipe) -> None:
+    start, path = model_of("dsmil", dropout=0.3), tmp_path / "checkpoint.safetensors"
+    whole, stopped, resumed = (learner(range(N_MEMBERS), start, recipe) for _ in range(3))
+    replaying(whole)
+
+    def save() -> None:
+        if stopped.epoch == 4:
+            save_checkpoint(stopped, path, "mine")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train([stopped], SLIDES, InMemory(), seed=7, after_epoch=save, graphs=StepGraphs(TapeRecorder()))
+    assert len(stopped.still_learning) == (N_MEMBERS if recipe.patience is None else 2)
+    assert load_checkpoint(resumed, path, "mine")
+    replaying(resumed)
+    assert n_replayed(resumed) > 0
+    assert bits(resumed) == bits(whole)
+
+
+def test_steps_that_memory_parts_into_turns_are_taken_as_always() -> None:
+    def make() -> Learner:
+        each = learner(range(N_MEMBERS), start, BRIEF)
+        each.step_memory.at_once = 2
+        return each
+
+    start = model_of("amil", dropout=0.3)
+    plain, graphed = trained_twice(make)
+    assert bits(graphed) == bits(plain)
+    assert (n_replayed(graphed), graphs_of(graphed).evaluations.n_replayed) == (0, 0)
+
+
+def test_a_recorder_is_told_what_a_step_of_all_trials_takes() -> None:
+    asked: list[int] = []
+
+    class Asked(TapeRecorder):
+        def has_room(self, n_bytes: int) -> bool:
+            asked.append(n_bytes)
+            return True
+
+    each = learner(range(N_MEMBERS), model_of("amil"), BRIEF, cost=ActivationCost(0, 100), budget_bytes=10**9)
+    replaying(each, recorder=Asked())
+    assert {*asked} == {N_MEMBERS * 100 * 9, N_MEMBERS * 100 * 13, 0}, "nothing is kept of an evaluation"
+
+
+# ---- folds ---------------------------------------------------------------------------------------
+
+
+def folds_twice(make: Callable[[], list[Learner]], problem: str = "") -> tuple[list[Learner], Replays]:
+    """Learners of folds that step together, which end with graphs where they end without; and the replays of their steps."""
+    ends = []
+    for graphs in (None, StepGraphs(TapeRecorder())):
+        learners = make()
+        stack = FoldStack(learners)
+        train(learners, SLIDES, InMemory(), seed=7, stacks=[stack], graphs=graphs)
+        assert [each.error for each in learners] == [None] * len(learners)
+        ends.append(
+            [(bits(each), each.random.uses, [state.tolist() for state in each.random.states]) for each in learners]
+        )
+    assert ends[0] == ends[1]
+    assert stack.replays is not None
+    assert stack.replays.memory.problem == problem
+    return learners, stack.replays
+
+
+def groups_of_trials() -> set[tuple[int, Sequence[int]]]:
+    """Sizes of bags with the folds that learn from them."""
+    bags = InMemory().bags
+    folds = {slide: [fold for fold in range(N_FOLDS) if slide in slides_of(fold, "train")] for slide in SLIDES}
+    return {(len(bags[slide]), tuple(own)) for slide, own in folds.items()}
+
+
+@pytest.mark.parametrize("name", [n if n == "mmoe_amil" else pytest.param(n, marks=SLOW) for n in (*MULTI, "transmil")])
+def test_folds_that_step_together_are_replayed_with_the_same_bits(name: str) -> None:
+    learners, replays = folds_twice(lambda: learners_of(model_of(name), BRIEF))
+    n_steps = BRIEF.epochs * len(SLIDES)
+    assert replays.n_replayed == (0 if name in NEED_THE_CPU else n_steps - len(groups_of_trials()))
+    assert {n_replayed(each) for each in learners} == {0}, "no trial took a step alone"
+    told = graphs_record(learners[0].weights, replays)
+    assert told is not None
+    assert told["replayed_steps_of_folds"] == replays.n_replayed
+    assert (told["why_not_more"] == "") == (name not in NEED_THE_CPU)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(lr=0.02, epochs=3, task_weights="uncertainty", bag_patches=9),
+        Recipe(lr=0.05, epochs=7, patience=1, select_by="val_loss"),
+    ],
+    ids=["uncertainty, drawn patches", "out of patience"],
+)
+def test_every_setting_that_changes_steps_holds_for_replayed_folds(recipe: Recipe) -> None:
+    start = model_of("shared_bottom_amil", dropout=0.3)
+    learners, replays = folds_twice(lambda: learners_of(start, recipe))
+    assert replays.n_replayed > 0
+    if recipe.patience is not None:
+        assert len({each.epoch for each in learners}) > 1, "some must be done before others"
+
+
+def test_folds_whose_bags_are_scaled_differently_are_replayed_on_bags_of_their_own() -> None:
+    class Shifted(AsTheyAre):
+        def __init__(self, offset: float) -> None:
+            super().__init__()
+            self.by = offset
+
+        def __call__(self, features: Tensor) -> Tensor:
+            return features + self.by
+
+    start = model_of("shared_bottom_amil", dropout=0.3)
+    _, replays = folds_twice(
+        lambda: [learner_of_fold(fold, start, BRIEF, scaler=Shifted(fold / 10)) for fold in range(N_FOLDS)]
+    )
+    assert replays.n_replayed > 0
+
+
+def test_a_trial_of_a_fold_stack_that_steps_alone_replays_too() -> None:
+    start = model_of("shared_bottom_amil")
+    ends = []
+    for graphs in (None, StepGraphs(TapeRecorder())):
+        learners = learners_of(start, BRIEF)
+        train(learners, SLIDES, InMemory(), seed=7, stacks=[FoldStack(learners[:2])], graphs=graphs)
+        ends.append([bits(each) for each in learners])
+    assert ends[0] == ends[1]
+    assert 0 < n_replayed(learners[0]) < n_replayed(learners[2])
+
+
+def test_resumed_folds_end_with_the_same_bits(tmp_path: Path) -> None:
+    start, path = model_of("shared_bottom_amil", dropout=0.3), tmp_path / "checkpoint.safetensors"
+    whole, stopped, resumed = (learners_of(start, Recipe(lr=0.02, epochs=5)) for _ in range(3))
+
+    def save() -> None:
+        if stopped[0].epoch == 3:
+            save_fold_stack(stopped, path, "mine")
+            raise KeyboardInterrupt
+
+    def go(learners: list[Learner], after_epoch: Callable[[], None] = lambda: None) -> Replays | None:
+        stack, graphs = FoldStack(learners), StepGraphs(TapeRecorder())
+        if learners is resumed:
+            assert load_fold_stack(resumed, path, "mine")
+        train(learners, SLIDES, InMemory(), seed=7, stacks=[stack], graphs=graphs, after_epoch=after_epoch)
+        return stack.replays
+
+    go(whole)
+    with pytest.raises(KeyboardInterrupt):
+        go(stopped, save)
+    replays = go(resumed)
+    assert replays is not None
+    assert replays.n_replayed > 0
+    assert [bits(each) for each in resumed] == [bits(each) for each in whole]
+
+
+def test_when_memory_runs_out_graphs_of_folds_go_before_steps_get_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = Replays.of, 0
+
+    def full(self: Replays, *args: object, **named: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 2 * len(SLIDES):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(self, *args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Replays, "of", full)
+    start = model_of("shared_bottom_amil", dropout=0.3)
+    learners, replays = folds_twice(lambda: learners_of(start, BRIEF), problem="memory ran out")
+    assert replays.n_replayed > 0
+    assert {each.step_memory.shortage for each in learners} == {""}
+
+
+# ---- what cannot be recorded ---------------------------------------------------------------------
 
 
 def test_without_room_for_more_graphs_the_other_steps_are_taken_as_always() -> None:
@@ -164,7 +395,7 @@ def test_a_recording_that_fails_ends_all_recording_and_no_training() -> None:
     graphs = StepGraphs(recorder)
     train([graphed], SLIDES, InMemory(), seed=7, graphs=graphs)
     assert bits(graphed) == bits(plain)
-    assert graphs.problem == "RuntimeError: operation not permitted"
+    assert graphs.memory.problem == "RuntimeError: operation not permitted"
 
 
 def test_when_memory_runs_out_graphs_go_before_steps_get_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +417,7 @@ def test_when_memory_runs_out_graphs_go_before_steps_get_smaller(monkeypatch: py
     train([graphed], SLIDES, InMemory(), seed=7, graphs=graphs)
     assert bits(graphed) == bits(plain)
     assert graphed.step_memory.shortage == ""
-    assert graphs.problem == "memory ran out"
+    assert graphs.memory.problem == "memory ran out"
 
 
 class Branching(MILModel):
@@ -202,11 +433,44 @@ class Branching(MILModel):
         return BagOutput(self.head(-mean if turned else mean), None, {})
 
 
-def test_a_model_that_needs_the_cpu_is_not_recorded() -> None:
+NEEDS_NUMBERS = "aten::_local_scalar_dense needs numbers"
+
+
+@pytest.mark.parametrize("members", [range(1), range(N_MEMBERS)], ids=["alone", "stacked"])
+def test_steps_that_need_the_cpu_are_not_recorded_and_validations_are(members: range) -> None:
     torch.manual_seed(0)
     start = Branching(WIDTH, 1).double()
+    plain, graphed = trained_twice(lambda: learner(members, copy.deepcopy(start), BRIEF))
+    assert bits(graphed) == bits(plain)
+    assert graphs_of(graphed).steps.needs_cpu_for == [NEEDS_NUMBERS]
+    assert graphs_record(graphed.weights) == {
+        "replayed_steps": 0, "replayed_evaluations": (BRIEF.epochs - 1) * GROUPS, "why_not_more": NEEDS_NUMBERS
+    }  # fmt: skip
+
+
+def test_steps_of_folds_that_need_the_cpu_are_not_recorded() -> None:
+    torch.manual_seed(0)
+    start = Branching(WIDTH, 1).double()
+    learners, replays = folds_twice(lambda: learners_of(start, BRIEF))
+    assert replays.needs_cpu_for == [NEEDS_NUMBERS]
+    told = graphs_record(learners[0].weights, replays)
+    assert told is not None
+    assert (told["replayed_steps_of_folds"], told["why_not_more"]) == (0, NEEDS_NUMBERS)
+
+
+class Drawing(Branching):
+    """Its validations draw from NumPy, where several bags go through it together."""
+
+    def forward(self, features: Tensor) -> BagOutput:
+        is_quiet = self.training or not torch._C._are_functorch_transforms_active()
+        noise = 0.0 if is_quiet else float(np.random.rand())  # noqa: NPY002
+        return BagOutput(self.head(features.mean(dim=0) + noise), None, {})
+
+
+def test_validations_that_need_the_cpu_are_not_recorded_and_steps_are() -> None:
+    torch.manual_seed(0)
+    start = Drawing(WIDTH, 1).double()
     plain, graphed = trained_twice(lambda: learner([0], copy.deepcopy(start), BRIEF))
     assert bits(graphed) == bits(plain)
-    assert isinstance(graphed.weights, GraphedModel)
-    assert graphed.weights.needs_cpu_for == ["aten::_local_scalar_dense needs numbers"]
-    assert n_replayed(graphed) == 0
+    assert graphs_of(graphed).evaluations.needs_cpu_for == ["draws from NumPy or Python"]
+    assert (n_replayed(graphed) > 0, graphs_of(graphed).evaluations.n_replayed) == (True, 0)
