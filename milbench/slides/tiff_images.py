@@ -26,6 +26,10 @@ ORIENTATION = 274
 JPEG = {6, 7, 33007, 34892}
 """Numbers of the codecs that turn YCbCr into RGB while they decode."""
 
+APERIO_YCBCR = 33003
+"""Number of a codec whose colours are YCbCr, also if the page says RGB: one of Aperio's two kinds of JPEG 2000. OpenSlide
+converts it in a file whose description is Aperio's. Any other file is read by tifffile, which does not convert it."""
+
 
 def slide_pages(file: TiffFile) -> list[TiffPage]:
     """Pages of the slide, level 0 first: the largest image of the file with its smaller copies.
@@ -108,8 +112,8 @@ def _problem(page: TiffPage) -> str:
         return f"a channel has {page.bitspersample} bits of type {page.dtype}, not 8. {AS_RGB}"
     if page.photometric.name not in ("RGB", "YCBCR"):
         return f"its colours are {page.photometric.name}, not RGB. {AS_RGB}"
-    if page.photometric.name == "YCBCR" and page.compression not in JPEG:
-        return f"its colours are YCbCr without JPEG. {AS_RGB}"
+    if page.compression == APERIO_YCBCR or (page.photometric.name == "YCBCR" and page.compression not in JPEG):
+        return f"its colours are YCbCr in {codec(page)}, not RGB. {AS_RGB}"
     return _codec_problem(page) or _layout_problem(page)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -186,6 +187,18 @@ def test_what_is_no_8_bit_rgb_is_refused(tmp_path: Path, pixels: Pixels) -> None
     assert "has 16 bits" in refusal(written(tmp_path / "c.tif", pixels.astype(np.uint16), photometric="rgb"))
     assert "3 channels or planes" in refusal(written(tmp_path / "d.tif", *np.moveaxis(pixels, 2, 0), **gray))
     assert "its colours are CIELAB" in refusal(written(tmp_path / "e.tif", pixels, photometric="cielab"))
+
+
+def test_jpeg_2000_of_aperio_in_a_file_that_no_longer_says_so_is_refused_if_it_holds_ycbcr(tmp_path: Path) -> None:
+    tile = imagecodecs.jpeg2k_encode(
+        np.full((256, 256, 3), (245, 128, 128), np.uint8), level=0, codecformat="j2k", mct=False
+    )
+    options = {"shape": (512, 512, 3), "dtype": "uint8", "tile": (256, 256), "photometric": "rgb", "metadata": None}
+    for number in (33003, 33005):
+        tifffile.imwrite(tmp_path / f"{number}.tif", iter([tile] * 4), compression=number, **options)
+    assert "its colours are YCbCr in APERIO_JP2000_YCBC (33003), not RGB" in refusal(tmp_path / "33003.tif")
+    with open_slide(tmp_path / "33005.tif") as slide:
+        assert (slide.read(0, 0, 0, 512, 512) == (245, 128, 128)).all()
 
 
 def test_two_planes_or_two_slides_in_a_file_are_refused(
