@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Any
 
 try:
@@ -56,6 +58,20 @@ def inflated(content: Buffer, n_bytes: int) -> Buffer:
     if len(raw) != n_bytes:
         raise DamagedStream(f"{len(raw)} bytes instead of {n_bytes}")
     return raw
+
+
+def each_inflated(contents: Iterable[Buffer], n_bytes: int) -> Iterator[Buffer]:
+    """The same of each of many short streams, in fewer steps of Python: threads wait for each other in these.
+
+    Memory is set aside for `n_bytes` whatever a stream may hold, and their number is not looked at.
+    """
+    if deflate is None or n_bytes > MOST_AT_ONCE:
+        yield from (inflated(content, n_bytes) for content in contents)
+        return
+    try:
+        yield from map(deflate.zlib_decompress, contents, repeat(n_bytes))
+    except deflate.DeflateError as error:
+        raise DamagedStream(str(error)) from error
 
 
 def _errors() -> tuple[type[Exception], ...]:
