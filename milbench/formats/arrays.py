@@ -155,9 +155,10 @@ def load_split(path: Path, n_front: int) -> tuple[np.ndarray, np.ndarray]:
     at each page, and a piece stays in the processor's cache until its columns are at their places.
     """
     with _failing_clearly(path), path.open("rb") as file:
+        is_in_memory = is_held(file.fileno(), path.stat().st_size)  # before its header is there in any case
         shape, dtype, by_column = _sound_header(path, file)
         is_by_row = is_float(dtype) and len(shape) == 2 and shape[1] > n_front and not by_column
-        if is_by_row and not is_held(file.fileno(), path.stat().st_size):
+        if is_by_row and not is_in_memory:
             return _split(file, (shape[0], shape[1]), dtype, n_front)
     stored = np.asarray(floats(path, load_array(path, mapped=True)))
     if stored.ndim != 2 or stored.shape[1] <= n_front:
