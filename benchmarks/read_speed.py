@@ -5,10 +5,12 @@
 
 Sixteen formats as their tools write them, then packs and HDF5 with filters. Each repetition reads every layout by each
 build, and the plain array by numpy.load right after it, so that a busy moment hits all. A ratio is the median over
-repetitions. The builds go first in turn, since the first cold read takes longer than the next. Warm: the files are
-in the page cache. Cold: the system was asked to forget them (`posix_fadvise`), so the disk is measured too. With `--reference`, a process of another checkout reads the same files in turn; "not read" where it cannot.
-With `--minutes`, no repetition begins after that time, and the text says how many there were.
-CPU seconds tell more than wall seconds where others work on the machine. They are those of all threads of a process.
+repetitions. The builds go first in turn, since the first cold read takes longer than the next. Warm: the files are in the
+page cache. Cold: the system was asked to forget them (`posix_fadvise`), so the disk is measured too.
+
+With `--reference`, a process of another checkout reads the same files in turn; "not read" where it cannot. With
+`--minutes`, no repetition begins after that time, and the text says how many there were. CPU seconds tell more than wall
+seconds where others work on the machine. They are those of all threads of a process.
 
 Every read gets fresh memory (glibc would hand the last bag's pages to some reads and not to others, a factor of two by
 chance; a run reads bags of all sizes). One value of every page is looked at, since packs and `.pt` files are mapped.

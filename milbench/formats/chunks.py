@@ -84,9 +84,8 @@ def read_chunks(stored: h5py.Dataset, array: np.ndarray) -> bool:
             return _read_runs(known, _remembered[place], array)
     except (OSError, _OddChunk):
         return False
-    if (
-        hasattr(os, "posix_fadvise") and LEFT_OUT not in known.filters
-    ):  # the disk reads once, not once for each node of the index
+    if LEFT_OUT not in known.filters and hasattr(os, "posix_fadvise"):
+        # the disk reads once, not once for each node of the index; most of LZF is left to the library, which waits less by itself
         os.posix_fadvise(known.descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
     index = chunk_index(stored, known.descriptor)
     if index is None:

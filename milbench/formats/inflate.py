@@ -6,12 +6,15 @@ the checksum and give the same bytes.
 
 from __future__ import annotations
 
+import os
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import repeat
 from typing import Any
+
+import numpy as np
 
 try:
     import deflate as _libdeflate
@@ -91,7 +94,12 @@ def inflated_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytearra
         if len(header) < LOCAL_BYTES or not header.startswith(LOCAL_HEADER):
             return None
         archive.fp.seek(sum(struct.unpack_from("<HH", header, 26)), 1)  # the name, and what else is told of it
-        raw: bytearray = deflate.deflate_decompress(archive.fp.read(entry.compress_size), entry.file_size)
+        if entry.compress_size > os.fstat(archive.fp.fileno()).st_size:
+            return None
+        content = np.empty(entry.compress_size, np.uint8)  # NumPy asks for large pages, which `read` does not
+        if archive.fp.readinto(content.data) != len(content):  # type: ignore[attr-defined]
+            return None
+        raw: bytearray = deflate.deflate_decompress(content.data, entry.file_size)
     except deflate.DeflateError:
         return None
     finally:
