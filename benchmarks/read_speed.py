@@ -9,7 +9,7 @@ repetitions. The builds go first in turn, since the first cold read takes longer
 page cache. Cold: the system was asked to forget them (`posix_fadvise`), so the disk is measured too.
 
 With `--reference`, a process of another checkout reads the same files in turn; "not read" where it cannot. With
-`--minutes`, no repetition begins after that time, and the text says how many there were. CPU seconds tell more than wall
+`--minutes`, nothing is read again after that time, and the text says how often each layout was. CPU seconds tell more than wall
 seconds where others work on the machine. They are those of all threads of a process.
 
 Every read gets fresh memory (glibc would hand the last bag's pages to some reads and not to others, a factor of two by
@@ -97,7 +97,7 @@ def main() -> None:
         "--folder", type=Path, help="where the files are made (default: the system's; a tmpfs is never cold)"
     )
     parser.add_argument(
-        "--minutes", type=float, default=inf, help="after which no repetition begins (default: no limit)"
+        "--minutes", type=float, default=inf, help="after which nothing is read again (default: no limit)"
     )
     parser.add_argument("--only", default="", metavar="TEXT", help="layouts whose name holds this text")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
@@ -114,9 +114,9 @@ def main() -> None:
         layouts = write_layouts(Path(folder), options.patches, options.width)
         layouts = {name: layout for name, layout in layouts.items() if options.only in name}
         found = measure(layouts, builds, options.repeats, options.threads, until)
-    n_done = max(map(len, found.values()))
+    n_done = min(map(len, found.values()))
     size = f"{options.patches:,} × {options.width:,}"
-    told = f"{size}, {options.threads} threads of torch, medians of {n_done} interleaved reads; ratios of wall (CPU) seconds."
+    told = f"{size}, {options.threads} threads of torch, medians of at least {n_done} interleaved reads; ratios of wall (CPU) seconds."
     publish(
         options,
         "\n\n".join([told, *(text_of(found, state, builds) for state in (WARM, COLD))]),
@@ -133,16 +133,16 @@ Found = dict[tuple[str, str, str], list[Reading | None]]
 def measure(
     layouts: Mapping[str, Layout], builds: Mapping[str, Path], repeats: int, threads: int, until: float = inf
 ) -> Found:
-    """Readings of `repeats` repetitions, or of those that began before the clock said `until`, at least one."""
+    """Readings of `repeats` repetitions, or of those that began before the clock said `until`: at least one of each layout."""
     found: Found = {}
     rounds = min(ROUNDS, repeats)
     for number in range(rounds):
         with tempfile.TemporaryDirectory() as elsewhere, opened(builds, threads, elsewhere) as ask:
             for repetition in range(len(range(number, repeats, rounds)) + 1):  # the first warms up
-                if found and perf_counter() > until:
-                    return found
                 order = list(builds) if (number + repetition) % 2 else list(builds)[::-1]
                 for name, layout in layouts.items():
+                    if (name, WARM, "") in found and perf_counter() > until:
+                        return found
                     for state, reader, reading in readings(layout, order, ask):
                         if repetition:
                             found.setdefault((name, state, reader), []).append(reading)
