@@ -1,12 +1,16 @@
 """Reading one bag: every layout through milbench's own readers, beside numpy.load of the same numbers, warm and cold.
 
-    python benchmarks/read_speed.py [--reference CHECKOUT] [--patches 10000] [--width 1024] [--repeats 15] [--threads 2] [--only TEXT] [--save]
+    python benchmarks/read_speed.py [--reference CHECKOUT] [--patches 10000] [--width 1024] [--repeats 15] [--threads 2] [--only TEXT]
+                                    [--minutes 8] [--save]
 
 Sixteen formats as their tools write them, then packs and HDF5 with filters. Each repetition reads every layout by each
 build, and the plain array by numpy.load right after it, so that a busy moment hits all. A ratio is the median over
-repetitions. Warm: the files are in the page cache. Cold: the system was asked to forget them (`posix_fadvise`), so the disk
-is measured too. With `--reference`, a process of another checkout reads the same files in turn; "not read" where it cannot.
-CPU seconds tell more than wall seconds where others work on the machine. They are those of all threads of a process.
+repetitions. The builds go first in turn, since the first cold read takes longer than the next. Warm: the files are in the
+page cache. Cold: the system was asked to forget them (`posix_fadvise`), so the disk is measured too.
+
+With `--reference`, a process of another checkout reads the same files in turn; "not read" where it cannot. With
+`--minutes`, nothing is read again after that time, and the text says how often each layout was. CPU seconds tell more than wall
+seconds where others work on the machine. They are those of all threads of a process.
 
 Every read gets fresh memory (glibc would hand the last bag's pages to some reads and not to others, a factor of two by
 chance; a run reads bags of all sizes). One value of every page is looked at, since packs and `.pt` files are mapped.
@@ -21,8 +25,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
@@ -91,6 +96,9 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="where the files are made (default: the system's; a tmpfs is never cold)"
     )
+    parser.add_argument(
+        "--minutes", type=float, default=inf, help="after which nothing is read again (default: no limit)"
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="layouts whose name holds this text")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     if "--serve" in sys.argv:
@@ -100,13 +108,15 @@ def main() -> None:
 
     add_save_flag(parser)
     options = parser.parse_args()
+    until = perf_counter() + options.minutes * 60
     builds = {"": HERE, **({"reference": options.reference.resolve()} if options.reference else {})}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         layouts = write_layouts(Path(folder), options.patches, options.width)
         layouts = {name: layout for name, layout in layouts.items() if options.only in name}
-        found = measure(layouts, builds, options.repeats, options.threads)
+        found = measure(layouts, builds, options.repeats, options.threads, until)
+    n_done = min(map(len, found.values()))
     size = f"{options.patches:,} × {options.width:,}"
-    told = f"{size}, {options.threads} threads of torch, medians of {options.repeats} interleaved reads; ratios of wall (CPU) seconds."
+    told = f"{size}, {options.threads} threads of torch, medians of at least {n_done} interleaved reads; ratios of wall (CPU) seconds."
     publish(
         options,
         "\n\n".join([told, *(text_of(found, state, builds) for state in (WARM, COLD))]),
@@ -120,23 +130,29 @@ Found = dict[tuple[str, str, str], list[Reading | None]]
 """Readings by layout, state and reader."""
 
 
-def measure(layouts: Mapping[str, Layout], builds: Mapping[str, Path], repeats: int, threads: int) -> Found:
+def measure(
+    layouts: Mapping[str, Layout], builds: Mapping[str, Path], repeats: int, threads: int, until: float = inf
+) -> Found:
+    """Readings of `repeats` repetitions, or of those that began before the clock said `until`: at least one of each layout."""
     found: Found = {}
     rounds = min(ROUNDS, repeats)
     for number in range(rounds):
         with tempfile.TemporaryDirectory() as elsewhere, opened(builds, threads, elsewhere) as ask:
             for repetition in range(len(range(number, repeats, rounds)) + 1):  # the first warms up
+                order = list(builds) if (number + repetition) % 2 else list(builds)[::-1]
                 for name, layout in layouts.items():
-                    for state, reader, reading in readings(layout, builds, ask):
+                    if (name, WARM, "") in found and perf_counter() > until:
+                        return found
+                    for state, reader, reading in readings(layout, order, ask):
                         if repetition:
                             found.setdefault((name, state, reader), []).append(reading)
     return found
 
 
 def readings(
-    layout: Layout, builds: Mapping[str, Path], ask: Callable[[str, str, str], Reading | None]
+    layout: Layout, builds: Sequence[str], ask: Callable[[str, str, str], Reading | None]
 ) -> Iterator[tuple[str, str, Reading | None]]:
-    """One read by each build and by numpy.load, cold and then warm."""
+    """One read by each build, in that order, and by numpy.load, cold and then warm."""
     for state in (COLD, WARM):
         asked = [(build, build, str(layout.folder)) for build in builds]
         for reader, build, path in (*asked, (NUMPY, "", str(layout.plain))):

@@ -13,12 +13,13 @@ import numpy as np
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
 from milbench.formats.inflate import MOST_INFLATED, inflated_entry
-from milbench.formats.opening import failing_clearly, listed, read_ahead
+from milbench.formats.opening import failing_clearly, listed
+from milbench.formats.page_cache import is_held
 from milbench.formats.shapes import as_bag, bag_shape, fitting, is_float, kind_of, misfit, tensor
 
 KEYS = ("features", "feats")
 PIECE = 1 << 18
-"""Bytes that are taken out of an archive at a time: they stay in the cache until they are at their place."""
+"""Bytes that are taken out of a file at a time: they stay in the cache until they are at their place."""
 
 KNOWN_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """What NumPy writes. Others have no such limit."""
@@ -138,10 +139,7 @@ def _refuse_odd_compression(path: Path, archive: zipfile.ZipFile, name: str) -> 
 def load_array(path: Path, *, mapped: bool = False) -> np.ndarray:
     """The array of a `.npy` file, mapped or read; never unpickled."""
     with _failing_clearly(path), path.open("rb") as file:
-        shape, dtype, by_column = _array_header(file)
-        _refuse_unwritten(path, shape, dtype, path.stat().st_size)
-        if dtype.hasobject:
-            raise ValueError("it holds Python objects")
+        shape, dtype, by_column = _sound_header(path, file)
         if mapped:
             return np.memmap(path, dtype, "r", file.tell(), shape, "F" if by_column else "C")
         stored = np.fromfile(file, dtype, math.prod(shape))
@@ -153,13 +151,44 @@ def load_array(path: Path, *, mapped: bool = False) -> np.ndarray:
 def load_split(path: Path, n_front: int) -> tuple[np.ndarray, np.ndarray]:
     """The first columns and the others of a `.npy` file of floats, each an array of its own; both 2-D, or the first empty.
 
-    Taken out of the mapped file, so that no value is copied twice.
+    A file in memory is mapped, so that no value is copied twice. Others are read piece by piece: the disk is never waited for
+    at each page, and a piece stays in the processor's cache until its columns are at their places.
     """
+    with _failing_clearly(path), path.open("rb") as file:
+        is_in_memory = is_held(file.fileno(), path.stat().st_size)  # before its header is there in any case
+        shape, dtype, by_column = _sound_header(path, file)
+        is_by_row = is_float(dtype) and len(shape) == 2 and shape[1] > n_front and not by_column
+        if is_by_row and not is_in_memory:
+            return _split(file, (shape[0], shape[1]), dtype, n_front)
     stored = np.asarray(floats(path, load_array(path, mapped=True)))
-    read_ahead(path)
     if stored.ndim != 2 or stored.shape[1] <= n_front:
         return np.empty((0, 0), stored.dtype), np.empty((0, 0), stored.dtype)
     return stored[:, :n_front].copy("C"), stored[:, n_front:].copy("C")
+
+
+def _split(
+    file: IO[bytes], shape: tuple[int, int], dtype: np.dtype[Any], n_front: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first columns and the others of an array that lies row by row."""
+    n_rows, width = shape
+    front, others = np.empty((n_rows, n_front), dtype), np.empty((n_rows, width - n_front), dtype)
+    piece = np.empty((min(n_rows, max(1, PIECE // (width * dtype.itemsize))), width), dtype)
+    for first in range(0, n_rows, max(1, len(piece))):
+        rows = piece[: n_rows - first]
+        if file.readinto(rows.reshape(-1).view(np.uint8).data) != rows.nbytes:  # type: ignore[attr-defined]
+            raise ValueError("it ends within an array")
+        front[first : first + len(rows)] = rows[:, :n_front]
+        others[first : first + len(rows)] = rows[:, n_front:]
+    return front, others
+
+
+def _sound_header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    """The header of the array that `file` holds, if it holds as many numbers as that declares."""
+    shape, dtype, by_column = _array_header(file)
+    _refuse_unwritten(path, shape, dtype, path.stat().st_size)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    return shape, dtype, by_column
 
 
 def _refuse_unwritten(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], most_bytes: int) -> None:

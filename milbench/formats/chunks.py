@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from milbench.formats.chunk_index import ChunkIndex, chunk_index
-from milbench.formats.inflate import Buffer, DamagedStream, inflated
+from milbench.formats.inflate import Buffer, DamagedStream, each_inflated, inflated
 
 SCATTERED = 4
 """Chunks that lie together, on average, below which a file of small chunks is no faster here than in the library."""
@@ -84,7 +84,8 @@ def read_chunks(stored: h5py.Dataset, array: np.ndarray) -> bool:
             return _read_runs(known, _remembered[place], array)
     except (OSError, _OddChunk):
         return False
-    if hasattr(os, "posix_fadvise"):  # the disk reads once, not once for each node of the index
+    if LEFT_OUT not in known.filters and hasattr(os, "posix_fadvise"):
+        # the disk reads once, not once for each node of the index; most of LZF is left to the library, which waits less by itself
         os.posix_fadvise(known.descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
     index = chunk_index(stored, known.descriptor)
     if index is None:
@@ -259,13 +260,15 @@ def _batches(known: _Dataset, index: ChunkIndex) -> Iterator[range]:
 
 def _read_batch(known: _Dataset, index: ChunkIndex, rows: range, array: np.ndarray) -> None:
     part = slice(rows.start, rows.stop)
-    places, masks = index.places[part].tolist(), index.masks[part]
+    masks = index.masks[part]
     contents = _contents(known.descriptor, index, rows)
-    if known.chunk[1:] == array.shape[1:] and known.filters == (INFLATED,) and not masks.any():
-        _inflate_rows(known, places, contents, array)
+    is_of_rows = known.chunk[1:] == array.shape[1:]
+    if is_of_rows and known.filters == (INFLATED,) and not masks.any() and known.chunk_bytes <= BATCH:
+        _inflate_rows(known, rows, contents, array)
         return
+    places = index.places[part].tolist()
     raw = zip(places, map(partial(_undone, known), contents, masks.tolist()), strict=True)
-    if known.chunk[1:] == array.shape[1:]:
+    if is_of_rows:
         _place_rows(known, raw, array)
         return
     for place, content in raw:
@@ -283,18 +286,22 @@ def _place_rows(known: _Dataset, raw: Iterator[tuple[list[int], Buffer]], array:
         part[:] = memoryview(content)[: len(part)]
 
 
-def _inflate_rows(known: _Dataset, places: list[list[int]], contents: Iterator[memoryview], array: np.ndarray) -> None:
-    """The same, with nothing in the loop but inflating and a copy: threads wait for each other outside of it."""
+def _inflate_rows(known: _Dataset, rows: range, contents: Iterable[memoryview], array: np.ndarray) -> None:
+    """The same, with nothing in the loop but inflating and a copy. Whatever else Python does there, one thread at a time does.
+
+    The index names all chunks in order, so that each follows the one before.
+    """
     memory, n_bytes = _bytes_of(array), known.chunk_bytes
-    row_bytes = n_bytes // known.chunk[0]
-    whole = len(memory) - n_bytes
-    for (row, *_), content in zip(places, contents, strict=True):
-        start = row * row_bytes
-        raw = inflated(content, n_bytes)
-        memory[start : start + n_bytes] = raw if start <= whole else raw[: len(memory) - start]
+    start = rows.start * n_bytes
+    for raw in each_inflated(contents, n_bytes):
+        if len(raw) != n_bytes:
+            raise _OddChunk
+        stop = start + n_bytes
+        memory[start:stop] = raw if stop <= len(memory) else raw[: len(memory) - start]
+        start = stop
 
 
-def _contents(descriptor: int, index: ChunkIndex, rows: range) -> Iterator[memoryview]:
+def _contents(descriptor: int, index: ChunkIndex, rows: range) -> Iterable[memoryview]:
     """Stored bytes of each chunk, read at once if they lie close together. A chunk is valid until the next one is asked for."""
     part = slice(rows.start, rows.stop)
     addresses, sizes = index.addresses[part], index.sizes[part]
@@ -302,10 +309,13 @@ def _contents(descriptor: int, index: ChunkIndex, rows: range) -> Iterator[memor
     if stop - start <= 2 * int(sizes.sum()):
         block = _scratch(stop - start)
         _fill(descriptor, block, start)
-        for address, size in zip((addresses - start).tolist(), sizes.tolist(), strict=True):
-            yield block[address : address + size]
-        return
-    for address, size in zip(addresses.tolist(), sizes.tolist(), strict=True):
+        begins = addresses - start
+        return [block[begin:end] for begin, end in zip(begins.tolist(), (begins + sizes).tolist(), strict=True)]
+    return _one_by_one(descriptor, addresses.tolist(), sizes.tolist())
+
+
+def _one_by_one(descriptor: int, addresses: list[int], sizes: list[int]) -> Iterator[memoryview]:
+    for address, size in zip(addresses, sizes, strict=True):
         block = _scratch(size)
         _fill(descriptor, block, address)
         yield block
@@ -340,6 +350,11 @@ def _unshuffled(content: Buffer, itemsize: int) -> memoryview:
     if len(content) % itemsize:
         raise _OddChunk
     planes = np.frombuffer(content, np.uint8).reshape(itemsize, -1)
+    if itemsize == 2:  # as one number each: half the time again
+        pairs = planes[1].astype("<u2")
+        pairs <<= 8
+        pairs |= planes[0]
+        return _bytes_of(pairs)
     values = np.empty((planes.shape[1], itemsize), np.uint8)
     for byte, plane in enumerate(planes):
         values[:, byte] = plane

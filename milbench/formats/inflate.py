@@ -6,10 +6,15 @@ the checksum and give the same bytes.
 
 from __future__ import annotations
 
+import os
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Any
+
+import numpy as np
 
 try:
     import deflate as _libdeflate
@@ -58,6 +63,20 @@ def inflated(content: Buffer, n_bytes: int) -> Buffer:
     return raw
 
 
+def each_inflated(contents: Iterable[Buffer], n_bytes: int) -> Iterator[Buffer]:
+    """The same of each of many short streams, in fewer steps of Python: threads wait for each other in these.
+
+    Memory is set aside for `n_bytes` whatever a stream may hold, and their number is not looked at.
+    """
+    if deflate is None or n_bytes > MOST_AT_ONCE:
+        yield from (inflated(content, n_bytes) for content in contents)
+        return
+    try:
+        yield from map(deflate.zlib_decompress, contents, repeat(n_bytes))
+    except deflate.DeflateError as error:
+        raise DamagedStream(str(error)) from error
+
+
 def _errors() -> tuple[type[Exception], ...]:
     return (zlib.error,) if deflate is None else (zlib.error, deflate.DeflateError)
 
@@ -75,7 +94,12 @@ def inflated_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytearra
         if len(header) < LOCAL_BYTES or not header.startswith(LOCAL_HEADER):
             return None
         archive.fp.seek(sum(struct.unpack_from("<HH", header, 26)), 1)  # the name, and what else is told of it
-        raw: bytearray = deflate.deflate_decompress(archive.fp.read(entry.compress_size), entry.file_size)
+        if entry.compress_size > os.fstat(archive.fp.fileno()).st_size:
+            return None
+        content = np.empty(entry.compress_size, np.uint8)  # NumPy asks for large pages, which `read` does not
+        if archive.fp.readinto(content.data) != len(content):  # type: ignore[attr-defined]
+            return None
+        raw: bytearray = deflate.deflate_decompress(content.data, entry.file_size)
     except deflate.DeflateError:
         return None
     finally:

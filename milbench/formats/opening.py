@@ -75,13 +75,6 @@ def failing_clearly(path: Path, expected: str, fix: str, *, folder: bool = False
         raise FeatureFileError(unreadable(path, expected, reason_of(error), fix)) from error
 
 
-def read_ahead(path: Path) -> None:
-    """Ask the system to fetch a file that will be mapped: by itself it fetches little more than the page that is looked at."""
-    if hasattr(os, "posix_fadvise"):
-        with path.open("rb", buffering=0) as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
-
-
 def not_opened(path: Path, number: int) -> str:
     """A sentence that says why the system does not open `path`, by the number of its error."""
     where = f", a link to {path.readlink()}," if path.is_symlink() and not path.exists() else ""

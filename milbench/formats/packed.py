@@ -24,6 +24,7 @@ from torch import Tensor
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
 from milbench.formats.opening import failing_clearly, listed
+from milbench.formats.page_cache import fetch
 from milbench.formats.shapes import FLOATS, Coordinates, as_bag, bag_shape, fitting, misfit, truth_problem
 
 NAME, SUFFIX, MARK = "milbench pack", ".safetensors", "milbench_pack"
@@ -42,6 +43,7 @@ DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float6
 
 def read(path: Path) -> SlideFeatures:
     """Features [N, D], coordinates and truth of one slide; pages are read when they are used."""
+    fetch(path)
     with opened(path) as file:
         told, names = facts(file), set(file.keys())
         features = as_bag(path, _features(path, file))

@@ -23,7 +23,8 @@ from torch import Tensor
 from milbench.errors import DataError, FeatureFileError
 from milbench.formats import PIXELS, UNKNOWN, SlideFeatures, SlideHeader
 from milbench.formats.mapped_tensor import MappedTensor, located, mapped
-from milbench.formats.opening import failing_clearly, listed, mistaken, read_ahead, unreadable
+from milbench.formats.opening import failing_clearly, listed, mistaken, unreadable
+from milbench.formats.page_cache import fetch
 from milbench.formats.pickled_array import array_of
 from milbench.formats.shapes import FLOATS, as_bag, bag_shape, fitting, misfit, tensor
 from milbench.formats.unchanged import MOST_REMEMBERED, of_content
@@ -73,6 +74,7 @@ class PtContent(NamedTuple):
 
 def read(path: Path) -> SlideFeatures:
     """Features [N, D] of one file, and coordinates if it is a dict that has them."""
+    fetch(path)
     content = open_pt(path)
     features = as_bag(path, content.features.detach().resolve_neg())
     if content.coords is None:
@@ -105,7 +107,6 @@ def open_pt(path: Path) -> PtContent:
         as_it_is = of_content(path)
         if as_it_is in _located:
             features, coords, kind = _located[as_it_is]
-            read_ahead(path)
             return PtContent(mapped(path, features), None if coords is None else mapped(path, coords), kind)
     content = _read_pt(path)
     _remember(path, as_it_is, content)

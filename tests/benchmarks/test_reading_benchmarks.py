@@ -31,7 +31,7 @@ def test_a_builds_process_reads_cold_and_warm_and_says_what_it_cannot_read(tmp_p
     some = {name: layouts[name] for name in ("CLAM .h5", "milbench pack, float16")}
     (tmp_path / "empty").mkdir()
     some["none"] = read_speed.Layout(tmp_path / "empty", layouts["CLAM .h5"].plain)
-    found = read_speed.measure(some, {"": read_speed.HERE}, repeats=1, threads=1)
+    found = read_speed.measure(some, {"": read_speed.HERE}, repeats=9, threads=1, until=0)
     assert found["none", read_speed.COLD, ""] == [None]
     assert all(reading for (name, _, reader), (reading,) in found.items() if (name, reader) != ("none", ""))
     assert "not read" in read_speed.ratios(found["none", "warm", ""], found["none", "warm", read_speed.NUMPY])

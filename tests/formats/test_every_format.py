@@ -173,6 +173,7 @@ def test_every_module_of_a_format_is_in_this_contract() -> None:
         "mapped_tensor",
         "inflate",
         "unchanged",
+        "page_cache",
         "declared",
         "scale",
     }  # packed: tests/intake/test_pack.py

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from milbench.errors import FeatureFileError
 from milbench.formats import inflate, open_features
-from milbench.formats.inflate import DamagedStream, inflated
+from milbench.formats.chunks import read_chunks
+from milbench.formats.inflate import DamagedStream, each_inflated, inflated
 
 
 @pytest.fixture(params=["deflate", "zlib"])
@@ -55,6 +56,26 @@ def test_a_stream_that_is_damaged_or_has_another_length_is_refused(change: objec
     packed = change(zlib.compress(np.random.default_rng(0).bytes(100)))  # type: ignore[operator]
     with pytest.raises(DamagedStream):
         inflated(packed, 100)
+
+
+@pytest.mark.usefixtures("library")
+def test_many_streams_give_each_what_it_held_and_a_damaged_one_is_refused() -> None:
+    rows = [bytes([value]) * 100 for value in range(5)]
+    streams = [zlib.compress(row) for row in rows]
+    assert [bytes(raw) for raw in each_inflated(streams, 100)] == rows
+    with pytest.raises(DamagedStream):
+        list(each_inflated([*streams, streams[0][:-1]], 100))
+
+
+@pytest.mark.usefixtures("library")
+def test_a_chunk_that_holds_fewer_bytes_than_a_row_is_left_to_the_library(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        stored = file.create_dataset("features", (4, 64), "f2", chunks=(1, 64), compression="gzip")
+        for row in range(4):
+            stored.id.write_direct_chunk((row, 0), zlib.compress(bytes(128 - row)))
+        file.flush()
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert not read_chunks(file["features"], np.empty((4, 64), np.float16))
 
 
 @pytest.mark.usefixtures("library")
