@@ -14,7 +14,7 @@ map      the bag stream's attention A_c of (3), which sums to 1; of grades and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.row_blocks import goes_in_blocks
+from milbench_baselines.layers.small_pooling import is_small_stack, together
 
 Init = Literal["default", "orthogonal"]
 
@@ -136,7 +137,7 @@ class DSMIL(MILModel):
             else nn.Identity()
         )
         self.head = nn.Conv1d(n_outputs, n_outputs, kernel_size=width)
-        self.scale = 1 / sqrt(attention)
+        self.attention, self.scale = attention, 1 / sqrt(attention)
         if one_of(Init, init=init) == "orthogonal":
             self.apply(_start_orthogonal)
 
@@ -166,6 +167,34 @@ class DSMIL(MILModel):
         streams = torch.stack((output.aux["top_logits"], output.aux["bag_logits"]))  # [2, C]
         both = self._losses(streams, targets).mean(dim=0)                            # [T]
         return (both * known).sum() / (known > 0).sum().clamp(min=1)
+
+    def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Losses [S, B] and logits [S, B, 1] of stacked models for one binary task, from the features themselves."""
+        is_usual = isinstance(self.value, nn.Identity) and isinstance(self.embed, nn.Identity) and not self.average_streams
+        if not is_usual or not self.outputs.all_binary or int(self.outputs) > 1 or not is_small_stack(bags, self.attention):
+            return None
+        x, mask = together(bags), self._patch_masks(bags)                               # [B, N, D], [B, N]
+        n_models, (n_bags, n, _) = len(self.score.weight), x.shape
+        # the bag stream's logit is the mean of what its head makes of the patches: they go through both layers together
+        both = torch.cat([self.score.weight, self.head.weight[:, 0]]).view(2 * n_models, -1)
+        s, v = (x.view(-1, x.shape[-1]) @ both.T).T.reshape(2, n_models, n_bags, n)     # [S, B, N] each
+        s = s + self.score.bias[:, :, None]                                             # (1)
+        top, places = (s if mask is None else s + mask).max(dim=2, keepdim=True)        # [S, B, 1]  (2)
+        q = self._queries(x).view(n_models, n_bags, n, -1)                              # [S, B, N, Q]
+        critical = q.gather(2, places[..., None].expand(-1, -1, -1, q.shape[-1]))       # [S, B, 1, Q]
+        likeness = ((critical * self.scale) @ q.mT).squeeze(2)                          # [S, B, N]
+        attention = (likeness if mask is None else likeness + mask).softmax(dim=2)      # [S, B, N]  (3)
+        bag = (attention * v).sum(dim=2, keepdim=True) + self.head.bias[:, None]        # [S, B, 1]  (4)
+        losses = self.task_losses(torch.stack((top, bag)), targets).mean(dim=0)         # [S, B, 1]
+        return (losses * known).sum(dim=-1) / (known > 0).sum(dim=-1).clamp(min=1), bag
+
+    def _queries(self, x: Tensor) -> Tensor:
+        """Queries [S, B N, Q] of bags `x` [B, N, D] in stacked models."""
+        rows = x.view(-1, x.shape[-1]).expand(len(self.score.weight), -1, -1)
+        for layer in self.query if isinstance(self.query, nn.Sequential) else [self.query]:
+            is_linear = isinstance(layer, nn.Linear)
+            rows = torch.baddbmm(layer.bias[:, None], rows, layer.weight.mT) if is_linear else layer(rows)
+        return rows
 
     def _losses(self, streams: Tensor, targets: Tensor) -> Tensor:
         """Losses [2, T] of the streams' logits [2, C]; of classes the mean over their sigmoids."""
@@ -218,10 +247,18 @@ class DSMIL(MILModel):
         """Mask [N] to add to scores: -inf at the patches that this training pass leaves out, 0 elsewhere."""
         n = features.shape[0]
         mask = features.new_zeros(n)
-        kept = max(1, int(n * (1 - self.patch_dropout)))
-        if not self.training or kept == n:
+        kept = self._kept(n)
+        if kept == n:
             return mask
         return mask.masked_fill(torch.randperm(n, device=features.device) >= kept, -torch.inf)
+
+    def _patch_masks(self, bags: Sequence[Tensor]) -> Tensor | None:
+        """Masks [B, N] of bags of one size; None = no patch is left out."""
+        return None if self._kept(len(bags[0])) == len(bags[0]) else torch.stack([self._patch_mask(bag) for bag in bags])
+
+    def _kept(self, n: int) -> int:
+        """How many of n patches this pass sees."""
+        return max(1, int(n * (1 - self.patch_dropout))) if self.training else n
 
     @classmethod
     def from_official(

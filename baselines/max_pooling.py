@@ -9,7 +9,7 @@ map      what the patches' instance logits say for the class, grade, value or ri
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -72,6 +72,10 @@ class MaxPooling(PoolingModel):
         if self.outputs.all_binary:
             return rows.diagonal()
         return torch.cat([row[own] for row, own in zip(rows, self.outputs.slices, strict=True)])
+
+    def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Losses [S, B] and logits [S, B, W] of stacked models."""
+        return self.losses_of_stack(bags, targets, known, highest=True)
 
     def pool(self, rows: Tensor) -> Tensor:
         """Highest value [F] of every column. The gradient goes to the first of equals alone."""

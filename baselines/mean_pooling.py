@@ -8,6 +8,7 @@ map      what the patches' instance logits say for the class, grade, value or ri
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from torch import Tensor, nn
@@ -34,6 +35,10 @@ class MeanPooling(PoolingModel):
             return super().forward(features)
         mean, scores = mean_of_embedding(features, cast(nn.Linear, self.embed[0]), self.dropout, self.head)
         return BagOutput(self.head(mean), None, {"instance_logits": scores})  # the mean of logits is the logit of the mean
+
+    def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Losses [S, B] and logits [S, B, W] of stacked models."""
+        return self.losses_of_stack(bags, targets, known, highest=False)
 
     def pool(self, rows: Tensor) -> Tensor:
         """Mean [F] over the patches."""

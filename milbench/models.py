@@ -59,6 +59,7 @@ class MILModel(nn.Module, ABC):
     ``attention_rows``  optional  names of the rows of `BagOutput.attention`; default: none
     ``attention_maps``  optional  where the model looks, for heatmaps; default: `BagOutput.attention`
     ``from_official``   optional  the model with the weights of an official checkpoint
+    ``of_stack``        optional  losses and logits of a stack of models for small bags, faster than by `torch.func.vmap`
     ==================  ========  ================================================================================
 
     A forward takes ONE bag [N, D]. If it keeps these rules, `torch.func.vmap` can run many bags or many copies at once:
@@ -120,6 +121,22 @@ class MILModel(nn.Module, ABC):
     def task_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Losses [..., T] of logits [..., W], each by its task's kind; `targets` as in `loss`."""
         return task_losses(self.outputs, logits, targets, smoothing=self.smoothing)
+
+    def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Losses [S, B] and logits [S, B, W] of a stack of S models for B bags of one size; None = `forward` and `loss` find them.
+
+        A class may define this as a short cut past `torch.func.vmap`, which takes longer to start its operations than a
+        small bag's products take. It holds for `forward` and `loss` of this very class: subclasses do not inherit it. It
+        must find the same up to rounding, and draw the same random numbers: one draw per bag, which all models share.
+
+        Parameters
+        ----------
+        bags : features [N, D] of each.
+        targets, known : [S, B, T], as in `loss`.
+
+        Meanwhile all parameters of the model are those of the stack, [S, ...].
+        """
+        return None
 
     @property
     def smoothing(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from milbench_baselines.layers.dropout import Dropout
@@ -33,6 +34,13 @@ class GatedAttention(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """Scores [N]."""
         return self.of_all([self], h[None]).squeeze(0)
+
+    def of_stack(self, rows: Tensor) -> Tensor:
+        """Scores [S, N, 1] of rows [S, N, D] in S stacked attentions without dropout, whose parameters are [S, ...]."""
+        a, b, score = self.tanh_branch, self.sigmoid_branch, self.score
+        tanh = torch.baddbmm(a.bias[:, None], rows, a.weight.mT).tanh()
+        sigmoid = torch.baddbmm(b.bias[:, None], rows, b.weight.mT).sigmoid()
+        return torch.baddbmm(score.bias[:, None], tanh * sigmoid, score.weight.mT)
 
     @staticmethod
     def of_all(attentions: Sequence[GatedAttention], h: Tensor) -> Tensor:

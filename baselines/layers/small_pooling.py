@@ -7,6 +7,7 @@ Shapes: S stacked models, B bags of N patches [N, D]; H channels; W logits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -59,9 +60,34 @@ def pooled_small(
     layer = cast(nn.Linear, embed[0])
     mask = dropout.mask((len(features), layer.out_features), like=features) if dropout.draws else None
     function: type[Any] = _Highest if highest else _Mean
-    parameters = (layer.weight, layer.bias[None], head.weight, head.bias[None])
+    parameters = (layer.weight, layer.bias, head.weight, head.bias)
     logits, scores = applied(function, (dropout.factor,), (features, mask), parameters, n_outputs=2)
     return logits, scores
+
+
+def is_small_stack(bags: Sequence[Tensor], width: int, *dropouts: nn.Module) -> bool:
+    """Whether bags [N, D] of one size go through a stack of models by `of_stack`: few patches, on a CPU, no layer wider than `WIDEST`.
+
+    The `dropouts` on the way must be milbench's own.
+    """
+    n, like = len(bags[0]), bags[0]
+    is_plain = like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64) and not like.requires_grad
+    return is_plain and n <= FEW and width <= WIDEST and all(isinstance(each, Dropout) for each in dropouts)
+
+
+def together(bags: Sequence[Tensor]) -> Tensor:
+    """Bags [B, N, D] of one size."""
+    return torch.stack(list(bags)) if len(bags) > 1 else bags[0][None]
+
+
+def pooled_stack(bags: Sequence[Tensor], embed: nn.Sequential, dropout: Dropout, head: nn.Linear, *, highest: bool) -> Tensor:
+    """Logits [S, B, W] of `pooled_small` for stacked layers, whose parameters are [S, ...]."""
+    x, layer = together(bags), cast(nn.Linear, embed[0])
+    n_models, width, _ = layer.weight.shape
+    mask = dropout.masks(len(x), (x.shape[1], width), like=x)
+    function: type[Any] = _Highest if highest else _Mean
+    rows = x.expand(n_models, *x.shape), mask
+    return applied(function, (dropout.factor,), rows, (layer.weight, layer.bias, head.weight, head.bias), n_outputs=1)[0]
 
 
 def _embedded(p: Flat, mask: Tensor | None, shape: tuple[int, ...]) -> Tensor:
