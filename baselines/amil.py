@@ -21,7 +21,7 @@ from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.small_attention import Masks, pooled_stack
-from milbench_baselines.layers.small_pooling import is_small_stack, together
+from milbench_baselines.layers.small_bags import is_small_stack, together
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
 

@@ -37,7 +37,7 @@ from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.row_blocks import goes_in_blocks
-from milbench_baselines.layers.small_pooling import is_small_stack, together
+from milbench_baselines.layers.small_bags import is_cheap, is_small_stack, together
 
 Init = Literal["default", "orthogonal"]
 
@@ -145,22 +145,32 @@ class DSMIL(MILModel):
         """Logits [C], bag-stream attention [C, N]; aux `instance_logits` [N, C], `top_logits` [C], `bag_logits` [C]."""
         mask = self._patch_mask(features)                               # [N]       0, or -inf where left out
         h = self.embed(features)                                        # [N, K]
-        s, places, attention, rows = self._streams(h, mask)             # (1) to (3), and A v(x) [C, K]
-        critical = h[places]                                            # [C, K]
-        top = (critical * self.score.weight).sum(dim=1) + self.score.bias  # [C]  only these scores need a gradient
+        if is_cheap(h, self.attention) and not torch.compiler.is_compiling():
+            s = self.score(h)                                           # [N, C]    (1)
+            top, places = (s if mask is None else s + mask[:, None]).max(dim=0)  # [C], [C]  (2)
+            attention, rows = self._attended(h, mask, places)           # (3), and A v(x) [C, K]
+        else:
+            s, places, attention, rows = self._streams(h, mask)         # (1) to (3), and A v(x) [C, K]
+            critical = h[places]                                        # [C, K]
+            top = (critical * self.score.weight).sum(dim=1) + self.score.bias  # [C]  only these scores need a gradient
         bag = self.head(rows[None])[0, :, 0]                            # [C]       (4)
         return BagOutput(self._answer(top, bag), attention, {"instance_logits": s, "top_logits": top, "bag_logits": bag})
 
-    def _streams(self, h: Tensor, mask: Tensor) -> Attended:
+    def _streams(self, h: Tensor, mask: Tensor | None) -> Attended:
         """Scores [N, C], places of the critical patches [C], attention [C, N] and bag rows [C, K] of rows h [N, K]."""
         query = self.query
+        mask = h.new_zeros(h.shape[0]) if mask is None else mask
         if isinstance(query, nn.Sequential) and isinstance(self.value, nn.Identity) and goes_in_blocks(h):
             return attended_in_blocks(h, mask, self.score, query, self.scale)
-        s, q = self._scores(h), query(h)                                # [N, C], [N, Q]  (1)
+        s = self._scores(h)                                             # [N, C]    (1)
         places = (s + mask[:, None]).max(dim=0).indices                 # [C]       (2)
-        likeness = (query(h[places]) * self.scale) @ q.T                # [C, N]
-        attention = (likeness + mask).softmax(dim=1)                    # [C, N]    (3)
-        return Attended(s, places, attention, attention @ self.value(h))
+        return Attended(s, places, *self._attended(h, mask, places))
+
+    def _attended(self, h: Tensor, mask: Tensor | None, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention [C, N] and bag rows [C, K] of rows h [N, K], by their likeness to the critical patches [C]."""
+        likeness = (self.query(h[places]) * self.scale) @ self.query(h).T  # [C, N]
+        attention = (likeness if mask is None else likeness + mask).softmax(dim=1)  # [C, N]  (3)
+        return attention, attention @ self.value(h)
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
         """Mean over the known tasks of half the loss of each stream (official), a scalar."""
@@ -173,7 +183,8 @@ class DSMIL(MILModel):
         is_usual = isinstance(self.value, nn.Identity) and isinstance(self.embed, nn.Identity) and not self.average_streams
         if not is_usual or not self.outputs.all_binary or int(self.outputs) > 1 or not is_small_stack(bags, self.attention):
             return None
-        x, mask = together(bags), self._patch_masks(bags)                               # [B, N, D], [B, N]
+        masks = [mask for mask in map(self._patch_mask, bags) if mask is not None]
+        x, mask = together(bags), torch.stack(masks) if masks else None                 # [B, N, D], [B, N]
         n_models, (n_bags, n, _) = len(self.score.weight), x.shape
         # the bag stream's logit is the mean of what its head makes of the patches: they go through both layers together
         both = torch.cat([self.score.weight, self.head.weight[:, 0]]).view(2 * n_models, -1)
@@ -243,22 +254,13 @@ class DSMIL(MILModel):
         """Instance logits [N, C], without gradient: that of all would read the whole bag once more."""
         return linear(h.detach(), self.score.weight.detach(), self.score.bias.detach())
 
-    def _patch_mask(self, features: Tensor) -> Tensor:
-        """Mask [N] to add to scores: -inf at the patches that this training pass leaves out, 0 elsewhere."""
+    def _patch_mask(self, features: Tensor) -> Tensor | None:
+        """Mask [N] to add to scores: -inf at the patches that this training pass leaves out, 0 elsewhere; None = it leaves out none."""
         n = features.shape[0]
-        mask = features.new_zeros(n)
-        kept = self._kept(n)
+        kept = max(1, int(n * (1 - self.patch_dropout))) if self.training and self.patch_dropout else n
         if kept == n:
-            return mask
-        return mask.masked_fill(torch.randperm(n, device=features.device) >= kept, -torch.inf)
-
-    def _patch_masks(self, bags: Sequence[Tensor]) -> Tensor | None:
-        """Masks [B, N] of bags of one size; None = no patch is left out."""
-        return None if self._kept(len(bags[0])) == len(bags[0]) else torch.stack([self._patch_mask(bag) for bag in bags])
-
-    def _kept(self, n: int) -> int:
-        """How many of n patches this pass sees."""
-        return max(1, int(n * (1 - self.patch_dropout))) if self.training else n
+            return None
+        return features.new_zeros(n).masked_fill(torch.randperm(n, device=features.device) >= kept, -torch.inf)
 
     @classmethod
     def from_official(

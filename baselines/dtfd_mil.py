@@ -39,7 +39,7 @@ from milbench_baselines.layers.pseudo_bag_pooling import PseudoBags, pooled_pseu
 from milbench_baselines.layers.pseudo_bags import fixed_orders, members_of_parts, sizes_of_parts
 from milbench_baselines.layers.row_blocks import goes_in_blocks
 from milbench_baselines.layers.small_attention import pooled_stack
-from milbench_baselines.layers.small_pooling import is_small_stack, together
+from milbench_baselines.layers.small_bags import is_cheap, is_small_stack, together
 from milbench_baselines.layers.two_class import answer_of, head_width, log_odds, refuse_several_tasks
 
 Distillation = Literal["AFS", "MaxS", "MaxMinS"]
@@ -227,9 +227,9 @@ class DTFDMIL(MILModel):
 
         Aux: `pseudo_logits` [R G, C], `slide_logits` [R, C], `distilled` [R M, L]; C is 2 of a binary task, else W.
         """
-        is_plain = len(orders) == 1 and len(self.reduction) == 2
-        if is_plain and goes_in_blocks(features, self.attention.dropout):
-            return self._output([self._round_in_blocks(features, orders[0])])
+        if goes_in_blocks(features, self.attention.dropout) and len(orders) == 1 and len(self.reduction) == 2:
+            if not is_cheap(features, self.reduction[0].out_features):
+                return self._output([self._round_in_blocks(features, orders[0])])
         return self._output(self._rounds(self.reduction(features), orders)) #          (1)
 
     def _rounds(self, h: Tensor, orders: list[Tensor]) -> list[Round]:

@@ -20,6 +20,7 @@ from milbench.models import BagOutput, register_model
 from milbench_baselines.layers.pooling import PoolingModel
 from milbench_baselines.layers.row_blocks import goes_in_blocks
 from milbench_baselines.layers.scores_of_embedding import scores_of_embedding
+from milbench_baselines.layers.small_bags import is_cheap
 from milbench_baselines.layers.small_pooling import is_small, pooled_small
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
@@ -33,14 +34,13 @@ class MaxPooling(PoolingModel):
     """
 
     def forward(self, features: Tensor) -> BagOutput:
-        if not self.has_usual_loss:
+        if self.level != "instance" or not self.has_usual_loss:
             return super().forward(features)
-        if self.level == "instance" and self.outputs.all_binary and is_small(features, self.embed, self.dropout):
+        is_in_stack = torch._C._are_functorch_transforms_active()
+        if is_in_stack and self.outputs.all_binary and is_small(features, self.embed, self.dropout):
             logits, scores = pooled_small(features, self.embed, self.dropout, self.head, highest=True)
             return BagOutput(logits, None, {"instance_logits": scores})
-        if self.training and self.level == "instance":
-            return self._training_output(features)
-        return super().forward(features)
+        return self._training_output(features) if self.training else super().forward(features)
 
     def _training_output(self, features: Tensor) -> BagOutput:
         """Output whose graph holds the highest patches alone, because no gradient flows through the others."""
@@ -52,9 +52,11 @@ class MaxPooling(PoolingModel):
 
     def _search(self, features: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Scores [N, W] of a training pass, and the factors [K, hidden] of dropout at K of its patches."""
-        if len(self.embed) and goes_in_blocks(features, self.dropout) and self.dropout.draws:
-            scores, lanes = scores_of_embedding(features, cast(nn.Linear, self.embed[0]), self.dropout, self.head)
-            return scores, lambda places: self.dropout.of_lanes(lanes[places], like=features)
+        if goes_in_blocks(features, self.dropout) and len(self.embed) and self.dropout.draws:
+            layer = cast(nn.Linear, self.embed[0])
+            if not is_cheap(features, layer.out_features):
+                scores, lanes = scores_of_embedding(features, layer, self.dropout, self.head)
+                return scores, lambda places: self.dropout.of_lanes(lanes[places], like=features)
         h = self.embed(features)                                  # [N, hidden]
         mask = self.dropout.mask(h.shape, like=h)                 # [N, hidden]
         return self.head(h * mask), lambda places: mask[places]

@@ -141,7 +141,8 @@ class MILModel(nn.Module, ABC):
     @property
     def smoothing(self) -> float:
         """Share of each label that is spread over its classes (`trainer.label_smoothing`): in training alone."""
-        self.asked_for_smoothing = True
+        if not self.asked_for_smoothing:  # a module looks at whatever it is given, at each step
+            self.asked_for_smoothing = True
         return self.training_smoothing if self.training else 0.0
 
     def attention_rows(self) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.products import Linear
-from milbench_baselines.layers.small_pooling import is_small_stack, pooled_stack
+from milbench_baselines.layers.small_bags import is_small_stack
+from milbench_baselines.layers.small_pooling import pooled_stack
 
 Level = Literal["instance", "embedding"]
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from milbench_baselines.layers.below_vmap import applied, is_below_vmaps
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.row_blocks import FEW, differentiable_once
-from milbench_baselines.layers.small_experts import WIDEST
+from milbench_baselines.layers.small_bags import WIDEST, together
 
 
 class Flat(NamedTuple):
@@ -63,21 +63,6 @@ def pooled_small(
     parameters = (layer.weight, layer.bias, head.weight, head.bias)
     logits, scores = applied(function, (dropout.factor, True), (features, mask), parameters, n_outputs=2)
     return logits, scores
-
-
-def is_small_stack(bags: Sequence[Tensor], width: int, *dropouts: nn.Module) -> bool:
-    """Whether bags [N, D] of one size go through a stack of models by `of_stack`: few patches, on a CPU, no layer wider than `WIDEST`.
-
-    The `dropouts` on the way must be milbench's own.
-    """
-    n, like = len(bags[0]), bags[0]
-    is_plain = like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64) and not like.requires_grad
-    return is_plain and n <= FEW and width <= WIDEST and all(isinstance(each, Dropout) for each in dropouts)
-
-
-def together(bags: Sequence[Tensor]) -> Tensor:
-    """Bags [B, N, D] of one size."""
-    return torch.stack(list(bags)) if len(bags) > 1 else bags[0][None]
 
 
 def pooled_stack(bags: Sequence[Tensor], embed: nn.Sequential, dropout: Dropout, head: nn.Linear, *, highest: bool) -> Tensor:

@@ -29,7 +29,8 @@ def task_losses(outputs: Outputs, logits: Tensor, targets: Tensor, *, smoothing:
     """
     if outputs.all_binary:
         soft = smoothed(targets, smoothing, n_classes=2)
-        return binary_cross_entropy_with_logits(logits, soft.expand_as(logits), reduction="none")
+        soft = soft if soft.shape == logits.shape else soft.expand_as(logits)
+        return binary_cross_entropy_with_logits(logits, soft, reduction="none")
     losses = [
         _loss(endpoint, logits[..., own], target, smoothing)
         for endpoint, own, target in zip(outputs.endpoints, outputs.slices, targets, strict=True)
