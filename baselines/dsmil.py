@@ -223,8 +223,11 @@ class DSMIL(MILModel):
 
     def _answer(self, top: Tensor, bag: Tensor) -> Tensor:
         """Logits [C] that are returned, from those of the two streams [C]."""
+        is_bag = not self.average_streams
+        if is_bag and self.outputs.all_binary:
+            return bag
         streams = torch.stack((top, bag))
-        answer = logits_of_mean_answer(self.sigmoids, streams) if self.average_streams else bag
+        answer = bag if is_bag else logits_of_mean_answer(self.sigmoids, streams)
         if self.outputs.kinds <= {"binary", "ordinal", "regression"}:
             return answer
         each = zip(self.outputs.endpoints, self.outputs.slices, strict=True)

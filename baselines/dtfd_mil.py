@@ -227,9 +227,9 @@ class DTFDMIL(MILModel):
 
         Aux: `pseudo_logits` [R G, C], `slide_logits` [R, C], `distilled` [R M, L]; C is 2 of a binary task, else W.
         """
-        if goes_in_blocks(features, self.attention.dropout) and len(orders) == 1 and len(self.reduction) == 2:
-            if not is_cheap(features, self.reduction[0].out_features):
-                return self._output([self._round_in_blocks(features, orders[0])])
+        goes = goes_in_blocks(features, self.attention.dropout) and not is_cheap(features, self.reduction[0].out_features)
+        if goes and len(orders) == 1 and len(self.reduction) == 2:
+            return self._output([self._round_in_blocks(features, orders[0])])
         return self._output(self._rounds(self.reduction(features), orders)) #          (1)
 
     def _rounds(self, h: Tensor, orders: list[Tensor]) -> list[Round]:
@@ -316,8 +316,12 @@ class DTFDMIL(MILModel):
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
         """Sum of the pseudo-bags' mean loss and the slide's, a scalar."""
-        tiers = (answer_of(self.outputs, output.aux[tier]) for tier in ("pseudo_logits", "slide_logits"))
-        return sum(self._mean_loss(tier, targets) for tier in tiers) * known[0]
+        tiers = (output.aux["pseudo_logits"], output.aux["slide_logits"])
+        if self.outputs.all_binary and not self.smoothing:
+            # as written, because gradients of this and of a mean over `task_losses` differ in their last digit
+            odds = (log_odds(each) for each in tiers)
+            return sum(binary_cross_entropy_with_logits(each, targets.expand_as(each)) for each in odds) * known[0]
+        return sum(self.task_losses(answer_of(self.outputs, each), targets).mean() for each in tiers) * known[0]
 
     def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
         """Losses [S, B] and logits [S, B, 1] of stacked models, for one grouping into pseudo-bags of one size."""
@@ -347,13 +351,6 @@ class DTFDMIL(MILModel):
         dropouts = (self.attention.dropout, self.classifier.dropout, self.tier_two.classifier.dropout)
         width = self.reduction[0].out_features
         return is_usual and is_one and len(bags[0]) % self.pseudo_bags == 0 and is_small_stack(bags, width, *dropouts)
-
-    def _mean_loss(self, answers: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss, a scalar, of several answers [..., W] to one bag."""
-        # as written, because gradients of this and of a mean over it differ in their last digit
-        if self.outputs.all_binary and not self.smoothing:
-            return binary_cross_entropy_with_logits(answers, targets.expand_as(answers))
-        return self.task_losses(answers, targets).mean()
 
     def attention_rows(self) -> tuple[str, ...]:
         """One row: tier-1 attention, which sums to 1 inside each pseudo-bag."""

@@ -63,6 +63,8 @@ class MaxPooling(PoolingModel):
 
     def pool_logits(self, scores: Tensor) -> Tensor:
         """Logits [W], each task's from its highest patch."""
+        if self.outputs.all_binary:
+            return self.pool(scores)
         return self._own(scores[self._highest(scores)])
 
     def _highest(self, scores: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [...] times the mask of this pass, same shape and dtype."""
-        if not self.draws:
+        if not self.training or self.p == 0:  # `draws`, which would be asked for longer
             return x
         return x * self._drawn(x.shape, x)
 

@@ -36,8 +36,11 @@ class Masks(NamedTuple):
     attention: Tensor | None = None
 
 
+NO_MASKS = Masks()
+
+
 def pooled_stack(
-    x: Tensor, embed: Any, attention: GatedAttention, masks: Masks = Masks(), factors: tuple[float, float] = (1.0, 1.0)
+    x: Tensor, embed: Any, attention: GatedAttention, masks: Masks = NO_MASKS, factors: tuple[float, float] = (1.0, 1.0)
 ) -> Tensor:
     """Slide features [S, B, H] of bags `x` [B, N, D]. The bags get no gradient.
 

@@ -92,8 +92,9 @@ class _Mean(torch.autograd.Function):
     """Logits [*S, *B, W] and scores [*S, *B, N, W] of bags [*S, *B, N, D] and masks [*S, *B, N, H]."""
 
     @staticmethod
-    def forward(factor: float, wants_scores: bool, x: Tensor, mask: Tensor | None, *parameters: Tensor) -> tuple[Tensor, ...]:
-        p, shape = Flat.of(x, parameters), x.shape[:-1]
+    def forward(*inputs: Any) -> tuple[Tensor, ...]:
+        _, wants_scores, x, mask, *parameters = inputs
+        p, shape = Flat.of(x, tuple(parameters)), x.shape[:-1]
         h = _embedded(p, mask, shape)
         mean = h.view(len(h), -1, shape[-1], h.shape[-1]).mean(dim=2)                      # [S, B, H]
         logits = torch.baddbmm(p.head_bias, mean, p.head.mT)
@@ -126,8 +127,9 @@ class _Highest(torch.autograd.Function):
     """As `_Mean`, with the highest score of each column: the first of equals. The gradient is that of its patch alone."""
 
     @staticmethod
-    def forward(factor: float, wants_scores: bool, x: Tensor, mask: Tensor | None, *parameters: Tensor) -> tuple[Tensor, ...]:
-        p, shape = Flat.of(x, parameters), x.shape[:-1]
+    def forward(*inputs: Any) -> tuple[Tensor, ...]:
+        _, _, x, mask, *parameters = inputs
+        p, shape = Flat.of(x, tuple(parameters)), x.shape[:-1]
         h = _embedded(p, mask, shape)
         scores = _scores(h, p)
         logits, places = scores.reshape(len(h), -1, shape[-1], scores.shape[-1]).max(dim=2)   # [S, B, W]

@@ -38,6 +38,12 @@ def task_losses(outputs: Outputs, logits: Tensor, targets: Tensor, *, smoothing:
     return torch.stack(losses, dim=-1)
 
 
+def weighted_bce(logits: Tensor, targets: Tensor, known: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Sum over binary tasks of `task_losses` times `known` [T], a scalar, of logits [T]. `known` gets no gradient."""
+    soft = smoothed(targets, smoothing, n_classes=2)
+    return binary_cross_entropy_with_logits(logits, soft, weight=known, reduction="sum")
+
+
 def smoothed(is_class: Tensor, smoothing: float, *, n_classes: int) -> Tensor:
     """Targets (1 - e) y + e / C of targets y that are 1 for the label's class and else 0."""
     return is_class * (1 - smoothing) + smoothing / n_classes if smoothing else is_class
