@@ -32,8 +32,9 @@ class GatedAttention(nn.Module):
         self.score = Linear(width, 1)
 
     def forward(self, h: Tensor) -> Tensor:
-        """Scores [N]."""
-        return self.of_all([self], h[None]).squeeze(0)
+        """Scores [N]. They are those of `of_all`, without the dimension of attentions, which costs small bags a quarter more."""
+        product = self.tanh_branch(h).tanh() * self.sigmoid_branch(h).sigmoid()  # [N, width]
+        return self.score(self.dropout(product)).squeeze(-1)  # type: ignore[no-any-return]  # eq. 9
 
     def of_stack(self, rows: Tensor) -> Tensor:
         """Scores [S, N, 1] of rows [S, N, D] in S stacked attentions without dropout, whose parameters are [S, ...]."""

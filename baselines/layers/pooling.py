@@ -20,6 +20,18 @@ from milbench_baselines.layers.small_pooling import pooled_stack
 Level = Literal["instance", "embedding"]
 
 
+class Rectified(nn.Sequential):
+    """Rows [N, hidden] = ReLU(W x_n + b) of patches [N, D], without the steps between two modules, which count in small bags."""
+
+    def __init__(self, in_features: int, hidden: int) -> None:
+        super().__init__(Linear(in_features, hidden), nn.ReLU())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Rows [N, hidden]."""
+        layer, _ = self
+        return layer(features).relu_()  # type: ignore[no-any-return]
+
+
 class PoolingModel(MILModel):
     """Patches embedded and classified one by one, then pooled.
 
@@ -45,7 +57,7 @@ class PoolingModel(MILModel):
     ) -> None:
         super().__init__(in_features, n_outputs)
         self.level = one_of(Level, level=level)
-        self.embed = nn.Sequential(*([Linear(in_features, hidden), nn.ReLU()] if embedding else []))
+        self.embed = Rectified(in_features, hidden) if embedding else nn.Sequential()
         self.dropout = Dropout(dropout if embedding else 0)
         self.head = Linear(hidden if embedding else in_features, n_outputs)
         xavier(self)
