@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -145,7 +145,7 @@ class DSMIL(MILModel):
         """Logits [C], bag-stream attention [C, N]; aux `instance_logits` [N, C], `top_logits` [C], `bag_logits` [C]."""
         mask = self._patch_mask(features)                               # [N]       0, or -inf where left out
         h = self.embed(features)                                        # [N, K]
-        if is_cheap(h, self.attention) and not torch.compiler.is_compiling():
+        if is_cheap(h) and not torch.compiler.is_compiling():
             s = self.score(h)                                           # [N, C]    (1)
             top, places = (s if mask is None else s + mask[:, None]).max(dim=0)  # [C], [C]  (2)
             attention, rows = self._attended(h, mask, places)           # (3), and A v(x) [C, K]
@@ -189,13 +189,13 @@ class DSMIL(MILModel):
         # the bag stream's logit is the mean of what its head makes of the patches: they go through both layers together
         both = torch.cat([self.score.weight, self.head.weight[:, 0]]).view(2 * n_models, -1)
         s, v = (x.view(-1, x.shape[-1]) @ both.T).T.reshape(2, n_models, n_bags, n)     # [S, B, N] each
-        s = s + self.score.bias[:, :, None]                                             # (1)
+        s = s + cast(Tensor, self.score.bias)[:, :, None]                                             # (1)
         top, places = (s if mask is None else s + mask).max(dim=2, keepdim=True)        # [S, B, 1]  (2)
         q = self._queries(x).view(n_models, n_bags, n, -1)                              # [S, B, N, Q]
         critical = q.gather(2, places[..., None].expand(-1, -1, -1, q.shape[-1]))       # [S, B, 1, Q]
         likeness = ((critical * self.scale) @ q.mT).squeeze(2)                          # [S, B, N]
         attention = (likeness if mask is None else likeness + mask).softmax(dim=2)      # [S, B, N]  (3)
-        bag = (attention * v).sum(dim=2, keepdim=True) + self.head.bias[:, None]        # [S, B, 1]  (4)
+        bag = (attention * v).sum(dim=2, keepdim=True) + cast(Tensor, self.head.bias)[:, None]  # [S, B, 1]  (4)
         losses = self.task_losses(torch.stack((top, bag)), targets).mean(dim=0)         # [S, B, 1]
         return (losses * known).sum(dim=-1) / (known > 0).sum(dim=-1).clamp(min=1), bag
 
@@ -204,7 +204,7 @@ class DSMIL(MILModel):
         rows = x.view(-1, x.shape[-1]).expand(len(self.score.weight), -1, -1)
         for layer in self.query if isinstance(self.query, nn.Sequential) else [self.query]:
             is_linear = isinstance(layer, nn.Linear)
-            rows = torch.baddbmm(layer.bias[:, None], rows, layer.weight.mT) if is_linear else layer(rows)
+            rows = torch.baddbmm(layer.bias[:, None], rows, layer.weight.mT) if is_linear else layer(rows)  # type: ignore[index, arg-type]
         return rows
 
     def _losses(self, streams: Tensor, targets: Tensor) -> Tensor:

@@ -227,7 +227,7 @@ class DTFDMIL(MILModel):
 
         Aux: `pseudo_logits` [R G, C], `slide_logits` [R, C], `distilled` [R M, L]; C is 2 of a binary task, else W.
         """
-        goes = goes_in_blocks(features, self.attention.dropout) and not is_cheap(features, self.reduction[0].out_features)
+        goes = goes_in_blocks(features, self.attention.dropout) and not is_cheap(features)
         if goes and len(orders) == 1 and len(self.reduction) == 2:
             return self._output([self._round_in_blocks(features, orders[0])])
         return self._output(self._rounds(self.reduction(features), orders)) #          (1)
@@ -334,7 +334,8 @@ class DTFDMIL(MILModel):
         else:
             x = x[:, fixed_orders(n, 1, x.device)[0]]
         pseudo_bags = x.reshape(n_bags * self.pseudo_bags, -1, x.shape[-1])
-        pooled = pooled_stack(pseudo_bags, self.reduction[0], self.attention).unflatten(1, (n_bags, -1))  # [S, B, G, L]
+        pooled = pooled_stack(pseudo_bags, self.reduction[0], self.attention)       # [S, B G, L]
+        pooled = pooled.view(len(pooled), n_bags, -1, pooled.shape[-1])                               # [S, B, G, L]
         pseudo_logits = self.classifier.of_stack(pooled)                                              # [S, B, G, 2]
         rows = pooled.detach().flatten(1, 2)                                                          # [S, B G, L]
         weights = tier_two.attention.of_stack(rows).view(pooled.shape[:3]).softmax(dim=-1)            # [S, B, G]
@@ -349,8 +350,8 @@ class DTFDMIL(MILModel):
         is_usual = self.outputs.all_binary and self.distillation == "AFS" and len(self.reduction) == 2
         is_one = self.training or self.regroupings == 1
         dropouts = (self.attention.dropout, self.classifier.dropout, self.tier_two.classifier.dropout)
-        width = self.reduction[0].out_features
-        return is_usual and is_one and len(bags[0]) % self.pseudo_bags == 0 and is_small_stack(bags, width, *dropouts)
+        width, is_even = self.attention.tanh_branch.in_features, len(bags[0]) % self.pseudo_bags == 0
+        return is_usual and is_one and is_even and is_small_stack(bags, width, *dropouts)
 
     def attention_rows(self) -> tuple[str, ...]:
         """One row: tier-1 attention, which sums to 1 inside each pseudo-bag."""

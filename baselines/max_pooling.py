@@ -52,11 +52,10 @@ class MaxPooling(PoolingModel):
 
     def _search(self, features: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Scores [N, W] of a training pass, and the factors [K, hidden] of dropout at K of its patches."""
-        if goes_in_blocks(features, self.dropout) and len(self.embed) and self.dropout.draws:
-            layer = cast(nn.Linear, self.embed[0])
-            if not is_cheap(features, layer.out_features):
-                scores, lanes = scores_of_embedding(features, layer, self.dropout, self.head)
-                return scores, lambda places: self.dropout.of_lanes(lanes[places], like=features)
+        goes = goes_in_blocks(features, self.dropout) and not is_cheap(features)
+        if goes and len(self.embed) and self.dropout.draws:
+            scores, lanes = scores_of_embedding(features, cast(nn.Linear, self.embed[0]), self.dropout, self.head)
+            return scores, lambda places: self.dropout.of_lanes(lanes[places], like=features)
         h = self.embed(features)                                  # [N, hidden]
         mask = self.dropout.mask(h.shape, like=h)                 # [N, hidden]
         return self.head(h * mask), lambda places: mask[places]

@@ -32,13 +32,14 @@ class MeanPooling(PoolingModel):
             if self.has_usual_loss and self.level == "instance" and is_small(features, self.embed, self.dropout):
                 logits, scores = pooled_small(features, self.embed, self.dropout, self.head, highest=False)
                 return BagOutput(logits, None, {"instance_logits": scores})
-        elif goes_in_blocks(features, self.dropout) and self.has_usual_loss and len(self.embed) and not features.requires_grad:
-            layer = cast(nn.Linear, self.embed[0])
-            if not is_cheap(features, layer.out_features):
-                mean, scores = mean_of_embedding(features, layer, self.dropout, self.head)
-                # the mean of logits is the logit of the mean
-                return BagOutput(self.head(mean), None, {"instance_logits": scores})
+        elif goes_in_blocks(features, self.dropout) and not is_cheap(features) and self._is_mean_of_embedding(features):
+            mean, scores = mean_of_embedding(features, cast(nn.Linear, self.embed[0]), self.dropout, self.head)
+            return BagOutput(self.head(mean), None, {"instance_logits": scores})  # the mean of logits is the logit of the mean
         return super().forward(features)
+
+    def _is_mean_of_embedding(self, features: Tensor) -> bool:
+        """Whether the mean alone is wanted: neither gradients of the patches nor of their logits."""
+        return self.has_usual_loss and len(self.embed) > 0 and not features.requires_grad
 
     def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
         """Losses [S, B] and logits [S, B, W] of stacked models."""

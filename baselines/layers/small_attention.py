@@ -52,7 +52,7 @@ def pooled_stack(
     layers = (embed, attention.tanh_branch, attention.sigmoid_branch, attention.score)
     given = factors, x, *masks, *(parameter for layer in layers for parameter in (layer.weight, layer.bias))
     # torch's `Function.apply` looks at the names of all arguments first
-    return super(torch.autograd.Function, _Pooled).apply(*given)[0]  # type: ignore[misc, no-any-return]
+    return super(torch.autograd.Function, _Pooled).apply(*given)[0]  # type: ignore[misc, no-any-return, no-untyped-call]
 
 
 class _Pooled(torch.autograd.Function):

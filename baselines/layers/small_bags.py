@@ -14,16 +14,12 @@ WIDEST = 128
 """Width of an embedding up to which operations cost more to start than to compute. Wider ones go through the modules."""
 
 FEWER = 224
-"""Patches up to which a bag gains nothing from blocks in training, however wide the layers are. Fewer than `activation_cost` measures at."""
-
-MANY = 1024
-"""The same of layers no wider than `WIDEST`, whose results then stay in the cache. `activation_cost` measures below it."""
+"""Patches up to which a whole bag gains nothing from blocks in training. Fewer than `activation_cost` measures at, so it sees blocks alone."""
 
 
-def is_cheap(x: Tensor, width: int) -> bool:
-    """Whether rows [N, D] that layers make `width` wide are computed sooner as they are than in blocks."""
-    n = x.shape[0]
-    return n <= FEWER or (width <= WIDEST and n < MANY)
+def is_cheap(x: Tensor) -> bool:
+    """Whether a bag [N, D] is computed sooner as it is than in blocks."""
+    return x.shape[0] <= FEWER
 
 
 def is_small_stack(bags: Sequence[Tensor], width: int, *dropouts: nn.Module) -> bool:

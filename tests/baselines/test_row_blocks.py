@@ -59,7 +59,6 @@ WITH_BLOCKS = (
 @pytest.fixture(autouse=True)
 def blocks_wherever_they_are_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(milbench_baselines.layers.small_bags, "FEWER", FEW)
-    monkeypatch.setattr(milbench_baselines.layers.small_bags, "MANY", FEW)
 
 
 def made(name: str) -> nn.Module:
