@@ -32,7 +32,7 @@ class GatedAttention(nn.Module):
         self.score = Linear(width, 1)
 
     def forward(self, h: Tensor) -> Tensor:
-        """Scores [N]. They are those of `of_all`, without the dimension of attentions, which costs small bags a quarter more."""
+        """Scores [N]. They are those of `of_all`, without the dimension of attentions, which costs small bags time."""
         product = self.tanh_branch(h).tanh() * self.sigmoid_branch(h).sigmoid()  # [N, width]
         return self.score(self.dropout(product)).squeeze(-1)  # type: ignore[no-any-return]  # eq. 9
 
