@@ -8,9 +8,10 @@ map      the softmax attention a_n, which sums to 1
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from milbench.models import AttentionMaps, BagOutput, MILModel, Sharing, register_model
@@ -19,6 +20,8 @@ from milbench_baselines.layers.attention_expert import AttentionExpert, official
 from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.products import Linear
+from milbench_baselines.layers.small_attention import Masks, pooled_stack
+from milbench_baselines.layers.small_bags import is_small_stack, together
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
 
@@ -70,6 +73,19 @@ class AMIL(MILModel):
         slide, scores = self.expert(features)                     # [hidden], [N]  eq. 7 and 9
         attention = scores.softmax(dim=0)                         # [N]
         return BagOutput(self.head(slide), attention[None], {"slide": slide, "scores": scores[None]})
+
+    def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Losses [S, B] and logits [S, B, W] of stacked models."""
+        (embed, _, dropout), attention = cast(Any, self.expert.embed), self.expert.attention
+        is_small = is_small_stack(bags, embed.out_features, dropout, attention.dropout)
+        if not is_small or not self.outputs.all_binary:
+            return None
+        x, widths = together(bags), (embed.out_features, attention.tanh_branch.out_features)
+        dropouts = dropout, attention.dropout
+        masks = [each.masks(len(x), (x.shape[1], width), like=x) for each, width in zip(dropouts, widths, strict=True)]
+        slides = pooled_stack(x, embed, attention, Masks(*masks), (dropout.factor, attention.dropout.factor))
+        logits = torch.baddbmm(self.head.bias[:, None], slides, self.head.weight.mT)  # [S, B, W]
+        return (self.task_losses(logits, targets) * known).sum(dim=-1), logits
 
     def attention_rows(self) -> tuple[str, ...]:
         """One row."""

@@ -14,9 +14,9 @@ map      the bag stream's attention A_c of (3), which sums to 1; of grades and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.row_blocks import goes_in_blocks
+from milbench_baselines.layers.small_bags import is_cheap, is_small_stack, together
 
 Init = Literal["default", "orthogonal"]
 
@@ -136,7 +137,7 @@ class DSMIL(MILModel):
             else nn.Identity()
         )
         self.head = nn.Conv1d(n_outputs, n_outputs, kernel_size=width)
-        self.scale = 1 / sqrt(attention)
+        self.attention, self.scale = attention, 1 / sqrt(attention)
         if one_of(Init, init=init) == "orthogonal":
             self.apply(_start_orthogonal)
 
@@ -144,28 +145,67 @@ class DSMIL(MILModel):
         """Logits [C], bag-stream attention [C, N]; aux `instance_logits` [N, C], `top_logits` [C], `bag_logits` [C]."""
         mask = self._patch_mask(features)                               # [N]       0, or -inf where left out
         h = self.embed(features)                                        # [N, K]
-        s, places, attention, rows = self._streams(h, mask)             # (1) to (3), and A v(x) [C, K]
-        critical = h[places]                                            # [C, K]
-        top = (critical * self.score.weight).sum(dim=1) + self.score.bias  # [C]  only these scores need a gradient
+        if is_cheap(h) and not torch.compiler.is_compiling():
+            s = self.score(h)                                           # [N, C]    (1)
+            top, places = (s if mask is None else s + mask[:, None]).max(dim=0)  # [C], [C]  (2)
+            attention, rows = self._attended(h, mask, places)           # (3), and A v(x) [C, K]
+        else:
+            s, places, attention, rows = self._streams(h, mask)         # (1) to (3), and A v(x) [C, K]
+            critical = h[places]                                        # [C, K]
+            top = (critical * self.score.weight).sum(dim=1) + self.score.bias  # [C]  only these scores need a gradient
         bag = self.head(rows[None])[0, :, 0]                            # [C]       (4)
         return BagOutput(self._answer(top, bag), attention, {"instance_logits": s, "top_logits": top, "bag_logits": bag})
 
-    def _streams(self, h: Tensor, mask: Tensor) -> Attended:
+    def _streams(self, h: Tensor, mask: Tensor | None) -> Attended:
         """Scores [N, C], places of the critical patches [C], attention [C, N] and bag rows [C, K] of rows h [N, K]."""
         query = self.query
+        mask = h.new_zeros(h.shape[0]) if mask is None else mask
         if isinstance(query, nn.Sequential) and isinstance(self.value, nn.Identity) and goes_in_blocks(h):
             return attended_in_blocks(h, mask, self.score, query, self.scale)
-        s, q = self._scores(h), query(h)                                # [N, C], [N, Q]  (1)
+        s = self._scores(h)                                             # [N, C]    (1)
         places = (s + mask[:, None]).max(dim=0).indices                 # [C]       (2)
-        likeness = (query(h[places]) * self.scale) @ q.T                # [C, N]
-        attention = (likeness + mask).softmax(dim=1)                    # [C, N]    (3)
-        return Attended(s, places, attention, attention @ self.value(h))
+        return Attended(s, places, *self._attended(h, mask, places))
+
+    def _attended(self, h: Tensor, mask: Tensor | None, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention [C, N] and bag rows [C, K] of rows h [N, K], by their likeness to the critical patches [C]."""
+        likeness = (self.query(h[places]) * self.scale) @ self.query(h).T  # [C, N]
+        attention = (likeness if mask is None else likeness + mask).softmax(dim=1)  # [C, N]  (3)
+        return attention, attention @ self.value(h)
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
         """Mean over the known tasks of half the loss of each stream (official), a scalar."""
         streams = torch.stack((output.aux["top_logits"], output.aux["bag_logits"]))  # [2, C]
         both = self._losses(streams, targets).mean(dim=0)                            # [T]
         return (both * known).sum() / (known > 0).sum().clamp(min=1)
+
+    def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Losses [S, B] and logits [S, B, 1] of stacked models for one binary task, from the features themselves."""
+        is_usual = isinstance(self.value, nn.Identity) and isinstance(self.embed, nn.Identity) and not self.average_streams
+        if not is_usual or not self.outputs.all_binary or int(self.outputs) > 1 or not is_small_stack(bags, self.attention):
+            return None
+        masks = [mask for mask in map(self._patch_mask, bags) if mask is not None]
+        x, mask = together(bags), torch.stack(masks) if masks else None                 # [B, N, D], [B, N]
+        n_models, (n_bags, n, _) = len(self.score.weight), x.shape
+        # the bag stream's logit is the mean of what its head makes of the patches: they go through both layers together
+        both = torch.cat([self.score.weight, self.head.weight[:, 0]]).view(2 * n_models, -1)
+        s, v = (x.view(-1, x.shape[-1]) @ both.T).T.reshape(2, n_models, n_bags, n)     # [S, B, N] each
+        s = s + cast(Tensor, self.score.bias)[:, :, None]                                             # (1)
+        top, places = (s if mask is None else s + mask).max(dim=2, keepdim=True)        # [S, B, 1]  (2)
+        q = self._queries(x).view(n_models, n_bags, n, -1)                              # [S, B, N, Q]
+        critical = q.gather(2, places[..., None].expand(-1, -1, -1, q.shape[-1]))       # [S, B, 1, Q]
+        likeness = ((critical * self.scale) @ q.mT).squeeze(2)                          # [S, B, N]
+        attention = (likeness if mask is None else likeness + mask).softmax(dim=2)      # [S, B, N]  (3)
+        bag = (attention * v).sum(dim=2, keepdim=True) + cast(Tensor, self.head.bias)[:, None]  # [S, B, 1]  (4)
+        losses = self.task_losses(torch.stack((top, bag)), targets).mean(dim=0)         # [S, B, 1]
+        return (losses * known).sum(dim=-1) / (known > 0).sum(dim=-1).clamp(min=1), bag
+
+    def _queries(self, x: Tensor) -> Tensor:
+        """Queries [S, B N, Q] of bags `x` [B, N, D] in stacked models."""
+        rows = x.view(-1, x.shape[-1]).expand(len(self.score.weight), -1, -1)
+        for layer in self.query if isinstance(self.query, nn.Sequential) else [self.query]:
+            is_linear = isinstance(layer, nn.Linear)
+            rows = torch.baddbmm(layer.bias[:, None], rows, layer.weight.mT) if is_linear else layer(rows)  # type: ignore[index, arg-type]
+        return rows
 
     def _losses(self, streams: Tensor, targets: Tensor) -> Tensor:
         """Losses [2, T] of the streams' logits [2, C]; of classes the mean over their sigmoids."""
@@ -183,8 +223,11 @@ class DSMIL(MILModel):
 
     def _answer(self, top: Tensor, bag: Tensor) -> Tensor:
         """Logits [C] that are returned, from those of the two streams [C]."""
+        is_bag = not self.average_streams
+        if is_bag and self.outputs.all_binary:
+            return bag
         streams = torch.stack((top, bag))
-        answer = logits_of_mean_answer(self.sigmoids, streams) if self.average_streams else bag
+        answer = bag if is_bag else logits_of_mean_answer(self.sigmoids, streams)
         if self.outputs.kinds <= {"binary", "ordinal", "regression"}:
             return answer
         each = zip(self.outputs.endpoints, self.outputs.slices, strict=True)
@@ -214,14 +257,13 @@ class DSMIL(MILModel):
         """Instance logits [N, C], without gradient: that of all would read the whole bag once more."""
         return linear(h.detach(), self.score.weight.detach(), self.score.bias.detach())
 
-    def _patch_mask(self, features: Tensor) -> Tensor:
-        """Mask [N] to add to scores: -inf at the patches that this training pass leaves out, 0 elsewhere."""
+    def _patch_mask(self, features: Tensor) -> Tensor | None:
+        """Mask [N] to add to scores: -inf at the patches that this training pass leaves out, 0 elsewhere; None = it leaves out none."""
         n = features.shape[0]
-        mask = features.new_zeros(n)
-        kept = max(1, int(n * (1 - self.patch_dropout)))
-        if not self.training or kept == n:
-            return mask
-        return mask.masked_fill(torch.randperm(n, device=features.device) >= kept, -torch.inf)
+        kept = max(1, int(n * (1 - self.patch_dropout))) if self.training and self.patch_dropout else n
+        if kept == n:
+            return None
+        return features.new_zeros(n).masked_fill(torch.randperm(n, device=features.device) >= kept, -torch.inf)
 
     @classmethod
     def from_official(

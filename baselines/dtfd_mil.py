@@ -17,7 +17,7 @@ map      tier-1 attention, a softmax inside each pseudo-bag, divided by their nu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -38,6 +38,8 @@ from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.pseudo_bag_pooling import PseudoBags, pooled_pseudo_bags
 from milbench_baselines.layers.pseudo_bags import fixed_orders, members_of_parts, sizes_of_parts
 from milbench_baselines.layers.row_blocks import goes_in_blocks
+from milbench_baselines.layers.small_attention import pooled_stack
+from milbench_baselines.layers.small_bags import is_cheap, is_small_stack, together
 from milbench_baselines.layers.two_class import answer_of, head_width, log_odds, refuse_several_tasks
 
 Distillation = Literal["AFS", "MaxS", "MaxMinS"]
@@ -92,6 +94,13 @@ class Head(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Logits [..., C] of rows [..., L]."""
         return self.linear(self.dropout(rows))  # type: ignore[no-any-return]
+
+    def of_stack(self, rows: Tensor) -> Tensor:
+        """Logits [S, B, ..., C] of rows [S, B, ..., L] in S stacked heads, which share the mask of each of B bags."""
+        mask = self.dropout.masks(rows.shape[1], tuple(rows.shape[2:]), like=rows)
+        kept = (rows if mask is None else rows * mask).flatten(1, -2)                 # [S, R, L]
+        logits = torch.baddbmm(self.linear.bias[:, None], kept, self.linear.weight.mT)
+        return logits.view(*rows.shape[:-1], -1)
 
 
 class AttentionClassifier(nn.Module):
@@ -218,8 +227,8 @@ class DTFDMIL(MILModel):
 
         Aux: `pseudo_logits` [R G, C], `slide_logits` [R, C], `distilled` [R M, L]; C is 2 of a binary task, else W.
         """
-        is_plain = len(orders) == 1 and len(self.reduction) == 2
-        if is_plain and goes_in_blocks(features, self.attention.dropout):
+        goes = goes_in_blocks(features, self.attention.dropout) and not is_cheap(features)
+        if goes and len(orders) == 1 and len(self.reduction) == 2:
             return self._output([self._round_in_blocks(features, orders[0])])
         return self._output(self._rounds(self.reduction(features), orders)) #          (1)
 
@@ -307,15 +316,42 @@ class DTFDMIL(MILModel):
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
         """Sum of the pseudo-bags' mean loss and the slide's, a scalar."""
-        tiers = (answer_of(self.outputs, output.aux[tier]) for tier in ("pseudo_logits", "slide_logits"))
-        return sum(self._mean_loss(tier, targets) for tier in tiers) * known[0]
-
-    def _mean_loss(self, answers: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss, a scalar, of several answers [..., W] to one bag."""
-        # as written, because gradients of this and of a mean over it differ in their last digit
+        tiers = (output.aux["pseudo_logits"], output.aux["slide_logits"])
         if self.outputs.all_binary and not self.smoothing:
-            return binary_cross_entropy_with_logits(answers, targets.expand_as(answers))
-        return self.task_losses(answers, targets).mean()
+            # as written, because gradients of this and of a mean over `task_losses` differ in their last digit
+            odds = (log_odds(each) for each in tiers)
+            return sum(binary_cross_entropy_with_logits(each, targets.expand_as(each)) for each in odds) * known[0]
+        return sum(self.task_losses(answer_of(self.outputs, each), targets).mean() for each in tiers) * known[0]
+
+    def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Losses [S, B] and logits [S, B, 1] of stacked models, for one grouping into pseudo-bags of one size."""
+        if not self._takes_stack(bags):
+            return None
+        x, tier_two = together(bags), self.tier_two
+        n_bags, n, _ = x.shape
+        if self.training:
+            x = x[torch.arange(n_bags)[:, None], torch.stack([torch.randperm(n) for _ in bags])]
+        else:
+            x = x[:, fixed_orders(n, 1, x.device)[0]]
+        pseudo_bags = x.reshape(n_bags * self.pseudo_bags, -1, x.shape[-1])
+        pooled = pooled_stack(pseudo_bags, self.reduction[0], self.attention)       # [S, B G, L]
+        pooled = pooled.view(len(pooled), n_bags, -1, pooled.shape[-1])                               # [S, B, G, L]
+        pseudo_logits = self.classifier.of_stack(pooled)                                              # [S, B, G, 2]
+        rows = pooled.detach().flatten(1, 2)                                                          # [S, B G, L]
+        weights = tier_two.attention.of_stack(rows).view(pooled.shape[:3]).softmax(dim=-1)            # [S, B, G]
+        slide_logits = tier_two.classifier.of_stack((weights[:, :, None] @ pooled.detach()).squeeze(2))  # [S, B, 2]
+        answers = log_odds(slide_logits)[..., None]                                                   # [S, B, 1]
+        of_pseudo_bags = self.task_losses(log_odds(pseudo_logits), targets).mean(dim=-1)              # [S, B]
+        losses = (of_pseudo_bags + self.task_losses(answers, targets)[..., 0]) * known[..., 0]
+        return losses, answers
+
+    def _takes_stack(self, bags: Sequence[Tensor]) -> bool:
+        """Whether `of_stack` has the losses of such bags."""
+        is_usual = self.outputs.all_binary and self.distillation == "AFS" and len(self.reduction) == 2
+        is_one = self.training or self.regroupings == 1
+        dropouts = (self.attention.dropout, self.classifier.dropout, self.tier_two.classifier.dropout)
+        width, is_even = self.attention.tanh_branch.in_features, len(bags[0]) % self.pseudo_bags == 0
+        return is_usual and is_one and is_even and is_small_stack(bags, width, *dropouts)
 
     def attention_rows(self) -> tuple[str, ...]:
         """One row: tier-1 attention, which sums to 1 inside each pseudo-bag."""

@@ -9,7 +9,7 @@ map      what the patches' instance logits say for the class, grade, value or ri
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -20,6 +20,7 @@ from milbench.models import BagOutput, register_model
 from milbench_baselines.layers.pooling import PoolingModel
 from milbench_baselines.layers.row_blocks import goes_in_blocks
 from milbench_baselines.layers.scores_of_embedding import scores_of_embedding
+from milbench_baselines.layers.small_bags import is_cheap
 from milbench_baselines.layers.small_pooling import is_small, pooled_small
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
@@ -33,14 +34,13 @@ class MaxPooling(PoolingModel):
     """
 
     def forward(self, features: Tensor) -> BagOutput:
-        if not self.has_usual_loss:
+        if self.level != "instance" or not self.has_usual_loss:
             return super().forward(features)
-        if self.level == "instance" and self.outputs.all_binary and is_small(features, self.embed, self.dropout):
+        is_in_stack = torch._C._are_functorch_transforms_active()
+        if is_in_stack and self.outputs.all_binary and is_small(features, self.embed, self.dropout):
             logits, scores = pooled_small(features, self.embed, self.dropout, self.head, highest=True)
             return BagOutput(logits, None, {"instance_logits": scores})
-        if self.training and self.level == "instance":
-            return self._training_output(features)
-        return super().forward(features)
+        return self._training_output(features) if self.training else super().forward(features)
 
     def _training_output(self, features: Tensor) -> BagOutput:
         """Output whose graph holds the highest patches alone, because no gradient flows through the others."""
@@ -52,7 +52,8 @@ class MaxPooling(PoolingModel):
 
     def _search(self, features: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Scores [N, W] of a training pass, and the factors [K, hidden] of dropout at K of its patches."""
-        if len(self.embed) and goes_in_blocks(features, self.dropout) and self.dropout.draws:
+        goes = goes_in_blocks(features, self.dropout) and not is_cheap(features)
+        if goes and len(self.embed) and self.dropout.draws:
             scores, lanes = scores_of_embedding(features, cast(nn.Linear, self.embed[0]), self.dropout, self.head)
             return scores, lambda places: self.dropout.of_lanes(lanes[places], like=features)
         h = self.embed(features)                                  # [N, hidden]
@@ -61,6 +62,8 @@ class MaxPooling(PoolingModel):
 
     def pool_logits(self, scores: Tensor) -> Tensor:
         """Logits [W], each task's from its highest patch."""
+        if self.outputs.all_binary:
+            return self.pool(scores)
         return self._own(scores[self._highest(scores)])
 
     def _highest(self, scores: Tensor) -> Tensor:
@@ -72,6 +75,10 @@ class MaxPooling(PoolingModel):
         if self.outputs.all_binary:
             return rows.diagonal()
         return torch.cat([row[own] for row, own in zip(rows, self.outputs.slices, strict=True)])
+
+    def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Losses [S, B] and logits [S, B, W] of stacked models."""
+        return self.losses_of_stack(bags, targets, known, highest=True)
 
     def pool(self, rows: Tensor) -> Tensor:
         """Highest value [F] of every column. The gradient goes to the first of equals alone."""

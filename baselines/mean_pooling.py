@@ -8,14 +8,17 @@ map      what the patches' instance logits say for the class, grade, value or ri
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from milbench.models import BagOutput, register_model
 from milbench_baselines.layers.mean_of_embedding import mean_of_embedding
 from milbench_baselines.layers.pooling import PoolingModel
 from milbench_baselines.layers.row_blocks import goes_in_blocks
+from milbench_baselines.layers.small_bags import is_cheap
 from milbench_baselines.layers.small_pooling import is_small, pooled_small
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
@@ -25,15 +28,22 @@ class MeanPooling(PoolingModel):
     """Mean of the patches' logits, whatever they answer: logit_w = 1/N sum_n (w_w . ReLU(W x_n + b) + b_w)."""
 
     def forward(self, features: Tensor) -> BagOutput:
-        if not self.has_usual_loss:
-            return super().forward(features)
-        if not len(self.embed) or features.requires_grad or not goes_in_blocks(features, self.dropout):
-            if self.level == "instance" and is_small(features, self.embed, self.dropout):
+        if torch._C._are_functorch_transforms_active():
+            if self.has_usual_loss and self.level == "instance" and is_small(features, self.embed, self.dropout):
                 logits, scores = pooled_small(features, self.embed, self.dropout, self.head, highest=False)
                 return BagOutput(logits, None, {"instance_logits": scores})
-            return super().forward(features)
-        mean, scores = mean_of_embedding(features, cast(nn.Linear, self.embed[0]), self.dropout, self.head)
-        return BagOutput(self.head(mean), None, {"instance_logits": scores})  # the mean of logits is the logit of the mean
+        elif goes_in_blocks(features, self.dropout) and not is_cheap(features) and self._is_mean_of_embedding(features):
+            mean, scores = mean_of_embedding(features, cast(nn.Linear, self.embed[0]), self.dropout, self.head)
+            return BagOutput(self.head(mean), None, {"instance_logits": scores})  # the mean of logits is the logit of the mean
+        return super().forward(features)
+
+    def _is_mean_of_embedding(self, features: Tensor) -> bool:
+        """Whether the mean alone is wanted: neither gradients of the patches nor of their logits."""
+        return self.has_usual_loss and len(self.embed) > 0 and not features.requires_grad
+
+    def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Losses [S, B] and logits [S, B, W] of stacked models."""
+        return self.losses_of_stack(bags, targets, known, highest=False)
 
     def pool(self, rows: Tensor) -> Tensor:
         """Mean [F] over the patches."""

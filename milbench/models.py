@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from milbench.endpoints.endpoint import KINDS
-from milbench.endpoints.losses import task_losses
+from milbench.endpoints.losses import task_losses, weighted_bce
 from milbench.endpoints.outputs import Outputs
 from milbench.errors import BagError, UsageError, unknown_name
 from milbench.layout import Inputs, Layout, Patches, no_layout, refuse_misfit, square
@@ -59,6 +59,7 @@ class MILModel(nn.Module, ABC):
     ``attention_rows``  optional  names of the rows of `BagOutput.attention`; default: none
     ``attention_maps``  optional  where the model looks, for heatmaps; default: `BagOutput.attention`
     ``from_official``   optional  the model with the weights of an official checkpoint
+    ``of_stack``        optional  losses and logits of a stack of models for small bags, faster than by `torch.func.vmap`
     ==================  ========  ================================================================================
 
     A forward takes ONE bag [N, D]. If it keeps these rules, `torch.func.vmap` can run many bags or many copies at once:
@@ -115,16 +116,36 @@ class MILModel(nn.Module, ABC):
         known : Tensor [T], weight of each task: 0 where the label is unknown, else 1 unless classes or tasks are
             weighted; same dtype as `targets`.
         """
+        is_plain = self.outputs.all_binary and type(self).task_losses is MILModel.task_losses
+        if is_plain and not known.requires_grad:  # the same in a third of the operations; it gives `known` no gradient
+            return weighted_bce(output.logits, targets, known, smoothing=self.smoothing)
         return (self.task_losses(output.logits, targets) * known).sum()
 
     def task_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Losses [..., T] of logits [..., W], each by its task's kind; `targets` as in `loss`."""
         return task_losses(self.outputs, logits, targets, smoothing=self.smoothing)
 
+    def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Losses [S, B] and logits [S, B, W] of a stack of S models for B bags of one size; None = `forward` and `loss` find them.
+
+        A class may define this as a short cut past `torch.func.vmap`, which takes longer to start its operations than a
+        small bag's products take. It holds for `forward` and `loss` of this very class: subclasses do not inherit it. It
+        must find the same up to rounding, and draw the same random numbers: one draw per bag, which all models share.
+
+        Parameters
+        ----------
+        bags : features [N, D] of each.
+        targets, known : [S, B, T], as in `loss`.
+
+        Meanwhile all parameters of the model are those of the stack, [S, ...].
+        """
+        return None
+
     @property
     def smoothing(self) -> float:
         """Share of each label that is spread over its classes (`trainer.label_smoothing`): in training alone."""
-        self.asked_for_smoothing = True
+        if not self.asked_for_smoothing:  # a module looks at whatever it is given, at each step
+            self.asked_for_smoothing = True
         return self.training_smoothing if self.training else 0.0
 
     def attention_rows(self) -> tuple[str, ...]:
@@ -208,6 +229,9 @@ class MILModel(nn.Module, ABC):
 
 
 def _refuse_a_bag_that_does_not_fit(model: Any, args: tuple[Any, ...]) -> None:
+    shape, wants_layout = args[0].shape, model.needs_coords
+    if not wants_layout and len(shape) == 2 and shape[0] and shape[1] == model.in_features:
+        return  # nearly all bags: a small one is computed in the time of a few questions
     refuse_misfit(type(model).__name__, args, model.in_features, model.wanted_neighbours)
 
 

@@ -21,6 +21,7 @@ from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.products import Linear, affine
 from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks
+from milbench_baselines.layers.small_bags import is_cheap
 from milbench_baselines.layers.small_experts import is_small, pooled_small
 
 DEAD_CLASSES = 4
@@ -62,16 +63,19 @@ class AttentionExpert(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [N]."""
-        if goes_in_blocks(features, self.attention.dropout) and isinstance(self.embed[2], Dropout):
-            return self._in_blocks(features)
-        if is_small(features, self.embed, self.attention):
-            slides, of_all = pooled_small([(self.embed, self.attention)], features)
+        attention = self.attention
+        if goes_in_blocks(features, attention.dropout) and not is_cheap(features):
+            if isinstance(self.embed[2], Dropout):
+                return self._in_blocks(features)
+        # alone, one model's few operations start sooner than a function of its own
+        elif torch._C._are_functorch_transforms_active() and is_small(features, self.embed, attention):
+            slides, of_all = pooled_small([(self.embed, attention)], features)
             return slides[0], of_all[0]
         h = self.embed(features)                                  # [N, hidden]
-        if goes_fused(h, self.attention.dropout):
-            slides, of_all = fused_pooling([self.attention], h[None])
+        if goes_fused(h, attention.dropout):
+            slides, of_all = fused_pooling([attention], h[None])
             return slides[0], of_all[0]
-        scores = self.attention(h)                                # [N]        Ilse et al., eq. 9
+        scores = attention(h)                                # [N]        Ilse et al., eq. 9
         return weighted_sum(scores.softmax(dim=0), h), scores     # [hidden]   Ilse et al., eq. 7
 
     def _in_blocks(self, features: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,7 +45,10 @@ def applied(
     """
     around = _sizes_of_vmaps()
     if not around:
-        return tuple(function.apply(*options, *rows, *parameters)[:n_outputs])
+        # torch's `Function.apply` looks at the names of all arguments first, which takes as long as several operations
+        is_plain = not torch._C._are_functorch_transforms_active()
+        apply = super(torch.autograd.Function, function).apply if is_plain else function.apply  # type: ignore[misc]
+        return tuple(apply(*options, *rows, *parameters)[:n_outputs])
     opened = [None if each is None else _opened(each) for each in (*rows, *parameters)]
     n_rows, levels = len(rows), list(around)
     own = {level for each in opened[n_rows:] if each is not None for level, _ in each[1]}

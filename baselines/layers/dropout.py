@@ -55,7 +55,7 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [...] times the mask of this pass, same shape and dtype."""
-        if not self.draws:
+        if not self.training or self.p == 0:  # `draws`, which would be asked for longer
             return x
         return x * self._drawn(x.shape, x)
 
@@ -109,6 +109,13 @@ class Dropout(nn.Module):
         words = torch.randint(-(2**63), 2**63 - 1, (_n_words(shape),))
         as_lanes = torch.Tensor.view if _views_inside_vmap() else torch.view_copy
         return as_lanes(words, torch.int16)[: prod(shape)].reshape(shape)
+
+    def masks(self, n_bags: int, shape: tuple[int, ...], like: Tensor) -> Tensor | None:
+        """Factors [B, *shape] of a pass of B bags on a CPU, those that a vmap over the bags draws; None = all are 1."""
+        if not self.draws:
+            return None
+        words = torch.randint(-(2**63), 2**63 - 1, (n_bags, _n_words(shape)))
+        return self.of_lanes(words.view(torch.int16)[:, : prod(shape)].reshape(n_bags, *shape), like)
 
     def of_lanes(self, lanes: Tensor, like: Tensor) -> Tensor:
         """Factors [*shape] of lanes [*shape], -32,768 to 32,767, in the dtype of `like`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -13,8 +14,22 @@ from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.products import Linear
+from milbench_baselines.layers.small_bags import is_small_stack
+from milbench_baselines.layers.small_pooling import pooled_stack
 
 Level = Literal["instance", "embedding"]
+
+
+class Rectified(nn.Sequential):
+    """Rows [N, hidden] = ReLU(W x_n + b) of patches [N, D], without the steps between two modules, which count in small bags."""
+
+    def __init__(self, in_features: int, hidden: int) -> None:
+        super().__init__(Linear(in_features, hidden), nn.ReLU())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Rows [N, hidden]."""
+        layer, _ = self
+        return layer(features).relu_()  # type: ignore[no-any-return]
 
 
 class PoolingModel(MILModel):
@@ -42,7 +57,7 @@ class PoolingModel(MILModel):
     ) -> None:
         super().__init__(in_features, n_outputs)
         self.level = one_of(Level, level=level)
-        self.embed = nn.Sequential(*([Linear(in_features, hidden), nn.ReLU()] if embedding else []))
+        self.embed = Rectified(in_features, hidden) if embedding else nn.Sequential()
         self.dropout = Dropout(dropout if embedding else 0)
         self.head = Linear(hidden if embedding else in_features, n_outputs)
         xavier(self)
@@ -51,6 +66,16 @@ class PoolingModel(MILModel):
     def has_usual_loss(self) -> bool:
         """Whether the loss is of the logits alone. That of a subclass may want gradients of the patches' own logits."""
         return type(self).loss is MILModel.loss
+
+    def losses_of_stack(
+        self, bags: Sequence[Tensor], targets: Tensor, known: Tensor, *, highest: bool
+    ) -> tuple[Tensor, Tensor] | None:
+        """What `of_stack` finds of the mean or of the highest of the patches' logits."""
+        is_usual = self.level == "instance" and len(self.embed) and self.outputs.all_binary
+        if not is_usual or not is_small_stack(bags, cast(nn.Linear, self.embed[0]).out_features, self.dropout):
+            return None
+        logits = pooled_stack(bags, self.embed, self.dropout, self.head, highest=highest)
+        return (self.task_losses(logits, targets) * known).sum(dim=-1), logits
 
     @abstractmethod
     def pool(self, rows: Tensor) -> Tensor:

@@ -39,7 +39,8 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows [..., O] of rows [..., D]."""
-        return linear(x, self.weight, self.bias)
+        product = linear if prefers_onednn() else nn.functional.linear
+        return product(x, self.weight, self.bias)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

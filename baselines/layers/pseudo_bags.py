@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,9 +19,11 @@ def members_of_parts(order: Tensor, parts: int) -> Tensor:
     n = len(order)
     parts = min(parts, n)
     position = order.argsort()  # [N], of each patch in the order
-    # counted where the order is: numbers of a list would be copied there, and a GPU's stream would wait for them
-    part = torch.arange(parts + 1, device=order.device)
-    bounds = part * (n // parts) + part.clamp(max=n % parts)  # [G + 1]
+    if order.device.type == "cpu":
+        bounds = torch.tensor([0, *accumulate(sizes_of_parts(n, parts))])  # [G + 1]
+    else:  # counted where the order is: numbers of a list would be copied there, and a GPU's stream would wait for them
+        part = torch.arange(parts + 1, device=order.device)
+        bounds = part * (n // parts) + part.clamp(max=n % parts)
     return (bounds[:-1, None] <= position) & (position < bounds[1:, None])
 
 

@@ -22,6 +22,7 @@ from milbench_baselines.layers.embedding import Embedding
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.precision import without_autocast
 from milbench_baselines.layers.row_blocks import FEW
+from milbench_baselines.layers.small_bags import WIDEST
 from milbench_baselines.layers.small_grids import GridParameters, KeptGrid, through_grid, through_grid_backward
 
 
@@ -48,10 +49,6 @@ class PoolParameters(NamedTuple):
 
 
 N_POOL = len(PoolParameters._fields)
-
-
-WIDEST = 128
-"""Width of an embedding up to which operations cost more to start than to compute. Wider ones go through the modules."""
 
 
 def is_small(features: Tensor, embed: Embedding, attention: GatedAttention) -> bool:

@@ -29,12 +29,19 @@ def task_losses(outputs: Outputs, logits: Tensor, targets: Tensor, *, smoothing:
     """
     if outputs.all_binary:
         soft = smoothed(targets, smoothing, n_classes=2)
-        return binary_cross_entropy_with_logits(logits, soft.expand_as(logits), reduction="none")
+        soft = soft if soft.shape == logits.shape else soft.expand_as(logits)
+        return binary_cross_entropy_with_logits(logits, soft, reduction="none")
     losses = [
         _loss(endpoint, logits[..., own], target, smoothing)
         for endpoint, own, target in zip(outputs.endpoints, outputs.slices, targets, strict=True)
     ]
     return torch.stack(losses, dim=-1)
+
+
+def weighted_bce(logits: Tensor, targets: Tensor, known: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Sum over binary tasks of `task_losses` times `known` [T], a scalar, of logits [T]. `known` gets no gradient."""
+    soft = smoothed(targets, smoothing, n_classes=2)
+    return binary_cross_entropy_with_logits(logits, soft, weight=known, reduction="sum")
 
 
 def smoothed(is_class: Tensor, smoothing: float, *, n_classes: int) -> Tensor:

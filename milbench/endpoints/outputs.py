@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import accumulate, pairwise
 
 from milbench.endpoints.fitted import FittedEndpoint
@@ -68,12 +69,12 @@ class Outputs(int):
             for name in (each.endpoint.classes if each.kind == "multiclass" else ("",))
         )
 
-    @property
+    @cached_property
     def all_binary(self) -> bool:
         """Whether every task is binary."""
         return all(each.kind == "binary" for each in self.endpoints)
 
-    @property
+    @cached_property
     def kinds(self) -> frozenset[str]:
         """Kinds of the tasks."""
         return frozenset(each.kind for each in self.endpoints)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from milbench.layout import Inputs, Patches, stacked
+from milbench.layout import Inputs, Patches, refuse_misfit, stacked
 from milbench.models import BagOutput, MILModel
 from milbench.training.activations import recomputing
 from milbench.training.lender import Lender
@@ -130,6 +130,8 @@ class ParameterStack:
             for name in self.borrower.named_parameters()
         }
         self.lender = Lender(self.model, self.parameters)
+        is_whole = len(self.parameters) == len(list(self.model.parameters()))  # none of them is frozen
+        self.has_short_cut = is_whole and precision != "bf16" and "of_stack" in type(self.model).__dict__
 
     @property
     def n_models(self) -> int:
@@ -178,16 +180,30 @@ class ParameterStack:
 
     def _together(self, rows: slice, bags: Sequence[Patches], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Losses [rows, B] and logits [rows, B, T] of some of the models."""
+        is_all = rows == slice(0, self.n_models)  # a slice of a leaf costs its gradient a copy
+        weights = [p if is_all else p[rows] for p in self.parameters.values()]
+        found = self._by_short_cut(weights, bags, targets[rows], known[rows])
+        if found is not None:
+            return found
         inputs = [self.model.inputs(bag) for bag in bags]
 
         def of_one(weights: Sequence[Tensor], target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
             with self.lender.lent(weights):
                 return _of_bags(self.borrower.with_loss, inputs, target, mask)
 
-        is_all = rows == slice(0, self.n_models)  # a slice of a leaf costs its gradient a copy
-        weights = [p if is_all else p[rows] for p in self.parameters.values()]
         losses, logits = vmap(of_one, randomness="same")(weights, targets[rows], known[rows])
         return self.borrower.with_loss.completed(losses, logits, targets[rows], known[rows]), logits
+
+    def _by_short_cut(
+        self, weights: Sequence[Tensor], bags: Sequence[Patches], targets: Tensor, known: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """What the model's class finds by an `of_stack` of its own."""
+        if not self.has_short_cut:
+            return None
+        features = [bag.features for bag in bags]
+        refuse_misfit(type(self.model).__name__, features, self.model.in_features, None)
+        with self.lender.lent(weights):
+            return self.model.of_stack(features, targets, known)
 
     def _forward_backward_of_one(
         self, row: slice, bags: Sequence[Patches], targets: Tensor, known: Tensor, divisor: int, *, recompute: bool

@@ -11,6 +11,7 @@ import milbench_baselines.dtfd_mil
 import milbench_baselines.layers.attention_expert
 import milbench_baselines.layers.embedding
 import milbench_baselines.layers.mp_amil
+import milbench_baselines.layers.small_bags
 import milbench_baselines.max_pooling
 import milbench_baselines.mean_pooling
 from milbench.training.activations import saved_bytes
@@ -53,6 +54,11 @@ WITH_BLOCKS = (
     milbench_baselines.layers.embedding,
     milbench_baselines.layers.mp_amil,
 )
+
+
+@pytest.fixture(autouse=True)
+def blocks_wherever_they_are_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(milbench_baselines.layers.small_bags, "FEWER", FEW)
 
 
 def made(name: str) -> nn.Module:

@@ -1,0 +1,37 @@
+"""Small bags: where a patch costs less to compute than an operation to start, so that fewer operations are what saves time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.row_blocks import FEW
+
+WIDEST = 128
+"""Width of an embedding up to which operations cost more to start than to compute. Wider ones go through the modules."""
+
+FEWER = 224
+"""Patches up to which a whole bag gains nothing from blocks in training. Fewer than `activation_cost` measures at, so it sees blocks alone."""
+
+
+def is_cheap(x: Tensor) -> bool:
+    """Whether a bag [N, D] is computed sooner as it is than in blocks."""
+    return x.shape[0] <= FEWER
+
+
+def is_small_stack(bags: Sequence[Tensor], width: int, *dropouts: nn.Module) -> bool:
+    """Whether bags [N, D] of one size go through a stack of models by `of_stack`: few patches, on a CPU, no layer wider than `WIDEST`.
+
+    The `dropouts` on the way must be milbench's own.
+    """
+    n, like = bags[0].shape[0], bags[0]
+    is_plain = like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64) and not like.requires_grad
+    return is_plain and n <= FEW and width <= WIDEST and all(isinstance(each, Dropout) for each in dropouts)
+
+
+def together(bags: Sequence[Tensor]) -> Tensor:
+    """Bags [B, N, D] of one size."""
+    return torch.stack(list(bags)) if len(bags) > 1 else bags[0][None]
