@@ -94,10 +94,11 @@ def _looked_at(
     no_dropout: Dropout, x: Tensor, weight: Tensor, bias: Tensor, *others: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`AttentionExpert.forward` for large bags without dropout and gradients: nothing of a block is kept."""
-    weights, size = Weights(*others), next(blocks_of(len(x))).stop
+    weights, blocks = Weights(*others), blocks_of(len(x), width=len(weight))
+    size = blocks[0].stop
     h, scores, pool = x.new_empty(size, len(weight)), x.new_empty(len(x)), RunningPool(len(weight), x)
     tanh, gate = x.new_empty(2, size, len(weights.tanh))
-    for rows in blocks_of(len(x)):
+    for rows in blocks:
         n = rows.stop - rows.start
         own = embed_block(no_dropout, x[rows], weight, bias, out=h[:n])
         scores[rows] = score_block(own, weights, None, tanh[:n], gate[:n])
@@ -114,7 +115,7 @@ class _InBlocks(torch.autograd.Function):
         weights, h = Weights(*others), embedded_in_blocks(dropout, x, weight, bias)
         tanh, gate = h.new_empty(2, len(h), len(weights.tanh))
         scores, pool = h.new_empty(len(h)), RunningPool(h.shape[1], h)
-        for rows in blocks_of(len(x)):
+        for rows in blocks_of(len(x), width=len(weight)):
             mask = attention_dropout.mask(tanh[rows].shape, like=h) if attention_dropout.draws else None
             scores[rows] = score_block(h[rows], weights, mask, tanh[rows], gate[rows])
             pool.add(scores[rows], h[rows])
@@ -134,7 +135,7 @@ class _InBlocks(torch.autograd.Function):
         x, weight, *others, slide, scores, h, tanh, gate = ctx.saved_tensors
         of_embedding = EmbeddingGradients(ctx.factors[0], x, weight, wants_x=ctx.needs_input_grad[2])
         of_pool = PoolGradients(Weights(*others), ctx.factors[1], slide, scores, of_slide, of_scores)
-        for rows in blocks_of(len(x)):
+        for rows in blocks_of(len(x), width=len(weight)):
             of_embedding.add(rows, h[rows], of_pool.of_rows(rows, h[rows], tanh[rows], gate[rows]))
         return None, None, of_embedding.of_x, of_embedding.of_weight, of_embedding.of_bias, *of_pool.of_weights
 

@@ -61,9 +61,10 @@ def _attended(
 ) -> tuple[Attended, Tensor, Tensor]:
     """Both streams, the queries [N, Q], and what the query's ReLU made of all patches or, without `keeps`, of the last block."""
     of, n = Query(*weights), len(x)
+    blocks = blocks_of(n, width=len(of.second))
     scores, queries = x.new_empty(n, len(score)), x.new_empty(n, len(of.second))
-    hidden = x.new_empty(n if keeps else next(blocks_of(n)).stop, len(of.first))
-    for at in blocks_of(n):
+    hidden = x.new_empty(n if keeps else blocks[0].stop, len(of.first))
+    for at in blocks:
         torch.addmm(score_bias, x[at], score.T, out=scores[at])
         own = affine(x[at], of.first, of.first_bias, out=hidden[at] if keeps else hidden[: at.stop - at.start]).relu_()
         affine(own, of.second, of.second_bias, out=queries[at]).tanh_()
@@ -100,7 +101,7 @@ class _InBlocks(torch.autograd.Function):
         mean = (of_rows * rows).sum(dim=1, keepdim=True)                       # [C, 1]  sum_n A_cn dA_cn
         if of_attention is not None:
             mean += (of_attention * attention).sum(dim=1, keepdim=True)
-        for at in blocks_of(len(x)):
+        for at in blocks_of(len(x), width=queries.shape[1]):
             of_share = of_rows @ x[at].T                                       # [C, B]
             if of_attention is not None:
                 of_share += of_attention[:, at]
