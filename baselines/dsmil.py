@@ -36,7 +36,7 @@ from milbench_baselines.layers.critical_attention import Attended, attended_in_b
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.products import Linear
-from milbench_baselines.layers.row_blocks import goes_in_blocks
+from milbench_baselines.layers.row_blocks import FEW, goes_in_blocks
 
 Init = Literal["default", "orthogonal"]
 
@@ -144,22 +144,22 @@ class DSMIL(MILModel):
         """Logits [C], bag-stream attention [C, N]; aux `instance_logits` [N, C], `top_logits` [C], `bag_logits` [C]."""
         mask = self._patch_mask(features)                               # [N]       0, or -inf where left out
         h = self.embed(features)                                        # [N, K]
-        s, places, attention, rows = self._streams(h, mask)             # (1) to (3), and A v(x) [C, K]
+        s, places, attention, bag = self._streams(h, mask)              # (1) to (4)
         critical = h[places]                                            # [C, K]
         top = (critical * self.score.weight).sum(dim=1) + self.score.bias  # [C]  only these scores need a gradient
-        bag = self.head(rows[None])[0, :, 0]                            # [C]       (4)
         return BagOutput(self._answer(top, bag), attention, {"instance_logits": s, "top_logits": top, "bag_logits": bag})
 
     def _streams(self, h: Tensor, mask: Tensor) -> Attended:
-        """Scores [N, C], places of the critical patches [C], attention [C, N] and bag rows [C, K] of rows h [N, K]."""
+        """Scores [N, C], places of the critical patches [C], attention [C, N] and the bag stream's logits [C] of rows h [N, K]."""
         query = self.query
-        if isinstance(query, nn.Sequential) and isinstance(self.value, nn.Identity) and goes_in_blocks(h):
-            return attended_in_blocks(h, mask, self.score, query, self.scale)
+        if isinstance(query, nn.Sequential) and isinstance(self.value, nn.Identity) and goes_in_blocks(h, few=FEW):
+            return attended_in_blocks(h, mask, self.score, query, self.head, self.scale)
         s, q = self._scores(h), query(h)                                # [N, C], [N, Q]  (1)
         places = (s + mask[:, None]).max(dim=0).indices                 # [C]       (2)
         likeness = (query(h[places]) * self.scale) @ q.T                # [C, N]
         attention = (likeness + mask).softmax(dim=1)                    # [C, N]    (3)
-        return Attended(s, places, attention, attention @ self.value(h))
+        rows = attention @ self.value(h)                                # [C, K]
+        return Attended(s, places, attention, self.head(rows[None])[0, :, 0])  # [C]  (4)
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
         """Mean over the known tasks of half the loss of each stream (official), a scalar."""
