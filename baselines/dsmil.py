@@ -36,7 +36,7 @@ from milbench_baselines.layers.critical_attention import Attended, attended_in_b
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.products import Linear
-from milbench_baselines.layers.row_blocks import goes_in_blocks
+from milbench_baselines.layers.row_blocks import FEW, goes_in_blocks
 from milbench_baselines.layers.small_bags import is_cheap, is_small_stack, together
 
 Init = Literal["default", "orthogonal"]
@@ -148,29 +148,29 @@ class DSMIL(MILModel):
         if is_cheap(h) and not torch.compiler.is_compiling():
             s = self.score(h)                                           # [N, C]    (1)
             top, places = (s if mask is None else s + mask[:, None]).max(dim=0)  # [C], [C]  (2)
-            attention, rows = self._attended(h, mask, places)           # (3), and A v(x) [C, K]
+            attention, bag = self._attended(h, mask, places)            # (3), (4)
         else:
-            s, places, attention, rows = self._streams(h, mask)         # (1) to (3), and A v(x) [C, K]
+            s, places, attention, bag = self._streams(h, mask)          # (1) to (4)
             critical = h[places]                                        # [C, K]
             top = (critical * self.score.weight).sum(dim=1) + self.score.bias  # [C]  only these scores need a gradient
-        bag = self.head(rows[None])[0, :, 0]                            # [C]       (4)
         return BagOutput(self._answer(top, bag), attention, {"instance_logits": s, "top_logits": top, "bag_logits": bag})
 
     def _streams(self, h: Tensor, mask: Tensor | None) -> Attended:
-        """Scores [N, C], places of the critical patches [C], attention [C, N] and bag rows [C, K] of rows h [N, K]."""
+        """Scores [N, C], places of the critical patches [C], attention [C, N] and the bag stream's logits [C] of rows h [N, K]."""
         query = self.query
         mask = h.new_zeros(h.shape[0]) if mask is None else mask
-        if isinstance(query, nn.Sequential) and isinstance(self.value, nn.Identity) and goes_in_blocks(h):
-            return attended_in_blocks(h, mask, self.score, query, self.scale)
+        if isinstance(query, nn.Sequential) and isinstance(self.value, nn.Identity) and goes_in_blocks(h, few=FEW):
+            return attended_in_blocks(h, mask, self.score, query, self.head, self.scale)
         s = self._scores(h)                                             # [N, C]    (1)
         places = (s + mask[:, None]).max(dim=0).indices                 # [C]       (2)
         return Attended(s, places, *self._attended(h, mask, places))
 
     def _attended(self, h: Tensor, mask: Tensor | None, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention [C, N] and bag rows [C, K] of rows h [N, K], by their likeness to the critical patches [C]."""
+        """Attention [C, N] by likeness to the critical patches [C], and the bag stream's logits [C] of rows h [N, K]."""
         likeness = (self.query(h[places]) * self.scale) @ self.query(h).T  # [C, N]
         attention = (likeness if mask is None else likeness + mask).softmax(dim=1)  # [C, N]  (3)
-        return attention, attention @ self.value(h)
+        rows = attention @ self.value(h)                                # [C, K]
+        return attention, self.head(rows[None])[0, :, 0]                # [C]       (4)
 
     def loss(self, output: BagOutput, targets: Tensor, known: Tensor) -> Tensor:
         """Mean over the known tasks of half the loss of each stream (official), a scalar."""

@@ -102,10 +102,11 @@ def _looked_at(
     no_dropout: Dropout, x: Tensor, weight: Tensor, bias: Tensor, *others: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`AttentionExpert.forward` for large bags without dropout and gradients: nothing of a block is kept."""
-    weights, size = Weights(*others), next(blocks_of(len(x))).stop
+    weights, blocks = Weights(*others), blocks_of(len(x), width=len(weight))
+    size = blocks[0].stop
     h, scores, pool = x.new_empty(size, len(weight)), x.new_empty(len(x)), RunningPool(len(weight), x)
     tanh, gate = x.new_empty(2, size, len(weights.tanh))
-    for rows in blocks_of(len(x)):
+    for rows in blocks:
         n = rows.stop - rows.start
         own = embed_block(no_dropout, x[rows], weight, bias, out=h[:n])
         scores[rows] = score_block(own, weights, None, tanh[:n], gate[:n])
@@ -125,8 +126,8 @@ class _InBlocks(torch.autograd.Function):
         weights, h = Weights(*others), embedded_in_blocks(dropout, x, weight, bias)
         gate, scores, pool = h.new_empty(len(h), len(weights.tanh)), h.new_empty(len(h)), RunningPool(h.shape[1], h)
         tanh = torch.empty_like(gate if len(gate) <= MOST_KEPT else gate[:0])
-        scratch = None if len(tanh) else _block_of(gate)
-        for rows in blocks_of(len(x)):
+        scratch = None if len(tanh) else _block_of(gate, len(weight))
+        for rows in blocks_of(len(x), width=len(weight)):
             own = tanh[rows] if scratch is None else scratch[: rows.stop - rows.start]
             mask = attention_dropout.mask(own.shape, like=h) if attention_dropout.draws else None
             scores[rows] = score_block(h[rows], weights, mask, own, gate[rows])
@@ -146,9 +147,9 @@ class _InBlocks(torch.autograd.Function):
     def backward(ctx: Any, of_slide: Tensor | None, of_scores: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight, *others, slide, scores, h, tanh, gate = ctx.saved_tensors
         of_embedding = EmbeddingGradients(ctx.factors[0], x, weight, wants_x=ctx.needs_input_grad[2])
-        weights, scratch = Weights(*others), None if len(tanh) else _block_of(gate)
+        weights, scratch = Weights(*others), None if len(tanh) else _block_of(gate, len(weight))
         of_pool = PoolGradients(weights, ctx.factors[1], slide, scores, of_slide, of_scores)
-        for rows in blocks_of(len(x)):
+        for rows in blocks_of(len(x), width=len(weight)):
             own = tanh[rows] if scratch is None else scratch[: rows.stop - rows.start]
             if scratch is not None:
                 affine(h[rows], weights.tanh, weights.tanh_bias, out=own).tanh_()
@@ -156,9 +157,9 @@ class _InBlocks(torch.autograd.Function):
         return None, None, of_embedding.of_x, of_embedding.of_weight, of_embedding.of_bias, *of_pool.of_weights
 
 
-def _block_of(rows: Tensor) -> Tensor:
-    """Memory for one block of rows like these."""
-    return torch.empty_like(rows[next(blocks_of(len(rows)))])
+def _block_of(rows: Tensor, width: int) -> Tensor:
+    """Memory for one block of rows like these, of a bag whose embedding is as wide."""
+    return torch.empty_like(rows[blocks_of(len(rows), width=width)[0]])
 
 
 def official_names(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:

@@ -1,11 +1,14 @@
-"""Attention by likeness to a critical patch, block by block: DSMIL's two streams, read from a large bag in two passes.
+"""Attention by likeness to a critical patch, block by block: DSMIL's two streams and its head, for a large bag.
 
 s_n = W x_n + w;  i_c = argmax_n s_nc;  q_n = tanh(W2 ReLU(W1 x_n + b1) + b2)
-A_cn = softmax_n q_n . q_{i_c} / sqrt(width);  R_c = sum_n A_cn x_n
+A_cn = softmax_n q_n . q_{i_c} / sqrt(width);  logit_o = sum_c h_oc . R_c + d_o, with R_c = sum_n A_cn x_n
 (Li et al., CVPR 2021, eq. 2 to 6, with the official nonlinear query)
 
 Operation by operation, a step would read the bag five times: for scores, queries, R, and in the backward for the gradients of
-A and of W1. In blocks, scores and queries share one reading, and so do both gradients.
+A and of W1. Here it reads the bag twice, each time within one product. As h_oc . R_c = sum_n A_cn (h_oc . x_n), the forward
+multiplies the patches with W1, W and h side by side. The backward needs R for the gradient of h, and multiplies gradients of
+W1's rows and A with the patches side by side. What the products make has one row per feature, so that each part of it is
+contiguous.
 """
 
 from __future__ import annotations
@@ -15,29 +18,35 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from milbench_baselines.layers.products import add_outer, affine, times
+from milbench_baselines.layers.products import add_outer, product_with_rows, times
 from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once
 
+MOST_CLASSES = 4
+"""Logits up to which the head's C^2 rows cost less in the first product than reading the patches once more for R."""
 
-class Query(NamedTuple):
-    """Weights of a query: [Q, K], [Q], [Q, Q] and [Q]."""
+
+class Weights(NamedTuple):
+    """Weights of the query, [Q, K], [Q], [Q, Q] and [Q], and of the head, [C^2, K]; of more than `MOST_CLASSES`, [0, K]."""
 
     first: Tensor
     first_bias: Tensor
     second: Tensor
     second_bias: Tensor
+    head: Tensor
 
 
 class Attended(NamedTuple):
-    """Scores [N, C], places [C] of the critical patches, attention [C, N] and bag rows [C, K]. The first two have no gradient."""
+    """Scores [N, C], places [C] of the critical patches, attention [C, N] and logits [C]. The first two have no gradient."""
 
     scores: Tensor
     places: Tensor
     attention: Tensor
-    rows: Tensor
+    logits: Tensor
 
 
-def attended_in_blocks(x: Tensor, mask: Tensor, score: nn.Linear, query: nn.Sequential, scale: float) -> Attended:
+def attended_in_blocks(
+    x: Tensor, mask: Tensor, score: nn.Linear, query: nn.Sequential, head: nn.Conv1d, scale: float
+) -> Attended:
     """Both streams of patches `x` [N, K], float32 or float64.
 
     Parameters
@@ -45,98 +54,123 @@ def attended_in_blocks(x: Tensor, mask: Tensor, score: nn.Linear, query: nn.Sequ
     mask : [N], 0, or -inf at patches that are left out.
     score : K -> C; no gradient of it is taken here.
     query : Linear, ReLU, Linear, tanh.
+    head : C -> C, as wide as a patch.
     scale : of the likeness, 1 / sqrt(width).
     """
-    layers: list[Any] = [query[0], query[2]]
-    weights = [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
+    first, second, c = query[0], query[2], len(score.weight)
+    rows_of_head = head.weight.reshape(c * c, -1)[: c * c if c <= MOST_CLASSES else 0]
     fixed = (mask, score.weight.detach(), score.bias.detach(), scale)
-    if not torch.is_grad_enabled():
-        return _attended(x, *fixed, *weights)[0]
-    scores, places, attention, rows, *_ = _InBlocks.apply(*fixed, x, *weights)  # type: ignore[no-untyped-call]
-    return Attended(scores, places, attention, rows)
+    weights = (first.weight, first.bias, second.weight, second.bias, rows_of_head)
+    run = _InBlocks.apply if torch.is_grad_enabled() else _looked_at
+    scores, places, attention, sums, *_ = run(*fixed, x, *weights)  # type: ignore[no-untyped-call]
+    if c > MOST_CLASSES:
+        return Attended(scores.T, places, attention, head(sums[None])[0, :, 0])
+    of_own = sums.reshape(c, c, c).diagonal(dim1=0, dim2=2)                    # [C, C]    h_oc . R_c
+    return Attended(scores.T, places, attention, of_own.sum(dim=1) + head.bias)  # type: ignore[operator]  # it has one
+
+
+def _looked_at(*inputs: Any) -> tuple[Tensor, ...]:
+    return _attended(*inputs, keeps=False)
 
 
 def _attended(
-    x: Tensor, mask: Tensor, score: Tensor, score_bias: Tensor, scale: float, *weights: Tensor, keeps: bool = False
-) -> tuple[Attended, Tensor, Tensor]:
-    """Both streams, the queries [N, Q], and what the query's ReLU made of all patches or, without `keeps`, of the last block."""
-    of, n = Query(*weights), len(x)
-    scores, queries = x.new_empty(n, len(score)), x.new_empty(n, len(of.second))
-    hidden = x.new_empty(n if keeps else next(blocks_of(n)).stop, len(of.first))
-    for at in blocks_of(n):
-        torch.addmm(score_bias, x[at], score.T, out=scores[at])
-        own = affine(x[at], of.first, of.first_bias, out=hidden[at] if keeps else hidden[: at.stop - at.start]).relu_()
-        affine(own, of.second, of.second_bias, out=queries[at]).tanh_()
-    places = (scores + mask[:, None]).max(dim=0).indices                       # [C]
-    attention = torch.addmm(mask, queries[places], queries.T, alpha=scale).softmax(dim=1)
-    return Attended(scores, places, attention, attention @ x), queries, hidden
+    mask: Tensor, score: Tensor, score_bias: Tensor, scale: float, x: Tensor, *weights: Tensor, keeps: bool
+) -> tuple[Tensor, ...]:
+    """Scores [C, N], places [C], attention [C, N], sums over the patches, the head's products [M, N], queries and their hidden rows.
+
+    The sums are those of the head's products, [C, M], or R itself, [C, K], if there are none. Queries and what their ReLU made
+    are [Q, N]; without `keeps` the latter is that of one block.
+    """
+    of, n, q, c = Weights(*weights), len(x), len(weights[0]), len(score)
+    together = torch.cat((of.first, score, of.head))                           # [Q + C + M, K]
+    biases = torch.cat((of.first_bias, score_bias))[:, None]                   # [Q + C, 1]
+    blocks = blocks_of(n, width=len(together))
+    made = x.new_empty(len(together), n if keeps else blocks[0].stop)
+    queries, others = x.new_empty(len(of.second), n), x.new_empty(len(together) - q, n)
+    for at in blocks:
+        own = made[:, at] if keeps else made[:, : at.stop - at.start]
+        product_with_rows(together, x[at], out=own)[: q + c].add_(biases)
+        others[:, at] = own[q:]
+        product_with_rows(of.second, own[:q].relu_().T, out=queries[:, at]).add_(of.second_bias[:, None]).tanh_()
+    scores, products = others[:c], others[c:]
+    places = (scores + mask).max(dim=1).indices                                # [C]
+    attention = torch.addmm(mask, queries[:, places].T, queries, alpha=scale).softmax(dim=1)
+    sums = attention @ (products.T if len(products) else x)
+    return scores, places, attention, sums, products, queries, made[:q]
 
 
 class _InBlocks(torch.autograd.Function):
-    """`attended_in_blocks`. Its backward needs the queries and what their ReLU made."""
+    """What `_attended` makes. Its backward needs the queries, what their ReLU made, and the head's products."""
 
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, ...]:  # torch looks at each named argument at every call
-        mask, score, score_bias, scale, x, *weights = inputs
-        found, queries, hidden = _attended(x, mask, score, score_bias, scale, *weights, keeps=True)
-        return *found, queries, hidden
+        return _attended(*inputs, keeps=True)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        _, _, _, ctx.scale, *kept = inputs
-        scores, places, attention, rows, queries, hidden = output
-        ctx.mark_non_differentiable(scores, places, queries, hidden)
+        _, _, _, ctx.scale, *given = inputs
+        scores, places, attention, sums, *kept = output
+        ctx.mark_non_differentiable(scores, places, *kept)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*kept, places, attention, rows, queries, hidden)
+        ctx.save_for_backward(*given, places, attention, sums, *kept)
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, _: None, __: None, of_attention: Tensor | None, of_rows: Tensor | None, *___: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, *weights, places, attention, rows, queries, hidden = ctx.saved_tensors
-        of_rows = torch.zeros_like(rows) if of_rows is None else of_rows
-        of_query = QueryGradients(Query(*weights), x, wants_x=ctx.needs_input_grad[4])
-        keys = ctx.scale * queries[places]                                     # [C, Q]
+    def backward(ctx: Any, _: None, __: None, of_attention: Tensor | None, of_sums: Tensor | None, *___: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, *given, places, attention, sums, products, queries, hidden = ctx.saved_tensors
+        weights, q = Weights(*given), len(hidden)
+        of_sums = torch.zeros_like(sums) if of_sums is None else of_sums
+        of_rows = of_sums @ weights.head if len(products) else of_sums         # [C, K]  of R
+        of_query = QueryGradients(weights)
+        of_x = torch.empty_like(x) if ctx.needs_input_grad[4] else None
+        keys = ctx.scale * queries[:, places]                                  # [Q, C]
         of_keys = torch.zeros_like(keys)
-        mean = (of_rows * rows).sum(dim=1, keepdim=True)                       # [C, 1]  sum_n A_cn dA_cn
+        mean = (of_sums * sums).sum(dim=1, keepdim=True)                       # [C, 1]  sum_n A_cn dA_cn
         if of_attention is not None:
             mean += (of_attention * attention).sum(dim=1, keepdim=True)
-        for at in blocks_of(len(x)):
-            of_share = of_rows @ x[at].T                                       # [C, B]
+        needed = attention if len(products) else attention[:0]
+        total = x.new_zeros(q + len(needed), x.shape[1])                       # gradient of W1, and R
+        for at in blocks_of(len(x), width=len(total)):
+            of_share = of_sums @ (products[:, at] if len(products) else x[at].T)  # [C, B]
             if of_attention is not None:
                 of_share += of_attention[:, at]
             of_likeness = of_share.sub_(mean).mul_(attention[:, at])
-            of_keys.addmm_(of_likeness, queries[at])
-            of_x = of_query.add(x[at], queries[at], hidden[at], of_likeness.T @ keys, is_first=at.start == 0)
-            if of_query.of_x is not None:
-                of_query.of_x[at] = of_x.addmm_(attention[:, at].T, of_rows)
+            of_keys.addmm_(queries[:, at], of_likeness.T)
+            left = x.new_empty(len(total), at.stop - at.start)
+            of_queries = torch.mm(keys, of_likeness, out=left[:q])
+            of_first = of_query.add(queries[:, at], hidden[:, at], of_queries)
+            left[q:] = needed[:, at]
+            add_outer(total, left.T, x[at], is_first=at.start == 0)
+            if of_x is not None:
+                times(of_first.T, weights.first, out=of_x[at]).addmm_(attention[:, at].T, of_rows)
         # the critical patches' queries were used twice
-        of_x = of_query.add(x[places], queries[places], hidden[places], ctx.scale * of_keys)
-        if of_query.of_x is not None:
-            of_query.of_x.index_add_(0, places, of_x)
-        return None, None, None, None, of_query.of_x, *of_query.of_weights
+        of_first = of_query.add(queries[:, places], hidden[:, places], ctx.scale * of_keys)
+        total[:q].addmm_(of_first, x[places])
+        if of_x is not None:
+            of_x.index_add_(0, places, of_first.T @ weights.first)
+        of_head = of_sums.T @ total[q:] if len(products) else torch.zeros_like(weights.head)
+        return None, None, None, None, of_x, total[:q], *of_query.of_others, of_head
 
 
 class QueryGradients:
-    """Backward of queries, block by block.
+    """Backward of queries up to what their first layer made, block by block.
 
     Attributes
     ----------
-    of_x : memory for the patches' gradient [N, K], or None where it is not wanted.
-    of_weights : gradients of the weights, complete after the last block.
+    of_others : gradients of the weights but the first layer's matrix, complete after the last block.
     """
 
-    def __init__(self, weights: Query, x: Tensor, *, wants_x: bool) -> None:
-        self.weights = weights
-        self.of_x = torch.empty_like(x) if wants_x else None
-        self.of_weights = Query(*map(torch.zeros_like, weights))
+    def __init__(self, weights: Weights) -> None:
+        self.second = weights.second
+        self.of_others = tuple(map(torch.zeros_like, (weights.first_bias, weights.second, weights.second_bias)))
 
-    def add(self, x: Tensor, queries: Tensor, hidden: Tensor, of_queries: Tensor, *, is_first: bool = False) -> Tensor:
-        """Take in the gradient [B, Q] of queries; the patches' gradient [B, K], empty where it is not wanted."""
-        of, weights = self.of_weights, self.weights
-        of_second = torch.ops.aten.tanh_backward(of_queries, queries)
-        add_outer(of.second, of_second, hidden, is_first=is_first)
-        of.second_bias.add_(of_second.sum(dim=0))
-        of_first = torch.ops.aten.threshold_backward(times(of_second, weights.second), hidden, 0)
-        add_outer(of.first, of_first, x, is_first=is_first)
-        of.first_bias.add_(of_first.sum(dim=0))
-        return times(of_first, weights.first) if self.of_x is not None else x.new_empty(0)
+    def add(self, queries: Tensor, hidden: Tensor, of_queries: Tensor) -> Tensor:
+        """Take in the gradient [Q, B] of queries [Q, B]. It becomes that of what the first layer made, in place."""
+        of_first_bias, of_second, of_second_bias = self.of_others
+        own = torch.ops.aten.tanh_backward(of_queries, queries)
+        add_outer(of_second, own.T, hidden.T)
+        of_second_bias.add_(own.sum(dim=1))
+        of_hidden = product_with_rows(self.second.T, own.T, out=of_queries)
+        torch.ops.aten.threshold_backward.grad_input(of_hidden, hidden, 0, grad_input=of_hidden)
+        of_first_bias.add_(of_hidden.sum(dim=1))
+        return of_hidden

@@ -40,7 +40,7 @@ class Embedding(nn.Sequential):
 def embedded_in_blocks(dropout: Dropout, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Rows [N, hidden] = Dropout(ReLU(W x_n + b)) of patches `x` [N, D], some patches at a time."""
     h = x.new_empty(len(x), len(weight))
-    for rows in blocks_of(len(x)):
+    for rows in blocks_of(len(x), width=len(weight)):
         embed_block(dropout, x[rows], weight, bias, out=h[rows])
     return h
 
@@ -99,6 +99,6 @@ class _InBlocks(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight, h = ctx.saved_tensors
         found = EmbeddingGradients(ctx.factor, x, weight, wants_x=ctx.needs_input_grad[1])
-        for rows in blocks_of(len(x)):
+        for rows in blocks_of(len(x), width=len(weight)):
             found.add(rows, h[rows], gradient[rows])
         return None, found.of_x, found.of_weight, found.of_bias

@@ -39,7 +39,7 @@ class _MeanOfEmbedding(torch.autograd.Function):
         keeps, dropout, x, weight, bias, head, head_bias = inputs
         scores, total = x.new_empty(len(x), len(head)), torch.zeros_like(bias)
         of_weight, of_bias = weight.new_empty(weight.shape if keeps else 0), torch.zeros_like(bias)
-        for rows in blocks_of(len(x)):
+        for rows in blocks_of(len(x), width=len(weight)):
             h = affine(x[rows], weight, bias).clamp_(min=0)               # [B, hidden]
             if dropout.draws:
                 h.mul_(dropout.mask(h.shape, like=h))                     # block by block the same numbers as at once

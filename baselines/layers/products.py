@@ -28,7 +28,7 @@ NARROWEST = 64
 """Fewest rows and columns of each matrix that oneDNN gets. With fewer, laying out the matrices takes as long as multiplying them."""
 
 ROWS = 1024
-"""Most rows of one product, the same as those of a block of patches (`row_blocks`)."""
+"""Most rows of one product. Where products are oneDNN's, a block of patches has as many (`row_blocks`)."""
 
 STEPS_PER_DOUBLING = 8
 """Sizes that oneDNN gets between a power of two and the next. Zeros then add less than an eighth to a size."""
@@ -83,6 +83,13 @@ def by_transposed(rows: Tensor, weight: Tensor) -> Tensor:
     if _goes_to_onednn(rows, len(rows), *weight.shape):
         return _by_onednn(rows, weight)
     return rows @ weight.mT
+
+
+def product_with_rows(weight: Tensor, x: Tensor, *, out: Tensor) -> Tensor:
+    """Columns [O, N] = weight [O, D] x [N, D]^T, without gradients, in `out`: what `affine` makes, transposed."""
+    if _goes_to_onednn(x, len(x), x.shape[1], len(weight)):
+        return out.copy_(_by_onednn(x, weight).T)
+    return torch.mm(weight, x.T, out=out)
 
 
 def outer(left: Tensor, right: Tensor) -> Tensor:

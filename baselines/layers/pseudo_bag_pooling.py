@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.products import add_outer, add_times, affine, times
-from milbench_baselines.layers.row_blocks import ROWS, blocks_of, differentiable_once
+from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once
 
 
 class PseudoBags(NamedTuple):
@@ -66,10 +66,10 @@ class _PooledPseudoBags(torch.autograd.Function):
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # torch looks at each named argument at every call
         keeps, x, member, embedding, v_weight, v_bias, u_weight, u_bias, score, score_bias = inputs
-        n = len(x)
+        n, blocks = len(x), blocks_of(len(x), width=len(embedding))
         h, scores = x.new_empty(n, len(embedding)), x.new_empty(n)
-        gates = x.new_empty(2, n if keeps else min(n, ROWS), len(v_weight))
-        for rows in blocks_of(n):
+        gates = x.new_empty(2, n if keeps else blocks[0].stop, len(v_weight))
+        for rows in blocks:
             own = affine(x[rows], embedding, out=h[rows]).clamp_(min=0)                             # [B, L]
             v, u = gates[:, rows] if keeps else gates[:, : len(own)]
             affine(own, v_weight, v_bias, out=v).tanh_()                                           # [B, A]
@@ -98,7 +98,7 @@ class _PooledPseudoBags(torch.autograd.Function):
         of_x = torch.empty_like(x) if ctx.needs_input_grad[1] else None
         sums = [torch.empty_like(each) for each in (embedding, v_weight, u_weight)]
         of_v_bias, of_u_bias, of_score, of_score_bias = (x.new_zeros(n) for n in (*gates.shape[2:] * 3, 1))
-        for rows in blocks_of(len(x)):
+        for rows in blocks_of(len(x), width=len(embedding)):
             own, (v, u), a = h[rows], gates[:, rows], attention[:, rows]                           # [B, L], [B, A], [G, B]
             wanted = of_pooled @ own.T                                                             # [G, B]
             if of_attention is not None:

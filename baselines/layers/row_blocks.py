@@ -1,4 +1,4 @@
-"""Blocks of rows that stay in cache: where big bags on a CPU go from features to pooling some patches at a time.
+"""Blocks of rows: where big bags on a CPU go from features to pooling some patches at a time.
 
 A result [N, hidden] of a big bag does not fit into the cache. Each operation on it then reads and writes memory, and
 each new result is made of fresh pages. So operations follow each other block by block, and write into memory that the
@@ -7,7 +7,7 @@ next block writes into again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -15,9 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.products import prefers_onednn
 
 ROWS = 1024
-"""Rows of a block. Products of so many rows run at full rate, and a block of them [1024, 512] takes 2 MB."""
+"""Fewest rows of a block of a large bag. Products of so many run at full rate."""
+
+NUMBERS = 2**20
+"""Numbers that an operation makes of a block: 4 MB of float32. With two threads, shorter blocks leave them waiting for each other."""
 
 FEW = 128
 """Patches up to which blocks gain nothing in training. Fewer than `activation_cost` measures at, so it sees blocks alone."""
@@ -41,10 +45,20 @@ def goes_in_blocks(x: Tensor, *dropouts: nn.Module, few: int = ROWS) -> bool:
     return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
-def blocks_of(n: int) -> Iterator[slice]:
-    """Slices of at most `ROWS` of n rows."""
-    for start in range(0, n, ROWS):
-        yield slice(start, min(start + ROWS, n))
+def blocks_of(n: int, *, width: int) -> list[slice]:
+    """Slices of n rows for operations that make `width` numbers of a row: of equal length, but for the last, which is no longer.
+
+    A block of them has `NUMBERS` at most, or `ROWS` rows if that is more. Where products go to oneDNN, which takes `ROWS`
+    rows at once, blocks have that many.
+    """
+    most = ROWS if prefers_onednn() else max(NUMBERS // width, ROWS)
+    length = most if prefers_onednn() else _rounded_up(-(-n // -(-n // most)))
+    return [slice(start, min(start + length, n)) for start in range(0, n, length)]
+
+
+def _rounded_up(length: int) -> int:
+    """Next multiple of 16: rows of a block start where a word of dropout's and a line of the cache do."""
+    return -(-length // 16) * 16
 
 
 Gradients = tuple[Tensor | None, ...]

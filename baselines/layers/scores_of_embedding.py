@@ -18,7 +18,7 @@ def scores_of_embedding(x: Tensor, embed: nn.Linear, dropout: Dropout, head: nn.
     """
     scores, lanes = x.new_empty(len(x), len(head.weight)), x.new_empty(len(x), len(embed.weight), dtype=torch.int16)
     with torch.no_grad():
-        for rows in blocks_of(len(x)):
+        for rows in blocks_of(len(x), width=len(embed.weight)):
             h = affine(x[rows], embed.weight, embed.bias).clamp_(min=0)              # [B, hidden]
             lanes[rows] = dropout.lanes(h.shape)                                     # block by block the same as at once
             h.mul_(dropout.of_lanes(lanes[rows], h))

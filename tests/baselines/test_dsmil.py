@@ -5,6 +5,7 @@ import pytest
 import torch
 from golden_rules import Golden, gradients_of
 from outputs_for_tests import EVERY, SINGLE, targets_for
+from torch.utils._python_dispatch import TorchDispatchMode
 from vmap_rules import (
     assert_many_bags_equal_one_by_one,
     assert_stacked_copies_equal_each_alone,
@@ -210,3 +211,28 @@ def test_maps_of_classes_are_their_attention_and_of_grades_a_mean_weighted_by_th
 def test_rows_of_attention_are_named_by_task_and_logit():
     assert small(2).attention_rows() == ("task 0", "task 1")
     assert of_kind("thresholds").attention_rows() == ("task 0, logit 0", "task 0, logit 1")
+
+
+class ProductsWithTheBag(TorchDispatchMode):
+    """Names of the products of which a factor has as many numbers as the bag."""
+
+    def __init__(self, bag):
+        super().__init__()
+        self.n, self.names = bag.numel(), []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__.strip("_")
+        is_product = name in {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv"}
+        if is_product and any(each.numel() == self.n for each in args if isinstance(each, torch.Tensor)):
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_forward_multiplies_a_large_bag_once_and_a_backward_once_more():
+    model, bag = DSMIL(64, 1, attention=8), torch.randn(500, 64)
+    labels = torch.ones(1)
+    with ProductsWithTheBag(bag) as forward:
+        loss = model.loss(model(bag), labels, labels)
+    with ProductsWithTheBag(bag) as backward:
+        loss.backward()
+    assert (forward.names, backward.names) == (["mm"], ["addmm"])

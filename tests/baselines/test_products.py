@@ -18,6 +18,7 @@ from milbench_baselines.layers.products import (
     by_transposed,
     linear,
     outer,
+    product_with_rows,
     times,
 )
 
@@ -59,6 +60,7 @@ def test_each_product_is_what_it_says(choice: bool, used: list[int]) -> None:
         wide["rows"].T @ wide["x"],
         wide["total"] + wide["rows"].T @ wide["x"],
         wide["rows"].T @ wide["x"],
+        wide["weight"] @ wide["x"].T,
     ]
     ours = [
         affine(x, weight, bias),
@@ -69,6 +71,7 @@ def test_each_product_is_what_it_says(choice: bool, used: list[int]) -> None:
         outer(rows, x),
         add_outer(total, rows, x),
         add_outer(spare, rows, x, is_first=True),
+        product_with_rows(weight, x, out=torch.empty(O, N)),
     ]
     for own, exact in zip(ours, expected, strict=True):
         torch.testing.assert_close(own.double(), exact, atol=1e-3, rtol=1e-5)
@@ -76,7 +79,7 @@ def test_each_product_is_what_it_says(choice: bool, used: list[int]) -> None:
     assert ours[3] is into
     assert ours[6] is total
     assert ours[7] is spare
-    assert len(used) == (8 if choice else 0)
+    assert len(used) == (9 if choice else 0)
 
 
 @pytest.mark.parametrize("choice", [True], indirect=True)

@@ -18,6 +18,7 @@ from milbench.training.activations import saved_bytes
 from milbench_baselines.amil import AMIL
 from milbench_baselines.dsmil import DSMIL
 from milbench_baselines.dtfd_mil import DTFDMIL
+from milbench_baselines.layers import row_blocks
 from milbench_baselines.layers.mp_amil import MPAMIL
 from milbench_baselines.layers.row_blocks import FEW, ROWS, blocks_of
 from milbench_baselines.m4 import M4
@@ -36,6 +37,7 @@ MODELS = {
     "dtfd, MaxMinS": lambda: DTFDMIL(12, 1, hidden=10, attention=4, distillation="MaxMinS", total_instances=8),
     "dsmil, no dropout": lambda: DSMIL(12, 3, attention=6),
     "dsmil": lambda: DSMIL(12, 1, attention=6, patch_dropout=0.3),
+    "dsmil of many logits, no dropout": lambda: DSMIL(12, 6, attention=6),
     "dsmil of embeddings, no dropout": lambda: DSMIL(12, 2, hidden=10, attention=6, embeds=True),
     "amil": lambda: AMIL(12, 2, hidden=10, attention=5, dropout=0.4),
     "amil, no dropout": lambda: AMIL(12, 1, hidden=10, attention=4, dropout=0.0),
@@ -58,7 +60,9 @@ WITH_BLOCKS = (
 
 @pytest.fixture(autouse=True)
 def blocks_wherever_they_are_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks also of small bags, of `ROWS` rows, which layers as narrow as these would fill only with very large bags."""
     monkeypatch.setattr(milbench_baselines.layers.small_bags, "FEWER", FEW)
+    monkeypatch.setattr(row_blocks, "NUMBERS", 0)
 
 
 def made(name: str) -> nn.Module:
@@ -127,7 +131,9 @@ def test_inside_vmap_copies_draw_and_learn_what_one_does_alone(name: str) -> Non
         torch.testing.assert_close(zero if ours is None else ours, zero if theirs is None else theirs)
 
 
-@pytest.mark.parametrize("name", ["mean, no dropout", "dtfd", "dsmil, no dropout", "amil", "m4"])
+@pytest.mark.parametrize(
+    "name", ["mean, no dropout", "dtfd", "dsmil, no dropout", "dsmil of many logits, no dropout", "amil", "m4"]
+)
 def test_the_gradient_of_features_and_of_attention_is_that_of_no_blocks(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,7 +274,21 @@ def test_a_branch_is_computed_again_for_each_backward(monkeypatch: pytest.Monkey
     assert all(map(torch.equal, first, torch.autograd.grad(answer, weights)))
 
 
-def test_blocks_cover_every_row_once() -> None:
-    for n in (1, ROWS, ROWS + 1, 5 * ROWS - 1):
-        rows = [row for block in blocks_of(n) for row in range(n)[block]]
-        assert rows == list(range(n))
+@pytest.mark.parametrize("by_onednn", [True, False])
+def test_blocks_cover_every_row_once(by_onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_blocks, "prefers_onednn", lambda: by_onednn)
+    for n in (1, ROWS, ROWS + 1, 5 * ROWS - 1, 10_000):
+        blocks = blocks_of(n, width=512)
+        assert [row for block in blocks for row in range(n)[block]] == list(range(n))
+        assert all(block.stop <= n for block in blocks)  # whose length a buffer gets
+
+
+def test_blocks_are_as_long_as_memory_lets_them_be_and_none_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_blocks, "prefers_onednn", lambda: False)
+    monkeypatch.setattr(row_blocks, "NUMBERS", 2**20)
+    for n, width, longest in ((10_000, 512, 2048), (10_000, 128, 8192), (2049, 512, 2048), (10_000, 4096, ROWS)):
+        lengths = [block.stop - block.start for block in blocks_of(n, width=width)]
+        assert longest / 2 < max(lengths) <= longest
+        assert lengths[0] == max(lengths)
+        assert max(lengths) - min(lengths) <= 16 * len(lengths)
+        assert all(length % 16 == 0 for length in lengths[:-1])
