@@ -43,7 +43,7 @@ def made(name: str) -> nn.Module:
 
 def as_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let small bags go the way of all others."""
-    of_models = [(module, "is_small") for module in (mean_pooling, max_pooling, m4, mmoe)]
+    of_models = [(module, "is_small") for module in (mean_pooling, max_pooling, m4, mmoe, transmil)]
     for module, name in (
         (mp_amil, "is_small"),
         (attention_expert, "is_small"),
@@ -138,3 +138,17 @@ def test_gates_towers_and_mixtures_are_one_function_with_the_gradients_of_the_mo
     expected = [of_all(asked_for) for asked_for in ("logits", "gates", "both")]
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
     assert len(calls) == 6
+
+
+@pytest.mark.parametrize(("n_patches", "is_one"), [(36, True), (65, False)])
+def test_positions_of_a_small_grid_are_one_function_inside_vmap(
+    n_patches: int, is_one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, bags, sides = made("transmil"), torch.randn(2, n_patches, WIDTH, dtype=torch.float64), []
+    usual = transmil.placed_small
+    monkeypatch.setattr(transmil, "placed_small", lambda *given: sides.append(given[-1]) or usual(*given))
+    together = vmap(lambda bag: model(bag).logits, randomness="different")(bags)
+    assert sides == ([6] if is_one else [])
+    assert together.shape == (2, 1)
+    model(bags[0])
+    assert sides == ([6] if is_one else [])
