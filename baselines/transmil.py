@@ -109,7 +109,7 @@ class PPEG(nn.Module):
         if is_small(tokens, side):
             kinds = (self.conv7, self.conv5, self.conv3)
             return placed_small(tokens, [each for conv in kinds for each in (conv.weight, conv.bias)], side)
-        token, grid = tokens.split([1, side * side])                      # the gradient of a slice would be as large as h
+        token, grid = torch.split(tokens, [1, side * side])               # the gradient of a slice would be as large as h
         return torch.cat((token, self(grid, side)))
 
 

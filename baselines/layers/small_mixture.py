@@ -118,7 +118,8 @@ class _Mixture(torch.autograd.Function):
     def backward(ctx: Any, of_logits: Tensor | None, of_weights: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         slides, mean, *parameters, q, g, m, z, h = ctx.saved_tensors
         p, j = _flat(tuple(parameters)), ctx.sizes.segments
-        (n_sets, n_tasks, width, _), n_bags = p.first.shape, z.shape[1]
+        n_sets, n_tasks, width = p.first.shape[:3]
+        n_bags = z.shape[1]
         of_logits = (
             z.new_zeros(n_sets, n_bags, n_tasks) if of_logits is None else of_logits.reshape(n_sets, n_bags, n_tasks)
         )

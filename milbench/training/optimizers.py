@@ -115,7 +115,7 @@ class AdamInOneCall(Adam):
         for count in {id(count): count for count in counts}.values():
             count += 1
         self.move_all(
-            parameters, [p.grad for p in parameters], [state["exp_avg"] for state in states],
+            parameters, [p.grad for p in parameters if p.grad is not None], [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states], [], counts, lr=group["lr"], beta1=group["betas"][0],
             beta2=group["betas"][1], weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
         )  # fmt: skip
