@@ -29,6 +29,7 @@ from milbench_baselines.layers.mp_amil import MPAMIL, SEGMENTS, mixed_maps
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.side_by_side import linear_on_row, weights_and_biases
+from milbench_baselines.layers.small_mixture import is_small, mixed_small
 from milbench_baselines.layers.square_grid import folded
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 from milbench_baselines.layers.tower import logits_of, of_tasks
@@ -126,10 +127,13 @@ class M4(MILModel):
     def forward(self, features: Tensor) -> BagOutput:
         m, raw = of_experts(self.experts, features)               # [E, hidden], [E, k*k]           Alg. 1
         mean = features.mean(dim=0)                               # [D]          of the raw, unpadded patches
-        g = self.gates(mean)                                      # [T, 4, E]                       eq. 12
-        segments = m.reshape(len(m), SEGMENTS, -1)                # [E, 4, hidden/4]
-        z = (g.transpose(0, 1) @ segments.transpose(0, 1)).transpose(0, 1).flatten(1)  # [T, hidden]  eq. 13
-        logits = logits_of(self.towers, z)                        # [W]
+        if len(self.gate_first) == 1 and is_small(features, self.towers):
+            logits, g = mixed_small(m, mean, self.towers, self.gate_second, self.gate_first[0], SEGMENTS)  # type: ignore[arg-type]
+        else:
+            g = self.gates(mean)                                  # [T, 4, E]                       eq. 12
+            segments = m.reshape(len(m), SEGMENTS, -1)            # [E, 4, hidden/4]
+            z = (g.transpose(0, 1) @ segments.transpose(0, 1)).transpose(0, 1).flatten(1)  # [T, hidden]  eq. 13
+            logits = logits_of(self.towers, z)                    # [W]
         attention = folded(raw.softmax(dim=1), len(features))     # [E, N]
         return BagOutput(logits, attention, {"gates": g, "experts": m, "scores": raw})
 

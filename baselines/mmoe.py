@@ -25,6 +25,7 @@ from milbench_baselines.layers.checkpoint import load_official, shape_of
 from milbench_baselines.layers.experts import of_experts
 from milbench_baselines.layers.gates import Gates
 from milbench_baselines.layers.mp_amil import MPAMIL, mixed_maps
+from milbench_baselines.layers.small_mixture import is_small, mixed_small
 from milbench_baselines.layers.square_grid import folded
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 from milbench_baselines.layers.tower import logits_of, of_tasks
@@ -81,9 +82,13 @@ class MMoE(MILModel):
     def forward(self, features: Tensor) -> BagOutput:
         m, raw = of_experts(self.experts, features)                       # [E, hidden], [E, N]; MP-AMIL: [E, k*k]
         mean = features.mean(dim=0)                                       # [D]          of the raw, unpadded patches
-        g = self.gates(mean)                                              # [T, E]       (1)
-        z = g @ m                                                         # [T, hidden]  (2)
-        logits = logits_of(self.towers, z)                                # [W]          (3)
+        if not self.gates.has_hidden_layer and is_small(features, self.towers):
+            logits, weights = mixed_small(m, mean, self.towers, self.gates)  # type: ignore[arg-type]
+            g = weights.squeeze(1)                                        # [T, E]
+        else:
+            g = self.gates(mean)                                          # [T, E]       (1)
+            z = g @ m                                                     # [T, hidden]  (2)
+            logits = logits_of(self.towers, z)                            # [W]          (3)
         attention = folded(raw.softmax(dim=1), len(features))             # [E, N]
         return BagOutput(logits, attention, {"gates": g, "experts": m, "scores": raw})
 

@@ -33,6 +33,7 @@ from milbench_baselines.layers.landmarks import Plan
 from milbench_baselines.layers.nystrom_attention import Crop, NystromAttention
 from milbench_baselines.layers.nystrom_layer import LayerParameters, is_one_matrix, small_layer
 from milbench_baselines.layers.products import Linear
+from milbench_baselines.layers.small_position import is_small, placed_small
 from milbench_baselines.layers.square_grid import folded, side_of
 from milbench_baselines.layers.two_class import answer_of, head_width, refuse_several_tasks
 
@@ -102,6 +103,14 @@ class PPEG(nn.Module):
         kernel = self.conv7.weight + pad(self.conv5.weight, (1,) * 4) + pad(self.conv3.weight, (2,) * 4)  # [H, 1, 7, 7]
         bias: Tensor = self.conv7.bias + self.conv5.bias + self.conv3.bias  # type: ignore[operator]
         return tokens + (depthwise([tokens], [kernel], side)[0] + bias)   # [k k, H]
+
+    def of_tokens(self, tokens: Tensor, side: int) -> Tensor:
+        """Tokens [1 + k k, H] behind the class token, which stays as it is."""
+        if is_small(tokens, side):
+            kinds = (self.conv7, self.conv5, self.conv3)
+            return placed_small(tokens, [each for conv in kinds for each in (conv.weight, conv.bias)], side)
+        token, grid = torch.split(tokens, [1, side * side])               # the gradient of a slice would be as large as h
+        return torch.cat((token, self(grid, side)))
 
 
 @register_model(
@@ -180,8 +189,7 @@ class TransMIL(MILModel):
         copies = [h[: side * side - n]] if side * side > n else []        # an empty slice would cost a gradient of h's size
         h = torch.cat((self.class_token[0], h, *copies))                  # [1 + k k, H]  (1)
         first, _ = self.layer1(h)                                         # [1 + k k, H]  (2)
-        token, grid = first.split([1, side * side])                       # the gradient of a slice would be as large as h
-        h = torch.cat((token, self.position(grid, side)))                 # [1 + k k, H]  (3)
+        h = self.position.of_tokens(first, side)                          # [1 + k k, H]  (3)
         token, attention = self.layer2(h, rows=1)                         # [1, H], [heads, 1 + k k]
         bag = self.norm(token)[0]                                         # [H]           (4)
         head_logits = self.head(bag)                                      # [2] or [W]    (5)

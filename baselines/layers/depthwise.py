@@ -39,7 +39,7 @@ def depthwise(rows: Sequence[Tensor], kernels: Sequence[Tensor], side: int) -> l
 
     There are zeros around a grid.
     """
-    if all(_as_matrices(len(kernel) * kernel.shape[-1] ** 2, side**2) for kernel in kernels):
+    if all(goes_as_matrices(len(kernel) * kernel.shape[-1] ** 2, side**2) for kernel in kernels):
         written = [kernel.flatten(1) @ reads(side, kernel.shape[-1], kernel.dtype, kernel.device) for kernel in kernels]
         matrices, cells = _joined(written, 0).to(kernels[0].dtype), side**2                      # [C, k k k k]
         out = by_its_own(_joined(rows, 1).mT[:, None], matrices.reshape(-1, cells, cells))      # [C, 1, k k]
@@ -67,7 +67,7 @@ def along(rows: Tensor, kernel: Tensor, wanted: slice) -> Tensor:
     """
     heads, length, _ = rows.shape
     size = kernel.shape[-1]
-    if _as_matrices(heads * size, length):
+    if goes_as_matrices(heads * size, length):
         matrices = kernel @ _reads_along(length, size, kernel.dtype, kernel.device).flatten(1)  # [H, L L]
         return matrices.reshape(heads, length, length)[:, wanted] @ rows
     needed = pad(rows, (0, 0, size // 2, size // 2))[:, wanted.start : wanted.stop + size - 1]
@@ -94,7 +94,7 @@ def _conv2d(rows: Tensor, kernel: Tensor, padding: int = 0) -> Tensor:
     return conv2d(as_in_products(rows), as_in_products(kernel), padding=padding, groups=len(kernel))
 
 
-def _as_matrices(entries: int, cells: int) -> bool:
+def goes_as_matrices(entries: int, cells: int) -> bool:
     """Whether kernels with this many entries in total are written as matrices between this many cells."""
     return cells <= CELLS_OF_A_MATRIX and entries * cells**2 <= MULTIPLY_ADDS_OF_A_MATRIX
 

@@ -53,14 +53,14 @@ def through_grid(h: Tensor, p: GridParameters, side: int, eps: float) -> tuple[T
     if cells > n:
         h = torch.cat([h, h[:, :, : cells - n]], dim=2)                                     # copies share the mask
     channels = _channels_first(h)                                                           # [Q H, B, c]
-    to_place = _matrices(p.position.flatten(0, 1).flatten(1), side)
+    to_place = matrices_of(p.position.flatten(0, 1).flatten(1), side)
     to_place.diagonal(dim1=1, dim2=2).add_(1)                                               # h + its convolution
     placed = torch.baddbmm(p.position_bias.reshape(-1, 1, 1), channels, to_place)
     placed = _channels_last(placed, width).contiguous()                                     # [Q, B, c, H]
     normal, mean, scale = torch.native_layer_norm(placed, (width,), None, None, eps)
     u = torch.addcmul(p.norm_bias[:, None, None], normal, p.norm[:, None, None])
     others = _channels_first(u[..., quarter:])                                              # [Q 3 C, B, c]
-    matrices = _matrices(_side_by_side(p), side)
+    matrices = matrices_of(_side_by_side(p), side)
     convolved = torch.bmm(others, matrices)
     mixed = torch.bmm(_mixes(p), convolved.view(-1, quarter, n_bags * cells))               # [Q 3, C, B c]
     before = torch.empty_like(u)
@@ -80,7 +80,7 @@ def through_grid_backward(
     of_mixed = _channels_first(of_u[..., quarter:]).view(-1, quarter, n_bags * cells)
     of_mixes = torch.bmm(of_mixed, kept.convolved.view(of_mixed.shape).mT).view(q, 3, quarter, quarter)
     of_convolved = torch.bmm(_mixes(p).mT, of_mixed).view(kept.convolved.shape)
-    of_kernels = _of_kernels(torch.bmm(kept.others.mT, of_convolved), side, LARGEST).view(q, 3, quarter, 1, LARGEST, LARGEST)
+    of_kernels = kernels_of(torch.bmm(kept.others.mT, of_convolved), side, LARGEST).view(q, 3, quarter, 1, LARGEST, LARGEST)
     of_u[..., quarter:] = _channels_last(torch.bmm(of_convolved, kept.matrices.mT), width - quarter)
     of_norm, of_norm_bias = (of_u * kept.normal).sum(dim=(1, 2)), of_u.sum(dim=(1, 2))
     of_u *= p.norm[:, None, None]
@@ -88,7 +88,7 @@ def through_grid_backward(
         of_u, kept.placed, (width,), kept.mean, kept.scale, None, None, [True, False, False]
     )[0]
     of_placed = _channels_first(of_r)
-    of_position = _of_kernels(torch.bmm(kept.channels.mT, of_placed), side, p.position.shape[-1])
+    of_position = kernels_of(torch.bmm(kept.channels.mT, of_placed), side, p.position.shape[-1])
     of_h = _channels_last(torch.bmm(of_placed, kept.to_place.mT), width).contiguous()       # [Q, B, c, H]
     if cells > n:
         of_h[:, :, : cells - n] += of_h[:, :, n:]
@@ -119,13 +119,13 @@ def _mixes(p: GridParameters) -> Tensor:
     return torch.stack([p.mix3, p.mix5, p.mix7], dim=1).reshape(-1, *p.mix3.shape[1:3])
 
 
-def _matrices(kernels: Tensor, side: int) -> Tensor:
+def matrices_of(kernels: Tensor, side: int) -> Tensor:
     """Matrices [K, c, c] from input to output cells that convolve a grid with kernels [K, s s]."""
     cells = side**2
     return pad(kernels, (0, 1)).index_select(1, _entries(side, kernels.shape[1])).view(-1, cells, cells)
 
 
-def _of_kernels(of_matrices: Tensor, side: int, size: int) -> Tensor:
+def kernels_of(of_matrices: Tensor, side: int, size: int) -> Tensor:
     """Gradient [K, s s] of the kernels from that of their matrices."""
     return of_matrices.flatten(1) @ _reads(side, size**2, of_matrices.dtype)
 

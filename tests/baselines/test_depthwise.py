@@ -95,7 +95,7 @@ def test_a_sequence_gives_the_wanted_rows_of_a_convolution(length: int) -> None:
     def reference_of(wanted: slice) -> Tensor:
         return conv2d(rows[None], kernel[:, None, :, None], padding=(16, 0), groups=2)[0][:, wanted]
 
-    assert module._as_matrices(2 * 33, length) == (length == 5), "the two lengths are there to try both ways"
+    assert module.goes_as_matrices(2 * 33, length) == (length == 5), "the two lengths are there to try both ways"
     for wanted in (slice(0, length), slice(2, 4)):
         assert_same(along(rows, kernel, wanted), reference_of(wanted), rows, kernel)
 

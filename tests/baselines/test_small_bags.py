@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from milbench.models import BagOutput
-from milbench_baselines import max_pooling, mean_pooling, transmil
+from milbench_baselines import m4, max_pooling, mean_pooling, mmoe, transmil
 from milbench_baselines.amil import AMIL
 from milbench_baselines.layers import attention_expert, mp_amil
 from milbench_baselines.m4 import M4
@@ -43,12 +43,12 @@ def made(name: str) -> nn.Module:
 
 def as_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let small bags go the way of all others."""
-    of_pooling = [(module, "is_small") for module in (mean_pooling, max_pooling)]
+    of_models = [(module, "is_small") for module in (mean_pooling, max_pooling, m4, mmoe, transmil)]
     for module, name in (
         (mp_amil, "is_small"),
         (attention_expert, "is_small"),
         (transmil, "is_one_matrix"),
-        *of_pooling,
+        *of_models,
     ):
         monkeypatch.setattr(module, name, lambda *_: False)
 
@@ -109,3 +109,46 @@ def test_gradients_of_each_bag_can_be_taken_inside_vmap(name: str) -> None:
     alone = [grad(loss)(weights, bag) for bag in bags]
     for key, stacked in together.items():
         torch.testing.assert_close(stacked, torch.stack([own[key] for own in alone]), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(("module", "name"), [(m4, "m4"), (mmoe, "mmoe_amil")])
+@pytest.mark.parametrize("n_bags", [1, 3])
+def test_gates_towers_and_mixtures_are_one_function_with_the_gradients_of_the_modules_through_logits_and_gates(
+    module: Any, name: str, n_bags: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, bags, calls = made(name), torch.randn(n_bags, 9, WIDTH, dtype=torch.float64), []
+
+    def of_all(asked_for: str) -> list[Tensor]:
+        torch.manual_seed(1)
+        of_bag = lambda bag: (model(bag).logits, model(bag).aux["gates"])  # noqa: E731
+        logits, gates = vmap(of_bag, randomness="different")(bags)
+        wanted = {
+            "logits": logits.square().sum(),
+            "gates": gates.square().sum(),
+            "both": (logits.sum(1) * gates.amax()).sum(),
+        }
+        gradients = torch.autograd.grad(wanted[asked_for], list(model.parameters()), materialize_grads=True)
+        return [logits, gates, *gradients]
+
+    usual = module.mixed_small
+    monkeypatch.setattr(module, "mixed_small", lambda *given: calls.append(given) or usual(*given))
+    found = [of_all(asked_for) for asked_for in ("logits", "gates", "both")]
+    assert len(calls) == 6
+    as_modules(monkeypatch)
+    expected = [of_all(asked_for) for asked_for in ("logits", "gates", "both")]
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+    assert len(calls) == 6
+
+
+@pytest.mark.parametrize(("n_patches", "is_one"), [(36, True), (65, False)])
+def test_positions_of_a_small_grid_are_one_function_inside_vmap(
+    n_patches: int, is_one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, bags, sides = made("transmil"), torch.randn(2, n_patches, WIDTH, dtype=torch.float64), []
+    usual = transmil.placed_small
+    monkeypatch.setattr(transmil, "placed_small", lambda *given: sides.append(given[-1]) or usual(*given))
+    together = vmap(lambda bag: model(bag).logits, randomness="different")(bags)
+    assert sides == ([6] if is_one else [])
+    assert together.shape == (2, 1)
+    model(bags[0])
+    assert sides == ([6] if is_one else [])

@@ -217,7 +217,7 @@ def test_trials_of_equal_rates_take_the_usual_path_to_the_bit() -> None:
     one, other = trained(
         learner(range(2), start, recipe), learner(range(2), start, recipe, recipes=[recipe, replace(recipe)])
     )
-    assert type(other.optimizer) is torch.optim.Adam
+    assert isinstance(other.optimizer, torch.optim.Adam)
     assert bits(one) == bits(other)
 
 

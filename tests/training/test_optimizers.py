@@ -9,7 +9,7 @@ import torch
 from places import GOLDEN
 
 from milbench.errors import UsageError
-from milbench.training.optimizers import LookaheadRAdam, clip_each_part, make_optimizer
+from milbench.training.optimizers import AdamInOneCall, LookaheadRAdam, clip_each_part, make_optimizer
 from milbench.trials.recipe import Recipe
 
 
@@ -82,6 +82,36 @@ def _official_start():
     w, b, gw, gb = (rng.standard_normal(s).astype(np.float32) for s in ((4, 3), (3,), (20, 4, 3), (20, 3)))
     gradients = [(torch.from_numpy(0.1 * x), torch.from_numpy(0.1 * y)) for x, y in zip(gw, gb, strict=True)]
     return torch.nn.Parameter(torch.from_numpy(w)), torch.nn.Parameter(torch.from_numpy(b)), gradients
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_adam_in_one_call_is_torchs_own_to_the_bit_also_where_some_parameters_sit_steps_out(optimizer: str) -> None:
+    generator = torch.Generator().manual_seed(4)
+    starts = [torch.randn(shape, generator=generator) for shape in ((4, 2), (1,), (3,), ())]
+    recipe = Recipe(optimizer=optimizer, lr=0.05, betas=(0.8, 0.95), weight_decay=0.3, decay_vectors=False)
+    ours, theirs = ({str(i): start.clone().requires_grad_() for i, start in enumerate(starts)} for _ in range(2))
+    mine = make_optimizer(ours, recipe)
+    assert isinstance(mine, AdamInOneCall)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("milbench.training.optimizers.HAS_ONE_CALL", False)
+        plain = make_optimizer(theirs, recipe)
+    assert type(plain) is (torch.optim.AdamW if optimizer == "adamw" else torch.optim.Adam)
+    sits_out = {1: {"1"}, 4: {"0", "2"}, 5: {"2"}, 7: {"0", "1", "2", "3"}}
+    for step in range(10):
+        for group in (*mine.param_groups, *plain.param_groups):
+            group["lr"] = 0.05 / (step + 1)
+        for name in ours:
+            gradient = torch.randn(ours[name].shape, generator=generator)
+            ours[name].grad, theirs[name].grad = (
+                (None, None) if name in sits_out.get(step, ()) else (gradient, gradient.clone())
+            )
+        mine.step()
+        plain.step()
+        for name in ours:
+            assert torch.equal(ours[name], theirs[name]), (step, name)
+    for name in ours:
+        for key, value in plain.state[theirs[name]].items():
+            assert torch.equal(mine.state[ours[name]][key], value), (name, key)
 
 
 @pytest.mark.parametrize("decay_vectors", [True, False])
