@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from milbench.process.cores import usable_cores
 from milbench.process.forked import Task, begun
 from milbench.store.columns import Coded, Columns
-from milbench.store.trial import History, Kept, StoredTrial
+from milbench.store.trial import KEPT_BYTES, History, Kept, StoredTrial
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +44,7 @@ class TrialRead(NamedTuple):
     Attributes
     ----------
     trial : the trial; None where there is none.
-    columns, history : what its files hold; None where that was not kept.
+    columns, history : what its files hold; None for what did not fit, which is read again when it is asked for.
     """
 
     trial: StoredTrial | None
@@ -62,7 +62,8 @@ class _Batch:
 
     def do(self) -> None:
         """Read the trials; in a copy, tell the process at home what they hold."""
-        found = [self._one(trial_id) for trial_id in self._ids]
+        kept = Kept(KEPT_BYTES // BATCHES)  # so that all batches together hold no more than what is kept of them
+        found = [self._one(trial_id, kept) for trial_id in self._ids]
         if os.getpid() == self._home:
             self._found = found
         else:
@@ -72,8 +73,7 @@ class _Batch:
                 for part in _written(found):
                     file.write(part)
 
-    def _one(self, trial_id: str) -> TrialRead:
-        kept = Kept()
+    def _one(self, trial_id: str, kept: Kept) -> TrialRead:
         trial = self._read(trial_id, kept)
         return TrialRead(None) if trial is None else TrialRead(trial, *kept.held(trial.digests))
 
@@ -86,8 +86,10 @@ class _Batch:
         """What was read, by whichever process."""
         if self._found is not None:
             return self._found
-        size = os.fstat(self._shared).st_size
-        return _taken(os.pread(self._shared, size, 0), self._ids, rebuilt)
+        length = int.from_bytes(os.pread(self._shared, LENGTH_BYTES, 0), "little")
+        head, body = os.pread(self._shared, length, LENGTH_BYTES), LENGTH_BYTES + length
+        arrays = os.pread(self._shared, os.fstat(self._shared).st_size - body, body)
+        return _taken(json.loads(head), arrays, self._ids, rebuilt)
 
 
 @contextmanager
@@ -132,23 +134,21 @@ def _written(found: Sequence[TrialRead]) -> Iterator[bytes]:
 
 
 def _taken(
-    content: bytes, ids: Sequence[str], rebuilt: Callable[[str, dict[str, Any]], StoredTrial]
+    head: Sequence[Any], arrays: bytes, ids: Sequence[str], rebuilt: Callable[[str, dict[str, Any]], StoredTrial]
 ) -> list[TrialRead]:
     """The trials that `_written` gave; arrays are views of the bytes, which nobody may write into."""
     import numpy as np
 
-    place = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
+    place = 0
 
     def array(kind: str, n: int) -> np.ndarray[Any, Any]:
         nonlocal place
-        values = np.frombuffer(content, kind, n, place)
+        values = np.frombuffer(arrays, kind, n, place)
         place += values.nbytes
         return values
 
     found = []
-    for trial_id, (record, n, texts, has_history, told) in zip(
-        ids, json.loads(content[LENGTH_BYTES:place]), strict=True
-    ):
+    for trial_id, (record, n, texts, has_history, told) in zip(ids, head, strict=True):
         columns = history = None
         if n is not None:
             slide_id, patient_id, role, task, answer = (Coded(array("i8", n), tuple(values)) for values in texts)
