@@ -100,7 +100,7 @@ def verify(path: Path) -> Verdict:
     StoreError : it cannot be read at all.
     """
     if (path / "run.yaml").is_file() and not (path / HEADER).is_file():
-        run = open_run(path).snapshot()
+        run: Run = open_run(path).snapshot()
         found = tuple(differences(run, "", _places(run)))
         return Verdict(run.name, None, found, n_trials=len(run.trials()))
     with opened(path) as (root, header, run):

@@ -22,8 +22,7 @@ def draws_of(options: argparse.Namespace) -> int:
     ------
     UsageError : too few for an interval, or too many to wait for.
     """
-    from milbench.report import DRAWS
-    from milbench.stats.draws import refuse_few_draws
+    from milbench.stats.draws import DRAWS, refuse_few_draws
 
     if options.draws is None:
         return DRAWS

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import gc
 from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,17 +58,17 @@ def call(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    import_when_used("numpy.f2py")  # `scipy.special` asks NumPy for all that it has, a compiler of Fortran too
-    from milbench.report.fewer_imports import import_little
-
-    import_little()
+    draws = draws_of(options)
+    # as they are now: checksums of all trials are verified once, for tables and warnings
+    runs = [run.snapshot() for run in map(run_at, options.runs or [None])]
+    with ExitStack() as meanwhile:
+        for run in runs:
+            meanwhile.enter_context(run.read_ahead())
+        _import_what_it_takes()
     from milbench.commands.show_run import unfinished
     from milbench.report import REFERENCE, write_report
     from milbench.report.stamp import write_for_stamp
 
-    draws = draws_of(options)
-    # as they are now: checksums of all trials are verified once, for tables and warnings
-    runs = [run.snapshot() for run in map(run_at, options.runs or [None])]
     out = options.out or Path("reports") / "+".join(run.name for run in runs)
     index = write_report(
         runs,
@@ -88,6 +90,15 @@ def _report(options: argparse.Namespace) -> int:
     if not options.no_tracking:
         _track_report(runs, out)
     return EXIT_OK
+
+
+def _import_what_it_takes() -> None:
+    """Import tables, statistics and figures, with as little of what they import as they can do with."""
+    import_when_used("numpy.f2py")  # `scipy.special` asks NumPy for all that it has, a compiler of Fortran too
+    from milbench.report.fewer_imports import import_little
+
+    import_little()
+    import_module("milbench.report")
 
 
 def _track_report(runs: Sequence[Run], out: Path) -> None:

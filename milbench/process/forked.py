@@ -6,6 +6,7 @@
     a copy of it       task 1                      task 4   ends
 
 Tasks write files; a copy tells no more than which tasks it has done. Each process takes the next task when it is free.
+Copies may begin while this process still has something else to do (`begun`).
 A task that fails in a copy is done again here, where its error is raised as if there were no copies. So is one of a copy
 that was killed, and every task where no copy can be made: files and messages are the same.
 """
@@ -19,7 +20,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 NUMBER_BYTES = 4
@@ -42,18 +43,33 @@ class Copy(NamedTuple):
 
 
 def share_out(tasks: Sequence[Task], n_processes: int) -> None:
-    """Do all tasks, in up to `n_processes` processes.
+    """Do all tasks, in up to `n_processes` processes; errors are those of `begun`."""
+    with begun(tasks, min(n_processes, len(tasks))):
+        pass
 
-    Copies are made on Linux, by a process with one thread of Python: elsewhere a lock that another thread holds would be
-    held for ever. None are made where the system sees children off by itself (an ignored SIGCHLD, which some services
-    leave to what they start): nobody could say which process has a copy's number by then.
+
+@contextmanager
+def begun(tasks: Sequence[Task], n_processes: int) -> Iterator[None]:
+    """Inside, copies of this process do the tasks; when it is left, this process takes its part, and all are done.
+
+    `n_processes` are this one and its copies. Copies are made on Linux, by a process with one thread of Python: elsewhere a
+    lock that another thread holds would be held for ever. None are made where the system sees children off by itself (an
+    ignored SIGCHLD, which some services leave to what they start): nobody could say which process has a copy's number by
+    then. Without copies all tasks are done here, when the block is left. If the block raises, tasks that no process has
+    begun are not done.
 
     Raises
     ------
     Exception : what the first failed task raised, with its name as a note. Later tasks may be done or not.
     """
-    n_processes = min(n_processes, len(tasks)) if _may_copy() and len(tasks) <= MOST_TASKS else 1
-    done = _shared(tasks, n_processes) if n_processes > 1 else set()
+    n_copies = min(n_processes - 1, len(tasks)) if _may_copy() and len(tasks) <= MOST_TASKS else 0
+    done: set[int] = set()
+    with _copies(tasks, n_copies) as (queue, copies):
+        yield
+        if copies:
+            done.update(_do(tasks, queue))
+        for copy in copies:
+            done.update(_numbers_in(copy.done))  # ends when the copy does
     for number, task in enumerate(tasks):
         if number not in done:
             try:
@@ -71,22 +87,23 @@ def _may_copy() -> bool:
     )
 
 
-def _shared(tasks: Sequence[Task], n_processes: int) -> set[int]:
-    """Numbers of the tasks that this process and its copies have done; on an error nobody begins another."""
-    queue = _queue_of(len(tasks))
+@contextmanager
+def _copies(tasks: Sequence[Task], n: int) -> Iterator[tuple[int, list[Copy]]]:
+    """The queue of tasks, and up to `n` copies that take from it; on an error nobody begins another task."""
     copies: list[Copy] = []
+    if n < 1:
+        yield -1, copies
+        return
+    queue = _queue_of(len(tasks))
     try:
         with suppress(OSError):  # no more processes are allowed: fewer do the same
-            for _ in range(n_processes - 1):
+            for _ in range(n):
                 copies.append(_copied(tasks, queue))
-        done = set(_do(tasks, queue))
-        for copy in copies:
-            done.update(_numbers_in(copy.done))  # ends when the copy does
+        yield queue, copies
     finally:
         os.close(queue)
         for copy in copies:
             _end(copy)
-    return done
 
 
 def _do(tasks: Sequence[Task], queue: int) -> Iterator[int]:

@@ -21,10 +21,10 @@ from milbench.errors import UsageError
 from milbench.report.captions import tuned_before
 from milbench.report.claim_tables import claim_frame, claim_tables
 from milbench.report.contents import REFERENCE, Contents, gather
-from milbench.report.drawings import Drawn, draw, undrawn
+from milbench.report.drawings import Drawn, drawing, undrawn
 from milbench.report.floats import figure_float
 from milbench.report.gain import gain_sentence
-from milbench.report.html import KindBlock, PageData, Picture, page_data, render, write_page
+from milbench.report.html import KindBlock, PageData, Picture, page_data, render, write_index, write_script
 from milbench.report.published import NOT_LIKE_FOR_LIKE, averages_sentence, published
 from milbench.report.sheets import make_tables
 from milbench.report.tables import Table, markdown, to_markdown
@@ -32,13 +32,11 @@ from milbench.report.texts import texts_of
 from milbench.report.tuning_drawings import TUNING_FIGURES
 from milbench.report.tuning_tables import tuned_sentence
 from milbench.report.verdicts import Claim
+from milbench.stats.draws import DRAWS
 from milbench.store.files import write_atomically, writing
 from milbench.store.run import Run
 
 __all__ = ["DRAWS", "REFERENCE", "published", "write_report"]
-
-DRAWS = 10_000
-"""Bootstrap draws of an interval."""
 
 
 def write_report(
@@ -69,16 +67,17 @@ def write_report(
     """
     _refuse_another_folder(out)
     contents = gather(runs, reference=reference, draws=draws, complete_cases=complete_cases, highlight=highlight)
-    tables = [*make_tables(contents), *claim_tables(claims)]
     title = title or ", ".join(run.name for run in runs)
     with writing(out):
         (out / "data").mkdir(parents=True, exist_ok=True)
-        for name, text in texts_of(contents, tables).items():
-            write_atomically(out / name, text.encode())
-        drawn = draw(contents, out)
-        for name, text in _around(title, contents, tables, drawn).items():
-            write_atomically(out / name, text.encode())
-        return write_page(out, _whole_page(title, contents, tables, drawn, out, claims))
+        with drawing(contents, out) as drawn:  # by copies of this process, which goes on with texts meanwhile
+            tables = [*make_tables(contents), *claim_tables(claims)]
+            texts = {**texts_of(contents, tables), **_around(title, contents, tables, drawn)}
+            for name, text in texts.items():
+                write_atomically(out / name, text.encode())
+            write_script(out)
+            page = "" if _shows_pictures(contents) else _page_text(title, contents, tables, drawn, out, claims)
+        return write_index(out, page or _page_text(title, contents, tables, drawn, out, claims))
 
 
 def _around(
@@ -125,23 +124,28 @@ def recompute(
     contents = gather(runs, reference=reference, draws=draws, complete_cases=complete_cases, highlight=highlight)
     tables, drawn = make_tables(contents), undrawn(contents)
     title = title or ", ".join(run.name for run in runs)
-    page = _whole_page(title, contents, tables, drawn, pictures, ())
+    page = _page_text(title, contents, tables, drawn, pictures, ())
     around = _around(title, contents, tables, drawn)
-    return Recomputed(texts_of(contents, tables), around, render(page), tuple(figure.stem for figure in drawn))
+    return Recomputed(texts_of(contents, tables), around, page, tuple(figure.stem for figure in drawn))
 
 
-def _whole_page(
+def _shows_pictures(contents: Sequence[Contents]) -> bool:
+    """Whether the page holds figures, and so must wait for them."""
+    return any(one.kind != "binary" or one.searches for one in contents)
+
+
+def _page_text(
     title: str,
     contents: Sequence[Contents],
     tables: Sequence[Table],
     drawn: Sequence[Drawn],
     out: Path,
     claims: Sequence[Claim],
-) -> PageData:
-    """The page, with the pictures of `drawn` that lie in `out`."""
+) -> str:
+    """The text of `index.html`, with the pictures of `drawn` that lie in `out`."""
     kinds = tuple(_block(one, tables, drawn, out) for one in contents if one.kind != "binary")
     sharing = [table for table in tables if table.name == "table3"]
-    return _page(title, contents, kinds, claims, sharing, *_tuning(contents[0], tables, drawn, out))
+    return render(_page(title, contents, kinds, claims, sharing, *_tuning(contents[0], tables, drawn, out)))
 
 
 def _refuse_another_folder(out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from milbench.endpoints.endpoint import Kind
 from milbench.process.cores import usable_cores
-from milbench.process.forked import Task, share_out
+from milbench.process.forked import Task, begun
 from milbench.report import comparisons, curves, figures
 from milbench.report.contents import Contents
 from milbench.report.gain import gain_figure, gain_sentence
@@ -47,21 +48,23 @@ HEAVY = ("comparison_matrix", "roc", "training", "confusion", "calibration", "pr
 """Stems of figures that take longest; they are begun first, so that no process is left with one at the end."""
 
 
-def draw(contents: Sequence[Contents], out: Path, *, processes: int | None = None) -> list[Drawn]:
-    """Every figure that the contents allow, kind by kind, saved in `out`.
+@contextmanager
+def drawing(contents: Sequence[Contents], out: Path, *, processes: int | None = None) -> Iterator[list[Drawn]]:
+    """Inside, every figure that the contents allow, kind by kind, is being saved in `out`; when it is left, all are.
 
     Parameters
     ----------
-    processes : how many save figures side by side; None = one per core. The files do not depend on it.
+    processes : how many save figures side by side, this one when the block is left; None = one per core. The files do not
+        depend on it.
     """
     with figures.plain_names():
         made = _to_draw(contents)
-        save_all([(make, out / drawn.stem) for drawn, make in made], processes)
-    return [drawn for drawn, _ in made]
+        with saving([(make, out / drawn.stem) for drawn, make in made], processes):
+            yield [drawn for drawn, _ in made]
 
 
 def undrawn(contents: Sequence[Contents]) -> list[Drawn]:
-    """Every figure that `draw` would save, in its order; nothing is saved."""
+    """Every figure that `drawing` would save, in its order; nothing is saved."""
     with figures.plain_names():
         return [drawn for drawn, _ in _to_draw(contents)]
 
@@ -75,15 +78,13 @@ def _to_draw(contents: Sequence[Contents]) -> list[tuple[Drawn, Callable[[], Fig
     ]
 
 
-def save_all(drawings: Sequence[tuple[Callable[[], Figure], Path]], processes: int | None = None) -> None:
-    """PNG and PDF of every figure at its stem, made and saved side by side in processes.
-
-    The lightest is saved before there are copies, so that fonts and writers are loaded once and not in each.
-    """
+def saving(
+    drawings: Sequence[tuple[Callable[[], Figure], Path]], processes: int | None = None
+) -> AbstractContextManager[None]:
+    """Inside, PNG and PDF of every figure at its stem are made and saved in processes side by side; the longest first."""
     order = sorted(drawings, key=lambda drawing: _lightness(drawing[1].name))
     tasks = [Task(f"figure {stem.name}", partial(_save, make, stem)) for make, stem in order]
-    share_out(tasks[-1:], 1)
-    share_out(tasks[:-1], processes or usable_cores())
+    return begun(tasks, processes or usable_cores())
 
 
 def _save(make: Callable[[], Figure], stem: Path) -> None:

@@ -22,6 +22,7 @@ def import_little() -> None:
         importable_matplotlib()
         with _plain_docstrings(), _without(DRAWS_IN_3D):
             import matplotlib.backends.backend_agg
+            import matplotlib.backends.backend_pdf
             import matplotlib.figure  # noqa: F401 - imported for whoever draws later
 
 

@@ -6,16 +6,24 @@
                                        └─ PDF, the same calls scaled to points
 
 Most of the time of a figure goes into the layout of its texts and ticks. `Figure.savefig` does that anew for each format.
+Of what is left, letters take most: those that were drawn before at the same part of a pixel are copied.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import matplotlib.backends.backend_agg as agg
 import matplotlib.backends.backend_pdf as pdf
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.ft2font import FT2Font
 from matplotlib.transforms import Affine2D, Bbox, TransformedPath
 from numpy.typing import NDArray
 
@@ -30,6 +38,23 @@ LONG = 40
 """Letters of a line beyond which it is aligned anew for the PDF: letters fit to pixels are wider, which adds up."""
 SHARE_LEFT = {"left": 0.0, "center": 0.5, "right": 1.0}
 """Of what a text lacks in width, the share that is left of it."""
+
+
+PARTS = 64
+"""Of a pixel, by which a letter's place is told."""
+MOST_LETTERS = 8192
+"""Drawn letters that are kept, each a few hundred bytes."""
+
+
+class _Letter(NamedTuple):
+    """A letter as it was drawn: opacities [height, width], and its place from the pixel that it was drawn at."""
+
+    opacities: NDArray[np.uint8]
+    left: int
+    top: int
+
+
+_LETTERS: dict[tuple[Any, ...], _Letter] = {}
 
 
 class _NeedsItsOwnPassError(Exception):
@@ -61,7 +86,8 @@ def _in_one_pass(figure: Figure, path: Path, dpi: int) -> NDArray[np.uint8]:
         page = pdf.RendererPdf(file, dpi, inches[1], inches[0])
         width, height = map(int, figure.bbox.size)
         both = Both(width, height, dpi, page)
-        figure.draw(both)
+        with _letters_not_loaded():
+            figure.draw(both)
         page.finalize()
         file.finalize()
     finally:
@@ -108,6 +134,40 @@ class Both(RendererAgg):  # type: ignore[misc]
             x += SHARE_LEFT[mtext.get_horizontalalignment()] * wider
         self._page.draw_text(self._of_page(gc), x, y, s, prop, angle, *rest, mtext=mtext, **named)
 
+    def _draw_text_glyphs_and_boxes(self, gc: Any, x: float, y: float, angle: float, glyphs: Any, boxes: Any) -> None:
+        """Letters as `RendererAgg` draws them, each once for every part of a pixel that it lies at."""
+        if boxes or not gc.get_antialiased():
+            pixels: Any = super()
+            pixels._draw_text_glyphs_and_boxes(gc, x, y, angle, glyphs, boxes)
+            return
+        cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+        for font, size, number, slant, extend, dx, dy in glyphs:  # x to the right; y downwards, dy upwards
+            across = round(PARTS * (x + dx * cos - dy * sin))
+            up = round(PARTS * (self.height - y + dx * sin + dy * cos))
+            key = (
+                font.fname, font.face_index, size, self.dpi, number, slant, extend, angle, across % PARTS, up % PARTS
+            )  # fmt: skip
+            letter = _LETTERS.get(key)
+            if letter is None:
+                letter = self._drawn_letter(font, size, number, (cos, sin, slant, extend), (across % PARTS, up % PARTS))
+                if len(_LETTERS) >= MOST_LETTERS:
+                    _LETTERS.clear()
+                _LETTERS[key] = letter
+            top = letter.top + up // PARTS
+            bottom = int(self.height) - top + letter.opacities.shape[0]
+            self._renderer.draw_text_image(letter.opacities, letter.left + across // PARTS, bottom, 0, gc)
+
+    def _drawn_letter(
+        self, font: Any, size: float, number: int, look: tuple[float, ...], place: tuple[int, int]
+    ) -> _Letter:
+        module: Any = agg
+        cos, sin, slant, extend = look
+        font.set_size(size, self.dpi)
+        turned = np.array([[cos, -sin], [sin, cos]]) @ [[extend, extend * slant], [0, 1]]
+        font._set_transform((0x10000 * turned).round().astype(int), list(place))
+        bitmap = font._render_glyph(number, module.get_hinting_flag(), module.RenderMode.NORMAL)
+        return _Letter(np.array(bitmap.buffer), bitmap.left, bitmap.top)
+
     @staticmethod
     def _width(renderer: Any, text: str, prop: Any) -> float:
         return float(renderer.get_text_width_height_descent(text, prop, ismath=False)[0])
@@ -149,6 +209,24 @@ class Both(RendererAgg):  # type: ignore[misc]
                 self._outlines[id(outline)] = (outline, scaled)  # kept, so that no other takes its number
             own.set_clip_path(self._outlines[id(outline)][1])
         return own
+
+
+@contextmanager
+def _letters_not_loaded() -> Iterator[None]:
+    """Inside, a PDF places letters without a look at their outlines, which it needs once per font and not for each letter."""
+    module: Any = pdf
+    usual = module._text_helpers
+    if hasattr(FT2Font, "_layout"):  # else another matplotlib, which lays out in another way
+        flags = usual.LoadFlags.NO_HINTING
+        module._text_helpers = SimpleNamespace(**{**vars(usual), "layout": partial(_places_of_letters, flags)})
+    try:
+        yield
+    finally:
+        module._text_helpers = usual
+
+
+def _places_of_letters(flags: Any, text: str, font: Any, *, features: Any = None, language: Any = None) -> Any:
+    return font._layout(text, flags, features=features, language=language)
 
 
 def _refuse(*_: Any, **__: Any) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from milbench.errors import UsageError
 
+DRAWS = 10_000
+"""Of an interval, unless another number is asked for."""
+
 FEWEST_DRAWS = 100
 """Draws of an interval at least: with fewer, the ends of a 95 % interval are single draws."""
 

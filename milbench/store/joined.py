@@ -46,11 +46,12 @@ def stacked_histories(trials: Sequence[StoredTrial], facts: Sequence[Mapping[str
 
     if not trials:
         return pd.DataFrame()
-    tables = [trial.history_table() for trial in trials]
-    names = [["val_auroc" if name == "val_score" else name for name in table.column_names] for table in tables]
-    parts = [dict(zip(each, table.columns, strict=True)) for each, table in zip(names, tables, strict=True)]
-    columns = {name: np.concatenate([part[name].to_numpy() for part in parts]) for name in names[0]}
-    rows = [table.num_rows for table in tables]
+    parts = [
+        {"val_auroc" if name == "val_score" else name: values for name, values in trial.history_columns().items()}
+        for trial in trials
+    ]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    rows = [len(part["epoch"]) for part in parts]
     known = {name: np.repeat(np.array([each[name] for each in facts]), rows) for name in facts[0]}
     return pd.DataFrame({**columns, **known})
 

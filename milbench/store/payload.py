@@ -148,8 +148,8 @@ def _refuse_odd_answers(path: Path, task: str, endpoint: FittedEndpoint, numbers
         raise ValueError(f"{path.name} holds a probability of task {task} below 0 or above 1")
 
 
-def refuse_other_history(path: Path, n_epochs: float | None, *, has_other_kinds: bool = False) -> None:
-    """Raise unless the file holds one row of numbers per epoch, epochs counted from 0.
+def refuse_other_history(path: Path, n_epochs: float | None, *, has_other_kinds: bool = False) -> pa.Table:
+    """The file's table; raises unless it holds one row of numbers per epoch, epochs counted from 0.
 
     Parameters
     ----------
@@ -167,6 +167,7 @@ def refuse_other_history(path: Path, n_epochs: float | None, *, has_other_kinds:
         raise ValueError(f"{path.name} holds other epochs than 0, 1, 2, ...")
     if n_epochs is not None and n_epochs != table.num_rows:
         raise ValueError(f"{path.name} holds {table.num_rows} epochs; expected {n_epochs}")
+    return table
 
 
 def refuse_other_weights(path: Path, n_parameters: float, layout: Mapping[str, str] | None = None) -> None:

@@ -25,12 +25,14 @@ Both know no training and reach no torch.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from milbench.errors import StoreError
 from milbench.names import by_folder
+from milbench.store.ahead import reading
 from milbench.store.files import AGAIN, inside, read
 from milbench.store.headers import (
     DATASETS_SHAPE,
@@ -45,10 +47,10 @@ from milbench.store.joined import ANSWER_COLUMNS, HISTORY_COLUMNS, PREDICTION_CO
 from milbench.store.question import Asked, StaleTrial, asked_from_json, asked_of_old_folder, differences
 from milbench.store.run_tables import labels_from, roles_from
 from milbench.store.slot import Slot, id_parts, slot_of
-from milbench.store.trial import TRIAL, Kept, StoredTrial, glance_at, read_record, read_trial
+from milbench.store.trial import HISTORY, PREDICTIONS, TRIAL, Kept, StoredTrial, glance_at, read_record, read_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import pandas as pd
 
@@ -306,13 +308,15 @@ class Run:
         table: pd.DataFrame = read(self.split_file(dataset), lambda text: roles_from(text, expected))
         return table
 
-    def snapshot(self) -> Run:
+    def snapshot(self) -> Snapshot:
         """The run as it is now: its trials are found and their checksums verified once, not at every look."""
-        return _Snapshot(self.path, self.shown)
+        return Snapshot(self.path, self.shown)
 
 
-class _Snapshot(Run):
-    def snapshot(self) -> Run:
+class Snapshot(Run):
+    """A run as it was at one moment."""
+
+    def snapshot(self) -> Snapshot:
         return self
 
     def trials(self) -> list[StoredTrial]:
@@ -323,10 +327,36 @@ class _Snapshot(Run):
         return tuple(super().trials())
 
     def trial(self, trial_id: str) -> StoredTrial | None:
+        return self._ahead[trial_id] if trial_id in self._ahead else self._read(trial_id, self._kept)
+
+    def _read(self, trial_id: str, kept: Kept) -> StoredTrial | None:
         try:
-            return read_trial(self.trial_folder(trial_id), trial_id, self._kept)
+            return read_trial(self.trial_folder(trial_id), trial_id, kept)
         except (FileNotFoundError, StoreError):
             return None
+
+    @contextmanager
+    def read_ahead(self) -> Iterator[None]:
+        """Inside, copies of this process read the trials; when the block is left, all are read.
+
+        Without copies (`milbench.process.forked.begun`) they are read when it is left.
+        """
+        ids = sorted(self.planned().values())
+        with reading(ids, self._read, self._rebuilt) as found:
+            yield
+        for trial_id, (trial, columns, history) in zip(ids, found, strict=True):
+            self._ahead[trial_id] = trial and self._rebuilt(trial_id, trial.info)
+            if trial and columns is not None:
+                self._kept.add(trial.digests[PREDICTIONS], columns)
+            if trial and history is not None:
+                self._kept.add_history(trial.digests[HISTORY], history)
+
+    def _rebuilt(self, trial_id: str, record: Mapping[str, Any]) -> StoredTrial:
+        return StoredTrial(self.path / TRIALS / trial_id, trial_id, record, kept=self._kept)
+
+    @cached_property
+    def _ahead(self) -> dict[str, StoredTrial | None]:
+        return {}
 
     @cached_property
     def _kept(self) -> Kept:

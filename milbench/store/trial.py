@@ -69,23 +69,35 @@ class DamagedTrialError(StoreError):
 
 
 KEPT_BYTES = 256 * 2**20
-"""Answers of trials that a snapshot keeps in memory, since a report looks at them four times."""
+"""Answers and histories of trials that a snapshot keeps in memory, since a report looks at them several times."""
+
+History = Mapping[str, "np.ndarray[Any, Any]"]
+"""Columns of a history by name, each [epochs]."""
 
 
 class Kept:
-    """Columns of trials by checksum of their files, up to a number of bytes; those of later trials are read each time."""
+    """What files of trials hold, by their checksums, up to a number of bytes; files of later trials are read each time."""
 
     def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
         self._columns: dict[str, Columns] = {}
+        self._histories: dict[str, History] = {}
         self._room = most_bytes
 
     def columns(self, path: Path, sha256: str) -> Columns:
         """Columns of the file, which has the checksum; nobody may write into them."""
         return self._columns[sha256] if sha256 in self._columns else self.add(sha256, columns_in(path))
 
+    def history(self, path: Path, sha256: str) -> History:
+        """Columns of a file of one row per epoch, which has the checksum; nobody may write into them."""
+        return self._histories[sha256] if sha256 in self._histories else self.add_history(sha256, history_in(path))
+
     def holds(self, sha256: str) -> bool:
-        """Whether the columns of the file with the checksum are in memory."""
-        return sha256 in self._columns
+        """Whether what the file with the checksum holds is in memory."""
+        return sha256 in self._columns or sha256 in self._histories
+
+    def held(self, digests: Mapping[str, str]) -> tuple[Columns | None, History | None]:
+        """Columns and history of the trial with these checksums of files; None for what is not in memory."""
+        return self._columns.get(digests[PREDICTIONS]), self._histories.get(digests[HISTORY])
 
     def add(self, sha256: str, found: Columns) -> Columns:
         """The same columns, kept if there is room."""
@@ -95,6 +107,25 @@ class Kept:
             make_read_only(found)
             self._columns[sha256] = found
         return found
+
+    def add_history(self, sha256: str, found: History) -> History:
+        """The same history, kept if there is room."""
+        n_bytes = sum(values.nbytes for values in found.values())
+        if n_bytes <= self._room:
+            self._room -= n_bytes
+            for values in found.values():
+                values.setflags(write=False)
+            self._histories[sha256] = found
+        return found
+
+
+def history_in(path: Path) -> History:
+    """The columns of a file of one row per epoch."""
+    return _history_from(read_parquet_table(path))
+
+
+def _history_from(table: pa.Table) -> History:
+    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 @dataclass(frozen=True, repr=False)
@@ -160,9 +191,18 @@ class StoredTrial:
         """One row per epoch (epoch, lr, train_loss, val_loss, val_auroc; val_score for it if a task is not binary)."""
         return read_parquet_frame(self.path / HISTORY)
 
-    def history_table(self) -> pa.Table:
-        """The same as an Arrow table, for whoever reads many trials."""
-        return read_parquet_table(self.path / HISTORY)
+    def history_columns(self) -> History:
+        """The same as arrays, for whoever reads many trials; nobody may write into them."""
+        path = self.path / HISTORY
+        if self.kept is None:
+            return history_in(path)
+        return self.kept.history(path, self.info["payload_sha256"][HISTORY])
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """SHA-256 of each file by its name."""
+        found: Mapping[str, str] = self.info["payload_sha256"]
+        return found
 
     @property
     def keeps_weights(self) -> bool:
@@ -271,7 +311,12 @@ def _refuse_other_content(folder: Path, record: Mapping[str, Any], kept: Kept | 
         _predictions_are_right(path, digest, tasks, endpoints, n_slides)
     else:
         kept.add(digest, columns_from(_right_predictions(path, tasks, endpoints, dict(n_slides))))
-    _history_is_right(folder / HISTORY, digests[HISTORY], record.get("n_epochs"), bool(endpoints))
+    path, digest, n_epochs = folder / HISTORY, digests[HISTORY], record.get("n_epochs")
+    if kept is None or kept.holds(digest):
+        _history_is_right(path, digest, n_epochs, bool(endpoints))
+    else:
+        table = refuse_other_history(path, n_epochs, has_other_kinds=bool(endpoints))
+        kept.add_history(digest, _history_from(table))
     if WEIGHTS in digests:
         layout = tuple(record[LAYOUT].items()) if LAYOUT in record else None
         _weights_are_right(folder / WEIGHTS, digests[WEIGHTS], record["n_parameters"], layout)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from milbench.report import Recomputed, recompute
 from milbench.store.run import Run
 
 
-def save_nothing(drawings: Sequence[tuple[object, Path]], _processes: object = None) -> None:
+@contextmanager
+def saving_nothing(drawings: Sequence[tuple[object, Path]], _processes: object = None) -> Iterator[None]:
     """Files without a picture in place of figures."""
+    yield
     for _, stem in drawings:
         for suffix in (".png", ".pdf"):
             stem.with_name(f"{stem.name}{suffix}").touch()
@@ -29,7 +32,7 @@ def sound_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="session")
 def bundled(sound_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("milbench.report.drawings.save_all", save_nothing)
+        patched.setattr("milbench.report.drawings.saving", saving_nothing)
         return make_bundle(sound_run, tmp_path_factory.mktemp("bundled") / "toy", authors=("Ada Example",))
 
 
@@ -37,7 +40,7 @@ def bundled(sound_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hidden(sound_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with pseudonyms."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("milbench.report.drawings.save_all", save_nothing)
+        patched.setattr("milbench.report.drawings.saving", saving_nothing)
         return make_bundle(sound_run, tmp_path_factory.mktemp("hidden") / "toy", pseudonyms=SALT)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from milbench.process import forked
-from milbench.process.forked import Task, share_out
+from milbench.process.forked import Task, begun, share_out
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +42,40 @@ def test_copies_do_their_part(tmp_path: Path) -> None:
 
     share_out([Task("waits", waits_for_the_others), Task("goes on", lets_them_go)], 2)
     assert (tmp_path / "pid").exists(), "one process alone would wait for ever"
+
+
+def test_a_copy_works_while_this_process_does_something_else(tmp_path: Path) -> None:
+    with begun([Task("a", writes(tmp_path / "a"))], 2):
+        while not (tmp_path / "a").exists():  # for ever, if nobody else wrote it
+            pass
+    assert (tmp_path / "a").read_text() != str(os.getpid())
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_what_was_begun_is_done_when_the_block_is_left(tmp_path: Path, n_processes: int) -> None:
+    tasks = [Task(f"{n}", writes(tmp_path / f"{n}")) for n in range(5)]
+    with begun(tasks, n_processes):
+        if n_processes == 1:
+            assert not list(tmp_path.iterdir())
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_an_error_in_the_block_ends_the_copies(tmp_path: Path) -> None:
+    def waits() -> None:
+        (tmp_path / "part").write_text(str(os.getpid()))
+        (tmp_path / "part").rename(tmp_path / "pid")
+        signal.pause()
+
+    def fails_meanwhile() -> None:
+        with begun([Task("waits", waits)], 2):
+            while not (tmp_path / "pid").exists():
+                pass
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails_meanwhile()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 @pytest.mark.parametrize("n_processes", [1, 2, 4])

@@ -11,7 +11,7 @@ from runs_for_tests import make_run
 
 from milbench.process import forked
 from milbench.report.contents import gather
-from milbench.report.drawings import draw, save_all
+from milbench.report.drawings import drawing, saving
 from milbench.report.figures import blank_figure
 
 
@@ -25,7 +25,9 @@ def test_figures_of_a_report_are_the_same_bytes_from_one_process_and_from_two(tm
     contents = gather([make_run(tmp_path / "toy")], reference="amil", draws=50, complete_cases=False)
     for processes in (1, 2):
         (tmp_path / f"{processes}").mkdir()
-        draw(contents, tmp_path / f"{processes}", processes=processes)
+        with drawing(contents, tmp_path / f"{processes}", processes=processes) as drawn:
+            pass
+        assert {figure.stem for figure in drawn} == {path.stem for path in (tmp_path / f"{processes}").iterdir()}
     ours, theirs = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("1", "2"))
     assert len(ours) > 8
     assert ours == theirs
@@ -34,8 +36,8 @@ def test_figures_of_a_report_are_the_same_bytes_from_one_process_and_from_two(tm
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_an_error_is_the_one_of_a_single_process_and_names_its_figure(tmp_path: Path, processes: int) -> None:
     drawings = [(partial(figure_of, name), tmp_path / name) for name in ("box", "absent/roc", "gain")]
-    with pytest.raises(FileNotFoundError) as raised:
-        save_all(drawings, processes)
+    with pytest.raises(FileNotFoundError) as raised, saving(drawings, processes):
+        pass
     assert raised.value.filename == str(tmp_path / "absent" / "roc.pdf")
     assert raised.value.__notes__ == ["while making figure roc"]
 

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from milbench.report import two_formats
 from milbench.report.figures import blank_figure, plain_names, save
 from milbench.report.two_formats import NO_DATE, draw_both
 
@@ -31,6 +32,7 @@ def drawn(*, has_image: bool = False) -> Figure:
     round_axes.set_ylim(0, 1.5)
     if has_image:
         axes.imshow(np.arange(12).reshape(3, 4), aspect="auto")
+    figure.text(0.45, 0.05, "turned", rotation=30)
     figure.legend(loc="right")
     return figure
 
@@ -47,6 +49,23 @@ def page(path: Path) -> bytes:
     """What draws on the page of a PDF without compression."""
     content = max(re.findall(rb"stream\n(.*?)\nendstream", path.read_bytes(), re.DOTALL), key=len)
     return b"\n".join(DRAWS.findall(content))
+
+
+@plain_names()
+def test_letters_that_were_drawn_before_are_those_of_matplotlib(tmp_path: Path) -> None:
+    first, again = (draw_both(drawn(), tmp_path / f"{n}.pdf", 160) for n in range(2))
+    np.testing.assert_array_equal(first, by_matplotlib(drawn(), tmp_path / "theirs.pdf"))
+    np.testing.assert_array_equal(again, first)
+    assert (tmp_path / "0.pdf").read_bytes() == (tmp_path / "1.pdf").read_bytes()
+
+
+@plain_names()
+def test_no_more_letters_are_kept_than_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(two_formats, "MOST_LETTERS", 3)
+    monkeypatch.setattr(two_formats, "_LETTERS", {})
+    pixels = draw_both(drawn(), tmp_path / "ours.pdf", 160)
+    np.testing.assert_array_equal(pixels, by_matplotlib(drawn(), tmp_path / "theirs.pdf"))
+    assert len(two_formats._LETTERS) <= 3
 
 
 @plain_names()

@@ -39,8 +39,18 @@ def write_page(out: Path, page: PageData) -> Path:
     """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / PLOTLY, _plotly())
-        write_atomically(out / "index.html", render(page).encode())
+        write_script(out)
+        return write_index(out, render(page))
+
+
+def write_script(out: Path) -> None:
+    """Write `plotly.min.js`, which the page's charts need; raises `OSError`."""
+    write_atomically(out / PLOTLY, _plotly())
+
+
+def write_index(out: Path, text: str) -> Path:
+    """`out/index.html` with the text that `render` gives; raises `OSError`."""
+    write_atomically(out / "index.html", text.encode())
     return out / "index.html"
 
 
