@@ -6,8 +6,14 @@ they wait actively: copies of the process (`forked.py`) and other programs lose 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def never_start_blas_threads() -> None:
+    """Have OpenBLAS start no threads at all, if NumPy is not imported yet and the user has not said how many there should be."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @contextmanager
