@@ -153,7 +153,7 @@ class _InBlocks(torch.autograd.Function):
             own = tanh[rows] if scratch is None else scratch[: rows.stop - rows.start]
             if scratch is not None:
                 affine(h[rows], weights.tanh, weights.tanh_bias, out=own).tanh_()
-            of_embedding.add(rows, h[rows], of_pool.of_rows(rows, h[rows], own, gate[rows]))
+            of_embedding.add(rows, h[rows], of_pool.of_rows(rows, h[rows], own, gate[rows]), is_own=True)
         return None, None, of_embedding.of_x, of_embedding.of_weight, of_embedding.of_bias, *of_pool.of_weights
 
 

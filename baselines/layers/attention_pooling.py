@@ -103,12 +103,11 @@ class PoolGradients:
         product = tanh * gate                                                                            # [B, A]
         of.score[0].addmv_(product.T, of_score)
         of.score_bias.add_(of_score.sum())
-        of_product = of_score[:, None] * self.weights.score                                              # [B, A]
-        sigmoid = gate / self.factor if self.factor != 1 else gate  # zero where the mask is: no gradient passes there
-        of_tanh = torch.ops.aten.tanh_backward(torch.mul(of_product, gate, out=product), tanh)
-        of_gate = torch.ops.aten.sigmoid_backward(of_product.mul_(tanh), sigmoid)
-        if self.factor != 1:
-            of_gate.mul_(self.factor)
+        of_gate = product.mul_(of_score[:, None]).mul_(self.weights.score)
+        # by sigmoid' = sigmoid (1 - sigmoid), where sigmoid = gate / factor, and 0 where the mask is
+        of_gate.addcmul_(of_gate, gate, value=-1 / self.factor)
+        of_tanh = (gate * of_score[:, None]).mul_(self.weights.score)
+        torch.ops.aten.tanh_backward.grad_input(of_tanh, tanh, grad_input=of_tanh)
         add_outer(of.tanh, of_tanh, rows, is_first=at.start == 0)
         of.tanh_bias.add_(of_tanh.sum(dim=0))
         add_outer(of.sigmoid, of_gate, rows, is_first=at.start == 0)

@@ -70,9 +70,10 @@ class EmbeddingGradients:
         self.of_x = torch.empty_like(x) if wants_x else None
         self.of_weight, self.of_bias = torch.empty_like(weight), weight.new_zeros(len(weight))
 
-    def add(self, at: slice, h: Tensor, of_h: Tensor) -> None:
-        """Take in the gradient [B, hidden] of the rows `h` [B, hidden] at places `at` of the bag."""
-        of_z = torch.ops.aten.threshold_backward(of_h, h, 0)  # above zero, ReLU and mask have let a number pass
+    def add(self, at: slice, h: Tensor, of_h: Tensor, *, is_own: bool = False) -> None:
+        """Take in the gradient [B, hidden] of the rows `h` [B, hidden] at places `at` of the bag; `is_own`: it may be written over."""
+        of_z = of_h if is_own else torch.empty_like(of_h)
+        torch.ops.aten.threshold_backward.grad_input(of_h, h, 0, grad_input=of_z)  # above zero, ReLU and mask let pass
         if self.factor != 1:
             of_z.mul_(self.factor)
         add_outer(self.of_weight, of_z, self.x[at], is_first=at.start == 0)
