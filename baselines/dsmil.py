@@ -36,7 +36,7 @@ from milbench_baselines.layers.critical_attention import Attended, attended_in_b
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.products import Linear
-from milbench_baselines.layers.row_blocks import FEW, goes_in_blocks
+from milbench_baselines.layers.row_blocks import FEW, goes_in_blocks, is_relu
 from milbench_baselines.layers.small_bags import is_cheap, is_small_stack, together
 
 Init = Literal["default", "orthogonal"]
@@ -157,13 +157,18 @@ class DSMIL(MILModel):
 
     def _streams(self, h: Tensor, mask: Tensor | None) -> Attended:
         """Scores [N, C], places of the critical patches [C], attention [C, N] and the bag stream's logits [C] of rows h [N, K]."""
-        query = self.query
         mask = h.new_zeros(h.shape[0]) if mask is None else mask
-        if isinstance(query, nn.Sequential) and isinstance(self.value, nn.Identity) and goes_in_blocks(h, few=FEW):
-            return attended_in_blocks(h, mask, self.score, query, self.head, self.scale)
+        if isinstance(self.value, nn.Identity) and goes_in_blocks(h, few=FEW) and self._has_usual_query():
+            return attended_in_blocks(h, mask, self.score, cast(nn.Sequential, self.query), self.head, self.scale)
         s = self._scores(h)                                             # [N, C]    (1)
         places = (s + mask[:, None]).max(dim=0).indices                 # [C]       (2)
         return Attended(s, places, *self._attended(h, mask, places))
+
+    def _has_usual_query(self) -> bool:
+        """Whether the query is Linear, ReLU, Linear, tanh."""
+        query: Any = self.query
+        is_nonlinear = isinstance(query, nn.Sequential) and len(query) == 4
+        return is_nonlinear and is_relu(query[1]) and type(query[3]) is nn.Tanh
 
     def _attended(self, h: Tensor, mask: Tensor | None, places: Tensor) -> tuple[Tensor, Tensor]:
         """Attention [C, N] by likeness to the critical patches [C], and the bag stream's logits [C] of rows h [N, K]."""

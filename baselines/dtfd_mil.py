@@ -37,7 +37,7 @@ from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.pseudo_bag_pooling import PseudoBags, pooled_pseudo_bags
 from milbench_baselines.layers.pseudo_bags import fixed_orders, members_of_parts, sizes_of_parts
-from milbench_baselines.layers.row_blocks import goes_in_blocks
+from milbench_baselines.layers.row_blocks import goes_in_blocks, is_relu
 from milbench_baselines.layers.small_attention import pooled_stack
 from milbench_baselines.layers.small_bags import is_cheap, is_small_stack, together
 from milbench_baselines.layers.two_class import answer_of, head_width, log_odds, refuse_several_tasks
@@ -228,7 +228,7 @@ class DTFDMIL(MILModel):
         Aux: `pseudo_logits` [R G, C], `slide_logits` [R, C], `distilled` [R M, L]; C is 2 of a binary task, else W.
         """
         goes = goes_in_blocks(features, self.attention.dropout) and not is_cheap(features)
-        if goes and len(orders) == 1 and len(self.reduction) == 2:
+        if goes and len(orders) == 1 and len(self.reduction) == 2 and is_relu(self.reduction[1]):
             return self._output([self._round_in_blocks(features, orders[0])])
         return self._output(self._rounds(self.reduction(features), orders)) #          (1)
 

@@ -127,7 +127,8 @@ class M4(MILModel):
     def forward(self, features: Tensor) -> BagOutput:
         m, raw = of_experts(self.experts, features)               # [E, hidden], [E, k*k]           Alg. 1
         mean = features.mean(dim=0)                               # [D]          of the raw, unpadded patches
-        if len(self.gate_first) == 1 and is_small(features, self.towers):
+        is_usual = len(self.gate_first) == 1 and type(self).gates is M4.gates
+        if is_usual and is_small(features, self.towers, *self.gate_first, *self.gate_second):
             logits, g = mixed_small(m, mean, self.towers, self.gate_second, self.gate_first[0], SEGMENTS)  # type: ignore[arg-type]
         else:
             g = self.gates(mean)                                  # [T, 4, E]                       eq. 12

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from milbench.models import BagOutput, register_model
 from milbench_baselines.layers.mean_of_embedding import mean_of_embedding
 from milbench_baselines.layers.pooling import PoolingModel
-from milbench_baselines.layers.row_blocks import goes_in_blocks
+from milbench_baselines.layers.row_blocks import goes_in_blocks, is_relu
 from milbench_baselines.layers.small_bags import is_cheap
 from milbench_baselines.layers.small_pooling import is_small, pooled_small
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
@@ -39,7 +39,7 @@ class MeanPooling(PoolingModel):
 
     def _is_mean_of_embedding(self, features: Tensor) -> bool:
         """Whether the mean alone is wanted: neither gradients of the patches nor of their logits."""
-        return self.has_usual_loss and len(self.embed) > 0 and not features.requires_grad
+        return self.has_usual_loss and len(self.embed) > 0 and is_relu(self.embed[1]) and not features.requires_grad
 
     def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
         """Losses [S, B] and logits [S, B, W] of stacked models."""

@@ -104,13 +104,14 @@ class PPEG(nn.Module):
         bias: Tensor = self.conv7.bias + self.conv5.bias + self.conv3.bias  # type: ignore[operator]
         return tokens + (depthwise([tokens], [kernel], side)[0] + bias)   # [k k, H]
 
-    def of_tokens(self, tokens: Tensor, side: int) -> Tensor:
-        """Tokens [1 + k k, H] behind the class token, which stays as it is."""
-        if is_small(tokens, side):
-            kinds = (self.conv7, self.conv5, self.conv3)
-            return placed_small(tokens, [each for conv in kinds for each in (conv.weight, conv.bias)], side)
-        token, grid = torch.split(tokens, [1, side * side])               # the gradient of a slice would be as large as h
-        return torch.cat((token, self(grid, side)))
+
+def behind_token(position: nn.Module, tokens: Tensor, side: int) -> Tensor:
+    """Tokens [1 + k k, H] of which all but the first, the class token, get their position."""
+    if type(position) is PPEG and is_small(tokens, side) and not position._forward_hooks:
+        kinds = (position.conv7, position.conv5, position.conv3)
+        return placed_small(tokens, [each for conv in kinds for each in (conv.weight, conv.bias)], side)
+    token, grid = torch.split(tokens, [1, side * side])                   # the gradient of a slice would be as large as h
+    return torch.cat((token, position(grid, side)))
 
 
 @register_model(
@@ -189,7 +190,7 @@ class TransMIL(MILModel):
         copies = [h[: side * side - n]] if side * side > n else []        # an empty slice would cost a gradient of h's size
         h = torch.cat((self.class_token[0], h, *copies))                  # [1 + k k, H]  (1)
         first, _ = self.layer1(h)                                         # [1 + k k, H]  (2)
-        h = self.position.of_tokens(first, side)                          # [1 + k k, H]  (3)
+        h = behind_token(self.position, first, side)                      # [1 + k k, H]  (3)
         token, attention = self.layer2(h, rows=1)                         # [1, H], [heads, 1 + k k]
         bag = self.norm(token)[0]                                         # [H]           (4)
         head_logits = self.head(bag)                                      # [2] or [W]    (5)

@@ -20,7 +20,7 @@ from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.products import Linear, affine
-from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks
+from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks, is_relu
 from milbench_baselines.layers.small_bags import is_cheap
 from milbench_baselines.layers.small_experts import is_small, pooled_small
 
@@ -65,7 +65,7 @@ class AttentionExpert(nn.Module):
         """Slide feature [hidden] and scores [N]."""
         attention = self.attention
         if goes_in_blocks(features, attention.dropout) and not is_cheap(features):
-            if isinstance(self.embed[2], Dropout):
+            if is_relu(self.embed[1]) and isinstance(self.embed[2], Dropout):
                 return self._in_blocks(features)
         # alone, one model's few operations start sooner than a function of its own
         elif torch._C._are_functorch_transforms_active() and is_small(features, self.embed, attention):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.products import Linear, add_outer, affine, times
-from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks
+from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks, is_relu
 from milbench_baselines.layers.side_by_side import linear_on_shared_bag
 from milbench_baselines.layers.small_bags import is_cheap
 
@@ -23,8 +23,8 @@ class Embedding(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """Rows [N, hidden]."""
-        layer, _, dropout = self
-        if goes_in_blocks(features, dropout) and not is_cheap(features):
+        layer, relu, dropout = self
+        if goes_in_blocks(features, dropout) and not is_cheap(features) and is_relu(relu):
             return _InBlocks.apply(dropout, features, layer.weight, layer.bias)  # type: ignore[no-any-return, no-untyped-call]
         return super().forward(features)  # type: ignore[no-any-return, no-untyped-call]
 

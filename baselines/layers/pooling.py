@@ -14,6 +14,7 @@ from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.products import Linear
+from milbench_baselines.layers.row_blocks import is_relu
 from milbench_baselines.layers.small_bags import is_small_stack
 from milbench_baselines.layers.small_pooling import pooled_stack
 
@@ -28,8 +29,9 @@ class Rectified(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """Rows [N, hidden]."""
-        layer, _ = self
-        return layer(features).relu_()  # type: ignore[no-any-return]
+        layer, relu = self
+        rows = layer(features)
+        return rows.relu_() if is_relu(relu) else relu(rows)  # type: ignore[no-any-return]
 
 
 class PoolingModel(MILModel):

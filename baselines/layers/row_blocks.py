@@ -45,6 +45,11 @@ def goes_in_blocks(x: Tensor, *dropouts: nn.Module, few: int = ROWS) -> bool:
     return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
+def is_relu(layer: object) -> bool:
+    """Whether functions of whole layers may take a ReLU for this one, as the models here have it. Models that are made of them may not."""
+    return type(layer) is nn.ReLU and not layer._forward_hooks
+
+
 def blocks_of(n: int, *, width: int) -> list[slice]:
     """Slices of n rows for operations that make `width` numbers of a row: of equal length, but for the last, which is no longer.
 

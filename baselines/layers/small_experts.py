@@ -21,7 +21,7 @@ from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.embedding import Embedding
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.precision import without_autocast
-from milbench_baselines.layers.row_blocks import FEW
+from milbench_baselines.layers.row_blocks import FEW, is_relu
 from milbench_baselines.layers.small_bags import WIDEST
 from milbench_baselines.layers.small_grids import GridParameters, KeptGrid, through_grid, through_grid_backward
 
@@ -58,7 +58,8 @@ def is_small(features: Tensor, embed: Embedding, attention: GatedAttention) -> b
     """
     if torch.compiler.is_compiling() or features.shape[0] > FEW or attention.tanh_branch.in_features > WIDEST:
         return False
-    if not isinstance(cast(Any, embed)[2], Dropout) or not isinstance(attention.dropout, Dropout):
+    _, relu, dropout = cast(Any, embed)
+    if not is_relu(relu) or not isinstance(dropout, Dropout) or not isinstance(attention.dropout, Dropout):
         return False
     if features.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False

@@ -45,18 +45,20 @@ DIMS = (3, 2, 3, 2, 3, 2, 2, 1)
 """Dimensions of the parameters of one model."""
 
 
-def is_small(features: Tensor, towers: nn.ModuleList) -> bool:
+def is_small(features: Tensor, towers: nn.ModuleList, *others: nn.Module) -> bool:
     """Whether mixtures of bags like `features` [N, D] go through `mixed_small`, which gives the bag no gradient.
 
-    It is so inside vmap over bags or models: few patches, one logit per task, on a CPU, in their own precision.
+    It is so inside vmap over bags or models: few patches, one logit per task, on a CPU, in their own precision. Nobody listens
+    to towers or `others` by a hook.
     """
     if not torch._C._are_functorch_transforms_active() or not is_below_vmaps():
         return False
     if features.device.type != "cpu" or torch.is_autocast_enabled("cpu") or features.requires_grad:
         return False
-    has_towers = isinstance(cast(Any, towers)[0][2], Dropout) and all(
-        cast(Any, tower)[3].out_features == 1 for tower in towers
-    )
+    if any(each._forward_hooks or each._forward_pre_hooks for each in (*towers, *others)):
+        return False
+    dropout = cast(Any, towers)[0][2]
+    has_towers = isinstance(dropout, Dropout) and all(cast(Any, tower)[3].out_features == 1 for tower in towers)
     return has_towers and len(features) <= FEW and features.dtype in (torch.float32, torch.float64)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from milbench_baselines.layers.below_vmap import applied, is_below_vmaps
 from milbench_baselines.layers.dropout import Dropout
-from milbench_baselines.layers.row_blocks import FEW, differentiable_once
+from milbench_baselines.layers.row_blocks import FEW, differentiable_once, is_relu
 from milbench_baselines.layers.small_bags import WIDEST, together
 
 
@@ -45,7 +45,7 @@ def is_small(features: Tensor, embed: nn.Sequential, dropout: nn.Module) -> bool
     """
     if not torch._C._are_functorch_transforms_active() or not is_below_vmaps():
         return False
-    if not len(embed) or not isinstance(dropout, Dropout):
+    if not len(embed) or not is_relu(embed[1]) or not isinstance(dropout, Dropout):
         return False
     if features.device.type != "cpu" or torch.is_autocast_enabled("cpu") or features.requires_grad:
         return False

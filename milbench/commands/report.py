@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import gc
 from collections.abc import Sequence
-from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,9 +62,7 @@ def _report(options: argparse.Namespace) -> int:
     draws = draws_of(options)
     # as they are now: checksums of all trials are verified once, for tables and warnings
     runs = [run.snapshot() for run in map(run_at, options.runs or [None])]
-    with ExitStack() as meanwhile:
-        for run in runs:
-            meanwhile.enter_context(run.read_ahead())
+    with runs[0].read_ahead():  # copies that read several runs would be more than the cores
         _import_what_it_takes()
     from milbench.commands.show_run import unfinished
     from milbench.report import REFERENCE, write_report

@@ -87,7 +87,10 @@ def read_chunks(stored: h5py.Dataset, array: np.ndarray) -> bool:
     if LEFT_OUT not in known.filters and hasattr(os, "posix_fadvise"):
         # the disk reads once, not once for each node of the index; most of LZF is left to the library, which waits less by itself
         os.posix_fadvise(known.descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
-    index = chunk_index(stored, known.descriptor)
+    try:
+        index = chunk_index(stored, known.descriptor)
+    except RuntimeError:  # HDF5's word for a damaged tree; what reads no tree may still be sound
+        return False
     if index is None:
         return False
     try:

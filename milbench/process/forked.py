@@ -94,7 +94,11 @@ def _copies(tasks: Sequence[Task], n: int) -> Iterator[tuple[int, list[Copy]]]:
     if n < 1:
         yield -1, copies
         return
-    queue = _queue_of(len(tasks))
+    try:
+        queue = _queue_of(len(tasks))
+    except OSError:  # no more files may be open
+        yield -1, copies
+        return
     try:
         with suppress(OSError):  # no more processes are allowed: fewer do the same
             for _ in range(n):

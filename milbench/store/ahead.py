@@ -58,7 +58,15 @@ class _Batch:
     def __init__(self, ids: Sequence[str], read: Read) -> None:
         self._ids, self._read, self._home = ids, read, os.getpid()
         self._found: list[TrialRead] | None = None
-        self._shared = os.memfd_create("milbench-trials") if hasattr(os, "memfd_create") else -1
+        self._shared = -1
+
+    def can_be_told(self) -> bool:
+        """Whether there is memory now that a copy can tell this process through; some systems have none, or refuse it."""
+        try:
+            self._shared = os.memfd_create("milbench-trials")
+        except (AttributeError, OSError):
+            return False
+        return True
 
     def do(self) -> None:
         """Read the trials; in a copy, tell the process at home what they hold."""
@@ -81,6 +89,7 @@ class _Batch:
         """Give the memory back."""
         if self._shared >= 0:
             os.close(self._shared)
+            self._shared = -1
 
     def take(self, rebuilt: Callable[[str, dict[str, Any]], StoredTrial]) -> list[TrialRead]:
         """What was read, by whichever process."""
@@ -109,7 +118,11 @@ def reading(
     batches = [_Batch(ids[start : start + size], read) for start in range(0, len(ids), size)]
     found: list[TrialRead] = []
     try:
-        with begun([Task("trials", batch.do) for batch in batches], usable_cores() if len(ids) >= FEWEST else 1):
+        is_shared = len(ids) >= FEWEST and all(batch.can_be_told() for batch in batches)
+        if not is_shared:
+            for batch in batches:
+                batch.close()  # so that as many files as ever can be opened
+        with begun([Task("trials", batch.do) for batch in batches], usable_cores() if is_shared else 1):
             yield found
         for batch in batches:
             found += batch.take(rebuilt)

@@ -93,8 +93,7 @@ class AdamInOneCall(Adam):
     def __init__(
         self, groups: Iterable[dict[str, Any]], lr: float, betas: tuple[float, float], *, decoupled: bool
     ) -> None:
-        super().__init__(groups, lr, betas, fused=True)
-        self.move_all = torch._fused_adamw_ if decoupled else torch._fused_adam_
+        super().__init__(groups, lr, betas, fused=True, decoupled_weight_decay=decoupled)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -114,7 +113,8 @@ class AdamInOneCall(Adam):
         counts = [state["step"] for state in states]
         for count in {id(count): count for count in counts}.values():
             count += 1
-        self.move_all(
+        move_all = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+        move_all(
             parameters, [p.grad for p in parameters if p.grad is not None], [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states], [], counts, lr=group["lr"], beta1=group["betas"][0],
             beta2=group["betas"][1], weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,

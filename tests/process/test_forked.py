@@ -114,6 +114,15 @@ def test_without_processes_one_does_all(tmp_path: Path, monkeypatch: pytest.Monk
     assert {path.read_text() for path in tmp_path.iterdir()} == {str(os.getpid())}
 
 
+def test_without_more_open_files_one_does_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses() -> tuple[int, int]:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "pipe", refuses)
+    share_out([Task(f"{n}", writes(tmp_path / f"{n}")) for n in range(3)], 4)
+    assert {path.read_text() for path in tmp_path.iterdir()} == {str(os.getpid())}
+
+
 def test_an_interrupted_process_ends_its_copies(tmp_path: Path) -> None:
     home = os.getpid()
 

@@ -89,3 +89,27 @@ def test_nothing_that_a_snapshot_has_is_read_again(tmp_path: Path, monkeypatch: 
         trial.answer_columns()
         with pytest.raises(ValueError, match="read-only"):
             trial.history_columns()["train_loss"][0] = 1.0
+
+
+@pytest.mark.parametrize(
+    "error", [AttributeError("no such function"), OSError(24, "Too many open files"), OSError(38, "Not implemented")]
+)
+def test_where_there_is_no_memory_to_share_trials_are_read_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    made, usual, opened = make_run(tmp_path / "toy"), getattr(os, "memfd_create", None), []
+
+    def refused(name: str) -> int:
+        if opened or usual is None:
+            raise error
+        opened.append(usual(name))
+        return opened[0]
+
+    monkeypatch.setattr(os, "memfd_create", refused, raising=False)
+    monkeypatch.setattr(ahead, "BATCHES", 2)
+    snapshot = made.snapshot()
+    with snapshot.read_ahead():
+        for descriptor in opened:  # given back before anything is read
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(descriptor)
+    assert snapshot.trials() == made.trials()

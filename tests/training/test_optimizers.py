@@ -114,6 +114,23 @@ def test_adam_in_one_call_is_torchs_own_to_the_bit_also_where_some_parameters_si
             assert torch.equal(mine.state[ours[name]][key], value), (name, key)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_a_copy_of_adam_in_one_call_goes_on_as_it_does(optimizer: str) -> None:
+    weight = torch.ones(3).requires_grad_()
+    made = make_optimizer({"w": weight}, Recipe(optimizer=optimizer, lr=0.1, weight_decay=0.3))
+    weight.grad = torch.arange(3.0)
+    made.step()
+    copied = copy.deepcopy(made)
+    (other,) = copied.param_groups[0]["params"]
+    other.grad = weight.grad.clone()
+    made.step()
+    copied.step()
+    assert torch.equal(other, weight)
+    assert made.param_groups[0]["decoupled_weight_decay"] == (
+        optimizer == "adamw"
+    )  # torch's own reads it from a checkpoint
+
+
 @pytest.mark.parametrize("decay_vectors", [True, False])
 def test_adamw_of_a_stack_is_torchs_own_of_each_model(decay_vectors: bool) -> None:
     generator = torch.Generator().manual_seed(4)
