@@ -51,7 +51,7 @@ def is_relu(layer: object) -> bool:
 
 
 def blocks_of(n: int, *, width: int) -> list[slice]:
-    """Slices of n rows for operations that make `width` numbers of a row: of equal length, but for the last, which is no longer.
+    """Slices of n rows for operations that make `width` numbers of a row: of equal length, except the last, which is no longer.
 
     A block of them has `NUMBERS` at most, or `ROWS` rows if that is more. Where products go to oneDNN, which takes `ROWS`
     rows at once, blocks have that many.

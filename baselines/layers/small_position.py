@@ -73,7 +73,9 @@ class _Placed(torch.autograd.Function):
         of_channels = _channels_first(of_y)
         of_kernel = kernels_of(torch.bmm(channels.mT, of_channels), ctx.side, LARGEST).view(-1, LARGEST, LARGEST)
         of_bias = of_channels.sum(dim=(1, 2))
-        own = (of_kernel, of_bias, of_kernel[:, 1:-1, 1:-1], of_bias, of_kernel[:, 2:-2, 2:-2], of_bias)
+        # each in memory of its own: clipping and further bags write into gradients
+        kernels = (of_kernel, of_kernel[:, 1:-1, 1:-1].contiguous(), of_kernel[:, 2:-2, 2:-2].contiguous())
+        own = [each for kernel in kernels for each in (kernel, of_bias.clone())]
         of_tokens = _joined(of_y, torch.bmm(of_channels, matrices.mT)).view(of_placed.shape)
         return None, of_tokens, *(each.reshape(shape) for each, shape in zip(own, ctx.shapes, strict=True))
 

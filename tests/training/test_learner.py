@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -225,3 +226,18 @@ def test_trials_that_differ_in_more_than_rates_are_no_stack() -> None:
     recipe = Recipe(lr=0.02)
     with pytest.raises(ValueError, match="may differ in learning rate and weight decay only"):
         learner(range(2), model_of("amil"), recipe, recipes=[recipe, replace(recipe, clip_norm=1.0)])
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("n_members", [1, N_MEMBERS])
+def test_no_two_gradients_share_memory(name: str, n_members: int) -> None:
+    """Clipping multiplies them where they are, and the next bags of a step are added to them there."""
+    one = learner(range(n_members), model_of(name), RECIPES["five bags per step"])
+    bags = [patches for _, patches in InMemory().in_order(SLIDES[:2])]
+    shape = (n_members, 2, model_of(name).n_tasks)
+    one.weights.forward_backward(bags, torch.ones(shape), torch.ones(shape), 2, at_once=n_members, recompute=False)
+    gradients = [p.grad for p in one.weights.named_parameters().values() if p.grad is not None]
+    assert len(gradients) > 1
+    places = sorted((each.data_ptr(), each.data_ptr() + each.nbytes) for each in gradients)
+    assert all(each.is_contiguous() for each in gradients)
+    assert all(end <= start for (_, end), (start, _) in pairwise(places))
