@@ -141,6 +141,16 @@ class MILModel(nn.Module, ABC):
         """
         return None
 
+    def has_hooks(self) -> bool:
+        """Whether somebody else listens to a forward of the model or of a part of it, by a hook that torch calls."""
+        found = (
+            hook
+            for part in self.modules()
+            for hooks in (part._forward_hooks, part._forward_pre_hooks)
+            for hook in hooks.values()
+        )
+        return any(hook is not _refuse_a_bag_that_does_not_fit for hook in found)
+
     @property
     def smoothing(self) -> float:
         """Share of each label that is spread over its classes (`trainer.label_smoothing`): in training alone."""

@@ -131,8 +131,9 @@ class ParameterStack:
         }
         self.lender = Lender(self.model, self.parameters)
         is_whole = len(self.parameters) == len(list(self.model.parameters()))  # none of them is frozen
-        is_plain = is_whole and not any(each._forward_hooks or each._forward_pre_hooks for each in self.model.modules())
-        self.has_short_cut = is_plain and precision != "bf16" and "of_stack" in type(self.model).__dict__
+        self.has_short_cut = (
+            is_whole and not self.model.has_hooks() and precision != "bf16" and "of_stack" in type(self.model).__dict__
+        )
 
     @property
     def n_models(self) -> int:
