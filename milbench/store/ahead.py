@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from milbench.process.cores import usable_cores
 from milbench.process.forked import Task, begun
 from milbench.store.columns import Coded, Columns
-from milbench.store.trial import KEPT_BYTES, History, Kept, StoredTrial
+from milbench.store.kept import KEPT_BYTES, History, Kept
+from milbench.store.trial import HISTORY, PREDICTIONS, StoredTrial
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +84,9 @@ class _Batch:
 
     def _one(self, trial_id: str, kept: Kept) -> TrialRead:
         trial = self._read(trial_id, kept)
-        return TrialRead(None) if trial is None else TrialRead(trial, *kept.held(trial.digests))
+        if trial is None:
+            return TrialRead(None)
+        return TrialRead(trial, *kept.held(trial.digests[PREDICTIONS], trial.digests[HISTORY]))
 
     def close(self) -> None:
         """Give the memory back."""

@@ -44,10 +44,11 @@ from milbench.store.headers import (
     read_json,
 )
 from milbench.store.joined import ANSWER_COLUMNS, HISTORY_COLUMNS, PREDICTION_COLUMNS, history_of, joined
+from milbench.store.kept import Kept
 from milbench.store.question import Asked, StaleTrial, asked_from_json, asked_of_old_folder, differences
 from milbench.store.run_tables import labels_from, roles_from
 from milbench.store.slot import Slot, id_parts, slot_of
-from milbench.store.trial import HISTORY, PREDICTIONS, TRIAL, Kept, StoredTrial, glance_at, read_record, read_trial
+from milbench.store.trial import HISTORY, PREDICTIONS, TRIAL, StoredTrial, glance_at, read_record, read_trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

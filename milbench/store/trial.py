@@ -17,15 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.errors import StoreError
-from milbench.store.columns import (
-    Columns,
-    columns_from,
-    columns_in,
-    make_read_only,
-    n_bytes_of,
-    read_parquet_frame,
-    read_parquet_table,
-)
+from milbench.store.columns import Columns, columns_from, columns_in, read_parquet_frame
 from milbench.store.files import (
     AGAIN,
     MOST_TABLE_BYTES,
@@ -36,6 +28,7 @@ from milbench.store.files import (
 )
 from milbench.store.headers import RECORD_SHAPE, read_json
 from milbench.store.identity import recorded_key
+from milbench.store.kept import History, Kept, history_from, history_in
 from milbench.store.payload import (
     refuse_other_answers,
     refuse_other_history,
@@ -66,66 +59,6 @@ def endpoints_of(record: Mapping[str, Any]) -> tuple[FittedEndpoint, ...]:
 
 class DamagedTrialError(StoreError):
     """A folder in a trial's place that is not that trial, or not whole. The message says why."""
-
-
-KEPT_BYTES = 256 * 2**20
-"""Answers and histories of trials that a snapshot keeps in memory, since a report looks at them several times."""
-
-History = Mapping[str, "np.ndarray[Any, Any]"]
-"""Columns of a history by name, each [epochs]."""
-
-
-class Kept:
-    """What files of trials hold, by their checksums, up to a number of bytes; files of later trials are read each time."""
-
-    def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
-        self._columns: dict[str, Columns] = {}
-        self._histories: dict[str, History] = {}
-        self._room = most_bytes
-
-    def columns(self, path: Path, sha256: str) -> Columns:
-        """Columns of the file, which has the checksum; nobody may write into them."""
-        return self._columns[sha256] if sha256 in self._columns else self.add(sha256, columns_in(path))
-
-    def history(self, path: Path, sha256: str) -> History:
-        """Columns of a file of one row per epoch, which has the checksum; nobody may write into them."""
-        return self._histories[sha256] if sha256 in self._histories else self.add_history(sha256, history_in(path))
-
-    def holds(self, sha256: str) -> bool:
-        """Whether what the file with the checksum holds is in memory."""
-        return sha256 in self._columns or sha256 in self._histories
-
-    def held(self, digests: Mapping[str, str]) -> tuple[Columns | None, History | None]:
-        """Columns and history of the trial with these checksums of files; None for what is not in memory."""
-        return self._columns.get(digests[PREDICTIONS]), self._histories.get(digests[HISTORY])
-
-    def add(self, sha256: str, found: Columns) -> Columns:
-        """The same columns, kept if there is room."""
-        n_bytes = n_bytes_of(found)
-        if n_bytes <= self._room:
-            self._room -= n_bytes
-            make_read_only(found)
-            self._columns[sha256] = found
-        return found
-
-    def add_history(self, sha256: str, found: History) -> History:
-        """The same history, kept if there is room."""
-        n_bytes = sum(values.nbytes for values in found.values())
-        if n_bytes <= self._room:
-            self._room -= n_bytes
-            for values in found.values():
-                values.setflags(write=False)
-            self._histories[sha256] = found
-        return found
-
-
-def history_in(path: Path) -> History:
-    """The columns of a file of one row per epoch."""
-    return _history_from(read_parquet_table(path))
-
-
-def _history_from(table: pa.Table) -> History:
-    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 @dataclass(frozen=True, repr=False)
@@ -316,7 +249,7 @@ def _refuse_other_content(folder: Path, record: Mapping[str, Any], kept: Kept | 
         _history_is_right(path, digest, n_epochs, bool(endpoints))
     else:
         table = refuse_other_history(path, n_epochs, has_other_kinds=bool(endpoints))
-        kept.add_history(digest, _history_from(table))
+        kept.add_history(digest, history_from(table))
     if WEIGHTS in digests:
         layout = tuple(record[LAYOUT].items()) if LAYOUT in record else None
         _weights_are_right(folder / WEIGHTS, digests[WEIGHTS], record["n_parameters"], layout)

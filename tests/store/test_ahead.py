@@ -11,7 +11,7 @@ from runs_for_tests import make_run
 
 from milbench.process import forked
 from milbench.store import ahead, run
-from milbench.store import trial as stored
+from milbench.store import kept as stored
 from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
 

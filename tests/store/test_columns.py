@@ -6,11 +6,11 @@ import pytest
 from kinds_for_tests import make_run_of_kinds
 from runs_for_tests import make_run
 
-from milbench.store import trial as stored
+from milbench.store import kept as stored
 from milbench.store.columns import TEXTS, Coded, Columns, columns_of
 from milbench.store.joined import stacked_histories
+from milbench.store.kept import Kept
 from milbench.store.run import Run
-from milbench.store.trial import Kept
 
 
 @pytest.fixture(scope="module", params=["binary", "kinds"])

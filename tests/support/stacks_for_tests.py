@@ -71,6 +71,17 @@ class AsTheyAre(FeatureScaler):
         return features
 
 
+class Shifted(AsTheyAre):
+    """Scaler that adds a number to all features."""
+
+    def __init__(self, offset: float) -> None:
+        super().__init__()
+        self.by = offset
+
+    def __call__(self, features: Tensor) -> Tensor:
+        return features + self.by
+
+
 def labels(members: Sequence[int], slides: tuple[str, ...], n_tasks: int) -> Side:
     """Random labels, a few unknown; a member's do not depend on which others are asked for."""
     rng = np.random.default_rng(5)

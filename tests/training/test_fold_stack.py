@@ -13,7 +13,7 @@ from checkpoints_for_tests import bits
 from endpoints_for_tests import BINARY, CLASSES, COX, SCORE
 from folds_for_tests import N_FOLDS, alone, assert_learned_the_same, learner_of_fold, learners_of, slides_of, together
 from models_for_tests import Tiny
-from stacks_for_tests import OURS, RECIPES, SLIDES, WIDTH, AsTheyAre, InMemory, model_of
+from stacks_for_tests import OURS, RECIPES, SLIDES, WIDTH, InMemory, Shifted, model_of
 from torch import Tensor, nn
 
 from milbench.endpoints.endpoint import Endpoint
@@ -102,14 +102,6 @@ def test_tasks_of_several_kinds_learn_the_same(n_bags: int) -> None:
 
 
 def test_folds_whose_bags_are_scaled_differently_learn_the_same() -> None:
-    class Shifted(AsTheyAre):
-        def __init__(self, offset: float) -> None:
-            super().__init__()
-            self.by = offset
-
-        def __call__(self, features: Tensor) -> Tensor:
-            return features + self.by
-
     start, recipe = model_of("shared_bottom_amil", dropout=0.2), Recipe(lr=0.02, epochs=2)
 
     def learners() -> list[Learner]:

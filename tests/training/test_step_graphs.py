@@ -19,8 +19,8 @@ from stacks_for_tests import (
     SLIDES,
     TRAIN,
     WIDTH,
-    AsTheyAre,
     InMemory,
+    Shifted,
     learner,
     model_of,
     of_own_rates,
@@ -310,14 +310,6 @@ def test_every_setting_that_changes_steps_holds_for_replayed_folds(recipe: Recip
 
 
 def test_folds_whose_bags_are_scaled_differently_are_replayed_on_bags_of_their_own() -> None:
-    class Shifted(AsTheyAre):
-        def __init__(self, offset: float) -> None:
-            super().__init__()
-            self.by = offset
-
-        def __call__(self, features: Tensor) -> Tensor:
-            return features + self.by
-
     start = model_of("shared_bottom_amil", dropout=0.3)
     _, replays = folds_twice(
         lambda: [learner_of_fold(fold, start, BRIEF, scaler=Shifted(fold / 10)) for fold in range(N_FOLDS)]
