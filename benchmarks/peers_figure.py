@@ -39,7 +39,7 @@ def save(rows: pd.DataFrame, stem: Path) -> None:
         axes.set_xlabel("patches (× 1,024 features)", fontsize=9)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=len(LOOKS), frameon=False, fontsize=9)
-    figure.subplots_adjust(left=0.075, right=0.985, top=0.94, bottom=0.15, wspace=0.08, hspace=0.1)
+    figure.subplots_adjust(left=0.075, right=0.975, top=0.94, bottom=0.15, wspace=0.2, hspace=0.1)
     figure.savefig(stem.with_suffix(".png"), dpi=130, metadata={"Software": None})
     figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
 
