@@ -13,6 +13,7 @@ import torchvision_operators  # noqa: F401  before anything imports torchvision
 from commands_for_tests import Milbench, environment
 from fake_server import FakeServer, running
 from folders_for_tests import make_folder_cohort
+from quick_disk import disks_do_not_wait
 from ready_process import ReadyProcess
 
 
@@ -38,6 +39,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if "MPLCONFIGDIR" not in os.environ:
             patched.setenv("MPLCONFIGDIR", str(usual / "matplotlib"))
         patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _disks_do_not_wait() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        disks_do_not_wait(patched)
         yield
 
 
