@@ -30,7 +30,7 @@ def test_what_takes_a_place_is_on_the_disk_before_and_the_renaming_of_a_folder_a
     rename = Path.replace
 
     def synced(descriptor: int) -> None:
-        done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        done.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
 
     def renamed(path: Path, target: Path) -> Path:
         done.append(f"-> {target.name}")
