@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 import torchvision_operators  # noqa: F401  before anything imports torchvision
 from commands_for_tests import Milbench, environment
+from digits_once import made_once_per_seed
 from fake_server import FakeServer, running
 from folders_for_tests import make_folder_cohort
+from quick_disk import disks_do_not_wait
 from ready_process import ReadyProcess
+
+from milbench.datasets import digits
 
 
 def pytest_sessionstart() -> None:
@@ -38,6 +42,20 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if "MPLCONFIGDIR" not in os.environ:
             patched.setenv("MPLCONFIGDIR", str(usual / "matplotlib"))
         patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _disks_do_not_wait() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        disks_do_not_wait(patched)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _digits_are_made_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(digits, "make_digits", made_once_per_seed(digits.make_digits))
         yield
 
 

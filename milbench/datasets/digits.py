@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,7 +97,8 @@ def make_digits(seed: int = SEED) -> DigitBags:
     labels = _patient_labels(rng)
     bags_per_patient = rng.choice([1, 2, 3], size=PATIENTS, p=[0.80, 0.15, 0.05])
     owner = np.repeat(np.arange(PATIENTS), bags_per_patient)
-    digits = np.stack([_lay_out(labels.iloc[patient], rng) for patient in owner])
+    rows = labels.to_dict("records")  # a Series per bag would take longer than all else
+    digits = np.stack([_lay_out(rows[patient], rng) for patient in owner])
     features = draw_images(digits, images, rng)
     slides = pd.DataFrame(
         {
@@ -161,7 +162,7 @@ def _top(score: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
     return np.asarray(score >= np.sort(score)[-round(share * len(score))])
 
 
-def _lay_out(labels: pd.Series, rng: Generator) -> NDArray[np.int64]:
+def _lay_out(labels: Mapping[Hashable, bool], rng: Generator) -> NDArray[np.int64]:
     """Which digit each raster place of a bag shows, [36]."""
     ones = _block(rng) if labels["block_1"] else _apart(rng)
     witnesses = [p.digit for task, p in PRESENCE.items() if labels[task] for _ in range(p.witnesses)]

@@ -1,5 +1,6 @@
 """The command line as a user meets it: exit codes, one clear message, no traceback, nothing lost."""
 
+import contextlib
 import json
 import os
 import re
@@ -14,16 +15,33 @@ import pandas as pd
 import pytest
 import torch
 from commands_for_tests import FAST, PLUGIN, Milbench
-from folders_for_tests import WIDTH, write_h5
+from folders_for_tests import WIDTH, make_folder_cohort, write_h5
 from runs_for_tests import make_run
 
-from milbench.commands.cli import COMMANDS, parser
+from milbench.commands.cli import COMMANDS, main, parser
 from milbench.errors import UsageError
 
 
 def one_fold(cohort: Path) -> tuple[str, ...]:
     """The words of a run of seconds: two trials, in one process."""
     return ("run", "--run", "out", "--models", "tiny", "--cohort", str(cohort), "--folds", "0", "--workers", "1", *FAST)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a cohort and the finished run of `one_fold`; both are named by their place in it."""
+    folder = tmp_path_factory.mktemp("finished")
+    make_folder_cohort(folder / "toy")
+    with contextlib.chdir(folder):
+        assert main(one_fold(Path("toy"))) == 0
+    return folder
+
+
+@pytest.fixture
+def ran(finished: Path, tmp_path: Path) -> Path:
+    """The cohort of a copy of that folder, where the test is: the run is `out`."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return Path("toy")
 
 
 def files(folder: Path) -> list[Path]:
@@ -45,14 +63,15 @@ def test_help_is_there_for_every_command_and_imports_nothing_heavy(milbench_here
 
 
 def test_a_run_on_a_folder_ends_with_table_place_and_next_commands(
-    milbench: Milbench, cohort_folder: Path, tmp_path: Path
+    milbench: Milbench, milbench_here: Milbench, cohort_folder: Path, tmp_path: Path
 ) -> None:
-    result = milbench("run", "--models", "tiny", "--cohort", str(cohort_folder), "--folds", "0-1", *FAST)
+    words = ("--models", "tiny", "--cohort", str(cohort_folder), "--folds", "0-1", "--workers", "1", *FAST)
+    result = milbench("run", *words)
     assert result.returncode == 0, result.stdout + result.stderr
     for text in ("Tiny", "±", "run: runs/toy", "milbench report runs/toy"):
         assert text in result.stdout
     assert "milbench ui" not in result.stdout, "nothing was tracked"
-    report = milbench("report")
+    report = milbench_here("report")
     assert report.returncode == 0, report.stderr
     assert (tmp_path / report.stdout.split("report: ")[1].strip()).exists()
 
@@ -154,12 +173,12 @@ def break_one_file(folder: Path, how: str) -> Path:
 
 @pytest.mark.parametrize("how", ["corrupt", "unreadable", "pickled", "width", "nan", "infinite", "empty"])
 def test_a_bad_feature_file_is_named_and_finished_trials_are_kept(
-    milbench_here: Milbench, cohort_folder: Path, tmp_path: Path, how: str
+    milbench_here: Milbench, ran: Path, tmp_path: Path, how: str
 ) -> None:
-    words = one_fold(cohort_folder)
-    assert milbench_here(*words).returncode == 0
+    words = one_fold(ran)
     before = {path: path.read_bytes() for path in (tmp_path / "out" / "trials").rglob("*.parquet")}
-    bad = break_one_file(cohort_folder, how)
+    assert len(before) == 4
+    bad = break_one_file(tmp_path / ran, how)
     result = milbench_here(*words)
     assert result.returncode == 2, result.stdout + result.stderr
     assert bad.name.removesuffix(bad.suffix) in result.stderr
@@ -244,10 +263,8 @@ def test_a_disk_that_fills_up_stops_the_run_and_keeps_what_is_done(
     assert not list((tmp_path / "out" / "trials").rglob("*.parquet"))
 
 
-def test_another_protocol_in_the_same_folder_is_refused(milbench_here: Milbench, cohort_folder: Path) -> None:
-    words = one_fold(cohort_folder)
-    assert milbench_here(*words).returncode == 0
-    result = milbench_here(*words, "trainer.lr=0.5")
+def test_another_protocol_in_the_same_folder_is_refused(milbench_here: Milbench, ran: Path) -> None:
+    result = milbench_here(*one_fold(ran), "trainer.lr=0.5")
     assert result.returncode == 2
     assert "holds a run with other settings (trainer:" in result.stderr
 
@@ -283,9 +300,8 @@ def test_models_and_datasets_are_listed(milbench_here: Milbench) -> None:
     assert all(name in datasets for name in ("digits", "tcga-gbmlgg", "tcga-luad", "KEAP1"))
 
 
-def test_a_saved_run_yaml_repeats_the_run(milbench_here: Milbench, cohort_folder: Path, tmp_path: Path) -> None:
-    words = one_fold(cohort_folder)
-    milbench_here(*words)
+@pytest.mark.usefixtures("ran")
+def test_a_saved_run_yaml_repeats_the_run(milbench_here: Milbench) -> None:
     again = milbench_here("run", "--config", "out/run.yaml")
     assert again.returncode == 0, again.stderr
     assert "2 trials done before" in again.stdout

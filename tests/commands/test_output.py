@@ -6,11 +6,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from commands_for_tests import FAST, command, environment
+from commands_for_tests import command, environment
 
 from milbench.commands.output import PLAIN, Output, printing
 
-RUN = ("run", "--run", "out", "--models", "tiny", "--folds", "0", "--workers", "1", *FAST, "--cohort")
+RUN = (
+    "run", "--run", "out", "--models", "mean_pooling", "--folds", "0", "--workers", "1", "--no-tracking",
+    "--set", "trainer.epochs=1", "--cohort",
+)  # fmt: skip
+"""A model of milbench's own: one of a plug-in is tried first, which takes another interpreter."""
 
 
 def test_signs_that_ascii_lacks_are_written_plainly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,7 +266,9 @@ def test_a_plug_in_in_a_run_folder_is_not_imported(
     monkeypatch.chdir(tmp_path)
     words = ["run", "--plugin", str(plugin), "--datasets", "circles", "--models", "mean_pooling", "--folds", "0"]
     assert (
-        milbench_here(*words, "--no-tracking", "--run", str(tmp_path / "run"), "--set", "trainer.epochs=1").returncode
+        milbench_here(
+            *words, "--no-tracking", "--workers", "1", "--run", str(tmp_path / "run"), "--set", "trainer.epochs=1"
+        ).returncode
         == 0
     )
     inside = plugin.rename(tmp_path / "run" / plugin.name)

@@ -13,6 +13,7 @@ LAYERS = [name.strip() for line in CONTRACTS[0]["layers"] for name in line.split
 DOOR = [
     "registry",
     "models",
+    "model_info",
     "layout",
     "bag",
     "names",

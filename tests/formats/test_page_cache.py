@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from quick_disk import FSYNC
 
 from milbench.formats import open_features, page_cache
 from milbench.formats.page_cache import SMALL, fetch, is_held
@@ -16,7 +17,7 @@ CAN_TELL = pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="this system
 def forgotten(path: Path) -> None:
     """Have the system drop the file from its memory; skip the test where it does not, as on a tmpfs."""
     with path.open("rb") as file:
-        os.fsync(file.fileno())
+        FSYNC(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if held(path) is not False:
         pytest.skip("this file system forgets no files")

@@ -22,6 +22,36 @@ def test_an_interrupted_atomic_write_keeps_the_old_content(tmp_path: Path, monke
     assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
 
 
+def test_what_takes_a_place_is_on_the_disk_before_and_the_renaming_of_a_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut could leave the new name with nothing behind it."""
+    done: list[str] = []
+    rename = Path.replace
+
+    def synced(descriptor: int) -> None:
+        done.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    def renamed(path: Path, target: Path) -> Path:
+        done.append(f"-> {target.name}")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    write_atomically(tmp_path / "a.json", b"new")
+    assert done[0].startswith(".a.json")
+    assert done[1:] == ["-> a.json"]
+    done.clear()
+    with replacing_file(tmp_path / "b") as path:
+        path.touch()
+    assert done == ["b", "-> b"]
+    done.clear()
+    with replacing_folder(tmp_path / "above" / "c", tmp_path / "temporary") as folder:
+        for name in ("x", "y"):
+            (folder / name).touch()
+    assert (sorted(done[:2]), done[2:]) == (["x", "y"], ["-> c", "above"])
+
+
 def test_a_folder_that_is_filled_replaces_the_one_before_as_a_whole(tmp_path: Path) -> None:
     final = tmp_path / "below" / "final"
     for name in ("old", "new"):

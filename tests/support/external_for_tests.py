@@ -110,7 +110,7 @@ def run_of_kinds(factory: pytest.TempPathFactory) -> Path:
     def make(folder: Path) -> None:
         own = cohort_of_kinds(folder / "own", "own")
         models = ("--models", "tiny", "tiny_multi", "--plugin", str(THIS_FILE))
-        train(folder, own, *models, "--set", "trainer.epochs=15", "trainer.lr=0.1")
+        train(folder, own, *models, "--set", "trainer.epochs=3", "trainer.lr=0.1")
 
     return made_once(factory, "run-of-kinds", make) / "run"
 

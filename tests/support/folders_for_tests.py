@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+from remembered import remembered
 
 WIDTH = 6
 
@@ -19,6 +20,7 @@ def write_h5(path: Path, features: np.ndarray, coords: np.ndarray | None = None)
             file["coords"] = coords
 
 
+@remembered(Path)
 def make_folder_cohort(folder: Path, *, n_patients: int = 40, seed: int = 0) -> Path:
     """A cohort folder as CLAM lays it out: two tasks, the first learnable, patients with one or two slides."""
     rng = np.random.default_rng(seed)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from remembered import remembered
 from runs_for_tests import MODELS, describe, info
 from scipy.special import expit
 
@@ -118,6 +119,7 @@ def answers(tasks: Sequence[str], model: str, fold: int, skill: float) -> tuple[
     return table[columns].reset_index(drop=True), risks
 
 
+@remembered(Run)
 def make_run_of_kinds(
     path: Path, *, tasks: Sequence[str] = tuple(ENDPOINTS), folds: Sequence[int] = FOLDS, dataset: str = "toy"
 ) -> Run:

@@ -26,8 +26,12 @@ from types import SimpleNamespace
 from typing import Any
 
 TRYOUT = "milbench.runs.tryout"
-IMPORTED = ("milbench.__main__", TRYOUT, "milbench.runs.benchmark", "milbench_baselines")
-"""What a copy need not import; their imports come along."""
+IMPORTED = (
+    "milbench.__main__", TRYOUT, "milbench.commands.run", "milbench.commands.show_run", "milbench.engines.worker",
+    "milbench.runs.benchmark", "milbench.runs.ensemble", "milbench.formats.detect", "milbench_baselines",
+    "pyarrow.parquet", "torch._dynamo",
+)  # fmt: skip
+"""What a copy need not import; their imports come along. torch's first step of an optimizer imports the last."""
 
 POLL_SECONDS = 0.005
 
@@ -93,6 +97,7 @@ def serve() -> None:
     """Answer each line of standard input with the exit code of the copy that did what it asks; null if time was up."""
     for name in IMPORTED:
         importlib.import_module(name)
+    os.fsync = lambda _: None  # see quick_disk.py
     gc.freeze()  # looking through what the imports made would copy its memory
     for line in sys.stdin:
         asked = json.loads(line)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from remembered import remembered
 
 from milbench.store.identity import recorded_key
 from milbench.store.run import Run
@@ -26,6 +27,7 @@ TASKS = ("TP53", "PIK3CA", "A_B", "control")
 N_SLIDES = 60
 
 
+@remembered(Run)
 def make_run(
     path: Path,
     *,
