@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -61,8 +62,8 @@ class _NeedsItsOwnPassError(Exception):
     """The figure holds what is drawn otherwise in a PDF, such as pictures, whose pixels are not resampled there."""
 
 
-def draw_both(figure: Figure, path: Path, dpi: int) -> NDArray[np.uint8]:
-    """Pixels [height, width, 4] of `figure`, whose PDF is in `path`; the same as `Figure.savefig` draws.
+def draw_both(figure: Figure, path: Path | BytesIO, dpi: int) -> NDArray[np.uint8]:
+    """Pixels [height, width, 4] of `figure`, whose PDF is in `path` or in memory; the same as `Figure.savefig` draws.
 
     In the PDF a text may lie a point or two elsewhere, since it is laid out with letters that fit to pixels.
 
@@ -78,7 +79,7 @@ def draw_both(figure: Figure, path: Path, dpi: int) -> NDArray[np.uint8]:
         figure.dpi = usual
 
 
-def _in_one_pass(figure: Figure, path: Path, dpi: int) -> NDArray[np.uint8]:
+def _in_one_pass(figure: Figure, path: Path | BytesIO, dpi: int) -> NDArray[np.uint8]:
     inches = figure.get_size_inches()
     file: Any = pdf.PdfFile(path, metadata=NO_DATE)
     try:
@@ -95,10 +96,13 @@ def _in_one_pass(figure: Figure, path: Path, dpi: int) -> NDArray[np.uint8]:
     return np.asarray(both.buffer_rgba())
 
 
-def _in_two_passes(figure: Figure, path: Path) -> NDArray[np.uint8]:
+def _in_two_passes(figure: Figure, path: Path | BytesIO) -> NDArray[np.uint8]:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    figure.savefig(path, metadata=NO_DATE)
+    if isinstance(path, BytesIO):  # what a first pass has begun
+        path.seek(0)
+        path.truncate()
+    figure.savefig(path, format="pdf", metadata=NO_DATE)
     return np.asarray(canvas.buffer_rgba())
 
 
