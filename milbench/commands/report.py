@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,7 @@ def call(options: argparse.Namespace) -> int:
         return _report(options)
     finally:
         gc.set_threshold(*usual)
+        gc.unfreeze()  # what `_no_garbage` has set aside
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -62,7 +64,7 @@ def _report(options: argparse.Namespace) -> int:
     draws = draws_of(options)
     # as they are now: checksums of all trials are verified once, for tables and warnings
     runs = [run.snapshot() for run in map(run_at, options.runs or [None])]
-    with runs[0].read_ahead():  # copies that read several runs would be more than the cores
+    with runs[0].read_ahead(), _no_garbage():  # copies that read several runs would be more than the cores
         _import_what_it_takes()
     from milbench.commands.show_run import unfinished
     from milbench.report import REFERENCE, write_report
@@ -89,6 +91,17 @@ def _report(options: argparse.Namespace) -> int:
     if not options.no_tracking:
         _track_report(runs, out)
     return EXIT_OK
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Inside, modules are imported, of which nothing is garbage; nobody looks for it among them later either."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _import_what_it_takes() -> None:
