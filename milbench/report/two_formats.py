@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +24,7 @@ import matplotlib.backends.backend_agg as agg
 import matplotlib.backends.backend_pdf as pdf
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.font_manager import fontManager
 from matplotlib.ft2font import FT2Font
 from matplotlib.transforms import Affine2D, Bbox, TransformedPath
 from numpy.typing import NDArray
@@ -87,7 +88,7 @@ def _in_one_pass(figure: Figure, path: Path | BytesIO, dpi: int) -> NDArray[np.u
         page = pdf.RendererPdf(file, dpi, inches[1], inches[0])
         width, height = map(int, figure.bbox.size)
         both = Both(width, height, dpi, page)
-        with _letters_not_loaded():
+        with _letters_not_loaded(), _fonts_found_once():
             figure.draw(both)
         page.finalize()
         file.finalize()
@@ -231,6 +232,21 @@ def _letters_not_loaded() -> Iterator[None]:
 
 def _places_of_letters(flags: Any, text: str, font: Any, *, features: Any = None, language: Any = None) -> Any:
     return font._layout(text, flags, features=features, language=language)
+
+
+@contextmanager
+def _fonts_found_once() -> Iterator[None]:
+    """Inside, matplotlib looks for the fonts of a style of text once, and not for each text, its layout and its formats."""
+    manager: Any = fontManager
+    find = getattr(manager, "_find_fonts_by_props", None)
+    if find is None:  # another matplotlib
+        yield
+        return
+    manager._find_fonts_by_props = cache(find)  # of this object; the method of the class stays
+    try:
+        yield
+    finally:
+        del manager._find_fonts_by_props
 
 
 def _refuse(*_: Any, **__: Any) -> None:
