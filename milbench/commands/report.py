@@ -63,9 +63,10 @@ def _report(options: argparse.Namespace) -> int:
     never_start_blas_threads()  # before NumPy is imported: a seventh of the time of a small report
     draws = draws_of(options)
     # as they are now: checksums of all trials are verified once, for tables and warnings
-    runs = [run.snapshot() for run in map(run_at, options.runs or [None])]
-    with runs[0].read_ahead(), _no_garbage():  # copies that read several runs would be more than the cores
-        _import_what_it_takes()
+    with _no_garbage():
+        runs = [run.snapshot() for run in map(run_at, options.runs or [None])]
+        with runs[0].read_ahead():  # copies that read several runs would be more than the cores
+            _import_what_it_takes()
     from milbench.commands.show_run import unfinished
     from milbench.report import REFERENCE, write_report
     from milbench.report.stamp import write_for_stamp
@@ -95,7 +96,7 @@ def _report(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _no_garbage() -> Iterator[None]:
-    """Inside, modules are imported, of which nothing is garbage; nobody looks for it among them later either."""
+    """Inside, modules are imported and trials read, which stay; nobody looks for garbage among them, now or later."""
     gc.disable()
     try:
         yield
