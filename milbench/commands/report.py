@@ -50,13 +50,14 @@ RARE_COLLECTION = 50_000
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of writing the report."""
-    usual = gc.get_threshold()
+    usual, n_frozen = gc.get_threshold(), gc.get_freeze_count()
     gc.set_threshold(RARE_COLLECTION, *usual[1:])
     try:
         return _report(options)
     finally:
         gc.set_threshold(*usual)
-        gc.unfreeze()  # what `_no_garbage` has set aside
+        if not n_frozen:  # else the caller's objects would be looked through again
+            gc.unfreeze()
 
 
 def _report(options: argparse.Namespace) -> int:

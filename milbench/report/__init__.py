@@ -2,7 +2,7 @@
 
 ::
 
-    runs ── start ── Outline ─┬─ drawn_ahead ── figures ── .png .pdf
+    runs ── start ── Outline ─┬─ figures_ahead ── figures ── .png .pdf
                               └─ finish (statistics, baselines, costs) ── Contents ─┬─ sheets ─── tables ─── .tex .csv .md
                                                                                     ├─ drawings ─ figures ── .png .pdf
                                                                                     └─ html ──────────────── index.html
@@ -23,7 +23,7 @@ from milbench.report.captions import tuned_before
 from milbench.report.claim_tables import claim_frame, claim_tables
 from milbench.report.contents import REFERENCE, Contents, finish, gather, start
 from milbench.report.drawings import Drawn, drawing, undrawn
-from milbench.report.drawn_ahead import drawn_ahead
+from milbench.report.figures_ahead import drawn_ahead
 from milbench.report.floats import figure_float
 from milbench.report.gain import gain_sentence
 from milbench.report.html import KindBlock, PageData, Picture, page_data, render, write_index, write_script

@@ -15,7 +15,7 @@ from milbench.process.forked import Task, begun
 from milbench.report import comparisons, figures
 from milbench.report.contents import Contents
 from milbench.report.curve_drawings import ToDraw, curve_drawings
-from milbench.report.drawn_ahead import NOTHING_AHEAD, Ahead
+from milbench.report.figures_ahead import NOTHING_AHEAD, Ahead
 from milbench.report.gain import gain_figure, gain_sentence
 from milbench.report.kind_drawings import kind_drawings
 from milbench.report.told_apart import told_apart

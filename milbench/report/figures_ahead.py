@@ -1,4 +1,4 @@
-"""Drawn ahead: figures that need no statistics, drawn by copies of this process while it computes them.
+"""Figures ahead: figures that need no statistics, drawn by copies of this process while it computes them.
 
 ::
 
