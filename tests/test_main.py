@@ -32,3 +32,44 @@ def test_a_stopped_command_does_not_wait_for_what_hangs() -> None:
 
 def test_any_other_command_ends_in_its_own_time() -> None:
     assert ended(3, 3.0)[0] == 3
+
+
+ENDS = """
+import atexit, sys
+from milbench import __main__ as module
+
+class Global:
+    def __del__(self):
+        print("taken apart", flush=True)
+
+module.kept = Global()
+if sys.argv[1] == "wrapped":
+    atexit.register(print, "of a wrapper", flush=True)
+
+def main():
+    atexit.register(print, "of the command", flush=True)
+    print("said")
+    return 3
+
+module.main = main
+module.command()
+"""
+
+
+def said_by(how: str) -> tuple[int, list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS, how], env=environment(), timeout=60, check=False, stdout=subprocess.PIPE, text=True
+    )
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_a_command_ends_without_taking_modules_apart_and_after_all_that_is_left_to_do() -> None:
+    """Python would delete what every module holds. A pool, a log or a folder is seen off where it asked for that."""
+    assert said_by("alone") == (3, ["said", "of the command"])
+
+
+def test_whoever_wraps_the_command_is_called_at_its_end() -> None:
+    """As a measurement of coverage is, which begins before the command does."""
+    code, lines = said_by("wrapped")
+    assert code == 3
+    assert lines[:3] == ["said", "of the command", "of a wrapper"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,21 +50,24 @@ RARE_COLLECTION = 50_000
 
 def call(options: argparse.Namespace) -> int:
     """Exit code of writing the report."""
-    usual = gc.get_threshold()
+    usual, n_frozen = gc.get_threshold(), gc.get_freeze_count()
     gc.set_threshold(RARE_COLLECTION, *usual[1:])
     try:
         return _report(options)
     finally:
         gc.set_threshold(*usual)
+        if not n_frozen:  # else the caller's objects would be looked through again
+            gc.unfreeze()
 
 
 def _report(options: argparse.Namespace) -> int:
     never_start_blas_threads()  # before NumPy is imported: a seventh of the time of a small report
     draws = draws_of(options)
     # as they are now: checksums of all trials are verified once, for tables and warnings
-    runs = [run.snapshot() for run in map(run_at, options.runs or [None])]
-    with runs[0].read_ahead():  # copies that read several runs would be more than the cores
-        _import_what_it_takes()
+    with _no_garbage():
+        runs = [run.snapshot() for run in map(run_at, options.runs or [None])]
+        with runs[0].read_ahead():  # copies that read several runs would be more than the cores
+            _import_what_it_takes()
     from milbench.commands.show_run import unfinished
     from milbench.report import REFERENCE, write_report
     from milbench.report.stamp import write_for_stamp
@@ -89,6 +93,17 @@ def _report(options: argparse.Namespace) -> int:
     if not options.no_tracking:
         _track_report(runs, out)
     return EXIT_OK
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Inside, modules are imported and trials read, which stay; nobody looks for garbage among them, now or later."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _import_what_it_takes() -> None:

@@ -4,5 +4,6 @@ In: a block of code of others. Out: what it changed, put back (`shared_state.py`
 NumPy and Python (`generators.py`), and an error if it ends the process or does not come back (`must_return.py`).
 
 Beside it: how many cores and how much memory the process may use (`cores.py`, `memory.py`), tasks of ours shared out among copies of it
-(`forked.py`), modules that are loaded when they are used (`lazily.py`), and children that Ctrl-C does not reach (`signals.py`).
+(`forked.py`), what copies tell it (`told.py`), modules that are loaded when they are used (`lazily.py`), and children that Ctrl-C does
+not reach (`signals.py`).
 """

@@ -2,9 +2,10 @@
 
 ::
 
-    runs ── gather (statistics, baselines, costs) ── Contents ─┬─ sheets ─── tables ─── .tex .csv .md
-                                                              ├─ drawings ─ figures ── .png .pdf
-                                                              └─ html ──────────────── index.html
+    runs ── start ── Outline ─┬─ figures_ahead ── figures ── .png .pdf
+                              └─ finish (statistics, baselines, costs) ── Contents ─┬─ sheets ─── tables ─── .tex .csv .md
+                                                                                    ├─ drawings ─ figures ── .png .pdf
+                                                                                    └─ html ──────────────── index.html
 
 In: run folders. Out: a folder of LaTeX, CSV, Markdown, figures and one page. Open `contents.py` first: everything that is
 drawn or printed is in it. A table is a function in a module of its own, listed in `sheets.py`; a figure likewise, listed
@@ -20,8 +21,9 @@ from typing import NamedTuple
 from milbench.errors import UsageError
 from milbench.report.captions import tuned_before
 from milbench.report.claim_tables import claim_frame, claim_tables
-from milbench.report.contents import REFERENCE, Contents, gather
+from milbench.report.contents import REFERENCE, Contents, finish, gather, start
 from milbench.report.drawings import Drawn, drawing, undrawn
+from milbench.report.figures_ahead import drawn_ahead
 from milbench.report.floats import figure_float
 from milbench.report.gain import gain_sentence
 from milbench.report.html import KindBlock, PageData, Picture, page_data, render, write_index, write_script
@@ -66,17 +68,20 @@ def write_report(
     StoreError : no finished trial, two runs hold the same dataset, an incomplete grid, or `out` cannot be written.
     """
     _refuse_another_folder(out)
-    contents = gather(runs, reference=reference, draws=draws, complete_cases=complete_cases, highlight=highlight)
+    begun = start(runs, reference=reference, highlight=highlight)
     title = title or ", ".join(run.name for run in runs)
+    with drawn_ahead([one.outline for one in begun], out) as ahead:  # by copies of this process
+        contents = finish(begun, reference=reference, draws=draws, complete_cases=complete_cases)
+        with writing(out):
+            (out / "data").mkdir(parents=True, exist_ok=True)
+            with drawing(contents, out, ahead) as drawn:  # likewise; this process goes on with texts meanwhile
+                tables = [*make_tables(contents), *claim_tables(claims)]
+                texts = {**texts_of(contents, tables), **_around(title, contents, tables, drawn)}
+                for name, text in texts.items():
+                    write_atomically(out / name, text.encode())
+                write_script(out)
+                page = "" if _shows_pictures(contents) else _page_text(title, contents, tables, drawn, out, claims)
     with writing(out):
-        (out / "data").mkdir(parents=True, exist_ok=True)
-        with drawing(contents, out) as drawn:  # by copies of this process, which goes on with texts meanwhile
-            tables = [*make_tables(contents), *claim_tables(claims)]
-            texts = {**texts_of(contents, tables), **_around(title, contents, tables, drawn)}
-            for name, text in texts.items():
-                write_atomically(out / name, text.encode())
-            write_script(out)
-            page = "" if _shows_pictures(contents) else _page_text(title, contents, tables, drawn, out, claims)
         return write_index(out, page or _page_text(title, contents, tables, drawn, out, claims))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,9 @@ from milbench.report.gain import Gain, prevalence_and_gain
 from milbench.report.kinds import bag_of, endpoint_in, label_columns, labels_of_kind, name_of
 from milbench.report.published import beside_ours
 from milbench.report.searches import SearchOfCohort, refuse_searches, searches_of, untuned_runs, with_tests
-from milbench.stats.analysis import Analysis, analyse
-from milbench.stats.metric import PrimaryMetric
+from milbench.stats.analysis import Analysis, analyse_grids, titles_of
+from milbench.stats.grid import Grid, grids
+from milbench.stats.metric import METRICS, PrimaryMetric
 from milbench.stats.scores import kinds_of, score_table
 from milbench.store.run import Run
 from milbench.store.trial import StoredTrial
@@ -31,36 +32,27 @@ REFERENCE = "amil"
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What a report says of the tasks of one kind.
+class Outline:
+    """What a report knows of the tasks of one kind before any statistics.
 
     Attributes
     ----------
     runs : the stores.
+    kind : of the tasks.
     scores : rows of `milbench.stats.scores.score_table`.
-    analysis : intervals and comparisons.
     datasets : facts by name, of cohorts with finished trials of such tasks, in the order of the columns.
-    baselines : dataset, task, name, score: the rows that need no image.
-    costs : rows of `milbench.report.costs.cost_frame`.
+    tasks : by cohort those with a finished trial, in the order of registration.
+    model_titles : how each model is called, in the order of registration.
     highlight : registry name of the model that figures draw thicker than the others; "" for none.
-    searches : by cohort the search that chose its settings; none of a run that is not tuned.
-    untuned : the same with default settings in place of tuned ones; None if there is nothing to compare.
     """
 
     runs: tuple[Run, ...]
+    kind: Kind
     scores: pd.DataFrame
-    analysis: Analysis
     datasets: Mapping[str, Any]
-    baselines: pd.DataFrame
-    costs: pd.DataFrame
-    highlight: str = ""
-    searches: Mapping[str, SearchOfCohort] = field(default_factory=dict)
-    untuned: Contents | None = None
-
-    @property
-    def kind(self) -> Kind:
-        """Kind of the tasks."""
-        return self.analysis.kind
+    tasks: Mapping[str, tuple[str, ...]]
+    model_titles: Mapping[str, str]
+    highlight: str
 
     def name_of(self, what: str, dataset: str = "") -> str:
         """Stem of a table or figure."""
@@ -78,17 +70,32 @@ class Contents:
     @property
     def metric(self) -> PrimaryMetric:
         """What the scores are."""
-        return self.analysis.metric
+        return METRICS[self.kind]
 
     @cached_property
     def dataset_titles(self) -> dict[str, str]:
         """How each cohort is called."""
         return {name: str(facts["title"]) for name, facts in self.datasets.items()}
 
-    @cached_property
-    def model_titles(self) -> dict[str, str]:
-        """How each model is called, in the order of registration."""
-        return dict(zip(self.analysis.cells["model"], self.analysis.cells["title"], strict=True))
+
+@dataclass(frozen=True)
+class Contents(Outline):
+    """What a report says of the tasks of one kind.
+
+    Attributes
+    ----------
+    analysis : intervals and comparisons.
+    baselines : dataset, task, name, score: the rows that need no image.
+    costs : rows of `milbench.report.costs.cost_frame`.
+    searches : by cohort the search that chose its settings; none of a run that is not tuned.
+    untuned : the same with default settings in place of tuned ones; None if there is nothing to compare.
+    """
+
+    analysis: Analysis
+    baselines: pd.DataFrame
+    costs: pd.DataFrame
+    searches: Mapping[str, SearchOfCohort] = field(default_factory=dict)
+    untuned: Contents | None = None
 
     @cached_property
     def whole(self) -> bool:
@@ -124,6 +131,18 @@ class Contents:
         return self.baselines[np.array([pair not in out for pair in pairs], dtype=bool)]
 
 
+class Started(NamedTuple):
+    """The tasks of one kind, before any statistics.
+
+    Attributes
+    ----------
+    grids : the predictions by cohort.
+    """
+
+    outline: Outline
+    grids: list[Grid]
+
+
 def gather(
     runs: Sequence[Run], *, reference: str, draws: int, complete_cases: bool, highlight: str = ""
 ) -> tuple[Contents, ...]:
@@ -135,6 +154,12 @@ def gather(
         not set.
     UsageError : no model is called `reference` or `highlight`.
     """
+    begun = start(runs, reference=reference, highlight=highlight)
+    return finish(begun, reference=reference, draws=draws, complete_cases=complete_cases)
+
+
+def start(runs: Sequence[Run], *, reference: str, highlight: str = "") -> tuple[Started, ...]:
+    """What `finish` computes the statistics of; errors are those of `gather`."""
     runs = [run.snapshot() for run in runs]
     refuse_searches(runs)
     kinds = kinds_of(runs)
@@ -147,14 +172,22 @@ def gather(
     models = {trial.info["model"] for run in runs for trial in run.trials()}
     if highlight and highlight not in models:
         raise unknown_name("model to highlight", highlight, models)
+    return tuple(_started(runs, kind, highlight) for kind in kinds)
+
+
+def finish(begun: Sequence[Started], *, reference: str, draws: int, complete_cases: bool) -> tuple[Contents, ...]:
+    """The contents of a report with their statistics; parameters and errors are those of `gather`."""
+    runs, highlight = begun[0].outline.runs, begun[0].outline.highlight
     costs, defaults, searches = cost_frame(runs), untuned_runs(runs), searches_of(runs)
     found = []
-    for kind in kinds:
-        one = _of_kind(runs, kind, costs, reference, draws, highlight, complete_cases=complete_cases)
+    for tuned in begun:
+        kind = tuned.outline.kind
+        one = _finished(tuned, costs, reference, draws, complete_cases=complete_cases)
         untuned = None
         if kind in kinds_of(defaults):
             with _named_as_untuned(defaults):
-                untuned = _of_kind(defaults, kind, costs, reference, draws, highlight, complete_cases=complete_cases)
+                by_default = _started(defaults, kind, highlight)
+                untuned = _finished(by_default, costs, reference, draws, complete_cases=complete_cases)
         if untuned is not None and untuned.datasets.keys() != one.datasets.keys():
             untuned = None  # not all cohorts are trained with default settings yet
         found.append(replace(one, searches=with_tests(searches, kind), untuned=untuned))
@@ -172,21 +205,19 @@ def _named_as_untuned(runs: Sequence[Run]) -> Iterator[None]:
         ) from error
 
 
-def _of_kind(
-    runs: Sequence[Run],
-    kind: Kind,
-    costs: pd.DataFrame,
-    reference: str,
-    draws: int,
-    highlight: str,
-    *,
-    complete_cases: bool,
-) -> Contents:
-    scores = score_table(runs, kind)
-    analysis = analyse(runs, kind=kind, reference=reference, draws=draws, complete_cases=complete_cases)
+def _started(runs: Sequence[Run], kind: Kind, highlight: str) -> Started:
+    scores, found = score_table(runs, kind), grids(runs, kind)
     datasets = {name: facts for name, facts in _datasets(runs).items() if name in set(scores["dataset"])}
-    baselines = _baselines(runs, scores, kind)
-    return Contents(tuple(runs), scores, analysis, datasets, baselines, costs, highlight)
+    tasks = {grid.dataset: grid.tasks for grid in found}
+    return Started(Outline(tuple(runs), kind, scores, datasets, tasks, titles_of(found), highlight), found)
+
+
+def _finished(started: Started, costs: pd.DataFrame, reference: str, draws: int, *, complete_cases: bool) -> Contents:
+    known = started.outline
+    analysis = analyse_grids(started.grids, reference=reference, draws=draws, complete_cases=complete_cases)
+    baselines = _baselines(known.runs, known.scores, known.kind)
+    parts = {part.name: getattr(known, part.name) for part in fields(Outline)}
+    return Contents(**parts, analysis=analysis, baselines=baselines, costs=costs)
 
 
 def all_datasets(contents: Sequence[Contents]) -> dict[str, Any]:

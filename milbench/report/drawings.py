@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import chain
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from milbench.endpoints.endpoint import Kind
 from milbench.process.cores import usable_cores
 from milbench.process.forked import Task, begun
-from milbench.report import comparisons, curves, figures
+from milbench.report import comparisons, figures
 from milbench.report.contents import Contents
+from milbench.report.curve_drawings import ToDraw, curve_drawings
+from milbench.report.figures_ahead import NOTHING_AHEAD, Ahead
 from milbench.report.gain import gain_figure, gain_sentence
 from milbench.report.kind_drawings import kind_drawings
 from milbench.report.told_apart import told_apart
 from milbench.report.tuning_drawings import tuning_drawings
-from milbench.store.trial import StoredTrial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,40 +42,40 @@ class Drawn(NamedTuple):
     kind: Kind
 
 
-ToDraw = tuple[str, Callable[[], "Figure"], str]
-"""Stem, what makes the figure, and caption."""
-
 HEAVY = ("comparison_matrix", "roc", "training", "confusion", "calibration", "predicted", "kaplan_meier", "radar")
 """Stems of figures that take longest; they are begun first, so that no process is left with one at the end."""
 
 
 @contextmanager
-def drawing(contents: Sequence[Contents], out: Path, *, processes: int | None = None) -> Iterator[list[Drawn]]:
+def drawing(
+    contents: Sequence[Contents], out: Path, ahead: Ahead = NOTHING_AHEAD, *, processes: int | None = None
+) -> Iterator[list[Drawn]]:
     """Inside, every figure that the contents allow, kind by kind, is being saved in `out`; when it is left, all are.
 
     Parameters
     ----------
+    ahead : figures that are drawn already, or are being drawn; they are among those that are yielded, and not saved.
     processes : how many save figures side by side, this one when the block is left; None = one per core. The files do not
         depend on it.
     """
     with figures.plain_names():
-        made = _to_draw(contents)
-        with saving([(make, out / drawn.stem) for drawn, make in made], processes):
+        made = _to_draw(contents, ahead)
+        with saving([(make, out / drawn.stem) for drawn, make in made if drawn.stem not in ahead.stems], processes):
             yield [drawn for drawn, _ in made]
 
 
 def undrawn(contents: Sequence[Contents]) -> list[Drawn]:
     """Every figure that `drawing` would save, in its order; nothing is saved."""
     with figures.plain_names():
-        return [drawn for drawn, _ in _to_draw(contents)]
+        return [drawn for drawn, _ in _to_draw(contents, NOTHING_AHEAD)]
 
 
-def _to_draw(contents: Sequence[Contents]) -> list[tuple[Drawn, Callable[[], Figure]]]:
-    """What is to be drawn, with what makes it."""
+def _to_draw(contents: Sequence[Contents], ahead: Ahead) -> list[tuple[Drawn, Callable[[], Figure]]]:
+    """What a report shows, with what makes it."""
     return [
         (Drawn(stem, caption, one.kind), make)
         for one in contents
-        for stem, make, caption in chain(_by_dataset(one), _over_all(one))
+        for stem, make, caption in chain(_by_dataset(one, ahead), _over_all(one))
     ]
 
 
@@ -88,7 +89,7 @@ def saving(
 
 
 def _save(make: Callable[[], Figure], stem: Path) -> None:
-    figures.save(make(), stem)
+    figures.write(figures.formats(make()), stem)
 
 
 def _lightness(stem: str) -> int:
@@ -96,7 +97,7 @@ def _lightness(stem: str) -> int:
     return next((place for place, heavy in enumerate(HEAVY) if stem.startswith(heavy)), len(HEAVY))
 
 
-def _by_dataset(contents: Contents) -> Iterator[ToDraw]:
+def _by_dataset(contents: Contents, ahead: Ahead) -> Iterator[ToDraw]:
     metric = contents.metric
     for name, title in contents.dataset_titles.items():
         rows = contents.scores[(contents.scores["dataset"] == name) & contents.scores["score"].notna()]
@@ -110,7 +111,7 @@ def _by_dataset(contents: Contents) -> Iterator[ToDraw]:
             make = partial(figures.radar, signal, head, contents.highlight, metric)
             yield contents.name_of("radar", name), make, f"Mean test {metric.title} by task on {title}. {RADAR}"
         yield from _pareto(contents, name, title)
-        yield from _curves(contents, name, title)
+        yield from ahead.curves.get((contents.kind, name)) or curve_drawings(contents, name)
         if contents.kind != "binary":
             yield from _made(kind_drawings(contents, name))
         if name in contents.searches:
@@ -125,36 +126,6 @@ def _made(drawings: Iterator[tuple[str, Figure, str]]) -> Iterator[ToDraw]:
 
 def _itself(figure: Figure) -> Figure:
     return figure
-
-
-def _curves(contents: Contents, name: str, title: str) -> Iterator[ToDraw]:
-    trials = contents.trials_of(name)
-    present = {trial.info["model"] for trial in trials}
-    titles = {model: text for model, text in contents.model_titles.items() if model in present}
-    tasks = list(contents.analysis.tasks.loc[contents.analysis.tasks["dataset"] == name, "task"])
-    if contents.kind == "binary" and len(tasks) <= curves.MOST_PANELS:
-        drawn = curves.roc_curves(trials)
-        shown = [task for task in tasks if any((task, model) in drawn for model in titles)]
-        if shown:
-            head = f"{title}: ROC of the test side by task"
-            make = partial(curves.roc_figure, drawn, shown, titles, head, contents.highlight)
-            yield f"roc_{name}", make, f"ROC curves of the test side of {title} by task. {curves.ROC_NOTE}"
-    scored = any(trial.endpoints for trial in trials)
-    panels, note = (curves.SCORE_PANELS, curves.SCORE_NOTE) if scored else (curves.PANELS, curves.TRAINING_NOTE)
-    of_kind = "" if contents.kind == "binary" else f", tasks of kind {contents.kind}"
-    head = f"{title}: training{of_kind}"
-    make = partial(_training, trials, titles, head, contents.highlight, panels)
-    yield contents.name_of("training", name), make, f"Training on {title}{of_kind}. {note}"
-
-
-def _training(
-    trials: Sequence[StoredTrial],
-    titles: Mapping[str, str],
-    head: str,
-    highlight: str,
-    panels: Sequence[tuple[str, str, float]],
-) -> Figure:
-    return curves.training_figure(curves.histories_of(trials), titles, head, highlight, panels)
 
 
 BOX = (

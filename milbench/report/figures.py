@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -222,14 +223,34 @@ def importable_matplotlib() -> Any:
     return matplotlib
 
 
+class Files(NamedTuple):
+    """What a figure's files hold."""
+
+    png: bytes
+    pdf: bytes
+
+
 @plain_names()
 def save(figure: Figure, stem: Path) -> list[Path]:
     """PNG and PDF of `figure`; the same figure gives the same bytes, since no date is written."""
+    return write(formats(figure), stem)
+
+
+def formats(figure: Figure) -> Files:
+    """The files that `save` writes, made inside `plain_names`."""
     from milbench.report.two_formats import draw_both
 
     show_hidden(figure)
+    pdf = BytesIO()
+    pixels = draw_both(figure, pdf, DPI)
+    return Files(png_bytes(pixels, DPI), pdf.getvalue())
+
+
+def write(files: Files, stem: Path) -> list[Path]:
+    """Paths of a figure's files, written at `stem`."""
     paths = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
-    paths[0].write_bytes(png_bytes(draw_both(figure, paths[1], DPI), DPI))
+    for path, content in zip(paths, files, strict=True):
+        path.write_bytes(content)
     return paths
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +24,7 @@ import matplotlib.backends.backend_agg as agg
 import matplotlib.backends.backend_pdf as pdf
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.font_manager import fontManager
 from matplotlib.ft2font import FT2Font
 from matplotlib.transforms import Affine2D, Bbox, TransformedPath
 from numpy.typing import NDArray
@@ -61,8 +63,8 @@ class _NeedsItsOwnPassError(Exception):
     """The figure holds what is drawn otherwise in a PDF, such as pictures, whose pixels are not resampled there."""
 
 
-def draw_both(figure: Figure, path: Path, dpi: int) -> NDArray[np.uint8]:
-    """Pixels [height, width, 4] of `figure`, whose PDF is in `path`; the same as `Figure.savefig` draws.
+def draw_both(figure: Figure, path: Path | BytesIO, dpi: int) -> NDArray[np.uint8]:
+    """Pixels [height, width, 4] of `figure`, whose PDF is in `path` or in memory; the same as `Figure.savefig` draws.
 
     In the PDF a text may lie a point or two elsewhere, since it is laid out with letters that fit to pixels.
 
@@ -78,7 +80,7 @@ def draw_both(figure: Figure, path: Path, dpi: int) -> NDArray[np.uint8]:
         figure.dpi = usual
 
 
-def _in_one_pass(figure: Figure, path: Path, dpi: int) -> NDArray[np.uint8]:
+def _in_one_pass(figure: Figure, path: Path | BytesIO, dpi: int) -> NDArray[np.uint8]:
     inches = figure.get_size_inches()
     file: Any = pdf.PdfFile(path, metadata=NO_DATE)
     try:
@@ -86,7 +88,7 @@ def _in_one_pass(figure: Figure, path: Path, dpi: int) -> NDArray[np.uint8]:
         page = pdf.RendererPdf(file, dpi, inches[1], inches[0])
         width, height = map(int, figure.bbox.size)
         both = Both(width, height, dpi, page)
-        with _letters_not_loaded():
+        with _letters_not_loaded(), _fonts_found_once():
             figure.draw(both)
         page.finalize()
         file.finalize()
@@ -95,10 +97,13 @@ def _in_one_pass(figure: Figure, path: Path, dpi: int) -> NDArray[np.uint8]:
     return np.asarray(both.buffer_rgba())
 
 
-def _in_two_passes(figure: Figure, path: Path) -> NDArray[np.uint8]:
+def _in_two_passes(figure: Figure, path: Path | BytesIO) -> NDArray[np.uint8]:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    figure.savefig(path, metadata=NO_DATE)
+    if isinstance(path, BytesIO):  # what a first pass has begun
+        path.seek(0)
+        path.truncate()
+    figure.savefig(path, format="pdf", metadata=NO_DATE)
     return np.asarray(canvas.buffer_rgba())
 
 
@@ -227,6 +232,21 @@ def _letters_not_loaded() -> Iterator[None]:
 
 def _places_of_letters(flags: Any, text: str, font: Any, *, features: Any = None, language: Any = None) -> Any:
     return font._layout(text, flags, features=features, language=language)
+
+
+@contextmanager
+def _fonts_found_once() -> Iterator[None]:
+    """Inside, matplotlib looks for the fonts of a style of text once, and not for each text, its layout and its formats."""
+    manager: Any = fontManager
+    find = getattr(manager, "_find_fonts_by_props", None)
+    if find is None:  # another matplotlib
+        yield
+        return
+    manager._find_fonts_by_props = cache(find)  # of this object; the method of the class stays
+    try:
+        yield
+    finally:
+        del manager._find_fonts_by_props
 
 
 def _refuse(*_: Any, **__: Any) -> None:

@@ -134,7 +134,7 @@ def analyse_grids(
     kind = found[0].kind
     scores = pd.concat([metric_table(grid) for grid in found], ignore_index=True)
     slides = dict(iter(scores[scores["level"] == METRICS[kind].level].groupby("dataset")))
-    titles = _titles(found)
+    titles = titles_of(found)
     incomplete = _incomplete(slides, titles)
     if incomplete and not complete_cases:
         raise StoreError(_refusal(incomplete))
@@ -204,7 +204,7 @@ def _part(grid: Grid, slides: pd.DataFrame, left_out: Collection[str], reference
     )
 
 
-def _titles(found: Sequence[Grid]) -> dict[str, str]:
+def titles_of(found: Sequence[Grid]) -> dict[str, str]:
     """Title of every model, in the order of registration."""
     return {model: title for grid in found for model, title in zip(grid.models, grid.titles, strict=True)}
 

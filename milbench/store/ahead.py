@@ -16,10 +16,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from milbench.process.cores import usable_cores
 from milbench.process.forked import Task, begun
+from milbench.process.told import Told, rooms_to_tell
 from milbench.store.columns import Coded, Columns
 from milbench.store.kept import KEPT_BYTES, History, Kept
 from milbench.store.trial import HISTORY, PREDICTIONS, StoredTrial
@@ -56,31 +58,18 @@ class TrialRead(NamedTuple):
 class _Batch:
     """Trials that are read one after the other, here or in a copy of this process."""
 
-    def __init__(self, ids: Sequence[str], read: Read) -> None:
-        self._ids, self._read, self._home = ids, read, os.getpid()
+    def __init__(self, ids: Sequence[str], read: Read, told: Told | None) -> None:
+        self._ids, self._read, self._told, self._home = ids, read, told, os.getpid()
         self._found: list[TrialRead] | None = None
-        self._shared = -1
-
-    def can_be_told(self) -> bool:
-        """Whether there is memory now that a copy can tell this process through; some systems have none, or refuse it."""
-        try:
-            self._shared = os.memfd_create("milbench-trials")
-        except (AttributeError, OSError):
-            return False
-        return True
 
     def do(self) -> None:
         """Read the trials; in a copy, tell the process at home what they hold."""
         kept = Kept(KEPT_BYTES // BATCHES)  # so that all batches together hold no more than what is kept of them
         found = [self._one(trial_id, kept) for trial_id in self._ids]
-        if os.getpid() == self._home:
+        if self._told is None or os.getpid() == self._home:
             self._found = found
         else:
-            with os.fdopen(os.dup(self._shared), "wb") as file:
-                file.truncate(0)
-                file.seek(0)
-                for part in _written(found):
-                    file.write(part)
+            self._told.write(_written(found))
 
     def _one(self, trial_id: str, kept: Kept) -> TrialRead:
         trial = self._read(trial_id, kept)
@@ -88,19 +77,12 @@ class _Batch:
             return TrialRead(None)
         return TrialRead(trial, *kept.held(trial.digests[PREDICTIONS], trial.digests[HISTORY]))
 
-    def close(self) -> None:
-        """Give the memory back."""
-        if self._shared >= 0:
-            os.close(self._shared)
-            self._shared = -1
-
     def take(self, rebuilt: Callable[[str, dict[str, Any]], StoredTrial]) -> list[TrialRead]:
         """What was read, by whichever process."""
-        if self._found is not None:
-            return self._found
-        length = int.from_bytes(os.pread(self._shared, LENGTH_BYTES, 0), "little")
-        head, body = os.pread(self._shared, length, LENGTH_BYTES), LENGTH_BYTES + length
-        arrays = os.pread(self._shared, os.fstat(self._shared).st_size - body, body)
+        if self._found is not None or self._told is None:
+            return self._found or []
+        length = int.from_bytes(self._told.read(0, LENGTH_BYTES), "little")
+        head, arrays = self._told.read(LENGTH_BYTES, length), self._told.read(LENGTH_BYTES + length)
         return _taken(json.loads(head), arrays, self._ids, rebuilt)
 
 
@@ -118,20 +100,14 @@ def reading(
     for name in ("pyarrow.compute", "pyarrow.parquet", "safetensors"):
         import_module(name)  # here, so that no copy imports them again
     size = max(1, -(-len(ids) // BATCHES))
-    batches = [_Batch(ids[start : start + size], read) for start in range(0, len(ids), size)]
+    parts = [ids[start : start + size] for start in range(0, len(ids), size)]
     found: list[TrialRead] = []
-    try:
-        is_shared = len(ids) >= FEWEST and all(batch.can_be_told() for batch in batches)
-        if not is_shared:
-            for batch in batches:
-                batch.close()  # so that as many files as ever can be opened
-        with begun([Task("trials", batch.do) for batch in batches], usable_cores() if is_shared else 1):
+    with rooms_to_tell(len(parts) if len(ids) >= FEWEST else 0) as rooms:
+        batches = [_Batch(part, read, room) for part, room in zip(parts, rooms or repeat(None), strict=False)]
+        with begun([Task("trials", batch.do) for batch in batches], usable_cores() if rooms else 1):
             yield found
         for batch in batches:
             found += batch.take(rebuilt)
-    finally:
-        for batch in batches:
-            batch.close()
 
 
 def _written(found: Sequence[TrialRead]) -> Iterator[bytes]:

@@ -320,6 +320,13 @@ class Snapshot(Run):
     def snapshot(self) -> Snapshot:
         return self
 
+    def planned(self) -> dict[str, str]:
+        return dict(self._planned)
+
+    @cached_property
+    def _planned(self) -> dict[str, str]:
+        return super().planned()
+
     def trials(self) -> list[StoredTrial]:
         return list(self._found)
 

@@ -38,7 +38,7 @@ def test_an_error_is_the_one_of_a_single_process_and_names_its_figure(tmp_path: 
     drawings = [(partial(figure_of, name), tmp_path / name) for name in ("box", "absent/roc", "gain")]
     with pytest.raises(FileNotFoundError) as raised, saving(drawings, processes):
         pass
-    assert raised.value.filename == str(tmp_path / "absent" / "roc.pdf")
+    assert raised.value.filename == str(tmp_path / "absent" / "roc.png")
     assert raised.value.__notes__ == ["while making figure roc"]
 
 
@@ -103,3 +103,22 @@ print("mpl_toolkits.mplot3d" in sys.modules)
     assert said[0] == "False"
     for suffix in (".png", ".pdf"):
         assert (tmp_path / f"little{suffix}").read_bytes() == (tmp_path / f"all{suffix}").read_bytes()
+
+
+def test_nobody_looks_for_garbage_among_modules_while_they_are_imported(tmp_path: Path) -> None:
+    make_run(tmp_path / "toy")
+    code = """
+import gc, sys
+from milbench.commands.cli import main
+looks = []
+
+def look(phase, about):
+    if phase == "start" and "numpy" in sys.modules and "milbench.report.sheets" not in sys.modules:
+        looks.append(about)
+
+gc.callbacks.append(look)
+assert main(["report", sys.argv[1], "--out", sys.argv[1] + "-report", "--draws", "100", "--no-tracking"]) == 0
+print(looks, gc.isenabled(), gc.get_freeze_count())
+"""
+    found = subprocess.check_output([sys.executable, "-c", code, str(tmp_path / "toy")], text=True)
+    assert found.splitlines()[-1] == "[] True 0"

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontManager, fontManager
 from PIL import Image
 
 from milbench.report import two_formats
@@ -120,3 +121,27 @@ def test_a_saved_png_holds_the_pixels_and_the_resolution(tmp_path: Path) -> None
     image = Image.open(png)
     np.testing.assert_array_equal(np.asarray(image), draw_both(drawn(), tmp_path / "other.pdf", 160))
     assert [round(value) for value in image.info["dpi"]] == [160, 160]
+
+
+@plain_names()
+def test_fonts_of_a_style_of_text_are_looked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, usual = [], FontManager._find_fonts_by_props
+
+    def find(manager, prop, *given, **named):
+        asked.append(prop.copy())
+        return usual(manager, prop, *given, **named)
+
+    monkeypatch.setattr(FontManager, "_find_fonts_by_props", find)
+    draw_both(drawn(), tmp_path / "ours.pdf", 160)
+    assert len(asked) == len(set(asked)) > 1
+    assert "_find_fonts_by_props" not in vars(fontManager)
+
+
+@plain_names()
+def test_a_figure_in_memory_is_the_one_in_a_file(tmp_path: Path) -> None:
+    for has_image in (False, True):  # in one pass, and in two
+        memory, path = io.BytesIO(), tmp_path / f"{has_image}.pdf"
+        np.testing.assert_array_equal(
+            draw_both(drawn(has_image=has_image), memory, 160), draw_both(drawn(has_image=has_image), path, 160)
+        )
+        assert memory.getvalue() == path.read_bytes()

@@ -113,3 +113,13 @@ def test_where_there_is_no_memory_to_share_trials_are_read_here(
             with pytest.raises(OSError, match="Bad file descriptor"):
                 os.fstat(descriptor)
     assert snapshot.trials() == made.trials()
+
+
+def test_a_snapshot_knows_the_plan_of_its_moment(tmp_path: Path) -> None:
+    made = make_run(tmp_path / "toy")
+    snapshot, before = made.snapshot(), made.planned()
+    assert snapshot.planned() == before
+    (made.path / "plan.json").write_text(json.dumps(dict(list(before.items())[1:])))
+    assert len(made.planned()) == len(before) - 1
+    snapshot.planned().clear()
+    assert snapshot.planned() == before

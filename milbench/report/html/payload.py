@@ -114,6 +114,8 @@ def _plain_all(values: Iterable[Any], digits: int = DIGITS) -> list[Any]:
 
 def _plain(value: Any, digits: int = DIGITS) -> Any:
     """A value that JSON knows; numbers to some significant digits, None where there is none."""
+    if isinstance(value, str):  # most are
+        return str(value)
     if value is None or value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, (bool, np.bool_)):
@@ -165,13 +167,18 @@ def _curves(curves: pd.DataFrame) -> list[Mapping[str, Any]]:
     keys = ["dataset", "model", "task_label", "fold", "seed"]
     numbers = ["train_loss", "val_loss", "val_auroc"]
     ordered = curves.sort_values([*keys, "epoch"], kind="stable")
+    of_epochs = {
+        "epoch": _plain_all(ordered["epoch"] + 1),  # people count from 1
+        **{name: _plain_all(ordered[name], CURVE_DIGITS) for name in numbers},
+    }
+    n_epochs = ordered.groupby(keys, sort=True).size()  # its order is that of the rows
+    ends = np.cumsum(n_epochs.to_numpy()).tolist()
     return [
         {
             **{name: _plain(value) for name, value in zip(keys, key, strict=True)},
-            "epoch": _plain_all(rows["epoch"] + 1),  # people count from 1
-            **{name: _plain_all(rows[name], CURVE_DIGITS) for name in numbers},
+            **{name: values[start:end] for name, values in of_epochs.items()},
         }
-        for key, rows in ordered.groupby(keys, sort=True)
+        for key, start, end in zip(n_epochs.index, [0, *ends], ends, strict=False)
     ]
 
 
