@@ -108,7 +108,9 @@ def bytes_per_second() -> float:
 def mapped_apart() -> None:
     """Give large blocks back to the system at once, so that the peak is what a step holds and not what the heap keeps."""
     if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(-3, 2**17)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-4, 2**16)  # builds that map no block set it to 0
+        mallopt(-3, 2**17)
 
 
 def mebibytes(model: str, patches: int, width: int) -> float:

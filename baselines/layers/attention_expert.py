@@ -8,7 +8,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from milbench_baselines.layers.attention_pooling import PoolGradients, RunningPool, Weights, score_block, weighted_sum
+from milbench_baselines.layers.attention_pooling import (
+    PoolGradients,
+    RunningPool,
+    Weights,
+    branches_of,
+    score_block,
+    weighted_sum,
+)
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.embedding import (
     Embedding,
@@ -19,7 +26,7 @@ from milbench_baselines.layers.embedding import (
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
 from milbench_baselines.layers.initialisation import xavier
-from milbench_baselines.layers.products import Linear, affine
+from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks, is_relu
 from milbench_baselines.layers.small_bags import is_cheap
 from milbench_baselines.layers.small_experts import is_small, pooled_small
@@ -27,8 +34,8 @@ from milbench_baselines.layers.small_experts import is_small, pooled_small
 DEAD_CLASSES = 4
 
 MOST_KEPT = 2**14
-"""Patches up to which a training step keeps both branches. The tanh branch of a larger bag is computed again in the backward:
-less than a tenth of the step's products, for a fifth of its memory."""
+"""Patches up to which a training step keeps both branches. Those of a larger bag are computed again in the backward: a seventh of AMIL's
+products or less, for half of what it would keep."""
 
 
 class AttentionExpert(nn.Module):
@@ -117,27 +124,27 @@ def _looked_at(
 class _InBlocks(torch.autograd.Function):
     """`AttentionExpert.forward` for large bags. Its backward needs the embedded rows and both branches of the attention.
 
-    Of the largest bags it keeps the sigmoid branch alone.
+    Of the largest bags it computes the branches again, after the same dropout mask was drawn again.
     """
 
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, ...]:  # torch looks at each named argument at every call
         dropout, attention_dropout, x, weight, bias, *others = inputs
         weights, h = Weights(*others), embedded_in_blocks(dropout, x, weight, bias)
-        gate, scores, pool = h.new_empty(len(h), len(weights.tanh)), h.new_empty(len(h)), RunningPool(h.shape[1], h)
-        tanh = torch.empty_like(gate if len(gate) <= MOST_KEPT else gate[:0])
-        scratch = None if len(tanh) else _block_of(gate, len(weight))
-        for rows in blocks_of(len(x), width=len(weight)):
-            own = tanh[rows] if scratch is None else scratch[: rows.stop - rows.start]
-            mask = attention_dropout.mask(own.shape, like=h) if attention_dropout.draws else None
-            scores[rows] = score_block(h[rows], weights, mask, own, gate[rows])
+        scores, pool, blocks = h.new_empty(len(h)), RunningPool(h.shape[1], h), blocks_of(len(x), width=len(weight))
+        keeps = len(h) <= MOST_KEPT
+        tanh, gate = h.new_empty(2, len(h) if keeps else blocks[0].stop, len(weights.tanh))
+        state = torch.get_rng_state() if attention_dropout.draws and not keeps else torch.empty(0)
+        for rows in blocks:
+            place = rows if keeps else slice(0, rows.stop - rows.start)
+            mask = attention_dropout.mask(tanh[place].shape, like=h) if attention_dropout.draws else None
+            scores[rows] = score_block(h[rows], weights, mask, tanh[place], gate[place])
             pool.add(scores[rows], h[rows])
-        return pool.pooled(), scores, h, tanh, gate
-
+        return pool.pooled(), scores, h, *((tanh, gate) if keeps else h.new_empty(2, 0)), state
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         dropout, attention_dropout, x, weight, _, *others = inputs
-        ctx.factors = dropout.factor, attention_dropout.factor
+        ctx.factors, ctx.attention_dropout = (dropout.factor, attention_dropout.factor), attention_dropout
         ctx.mark_non_differentiable(*output[2:])
         ctx.set_materialize_grads(False)  # they would be as large as all outputs
         ctx.save_for_backward(x, weight, *others, *output)
@@ -145,21 +152,20 @@ class _InBlocks(torch.autograd.Function):
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, of_slide: Tensor | None, of_scores: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, weight, *others, slide, scores, h, tanh, gate = ctx.saved_tensors
+        x, weight, *others, slide, scores, h, tanh, gate, state = ctx.saved_tensors
         of_embedding = EmbeddingGradients(ctx.factors[0], x, weight, wants_x=ctx.needs_input_grad[2])
-        weights, scratch = Weights(*others), None if len(tanh) else _block_of(gate, len(weight))
+        weights, blocks, keeps = Weights(*others), blocks_of(len(x), width=len(weight)), len(tanh) > 0
         of_pool = PoolGradients(weights, ctx.factors[1], slide, scores, of_slide, of_scores)
-        for rows in blocks_of(len(x), width=len(weight)):
-            own = tanh[rows] if scratch is None else scratch[: rows.stop - rows.start]
-            if scratch is not None:
-                affine(h[rows], weights.tanh, weights.tanh_bias, out=own).tanh_()
-            of_embedding.add(rows, h[rows], of_pool.of_rows(rows, h[rows], own, gate[rows]), is_own=True)
+        if not keeps:
+            tanh, gate = h.new_empty(2, blocks[0].stop, len(weights.tanh))
+        generator = torch.Generator().set_state(state) if len(state) else None
+        for rows in blocks:
+            place = rows if keeps else slice(0, rows.stop - rows.start)
+            if not keeps:
+                mask = ctx.attention_dropout.drawn_from(generator, tanh[place].shape, like=h) if generator else None
+                branches_of(h[rows], weights, mask, tanh[place], gate[place])
+            of_embedding.add(rows, h[rows], of_pool.of_rows(rows, h[rows], tanh[place], gate[place]), is_own=True)
         return None, None, of_embedding.of_x, of_embedding.of_weight, of_embedding.of_bias, *of_pool.of_weights
-
-
-def _block_of(rows: Tensor, width: int) -> Tensor:
-    """Memory for one block of rows like these, of a bag whose embedding is as wide."""
-    return torch.empty_like(rows[blocks_of(len(rows), width=width)[0]])
 
 
 def official_names(ours: str, official: str, *, dead_layer: bool) -> dict[str, str]:

@@ -57,12 +57,17 @@ class RunningPool:
 
 
 def score_block(rows: Tensor, weights: Weights, mask: Tensor | None, tanh: Tensor, gate: Tensor) -> Tensor:
-    """Scores [B] of rows [B, H]. Into `tanh` and `gate` [B, A] go tanh(V h) and sigmoid(U h) times the mask, for the backward."""
+    """Scores [B] of rows [B, H]. `tanh` and `gate` [B, A] are filled by `branches_of`, for the backward."""
+    branches_of(rows, weights, mask, tanh, gate)
+    return torch.addmv(weights.score_bias, tanh * gate, weights.score[0])
+
+
+def branches_of(rows: Tensor, weights: Weights, mask: Tensor | None, tanh: Tensor, gate: Tensor) -> None:
+    """Put tanh(V h) and sigmoid(U h) times the mask into `tanh` and `gate` [B, A], of rows [B, H]."""
     affine(rows, weights.tanh, weights.tanh_bias, out=tanh).tanh_()
     affine(rows, weights.sigmoid, weights.sigmoid_bias, out=gate).sigmoid_()
     if mask is not None:
         gate.mul_(mask)
-    return torch.addmv(weights.score_bias, tanh * gate, weights.score[0])
 
 
 class PoolGradients:
@@ -97,7 +102,7 @@ class PoolGradients:
         self.from_slide = self.of_slide @ slide
 
     def of_rows(self, at: slice, rows: Tensor, tanh: Tensor, gate: Tensor) -> Tensor:
-        """Gradient [B, H] of the rows [B, H] at places `at` of the bag, with what `score_block` left of them."""
+        """Gradient [B, H] of the rows [B, H] at places `at` of the bag, with what `branches_of` makes of them."""
         of, attention = self.of_weights, self.attention[at]
         of_score = torch.addcmul(self.of_scores[at], rows @ self.of_slide - self.from_slide, attention)  # [B]
         product = tanh * gate                                                                            # [B, A]

@@ -66,6 +66,10 @@ class Dropout(nn.Module):
         """
         return self._drawn(shape, like) if self.draws else like.new_ones(()).expand(shape)
 
+    def drawn_from(self, generator: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """`mask` of a training pass on a CPU, by a generator that is where torch's global one was when that mask was drawn."""
+        return self.of_lanes(_lanes(shape, generator), like)
+
     def seeded(self, shape: tuple[int, ...], like: Tensor, seed: int) -> Tensor:
         """Factors [*shape] of a training pass that a seed decides, so that a backward can draw them again; not inside vmap."""
         if like.device.type == "meta":  # has shapes and no numbers, and no generator
@@ -74,8 +78,7 @@ class Dropout(nn.Module):
         if like.device.type != "cpu":
             drawn = torch.rand(shape, device=like.device, generator=generator)
             return drawn.ge_(self.p).mul_(1 / (1 - self.p)).to(like.dtype)
-        words = torch.randint(-(2**63), 2**63 - 1, (_n_words(shape),), generator=generator)
-        return self.of_lanes(words.view(torch.int16)[: prod(shape)].reshape(shape), like)
+        return self.of_lanes(_lanes(shape, generator), like)
 
     @property
     def draws(self) -> bool:
@@ -129,6 +132,12 @@ def refuse_no_rate(p: float) -> None:
     """Raise `UsageError` unless 0 <= p < 1."""
     if not 0 <= p < 1:
         raise UsageError(f"dropout is {p}, which is no probability of leaving out. Choose one from 0 to below 1.")
+
+
+def _lanes(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """`Dropout.lanes` of a generator, outside of vmap."""
+    words = torch.randint(-(2**63), 2**63 - 1, (_n_words(shape),), generator=generator)
+    return words.view(torch.int16)[: prod(shape)].reshape(shape)
 
 
 def _n_words(shape: tuple[int, ...]) -> int:
