@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from math import prod
@@ -23,6 +22,8 @@ from numpy.typing import NDArray
 
 from milbench.formats.chunk_index import ChunkIndex, chunk_index
 from milbench.formats.inflate import Buffer, DamagedStream, each_inflated, inflated
+from milbench.formats.parts import fill, in_threads, scratch
+from milbench.formats.shuffle import unshuffled
 
 SCATTERED = 4
 """Chunks that lie together, on average, below which a file of small chunks is no faster here than in the library."""
@@ -33,13 +34,15 @@ SMALL_CHUNK = 16_384
 BATCH = 1 << 20
 """Bytes of chunks that one thread reads, inflates and places at a time."""
 
+PIECE = 1 << 18
+"""Bytes of chunks that are placed at a time: stored, inflated and ready, they stay in the cache of a core."""
+
 LARGE_CHUNK = 4 << 20
 """Bytes of a chunk of which one at a time is in memory, as in the library."""
 
 MOST_RUNS = 1 << 20
 """Runs of chunks that are remembered, of all datasets: 16 MB."""
 
-MOST_THREADS = 8
 INFLATED, SHUFFLED = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 LEFT_OUT = h5py.h5z.FILTER_LZF
 """LZF is left out of chunks that it would not make smaller: most chunks of features without zeros. Only such chunks are read here."""
@@ -47,9 +50,7 @@ LEFT_OUT = h5py.h5z.FILTER_LZF
 MOST_BY_LIBRARY = 0.25
 """Share of bands from which on the library reads all: one call for each takes longer."""
 
-_pool: tuple[int, int, ThreadPoolExecutor] | None = None
-_starting = threading.Lock()
-_own = threading.local()
+_remembering = threading.Lock()
 
 
 class _Dataset(NamedTuple):
@@ -82,7 +83,7 @@ def read_chunks(stored: h5py.Dataset, array: np.ndarray) -> bool:
     try:
         if place in _remembered:
             return _read_runs(known, _remembered[place], array)
-    except (OSError, _OddChunk):
+    except (OSError, EOFError):
         return False
     if LEFT_OUT not in known.filters and hasattr(os, "posix_fadvise"):
         # the disk reads once, not once for each node of the index; most of LZF is left to the library, which waits less by itself
@@ -102,7 +103,7 @@ def read_chunks(stored: h5py.Dataset, array: np.ndarray) -> bool:
             _remember(place, runs)
             return _read_runs(known, runs, array)
         return _read_bands(stored, known, index, is_bare, array) or _read_batches(known, index, array)
-    except (OSError, DamagedStream, _OddChunk):
+    except (OSError, EOFError, DamagedStream, _OddChunk):
         return False
 
 
@@ -152,7 +153,7 @@ def _place_of(stored: h5py.Dataset, known: _Dataset) -> tuple[int | bytes, ...]:
 
 
 def _remember(place: tuple[int | bytes, ...], runs: _Runs) -> None:
-    with _starting:
+    with _remembering:
         if sum(len(each.firsts) for each in _remembered.values()) + len(runs.firsts) > MOST_RUNS:
             _remembered.clear()
         _remembered[place] = runs
@@ -172,22 +173,12 @@ def _read_runs(known: _Dataset, runs: _Runs, array: np.ndarray) -> bool:
     memory = _bytes_of(array)
     bounds = (runs.firsts * known.chunk_bytes).tolist()
     for (first, last), address in zip(pairwise([*bounds, len(memory)]), runs.addresses.tolist(), strict=True):
-        _fill(known.descriptor, memory[first:last], address)  # the last chunk may reach beyond the array
+        fill(known.descriptor, memory[first:last], address)  # the last chunk may reach beyond the array
     return True
 
 
 def _bytes_of(array: np.ndarray) -> memoryview:
     return memoryview(array.reshape(-1).view(np.uint8).data)
-
-
-def _fill(descriptor: int, part: memoryview, address: int) -> None:
-    """Read exactly as many bytes as `part` has."""
-    done = 0
-    while done < len(part):
-        read = os.preadv(descriptor, [part[done:]], address + done)
-        if not read:
-            raise _OddChunk
-        done += read
 
 
 # ---- chunks side by side -------------------------------------------------------------------------
@@ -215,7 +206,7 @@ def _read_bands(
         part = slice(band * n_rows, (band + 1) * n_rows)  # the last band may reach beyond the array
         if is_so:
             for address, piece in zip(addresses.tolist(), pieces, strict=True):
-                _fill(known.descriptor, piece, address)
+                fill(known.descriptor, piece, address)
             rows = array[part].reshape(-1, side_by_side, width)
             rows[...] = block[:, : len(rows)].transpose(1, 0, 2)
         else:
@@ -228,31 +219,10 @@ def _read_bands(
 
 def _read_batches(known: _Dataset, index: ChunkIndex, array: np.ndarray) -> bool:
     """All other chunks: each batch is read at once, inflated and placed by one thread."""
-    n_threads = min(torch.get_num_threads(), MOST_THREADS) if known.chunk_bytes <= LARGE_CHUNK else 1
-    batches = list(_batches(known, index))
-    if n_threads == 1 or len(batches) == 1 or INFLATED not in known.filters:
-        for rows in batches:
-            _read_batch(known, index, rows, array)
-        return True
-    waiting = [_threads(n_threads).submit(_read_batch, known, index, rows, array) for rows in batches]
-    try:
-        for each in waiting:
-            each.result()
-    finally:  # none may write after the array has been given back
-        for each in waiting:
-            each.cancel()
-        for each in waiting:
-            each.cancelled() or each.exception()
+    is_alone = known.chunk_bytes > LARGE_CHUNK or INFLATED not in known.filters
+    batches, n_threads = list(_batches(known, index)), 1 if is_alone else torch.get_num_threads()
+    in_threads(partial(_read_batch, known, index, array), batches, n_threads)
     return True
-
-
-def _threads(n_threads: int) -> ThreadPoolExecutor:
-    """One pool for all reads of this process, so that bags that are read side by side do not add up. A fork starts its own."""
-    global _pool
-    with _starting:
-        if _pool is None or _pool[:2] != (os.getpid(), n_threads):
-            _pool = (os.getpid(), n_threads, ThreadPoolExecutor(n_threads, "milbench-inflate"))
-        return _pool[2]
 
 
 def _batches(known: _Dataset, index: ChunkIndex) -> Iterator[range]:
@@ -261,17 +231,20 @@ def _batches(known: _Dataset, index: ChunkIndex) -> Iterator[range]:
     yield from (range(first, min(first + step, len(index.sizes))) for first in range(0, len(index.sizes), step))
 
 
-def _read_batch(known: _Dataset, index: ChunkIndex, rows: range, array: np.ndarray) -> None:
+def _read_batch(known: _Dataset, index: ChunkIndex, array: np.ndarray, rows: range) -> None:
     part = slice(rows.start, rows.stop)
     masks = index.masks[part]
     contents = _contents(known.descriptor, index, rows)
-    is_of_rows = known.chunk[1:] == array.shape[1:]
-    if is_of_rows and known.filters == (INFLATED,) and not masks.any() and known.chunk_bytes <= BATCH:
-        _inflate_rows(known, rows, contents, array)
+    side_by_side = _side_by_side(known, array)
+    if side_by_side and INFLATED in known.filters and not masks.any() and known.chunk_bytes <= BATCH:
+        if side_by_side == 1 and SHUFFLED not in known.filters:
+            _inflate_rows(known, rows, contents, array)
+        else:
+            _inflate_pieces(known, rows, contents, side_by_side, array)
         return
     places = index.places[part].tolist()
     raw = zip(places, map(partial(_undone, known), contents, masks.tolist()), strict=True)
-    if is_of_rows:
+    if side_by_side == 1:
         _place_rows(known, raw, array)
         return
     for place, content in raw:
@@ -304,14 +277,61 @@ def _inflate_rows(known: _Dataset, rows: range, contents: Iterable[memoryview], 
         start = stop
 
 
+def _side_by_side(known: _Dataset, array: np.ndarray) -> int:
+    """Chunks that make whole rows together; 0 if there is no such number."""
+    if known.chunk[1:] == array.shape[1:]:
+        return 1
+    return 0 if array.ndim != 2 or array.shape[1] % known.chunk[1] else int(array.shape[1] // known.chunk[1])
+
+
+def _inflate_pieces(
+    known: _Dataset, rows: range, contents: Iterable[memoryview], side_by_side: int, array: np.ndarray
+) -> None:
+    """Several chunks are inflated into one block, whose shuffle is undone and which is placed by one call each."""
+    n_bytes, streams = known.chunk_bytes, each_inflated(contents, known.chunk_bytes)
+    for piece in _pieces(rows, max(1, PIECE // n_bytes), side_by_side):
+        n_chunks = len(piece)
+        block = scratch(n_chunks * n_bytes, "block")
+        for start, raw in zip(range(0, len(block), n_bytes), streams, strict=False):  # other pieces take the rest
+            if len(raw) != n_bytes:
+                raise _OddChunk
+            block[start : start + n_bytes] = raw
+        values = np.frombuffer(block, np.uint8)
+        if SHUFFLED in known.filters:
+            values = unshuffled(values.reshape(n_chunks, known.itemsize, -1), scratch(len(block), "values"))
+        _place(values.reshape(-1).view(array.dtype).reshape(n_chunks, *known.chunk), piece.start, side_by_side, array)
+
+
+def _pieces(rows: range, most: int, side_by_side: int) -> Iterator[range]:
+    """Parts of `rows` of at most so many chunks; chunks of different rows are together only where each is of whole rows."""
+    start = rows.start
+    while start < rows.stop:
+        in_row = side_by_side - start % side_by_side if side_by_side > 1 else most
+        stop = min(start + most, start + in_row, rows.stop)
+        yield range(start, stop)
+        start = stop
+
+
+def _place(values: np.ndarray, first: int, side_by_side: int, array: np.ndarray) -> None:
+    """Put chunks [chunks, *shape of one] where they belong; `first` is the number of the first one. The last may reach beyond."""
+    if side_by_side == 1:
+        part = array.reshape(-1)[first * values[0].size : (first + len(values)) * values[0].size]
+        part[...] = values.reshape(-1)[: len(part)]
+        return
+    (band, column), n_rows = divmod(first, side_by_side), values.shape[1]
+    in_bands = array.reshape(len(array), side_by_side, -1)
+    part = in_bands[band * n_rows : (band + 1) * n_rows, column : column + len(values)]
+    part[...] = values[:, : len(part)].transpose(1, 0, 2)
+
+
 def _contents(descriptor: int, index: ChunkIndex, rows: range) -> Iterable[memoryview]:
     """Stored bytes of each chunk, read at once if they lie close together. A chunk is valid until the next one is asked for."""
     part = slice(rows.start, rows.stop)
     addresses, sizes = index.addresses[part], index.sizes[part]
     start, stop = int(addresses.min()), int((addresses + sizes).max())
     if stop - start <= 2 * int(sizes.sum()):
-        block = _scratch(stop - start)
-        _fill(descriptor, block, start)
+        block = scratch(stop - start)
+        fill(descriptor, block, start)
         begins = addresses - start
         return [block[begin:end] for begin, end in zip(begins.tolist(), (begins + sizes).tolist(), strict=True)]
     return _one_by_one(descriptor, addresses.tolist(), sizes.tolist())
@@ -319,19 +339,9 @@ def _contents(descriptor: int, index: ChunkIndex, rows: range) -> Iterable[memor
 
 def _one_by_one(descriptor: int, addresses: list[int], sizes: list[int]) -> Iterator[memoryview]:
     for address, size in zip(addresses, sizes, strict=True):
-        block = _scratch(size)
-        _fill(descriptor, block, address)
+        block = scratch(size)
+        fill(descriptor, block, address)
         yield block
-
-
-def _scratch(n_bytes: int) -> memoryview:
-    """Memory of this thread, which stays in its cache from batch to batch. Larger pieces are not kept."""
-    if n_bytes > 2 * BATCH:
-        return memoryview(np.empty(n_bytes, np.uint8).data)
-    kept = getattr(_own, "memory", None)
-    if kept is None or len(kept) < n_bytes:
-        kept = _own.memory = memoryview(np.empty(n_bytes, np.uint8).data)
-    return kept[:n_bytes]
 
 
 def _undone(known: _Dataset, content: memoryview, mask: int) -> Buffer:
@@ -342,23 +352,13 @@ def _undone(known: _Dataset, content: memoryview, mask: int) -> Buffer:
             continue
         if kind == LEFT_OUT:  # the library undoes it
             raise _OddChunk
-        raw = inflated(raw, known.chunk_bytes) if kind == INFLATED else _unshuffled(raw, known.itemsize)
+        raw = inflated(raw, known.chunk_bytes) if kind == INFLATED else _without_shuffle(raw, known.itemsize)
     if len(raw) != known.chunk_bytes:
         raise _OddChunk
     return raw
 
 
-def _unshuffled(content: Buffer, itemsize: int) -> memoryview:
-    """Bytes that lay together by their place in a value, value by value. Column by column: 5 times faster than `.T` for float16."""
+def _without_shuffle(content: Buffer, itemsize: int) -> memoryview:
     if len(content) % itemsize:
         raise _OddChunk
-    planes = np.frombuffer(content, np.uint8).reshape(itemsize, -1)
-    if itemsize == 2:  # as one number each: half the time again
-        pairs = planes[1].astype("<u2")
-        pairs <<= 8
-        pairs |= planes[0]
-        return _bytes_of(pairs)
-    values = np.empty((planes.shape[1], itemsize), np.uint8)
-    for byte, plane in enumerate(planes):
-        values[:, byte] = plane
-    return _bytes_of(values)
+    return _bytes_of(unshuffled(np.frombuffer(content, np.uint8).reshape(1, itemsize, -1)))

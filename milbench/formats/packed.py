@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import isfinite, prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import safe_open
@@ -23,11 +23,16 @@ from torch import Tensor
 
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
+from milbench.formats.mapped_tensor import MappedTensor, all_mapped, located_in_safetensors
 from milbench.formats.opening import failing_clearly, listed
 from milbench.formats.page_cache import fetch
 from milbench.formats.shapes import FLOATS, Coordinates, as_bag, bag_shape, fitting, misfit, truth_problem
+from milbench.formats.unchanged import MOST_REMEMBERED, of_content
 
 NAME, SUFFIX, MARK = "milbench pack", ".safetensors", "milbench_pack"
+KIND, FIX = "safetensors file", "Delete it and pack or extract this slide again."
+BESIDE = ("coords", "instance_labels")
+"""Tensors beside the features, where a slide has them."""
 VERSION = 1
 """Of what a pack says of itself. A later milbench may write another."""
 TYPES: dict[str, type | tuple[type, ...]] = {
@@ -41,18 +46,52 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
+class _Told(NamedTuple):
+    """What a pack says of its slide, as far as a training needs it."""
+
+    unit: str
+    patch_size: float | None
+    coords_problem: str
+
+
+_located: dict[tuple[object, ...], tuple[dict[str, MappedTensor], _Told]] = {}
+"""Tensors of each pack that was read, as the file is (`of_content`), and what it says of them."""
+
+
 def read(path: Path) -> SlideFeatures:
     """Features [N, D], coordinates and truth of one slide; pages are read when they are used."""
     fetch(path)
+    with failing_clearly(path, KIND, FIX):
+        as_it_is = of_content(path)
+        if as_it_is in _located:
+            places, told = _located[as_it_is]
+            return _slide(path, all_mapped(path, places), told)
     with opened(path) as file:
-        told, names = facts(file), set(file.keys())
-        features = as_bag(path, _features(path, file))
-        places = Coordinates(None, told.get("coords_problem", ""))
-        if "coords" in names:
-            places = fitting(file.get_tensor("coords"), len(features), told.get("unit", UNKNOWN))
-        truth = _truth(path, file.get_tensor("instance_labels"), len(features)) if "instance_labels" in names else None
-        unit = told.get("unit", UNKNOWN)
-        return SlideFeatures(features, places.coords, told.get("patch_size"), unit, truth, places.problem)
+        said, names = facts(file), set(file.keys())
+        tensors = {"features": _features(path, file)}
+        tensors |= {name: file.get_tensor(name) for name in BESIDE if name in names}
+        told = _Told(said.get("unit", UNKNOWN), said.get("patch_size"), said.get("coords_problem", ""))
+        slide = _slide(path, tensors, told)
+        _remember(path, as_it_is, tensors, told)
+        return slide
+
+
+def _slide(path: Path, tensors: Mapping[str, Tensor], told: _Told) -> SlideFeatures:
+    features = as_bag(path, tensors["features"])
+    places = Coordinates(None, told.coords_problem)
+    if "coords" in tensors:
+        places = fitting(tensors["coords"], len(features), told.unit)
+    truth = _truth(path, tensors["instance_labels"], len(features)) if "instance_labels" in tensors else None
+    return SlideFeatures(features, places.coords, told.patch_size, told.unit, truth, places.problem)
+
+
+def _remember(path: Path, as_it_is: tuple[object, ...], tensors: Mapping[str, Tensor], told: _Told) -> None:
+    places = located_in_safetensors(path, tensors)
+    if places is None:
+        return
+    if len(_located) >= MOST_REMEMBERED:
+        _located.clear()
+    _located[as_it_is] = (places, told)
 
 
 def head(path: Path) -> SlideHeader:
@@ -133,8 +172,7 @@ def sha256(features: Tensor) -> str:
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """The open file; anything that safetensors dislikes about it becomes a `FeatureFileError`."""
-    fix = "Delete it and pack or extract this slide again."
-    with failing_clearly(path, "safetensors file", fix), safe_open(path, framework="pt") as file:
+    with failing_clearly(path, KIND, FIX), safe_open(path, framework="pt") as file:
         yield file
 
 

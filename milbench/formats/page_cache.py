@@ -25,10 +25,14 @@ def fetch(path: Path) -> None:
     Whatever is wrong with the file is left to its reader.
     """
     try:
-        facts = path.stat()
-        if stat.S_ISREG(facts.st_mode) and SMALL < facts.st_size <= MOST_FETCHED:  # a pipe would be waited for
-            with path.open("rb", buffering=0) as file:
-                _fetch(file.fileno(), facts.st_size)
+        facts = os.stat(path)  # noqa: PTH116 - this and what follows is a third faster than by Path, for each read of a pack
+        if not stat.S_ISREG(facts.st_mode) or not SMALL < facts.st_size <= MOST_FETCHED:  # a pipe would be waited for
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            _fetch(descriptor, facts.st_size)
+        finally:
+            os.close(descriptor)
     except (OSError, ValueError):  # a name that no file can have is a ValueError
         return
 

@@ -224,7 +224,7 @@ def test_threads_stay_few_however_many_bags_are_read_at_once(tmp_path: Path, mon
         reader.start()
     for reader in readers:
         reader.join()
-    assert sum(thread.name.startswith("milbench-inflate") for thread in threading.enumerate()) <= 2
+    assert sum(thread.name.startswith("milbench-read") for thread in threading.enumerate()) <= 2
     assert len(found) == 6
     assert all(np.array_equal(each, values) for each in found)
 

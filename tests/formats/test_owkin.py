@@ -1,12 +1,13 @@
 """Owkin's arrays: places in front of the features are noticed, and nothing else is taken for them."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from milbench.errors import FeatureFileError
-from milbench.formats import open_features
+from milbench.formats import arrays, open_features
 
 
 def fronted(n: int, seed: int = 0, width: int = 4) -> np.ndarray:
@@ -68,3 +69,33 @@ def test_slides_in_folders_of_their_own_may_lie_in_folders_of_sites(tmp_path: Pa
     reader = open_features(tmp_path)
     assert sorted(reader.paths) == ["s1", "s2", "s3"]
     assert reader.layout.startswith("Owkin: 3 ")
+
+
+@pytest.mark.parametrize("dtype", ["<f2", ">f4"])
+@pytest.mark.parametrize("n", [2, 700])
+def test_a_file_is_read_piece_by_piece_and_its_places_are_taken_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int, dtype: str
+) -> None:
+    monkeypatch.setattr(arrays, "PIECE", 10_000)  # of several rows, and the last of fewer
+    stored = np.random.default_rng(0).standard_normal((n, 3 + 130)).astype(dtype)
+    stored[:, 0], stored[:, 1], stored[:, 2] = 2, np.arange(n), 5
+    np.save(tmp_path / "a.npy", stored)
+    reader = open_features(tmp_path)
+    monkeypatch.setattr(arrays, "load_array", lambda *_, **__: pytest.fail("the file is mapped"))
+    found = reader.load("a")
+    assert np.array_equal(found.features.numpy(), stored[:, 3:])
+    assert found.coords is not None
+    assert np.array_equal(found.coords.numpy(), stored[:, 1:3])
+
+
+def test_a_file_that_grows_shorter_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "a.npy", fronted(5000))
+    reader = open_features(tmp_path)
+
+    def cut(*_: object) -> bool:
+        os.truncate(tmp_path / "a.npy", 100_000)
+        return True
+
+    monkeypatch.setattr(arrays, "is_float", cut)  # behind the look at the size
+    with pytest.raises(FeatureFileError, match=r"a\.npy is no readable NumPy file \(it ends within an array\)"):
+        reader.load("a")

@@ -4,11 +4,10 @@ import errno
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 from quick_disk import FSYNC
 
-from milbench.formats import open_features, page_cache
+from milbench.formats import page_cache
 from milbench.formats.page_cache import SMALL, fetch, is_held
 
 CAN_TELL = pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="this system does not tell what it holds")
@@ -66,20 +65,3 @@ def test_a_file_system_that_does_not_tell_is_asked_to_read_ahead(
     (tmp_path / "a").write_bytes(bytes(2 * SMALL))
     fetch(tmp_path / "a")
     assert asked == [os.POSIX_FADV_WILLNEED]
-
-
-@pytest.mark.parametrize("is_there", [True, False, None])
-@pytest.mark.parametrize("dtype", ["<f2", ">f4"])
-@pytest.mark.parametrize("n", [2, 700])
-def test_places_are_taken_off_whether_the_file_is_in_memory_or_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, n: int, *, is_there: bool | None
-) -> None:
-    monkeypatch.setattr("milbench.formats.arrays.is_held", lambda *_: is_there)
-    monkeypatch.setattr("milbench.formats.arrays.PIECE", 10_000)  # of several rows, and the last of fewer
-    stored = np.random.default_rng(0).standard_normal((n, 3 + 130)).astype(dtype)
-    stored[:, 0], stored[:, 1], stored[:, 2] = 2, np.arange(n), 5
-    np.save(tmp_path / "a.npy", stored)
-    found = open_features(tmp_path).load("a")
-    assert np.array_equal(found.features.numpy(), stored[:, 3:])
-    assert found.coords is not None
-    assert np.array_equal(found.coords.numpy(), stored[:, 1:3])
