@@ -16,12 +16,12 @@ map      the class token's Nyström attention over the patches in layer 2, mean 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import layer_norm, pad
 
 from milbench.endpoints.evidence import evidence
 from milbench.models import AttentionMaps, BagOutput, MILModel, register_model
@@ -33,7 +33,8 @@ from milbench_baselines.layers.landmarks import Plan
 from milbench_baselines.layers.nystrom_attention import Crop, NystromAttention
 from milbench_baselines.layers.nystrom_layer import LayerParameters, is_one_matrix, small_layer
 from milbench_baselines.layers.products import Linear
-from milbench_baselines.layers.small_position import is_small, placed_small
+from milbench_baselines.layers.small_bags import is_small_stack, together
+from milbench_baselines.layers.small_position import is_small, is_small_grid, placed_small
 from milbench_baselines.layers.square_grid import folded, side_of
 from milbench_baselines.layers.two_class import answer_of, head_width, refuse_several_tasks
 
@@ -88,6 +89,15 @@ class TransLayer(nn.Module):
         parameters = LayerParameters(norm.weight, norm.bias, attn.to_qkv.weight, kernel, out.weight, out.bias)  # type: ignore[arg-type]
         return small_layer(tokens, mask, parameters, plan, norm.eps)
 
+    def of_stack(self, tokens: Tensor, plan: Plan) -> Tensor:
+        """Tokens [S, B, rows, H] of stacked layers, of tokens [S, B, n, H] that are few enough for `small_layer`."""
+        attn, norm, (out, dropout) = self.attn, self.norm, self.attn.to_out
+        n_models, n_bags, n, width = tokens.shape
+        mask = cast(Dropout, dropout).masks(n_bags, (1 if plan.first_only else n, width), like=tokens)
+        kernel = tokens.new_zeros(n_models, 1) if attn.res_conv is None else attn.res_conv.weight[:, 0, 0, :, 0]
+        own = cast(Any, (norm.weight, norm.bias, attn.to_qkv.weight, kernel, out.weight, out.bias))
+        return small_layer(tokens, mask, LayerParameters(*(each[:, None] for each in own)), plan, norm.eps)[0]
+
 
 class PPEG(nn.Module):
     """Tokens [k k, H] with position: depthwise convolutions with bias are added. The class token is not among them."""
@@ -104,12 +114,15 @@ class PPEG(nn.Module):
         bias: Tensor = self.conv7.bias + self.conv5.bias + self.conv3.bias  # type: ignore[operator]
         return tokens + (depthwise([tokens], [kernel], side)[0] + bias)   # [k k, H]
 
+    def kernels_and_biases(self) -> list[Any]:
+        """Kernel [H, 1, s, s] and bias [H] of each size, the largest first."""
+        return [each for conv in (self.conv7, self.conv5, self.conv3) for each in (conv.weight, conv.bias)]
+
 
 def behind_token(position: nn.Module, tokens: Tensor, side: int) -> Tensor:
     """Tokens [1 + k k, H] of which all but the first, the class token, get their position."""
     if type(position) is PPEG and is_small(tokens, side) and not position._forward_hooks:
-        kinds = (position.conv7, position.conv5, position.conv3)
-        return placed_small(tokens, [each for conv in kinds for each in (conv.weight, conv.bias)], side)
+        return placed_small(tokens, position.kernels_and_biases(), side)
     token, grid = torch.split(tokens, [1, side * side])                   # the gradient of a slice would be as large as h
     return torch.cat((token, position(grid, side)))
 
@@ -196,6 +209,30 @@ class TransMIL(MILModel):
         head_logits = self.head(bag)                                      # [2] or [W]    (5)
         aux = {"head_logits": head_logits, "after_layer1": first, "after_position": h, "bag": bag}
         return BagOutput(answer_of(self.outputs, head_logits), folded(attention[:, 1:], n), aux)
+
+    def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Losses [S, B] and logits [S, B, W] of stacked models: `forward` on all their bags at once."""
+        n, width = len(bags[0]), self.norm.normalized_shape[0]
+        side, attns = side_of(n), (self.layer1.attn, self.layer2.attn)
+        plans = attns[0].plan(1 + side * side, rows=None), attns[1].plan(1 + side * side, rows=1)
+        is_small = is_small_stack(bags, width, *(attn.to_out[1] for attn in attns)) and is_small_grid(width, side)
+        like = bags[0].new_empty(1 + side * side, width)
+        if not is_small or not self.outputs.all_binary or not all(is_one_matrix(like, plan) for plan in plans):
+            return None
+        x, (embed, _) = together(bags), cast(Any, self.embed)             # [B, N, D]
+        rows = x.flatten(0, 1).expand(len(embed.weight), -1, -1)          # [S, B N, D]
+        h = torch.baddbmm(embed.bias[:, None], rows, embed.weight.mT).relu_().view(len(rows), *x.shape[:2], width)
+        copies = [h[:, :, : side * side - n]] if side * side > n else []
+        token = self.class_token.expand(-1, len(x), -1, -1)               # [S, B, 1, H]
+        h = torch.cat((token, h, *copies), dim=2)                         # [S, B, 1 + k k, H]  (1)
+        h = self.layer1.of_stack(h, plans[0])                             # [S, B, 1 + k k, H]  (2)
+        h = placed_small(h, self.position.kernels_and_biases(), side)     # [S, B, 1 + k k, H]  (3)
+        token = self.layer2.of_stack(h, plans[1])[:, :, 0]                # [S, B, H]
+        normal = layer_norm(token, (width,), eps=self.norm.eps)
+        bag = torch.addcmul(self.norm.bias[:, None], normal, self.norm.weight[:, None])  # [S, B, H]  (4)
+        head_logits = torch.baddbmm(self.head.bias[:, None], bag, self.head.weight.mT)   # [S, B, 2]  (5)
+        logits = answer_of(self.outputs, head_logits)
+        return (self.task_losses(logits, targets) * known).sum(dim=-1), logits
 
     def attention_rows(self) -> tuple[str, ...]:
         """One row per head of layer 2. Nyström's approximation may be slightly negative."""

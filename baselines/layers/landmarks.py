@@ -154,14 +154,31 @@ def landmarks(sizes: Sizes, means: Tensor, weight: Tensor) -> Landmarks:
     both = linear_of_sets(means, weight[:, : 2 * sizes.width].to(sizes.wide))                    # [G, g, 2 H]
     query, key = (sizes.by_head(part) for part in both.chunk(2, dim=-1))
     query = query * sizes.scale
-    shares = sizes.with_count(bmm(query, key.mT)).softmax(dim=-1)                   # (1)
+    return Landmarks(means, query, key, *landmark_matrix(sizes, bmm(query, key.mT)))
+
+
+def landmark_matrix(sizes: Sizes, logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Shares A2', A, theta and `largest` of `Landmarks`, from the logits [G h, g, g], which it may change."""
+    shares = sizes.with_count(logits).softmax(dim=-1)                               # (1)
     sums = sizes.scaled(shares.clone(), 1, 1.0).sum(dim=1, keepdim=True)                  # [G h, 1, g]
     sums = torch.unflatten(sizes.scaled(sums, 2, -1.0), 0, (-1, sizes.heads))
     top = sums.amax(dim=(1, 2, 3), keepdim=True)
     is_top = (sums == top).to(sums.dtype)
     largest = (is_top / is_top.sum(dim=(1, 2, 3), keepdim=True)).flatten(0, 1)
     a = sizes.scaled(sizes.scaled(shares.clone(), 1, 0.5), 2, -0.5)
-    return Landmarks(means, query, key, shares, a, top.reciprocal().expand_as(sums[..., :1]).flatten(0, 1), largest)
+    return shares, a, top.reciprocal().expand_as(sums[..., :1]).flatten(0, 1), largest
+
+
+def landmark_matrix_backward(
+    sizes: Sizes, shares: Tensor, theta: Tensor, largest: Tensor, of_a: Tensor, of_log_theta: Tensor
+) -> Tensor:
+    """Gradient of the logits [G h, g, g], from those of A [G h, g, g] and of log theta [G h]."""
+    of_theta = torch.unflatten(of_log_theta, 0, (-1, sizes.heads)).sum(dim=1, keepdim=True)      # the heads share theta
+    of_top = -of_theta.expand(-1, sizes.heads).flatten()[:, None, None] * theta
+    of_shares = sizes.scaled(sizes.scaled(of_a, 1, 0.5), 2, -0.5)
+    of_sums = sizes.scaled(largest * of_top, 2, -1.0).expand_as(of_shares)
+    of_shares = of_shares + sizes.scaled(of_sums.clone(), 1, 1.0)
+    return torch._softmax_backward_data(of_shares, shares, -1, shares.dtype)
 
 
 def landmarks_backward(
@@ -174,13 +191,7 @@ def landmarks_backward(
     of_inverted : gradients of A [G h, g, g] and of log theta [G h].
     of_query, of_key : [G h, g, d], without what goes through A.
     """
-    of_a, of_log_theta = of_inverted
-    of_theta = torch.unflatten(of_log_theta, 0, (-1, sizes.heads)).sum(dim=1, keepdim=True)      # the heads share theta
-    of_top = -of_theta.expand(-1, sizes.heads).flatten()[:, None, None] * marks.theta
-    of_shares = sizes.scaled(sizes.scaled(of_a, 1, 0.5), 2, -0.5)
-    of_sums = sizes.scaled(marks.largest * of_top, 2, -1.0).expand_as(of_shares)
-    of_shares = of_shares + sizes.scaled(of_sums.clone(), 1, 1.0)
-    of_logits = torch._softmax_backward_data(of_shares, marks.shares, -1, marks.shares.dtype)
+    of_logits = landmark_matrix_backward(sizes, marks.shares, marks.theta, marks.largest, *of_inverted)
     of_query = baddbmm(of_query, of_logits, marks.key).mul_(sizes.scale)
     of_key = baddbmm(of_key, of_logits.mT, marks.query)
     of_both = torch.cat([sizes.joined(of_query), sizes.joined(of_key)], dim=-1)           # [G, g, 2 H]

@@ -4,8 +4,8 @@ With so few tokens that tokens x tokens is a small matrix, and with one head, th
 
     T = A1 Z A3 + M,    y = x + mask * (T u (Wo Wv)^T + b),    u = LayerNorm(x)
 
-M is the convolution along the tokens. Queries and keys of tokens are never computed: q_n . k~ = u_n . (Wq^T k~). So of the
-four products of tokens x H x H one is left. It is one function with its gradient written out, because inside vmap each
+M is the convolution along the tokens. Queries and keys are never computed, not even those of landmarks: with the mean m of
+a landmark's tokens, q_n . k~ = u_n . (Wq^T Wk m). So of the four products of tokens x H x H one is left. It is one function with its gradient written out, because inside vmap each
 operation is entered twice and keeps what it made. All is equal to `NystromAttention` up to rounding.
 
 Shapes as in `landmarks`, with h = 1; r rows are wanted, n or 1.
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from milbench_baselines.layers.below_vmap import applied, backward_of
-from milbench_baselines.layers.landmarks import Landmarks, Plan, Sizes, landmarks, landmarks_backward
-from milbench_baselines.layers.nystrom_mixing import BAG, LANDMARKS, _closed, _in_front, _opened
+from milbench_baselines.layers.landmarks import Plan, Sizes, landmark_matrix, landmark_matrix_backward
+from milbench_baselines.layers.nystrom_mixing import BAG, _closed, _in_front, _opened
 from milbench_baselines.layers.precision import without_autocast
 from milbench_baselines.layers.sequence_blocks import ROWS_OF_A_MATRIX, reads_of_a_matrix
 from milbench_baselines.layers.whole_inverse import inverse_steps, inverse_steps_backward
@@ -58,22 +58,31 @@ def small_layer(
 
 
 class _Kept(NamedTuple):
-    """What the backward needs. `both` are Wq^T k~ and Wk^T q~ [G, 2 g, H]; `a1` [G, g, r] and `a3`, `za3` [G, g, n]."""
+    """What the backward needs. `means` [G, g, H] are those of the landmarks' tokens.
+
+    `both` [G, 2 g, H] has a row Wq^T k~ and a row Wk^T q~ for each landmark; `a1` is [G, g, r], and `a3`, `za3` [G, g, n].
+    Of the landmarks' matrix there are A2' and A [G, g, g], theta [G, 1, 1], and `largest` [G, 1, g] as in `Landmarks`.
+    """
 
     mean: Tensor
     scale: Tensor
     normal: Tensor
     u: Tensor
+    means: Tensor
     both: Tensor
     a1: Tensor
     a3: Tensor
     za3: Tensor
     t: Tensor
     mixed: Tensor
+    shares: Tensor
+    a: Tensor
+    theta: Tensor
+    largest: Tensor
 
 
-PLACES = ((BAG, 0),) * (2 + len(_Kept._fields)) + LANDMARKS[:-2]
-"""Where the dimension of bags lies in what `_forward` returns."""
+PLACES = ((BAG, 0),) * (2 + len(_Kept._fields)) + ((BAG, 2),)
+"""Where the dimension of bags lies in what `_forward` returns: tokens, attention, `_Kept` and the steps of the inverse."""
 
 
 def _forward(
@@ -81,41 +90,42 @@ def _forward(
 ) -> tuple[Tensor, ...]:
     """Tokens [G, r, H], attention, and what `_backward` needs, from tokens `x` [G, n, H]; `mask` is [*lead, r, H]."""
     n_sets, g, r = sizes.n_sets, sizes.groups, 1 if sizes.plan.first_only else sizes.n
-    normal, mean, scale = torch.native_layer_norm(x, (sizes.width,), None, None, eps)
+    normal, mean, scale = _normalised(x, eps)
     u = torch.addcmul(p.norm_bias[:, None], _of_sets(normal, n_sets), p.norm[:, None]).view(x.shape)
-    marks = landmarks(sizes, torch.bmm(_averages(sizes, x).expand(len(x), -1, -1), u), p.project)
-    to_query, to_key, to_value = p.project.chunk(3, dim=1)
-    asked = torch.bmm(_of_sets(marks.key, n_sets), to_query).mul_(sizes.scale).view(-1, g, sizes.width)
-    asking = torch.bmm(_of_sets(marks.query, n_sets), to_key).view(-1, g, sizes.width)
-    both = torch.cat([asked, asking], dim=1)
+    averages = _averages(sizes, x)
+    means = torch.bmm(averages.expand(len(x), -1, -1), u)
+    both = torch.bmm(_of_sets(means, n_sets), _query_key(sizes, p.project)).view(-1, 2 * g, sizes.width)
     if r == sizes.n:
-        of_landmarks, of_tokens = torch.bmm(both, u.mT).chunk(2, dim=1)
+        of_landmarks, of_tokens = torch.unflatten(torch.bmm(both, u.mT), 1, (g, 2)).unbind(2)
     else:
+        asked, asking = torch.unflatten(both, 1, (g, 2)).unbind(2)
         of_landmarks, of_tokens = torch.bmm(asked, u[:, :1].mT), torch.bmm(asking, u.mT)
     a1 = sizes.with_count(of_landmarks, dim=1).softmax(dim=1)
+    of_tokens = of_tokens.contiguous()
     a3 = _shares_beside_zeros(of_tokens, sizes.zeros)
-    steps = inverse_steps(marks.a, marks.theta, sizes.plan.iterations)
+    # q~ k~^T: a landmark's key is the mean of its tokens' keys, so its logit is that of their logits
+    shares, a, theta, largest = landmark_matrix(sizes, (of_tokens.view(-1, sizes.n) @ averages.mT).view(-1, g, g))
+    steps = inverse_steps(a, theta, sizes.plan.iterations)
     za3 = _scaled(sizes, torch.bmm(steps[-1, 0], _scaled(sizes, a3, 0.5)), -0.5)
     t = torch.bmm(a1.mT, za3)                                                             # [G, r, n]
     attention = t.clone() if r < sizes.n else t.new_empty(len(t), 0, sizes.n)
     torch.unflatten(t, 0, (n_sets, -1)).add_(_convolution(p.kernel, sizes.n, r)[:, None])
     mixed = torch.bmm(t, u)                                                               # [G, r, H]
-    to_out = torch.bmm(p.out, to_value)
+    to_out = torch.bmm(p.out, p.project[:, 2 * sizes.width :])
     out = torch.baddbmm(p.out_bias[:, None], _of_sets(mixed, n_sets), to_out.mT).view(mixed.shape)
     if mask is None:
         out += x[:, :r]
     else:
         shape = *sizes.lead, r, sizes.width
         out = torch.addcmul(x.view(*sizes.lead, *x.shape[1:])[..., :r, :], out.view(shape), mask).view(out.shape)
-    return (out, attention, mean, scale, normal, u, both, a1, a3, za3, t, mixed, *marks, steps)
+    return (out, attention, mean, scale, normal, u, means, both, a1, a3, za3, t, mixed, shares, a, theta, largest, steps)
 
 
 def _backward(
     sizes: Sizes, of_y: Tensor, x: Tensor, mask: Tensor | None, p: LayerParameters, saved: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
     """Gradients of the tokens and the parameters from that of the layer's tokens [G, r, H]; `saved` is the forward's rest."""
-    kept, rest = _Kept(*saved[: len(_Kept._fields)]), saved[len(_Kept._fields) :]
-    marks, steps = Landmarks(*rest[:7]), rest[7]
+    kept, steps = _Kept(*saved[:-1]), saved[-1]
     n_sets, g, r = sizes.n_sets, sizes.groups, of_y.shape[1]
     to_query, to_key, to_value = p.project.chunk(3, dim=1)
     of_out = of_y if mask is None else (of_y.view(*sizes.lead, *of_y.shape[1:]) * mask).view(of_y.shape)
@@ -130,28 +140,31 @@ def _backward(
     of_a3 = _scaled(sizes, torch.bmm(steps[-1, 0].mT, of_za3), 0.5)
     of_landmarks = torch._softmax_backward_data(of_a1, kept.a1, 1, of_a1.dtype)           # [G, g, r]
     of_tokens = torch._softmax_backward_data(of_a3, kept.a3, -1, of_a3.dtype)             # [G, g, n]
+    of_a = inverse_steps_backward(steps, kept.a, kept.theta, of_inverse)
+    of_shares = landmark_matrix_backward(sizes, kept.shares, kept.theta, kept.largest, *of_a)
+    averages = _averages(sizes, x)
+    of_tokens.view(-1, sizes.n).addmm_(of_shares.view(-1, g), averages)
     if r == sizes.n:
-        of_asked, of_asking = torch.bmm(torch.cat([of_landmarks, of_tokens], dim=1), kept.u).chunk(2, dim=1)
+        readers = torch.stack([of_landmarks, of_tokens], dim=2).flatten(1, 2)             # [G, 2 g, n]
+        of_both = torch.bmm(readers, kept.u)
     else:
-        of_asked, of_asking = torch.bmm(of_landmarks, kept.u[:, :1]), torch.bmm(of_tokens, kept.u)
-    of_asked, of_asking = _of_sets(of_asked, n_sets).mul(sizes.scale), _of_sets(of_asking, n_sets)
-    of_key, of_query = torch.bmm(of_asked, to_query.mT), torch.bmm(of_asking, to_key.mT)
-    of_a = inverse_steps_backward(steps, marks.a, marks.theta, of_inverse)
-    of_means, of_project = landmarks_backward(
-        sizes, marks, p.project, of_a, of_query.view(marks.query.shape), of_key.view(marks.key.shape)
+        asked, asking = torch.unflatten(kept.both, 1, (g, 2)).unbind(2)
+        of_both = torch.stack([torch.bmm(of_landmarks, kept.u[:, :1]), torch.bmm(of_tokens, kept.u)], dim=2)
+    of_both = of_both.view(n_sets, -1, 2 * sizes.width)
+    of_means = torch.bmm(of_both, _query_key(sizes, p.project).mT).view(kept.means.shape)
+    of_asked, of_asking = torch.bmm(_of_sets(kept.means, n_sets).mT, of_both).mul_(sizes.scale).chunk(2, dim=2)
+    of_product = of_asked.mT + of_asking                                                  # of Wq^T Wk
+    of_project = torch.cat(
+        [torch.bmm(to_key, of_product.mT), torch.bmm(to_query, of_product), torch.bmm(p.out.mT, of_to_out)], dim=1
     )
-    of_query_key = torch.cat(
-        [torch.bmm(_of_sets(marks.key, n_sets).mT, of_asked), torch.bmm(_of_sets(marks.query, n_sets).mT, of_asking)], 1
-    ).add_(of_project)
-    of_value = torch.bmm(p.out.mT, of_to_out)
-    averages = _averages(sizes, x).expand(len(x), -1, -1)
+    averages = averages.expand(len(x), -1, -1)
     if r == sizes.n:
-        readers, read = torch.cat([of_landmarks, of_tokens, averages], dim=1), torch.cat([kept.both, of_means], dim=1)
-        of_u = torch.bmm(kept.t.mT, of_mixed).baddbmm_(readers.mT, read)
+        read = torch.cat([kept.both, of_means], dim=1)
+        of_u = torch.bmm(kept.t.mT, of_mixed).baddbmm_(torch.cat([readers, averages], dim=1).mT, read)
     else:
         readers = torch.cat([kept.t, of_tokens, averages], dim=1)
-        of_u = torch.bmm(readers.mT, torch.cat([of_mixed, kept.both[:, g:], of_means], dim=1))
-        of_u[:, :1] += torch.bmm(of_landmarks.mT, kept.both[:, :g])
+        of_u = torch.bmm(readers.mT, torch.cat([of_mixed, asking, of_means], dim=1))
+        of_u[:, :1] += torch.bmm(of_landmarks.mT, asked)
     of_rows = _of_sets(of_u, n_sets)
     of_norm, of_norm_bias = (of_rows * _of_sets(kept.normal, n_sets)).sum(dim=1), of_rows.sum(dim=1)
     of_rows *= p.norm[:, None]
@@ -159,8 +172,23 @@ def _backward(
         of_u, x, (sizes.width,), kept.mean, kept.scale, None, None, [True, False, False]
     )[0]
     of_x[:, :r] += of_y
-    of_project = torch.cat([of_query_key, of_value], dim=1)
     return of_x, of_norm, of_norm_bias, of_project, of_kernel, torch.bmm(of_to_out, to_value.mT), of_out.sum(dim=1)
+
+
+def _normalised(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of mean 0 and variance 1, their former means, and the factors [G, n, 1]; torch's own takes twice as long for short rows."""
+    mean = x.mean(dim=-1, keepdim=True)
+    apart = x - mean
+    lengths = torch.linalg.vector_norm(apart, dim=-1, keepdim=True)
+    scale = lengths.square_().mul_(1 / x.shape[-1]).add_(eps).rsqrt_()
+    return apart.mul_(scale), mean, scale
+
+
+def _query_key(sizes: Sizes, project: Tensor) -> Tensor:
+    """Matrices [S, H, 2 H] that take the mean of a landmark's tokens to Wq^T k~ and Wk^T q~, over sqrt d both."""
+    to_query, to_key, _ = project.chunk(3, dim=1)
+    product = torch.bmm(to_query.mT, to_key).mul_(sizes.scale)
+    return torch.cat([product.mT, product], dim=2)
 
 
 def _of_sets(rows: Tensor, n_sets: int) -> Tensor:

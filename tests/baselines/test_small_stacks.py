@@ -20,6 +20,7 @@ from milbench_baselines.layers.row_blocks import FEW
 from milbench_baselines.layers.small_bags import FEWER, WIDEST
 from milbench_baselines.max_pooling import MaxPooling
 from milbench_baselines.mean_pooling import MeanPooling
+from milbench_baselines.transmil import TransMIL
 
 D, S = 12, 3
 MODELS: dict[str, Callable[[], MILModel]] = {
@@ -34,6 +35,11 @@ MODELS: dict[str, Callable[[], MILModel]] = {
     "dtfd": lambda: DTFDMIL(D, 1, hidden=10, attention=4, pseudo_bags=1),
     "dtfd, dropout": lambda: DTFDMIL(D, 1, hidden=10, attention=4, dropout=0.4, tier_two_dropout=0.3),
 }
+ONE_HEAD = {"hidden": 16, "heads": 1, "landmarks": 8}
+TRANSMIL: dict[str, Callable[[], MILModel]] = {
+    "transmil": lambda: TransMIL(D, 1, **ONE_HEAD, dropout=0.4),
+    "transmil, no convolution": lambda: TransMIL(D, 1, **ONE_HEAD, dropout=0.0, value_residual=0),
+}
 LEFT_TO_VMAP: dict[str, Callable[[], MILModel]] = {
     "mean of features": lambda: MeanPooling(D, 1, embedding=False),
     "max of embeddings": lambda: MaxPooling(D, 1, hidden=10, level="embedding"),
@@ -42,6 +48,9 @@ LEFT_TO_VMAP: dict[str, Callable[[], MILModel]] = {
     "dsmil, two tasks": lambda: DSMIL(D, 2, attention=6),
     "dsmil, both streams": lambda: DSMIL(D, 1, attention=6, average_streams=True),
     "dsmil, values": lambda: DSMIL(D, 1, attention=6, transforms_values=True),
+    "transmil, two heads": lambda: TransMIL(D, 1, **{**ONE_HEAD, "heads": 2}),
+    "transmil, wide": lambda: TransMIL(D, 1, **{**ONE_HEAD, "hidden": WIDEST + 1}),
+    "transmil, cropped": lambda: TransMIL(D, 1, **ONE_HEAD, crop="legacy"),
     "dtfd, MaxS": lambda: DTFDMIL(D, 1, hidden=10, attention=4, distillation="MaxS"),
     "dtfd, residual": lambda: DTFDMIL(D, 1, hidden=10, attention=4, residual_layers=1),
     "dtfd, unequal pseudo-bags": lambda: DTFDMIL(D, 1, hidden=10, attention=4, pseudo_bags=7),
@@ -104,6 +113,26 @@ def test_bags_of_few_and_odd_patches_take_the_short_cut_too(name: str, n: int) -
     stack.has_short_cut = False
     for mine, theirs in zip(ours, found(stack, bags)[0], strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-13, rtol=1e-10)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("n_bags", "n"), [(1, 1), (3, 2), (2, 7), (3, 36), (1, 49)])
+@pytest.mark.parametrize("name", TRANSMIL)
+def test_the_short_cut_of_a_grid_of_tokens_finds_what_vmap_finds(
+    name: str, n_bags: int, n: int, *, training: bool
+) -> None:
+    stack, bags = stack_of(TRANSMIL[name], training=training), bags_of(n_bags, n)
+    assert short_cut(stack, bags) is not None
+    ours, state = found(stack, bags)
+    stack.has_short_cut = False
+    expected, expected_state = found(stack, bags)
+    for mine, theirs in zip(ours, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=1e-9)
+    assert torch.equal(state, expected_state)
+
+
+def test_more_tokens_than_one_matrix_takes_are_left_to_vmap() -> None:
+    assert short_cut(stack_of(TRANSMIL["transmil"]), bags_of(2, 64)) is None
 
 
 @pytest.mark.parametrize("name", LEFT_TO_VMAP)
