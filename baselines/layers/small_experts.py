@@ -171,7 +171,7 @@ def _backward(
     of_branches[..., :a] = torch.ops.aten.tanh_backward(of_product * kept.gate, kept.tanh)
     of_product *= product
     of_branches[..., a:] = torch.addcmul(of_product, of_product, kept.gate, value=-1 / sizes.attention_factor)
-    of_r = (kept.attention[:, None] * of_slides).view(rows.shape)
+    of_r = torch.mul(kept.attention[:, None], of_slides, out=torch.empty_like(kept.r)).view(rows.shape)
     of_r = of_r.baddbmm_(torch.cat([p.tanh, p.sigmoid], dim=1).mT, of_branches.mT).view(kept.r.shape)
     of_weights, of_biases = torch.bmm(of_branches.mT, rows.mT), of_branches.sum(dim=1)
     of_h, of_grid = (of_r, ()) if grid is None else through_grid_backward(of_r, grid, sizes.side, KeptGrid(*kept_grid), n)
