@@ -24,7 +24,7 @@ from milbench.machine.processor import is_amd
 FEWEST_MULTIPLY_ADDS = 8_000_000
 """Cost of a product from which on starting oneDNN costs less than it saves. Several of one size, which go one by one, cost twice that."""
 
-NARROWEST = 64
+NARROWEST = 32
 """Fewest rows and columns of each matrix that oneDNN gets. With fewer, laying out the matrices takes as long as multiplying them."""
 
 ROWS = 1024

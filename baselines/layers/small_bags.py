@@ -18,14 +18,19 @@ FEWER = 224
 
 NUMBERS = 2**17
 """Numbers that a layer no wider than `WIDEST` makes of a bag up to which blocks gain nothing: they stay in the cache anyway. These are more
-patches than `activation_cost` measures at, so of narrow models it sees whole bags alone, which need more memory than blocks.
+patches than `activation_cost` measures most models at, so of narrow models it sees whole bags, which need more memory than blocks.
+"""
+
+MOST = 2048
+"""Patches up to which a bag may go as a whole. Fewer than the largest bag of `activation_cost`, where a model that needs more memory in
+blocks shows it.
 """
 
 
 def is_cheap(x: Tensor, width: int) -> bool:
     """Whether a bag [N, D] is computed sooner as it is than in blocks, where layers make at most `width` numbers of a patch."""
     n = x.shape[0]
-    return n <= FEWER or (width <= WIDEST and n * width <= NUMBERS)
+    return n <= FEWER or (width <= WIDEST and n <= MOST and n * width <= NUMBERS)
 
 
 def is_small_stack(bags: Sequence[Tensor], width: int, *dropouts: nn.Module) -> bool:

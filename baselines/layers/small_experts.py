@@ -157,7 +157,7 @@ def _backward(
     """Gradients of the bags [S, B, N, D] and of all parameters, from those of slide features [S, E, B, H] and scores."""
     of_slides, of_scores = gradients
     kept, kept_grid = _Kept(*saved[: len(_Kept._fields)]), saved[len(_Kept._fields) :]
-    q, width, n_bags, cells = kept.r.shape
+    q, width, n_bags, _ = kept.r.shape
     n_sets, n, d, a = len(x), x.shape[2], x.shape[3], kept.tanh.shape[-1]
     of_slides = of_slides.reshape(q, n_bags, width).mT.contiguous()[..., None]              # [Q, H, B, 1]
     rows = kept.r.view(q, width, -1)                                                        # [Q, H, B c]

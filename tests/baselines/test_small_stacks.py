@@ -17,7 +17,7 @@ from milbench_baselines.amil import AMIL
 from milbench_baselines.dsmil import DSMIL
 from milbench_baselines.dtfd_mil import DTFDMIL
 from milbench_baselines.layers.row_blocks import FEW
-from milbench_baselines.layers.small_bags import FEWER, WIDEST
+from milbench_baselines.layers.small_bags import FEWER, MOST, NUMBERS, WIDEST
 from milbench_baselines.max_pooling import MaxPooling
 from milbench_baselines.mean_pooling import MeanPooling
 
@@ -159,12 +159,20 @@ def test_a_bag_that_does_not_fit_is_refused_on_the_short_cut() -> None:
         short_cut(stack_of(MODELS["mean"]), [Patches(torch.ones(4, D + 1, dtype=torch.float64))])
 
 
-@pytest.mark.parametrize(("n", "is_in_blocks"), [(FEWER, False), (FEWER + 1, True)])
-def test_blocks_begin_where_they_save_time(n: int, monkeypatch: pytest.MonkeyPatch, *, is_in_blocks: bool) -> None:
+@pytest.mark.parametrize(
+    ("width", "n", "is_in_blocks"),
+    [
+        (WIDEST + 1, FEWER, False), (WIDEST + 1, FEWER + 1, True),
+        (WIDEST, NUMBERS // WIDEST, False), (WIDEST, NUMBERS // WIDEST + 1, True), (8, MOST, False), (8, MOST + 1, True),
+    ],
+)  # fmt: skip
+def test_blocks_begin_where_they_save_time(
+    width: int, n: int, monkeypatch: pytest.MonkeyPatch, *, is_in_blocks: bool
+) -> None:
     calls = []
     in_blocks = "milbench_baselines.mean_pooling.mean_of_embedding"
-    monkeypatch.setattr(in_blocks, lambda x, *_: calls.append(len(x)) or (torch.ones(8), torch.ones(n, 1)))
-    MeanPooling(4, 1, hidden=8).train()(torch.randn(n, 4))
+    monkeypatch.setattr(in_blocks, lambda x, *_: calls.append(len(x)) or (torch.ones(width), torch.ones(n, 1)))
+    MeanPooling(4, 1, hidden=width).train()(torch.randn(n, 4))
     assert bool(calls) == is_in_blocks
 
 
