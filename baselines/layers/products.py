@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from milbench.machine.processor import is_amd
 
-FEWEST_MULTIPLY_ADDS = 8_000_000
+FEWEST_MULTIPLY_ADDS = 10_000_000
 """Cost of a product from which on starting oneDNN costs less than it saves. Several of one size, which go one by one, cost twice that."""
 
 NARROWEST = 32
