@@ -227,7 +227,7 @@ class DTFDMIL(MILModel):
 
         Aux: `pseudo_logits` [R G, C], `slide_logits` [R, C], `distilled` [R M, L]; C is 2 of a binary task, else W.
         """
-        goes = goes_in_blocks(features, self.attention.dropout) and not is_cheap(features)
+        goes = goes_in_blocks(features, self.attention.dropout) and not is_cheap(features, self.attention.tanh_branch.in_features)
         if goes and len(orders) == 1 and len(self.reduction) == 2 and is_relu(self.reduction[1]):
             return self._output([self._round_in_blocks(features, orders[0])])
         return self._output(self._rounds(self.reduction(features), orders)) #          (1)

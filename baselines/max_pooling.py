@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from milbench.endpoints.evidence import task_evidence
 from milbench.models import BagOutput, register_model
 from milbench_baselines.layers.pooling import PoolingModel
-from milbench_baselines.layers.row_blocks import goes_in_blocks, is_relu
+from milbench_baselines.layers.row_blocks import is_relu
 from milbench_baselines.layers.scores_of_embedding import scores_of_embedding
-from milbench_baselines.layers.small_bags import is_cheap
 from milbench_baselines.layers.small_pooling import is_small, pooled_small
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
@@ -52,8 +51,7 @@ class MaxPooling(PoolingModel):
 
     def _search(self, features: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Scores [N, W] of a training pass, and the factors [K, hidden] of dropout at K of its patches."""
-        goes = goes_in_blocks(features, self.dropout) and not is_cheap(features)
-        if goes and len(self.embed) and is_relu(self.embed[1]) and self.dropout.draws:
+        if self.goes_in_blocks(features) and len(self.embed) and is_relu(self.embed[1]) and self.dropout.draws:
             scores, lanes = scores_of_embedding(features, cast(nn.Linear, self.embed[0]), self.dropout, self.head)
             return scores, lambda places: self.dropout.of_lanes(lanes[places], like=features)
         h = self.embed(features)                                  # [N, hidden]

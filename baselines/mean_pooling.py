@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from milbench.models import BagOutput, register_model
 from milbench_baselines.layers.mean_of_embedding import mean_of_embedding
 from milbench_baselines.layers.pooling import PoolingModel
-from milbench_baselines.layers.row_blocks import goes_in_blocks, is_relu
-from milbench_baselines.layers.small_bags import is_cheap
+from milbench_baselines.layers.row_blocks import is_relu
 from milbench_baselines.layers.small_pooling import is_small, pooled_small
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
@@ -32,7 +31,7 @@ class MeanPooling(PoolingModel):
             if self.has_usual_loss and self.level == "instance" and is_small(features, self.embed, self.dropout):
                 logits, scores = pooled_small(features, self.embed, self.dropout, self.head, highest=False)
                 return BagOutput(logits, None, {"instance_logits": scores})
-        elif goes_in_blocks(features, self.dropout) and not is_cheap(features) and self._is_mean_of_embedding(features):
+        elif self.goes_in_blocks(features) and self._is_mean_of_embedding(features):
             mean, scores = mean_of_embedding(features, cast(nn.Linear, self.embed[0]), self.dropout, self.head)
             return BagOutput(self.head(mean), None, {"instance_logits": scores})  # the mean of logits is the logit of the mean
         return super().forward(features)

@@ -71,7 +71,7 @@ class AttentionExpert(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [N]."""
         attention = self.attention
-        if goes_in_blocks(features, attention.dropout) and not is_cheap(features):
+        if goes_in_blocks(features, attention.dropout) and not is_cheap(features, attention.tanh_branch.in_features):
             if is_relu(self.embed[1]) and isinstance(self.embed[2], Dropout):
                 return self._in_blocks(features)
         # alone, one model's few operations start sooner than a function of its own

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class Embedding(nn.Sequential):
     def forward(self, features: Tensor) -> Tensor:
         """Rows [N, hidden]."""
         layer, relu, dropout = self
-        if goes_in_blocks(features, dropout) and not is_cheap(features) and is_relu(relu):
+        if goes_in_blocks(features, dropout) and not is_cheap(features, cast(nn.Linear, layer).out_features) and is_relu(relu):
             return _InBlocks.apply(dropout, features, layer.weight, layer.bias)  # type: ignore[no-any-return, no-untyped-call]
         return super().forward(features)  # type: ignore[no-any-return, no-untyped-call]
 

@@ -14,8 +14,8 @@ from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.products import Linear
-from milbench_baselines.layers.row_blocks import is_relu
-from milbench_baselines.layers.small_bags import is_small_stack
+from milbench_baselines.layers.row_blocks import goes_in_blocks, is_relu
+from milbench_baselines.layers.small_bags import is_cheap, is_small_stack
 from milbench_baselines.layers.small_pooling import pooled_stack
 
 Level = Literal["instance", "embedding"]
@@ -68,6 +68,10 @@ class PoolingModel(MILModel):
     def has_usual_loss(self) -> bool:
         """Whether the loss is of the logits alone. That of a subclass may want gradients of the patches' own logits."""
         return type(self).loss is MILModel.loss
+
+    def goes_in_blocks(self, features: Tensor) -> bool:
+        """Whether a bag [N, D] is worked on a block of patches at a time."""
+        return goes_in_blocks(features, self.dropout) and not is_cheap(features, self.head.in_features)
 
     def losses_of_stack(
         self, bags: Sequence[Tensor], targets: Tensor, known: Tensor, *, highest: bool

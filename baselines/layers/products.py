@@ -21,10 +21,10 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from milbench.machine.processor import is_amd
 
-FEWEST_MULTIPLY_ADDS = 16_000_000
-"""Cost of a product, or of several of one size, from which on starting oneDNN costs less than it saves."""
+FEWEST_MULTIPLY_ADDS = 10_000_000
+"""Cost of a product from which on starting oneDNN costs less than it saves. Several of one size, which go one by one, cost twice that."""
 
-NARROWEST = 64
+NARROWEST = 32
 """Fewest rows and columns of each matrix that oneDNN gets. With fewer, laying out the matrices takes as long as multiplying them."""
 
 ROWS = 1024
@@ -128,7 +128,8 @@ def _goes_to_onednn(like: Tensor, *sizes: int, n_products: int = 1) -> bool:
     """Whether products whose three `sizes` are these are oneDNN's."""
     if not prefers_onednn() or like.dtype != torch.float32 or like.device.type != "cpu":
         return False
-    is_large = min(sizes) >= NARROWEST and n_products * sizes[0] * sizes[1] * sizes[2] >= FEWEST_MULTIPLY_ADDS
+    fewest = FEWEST_MULTIPLY_ADDS * min(n_products, 2)
+    is_large = min(sizes) >= NARROWEST and n_products * sizes[0] * sizes[1] * sizes[2] >= fewest
     return is_large and _get_current_dispatch_mode() is None  # who counts torch's products must see them
 
 

@@ -2,6 +2,9 @@
 
 It is AMIL's without its head, and the first tier of DTFD-MIL with pseudo-bags for bags. All is equal to the modules up to rounding.
 
+Channels come first, so that one product embeds for all models, and its gradient is one product too. Bags come last, because there
+are fewer patches than bags where bags are parts of bags.
+
 Shapes: S stacked models, B bags of N patches [N, D]; H channels; A the attention's width.
 """
 
@@ -13,7 +16,9 @@ import torch
 from torch import Tensor
 
 from milbench_baselines.layers.gated_attention import GatedAttention
+from milbench_baselines.layers.products import by_transposed, times
 from milbench_baselines.layers.row_blocks import differentiable_once
+from milbench_baselines.layers.tanh import tanh_
 
 
 class Stacked(NamedTuple):
@@ -50,31 +55,38 @@ def pooled_stack(
     factors : of what dropout lets pass, in both masks.
     """
     layers = (embed, attention.tanh_branch, attention.sigmoid_branch, attention.score)
-    given = factors, x, *masks, *(parameter for layer in layers for parameter in (layer.weight, layer.bias))
+    parameters = (parameter for layer in layers for parameter in (layer.weight, layer.bias))
+    given = factors, x.transpose(0, 1).contiguous(), *map(_bags_last, masks), *parameters
     # torch's `Function.apply` looks at the names of all arguments first
     return super(torch.autograd.Function, _Pooled).apply(*given)[0]  # type: ignore[misc, no-any-return, no-untyped-call]
 
 
 class _Pooled(torch.autograd.Function):
-    """Slide features [S, B, H], and what the backward needs: h [S, B N, H], both branches [S, B N, A], attention [S, B, N]."""
+    """Slide features [S, B, H], and what the backward needs: h [S, H, N B], both branches [S, A, N B], attention [S, N, B].
+
+    Bags are [N, B, D], masks [H, N B] and [A, N B].
+    """
 
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, ...]:
         _, x, mask, attention_mask, *parameters = inputs
         p = Stacked(*parameters)
-        n_models, (n_bags, n, _) = len(p.embed), x.shape
-        h = _linear(_for_each(x, n_models), p.embed, p.embed_bias).relu_()                           # [S, B N, H]
+        (n_models, width, _), (n, n_bags, d) = p.embed.shape, x.shape
+        h = by_transposed(p.embed.view(-1, d), x.reshape(-1, d)).view(n_models, width, -1)           # [S, H, N B]
+        if p.embed_bias is not None:
+            h += p.embed_bias[..., None]
+        h.relu_()
         if mask is not None:
-            h.view(n_models, *mask.shape).mul_(mask)
-        tanh = _linear(h, p.tanh, p.tanh_bias).tanh_()                                               # [S, B N, A]
-        gate = _linear(h, p.sigmoid, p.sigmoid_bias).sigmoid_()
+            h *= mask
+        both = torch.baddbmm(_side_by_side(p.tanh_bias, p.sigmoid_bias)[..., None], _side_by_side(p.tanh, p.sigmoid), h)
+        tanh, gate = both.chunk(2, dim=1)
+        tanh, gate = tanh_(tanh.contiguous()), gate.sigmoid()                                        # [S, A, N B]
         if attention_mask is not None:
-            gate.view(n_models, *attention_mask.shape).mul_(attention_mask)
-        # of one row by a matrix, not of a matrix by one column, which takes three times as long
-        scores = torch.baddbmm(p.score_bias[:, None], p.score, (tanh * gate).mT)                     # [S, 1, B N]
-        attention = scores.view(n_models, n_bags, n).softmax(dim=-1)
-        slides = torch.bmm(attention.view(-1, 1, n), h.view(-1, n, h.shape[-1]))
-        return slides.view(n_models, n_bags, -1), h, tanh, gate, attention
+            gate *= attention_mask
+        scores = torch.baddbmm(p.score_bias[:, None], p.score, tanh * gate)                          # [S, 1, N B]
+        attention = scores.view(n_models, n, n_bags).softmax(dim=1)
+        slides = (h.view(n_models, width, n, n_bags) * attention[:, None]).sum(dim=2).mT
+        return slides, h, tanh, gate, attention
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -90,32 +102,34 @@ class _Pooled(torch.autograd.Function):
         if of_slides is None:
             return (None,) * (4 + len(parameters))
         p, (factor, attention_factor) = Stacked(*parameters), ctx.factors
-        n_models, n, width = len(h), x.shape[1], h.shape[-1]
-        of_slides, rows = of_slides.reshape(-1, 1, width), attention.view(-1, 1, n)
-        of_attention = torch.bmm(of_slides, h.view(-1, n, width).mT)                                 # [S B, 1, N]
-        of_scores = torch._softmax_backward_data(of_attention, rows, 2, rows.dtype).view(n_models, -1, 1)
+        (n_models, width, _), a, by_bag = h.shape, tanh.shape[1], (*h.shape[:2], *x.shape[:2])
+        of_slides = of_slides.mT.contiguous()[:, :, None]                                            # [S, H, 1, B]
+        of_attention = (h.view(by_bag) * of_slides).sum(dim=1)                                       # [S, N, B]
+        of_scores = torch._softmax_backward_data(of_attention, attention, 1, h.dtype).view(n_models, 1, -1)
         product = tanh * gate
-        of_score = torch.bmm(of_scores.mT, product)
-        of_product = of_scores * p.score                                                             # [S, B N, A]
-        of_tanh = torch.ops.aten.tanh_backward(of_product * gate, tanh)
+        of_score = torch.bmm(of_scores, product.mT)
+        of_product = of_scores * p.score.mT                                                          # [S, A, N B]
+        of_both = h.new_empty(n_models, 2 * a, h.shape[-1])
+        of_both[:, :a] = torch.ops.aten.tanh_backward(of_product * gate, tanh)
         of_product *= product
-        of_gate = torch.addcmul(of_product, of_product, gate, value=-1 / attention_factor)
-        of_h = (rows.mT * of_slides).view(h.shape).baddbmm_(of_tanh, p.tanh).baddbmm_(of_gate, p.sigmoid)
+        of_both[:, a:] = torch.addcmul(of_product, of_product, gate, value=-1 / attention_factor)
+        of_h = torch.mul(attention[:, None], of_slides, out=h.new_empty(by_bag)).view(h.shape)
+        of_h.baddbmm_(_side_by_side(p.tanh, p.sigmoid).mT, of_both)
         # above zero, ReLU and mask have let a number pass
         torch.ops.aten.threshold_backward.grad_input(of_h, h, 0, grad_input=of_h)
-        of_embed = torch.bmm(of_h.mT, _for_each(x, n_models)).mul_(factor)
+        of_embed = times(of_h.view(n_models * width, -1), x.reshape(-1, x.shape[-1])).view(p.embed.shape).mul_(factor)
+        of_weights, of_biases = torch.bmm(of_both, h.mT), of_both.sum(dim=-1)
         return (
-            None, None, None, None, of_embed, None if p.embed_bias is None else of_h.sum(dim=1).mul_(factor),
-            torch.bmm(of_tanh.mT, h), of_tanh.sum(dim=1), torch.bmm(of_gate.mT, h), of_gate.sum(dim=1),
-            of_score, of_scores.sum(dim=1),
+            None, None, None, None, of_embed, None if p.embed_bias is None else of_h.sum(dim=-1).mul_(factor),
+            of_weights[:, :a], of_biases[:, :a], of_weights[:, a:], of_biases[:, a:], of_score, of_scores.sum(dim=-1),
         )  # fmt: skip
 
 
-def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Rows [S, R, O] of rows [S, R, I] in S stacked layers."""
-    return torch.bmm(rows, weight.mT) if bias is None else torch.baddbmm(bias[:, None], rows, weight.mT)
+def _side_by_side(tanh: Tensor, sigmoid: Tensor) -> Tensor:
+    """Both branches' weights [S, 2 A, ...]."""
+    return torch.cat([tanh, sigmoid], dim=1)
 
 
-def _for_each(x: Tensor, n_models: int) -> Tensor:
-    """Rows [S, B N, D] of bags [B, N, D], in the memory of the bags."""
-    return x.reshape(-1, x.shape[-1]).expand(n_models, -1, -1)
+def _bags_last(mask: Tensor | None) -> Tensor | None:
+    """Factors [H, N B] of factors [B, N, H]."""
+    return None if mask is None else mask.transpose(0, 1).reshape(-1, mask.shape[-1]).T.contiguous()

@@ -14,12 +14,23 @@ WIDEST = 128
 """Width of an embedding up to which operations cost more to start than to compute. Wider ones go through the modules."""
 
 FEWER = 224
-"""Patches up to which a whole bag gains nothing from blocks in training. Fewer than `activation_cost` measures at, so it sees blocks alone."""
+"""Patches up to which a whole bag gains nothing from blocks. Fewer than `activation_cost` measures at, so it sees blocks alone."""
+
+NUMBERS = 2**17
+"""Numbers that a layer no wider than `WIDEST` makes of a bag up to which blocks gain nothing: they stay in the cache anyway. These are more
+patches than `activation_cost` measures most models at, so of narrow models it sees whole bags, which need more memory than blocks.
+"""
+
+MOST = 2048
+"""Patches up to which a bag may go as a whole. Fewer than the largest bag of `activation_cost`, where a model that needs more memory in
+blocks shows it.
+"""
 
 
-def is_cheap(x: Tensor) -> bool:
-    """Whether a bag [N, D] is computed sooner as it is than in blocks."""
-    return x.shape[0] <= FEWER
+def is_cheap(x: Tensor, width: int) -> bool:
+    """Whether a bag [N, D] is computed sooner as it is than in blocks, where layers make at most `width` numbers of a patch."""
+    n = x.shape[0]
+    return n <= FEWER or (width <= WIDEST and n <= MOST and n * width <= NUMBERS)
 
 
 def is_small_stack(bags: Sequence[Tensor], width: int, *dropouts: nn.Module) -> bool:

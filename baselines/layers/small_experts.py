@@ -21,9 +21,11 @@ from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.embedding import Embedding
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.precision import without_autocast
+from milbench_baselines.layers.products import baddbmm, bmm
 from milbench_baselines.layers.row_blocks import FEW, is_relu
 from milbench_baselines.layers.small_bags import WIDEST
 from milbench_baselines.layers.small_grids import GridParameters, KeptGrid, through_grid, through_grid_backward
+from milbench_baselines.layers.tanh import tanh_
 
 
 class Sizes(NamedTuple):
@@ -115,22 +117,31 @@ def _forward(
     sizes: Sizes, x: Tensor, mask: Tensor | None, attention_mask: Tensor | None, p: PoolParameters, grid: GridParameters | None
 ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     """Slide features [Q, B, H] and scores [Q, B, c] of bags `x` [S, B, N, D], masks [.., B, N, E, H] and [.., B, E, c, A]."""
-    n_bags, n, q, width = x.shape[1], x.shape[2], len(p.embed), p.embed.shape[1]
-    h = torch.baddbmm(p.embed_bias[:, None], _for_each_expert(x, q), p.embed.mT).relu_().view(q, n_bags, n, width)
-    if mask is not None:
-        h.view(len(mask), -1, *h.shape[1:]).mul_(mask.permute(0, 3, 1, 2, 4))
-    r, kept_grid = (h, ()) if grid is None else through_grid(h, grid, sizes.side, sizes.eps)     # [Q, B, c, H]
-    cells = r.shape[2]
+    n_bags, (q, width) = x.shape[1], p.embed_bias.shape
+    h = _embedded(x, mask, p)                                                               # [Q, H, B, N]
+    r, kept_grid = (h, ()) if grid is None else through_grid(h, grid, sizes.side, sizes.eps)     # [Q, H, B, c]
+    cells = r.shape[-1]
     branches, biases = torch.cat([p.tanh, p.sigmoid], dim=1), torch.cat([p.tanh_bias, p.sigmoid_bias], dim=1)
-    tanh, gate = torch.baddbmm(biases[:, None], r.view(q, -1, width), branches.mT).chunk(2, dim=-1)
-    tanh, gate = tanh.tanh(), gate.sigmoid()                                                # [Q, B c, A]
+    tanh, gate = torch.baddbmm(biases[:, None], r.view(q, width, -1).mT, branches.mT).chunk(2, dim=-1)
+    tanh, gate = tanh_(tanh.contiguous()), gate.sigmoid()                                   # [Q, B c, A]
     if attention_mask is not None:
         own = gate.view(len(attention_mask), -1, n_bags, cells, gate.shape[-1])
         own.mul_(attention_mask.transpose(1, 2))
-    scores = torch.baddbmm(p.score_bias[:, None], tanh * gate, p.score.mT).view(q, n_bags, cells)
+    scores = torch.baddbmm(p.score_bias[:, None], p.score, (tanh * gate).mT).view(q, n_bags, cells)
     attention = scores.softmax(dim=-1)
-    slides = torch.bmm(attention.view(-1, 1, cells), r.view(-1, cells, width)).view(q, n_bags, width)
+    slides = (r * attention[:, None]).sum(dim=-1).mT                                        # [Q, B, H]
     return slides, scores, (*_Kept(h, r, tanh, gate, attention), *kept_grid)
+
+
+def _embedded(x: Tensor, mask: Tensor | None, p: PoolParameters) -> Tensor:
+    """Embedded patches [Q, H, B, N] of bags `x` [S, B, N, D] and a mask [S, B, N, E, H]. All experts of a model share one product."""
+    n_sets, n_bags, n, d = x.shape
+    z = baddbmm(p.embed_bias.view(n_sets, -1, 1), p.embed.view(n_sets, -1, d), x.reshape(n_sets, -1, d).mT)  # [S, E H, B N]
+    z.relu_()
+    if mask is not None:
+        for own, of_patches in zip(z, mask.reshape(n_sets, n_bags * n, -1), strict=True):
+            own.mul_(of_patches.T.contiguous())  # torch lays out one matrix anew faster than it reads it across
+    return z.view(*p.embed_bias.shape, n_bags, n)
 
 
 def _backward(
@@ -146,10 +157,12 @@ def _backward(
     """Gradients of the bags [S, B, N, D] and of all parameters, from those of slide features [S, E, B, H] and scores."""
     of_slides, of_scores = gradients
     kept, kept_grid = _Kept(*saved[: len(_Kept._fields)]), saved[len(_Kept._fields) :]
-    q, n_bags, cells, width = kept.r.shape
-    a, of_slides, attention = kept.tanh.shape[-1], of_slides.reshape(-1, 1, width), kept.attention.view(-1, 1, cells)
-    of_attention = torch.bmm(of_slides, kept.r.view(-1, cells, width).mT)
-    of_logits = torch._softmax_backward_data(of_attention, attention, -1, attention.dtype).view(q, n_bags * cells, 1)
+    q, width, n_bags, _ = kept.r.shape
+    n_sets, n, d, a = len(x), x.shape[2], x.shape[3], kept.tanh.shape[-1]
+    of_slides = of_slides.reshape(q, n_bags, width).mT.contiguous()[..., None]              # [Q, H, B, 1]
+    rows = kept.r.view(q, width, -1)                                                        # [Q, H, B c]
+    of_attention = (kept.r * of_slides).sum(dim=1)
+    of_logits = torch._softmax_backward_data(of_attention, kept.attention, -1, of_attention.dtype).view(q, -1, 1)
     if of_scores is not None:
         of_logits = of_logits + of_scores.reshape(of_logits.shape)
     product = kept.tanh * kept.gate
@@ -158,26 +171,20 @@ def _backward(
     of_branches[..., :a] = torch.ops.aten.tanh_backward(of_product * kept.gate, kept.tanh)
     of_product *= product
     of_branches[..., a:] = torch.addcmul(of_product, of_product, kept.gate, value=-1 / sizes.attention_factor)
-    of_r = torch.bmm(attention.mT, of_slides).view(q, -1, width)
-    of_r = of_r.baddbmm_(of_branches, torch.cat([p.tanh, p.sigmoid], dim=1)).view(kept.r.shape)
-    of_weights, of_biases = torch.bmm(of_branches.mT, kept.r.view(q, -1, width)), of_branches.sum(dim=1)
-    of_h, of_grid = (of_r, ()) if grid is None else through_grid_backward(of_r, grid, sizes.side, KeptGrid(*kept_grid), x.shape[2])
+    of_r = torch.mul(kept.attention[:, None], of_slides, out=torch.empty_like(kept.r)).view(rows.shape)
+    of_r = of_r.baddbmm_(torch.cat([p.tanh, p.sigmoid], dim=1).mT, of_branches.mT).view(kept.r.shape)
+    of_weights, of_biases = torch.bmm(of_branches.mT, rows.mT), of_branches.sum(dim=1)
+    of_h, of_grid = (of_r, ()) if grid is None else through_grid_backward(of_r, grid, sizes.side, KeptGrid(*kept_grid), n)
     # above zero, ReLU and mask have let a number pass
-    of_z = torch.ops.aten.threshold_backward(of_h, kept.h, 0).reshape(q, -1, width)
+    of_z = torch.ops.aten.threshold_backward(of_h, kept.h, 0).view(n_sets, -1, n_bags * n)  # [S, E H, B N]
     if sizes.factor != 1:
         of_z.mul_(sizes.factor)
-    of_x = torch.bmm(of_z, p.embed).view(len(x), -1, *x.shape[1:]).sum(dim=1) if wants_x else None
+    of_x = torch.bmm(of_z.mT, p.embed.view(n_sets, -1, d)).view(x.shape) if wants_x else None
     return (
-        of_x, torch.bmm(of_z.mT, _for_each_expert(x, q)), of_z.sum(dim=1),
+        of_x, bmm(of_z, x.reshape(n_sets, -1, d)), of_z.sum(dim=-1),
         of_weights[:, :a], of_biases[:, :a], of_weights[:, a:], of_biases[:, a:],
         torch.bmm(of_logits.mT, product), of_logits.sum(dim=1), *of_grid,
     )  # fmt: skip
-
-
-def _for_each_expert(x: Tensor, q: int) -> Tensor:
-    """Rows [Q, B N, D] of bags [S, B, N, D]; a view if all models read the same bags."""
-    n_sets = len(x)
-    return x.reshape(n_sets, 1, -1, x.shape[-1]).expand(-1, q // n_sets, -1, -1).reshape(q, -1, x.shape[-1])
 
 
 # ---- as a function of autograd and vmap ----------------------------------------------------------

@@ -1,5 +1,7 @@
 """MP-AMIL's grid on small bags, between embedding and attention, and its gradients: convolutions as matrices between cells.
 
+Channels come before patches: a channel's grids then lie in memory as its matrix takes them, and nothing is laid out anew.
+
 Shapes: Q experts of all stacked models, B bags of N patches on grids of c = k k cells; H channels, four quarters of C.
 """
 
@@ -11,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.functional import hardswish, pad
+
+from milbench_baselines.layers.products import NARROWEST, by_transposed
 
 LARGEST = 7
 """Size of the largest kernel of the branches."""
@@ -34,12 +38,10 @@ class GridParameters(NamedTuple):
 class KeptGrid(NamedTuple):
     """What the backward needs; names as in `through_grid`."""
 
-    channels: Tensor
+    h: Tensor
     to_place: Tensor
-    placed: Tensor
-    mean: Tensor
-    scale: Tensor
     normal: Tensor
+    scale: Tensor
     others: Tensor
     matrices: Tensor
     convolved: Tensor
@@ -47,65 +49,69 @@ class KeptGrid(NamedTuple):
 
 
 def through_grid(h: Tensor, p: GridParameters, side: int, eps: float) -> tuple[Tensor, KeptGrid]:
-    """Rows [Q, B, c, H] that the attention pools, of embedded patches `h` [Q, B, N, H]."""
-    n_bags, n, width = h.shape[1:]
+    """Channels [Q, H, B, c] that the attention pools, of embedded patches `h` [Q, H, B, N]."""
+    q, width, n_bags, n = h.shape
     quarter, cells = width // 4, side**2
     if cells > n:
-        h = torch.cat([h, h[:, :, : cells - n]], dim=2)                                     # copies share the mask
-    channels = _channels_first(h)                                                           # [Q H, B, c]
+        h = torch.cat([h, h[..., : cells - n]], dim=-1)                                     # copies share the mask
     to_place = matrices_of(p.position.flatten(0, 1).flatten(1), side)
     to_place.diagonal(dim1=1, dim2=2).add_(1)                                               # h + its convolution
-    placed = torch.baddbmm(p.position_bias.reshape(-1, 1, 1), channels, to_place)
-    placed = _channels_last(placed, width).contiguous()                                     # [Q, B, c, H]
-    normal, mean, scale = torch.native_layer_norm(placed, (width,), None, None, eps)
-    u = torch.addcmul(p.norm_bias[:, None, None], normal, p.norm[:, None, None])
-    others = _channels_first(u[..., quarter:])                                              # [Q 3 C, B, c]
+    placed = torch.baddbmm(p.position_bias.reshape(-1, 1, 1), h.view(-1, n_bags, cells), to_place)
+    placed = placed.view(q, width, -1)                                                      # [Q, H, B c]
+    normal, scale = _normalised(placed, eps)
+    u = torch.addcmul(p.norm_bias[..., None], normal, p.norm[..., None])
+    others = u[:, quarter:].reshape(-1, n_bags, cells)                                      # [Q 3 C, B, c]
     matrices = matrices_of(_side_by_side(p), side)
     convolved = torch.bmm(others, matrices)
     mixed = torch.bmm(_mixes(p), convolved.view(-1, quarter, n_bags * cells))               # [Q 3, C, B c]
-    before = torch.empty_like(u)
-    before[..., :quarter] = u[..., :quarter]
-    before[..., quarter:] = _channels_last(mixed.view(-1, n_bags, cells), width - quarter)
+    before = torch.cat([u[:, :quarter], mixed.view(q, width - quarter, -1)], dim=1)
     r = hardswish(before).add_(placed)
-    return r, KeptGrid(channels, to_place, placed, mean, scale, normal, others, matrices, convolved, before)
+    return r.view(h.shape), KeptGrid(h, to_place, normal, scale, others, matrices, convolved, before)
 
 
 def through_grid_backward(
     of_r: Tensor, p: GridParameters, side: int, kept: KeptGrid, n: int
 ) -> tuple[Tensor, GridParameters]:
-    """Gradients of the N = `n` embedded patches [Q, B, N, H] and of the parameters, from that of the rows; `of_r` is overwritten."""
-    q, n_bags, cells, width = of_r.shape
-    quarter = width // 4
-    of_u = torch.ops.aten.hardswish_backward(of_r, kept.before)
-    of_mixed = _channels_first(of_u[..., quarter:]).view(-1, quarter, n_bags * cells)
+    """Gradients of the N = `n` embedded patches [Q, H, B, N] and of the parameters; that of the result, `of_r`, is overwritten."""
+    q, width, n_bags, cells = of_r.shape
+    quarter, of_placed = width // 4, of_r.view(q, width, -1)
+    of_u = torch.ops.aten.hardswish_backward(of_placed, kept.before)
+    of_mixed = of_u[:, quarter:].reshape(-1, quarter, n_bags * cells)
     of_mixes = torch.bmm(of_mixed, kept.convolved.view(of_mixed.shape).mT).view(q, 3, quarter, quarter)
     of_convolved = torch.bmm(_mixes(p).mT, of_mixed).view(kept.convolved.shape)
     of_kernels = kernels_of(torch.bmm(kept.others.mT, of_convolved), side, LARGEST).view(q, 3, quarter, 1, LARGEST, LARGEST)
-    of_u[..., quarter:] = _channels_last(torch.bmm(of_convolved, kept.matrices.mT), width - quarter)
-    of_norm, of_norm_bias = (of_u * kept.normal).sum(dim=(1, 2)), of_u.sum(dim=(1, 2))
-    of_u *= p.norm[:, None, None]
-    of_r += torch.ops.aten.native_layer_norm_backward(
-        of_u, kept.placed, (width,), kept.mean, kept.scale, None, None, [True, False, False]
-    )[0]
-    of_placed = _channels_first(of_r)
-    of_position = kernels_of(torch.bmm(kept.channels.mT, of_placed), side, p.position.shape[-1])
-    of_h = _channels_last(torch.bmm(of_placed, kept.to_place.mT), width).contiguous()       # [Q, B, c, H]
+    of_u[:, quarter:] = torch.bmm(of_convolved, kept.matrices.mT).view(q, width - quarter, -1)
+    by_normal = of_u * kept.normal
+    of_norm, of_norm_bias = by_normal.sum(dim=-1), of_u.sum(dim=-1)
+    of_placed += _normalised_backward(of_u, by_normal, p.norm, kept)
+    planes = of_placed.view(-1, n_bags, cells)
+    of_position = kernels_of(torch.bmm(kept.h.view(planes.shape).mT, planes), side, p.position.shape[-1])
+    of_h = torch.bmm(planes, kept.to_place.mT).view(of_r.shape)
     if cells > n:
-        of_h[:, :, : cells - n] += of_h[:, :, n:]
-    return of_h[:, :, :n], GridParameters(
-        of_position, of_r.sum(dim=(1, 2)), of_norm, of_norm_bias,
+        of_h[..., : cells - n] += of_h[..., n:]
+        of_h = of_h[..., :n].contiguous()
+    return of_h, GridParameters(
+        of_position, of_placed.sum(dim=-1), of_norm, of_norm_bias,
         of_kernels[:, 0, ..., 2:5, 2:5], of_kernels[:, 1, ..., 1:6, 1:6], of_kernels[:, 2], *of_mixes.unbind(1),
     )  # fmt: skip
 
 
-def _channels_first(rows: Tensor) -> Tensor:
-    """Planes [Q C, B, c] of rows [Q, B, c, C]."""
-    return rows.permute(0, 3, 1, 2).reshape(-1, *rows.shape[1:3])
+def _normalised(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """`x` [Q, H, M] with mean 0 and variance 1 over the channels, and what scaled it [Q, 1, M]."""
+    centred = x - x.mean(dim=1, keepdim=True)
+    scale = (centred * centred).mean(dim=1, keepdim=True).add_(eps).rsqrt_()
+    return centred.mul_(scale), scale
 
 
-def _channels_last(planes: Tensor, channels: int) -> Tensor:
-    """Rows [Q, B, c, C] of planes [Q C, B, c]."""
-    return torch.unflatten(planes, 0, (-1, channels)).permute(0, 2, 3, 1)
+def _normalised_backward(of_u: Tensor, by_normal: Tensor, weight: Tensor, kept: KeptGrid) -> Tensor:
+    """Gradient [Q, H, M] of what was normalised, from that of u = weight * normal + bias, which is overwritten, and from its product
+    with `normal`.
+
+    It is that of `normal` without its mean over the channels and without its part along `normal`, scaled.
+    """
+    share = weight[:, None] / weight.shape[1]                                               # [Q, 1, H]
+    mean, along = torch.bmm(share, of_u), torch.bmm(share, by_normal)                       # [Q, 1, M]
+    return of_u.mul_(weight[..., None]).sub_(mean).addcmul_(kept.normal, along, value=-1).mul_(kept.scale)
 
 
 def _side_by_side(p: GridParameters) -> Tensor:
@@ -127,7 +133,10 @@ def matrices_of(kernels: Tensor, side: int) -> Tensor:
 
 def kernels_of(of_matrices: Tensor, side: int, size: int) -> Tensor:
     """Gradient [K, s s] of the kernels from that of their matrices."""
-    return of_matrices.flatten(1) @ _reads(side, size**2, of_matrices.dtype)
+    rows, reads = of_matrices.flatten(1), _reads(side, size**2, of_matrices.dtype)
+    if size**2 < NARROWEST // 2:  # a few rows by a matrix take a third of the time of a matrix by a few columns
+        return torch.mm(reads[: size**2], rows.T).T
+    return by_transposed(rows, reads)[:, : size**2]
 
 
 @cache
@@ -144,5 +153,9 @@ def _entries(side: int, n_entries: int) -> Tensor:
 
 @cache
 def _reads(side: int, n_entries: int, dtype: torch.dtype) -> Tensor:
-    """Reads [c c, s s]: 1 where an output cell reads an input cell through that entry of the kernel, else 0."""
-    return (_entries(side, n_entries)[:, None] == torch.arange(n_entries)).to(dtype)
+    """Reads [s s, c c]: 1 where an output cell reads an input cell through that entry of the kernel, else 0.
+
+    There are rows of zeros behind them, so that oneDNN takes the matrix.
+    """
+    n_rows = max(n_entries, NARROWEST)
+    return (torch.arange(n_rows)[:, None] == _entries(side, n_entries).where(_entries(side, n_entries) < n_entries, -1)).to(dtype)

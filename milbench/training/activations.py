@@ -32,6 +32,12 @@ temporary: a few tensors, however many the model keeps. The number was fitted to
 MEASURED_AT = (225, 900)
 """Patches of the two bags that a cost is measured at. They are squares, for models that lay patches on a square."""
 
+BEYOND = 2304
+"""Patches of a third bag, for models that take so many in another way than fewer, and then need more memory for each."""
+
+LITTLE = 2**23
+"""Bytes at 900 patches up to which the third bag is measured. Models that need more take large bags' way at 225 patches already."""
+
 
 class ActivationCost(NamedTuple):
     """Memory of one model's step on one bag, without the weights, their gradients and the bag itself.
@@ -50,14 +56,17 @@ class ActivationCost(NamedTuple):
 
 
 def activation_cost(model: MILModel) -> ActivationCost:
-    """Cost of a training step of `model`: a line through the costs of two small bags on the CPU.
+    """Cost of a training step of `model`: a line through the costs of two small bags on the CPU, or above, if a third bag costs more.
 
     The model and torch's random state stay as they are. The cost is that of float32; a step in bf16 needs less.
     """
     small, large = MEASURED_AT
     of_small, of_large = (saved_bytes(model, model.in_features, n) for n in MEASURED_AT)
     per_patch = (of_large - of_small) / (large - small)
-    return ActivationCost(max(0.0, of_small - per_patch * small), per_patch)
+    fixed = max(0.0, of_small - per_patch * small)
+    if of_large <= LITTLE:
+        per_patch = max(per_patch, (saved_bytes(model, model.in_features, BEYOND) - fixed) / BEYOND)
+    return ActivationCost(fixed, per_patch)
 
 
 def saved_bytes(model: MILModel, in_features: int, n_patches: int, *, recomputed: bool = False) -> int:

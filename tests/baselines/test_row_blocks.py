@@ -11,9 +11,8 @@ import milbench_baselines.dtfd_mil
 import milbench_baselines.layers.attention_expert
 import milbench_baselines.layers.embedding
 import milbench_baselines.layers.mp_amil
+import milbench_baselines.layers.pooling
 import milbench_baselines.layers.small_bags
-import milbench_baselines.max_pooling
-import milbench_baselines.mean_pooling
 from milbench.training.activations import saved_bytes
 from milbench_baselines.amil import AMIL
 from milbench_baselines.dsmil import DSMIL
@@ -48,13 +47,12 @@ MODELS = {
 }
 DRAWS = [name for name in MODELS if "no dropout" not in name]
 WITH_BLOCKS = (
-    milbench_baselines.mean_pooling,
-    milbench_baselines.max_pooling,
     milbench_baselines.dsmil,
     milbench_baselines.dtfd_mil,
     milbench_baselines.layers.attention_expert,
     milbench_baselines.layers.embedding,
     milbench_baselines.layers.mp_amil,
+    milbench_baselines.layers.pooling,
 )
 
 
@@ -62,6 +60,7 @@ WITH_BLOCKS = (
 def blocks_wherever_they_are_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks also of small bags, of `ROWS` rows, which layers as narrow as these would fill only with very large bags."""
     monkeypatch.setattr(milbench_baselines.layers.small_bags, "FEWER", FEW)
+    monkeypatch.setattr(milbench_baselines.layers.small_bags, "NUMBERS", 0)
     monkeypatch.setattr(row_blocks, "NUMBERS", 0)
 
 

@@ -28,6 +28,7 @@ from milbench.training.activations import (
 )
 from milbench.training.precision import arithmetic, as_float32
 from milbench.trials.arguments import constructor_arguments
+from milbench_baselines.layers.small_bags import MOST, WIDEST
 
 CPU = torch.device("cpu")
 SMALL = {"hidden": 32, "attention": 16, "landmarks": 8, "heads": 2, "feed_forward": 32}
@@ -62,14 +63,16 @@ class ThirdParty(MILModel):
         return BagOutput(self.head(weights @ features), weights[None], {})
 
 
-def make(name: str) -> MILModel:
+def make(name: str, **wider: int) -> MILModel:
     """A small copy in train mode, dropout as the model has it."""
     torch.manual_seed(0)
     if name == "third-party":
         return ThirdParty().train()
     model = MODELS[name]
     known = constructor_arguments(model)
-    return model(64, 3 if model.info.tasks == "multi" else 1, **{k: v for k, v in SMALL.items() if k in known}).train()
+    return model(
+        64, 3 if model.info.tasks == "multi" else 1, **{k: v for k, v in {**SMALL, **wider}.items() if k in known}
+    ).train()
 
 
 def bag(n_patches: int = 30) -> Tensor:
@@ -261,8 +264,15 @@ def test_the_cost_of_one_layer_is_that_of_its_result() -> None:
 
 @pytest.mark.parametrize("name", [*MODELS, "third-party"])
 def test_a_line_through_two_small_bags_tells_of_a_large_one(name: str) -> None:
-    model = make(name)
+    model = make(name, hidden=WIDEST + 16)  # takes all these bags in one way
     assert activation_cost(model).of(3600) == pytest.approx(saved_bytes(model, 64, 3600), rel=0.1)
+
+
+@pytest.mark.parametrize("n_patches", [500, MOST, MOST + 1])
+@pytest.mark.parametrize("name", ["mean_pooling", "max_pooling", "amil", "dsmil", "dtfd_mil"])
+def test_the_line_is_not_below_bags_that_narrow_models_take_as_a_whole_or_in_blocks(name: str, n_patches: int) -> None:
+    model = make(name)
+    assert activation_cost(model).of(n_patches) >= 0.98 * saved_bytes(model, 64, n_patches)
 
 
 @pytest.mark.parametrize("name", [*MODELS, "third-party"])
