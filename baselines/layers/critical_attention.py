@@ -5,10 +5,9 @@ A_cn = softmax_n q_n . q_{i_c} / sqrt(width);  logit_o = sum_c h_oc . R_c + d_o,
 (Li et al., CVPR 2021, eq. 2 to 6, with the official nonlinear query)
 
 Operation by operation, a step would read the bag five times: for scores, queries, R, and in the backward for the gradients of
-A and of W1. Here it reads the bag twice, each time within one product. As h_oc . R_c = sum_n A_cn (h_oc . x_n), the forward
-multiplies the patches with W1, W and h side by side. The backward needs R for the gradient of h, and multiplies gradients of
-W1's rows and A with the patches side by side. What the products make has one row per feature, so that each part of it is
-contiguous.
+A and of W1. Here it reads the bag twice. As h_oc . R_c = sum_n A_cn (h_oc . x_n), the forward multiplies a block of patches with
+W1, and while it lies in the cache with W and h side by side. The backward needs R for the gradient of h, and multiplies gradients
+of W1's rows and A with the patches side by side.
 """
 
 from __future__ import annotations
@@ -18,11 +17,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from milbench_baselines.layers.products import add_outer, product_with_rows, times
-from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once
+from milbench_baselines.layers.products import add_outer, affine, tanh_of_affine, times
+from milbench_baselines.layers.row_blocks import differentiable_once
 
 MOST_CLASSES = 4
-"""Logits up to which the head's C^2 rows cost less in the first product than reading the patches once more for R."""
+"""Logits up to which products with the head's C^2 rows cost less than reading the patches once more for R."""
+
+
+ROWS = 2048
+"""Most patches of a block. What is made of them has the query's few columns, and still lies in the cache when it is used again."""
 
 
 class Weights(NamedTuple):
@@ -79,24 +82,22 @@ def _attended(
     """Scores [C, N], places [C], attention [C, N], sums over the patches, the head's products [M, N], queries and their hidden rows.
 
     The sums are those of the head's products, [C, M], or R itself, [C, K], if there are none. Queries and what their ReLU made
-    are [Q, N]; without `keeps` the latter is that of one block.
+    are [N, Q]; without `keeps` the latter is that of one block.
     """
-    of, n, q, c = Weights(*weights), len(x), len(weights[0]), len(score)
-    together = torch.cat((of.first, score, of.head))                           # [Q + C + M, K]
-    biases = torch.cat((of.first_bias, score_bias))[:, None]                   # [Q + C, 1]
-    blocks = blocks_of(n, width=len(together))
-    made = x.new_empty(len(together), n if keeps else blocks[0].stop)
-    queries, others = x.new_empty(len(of.second), n), x.new_empty(len(together) - q, n)
-    for at in blocks:
-        own = made[:, at] if keeps else made[:, : at.stop - at.start]
-        product_with_rows(together, x[at], out=own)[: q + c].add_(biases)
-        others[:, at] = own[q:]
-        product_with_rows(of.second, own[:q].relu_().T, out=queries[:, at]).add_(of.second_bias[:, None]).tanh_()
-    scores, products = others[:c], others[c:]
+    of, n, c = Weights(*weights), x.shape[0], score.shape[0]
+    queries, hidden = x.new_empty(n, of.second.shape[0]), x.new_empty(n if keeps else min(n, ROWS), of.first.shape[0])
+    others, narrow = x.new_empty(c + of.head.shape[0], n), torch.cat((score, of.head)).T  # [C + M, N], [K, C + M]
+    blocks = zip(torch.split(x, ROWS), torch.split(queries, ROWS), torch.split(others, ROWS, dim=1), strict=True)
+    for i, (rows, own_queries, own_others) in enumerate(blocks):
+        own = hidden[i * ROWS :] if keeps else hidden
+        own = affine(rows, of.first, of.first_bias, out=own[: rows.shape[0]]).relu_()
+        tanh_of_affine(own, of.second, of.second_bias, out=own_queries)
+        own_others.copy_((rows @ narrow).T)
+    scores, products = others[:c].add_(score_bias[:, None]), others[c:]
     places = (scores + mask).max(dim=1).indices                                # [C]
-    attention = torch.addmm(mask, queries[:, places].T, queries, alpha=scale).softmax(dim=1)
+    attention = torch.addmm(mask, queries[places], queries.T, alpha=scale).softmax(dim=1)
     sums = attention @ (products.T if len(products) else x)
-    return scores, places, attention, sums, products, queries, made[:q]
+    return scores, places, attention, sums, products, queries, hidden
 
 
 class _InBlocks(torch.autograd.Function):
@@ -118,36 +119,35 @@ class _InBlocks(torch.autograd.Function):
     @differentiable_once
     def backward(ctx: Any, _: None, __: None, of_attention: Tensor | None, of_sums: Tensor | None, *___: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, *given, places, attention, sums, products, queries, hidden = ctx.saved_tensors
-        weights, q = Weights(*given), len(hidden)
+        weights, q = Weights(*given), hidden.shape[1]
         of_sums = torch.zeros_like(sums) if of_sums is None else of_sums
         of_rows = of_sums @ weights.head if len(products) else of_sums         # [C, K]  of R
         of_query = QueryGradients(weights)
         of_x = torch.empty_like(x) if ctx.needs_input_grad[4] else None
-        keys = ctx.scale * queries[:, places]                                  # [Q, C]
-        of_keys = torch.zeros_like(keys)
         mean = (of_sums * sums).sum(dim=1, keepdim=True)                       # [C, 1]  sum_n A_cn dA_cn
+        of_likeness = of_sums @ (products if len(products) else x.T)           # [C, N]  of A, first
         if of_attention is not None:
             mean += (of_attention * attention).sum(dim=1, keepdim=True)
+            of_likeness += of_attention
+        of_likeness.sub_(mean).mul_(attention)
+        keys = ctx.scale * queries[places]                                     # [C, Q]
+        of_keys = of_likeness @ queries                                        # [C, Q]
         needed = attention if len(products) else attention[:0]
-        total = x.new_zeros(q + len(needed), x.shape[1])                       # gradient of W1, and R
-        for at in blocks_of(len(x), width=len(total)):
-            of_share = of_sums @ (products[:, at] if len(products) else x[at].T)  # [C, B]
-            if of_attention is not None:
-                of_share += of_attention[:, at]
-            of_likeness = of_share.sub_(mean).mul_(attention[:, at])
-            of_keys.addmm_(queries[:, at], of_likeness.T)
-            left = x.new_empty(len(total), at.stop - at.start)
-            of_queries = torch.mm(keys, of_likeness, out=left[:q])
-            of_first = of_query.add(queries[:, at], hidden[:, at], of_queries)
-            left[q:] = needed[:, at]
-            add_outer(total, left.T, x[at], is_first=at.start == 0)
+        total = x.new_empty(q + len(needed), x.shape[1])                       # gradient of W1, and R
+        for start in range(0, x.shape[0], ROWS):
+            at = slice(start, start + ROWS)
+            rows = x[at]
+            of_first = of_query.add(queries[at], hidden[at], of_likeness[:, at].T @ keys)
+            left = x.new_empty(len(total), rows.shape[0])
+            left[:q], left[q:] = of_first.T, needed[:, at]
+            add_outer(total, left.T, rows, is_first=start == 0)
             if of_x is not None:
-                times(of_first.T, weights.first, out=of_x[at]).addmm_(attention[:, at].T, of_rows)
+                times(of_first, weights.first, out=of_x[at]).addmm_(attention[:, at].T, of_rows)
         # the critical patches' queries were used twice
-        of_first = of_query.add(queries[:, places], hidden[:, places], ctx.scale * of_keys)
-        total[:q].addmm_(of_first, x[places])
+        of_first = of_query.add(queries[places], hidden[places], ctx.scale * of_keys)
+        total[:q].addmm_(of_first.T, x[places])
         if of_x is not None:
-            of_x.index_add_(0, places, of_first.T @ weights.first)
+            of_x.index_add_(0, places, of_first @ weights.first)
         of_head = of_sums.T @ total[q:] if len(products) else torch.zeros_like(weights.head)
         return None, None, None, None, of_x, total[:q], *of_query.of_others, of_head
 
@@ -165,12 +165,12 @@ class QueryGradients:
         self.of_others = tuple(map(torch.zeros_like, (weights.first_bias, weights.second, weights.second_bias)))
 
     def add(self, queries: Tensor, hidden: Tensor, of_queries: Tensor) -> Tensor:
-        """Take in the gradient [Q, B] of queries [Q, B]. It becomes that of what the first layer made, in place."""
+        """Gradient [B, Q] of what the first layer made, before its ReLU, of those of queries [B, Q]; takes in the weights' own."""
         of_first_bias, of_second, of_second_bias = self.of_others
-        own = torch.ops.aten.tanh_backward(of_queries, queries)
-        add_outer(of_second, own.T, hidden.T)
-        of_second_bias.add_(own.sum(dim=1))
-        of_hidden = product_with_rows(self.second.T, own.T, out=of_queries)
+        own = torch.ops.aten.tanh_backward.grad_input(of_queries, queries, grad_input=of_queries)
+        add_outer(of_second, own, hidden)
+        of_second_bias.add_(own.sum(dim=0))
+        of_hidden = times(own, self.second)
         torch.ops.aten.threshold_backward.grad_input(of_hidden, hidden, 0, grad_input=of_hidden)
-        of_first_bias.add_(of_hidden.sum(dim=1))
+        of_first_bias.add_(of_hidden.sum(dim=0))
         return of_hidden

@@ -6,11 +6,13 @@ may have those of 512 bits (AVX-512). oneDNN, which is in torch too, uses these.
 The choice follows from processor and sizes alone, so the same command gives the same digits.
 
 oneDNN writes code for each size that it meets, which takes about a millisecond and up to a megabyte that it does not give back. Bags
-are of every size. So oneDNN gets matrices of few different sizes: many rows go in blocks, and zeros fill up what is left.
+are of every size. So oneDNN gets matrices of few different sizes: many rows go in blocks, rows that were in the block before fill up the
+last one, and zeros whatever else needs it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -85,11 +87,11 @@ def by_transposed(rows: Tensor, weight: Tensor) -> Tensor:
     return rows @ weight.mT
 
 
-def product_with_rows(weight: Tensor, x: Tensor, *, out: Tensor) -> Tensor:
-    """Columns [O, N] = weight [O, D] x [N, D]^T, without gradients, in `out`: what `affine` makes, transposed."""
+def tanh_of_affine(x: Tensor, weight: Tensor, bias: Tensor, *, out: Tensor) -> Tensor:
+    """Hyperbolic tangents of what `affine` makes, in `out`. oneDNN takes it of numbers that it still has in registers."""
     if _goes_to_onednn(x, len(x), x.shape[1], len(weight)):
-        return out.copy_(_by_onednn(x, weight).T)
-    return torch.mm(weight, x.T, out=out)
+        return _by_onednn(x, weight, bias, out, then="tanh")
+    return torch.addmm(bias, x, weight.T, out=out).tanh_()
 
 
 def outer(left: Tensor, right: Tensor) -> Tensor:
@@ -133,35 +135,68 @@ def _goes_to_onednn(like: Tensor, *sizes: int, n_products: int = 1) -> bool:
     return is_large and _get_current_dispatch_mode() is None  # who counts torch's products must see them
 
 
-def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-    """Rows [N, O] = x [N, D] weight [O, D]^T + bias [O]. All matrices may be views, transposed ones too."""
+def _by_onednn(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None, *, then: str = "none"
+) -> Tensor:
+    """Rows [N, O] = x [N, D] weight [O, D]^T + bias [O], then "tanh" or "none". All matrices may be views, transposed ones too."""
     if x.shape[1] != weight.shape[1] or x.dtype != weight.dtype:
         return nn.functional.linear(x, weight, bias)  # torch says what does not fit; zeros would hide it
-    n, o, d = len(x), len(weight), _filled_up(x.shape[1])
+    n, o, d = x.shape[0], weight.shape[0], _filled_up(x.shape[1])
     weight = _with_zeros(weight, _filled_up(o), d)
-    bias = bias if bias is None or len(weight) == o else pad(bias, (0, len(weight) - o))
+    bias = bias if bias is None or weight.shape[0] == o else pad(bias, (0, weight.shape[0] - o))
     if out is None and n <= ROWS:
-        found = _product(_with_zeros(x, _filled_up(n), d), weight, bias)
+        found = _product(_with_zeros(x, _filled_up(n), d), weight, bias, then)
         return found if found.shape == (n, o) else found[:n, :o].clone()  # no view: a layer behind it may change it in place
     out = x.new_empty(n, o) if out is None else out
-    for into, rows in zip(torch.split(out, ROWS), torch.split(x, ROWS), strict=True):
-        into.copy_(_product(_with_zeros(rows, _filled_up(len(rows)), d), weight, bias)[: len(rows), :o])
+    for at, _ in _at_once(n):
+        rows = x[at]
+        found = _product(_with_zeros(rows, _filled_up(rows.shape[0]), d), weight, bias, then)
+        out[at] = found if found.shape[1] == o and found.shape[0] == rows.shape[0] else found[: rows.shape[0], :o]
     return out
 
 
 def _outer_by_onednn(left: Tensor, right: Tensor) -> Tensor:
-    """Left [N, O]^T right [N, D], in new memory."""
-    blocks = zip(torch.split(left, ROWS), torch.split(right, ROWS), strict=True)
-    first, *others = (_by_onednn(one.T, other.T) for one, other in blocks)
-    for each in others:
-        first += each
-    return first
+    """Left [N, O]^T right [N, D], in new memory. O and D are widths of layers, which are few: no zeros fill them up."""
+    products = (_outer_product(left[at], right[at], n_seen) for at, n_seen in _at_once(left.shape[0]))
+    total = next(products)
+    for each in products:
+        total += each
+    return total
+
+
+def _outer_product(left: Tensor, right: Tensor, n_seen: int) -> Tensor:
+    """Left^T right of rows, without the first `n_seen` of them."""
+    if n_seen:
+        columns = left.T.clone(memory_format=torch.contiguous_format)
+        columns[:, :n_seen] = 0
+        return _product(columns, right.T)
+    n = _filled_up(left.shape[0])
+    return _product(_with_zeros(left, n, left.shape[1]).T, _with_zeros(right, n, right.shape[1]).T)
+
+
+def _at_once(n: int) -> Iterator[tuple[slice, int]]:
+    """Slices of n rows that make one product each, and how many rows at the start of each the one before had too.
+
+    Rows before the last ones fill up their product: zeros behind them would need a copy of all.
+    """
+    step = _step_at(n)
+    first = ROWS if n >= ROWS else n // step * step or n
+    yield slice(0, first), 0
+    for start in range(first, n, ROWS):
+        stop = min(start + ROWS, n)
+        whole = stop - _filled_up(stop - start)
+        yield slice(whole, stop), start - whole
 
 
 def _filled_up(size: int) -> int:
     """The next size that oneDNN gets: a multiple of 8, and of a `STEPS_PER_DOUBLING`th of the power of two below it."""
-    step = max(8, (1 << (size - 1).bit_length()) // (2 * STEPS_PER_DOUBLING))
+    step = _step_at(size)
     return -(-size // step) * step
+
+
+def _step_at(size: int) -> int:
+    """Distance of the sizes that oneDNN gets near this one."""
+    return max(8, (1 << (size - 1).bit_length()) // (2 * STEPS_PER_DOUBLING))
 
 
 def _with_zeros(matrix: Tensor, n_rows: int, n_columns: int) -> Tensor:
@@ -177,11 +212,11 @@ def _with_zeros(matrix: Tensor, n_rows: int, n_columns: int) -> Tensor:
     return filled
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
     """What torch hands to oneDNN."""
     if not weight.is_contiguous() and not weight.T.is_contiguous():  # a part of wider rows: oneDNN would go number by number
         weight = weight.contiguous()
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "")  # type: ignore[no-any-return]
 
 
 @cache

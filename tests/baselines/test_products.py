@@ -1,5 +1,7 @@
 """Products of large matrices: the same numbers and gradients from oneDNN as from torch's default, and who gets them."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ from milbench_baselines.layers.products import (
     by_transposed,
     linear,
     outer,
-    product_with_rows,
+    tanh_of_affine,
     times,
 )
 
@@ -42,8 +44,13 @@ def choice(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows with each product that oneDNN makes."""
-    calls, by_onednn = [], products._by_onednn
-    monkeypatch.setattr(products, "_by_onednn", lambda *given, **named: calls.append(1) or by_onednn(*given, **named))
+    calls = []
+
+    def counted(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return lambda *given, **named: calls.append(1) or product(*given, **named)
+
+    for name in ("_by_onednn", "_outer_by_onednn"):
+        monkeypatch.setattr(products, name, counted(getattr(products, name)))
     return calls
 
 
@@ -60,7 +67,7 @@ def test_each_product_is_what_it_says(choice: bool, used: list[int]) -> None:
         wide["rows"].T @ wide["x"],
         wide["total"] + wide["rows"].T @ wide["x"],
         wide["rows"].T @ wide["x"],
-        wide["weight"] @ wide["x"].T,
+        (wide["x"] @ wide["weight"].T + wide["bias"]).tanh(),
     ]
     ours = [
         affine(x, weight, bias),
@@ -71,7 +78,7 @@ def test_each_product_is_what_it_says(choice: bool, used: list[int]) -> None:
         outer(rows, x),
         add_outer(total, rows, x),
         add_outer(spare, rows, x, is_first=True),
-        product_with_rows(weight, x, out=torch.empty(O, N)),
+        tanh_of_affine(x, weight, bias, out=torch.empty(N, O)),
     ]
     for own, exact in zip(ours, expected, strict=True):
         torch.testing.assert_close(own.double(), exact, atol=1e-3, rtol=1e-5)
@@ -108,12 +115,41 @@ def test_bags_of_every_size_make_products_of_few_sizes(choice: bool, monkeypatch
     monkeypatch.setattr(
         products,
         "_product",
-        lambda x, weight, bias=None: sizes.add((*x.shape, len(weight))) or product(x, weight, bias),
+        lambda x, weight, *others: sizes.add((*x.shape, len(weight))) or product(x, weight, *others),
     )
     layer = Linear(D, O)
     for n in range(400, 4000, 9):
         layer(torch.randn(n, D)).sum().backward()
     assert 0 < len(sizes) < 100  # 400 bags; products of the forward and of the weight's gradient
+
+
+@pytest.mark.parametrize("n", [700, 1000, 1024, 1025, 2000, 5000])
+def test_no_product_copies_its_many_rows_to_fill_them_up(n: int, choice: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight, rows = torch.randn(n, D), torch.randn(O, D), torch.randn(O, n).T
+    given, product = [], products._product
+    monkeypatch.setattr(products, "_product", lambda a, b, *others: given.extend((a, b)) or product(a, b, *others))
+    affine(x, weight, out=torch.empty(n, O))
+    outer(rows, x)
+    memory = x.untyped_storage().data_ptr()
+    of_x = [each for each in given if each.untyped_storage().data_ptr() == memory]
+    assert len(of_x) == (len(given) / 2 if choice else 0)
+    assert all(products._filled_up(size) == size for each in given for size in each.shape)
+
+
+@pytest.mark.parametrize("n", [1, 7, 63, 64, 65, 700, 1000, 1024, 1025, 2000, 5000])
+def test_each_row_is_new_in_one_product(n: int) -> None:
+    new = [i for at, n_seen in products._at_once(n) for i in range(at.start + n_seen, at.stop)]
+    assert new == list(range(n))
+
+
+def test_tanh_is_exact_to_rounding_and_keeps_what_is_no_number(choice: bool, used: list[int]) -> None:
+    x, eye = torch.linspace(-10, 10, 500 * O).view(500, O), torch.eye(O)
+    x[3, 5], x[4, 4], x[5, 5] = torch.nan, torch.inf, 1e-20
+    found = tanh_of_affine(x.nan_to_num(), eye, torch.zeros(O), out=torch.empty(500, O))
+    exact = x.nan_to_num().double().tanh()
+    torch.testing.assert_close(found.double(), exact, atol=0, rtol=5e-7)
+    assert tanh_of_affine(x, eye, torch.zeros(O), out=torch.empty(500, O))[3].isnan().all()  # 0 times NaN too
+    assert bool(used) == choice
 
 
 def test_what_does_not_fit_is_told_in_torchs_words(choice: bool) -> None:
