@@ -141,6 +141,7 @@ class _InBlocks(torch.autograd.Function):
             scores[rows] = score_block(h[rows], weights, mask, tanh[place], gate[place])
             pool.add(scores[rows], h[rows])
         return pool.pooled(), scores, h, *((tanh, gate) if keeps else h.new_empty(2, 0)), state
+
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         dropout, attention_dropout, x, weight, _, *others = inputs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from milbench.models import MILModel
 from milbench.store.identity import canonical_json
+from milbench.training.no_numbers import without_numbers
 
 AT_PATCHES = 1000
 """Patches of the bag that multiply-adds are counted for, the same for every cohort and model."""
@@ -50,10 +52,10 @@ def _counted(
     model: type[MILModel], in_features: int, n_outputs: int, hyperparameters: str, at_patches: int
 ) -> int | None:
     arguments = json.loads(hyperparameters)
-    # meta tensors hold no numbers: nothing is computed and no memory peaks
-    for device in ("meta", "cpu") if at_patches <= AT_PATCHES else ("meta",):
+    for place in (without_numbers, nullcontext) if at_patches <= AT_PATCHES else (without_numbers,):
         try:
-            return _count(model, in_features, n_outputs, arguments, at_patches, device)
+            with place():
+                return _count(model, in_features, n_outputs, arguments, at_patches)
         except Exception:  # noqa: BLE001, S112 - a trained trial must not fail because counting failed
             continue
     return None
@@ -65,11 +67,10 @@ def _count(
     n_outputs: int,
     hyperparameters: Mapping[str, Any],
     at_patches: int,
-    device: str,
 ) -> int:
     """Half of the floating-point operations that torch counts, which are two per multiply-add."""
     # only the CPU's generator is drawn from: building and counting touch no GPU
-    with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         built = model(in_features, n_outputs, **hyperparameters).eval()
         with FlopCounterMode(display=False) as counter:
             built(*built.inputs(built.bag_like(torch.zeros(at_patches, in_features))))

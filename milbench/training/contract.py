@@ -24,6 +24,7 @@ from milbench.layout import Inputs, stacked
 from milbench.models import BagOutput, MILModel, build
 from milbench.process.generators import generators_left_as_they_were, seed_global_generators
 from milbench.process.shared_state import WARNING_FILTERS, left_as_it_was
+from milbench.training.no_numbers import without_numbers
 
 LONGEST_REASON = 200
 BAG_SIZES = (1, 2, 7)
@@ -100,7 +101,7 @@ def refuse_impossible_arguments(
     ------
     BrokenRule : it cannot be built so.
     """
-    with warnings.catch_warnings(), torch.device("meta"):
+    with warnings.catch_warnings(), without_numbers():
         warnings.simplefilter("ignore")
         _built_once(model, in_features, n_outputs, hyperparameters, 0)
 

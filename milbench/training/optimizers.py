@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import unwrap
 from typing import Any
 
 import torch
@@ -17,7 +18,19 @@ HAS_ONE_CALL = hasattr(torch, "_fused_adam_") and hasattr(torch, "_fused_adamw_"
 """Whether this torch has the functions behind its fused Adam, which it does not promise. Without them, its own class is used."""
 
 
-class LookaheadRAdam(RAdam):
+class Uncompiled:
+    """Methods of torch's optimisers as they are below the wrapper that keeps torch's compiler away from them.
+
+    The wrapper imports the compiler to do so, which takes every process that trains a second. Nothing here is compiled.
+    """
+
+    add_param_group = unwrap(Optimizer.add_param_group)
+    zero_grad = unwrap(Optimizer.zero_grad)
+    state_dict = unwrap(Optimizer.state_dict)
+    load_state_dict = unwrap(Optimizer.load_state_dict)
+
+
+class LookaheadRAdam(Uncompiled, RAdam):
     """RAdam that pulls its weights back to a slower copy of themselves every few steps.
 
     RAdam's step (Liu et al., ICLR 2020, decoupled weight decay) is torch's own. After every
@@ -63,7 +76,7 @@ class LookaheadRAdam(RAdam):
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Loss of `closure`, if there is one, before the weights moved."""
-        loss: float | None = super().step(closure)
+        loss: float | None = _step_of_radam(self, closure)
         for parameter, state in self.state.items():
             if state and int(state["step"]) % self.sync_period == 0:  # none where no gradient ever came
                 self._synchronise(parameter, state)
@@ -78,7 +91,11 @@ class LookaheadRAdam(RAdam):
         parameter.copy_(state["slow"])
 
 
-class AdamInOneCall(Adam):
+_step_of_radam = torch.no_grad()(unwrap(RAdam.step))
+"""RAdam's step as it is below its wrapper, for the same reason as in `Uncompiled`."""
+
+
+class AdamInOneCall(Uncompiled, Adam):
     """torch's Adam or AdamW, bit for bit, with little done for each parameter before the one call that moves all.
 
     torch prepares each tensor and counts the steps of each by an operation of its own. A small model of a hundred tensors waits
@@ -127,7 +144,7 @@ class AdamInOneCall(Adam):
                 self.state[p]["step"] = self.state[p]["step"].clone()
 
 
-class AdamByRow(Optimizer):
+class AdamByRow(Uncompiled, Optimizer):
     """Adam or AdamW over stacks [S, ...] of S models, each with a learning rate and a weight decay of its own.
 
     torch's Adam has one rate per tensor, and a stack is one tensor. The arithmetic is torch's (Kingma and Ba, ICLR 2015;
