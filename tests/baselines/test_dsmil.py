@@ -229,7 +229,7 @@ class ProductsWithTheBag(TorchDispatchMode):
 
 
 def test_a_forward_multiplies_a_large_bag_with_the_query_and_all_narrow_rows_and_a_backward_once_more():
-    model, bag = DSMIL(64, 1, attention=8), torch.randn(500, 64)
+    model, bag = DSMIL(256, 1, attention=8), torch.randn(500, 256)
     labels = torch.ones(1)
     with ProductsWithTheBag(bag) as forward:
         loss = model.loss(model(bag), labels, labels)

@@ -169,6 +169,8 @@ def test_every_module_of_a_format_is_in_this_contract() -> None:
         "global_heap",
         "chunks",
         "chunk_index",
+        "parts",
+        "shuffle",
         "pickled_array",
         "mapped_tensor",
         "inflate",
