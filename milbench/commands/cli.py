@@ -36,7 +36,7 @@ from milbench.commands import (
     ui,
     verify,
 )
-from milbench.commands.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Command, add_commands
+from milbench.commands.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Command, add_commands
 from milbench.commands.output import printing
 from milbench.commands.terminal import complain
 from milbench.errors import MilbenchError, UsageError, unknown_name
@@ -89,19 +89,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with printing() as output:
         code = _called(words)
         output.flush()
-    if output.failure is None or isinstance(output.failure, BrokenPipeError):  # a reader may leave when it likes
-        return code
-    complain(
-        f"standard output cannot be written ({output.failure.strerror}). What the command prints is lost; what it writes "
-        "into its folders is there."
-    )
-    return code or EXIT_BAD_INPUT
+        if output.failure is None or isinstance(output.failure, BrokenPipeError):  # a reader may leave when it likes
+            return code
+        complain(
+            f"standard output cannot be written ({output.failure.strerror}). What the command prints is lost; what it writes "
+            "into its folders is there."
+        )
+        return code or EXIT_BAD_INPUT
 
 
 def _called(words: Sequence[str]) -> int:
     try:
-        options = parser().parse_args(words)
-        return COMMANDS[options.command].call(options)
+        options = _options(words)
+        return EXIT_OK if options is None else COMMANDS[options.command].call(options)
     except OSError as error:
         if error.filename is None or error.strerror is None:
             raise
@@ -113,6 +113,14 @@ def _called(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         complain("stopped. Give the same command again to go on; finished trials are kept.")
         return EXIT_INTERRUPTED
+
+
+def _options(words: Sequence[str]) -> argparse.Namespace | None:
+    """What the words ask for; None where argparse has answered already, as `--help` and `--version`."""
+    try:
+        return parser().parse_args(words)
+    except SystemExit:
+        return None
 
 
 def usable_path(text: str) -> Path:

@@ -1,4 +1,4 @@
-"""Output: standard output that may be full, closed or ASCII, without a traceback."""
+"""Output: standard output and standard error that may be full, closed or ASCII, without a traceback."""
 
 from __future__ import annotations
 
@@ -63,18 +63,22 @@ class Output:
 
 @contextmanager
 def printing() -> Iterator[Output]:
-    """Standard output that survives a full disk, a closed pipe or stream and an ASCII terminal."""
+    """Standard output, inside. It and standard error survive a full disk, a closed pipe or stream and an ASCII terminal.
+
+    Nobody can be told that standard error failed; a warning that does not fit must not end a run.
+    """
     _replace_closed_streams()
-    former = sys.stdout
-    output = Output(former)
-    _plain_signs(former)
-    _plain_signs(sys.stderr)
-    sys.stdout = output  # type: ignore[assignment]
+    former = sys.stdout, sys.stderr
+    for stream in former:
+        _plain_signs(stream)
+    output, errors = map(Output, former)
+    sys.stdout, sys.stderr = output, errors  # type: ignore[assignment]
     try:
         yield output
     finally:
         output.flush()
-        sys.stdout = former
+        errors.flush()
+        sys.stdout, sys.stderr = former
 
 
 def _replace_closed_streams() -> None:

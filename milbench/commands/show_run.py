@@ -129,7 +129,7 @@ def unfinished(run: Run) -> str:
     none = f"; none of {', '.join(sorted(absent))}" if absent else ""
     stale = "".join(f" {sentence}." for sentence in stale_sentences(run.stale()))
     damaged = {trial_id: why for trial_id in absent_ids(run) if (why := run.damage(trial_id))}
-    broken = "".join(f" Damaged: {id_}: {why}." for id_, why in list(damaged.items())[:MAX_WARNINGS])
+    broken = "".join(f" Damaged: {id_}: {why.removesuffix('.')}." for id_, why in list(damaged.items())[:MAX_WARNINGS])
     return f"{len(trials)} of {len(planned)} planned trials of {run.path} are done{none}.{stale and ' Left out:'}{stale}{broken}"
 
 

@@ -73,7 +73,7 @@ def write_report(
     with drawn_ahead([one.outline for one in begun], out) as ahead:  # by copies of this process
         contents = finish(begun, reference=reference, draws=draws, complete_cases=complete_cases)
         with writing(out):
-            (out / "data").mkdir(parents=True, exist_ok=True)
+            _prepare(out)
             with drawing(contents, out, ahead) as drawn:  # likewise; this process goes on with texts meanwhile
                 tables = [*make_tables(contents), *claim_tables(claims)]
                 texts = {**texts_of(contents, tables), **_around(title, contents, tables, drawn)}
@@ -83,6 +83,16 @@ def write_report(
                 page = "" if _shows_pictures(contents) else _page_text(title, contents, tables, drawn, out, claims)
     with writing(out):
         return write_index(out, page or _page_text(title, contents, tables, drawn, out, claims))
+
+
+def _prepare(out: Path) -> None:
+    """Make the report's folders, and delete what reports that were killed were writing there."""
+    for folder in (out, out / "data"):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(path.name.startswith(".") for path in folder.iterdir()):
+            from milbench.store.leftovers import abandoned, delete  # imports what nothing else in a report needs
+
+            delete([path for path in abandoned(folder) if path.name.startswith(".")])
 
 
 def _around(

@@ -19,6 +19,7 @@ from milbench.report.looks import MOST_TOGETHER, styles
 from milbench.report.png import png_bytes
 from milbench.stats.metric import AUROC, PrimaryMetric
 from milbench.stats.scores import coverage
+from milbench.store.files import write_atomically
 from milbench.visible import visible
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ def write(files: Files, stem: Path) -> list[Path]:
     """Paths of a figure's files, written at `stem`."""
     paths = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
     for path, content in zip(paths, files, strict=True):
-        path.write_bytes(content)
+        write_atomically(path, content, waits_for_disk=False)
     return paths
 
 

@@ -12,7 +12,7 @@ import socket
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,8 +167,10 @@ def refuse_to_replace(path: Path) -> None:
         raise StoreError(f"{path} is {kind}, and a file would take its place. Nothing was written. Name another file.")
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, waits_for_disk: bool = True) -> None:
     """Replace `path` with `content`, on disk before the rename, so that no reader sees half of it.
+
+    Without `waits_for_disk` a kill leaves no half of it, but a power failure may: for what can be made again.
 
     Raises
     ------
@@ -178,10 +180,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(temporary_name(f".{path.name[:40]}"))
     try:
         temporary.write_bytes(content)
-        _sync(temporary)
+        if waits_for_disk:
+            _sync(temporary)
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is not None:
+            error.filename, error.filename2 = str(path), None  # the name that people know
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or nothing can be deleted on what is read-only
+            temporary.unlink()
 
 
 @contextmanager

@@ -79,6 +79,39 @@ def test_a_run_whose_output_does_not_fit_trains_to_its_end_and_says_so(cohort_fo
     assert len(list((tmp_path / "out").rglob("trial.json"))) == 2
 
 
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+
+
+@FULL
+@pytest.mark.parametrize(("redirected", "code"), [("2>/dev/full", 2), (">/dev/full 2>/dev/full", 2), ("2>&-", 2)])
+def test_a_refused_command_says_so_by_its_exit_code_where_nobody_can_be_told(redirected: str, code: int) -> None:
+    script = f'exec "$@" {redirected}'
+    asked = command("report", "no-such-run")
+    assert subprocess.run(["bash", "-c", script, "_", *asked], env=environment(), check=False).returncode == code
+
+
+@FULL
+def test_a_warning_that_does_not_fit_ends_nothing() -> None:
+    code = (
+        "from milbench.commands import cli; from milbench.commands.terminal import warn\n"
+        "cli._called = lambda words: [warn('one'), warn('two'), 0][-1]\n"
+        "raise SystemExit(cli.main([]))\n"
+    )
+    asked = ["bash", "-c", 'exec "$@" 2>/dev/full', "_", *command()[:1], "-c", code]
+    assert subprocess.run(asked, env=environment(), check=False).returncode == 0
+
+
+@FULL
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_an_answer_of_the_parser_that_does_not_fit_is_an_error_too(flag: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            command(flag), env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("milbench: standard output cannot be written")
+
+
 @pytest.mark.slow
 def test_a_run_on_an_ascii_terminal_prints_its_table(cohort_folder: Path, tmp_path: Path) -> None:
     plain = {**environment(), "PYTHONIOENCODING": "ascii"}

@@ -155,9 +155,39 @@ def test_a_figure_that_a_copy_could_not_tell_is_drawn_here(
     assert str(os.getpid()) in drawn_by.read_text()
 
 
+@pytest.mark.parametrize("written", ["index.md", "data/scores.csv", "roc_toy.png", "radar_toy.pdf"])
+def test_a_report_that_is_killed_leaves_whole_files_and_the_next_one_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run, usual: dict[str, bytes], written: str
+) -> None:
+    out, write_bytes = tmp_path / "report", Path.write_bytes
+    (out / "data").mkdir(parents=True)
+    mine = out / ".notes"
+    mine.write_text("kept")
+
+    def dies_at_half(path: Path, content: bytes) -> int:
+        if f"/{written}" in str(path).replace("/.", "/"):
+            write_bytes(path, content[: len(content) // 2])
+            os._exit(9)
+        return write_bytes(path, content)
+
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(Path, "write_bytes", dies_at_half)
+        on_cores(1, monkeypatch)
+        try:
+            write_report([run], out, draws=DRAWS, title="toy")
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    left = files_in(out)
+    assert {name: content for name, content in left.items() if name in usual and content != usual[name]} == {}
+    assert len(left.keys() - usual.keys()) == 2
+    assert report_on(run, out) == {**usual, ".notes": b"kept"}
+
+
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path, run: Run) -> None:
     (tmp_path / "report" / "roc_toy.png").mkdir(parents=True)
-    with pytest.raises(StoreError, match=r"cannot write to .*report.*roc_toy\.png"):
+    with pytest.raises(StoreError, match=r"cannot write to .*report: .* \(.*/report/roc_toy\.png\)"):
         write_report([run], tmp_path / "report", draws=DRAWS)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -132,3 +133,22 @@ def test_devices_and_links_to_open_files_are_refused_and_files_are_not(tmp_path:
     (tmp_path / "rows.csv").write_text("rows")
     refuse_to_replace(tmp_path / "rows.csv")
     refuse_to_replace(tmp_path / "new.csv")
+
+
+def test_a_file_that_cannot_be_written_is_named_as_people_know_it(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "absent" / "scores.csv", tmp_path / "folder"):
+        with pytest.raises(OSError, match=re.escape(path.name)) as raised:
+            write_atomically(path, b"1")
+        assert (raised.value.filename, raised.value.filename2) == (str(path), None)
+
+
+def test_so_it_is_where_nothing_can_be_deleted_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuses)
+    monkeypatch.setattr(Path, "unlink", refuses)
+    with pytest.raises(OSError, match="Read-only") as raised:
+        write_atomically(tmp_path / "scores.csv", b"1")
+    assert raised.value.filename == str(tmp_path / "scores.csv")
