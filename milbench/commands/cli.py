@@ -119,7 +119,9 @@ def _options(words: Sequence[str]) -> argparse.Namespace | None:
     """What the words ask for; None where argparse has answered already, as `--help` and `--version`."""
     try:
         return parser().parse_args(words)
-    except SystemExit:
+    except SystemExit as ended:
+        if ended.code:
+            raise
         return None
 
 

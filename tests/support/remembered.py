@@ -23,6 +23,8 @@ def remembered(opened: Callable[[Path], T]) -> Callable[[Callable[..., T]], Call
 
         @wraps(make)
         def call(path: Path, **options: Any) -> T:
+            if path.exists() and any(path.iterdir()):  # what lies there would be remembered too
+                return make(path, **options)
             key = repr(sorted(options.items()))
             if key in kept:
                 write(path, kept[key])
