@@ -23,6 +23,7 @@ from milbench_baselines.layers.below_vmap import applied, backward_of
 from milbench_baselines.layers.landmarks import Plan, Sizes, landmark_matrix, landmark_matrix_backward
 from milbench_baselines.layers.nystrom_mixing import BAG, _closed, _in_front, _opened
 from milbench_baselines.layers.precision import without_autocast
+from milbench_baselines.layers.row_blocks import no_second_gradient
 from milbench_baselines.layers.sequence_blocks import ROWS_OF_A_MATRIX, reads_of_a_matrix
 from milbench_baselines.layers.whole_inverse import inverse_steps, inverse_steps_backward
 
@@ -290,7 +291,9 @@ class _LayerBackward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.mark_non_differentiable(*output)
+        """Nothing is kept."""
+
+    backward = staticmethod(no_second_gradient)  # type: ignore[assignment]
 
     @staticmethod
     def vmap(

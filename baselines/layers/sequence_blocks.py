@@ -44,7 +44,8 @@ def _banded(kernels: Tensor, n: int) -> Tensor:
     """Matrices [S, h, R, W] that convolve a block."""
     reads = _reads(n, kernels.shape[-1], kernels.dtype, kernels.device)
     height = n if n <= ROWS_OF_A_MATRIX else BLOCK
-    return torch.unflatten((kernels @ reads), -1, (height, -1))
+    banded = (kernels @ reads).to(kernels.dtype)  # `milbench.training.precision` returns thin products in float32
+    return torch.unflatten(banded, -1, (height, -1))
 
 
 def _windows(rows: Tensor, size: int, n_sets: int) -> Tensor:

@@ -22,7 +22,7 @@ from milbench_baselines.layers.embedding import Embedding
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.precision import without_autocast
 from milbench_baselines.layers.products import baddbmm, bmm
-from milbench_baselines.layers.row_blocks import FEW, is_relu
+from milbench_baselines.layers.row_blocks import FEW, is_relu, no_second_gradient
 from milbench_baselines.layers.small_bags import WIDEST
 from milbench_baselines.layers.small_grids import GridParameters, KeptGrid, through_grid, through_grid_backward
 from milbench_baselines.layers.tanh import tanh_
@@ -264,7 +264,9 @@ class _ExpertsBackward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor | None, ...]) -> None:
-        ctx.mark_non_differentiable(*(each for each in output if each is not None))
+        """Nothing is kept."""
+
+    backward = staticmethod(no_second_gradient)  # type: ignore[assignment]
 
     @staticmethod
     def vmap(

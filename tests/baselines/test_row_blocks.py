@@ -179,6 +179,23 @@ def test_a_second_gradient_is_refused_where_it_would_lack_parts(name: str) -> No
                 torch.autograd.grad(first.square().sum(), second, retain_graph=True)
 
 
+@pytest.mark.parametrize("name", ["mmoe, amil", "mmoe, mp-amil", "m4", "transmil"])
+def test_functions_of_small_bags_refuse_a_second_gradient_too(name: str) -> None:
+    """They would leave out all that goes through the first one, without a word."""
+    model = TransMIL(12, 1, hidden=16, heads=1, landmarks=8).double() if name == "transmil" else made(name)
+    bag = torch.randn(16, 12, dtype=torch.float64, requires_grad=True)
+    (first,) = torch.autograd.grad(model(bag).logits.square().sum(), bag, create_graph=True)
+    with pytest.raises(RuntimeError, match="gradient of a gradient"):
+        torch.autograd.grad(first.square().sum(), bag)
+
+
+def test_a_small_bag_inside_torch_func_refuses_a_second_gradient_too() -> None:
+    model = made("amil").eval()
+    first = grad(lambda x: model(x).logits.sum())
+    with pytest.raises(RuntimeError, match="gradient of a gradient"):
+        grad(lambda x: first(x).square().sum())(torch.randn(16, 12, dtype=torch.float64))
+
+
 def test_a_second_gradient_inside_torch_func_is_that_of_a_small_bag(monkeypatch: pytest.MonkeyPatch) -> None:
     model, bag = made("amil").eval(), torch.randn(FEW + 5, 12, dtype=torch.float64)
 

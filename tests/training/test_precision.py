@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from milbench_baselines.layers.dropout import Dropout
 
 CPU = torch.device("cpu")
 SMALL = {"hidden": 32, "attention": 32, "landmarks": 8, "heads": 2}
+WIDER = {"hidden": 128, "attention": 64, "landmarks": 64, "heads": 2}
+"""Sizes at which no part of a layer is thin, heads neither."""
 MODELS = {name: model for name, model in load_models().items() if model.__module__.startswith("milbench_baselines")}
 
 GRADIENT_BOUND = 0.05
@@ -35,12 +37,12 @@ small loss of digits where terms cancel: a few per cent. A wrong dtype or a lost
 """
 
 
-def make(name: str) -> MILModel:
+def make(name: str, sizes: Mapping[str, int] = SMALL) -> MILModel:
     """A small copy in train mode without dropout, so that two passes differ in arithmetic alone."""
     model = MODELS[name]
     known = constructor_arguments(model)
     torch.manual_seed(0)
-    built = model(64, 3 if model.info.tasks == "multi" else 1, **{k: v for k, v in SMALL.items() if k in known})
+    built = model(64, 3 if model.info.tasks == "multi" else 1, **{k: v for k, v in sizes.items() if k in known})
     for module in built.modules():
         if isinstance(module, (torch.nn.Dropout, Dropout)):
             module.p = 0.0
@@ -78,6 +80,15 @@ def test_a_bf16_step_gives_float32_gradients_near_those_of_float32(name: str) ->
     assert float((gradients - exact).norm() / exact.norm()) < GRADIENT_BOUND
     assert float(loss) == pytest.approx(float(exact_loss), rel=0.05)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_bf16_step_takes_models_without_thin_layers_too(name: str) -> None:
+    """A product that is thin comes as float32 and meets bfloat16 in the next one, which need not be thin."""
+    model = make(name, WIDER)
+    _, exact = step(model, "float32")
+    _, gradients = step(model, "bf16")
+    assert float((gradients - exact).norm() / exact.norm()) < GRADIENT_BOUND
 
 
 @contextmanager
