@@ -40,6 +40,14 @@ def located(path: Path, tensor: Tensor) -> MappedTensor | None:
     """Where `path` keeps a tensor that torch mapped from it; None if that is not certain."""
     if tensor.is_meta or tensor.is_quantized or tensor.is_neg() or not tensor.ndim or not tensor.numel():
         return None
+    try:
+        found = _in_zip(path, tensor)
+        return found if found is not None and _is_the_same(mapped(path, found), tensor) else None
+    except Exception:  # noqa: BLE001 - torch has read it, and is not as strict about headers: BadZipFile, UnicodeDecodeError, OSError
+        return None
+
+
+def _in_zip(path: Path, tensor: Tensor) -> MappedTensor | None:
     n_bytes = tensor.untyped_storage().nbytes()
     with zipfile.ZipFile(path) as archive:
         orders = [archive.read(entry) for entry in archive.infolist() if entry.filename.endswith(BYTE_ORDER)]
@@ -52,9 +60,8 @@ def located(path: Path, tensor: Tensor) -> MappedTensor | None:
         start = parts[0].header_offset + LOCAL_BYTES + sum(told)
         n_file = os.fstat(file.fileno()).st_size
     offset, shape, stride = int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()
-    found = MappedTensor(n_file, start, n_bytes, tensor.dtype, offset, shape, stride)
     is_in_file = start + n_bytes <= n_file and start % tensor.element_size() == 0
-    return found if is_in_file and _is_the_same(mapped(path, found), tensor) else None
+    return MappedTensor(n_file, start, n_bytes, tensor.dtype, offset, shape, stride) if is_in_file else None
 
 
 def located_in_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, MappedTensor] | None:

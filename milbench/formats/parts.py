@@ -22,16 +22,23 @@ Part = TypeVar("Part")
 
 
 def in_threads(work: Callable[[Part], None], parts: Sequence[Part], n_threads: int) -> None:
-    """Call `work` with each part, at most `MOST_THREADS` at once; the first error that a part raises is raised, when all have ended."""
+    """Call `work` with each part, at most `MOST_THREADS` at once; the first error that a part raises is raised, when all have ended.
+
+    The caller takes parts from the end. If it only waited, the system might wake two threads on its core and leave another idle.
+    """
     n_threads = min(n_threads, MOST_THREADS)
     if n_threads == 1 or len(parts) == 1:
         for part in parts:
             work(part)
         return
-    waiting = [_threads(n_threads).submit(work, part) for part in parts]
+    waiting = [_threads(n_threads - 1).submit(work, part) for part in parts]
     try:
+        for part, each in zip(reversed(parts), reversed(waiting), strict=True):
+            if each.cancel():  # nobody has begun it
+                work(part)
         for each in waiting:
-            each.result()
+            if not each.cancelled():
+                each.result()
     finally:  # none may write after the array has been given back
         for each in waiting:
             each.cancel()

@@ -91,3 +91,16 @@ def test_numbers_in_another_byte_order_are_not_mapped(tmp_path: Path) -> None:
             other.writestr(entry.filename, b"big" if is_told else archive.read(entry))
     assert located(tmp_path / "a.pt", features()) is not None
     assert located(tmp_path / "b.pt", features()) is None
+
+
+@pytest.mark.parametrize("damage", [b"\x80yteorder", b"None" + b"order"], ids=["no text", "another name"])
+def test_a_damaged_header_that_torch_does_not_mind_is_no_error(tmp_path: Path, damage: bytes) -> None:
+    """Python's zipfile minds it, by errors of several kinds."""
+    path, wanted = tmp_path / "S1.pt", torch.arange(12.0).reshape(3, 4)
+    torch.save(wanted, path)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"byteorder")  # of the file's own header; the list at the end has it too
+    content[at : at + len(damage)] = damage
+    path.write_bytes(content)
+    read = [tensors.read(path).features for _ in range(2)]
+    assert all(torch.equal(each, wanted) for each in read)

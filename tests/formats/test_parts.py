@@ -22,7 +22,22 @@ def test_each_part_is_worked_on_once(n_threads: int, n_parts: int) -> None:
     in_threads(work, range(n_parts), n_threads)
     assert sorted(done) == list(range(n_parts))
     assert len(names) <= MOST_THREADS
-    assert all(name.startswith("milbench-read") for name in names) or 1 in (n_threads, n_parts)
+    assert all(name.startswith("milbench-read") for name in names - {threading.current_thread().name})
+
+
+def test_the_caller_takes_what_no_thread_has_begun() -> None:
+    by: dict[int, threading.Thread] = {}
+    has_both = threading.Event()
+
+    def work(part: int) -> None:
+        by[part] = threading.current_thread()
+        if len(set(by.values())) == 2:
+            has_both.set()
+        assert has_both.wait(30)
+
+    in_threads(work, range(20), 2)
+    assert by[0] is not threading.current_thread()
+    assert by[19] is threading.current_thread()
 
 
 def test_an_error_is_raised_when_no_part_is_at_work_any_more() -> None:
