@@ -11,7 +11,7 @@ import pytest
 
 def test_the_page_says_what_was_measured() -> None:
     page = growth.PLACE.page.read_text(encoding="utf-8")
-    assert growth.PLACE.on(page, growth.table_of(pd.read_csv(growth.PLACE.result))) == page
+    assert growth.PLACE.on(page, growth.text_of(pd.read_csv(growth.PLACE.result))) == page
 
 
 def test_the_same_numbers_give_the_same_picture(tmp_path: Path) -> None:
