@@ -26,7 +26,8 @@ from milbench.simulate.write import Simulation, simulate, write_cohort
 from milbench.stats.analysis import analyse
 from milbench.stats.by_cohort import ALL
 from milbench.stats.search import spent, trials_of_search
-from milbench.store.run import TUNING, UNTUNED, open_run
+from milbench.store.run import open_run
+from milbench.store.run_folder import TUNING, UNTUNED
 
 ROOT = Path(__file__).parents[1]
 PLACE = MarkedTable(

@@ -24,20 +24,8 @@ from milbench.store.csv_files import exact_csv
 from milbench.store.files import file_sha256, inside, json_bytes, text_table
 from milbench.store.identity import recorded_key
 from milbench.store.question import Asked, Question, asked_to_json
-from milbench.store.run import (
-    CHOSEN,
-    CONFIG,
-    DATASETS,
-    ENVIRONMENT,
-    FAILURES,
-    PLAN,
-    QUESTIONS,
-    TUNING,
-    UNTUNED,
-    Run,
-    holds_run,
-    open_run,
-)
+from milbench.store.run import Run, holds_run, open_run
+from milbench.store.run_folder import CHOSEN, CONFIG, DATASETS, ENVIRONMENT, FAILURES, PLAN, QUESTIONS, TUNING, UNTUNED
 from milbench.store.slot import trial_id_of
 from milbench.store.trial import HISTORY, LAYOUT, PREDICTIONS, TRIAL, WEIGHTS, StoredTrial
 

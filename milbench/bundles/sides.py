@@ -13,7 +13,7 @@ from milbench.bundles.run_tables import Tables
 from milbench.endpoints.endpoint import event_of, time_of
 from milbench.labels.finding import some
 from milbench.store.columns import Columns
-from milbench.store.run import TRIALS
+from milbench.store.run_folder import TRIALS
 from milbench.store.trial import PREDICTIONS, StoredTrial
 
 Slides = frozenset[tuple[str, str]]

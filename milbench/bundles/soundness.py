@@ -13,7 +13,8 @@ from milbench.bundles.run_tables import Tables, read_tables
 from milbench.bundles.sides import side_differences
 from milbench.labels.finding import some
 from milbench.report.searches import is_tuned
-from milbench.store.run import PLAN, TRIALS, TUNING, UNTUNED, Run, holds_run, open_run
+from milbench.store.run import Run, holds_run, open_run
+from milbench.store.run_folder import PLAN, TRIALS, TUNING, UNTUNED
 from milbench.store.slot import Slot
 from milbench.store.trial import TRIAL, StoredTrial
 

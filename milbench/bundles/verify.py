@@ -19,7 +19,8 @@ from milbench.bundles.soundness import differences
 from milbench.errors import MilbenchError
 from milbench.report import Recomputed, recompute
 from milbench.report.html.page import PLOTLY
-from milbench.store.run import (
+from milbench.store.run import Run, open_run
+from milbench.store.run_folder import (
     CHOSEN,
     CONFIG,
     DATASETS,
@@ -30,8 +31,6 @@ from milbench.store.run import (
     QUESTIONS,
     SPLITS,
     TRIALS,
-    Run,
-    open_run,
 )
 from milbench.store.trial import HISTORY, PREDICTIONS, TRIAL, WEIGHTS
 

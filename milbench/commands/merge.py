@@ -39,7 +39,7 @@ def call(options: argparse.Namespace) -> int:
 
 def _print_merged(console: Console, result: Merged) -> None:
     """Print what a merge found, and what to do next."""
-    from milbench.store.run import TUNING, UNTUNED
+    from milbench.store.run_folder import TUNING, UNTUNED
 
     parts = {"": result.n_trials, " left out, damaged": len(result.damaged), " not done anywhere": result.left}
     line(console, ", ".join(f"{count} trials{what}" for what, count in parts.items() if count or not what))

@@ -53,7 +53,8 @@ def call(options: argparse.Namespace) -> int:
 
 def _with_search(path: Path | None) -> list[Run]:
     """The search of a tuned run, and the run as soon as it has begun."""
-    from milbench.store.run import TUNING, holds_run, open_run
+    from milbench.store.run import holds_run, open_run
+    from milbench.store.run_folder import TUNING
 
     if path is not None and holds_run(path / TUNING) and not holds_run(path):
         return [open_run(path / TUNING)]
@@ -66,7 +67,7 @@ def _print_status(console: Console, run: Run, found: RunStatus) -> None:
     from milbench.machine.durations import duration
     from milbench.machine.sizes import bytes_text
     from milbench.store.question import stale_sentences
-    from milbench.store.run import TUNING
+    from milbench.store.run_folder import TUNING
 
     whole = run.path.parent if run.path.name == TUNING else run.path
     again = f"milbench run --config {run.path / 'run.yaml'} --run {whole}"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from milbench.store.claims import read_claim
-from milbench.store.run import CLAIMS
+from milbench.store.run_folder import CLAIMS
 
 if TYPE_CHECKING:
     from milbench.trials.job import DataPass, Job

@@ -24,7 +24,8 @@ from milbench.errors import MilbenchError
 from milbench.machine.hardware import resolve_device
 from milbench.store import claims
 from milbench.store.claims import is_alive, read_claim
-from milbench.store.run import CLAIMS, Run
+from milbench.store.run import Run
+from milbench.store.run_folder import CLAIMS
 from milbench.trials.job import DataPass, Job, Status
 
 if TYPE_CHECKING:

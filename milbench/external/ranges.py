@@ -15,7 +15,7 @@ from milbench.external.evaluate import Watch
 from milbench.external.trained import Trained
 from milbench.heatmap.stored import RunCohort
 from milbench.store.files import inside, json_bytes, read, write_atomically
-from milbench.store.run import EXTERNAL
+from milbench.store.run_folder import EXTERNAL
 
 SMALL, LOW, HIGH = (
     "fewer patches than any in training",

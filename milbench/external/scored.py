@@ -38,7 +38,8 @@ from milbench.store.files import (
 )
 from milbench.store.headers import read_json
 from milbench.store.payload import refuse_other_answers, refuse_other_predictions
-from milbench.store.run import EXTERNAL, LOCKS, PARTIAL, TRIALS, Run
+from milbench.store.run import Run
+from milbench.store.run_folder import EXTERNAL, LOCKS, PARTIAL, TRIALS
 from milbench.store.shape import fields, mapping_of, name, number, sha256, text
 from milbench.store.slot import id_parts
 from milbench.store.trial import PREDICTIONS, WEIGHTS, StoredTrial

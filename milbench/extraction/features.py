@@ -35,7 +35,7 @@ from milbench.extraction.sheet import SHEETS
 from milbench.extraction.slots import Slots
 from milbench.machine.allocator import tune_allocator
 from milbench.store.claims import Claim, let_go, take
-from milbench.store.run import CLAIMS
+from milbench.store.run_folder import CLAIMS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -29,7 +29,7 @@ from milbench.formats.hdf5 import opened
 from milbench.store.claims import living
 from milbench.store.files import json_bytes, write_atomically
 from milbench.store.leftovers import abandoned, dead_claims, delete
-from milbench.store.run import CLAIMS
+from milbench.store.run_folder import CLAIMS
 from milbench.visible import shortened, visible_line
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from milbench.models import MILModel
 from milbench.registry import load_models
 from milbench.splits import ROLES, Split
 from milbench.store.question import differences
-from milbench.store.run import DATASETS, Run
+from milbench.store.run import Run
+from milbench.store.run_folder import DATASETS
 from milbench.store.slot import ALL_TASKS, Slot
 from milbench.store.trial import WEIGHTS, StoredTrial
 

@@ -14,7 +14,8 @@ from milbench.errors import StoreError
 from milbench.search_space import Configuration
 from milbench.stats.search import PLACE, BudgetCurve, budget_curve, mean_curve, scored, spent, trials_of_search
 from milbench.stats.searched_tests import scores_by_configuration
-from milbench.store.run import CHOSEN, TUNING, UNTUNED, Run, holds_run, open_run
+from milbench.store.run import Run, holds_run, open_run
+from milbench.store.run_folder import CHOSEN, TUNING, UNTUNED
 from milbench.store.slot import Slot
 
 Place = tuple[str, str]

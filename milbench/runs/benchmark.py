@@ -29,7 +29,8 @@ from milbench.store.claims import living
 from milbench.store.files import inside
 from milbench.store.leftovers import delete, is_at_work
 from milbench.store.question import stale_sentences
-from milbench.store.run import CLAIMS, Run
+from milbench.store.run import Run
+from milbench.store.run_folder import CLAIMS
 from milbench.store.run_writing import delete_stale, sweep
 from milbench.tracking.client import default_uri
 from milbench.tracking.tracker import Tracker

@@ -21,7 +21,8 @@ from milbench.store import run_writing
 from milbench.store.files import write_atomically
 from milbench.store.foreign_folder import refuse_foreign_folder
 from milbench.store.question import Question, stale_sentences
-from milbench.store.run import FAILURES, TUNING, UNTUNED, Run, holds_run, open_run
+from milbench.store.run import Run, holds_run, open_run
+from milbench.store.run_folder import FAILURES, TUNING, UNTUNED
 from milbench.store.run_writing import adopt, claim, clear_failure, described, sweep, write_failure
 from milbench.store.trial import StoredTrial
 

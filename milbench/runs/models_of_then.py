@@ -9,7 +9,8 @@ from typing import Any
 
 from milbench.errors import StoreError
 from milbench.names import ALL
-from milbench.store.run import CONFIG, Run
+from milbench.store.run import Run
+from milbench.store.run_folder import CONFIG
 
 
 def with_models_of_then(values: Mapping[str, Any], path: Path) -> dict[str, Any]:

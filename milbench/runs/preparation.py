@@ -27,7 +27,8 @@ from milbench.splits import N_FOLDS, Audit, Split, audit, make_split
 from milbench.store.feature_facts import Facts
 from milbench.store.foreign_folder import refuse_foreign_folder
 from milbench.store.identity import canonical_json
-from milbench.store.run import CONFIG, FEATURES, SPLITS, TUNING, UNTUNED, Run, holds_run, open_run
+from milbench.store.run import Run, holds_run, open_run
+from milbench.store.run_folder import CONFIG, FEATURES, SPLITS, TUNING, UNTUNED
 from milbench.training.precision import PRECISIONS
 from milbench.trials.fits import Fits
 from milbench.trials.plan import Trial, make_plan, together

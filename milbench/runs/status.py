@@ -11,7 +11,8 @@ from milbench.engines.shards import shard_records
 from milbench.store.claims import Claim, living
 from milbench.store.leftovers import leftovers, size_of
 from milbench.store.question import StaleTrial
-from milbench.store.run import CLAIMS, Run
+from milbench.store.run import Run
+from milbench.store.run_folder import CLAIMS
 
 
 @dataclass

@@ -24,7 +24,7 @@ from milbench.runs.preparation import Benchmark, moved_to
 from milbench.search_space import Configuration, SearchSpace, space_from
 from milbench.stats import search as search_scores
 from milbench.store.files import write_atomically
-from milbench.store.run import CHOSEN, TUNING, UNTUNED
+from milbench.store.run_folder import CHOSEN, TUNING, UNTUNED
 from milbench.trials.configurations import DEFAULT
 from milbench.trials.request import Place, PlanRequest, Rung, Search
 from milbench.trials.settings import drawn_for, place_of, refuse_arguments_of_no_model

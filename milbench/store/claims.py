@@ -22,7 +22,7 @@ import psutil
 from milbench.errors import StoreError, UsageError
 from milbench.store.files import json_bytes
 from milbench.store.headers import CLAIM_SHAPE, read_json
-from milbench.store.run import CLAIMS
+from milbench.store.run_folder import CLAIMS
 from milbench.visible import visible_line
 
 HEARTBEAT_SECONDS = 30.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from milbench.errors import StoreError
-from milbench.store.run import FEATURES, LABELS, LOCKS, SPLITS, TUNING, holds_run
+from milbench.store.run import holds_run
+from milbench.store.run_folder import FEATURES, LABELS, LOCKS, SPLITS, TUNING
 
 OF_A_COHORT = ("labels.*", "clini.*", "k=all.tsv", "cohort.y*ml")
 """What the folder of a cohort holds, and that of a run never does."""

@@ -1,26 +1,7 @@
 """Run: one folder per finished trial, below one folder per run. Predictions are the truth.
 
-::
-
-    runs/digits/
-      run.yaml  environment.json  datasets.json  plan.json
-      questions.json             what is asked of each dataset now, and what was asked before
-      splits/digits.csv  labels/digits.csv
-      features/digits.json       size, time and SHA-256 of each feature file, if the dataset has files
-      splits/<hash>/digits.csv   a split that the dataset had before
-      trials/digits/amil/has_0/fold0-seed42-1f3a9c02/
-        predictions.parquet  history.parquet  model.safetensors  trial.json (last, with checksums)
-      failures/<key>.json        what went wrong, until the trial succeeds
-      locks/<key>.lock           held by the process that computes the trial
-      claims/<key>.json          says which process that is
-      checkpoints/               where trainings that are not done have got to
-      external/                  what trials say of other cohorts (`milbench.external.scored`)
-      tuning/, untuned/          the search for the run's settings, and what they are compared with: run folders of their
-                                 own (docs/tuning.md)
-      partial/                   trials being written; a killed process leaves them to the next claim
-
-A trial's folder appears by one atomic rename. This module reads a run and changes nothing; `run_writing.py` writes it.
-Both know no training and reach no torch.
+This module reads a run and changes nothing; `run_writing.py` writes it. `run_folder.py` says where everything lies. None of them
+knows of training or reaches torch.
 """
 
 from __future__ import annotations
@@ -46,8 +27,20 @@ from milbench.store.headers import (
 from milbench.store.joined import ANSWER_COLUMNS, HISTORY_COLUMNS, PREDICTION_COLUMNS, history_of, joined
 from milbench.store.kept import Kept
 from milbench.store.question import Asked, StaleTrial, asked_from_json, asked_of_old_folder, differences
+from milbench.store.run_folder import (
+    CONFIG,
+    DATASETS,
+    ENVIRONMENT,
+    FAILURES,
+    FOLDERS,
+    PLAN,
+    QUESTIONS,
+    TRIALS,
+    RunFolder,
+    is_there,
+)
 from milbench.store.run_tables import labels_from, roles_from
-from milbench.store.slot import Slot, id_parts, slot_of
+from milbench.store.slot import Slot, slot_of
 from milbench.store.trial import HISTORY, PREDICTIONS, TRIAL, StoredTrial, glance_at, read_record, read_trial
 
 if TYPE_CHECKING:
@@ -55,42 +48,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-PLAN, CONFIG, ENVIRONMENT, DATASETS = "plan.json", "run.yaml", "environment.json", "datasets.json"
-QUESTIONS = "questions.json"
 RUN_FORMAT = 1
 """Version of the format, raised when an older milbench could misread the folder; 0 = a folder that states none, read alike."""
 
-TRIALS, FAILURES, SPLITS, LABELS, FEATURES = "trials", "failures", "splits", "labels", "features"
-PARTIAL, CLAIMS, LOCKS = "partial", "claims", "locks"
-EXTERNAL = "external"
-TUNING = "tuning"
-"""Folder of a run that holds the search for its settings, which is a run of its own."""
-CHOSEN = "chosen"
-"""Folder of a search: a file of chosen settings per cohort."""
-UNTUNED = "untuned"
-"""Folder of a tuned run that holds the same trainings with the recipe's own settings: a run of its own."""
 
-FOLDERS = (
-    TRIALS, FAILURES, LOCKS, SPLITS, LABELS, PARTIAL, CLAIMS, "checkpoints", "shards", FEATURES, EXTERNAL, TUNING, UNTUNED,
-)  # fmt: skip
-
-
-class Run:
-    """A run folder as it is read: finished trials, failures, configuration.
-
-    Parameters
-    ----------
-    shown : how a report's commands name the folder, where that is not `path`: a bundle names no folder of one machine.
-    """
-
-    def __init__(self, path: Path, shown: Path | None = None) -> None:
-        self.path = path
-        self.shown = shown or path
-
-    @property
-    def name(self) -> str:
-        """Name of the folder."""
-        return self.path.name
+class Run(RunFolder):
+    """A run folder as it is read: finished trials, failures, configuration; parameters are those of `RunFolder`."""
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -101,13 +64,13 @@ class Run:
     def environment(self) -> dict[str, Any]:
         """Versions, commit and hardware (environment.json); empty if a command was killed before it wrote the file."""
         path = self.path / ENVIRONMENT
-        return dict(read_json(path, ENVIRONMENT_SHAPE)) if _is_there(path) else {}
+        return dict(read_json(path, ENVIRONMENT_SHAPE)) if is_there(path) else {}
 
     @cached_property
     def datasets(self) -> dict[str, Any]:
         """What the report needs of every cohort (datasets.json); empty if a command was killed before it wrote the file."""
         path = self.path / DATASETS
-        return dict(read_json(path, DATASETS_SHAPE)) if _is_there(path) else {}
+        return dict(read_json(path, DATASETS_SHAPE)) if is_there(path) else {}
 
     def forget_header(self) -> None:
         """Read the header's files again next time, since another is in their place."""
@@ -127,7 +90,7 @@ class Run:
     def planned(self) -> dict[str, str]:
         """Trial id by slot: what the newest plan asks for; older trials of a slot are stale."""
         path = self.path / PLAN
-        return dict(read_json(path, plan_shape)) if _is_there(path) else {}
+        return dict(read_json(path, plan_shape)) if is_there(path) else {}
 
     def slots(self) -> list[Slot]:
         """The grid of the newest plan, in its order."""
@@ -152,7 +115,7 @@ class Run:
     def asked(self) -> dict[str, Asked]:
         """What is asked of each dataset now, and what was asked before."""
         path = self.path / QUESTIONS
-        if _is_there(path):
+        if is_there(path):
             return asked_from_json(read_json(path, QUESTIONS_SHAPE))
         if not self.datasets:
             return {}
@@ -231,7 +194,7 @@ class Run:
             try:
                 rows.append(_failure(path))
             except StoreError:
-                if _is_there(path):  # else another process has tried the trial again meanwhile, with success
+                if is_there(path):  # else another process has tried the trial again meanwhile, with success
                     raise
         current = (row for row in rows if row["id"] in planned and not differences(asked, row.get("identity", {})))
         return sorted(current, key=lambda row: str(row["id"]))
@@ -239,51 +202,6 @@ class Run:
     def failure(self, key: str) -> dict[str, Any]:
         """The recorded failure of one trial."""
         return _failure(self.failure_file(key))
-
-    def has_failed(self, key: str) -> bool:
-        """Whether a failure of the trial is on record."""
-        return self.failure_file(key).exists()
-
-    def failure_file(self, key: str) -> Path:
-        """Where a failure of the trial is recorded, if there is one."""
-        return inside(self.path, FAILURES) / f"{key}.json"
-
-    def has_folder(self, trial_id: str) -> bool:
-        """Whether anything lies in the trial's place, even a link; what lies there may be damaged."""
-        return _is_there(self.path / TRIALS / trial_id)
-
-    def has_record(self, trial_id: str) -> bool:
-        """Whether the trial's place holds a `trial.json`, which is written last; nothing is verified."""
-        return (self.trial_folder(trial_id) / TRIAL).exists()
-
-    def trial_folder(self, trial_id: str) -> Path:
-        """Folder of the trial, which need not be there.
-
-        Raises
-        ------
-        StoreError : it is no trial's id, or a symbolic link leads elsewhere.
-        """
-        try:
-            parts = id_parts(trial_id)
-        except ValueError as error:
-            raise StoreError(f"{self.path}: {error}.") from error
-        return inside(self.path, TRIALS, *parts)
-
-    def split_file(self, dataset: str) -> Path:
-        """Path of the dataset's split table."""
-        return inside(self.path, SPLITS, f"{dataset}.csv")
-
-    def former_split_file(self, dataset: str, sha256: str) -> Path:
-        """Path of a split table that the dataset had before."""
-        return inside(self.path, SPLITS, sha256[:8], f"{dataset}.csv")
-
-    def content_file(self, dataset: str) -> Path:
-        """Where it stands what the dataset's feature files hold; datasets without files and older runs have none."""
-        return inside(self.path, FEATURES, f"{dataset}.json")
-
-    def label_file(self, dataset: str) -> Path:
-        """Path of the dataset's labels; runs of older versions have none."""
-        return inside(self.path, LABELS, f"{dataset}.csv")
 
     def labels(self, dataset: str) -> pd.DataFrame:
         """Labels of the dataset's slides: slide_id, patient_id, one column per task; NaN = unknown, a binary label is 0 or 1.
@@ -415,7 +333,7 @@ def check_header(run: Run) -> None:
     """
     for folder in FOLDERS:
         inside(run.path, folder)
-    _ = run.config if _is_there(run.path / CONFIG) else None, run.environment
+    _ = run.config if is_there(run.path / CONFIG) else None, run.environment
     run.asked()
     for slot in run.slots():
         if slot.dataset not in run.datasets:
@@ -429,8 +347,3 @@ def _failure(path: Path) -> dict[str, Any]:
     if not path.stem.startswith(values["id"].rpartition("-")[2]):
         raise StoreError(f"{path} is damaged (it is of {values['id']}). {AGAIN}")
     return values
-
-
-def _is_there(path: Path) -> bool:
-    """Whether there is anything of that name; a link that leads nowhere is something."""
-    return path.exists() or path.is_symlink()

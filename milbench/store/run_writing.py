@@ -18,7 +18,8 @@ from milbench.store.claims import claimed
 from milbench.store.files import inside, json_bytes, replacing_folder, temporary_name, write_atomically, writing
 from milbench.store.leftovers import delete, leftovers
 from milbench.store.question import Asked, Question, StaleTrial, asked_to_json
-from milbench.store.run import (
+from milbench.store.run import RUN_FORMAT, Run
+from milbench.store.run_folder import (
     CLAIMS,
     CONFIG,
     DATASETS,
@@ -29,10 +30,8 @@ from milbench.store.run import (
     PARTIAL,
     PLAN,
     QUESTIONS,
-    RUN_FORMAT,
     SPLITS,
     TRIALS,
-    Run,
 )
 from milbench.store.trial import StoredTrial, copy_trial, fill_trial_folder
 

@@ -27,7 +27,8 @@ from milbench.report.tuning_tables import default_and_tuned
 from milbench.search_space import Configuration
 from milbench.stats.metric import AUROC
 from milbench.stats.search import budget_curve
-from milbench.store.run import TUNING, UNTUNED, Run, open_run
+from milbench.store.run import Run, open_run
+from milbench.store.run_folder import TUNING, UNTUNED
 
 DRAWS = 100
 TASKS = ("TP53", "PIK3CA", "control")

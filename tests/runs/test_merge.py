@@ -19,7 +19,8 @@ from milbench.cohorts.record import ContentRecord, read_record
 from milbench.engines.shards import ShardRecord, write_record
 from milbench.errors import StoreError
 from milbench.runs.merge import merge
-from milbench.store.run import ENVIRONMENT, Run, open_run
+from milbench.store.run import Run, open_run
+from milbench.store.run_folder import ENVIRONMENT
 from milbench.store.run_writing import clear_failure, write_failure
 
 MODELS = ("amil", "m4")

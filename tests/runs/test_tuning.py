@@ -21,7 +21,8 @@ from milbench.runs.preparation import Benchmark, prepare
 from milbench.runs.tuning import Choice, choose, searches, untuned, warnings_of_nesting, write_chosen
 from milbench.search_space import Configuration
 from milbench.stats.search import tried
-from milbench.store.run import TUNING, UNTUNED, Run, open_run
+from milbench.store.run import Run, open_run
+from milbench.store.run_folder import TUNING, UNTUNED
 from milbench.trials.request import Place
 
 WORDS = (

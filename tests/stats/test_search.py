@@ -14,7 +14,8 @@ from tuned_runs_for_tests import make_tuned
 
 from milbench.stats.search import BudgetCurve, best_of, budget_curve, mean_curve, scored, spent, trials_of_search
 from milbench.stats.searched_tests import scores_by_configuration
-from milbench.store.run import TUNING, Run, open_run
+from milbench.store.run import Run, open_run
+from milbench.store.run_folder import TUNING
 from milbench.store.trial import StoredTrial
 
 TESTS = [0.61, 0.52, 0.73, 0.44, 0.65, 0.56, 0.67]

@@ -13,7 +13,8 @@ from places import GOLDEN
 
 from milbench.runs.merge import merge
 from milbench.runs.status import survey
-from milbench.store.run import ENVIRONMENT, RUN_FORMAT, open_run
+from milbench.store.run import RUN_FORMAT, open_run
+from milbench.store.run_folder import ENVIRONMENT
 from milbench.trials.plan import IDENTITY_FORMAT
 
 FOLDERS = sorted(path.parent for path in (GOLDEN / "runs").glob("*/run.yaml"))

@@ -16,7 +16,8 @@ from runs_for_tests import make_run
 from milbench.store.claims import claimed
 from milbench.store.files import temporary_name, this_host
 from milbench.store.leftovers import SILENT_SECONDS, leftovers
-from milbench.store.run import FOLDERS, Run
+from milbench.store.run import Run
+from milbench.store.run_folder import FOLDERS
 from milbench.store.run_writing import sweep
 
 

@@ -1,4 +1,4 @@
-"""A CUDA graph's stand-in on the CPU: it plays the operators of a step again, without the step's Python."""
+"""A CUDA graph's stand-in on the CPU, and trainings with it: it plays the operators of a step again, without the step's Python."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from checkpoints_for_tests import bits
+from stacks_for_tests import SLIDES, InMemory
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from milbench.training.fold_stack import FoldStack
+from milbench.training.learner import Learner
+from milbench.training.replays import Replays
+from milbench.training.step_graphs import GraphedModel, GraphedStack, ModelGraphs, StepGraphs
+from milbench.training.trainer import train
+from milbench.trials.recipe import Recipe
+
+BRIEF = Recipe(lr=0.02, epochs=3)
 
 NEED_THE_CPU = {"barspoon": ["aten::randint draws on the CPU", "aten::_local_scalar_dense needs numbers"]}
 """By model, what its step needs the CPU for. Steps of all others can be recorded, and so must be those of the study's models."""
@@ -97,3 +108,29 @@ class TapeRecorder:
             tape.play()
 
         return replay
+
+
+def graphs_of(each: Learner) -> ModelGraphs:
+    assert isinstance(each.weights, (GraphedModel, GraphedStack))
+    return each.weights.graphs
+
+
+def n_replayed(each: Learner) -> int:
+    return graphs_of(each).steps.n_replayed
+
+
+def folds_twice(make: Callable[[], list[Learner]], problem: str = "") -> tuple[list[Learner], Replays]:
+    """Learners of folds that step together, which end with graphs where they end without; and the replays of their steps."""
+    ends = []
+    for graphs in (None, StepGraphs(TapeRecorder())):
+        learners = make()
+        stack = FoldStack(learners)
+        train(learners, SLIDES, InMemory(), seed=7, stacks=[stack], graphs=graphs)
+        assert [each.error for each in learners] == [None] * len(learners)
+        ends.append(
+            [(bits(each), each.random.uses, [state.tolist() for state in each.random.states]) for each in learners]
+        )
+    assert ends[0] == ends[1]
+    assert stack.replays is not None
+    assert stack.replays.memory.problem == problem
+    return learners, stack.replays

@@ -16,7 +16,8 @@ from milbench.cohorts.tuned import TunedSettings
 from milbench.search_space import Configuration
 from milbench.stats.search import PLACE, best_of, tried
 from milbench.store.identity import recorded_key
-from milbench.store.run import CHOSEN, TUNING, UNTUNED, Run, open_run
+from milbench.store.run import Run, open_run
+from milbench.store.run_folder import CHOSEN, TUNING, UNTUNED
 from milbench.store.run_writing import write_failure, write_header, write_trial
 from milbench.store.slot import trial_id_of
 from milbench.store.trial import PREDICTIONS, StoredTrial
