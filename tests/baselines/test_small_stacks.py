@@ -92,29 +92,28 @@ def short_cut(stack: ParameterStack, bags: list[Patches]) -> Any:
     return stack._by_short_cut(list(stack.parameters.values()), bags, *labels_of(stack, len(bags)))
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("n_bags", "n"), [(1, 8), (3, 4), (3, 36), (2, FEW)])
-@pytest.mark.parametrize("name", MODELS)
-def test_the_short_cut_finds_what_vmap_finds(name: str, n_bags: int, n: int, *, training: bool) -> None:
-    stack, bags = stack_of(MODELS[name], training=training), bags_of(n_bags, n)
+def assert_same(stack: ParameterStack, bags: list[Patches], *, atol: float = 1e-13, rtol: float = 1e-10) -> None:
+    """By the short cut, which is taken, and by vmap: values, gradients and random state."""
     assert short_cut(stack, bags) is not None
     ours, state = found(stack, bags)
     stack.has_short_cut = False
     expected, expected_state = found(stack, bags)
     for mine, theirs in zip(ours, expected, strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-13, rtol=1e-10)
+        torch.testing.assert_close(mine, theirs, atol=atol, rtol=rtol)
     assert torch.equal(state, expected_state)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("n_bags", "n"), [(1, 8), (3, 4), (3, 36), (2, FEW)])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_short_cut_finds_what_vmap_finds(name: str, n_bags: int, n: int, *, training: bool) -> None:
+    assert_same(stack_of(MODELS[name], training=training), bags_of(n_bags, n))
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "dtfd, dropout"])
 @pytest.mark.parametrize("n", [1, 7])
 def test_bags_of_few_and_odd_patches_take_the_short_cut_too(name: str, n: int) -> None:
-    stack, bags = stack_of(MODELS[name]), bags_of(3, n)
-    assert short_cut(stack, bags) is not None
-    ours, _ = found(stack, bags)
-    stack.has_short_cut = False
-    for mine, theirs in zip(ours, found(stack, bags)[0], strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-13, rtol=1e-10)
+    assert_same(stack_of(MODELS[name]), bags_of(3, n))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -123,14 +122,7 @@ def test_bags_of_few_and_odd_patches_take_the_short_cut_too(name: str, n: int) -
 def test_the_short_cut_of_a_grid_of_tokens_finds_what_vmap_finds(
     name: str, n_bags: int, n: int, *, training: bool
 ) -> None:
-    stack, bags = stack_of(TRANSMIL[name], training=training), bags_of(n_bags, n)
-    assert short_cut(stack, bags) is not None
-    ours, state = found(stack, bags)
-    stack.has_short_cut = False
-    expected, expected_state = found(stack, bags)
-    for mine, theirs in zip(ours, expected, strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=1e-9)
-    assert torch.equal(state, expected_state)
+    assert_same(stack_of(TRANSMIL[name], training=training), bags_of(n_bags, n), atol=1e-12, rtol=1e-9)
 
 
 def test_more_tokens_than_one_matrix_takes_are_left_to_vmap() -> None:
