@@ -38,10 +38,17 @@ class ChunkIndex(NamedTuple):
 
     Attributes
     ----------
-    places : index [n, axes] of each chunk's first value.
     addresses, sizes : where its bytes start in the file, and how many there are.
     masks : filters that were left out when it was written, one bit each.
     """
+
+    addresses: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    masks: NDArray[np.uint32]
+
+
+class _Table(NamedTuple):
+    """The same as a file tells it, with the index [n, axes] of each chunk's first value."""
 
     places: NDArray[np.int64]
     addresses: NDArray[np.int64]
@@ -65,36 +72,38 @@ def chunk_index(stored: h5py.Dataset, descriptor: int) -> ChunkIndex | None:
             return None  # h5py with HDF5 below 1.12.3 has no such method
         found = _from_library(stored)
     is_in_file = _lies_within(found, os.fstat(descriptor).st_size)
-    return found if is_in_file and _is_whole(found, stored.chunks, expected) else None
+    if not is_in_file or not _is_whole(found, stored.chunks, expected):
+        return None
+    return ChunkIndex(found.addresses, found.sizes, found.masks.astype(np.uint32))
 
 
-def _lies_within(found: ChunkIndex, n_bytes: int) -> bool:
+def _lies_within(found: _Table, n_bytes: int) -> bool:
     """Whether no chunk reaches beyond the file: a damaged size would ask for gigabytes of memory."""
     return bool((found.addresses >= 0).all() and (found.addresses <= n_bytes - found.sizes).all())
 
 
-def _from_library(stored: h5py.Dataset) -> ChunkIndex:
+def _from_library(stored: h5py.Dataset) -> _Table:
     told: list[h5py.h5d.StoreInfo] = []
     stored.id.chunk_iter(told.append)  # returns None, as it must to go on
     rows = [(*chunk.chunk_offset, chunk.byte_offset or 0, chunk.size, chunk.filter_mask) for chunk in told]
     return _sorted(np.array(rows, np.int64).reshape(len(rows), stored.ndim + 3))
 
 
-def _sorted(table: NDArray[np.int64]) -> ChunkIndex:
+def _sorted(table: NDArray[np.int64]) -> _Table:
     """The index of rows (places, address, size, mask), which a tree has in order and other indices may not."""
     places = table[:, :-3]
     if len(places) > 1 and not (np.diff(places[:, 0]) > 0).all():  # several in a row, or out of order
         table = table[np.lexsort(places.T[::-1])]
-    return ChunkIndex(table[:, :-3], *table[:, -3:].T.copy())
+    return _Table(table[:, :-3], *table[:, -3:].T.copy())
 
 
-def _is_whole(found: ChunkIndex, chunks: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+def _is_whole(found: _Table, chunks: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     """Whether each chunk of the array is there, once."""
     grid = np.indices(expected).reshape(len(expected), -1).T * chunks
     return found.places.shape == grid.shape and np.array_equal(found.places, grid)
 
 
-def _agrees(found: ChunkIndex, stored: h5py.Dataset) -> bool:
+def _agrees(found: _Table, stored: h5py.Dataset) -> bool:
     """Whether the library says the same of a few chunks."""
     for row in np.linspace(0, len(found.sizes) - 1, CHECKED).astype(int):
         told = stored.id.get_chunk_info_by_coord(tuple(map(int, found.places[row])))
@@ -110,7 +119,7 @@ def _agrees(found: ChunkIndex, stored: h5py.Dataset) -> bool:
 # ---- B-tree of version 1 -------------------------------------------------------------------------
 
 
-def _from_tree(stored: h5py.Dataset, descriptor: int, n_chunks: int) -> ChunkIndex | None:
+def _from_tree(stored: h5py.Dataset, descriptor: int, n_chunks: int) -> _Table | None:
     """The index, or None where the file keeps it in another way than HDF5 does by default."""
     if stored.file.id.get_create_plist().get_sizes() != (8, 8):
         return None  # addresses have other lengths

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from io import BytesIO
 from itertools import repeat
 from typing import Any
 
@@ -36,7 +38,12 @@ LOCAL_HEADER, LOCAL_BYTES = b"PK\x03\x04", 30
 ENCRYPTED = 1
 """Bit of an entry's flags."""
 
+SHORT = 16_384
+"""Bytes of a stream that takes no longer to inflate than a few steps of Python would, if another thread holds the lock."""
+
 Buffer = memoryview | bytes | bytearray
+
+_own = threading.local()
 
 
 class DamagedStream(ValueError):
@@ -63,18 +70,39 @@ def inflated(content: Buffer, n_bytes: int) -> Buffer:
     return raw
 
 
-def each_inflated(contents: Iterable[Buffer], n_bytes: int) -> Iterator[Buffer]:
-    """The same of each of many short streams, in fewer steps of Python: threads wait for each other in these.
+def inflate_into(memory: memoryview, contents: Iterable[Buffer], n_streams: int, n_bytes: int) -> None:
+    """Put what `n_streams` streams hold, `n_bytes` each, one behind the other into `memory`; what reaches beyond it is dropped.
 
-    Memory is set aside for `n_bytes` whatever a stream may hold, and their number is not looked at.
+    Short streams go through one call, in few steps of Python: threads wait for each other in these.
+
+    Raises
+    ------
+    DamagedStream : one is damaged, or they hold other numbers of bytes. `memory` may hold parts of them.
     """
-    if deflate is None or n_bytes > MOST_AT_ONCE:
-        yield from (inflated(content, n_bytes) for content in contents)
+    if deflate is None or n_bytes > SHORT:
+        starts = range(0, n_streams * n_bytes, n_bytes)
+        for start, content in zip(starts, contents, strict=True):
+            part = memory[start : start + n_bytes]
+            part[:] = memoryview(inflated(content, n_bytes))[: len(part)]
         return
+    together = _together()
+    together.seek(0)
     try:
-        yield from map(deflate.zlib_decompress, contents, repeat(n_bytes))
+        together.writelines(map(deflate.zlib_decompress, contents, repeat(n_bytes, n_streams)))
     except deflate.DeflateError as error:
         raise DamagedStream(str(error)) from error
+    if together.tell() != n_streams * n_bytes:  # none holds more than `n_bytes`, so that one holds fewer
+        raise DamagedStream("a stream holds too few bytes")
+    together.seek(0)
+    together.readinto(memory[: n_streams * n_bytes])  # it still holds more, if it held more before
+
+
+def _together() -> BytesIO:
+    """Memory of this thread that grows with its use. It is filled in C, unlike an array."""
+    if not hasattr(_own, "together"):
+        _own.together = BytesIO()
+    kept: BytesIO = _own.together
+    return kept
 
 
 def _errors() -> tuple[type[Exception], ...]:

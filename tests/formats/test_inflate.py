@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from milbench.errors import FeatureFileError
 from milbench.formats import inflate, open_features
 from milbench.formats.chunks import read_chunks
-from milbench.formats.inflate import DamagedStream, each_inflated, inflated
+from milbench.formats.inflate import SHORT, DamagedStream, inflate_into, inflated
 
 
 @pytest.fixture(params=["deflate", "zlib"])
@@ -59,12 +59,36 @@ def test_a_stream_that_is_damaged_or_has_another_length_is_refused(change: objec
 
 
 @pytest.mark.usefixtures("library")
-def test_many_streams_give_each_what_it_held_and_a_damaged_one_is_refused() -> None:
-    rows = [bytes([value]) * 100 for value in range(5)]
-    streams = [zlib.compress(row) for row in rows]
-    assert [bytes(raw) for raw in each_inflated(streams, 100)] == rows
-    with pytest.raises(DamagedStream):
-        list(each_inflated([*streams, streams[0][:-1]], 100))
+@pytest.mark.parametrize("n_bytes", [1, 100, SHORT, SHORT + 1])
+@pytest.mark.parametrize("cut_off", [0, 1, 40])
+def test_many_streams_lie_one_behind_the_other_and_the_last_may_reach_beyond(n_bytes: int, cut_off: int) -> None:
+    rows = [bytes([value]) * n_bytes for value in range(1, 6)]
+    memory = bytearray(5 * n_bytes + 3 - min(cut_off, n_bytes))
+    inflate_into(memoryview(memory), map(zlib.compress, rows), 5, n_bytes)
+    expected = b"".join(rows) + bytes(3)
+    assert memory == expected[: len(memory)]
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("n_bytes", [100, SHORT + 1])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda row: zlib.compress(row)[:-1],
+        lambda row: zlib.compress(row[:-1]),
+        lambda row: zlib.compress(row + b"a"),
+        lambda row: b"",
+    ],
+)
+def test_one_odd_stream_of_many_is_refused_and_the_next_call_is_right(
+    odd: Callable[[bytes], bytes], n_bytes: int
+) -> None:
+    row, memory = b"b" * n_bytes, memoryview(bytearray(3 * n_bytes))
+    for place in range(3):
+        with pytest.raises(DamagedStream):
+            inflate_into(memory, [odd(row) if each == place else zlib.compress(row) for each in range(3)], 3, n_bytes)
+        inflate_into(memory, [zlib.compress(row)] * 3, 3, n_bytes)
+        assert memory == row * 3
 
 
 @pytest.mark.usefixtures("library")

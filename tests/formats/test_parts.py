@@ -1,11 +1,13 @@
 """Parts: each is worked on once, by few threads, and nothing is still at work after an error."""
 
+import os
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from milbench.formats import parts
 from milbench.formats.parts import LARGEST_KEPT, MOST_THREADS, fill, in_threads, scratch
 
 
@@ -25,19 +27,53 @@ def test_each_part_is_worked_on_once(n_threads: int, n_parts: int) -> None:
     assert all(name.startswith("milbench-read") for name in names - {threading.current_thread().name})
 
 
-def test_the_caller_takes_what_no_thread_has_begun() -> None:
-    by: dict[int, threading.Thread] = {}
-    has_both = threading.Event()
+def cores_of(n_threads: int) -> list[set[int]]:
+    """Cores that each thread of a pool may use."""
+    found: dict[int, set[int]] = {}
+    all_here = threading.Barrier(n_threads)
 
-    def work(part: int) -> None:
-        by[part] = threading.current_thread()
-        if len(set(by.values())) == 2:
-            has_both.set()
-        assert has_both.wait(30)
+    def work(_: int) -> None:
+        found[threading.get_ident()] = os.sched_getaffinity(0)
+        all_here.wait(30)
 
-    in_threads(work, range(20), 2)
-    assert by[0] is not threading.current_thread()
-    assert by[19] is threading.current_thread()
+    in_threads(work, range(n_threads), n_threads)
+    return list(found.values())
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads have no cores of their own here")
+@pytest.mark.parametrize("n_cores", [2, 3, 4, 5])
+def test_no_two_threads_share_a_core_and_the_caller_keeps_its_own(
+    n_cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, kept = os.sched_getaffinity(0), threading.local()
+
+    def ask(_: int) -> set[int]:
+        return getattr(kept, "cores", set(range(10, 10 + n_cores)))
+
+    monkeypatch.setattr(parts, "_pool", None)
+    monkeypatch.setattr(os, "sched_getaffinity", ask)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _, cores: setattr(kept, "cores", set(cores)))
+    of_threads = cores_of(2)
+    assert set.union(*of_threads) == ask(0)
+    assert set.intersection(*of_threads) == set()
+    assert not hasattr(kept, "cores"), "the caller was moved"
+    monkeypatch.undo()
+    assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads have no cores of their own here")
+@pytest.mark.parametrize("fault", ["fewer cores than threads", "forbidden"])
+def test_threads_run_anywhere_where_they_cannot_have_their_own_cores(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(_: int, __: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(parts, "_pool", None)
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    cores = {0, 1} if fault == "forbidden" else {0}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
+    assert cores_of(2) == [cores, cores]
 
 
 def test_an_error_is_raised_when_no_part_is_at_work_any_more() -> None:
