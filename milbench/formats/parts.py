@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -33,12 +33,14 @@ def in_threads(work: Callable[[Part], None], parts: Sequence[Part], n_threads: i
     pool = _threads(n_threads)
     waiting = [pool.submit(work, part) for part in parts]
     try:
-        for each in waiting:
-            each.result()
+        wait(waiting, return_when=FIRST_EXCEPTION)  # the caller wakes once, and not for each part
     finally:  # none may write after the array has been given back
         for each in waiting:
             each.cancel()
         wait(waiting)
+    for each in waiting:
+        if not each.cancelled():
+            each.result()
 
 
 def _threads(n_threads: int) -> ThreadPoolExecutor:
