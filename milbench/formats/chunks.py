@@ -40,11 +40,6 @@ PIECE = 1 << 18
 LARGE_CHUNK = 4 << 20
 """Bytes of a chunk of which one at a time is in memory, as in the library."""
 
-HUGE_PAGE = 2 << 20
-"""Bytes of a page of the system where memory is large. The thread that gave the last bag's pages back gets them faster
-than another one does: up to a tenth of the time of a bag with gzip. So it touches each first.
-"""
-
 MOST_REMEMBERED = 1 << 20
 """Chunks, or runs of them, that are remembered of all datasets: 20 MB."""
 
@@ -232,8 +227,6 @@ def _read_batches(known: _Dataset, index: ChunkIndex, array: np.ndarray) -> bool
     """All other chunks: each batch is read at once, inflated and placed by one thread."""
     is_alone = known.chunk_bytes > LARGE_CHUNK or INFLATED not in known.filters
     batches, n_threads = list(_batches(known, index)), 1 if is_alone else torch.get_num_threads()
-    if n_threads > 1:
-        _bytes_of(array)[::HUGE_PAGE] = bytes(-(-array.nbytes // HUGE_PAGE))
     in_threads(partial(_read_batch, known, index, array), batches, n_threads)
     return True
 
