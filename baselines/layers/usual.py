@@ -1,0 +1,43 @@
+"""Usual layers: those that functions of whole layers may compute from their parameters, past the modules themselves.
+
+Such a function does not call a module. So it would miss what a hook on the module does, and it would compute the layer that a
+model is made with where somebody has put another one in its place. Where a layer is not usual, its module is called.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.products import Linear
+
+
+def is_listened_to(layer: nn.Module) -> bool:
+    """Whether a hook on the layer wants to be called in its forward or backward."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+
+
+def is_usual(layer: object, *kinds: type[nn.Module]) -> bool:
+    """Whether the layer computes what one of these classes computes, and nobody listens to it.
+
+    A layer with a parametrisation does: its weight is asked for, as its module would.
+    """
+    if not isinstance(layer, nn.Module) or is_listened_to(layer):
+        return False
+    forward = type(layer).forward
+    return any(forward is kind.forward for kind in kinds)
+
+
+def are_linear(*layers: object) -> bool:
+    """Whether all are usual Linear layers."""
+    return all(is_usual(layer, Linear, nn.Linear) for layer in layers)
+
+
+def are_relu(*layers: object) -> bool:
+    """Whether all are usual ReLUs."""
+    return all(is_usual(layer, nn.ReLU) for layer in layers)
+
+
+def are_dropout(*layers: object) -> bool:
+    """Whether all are usual and milbench's own: the masks of others cannot be had before their product."""
+    return all(is_usual(layer, Dropout) for layer in layers)
