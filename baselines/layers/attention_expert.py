@@ -18,12 +18,13 @@ from milbench_baselines.layers.attention_pooling import (
 )
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.embedding import (
+    EMBEDDING,
     Embedding,
     EmbeddingGradients,
     embed_block,
     embedded_in_blocks,
 )
-from milbench_baselines.layers.gated_attention import GatedAttention
+from milbench_baselines.layers.gated_attention import ATTENTION, GatedAttention
 from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
 from milbench_baselines.layers.initialisation import xavier
 from milbench_baselines.layers.masks import DRAWN, Masks
@@ -31,7 +32,7 @@ from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks
 from milbench_baselines.layers.small_bags import is_cheap
 from milbench_baselines.layers.small_experts import is_small, pooled_small
-from milbench_baselines.layers.usual import is_usual
+from milbench_baselines.layers.usual import is_made_of
 
 DEAD_CLASSES = 4
 
@@ -100,7 +101,8 @@ class AttentionExpert(nn.Module):
     @property
     def is_usual(self) -> bool:
         """Whether functions of whole layers may take this one's place."""
-        return is_usual(self, AttentionExpert) and self.embed.is_usual and self.attention.is_usual
+        dead = () if self.dead is None else (Linear,)
+        return is_made_of(self, AttentionExpert, *EMBEDDING, *ATTENTION, *dead)
 
     numbers_side_by_side = 2**17
     """Numbers of a bag's embedded patches, of all experts, up to which they go side by side on a CPU, though they are not few."""

@@ -13,7 +13,7 @@ from milbench_baselines.layers.products import Linear, add_outer, affine, times
 from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks, is_relu
 from milbench_baselines.layers.side_by_side import linear_on_shared_bag
 from milbench_baselines.layers.small_bags import is_cheap
-from milbench_baselines.layers.usual import are_dropout, are_linear, is_usual
+from milbench_baselines.layers.usual import are_dropout, are_linear, is_made_of
 
 
 class Embedding(nn.Sequential):
@@ -33,10 +33,7 @@ class Embedding(nn.Sequential):
     @property
     def is_usual(self) -> bool:
         """Whether functions of whole layers may take this one's place."""
-        if len(self) != 3:
-            return False
-        layer, relu, dropout = self
-        return is_usual(self, Embedding) and are_linear(layer) and is_relu(relu) and are_dropout(dropout)
+        return is_made_of(self, *EMBEDDING)
 
     @staticmethod
     def of_all(embeddings: Sequence[Embedding], features: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -46,6 +43,10 @@ class Embedding(nn.Sequential):
         _, relu, dropout = embeddings[0]
         rows = relu(linear_on_shared_bag([each[0] for each in embeddings], features))
         return dropout(rows) if mask is None else rows * mask  # type: ignore[no-any-return]
+
+
+EMBEDDING = Embedding, Linear, nn.ReLU, Dropout
+"""Classes of an embedding and its parts."""
 
 
 def embedded_in_blocks(dropout: Dropout, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

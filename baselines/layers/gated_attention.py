@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.side_by_side import linear_on_own_bags
-from milbench_baselines.layers.usual import are_dropout, are_linear, is_usual
+from milbench_baselines.layers.usual import is_made_of
 
 
 class GatedAttention(nn.Module):
@@ -40,8 +40,7 @@ class GatedAttention(nn.Module):
     @property
     def is_usual(self) -> bool:
         """Whether functions of whole layers may take this one's place."""
-        layers = self.tanh_branch, self.sigmoid_branch, self.score
-        return is_usual(self, GatedAttention) and are_linear(*layers) and are_dropout(self.dropout)
+        return is_made_of(self, *ATTENTION)
 
     def of_stack(self, rows: Tensor) -> Tensor:
         """Scores [S, N, 1] of rows [S, N, D] in S stacked attentions without dropout, whose parameters are [S, ...]."""
@@ -60,3 +59,7 @@ class GatedAttention(nn.Module):
         b = linear_on_own_bags([each.sigmoid_branch for each in attentions], h).sigmoid()  # [K, N, width]
         product = attentions[0].dropout(a * b) if mask is None else a * b * mask           # [K, N, width]
         return linear_on_own_bags([each.score for each in attentions], product).squeeze(-1)  # eq. 9
+
+
+ATTENTION = GatedAttention, Linear, Linear, Dropout, Linear
+"""Classes of a gated attention and its parts."""

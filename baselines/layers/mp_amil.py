@@ -21,8 +21,8 @@ from milbench.models import AttentionMaps, BagOutput
 from milbench_baselines.layers.attention_expert import DEAD_CLASSES
 from milbench_baselines.layers.attention_pooling import weighted_sum
 from milbench_baselines.layers.depthwise import CELLS_OF_A_MATRIX, depthwise
-from milbench_baselines.layers.embedding import Embedding
-from milbench_baselines.layers.gated_attention import GatedAttention
+from milbench_baselines.layers.embedding import EMBEDDING, Embedding
+from milbench_baselines.layers.gated_attention import ATTENTION, GatedAttention
 from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
 from milbench_baselines.layers.grid_attention import Parameters, Parts, pooled_grid
 from milbench_baselines.layers.initialisation import xavier
@@ -33,7 +33,7 @@ from milbench_baselines.layers.side_by_side import by_its_own, layer_norm_on_own
 from milbench_baselines.layers.small_experts import is_small, pooled_small
 from milbench_baselines.layers.small_grids import GridParameters
 from milbench_baselines.layers.square_grid import side_of
-from milbench_baselines.layers.usual import is_usual
+from milbench_baselines.layers.usual import is_made_of, is_usual
 
 SEGMENTS = 4
 """Consecutive quarters of the channels: one per branch of the aggregator, and one per proxy of M4's gate."""
@@ -81,13 +81,7 @@ class Aggregator(nn.Module):
     @property
     def is_usual(self) -> bool:
         """Whether functions of whole layers may take this one's place."""
-        branches: list[Any] = list(self.branches)
-        layers = [layer for branch in branches for layer in branch]
-        return (
-            is_usual(self, Aggregator)
-            and all(is_usual(branch, nn.Sequential) for branch in branches)
-            and all(is_usual(layer, nn.Conv2d) for layer in layers)
-        )
+        return is_made_of(self, *AGGREGATOR)
 
     @staticmethod
     def of_all(aggregators: Sequence[Aggregator], rows: Tensor, side: int) -> Tensor:
@@ -99,6 +93,10 @@ class Aggregator(nn.Module):
         if aggregators[0].activate_identity:
             return hardswish(torch.cat([first, *parts], dim=2))
         return torch.cat([first, hardswish(torch.cat(parts, dim=2))], dim=2)
+
+
+AGGREGATOR = Aggregator, nn.ModuleList, *(nn.Sequential, nn.Conv2d, nn.Conv2d) * len(KERNELS)
+"""Classes of an aggregator and its parts."""
 
 
 def on_grid(layer: nn.Module, rows: Tensor, side: int) -> Tensor:
@@ -201,7 +199,10 @@ class MPAMIL(nn.Module):
     @property
     def is_usual(self) -> bool:
         """Whether functions of whole layers may take this one's place."""
-        return is_usual(self, MPAMIL) and self.embed.is_usual and self._is_usual_after_embedding
+        optional = ((self.position, nn.Conv2d), (self.norm, nn.LayerNorm))
+        around = [kind for layer, kind in optional if layer is not None]
+        dead = () if self.dead is None else (Linear,)
+        return is_made_of(self, MPAMIL, *EMBEDDING, *around, *AGGREGATOR, *ATTENTION, *dead)
 
     @property
     def _is_usual_after_embedding(self) -> bool:

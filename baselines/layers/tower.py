@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from milbench_baselines.layers.checkpoint import outputs_of_classes, shape_of
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.side_by_side import linear_on_own_bags
-from milbench_baselines.layers.usual import are_dropout, are_linear, are_relu, is_usual
+from milbench_baselines.layers.usual import is_made_of
 
 
 class Tower(nn.Sequential):
@@ -23,12 +22,9 @@ class Tower(nn.Sequential):
         super().__init__(Linear(hidden, width), nn.ReLU(), Dropout(dropout), Linear(width, n_outputs))
 
 
-def is_usual_tower(tower: Any) -> bool:
+def is_usual_tower(tower: nn.Module) -> bool:
     """Whether functions of whole layers may take a tower's place."""
-    if not is_usual(tower, nn.Sequential) or len(tower) != 4:
-        return False
-    first, relu, dropout, last = tower
-    return are_linear(first, last) and are_relu(relu) and are_dropout(dropout)
+    return is_made_of(tower, Tower, Linear, nn.ReLU, Dropout, Linear)
 
 
 def of_tasks(outputs: Outputs, hidden: int, width: int, dropout: float) -> nn.ModuleList:

@@ -17,20 +17,34 @@ def is_listened_to(layer: nn.Module) -> bool:
     return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
-def is_usual(layer: object, *kinds: type[nn.Module]) -> bool:
-    """Whether the layer computes what one of these classes computes, and nobody listens to it.
+def is_usual(layer: object, kind: type[nn.Module]) -> bool:
+    """Whether the layer computes what this class computes, and nobody listens to it.
 
     A layer with a parametrisation does: its weight is asked for, as its module would.
     """
-    if not isinstance(layer, nn.Module) or is_listened_to(layer):
-        return False
-    forward = type(layer).forward
-    return any(forward is kind.forward for kind in kinds)
+    return isinstance(layer, nn.Module) and type(layer).forward is kind.forward and not is_listened_to(layer)
 
 
 def are_linear(*layers: object) -> bool:
     """Whether all are usual Linear layers."""
-    return all(is_usual(layer, Linear, nn.Linear) for layer in layers)
+    return all(is_usual(layer, Linear) or is_usual(layer, nn.Linear) for layer in layers)
+
+
+def is_made_of(module: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Whether a module and all that it is made of, part by part in their order, are usual layers of these classes.
+
+    Experts are asked for this in each step. So it is faster than a question for each layer.
+    """
+    left, found = [module], []
+    while left:
+        part = left.pop()
+        if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
+            return False
+        forward = type(part).forward
+        found.append(Linear.forward if forward is nn.Linear.forward else forward)
+        if part._modules:
+            left.extend(each for each in reversed(part._modules.values()) if each is not None)
+    return found == [kind.forward for kind in kinds]
 
 
 def are_relu(*layers: object) -> bool:
