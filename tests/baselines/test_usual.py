@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -113,17 +112,6 @@ def test_a_hook_on_any_one_layer_changes_the_answer_as_its_result_does(name: str
         handle.remove()
 
 
-class Twice(nn.Module):
-    """Twice what a layer gives: a layer of another class in its place."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor) -> Any:
-        return 2 * self.layer(x)
-
-
 ACTIVATIONS = {
     "mean": "embed.1", "max": "embed.1", "amil": "expert.embed.1", "dsmil": "query.1", "dtfd": "reduction.1", "transmil": "embed.1",
     "mmoe_amil": "experts.1.embed.1", "mmoe_mp_amil": "experts.1.embed.1", "m4": "experts.1.embed.1",
@@ -185,3 +173,23 @@ def test_a_usual_layer_computes_what_its_class_does_and_nobody_listens() -> None
         assert not usual.are_linear(listened_to), register
         handle.remove()
     assert usual.are_linear(listened_to)
+
+
+def test_a_module_is_made_of_its_parts_in_their_order() -> None:
+    def parts() -> nn.Sequential:
+        return nn.Sequential(Linear(2, 2), nn.ReLU(), Dropout(0.1))
+
+    kinds = nn.Sequential, Linear, nn.ReLU, Dropout
+    assert usual.is_made_of(parts(), *kinds)
+    assert not usual.is_made_of(parts()[:2], *kinds)
+    for place, other in ((0, nn.Identity()), (1, nn.Tanh()), (2, nn.Dropout(0.1)), (1, nn.Sequential(nn.ReLU()))):
+        changed = parts()
+        changed[place] = other
+        assert not usual.is_made_of(changed, *kinds)
+    assert usual.is_made_of(
+        nn.Sequential(nn.Linear(2, 2), nn.ReLU(), Dropout(0.1)), *kinds
+    )  # torch's own Linear is as good
+    without = nn.Module()
+    without.layer, without.gone = Linear(2, 2), nn.ReLU()
+    without.gone = None  # type: ignore[assignment]
+    assert usual.is_made_of(without, nn.Module, Linear)
