@@ -184,6 +184,7 @@ def test_every_expert_drops_out_by_itself_and_both_ways_at_the_same_rate(monkeyp
         1, D, dtype=torch.float64
     )  # one patch: its slide feature is its embedding, linear in the mask
     means = []
+    monkeypatch.setattr(AttentionExpert, "numbers_side_by_side", 0)
     for limit in (PATCHES_SIDE_BY_SIDE, 0):
         monkeypatch.setattr(module, "PATCHES_SIDE_BY_SIDE", limit)
         torch.manual_seed(1)
