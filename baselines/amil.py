@@ -23,6 +23,7 @@ from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.small_attention import Masks, pooled_stack
 from milbench_baselines.layers.small_bags import is_small_stack, together
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
+from milbench_baselines.layers.usual import are_linear
 
 
 @register_model(
@@ -76,10 +77,10 @@ class AMIL(MILModel):
 
     def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
         """Losses [S, B] and logits [S, B, W] of stacked models."""
-        (embed, _, dropout), attention = cast(Any, self.expert.embed), self.expert.attention
-        is_small = is_small_stack(bags, embed.out_features, dropout, attention.dropout)
-        if not is_small or not self.outputs.all_binary:
+        is_usual = self.expert.is_usual and are_linear(self.head)
+        if not is_usual or not self.outputs.all_binary or not is_small_stack(bags, self.head.in_features):
             return None
+        (embed, _, dropout), attention = cast(Any, self.expert.embed), self.expert.attention
         x, widths = together(bags), (embed.out_features, attention.tanh_branch.out_features)
         dropouts = dropout, attention.dropout
         masks = [each.masks(len(x), (x.shape[1], width), like=x) for each, width in zip(dropouts, widths, strict=True)]

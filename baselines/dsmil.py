@@ -38,6 +38,7 @@ from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.row_blocks import FEW, goes_in_blocks, is_relu
 from milbench_baselines.layers.small_bags import is_cheap, is_small_stack, together
+from milbench_baselines.layers.usual import are_linear, is_usual
 
 Init = Literal["default", "orthogonal"]
 
@@ -145,7 +146,7 @@ class DSMIL(MILModel):
         """Logits [C], bag-stream attention [C, N]; aux `instance_logits` [N, C], `top_logits` [C], `bag_logits` [C]."""
         mask = self._patch_mask(features)                               # [N]       0, or -inf where left out
         h = self.embed(features)                                        # [N, K]
-        if is_cheap(h, h.shape[1]) and not torch.compiler.is_compiling():
+        if not are_linear(self.score) or (is_cheap(h, h.shape[1]) and not torch.compiler.is_compiling()):
             s = self.score(h)                                           # [N, C]    (1)
             top, places = (s if mask is None else s + mask[:, None]).max(dim=0)  # [C], [C]  (2)
             attention, bag = self._attended(h, mask, places)            # (3), (4)
@@ -158,17 +159,23 @@ class DSMIL(MILModel):
     def _streams(self, h: Tensor, mask: Tensor | None) -> Attended:
         """Scores [N, C], places of the critical patches [C], attention [C, N] and the bag stream's logits [C] of rows h [N, K]."""
         mask = h.new_zeros(h.shape[0]) if mask is None else mask
-        if isinstance(self.value, nn.Identity) and goes_in_blocks(h, few=FEW) and self._has_usual_query():
+        if goes_in_blocks(h, few=FEW) and is_usual(self.value, nn.Identity) and self._is_usual_after_embedding(4):
             return attended_in_blocks(h, mask, self.score, cast(nn.Sequential, self.query), self.head, self.scale)
         s = self._scores(h)                                             # [N, C]    (1)
         places = (s + mask[:, None]).max(dim=0).indices                 # [C]       (2)
         return Attended(s, places, *self._attended(h, mask, places))
 
-    def _has_usual_query(self) -> bool:
-        """Whether the query is Linear, ReLU, Linear, tanh."""
+    def _is_usual_after_embedding(self, *lengths: int) -> bool:
+        """Whether functions of whole layers may take the place of scores, query and head.
+
+        A query of length 4 is Linear, ReLU, Linear, tanh, and one of length 1 is Linear.
+        """
         query: Any = self.query
-        is_nonlinear = isinstance(query, nn.Sequential) and len(query) == 4
-        return is_nonlinear and is_relu(query[1]) and type(query[3]) is nn.Tanh
+        layers = list(query) if is_usual(query, Query) else [query]
+        if len(layers) not in lengths or not is_usual(self.head, nn.Conv1d):
+            return False
+        activates = len(layers) == 1 or (is_relu(layers[1]) and is_usual(layers[3], nn.Tanh))
+        return activates and are_linear(self.score, *layers[::2])
 
     def _attended(self, h: Tensor, mask: Tensor | None, places: Tensor) -> tuple[Tensor, Tensor]:
         """Attention [C, N] by likeness to the critical patches [C], and the bag stream's logits [C] of rows h [N, K]."""
@@ -185,8 +192,10 @@ class DSMIL(MILModel):
 
     def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
         """Losses [S, B] and logits [S, B, 1] of stacked models for one binary task, from the features themselves."""
-        is_usual = isinstance(self.value, nn.Identity) and isinstance(self.embed, nn.Identity) and not self.average_streams
-        if not is_usual or not self.outputs.all_binary or int(self.outputs) > 1 or not is_small_stack(bags, self.attention):
+        takes_features = is_usual(self.value, nn.Identity) and is_usual(self.embed, nn.Identity)
+        if not takes_features or self.average_streams or not self._is_usual_after_embedding(1, 4):
+            return None
+        if not self.outputs.all_binary or int(self.outputs) > 1 or not is_small_stack(bags, self.attention):
             return None
         masks = [mask for mask in map(self._patch_mask, bags) if mask is not None]
         x, mask = together(bags), torch.stack(masks) if masks else None                 # [B, N, D], [B, N]
@@ -310,10 +319,26 @@ def _returned(task: FittedEndpoint, answer: Tensor, streams: Tensor) -> Tensor:
     return logsigmoid(answer) if task.kind == "multiclass" else answer
 
 
+class Query(nn.Sequential):
+    """Queries [N, Q] of patches [N, K]: Linear, ReLU, Linear, tanh."""
+
+    def __init__(self, width: int, attention: int) -> None:
+        super().__init__(Linear(width, attention), nn.ReLU(), Linear(attention, attention), nn.Tanh())
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Queries [N, Q]."""
+        first, relu, *others = self
+        if not are_linear(first) or not is_relu(relu):  # somebody may hold what the first layer has made
+            return super().forward(rows)  # type: ignore[no-any-return, no-untyped-call]
+        # in place: a bag's queries are large, and no gradient needs them before the activation
+        rows = first(rows).relu_()
+        for layer in others:
+            rows = layer(rows)
+        return rows
+
+
 def _query(width: int, attention: int, *, nonlinear: bool) -> nn.Module:
-    first = Linear(width, attention)
-    # in place: a bag's queries are large, and no gradient needs them before the activation
-    return nn.Sequential(first, nn.ReLU(inplace=True), Linear(attention, attention), nn.Tanh()) if nonlinear else first
+    return Query(width, attention) if nonlinear else Linear(width, attention)
 
 
 def _start_orthogonal(layer: nn.Module) -> None:

@@ -41,6 +41,7 @@ from milbench_baselines.layers.row_blocks import goes_in_blocks, is_relu
 from milbench_baselines.layers.small_attention import pooled_stack
 from milbench_baselines.layers.small_bags import is_cheap, is_small_stack, together
 from milbench_baselines.layers.two_class import answer_of, head_width, log_odds, refuse_several_tasks
+from milbench_baselines.layers.usual import are_dropout, are_linear, is_usual
 
 Distillation = Literal["AFS", "MaxS", "MaxMinS"]
 SmallBags = Literal["cap", "official"]
@@ -95,6 +96,11 @@ class Head(nn.Module):
         """Logits [..., C] of rows [..., L]."""
         return self.linear(self.dropout(rows))  # type: ignore[no-any-return]
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether functions of whole layers may take this one's place."""
+        return is_usual(self, Head) and are_dropout(self.dropout) and are_linear(self.linear)
+
     def of_stack(self, rows: Tensor) -> Tensor:
         """Logits [S, B, ..., C] of rows [S, B, ..., L] in S stacked heads, which share the mask of each of B bags."""
         mask = self.dropout.masks(rows.shape[1], tuple(rows.shape[2:]), like=rows)
@@ -115,6 +121,11 @@ class AttentionClassifier(nn.Module):
         """Logits [C] of rows [M, L]."""
         weights = self.attention(rows).softmax(dim=0)                       # [M]
         return self.classifier(weights @ rows)  # type: ignore[no-any-return]
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether functions of whole layers may take this one's place."""
+        return is_usual(self, AttentionClassifier) and self.attention.is_usual and self.classifier.is_usual
 
 
 class Round(NamedTuple):
@@ -228,7 +239,7 @@ class DTFDMIL(MILModel):
         Aux: `pseudo_logits` [R G, C], `slide_logits` [R, C], `distilled` [R M, L]; C is 2 of a binary task, else W.
         """
         goes = goes_in_blocks(features, self.attention.dropout) and not is_cheap(features, self.attention.tanh_branch.in_features)
-        if goes and len(orders) == 1 and len(self.reduction) == 2 and is_relu(self.reduction[1]):
+        if goes and len(orders) == 1 and self._is_usual:
             return self._output([self._round_in_blocks(features, orders[0])])
         return self._output(self._rounds(self.reduction(features), orders)) #          (1)
 
@@ -347,11 +358,20 @@ class DTFDMIL(MILModel):
 
     def _takes_stack(self, bags: Sequence[Tensor]) -> bool:
         """Whether `of_stack` has the losses of such bags."""
-        is_usual = self.outputs.all_binary and self.distillation == "AFS" and len(self.reduction) == 2
+        is_binary = self.outputs.all_binary and self.distillation == "AFS"
         is_one = self.training or self.regroupings == 1
-        dropouts = (self.attention.dropout, self.classifier.dropout, self.tier_two.classifier.dropout)
-        width, is_even = self.attention.tanh_branch.in_features, len(bags[0]) % self.pseudo_bags == 0
-        return is_usual and is_one and is_even and is_small_stack(bags, width, *dropouts)
+        is_even = len(bags[0]) % self.pseudo_bags == 0
+        if not is_binary or not is_one or not is_even or not self._is_usual:
+            return False
+        is_small = is_small_stack(bags, self.attention.tanh_branch.in_features)
+        return is_small and self.classifier.is_usual and self.tier_two.is_usual
+
+    @property
+    def _is_usual(self) -> bool:
+        """Whether functions of whole layers may take the place of the embedding and the first tier's attention."""
+        embed = self.reduction
+        is_embedding = is_usual(embed, nn.Sequential) and len(embed) == 2 and are_linear(embed[0]) and is_relu(embed[1])
+        return is_embedding and self.attention.is_usual
 
     def attention_rows(self) -> tuple[str, ...]:
         """One row: tier-1 attention, which sums to 1 inside each pseudo-bag."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from milbench.endpoints.endpoint import KINDS
@@ -33,6 +34,7 @@ from milbench_baselines.layers.small_mixture import is_small, mixed_small
 from milbench_baselines.layers.square_grid import folded
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 from milbench_baselines.layers.tower import logits_of, of_tasks
+from milbench_baselines.layers.usual import are_linear
 
 Gate = Literal["shared", "per_task"]
 Reduction = Literal["sum", "mean"]
@@ -142,6 +144,9 @@ class M4(MILModel):
         """Gate weights [T, 4, E] of the mean patch [D]."""
         proxies = linear_on_row(self.gate_first, mean).relu()     # [1 or T, hidden]                 eq. 10
         q = proxies.reshape(len(proxies), SEGMENTS, -1)           # [1 or T, 4, hidden/4]
+        if not are_linear(*self.gate_second):
+            each = zip(self.gate_second, q.expand(self.n_tasks, -1, -1), strict=True)
+            return torch.stack([gate(own) for gate, own in each]).softmax(dim=-1)
         weight, bias = weights_and_biases(self.gate_second)       # [T, E, hidden/4], [T, E]
         return (q @ weight.mT + bias[:, None]).softmax(dim=-1)    # [T, 4, E]                        eq. 12
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from milbench.endpoints.evidence import task_evidence
 from milbench.models import BagOutput, register_model
 from milbench_baselines.layers.pooling import PoolingModel
-from milbench_baselines.layers.row_blocks import is_relu
 from milbench_baselines.layers.scores_of_embedding import scores_of_embedding
 from milbench_baselines.layers.small_pooling import is_small, pooled_small
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
@@ -36,7 +35,7 @@ class MaxPooling(PoolingModel):
         if self.level != "instance" or not self.has_usual_loss:
             return super().forward(features)
         is_in_stack = torch._C._are_functorch_transforms_active()
-        if is_in_stack and self.outputs.all_binary and is_small(features, self.embed, self.dropout):
+        if is_in_stack and self.outputs.all_binary and self.is_usual and is_small(features, self.head.in_features):
             logits, scores = pooled_small(features, self.embed, self.dropout, self.head, highest=True)
             return BagOutput(logits, None, {"instance_logits": scores})
         return self._training_output(features) if self.training else super().forward(features)
@@ -51,7 +50,7 @@ class MaxPooling(PoolingModel):
 
     def _search(self, features: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Scores [N, W] of a training pass, and the factors [K, hidden] of dropout at K of its patches."""
-        if self.goes_in_blocks(features) and len(self.embed) and is_relu(self.embed[1]) and self.dropout.draws:
+        if self.goes_in_blocks(features) and self.dropout.draws:
             scores, lanes = scores_of_embedding(features, cast(nn.Linear, self.embed[0]), self.dropout, self.head)
             return scores, lambda places: self.dropout.of_lanes(lanes[places], like=features)
         h = self.embed(features)                                  # [N, hidden]

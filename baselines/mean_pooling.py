@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from milbench.models import BagOutput, register_model
 from milbench_baselines.layers.mean_of_embedding import mean_of_embedding
 from milbench_baselines.layers.pooling import PoolingModel
-from milbench_baselines.layers.row_blocks import is_relu
 from milbench_baselines.layers.small_pooling import is_small, pooled_small
 from milbench_baselines.layers.study_trainer import STUDY_TRAINER
 
@@ -28,7 +27,8 @@ class MeanPooling(PoolingModel):
 
     def forward(self, features: Tensor) -> BagOutput:
         if torch._C._are_functorch_transforms_active():
-            if self.has_usual_loss and self.level == "instance" and is_small(features, self.embed, self.dropout):
+            is_usual = self.has_usual_loss and self.level == "instance" and self.is_usual
+            if is_usual and is_small(features, self.head.in_features):
                 logits, scores = pooled_small(features, self.embed, self.dropout, self.head, highest=False)
                 return BagOutput(logits, None, {"instance_logits": scores})
         elif self.goes_in_blocks(features) and self._is_mean_of_embedding(features):
@@ -38,7 +38,7 @@ class MeanPooling(PoolingModel):
 
     def _is_mean_of_embedding(self, features: Tensor) -> bool:
         """Whether the mean alone is wanted: neither gradients of the patches nor of their logits."""
-        return self.has_usual_loss and len(self.embed) > 0 and is_relu(self.embed[1]) and not features.requires_grad
+        return self.has_usual_loss and not features.requires_grad
 
     def of_stack(self, bags: Sequence[Tensor], targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor] | None:
         """Losses [S, B] and logits [S, B, W] of stacked models."""

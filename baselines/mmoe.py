@@ -82,7 +82,7 @@ class MMoE(MILModel):
     def forward(self, features: Tensor) -> BagOutput:
         m, raw = of_experts(self.experts, features)                       # [E, hidden], [E, N]; MP-AMIL: [E, k*k]
         mean = features.mean(dim=0)                                       # [D]          of the raw, unpadded patches
-        if type(self.gates) is Gates and not self.gates.has_hidden_layer and is_small(features, self.towers, self.gates):
+        if type(self.gates) is Gates and not self.gates.has_hidden_layer and is_small(features, self.towers, self.gates, *self.gates):
             logits, weights = mixed_small(m, mean, self.towers, self.gates)  # type: ignore[arg-type]
             g = weights.squeeze(1)                                        # [T, E]
         else:

@@ -33,10 +33,12 @@ from milbench_baselines.layers.landmarks import Plan
 from milbench_baselines.layers.nystrom_attention import Crop, NystromAttention
 from milbench_baselines.layers.nystrom_layer import LayerParameters, is_one_matrix, small_layer
 from milbench_baselines.layers.products import Linear
+from milbench_baselines.layers.row_blocks import is_relu
 from milbench_baselines.layers.small_bags import is_small_stack, together
 from milbench_baselines.layers.small_position import is_small, is_small_grid, placed_small
 from milbench_baselines.layers.square_grid import folded, side_of
 from milbench_baselines.layers.two_class import answer_of, head_width, refuse_several_tasks
+from milbench_baselines.layers.usual import are_dropout, are_linear, is_usual
 
 OFFICIAL_RECIPE = {
     "optimizer": "lookahead_radam",
@@ -74,12 +76,25 @@ class TransLayer(nn.Module):
     def forward(self, tokens: Tensor, *, rows: Literal[1] | None = None) -> tuple[Tensor, Tensor]:
         """Tokens [rows, H] and attention, as in `NystromAttention.forward`."""
         plan = self.attn.plan(len(tokens), rows=rows)
-        if isinstance(self.attn.to_out[1], Dropout) and is_one_matrix(tokens, plan):
+        if is_one_matrix(tokens, plan) and self._is_usual:
             return self._as_one_matrix(tokens, plan)
         update, attention = self.attn(self.norm(tokens), rows=rows)
         # a slice would cost a gradient of all tokens' size
         before = tokens if rows is None else torch.split(tokens, [rows, len(tokens) - rows])[0]
         return before + update, attention
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether functions of whole layers may take this one's place."""
+        return is_usual(self, TransLayer) and self._is_usual
+
+    @property
+    def _is_usual(self) -> bool:
+        attn, out = self.attn, self.attn.to_out
+        has_out = is_usual(out, nn.Sequential) and len(out) == 2 and are_dropout(out[1])
+        convolves = attn.res_conv is None or is_usual(attn.res_conv, nn.Conv2d)
+        has_layers = is_usual(attn, NystromAttention) and is_usual(self.norm, nn.LayerNorm)
+        return has_out and convolves and has_layers and are_linear(attn.to_qkv, out[0])
 
     def _as_one_matrix(self, tokens: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
         attn, norm, (out, dropout) = self.attn, self.norm, self.attn.to_out
@@ -110,9 +125,19 @@ class PPEG(nn.Module):
 
     def forward(self, tokens: Tensor, side: int) -> Tensor:
         """Tokens [k k, H] of a grid of `side` k."""
+        if not self.is_usual:
+            grid = tokens.T.reshape(1, -1, side, side)                    # [1, H, k, k]
+            convs: list[Any] = [self.conv7, self.conv5, self.conv3]       # without a rim of their own
+            around = torch.cat([conv(pad(grid, (conv.kernel_size[0] // 2,) * 4)) for conv in convs]).sum(dim=0)
+            return tokens + around.flatten(1).T                           # [k k, H]
         kernel = self.conv7.weight + pad(self.conv5.weight, (1,) * 4) + pad(self.conv3.weight, (2,) * 4)  # [H, 1, 7, 7]
         bias: Tensor = self.conv7.bias + self.conv5.bias + self.conv3.bias  # type: ignore[operator]
         return tokens + (depthwise([tokens], [kernel], side)[0] + bias)   # [k k, H]
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether one kernel may take the place of the three convolutions."""
+        return all(is_usual(conv, nn.Conv2d) for conv in (self.conv7, self.conv5, self.conv3))
 
     def kernels_and_biases(self) -> list[Any]:
         """Kernel [H, 1, s, s] and bias [H] of each size, the largest first."""
@@ -121,8 +146,8 @@ class PPEG(nn.Module):
 
 def behind_token(position: nn.Module, tokens: Tensor, side: int) -> Tensor:
     """Tokens [1 + k k, H] of which all but the first, the class token, get their position."""
-    if type(position) is PPEG and is_small(tokens, side) and not position._forward_hooks:
-        return placed_small(tokens, position.kernels_and_biases(), side)
+    if is_small(tokens, side) and is_usual(position, PPEG) and cast(PPEG, position).is_usual:
+        return placed_small(tokens, cast(PPEG, position).kernels_and_biases(), side)
     token, grid = torch.split(tokens, [1, side * side])                   # the gradient of a slice would be as large as h
     return torch.cat((token, position(grid, side)))
 
@@ -215,7 +240,7 @@ class TransMIL(MILModel):
         n, width = len(bags[0]), self.norm.normalized_shape[0]
         side, attns = side_of(n), (self.layer1.attn, self.layer2.attn)
         plans = attns[0].plan(1 + side * side, rows=None), attns[1].plan(1 + side * side, rows=1)
-        is_small = is_small_stack(bags, width, *(attn.to_out[1] for attn in attns)) and is_small_grid(width, side)
+        is_small = is_small_stack(bags, width) and is_small_grid(width, side) and self._is_usual
         like = bags[0].new_empty(1 + side * side, width)
         if not is_small or not self.outputs.all_binary or not all(is_one_matrix(like, plan) for plan in plans):
             return None
@@ -233,6 +258,15 @@ class TransMIL(MILModel):
         head_logits = torch.baddbmm(self.head.bias[:, None], bag, self.head.weight.mT)   # [S, B, 2]  (5)
         logits = answer_of(self.outputs, head_logits)
         return (self.task_losses(logits, targets) * known).sum(dim=-1), logits
+
+    @property
+    def _is_usual(self) -> bool:
+        """Whether functions of whole layers may take the place of all layers."""
+        embed, position = self.embed, self.position
+        has_embedding = is_usual(embed, nn.Sequential) and len(embed) == 2 and are_linear(embed[0]) and is_relu(embed[1])
+        has_layers = all(is_usual(layer, TransLayer) and layer.is_usual for layer in (self.layer1, self.layer2))
+        has_place = is_usual(position, PPEG) and position.is_usual
+        return has_embedding and has_layers and has_place and is_usual(self.norm, nn.LayerNorm) and are_linear(self.head)
 
     def attention_rows(self) -> tuple[str, ...]:
         """One row per head of layer 2. Nyström's approximation may be slightly negative."""

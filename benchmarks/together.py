@@ -24,6 +24,8 @@ from milbench.machine.allocator import tune_allocator
 from milbench.registry import load_models
 from milbench.training.weights import OneModel
 from milbench_baselines.layers import experts
+from milbench_baselines.layers.attention_expert import AttentionExpert
+from milbench_baselines.layers.mp_amil import MPAMIL
 
 MIXTURES, SINGLE = ("mmoe_amil", "m4"), ("amil", "dsmil")
 SHAPES = ((16, 64, 64), (1, 64, 64), (1, 1024, 512))
@@ -55,7 +57,9 @@ def step_of(name: str, n_bags: int, patches: int, width: int, hidden: int) -> Ma
     bags = [Patches(torch.rand(patches, width)) for _ in range(n_bags)]
 
     def seconds(limit: int) -> float:
+        narrow = AttentionExpert.numbers_side_by_side, MPAMIL.numbers_side_by_side
         usual, experts.PATCHES_SIDE_BY_SIDE = experts.PATCHES_SIDE_BY_SIDE, limit
+        AttentionExpert.numbers_side_by_side = MPAMIL.numbers_side_by_side = 0
         try:
             weights.model.zero_grad(set_to_none=True)
             return seconds_of(
@@ -63,6 +67,7 @@ def step_of(name: str, n_bags: int, patches: int, width: int, hidden: int) -> Ma
             )
         finally:
             experts.PATCHES_SIDE_BY_SIDE = usual
+            AttentionExpert.numbers_side_by_side, MPAMIL.numbers_side_by_side = narrow
 
     return {TOGETHER: lambda: seconds(patches), APART: lambda: seconds(0)}
 

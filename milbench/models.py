@@ -145,11 +145,11 @@ class MILModel(nn.Module, ABC):
         return None
 
     def has_hooks(self) -> bool:
-        """Whether somebody else listens to a forward of the model or of a part of it, by a hook that torch calls."""
+        """Whether somebody else listens to a forward or backward of the model or of a part of it, by a hook that torch calls."""
         found = (
             hook
             for part in self.modules()
-            for hooks in (part._forward_hooks, part._forward_pre_hooks)
+            for hooks in (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
             for hook in hooks.values()
         )
         return any(hook is not _refuse_a_bag_that_does_not_fit for hook in found)

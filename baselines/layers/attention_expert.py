@@ -18,18 +18,21 @@ from milbench_baselines.layers.attention_pooling import (
 )
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.embedding import (
+    EMBEDDING,
     Embedding,
     EmbeddingGradients,
     embed_block,
     embedded_in_blocks,
 )
-from milbench_baselines.layers.gated_attention import GatedAttention
+from milbench_baselines.layers.gated_attention import ATTENTION, GatedAttention
 from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
 from milbench_baselines.layers.initialisation import xavier
+from milbench_baselines.layers.masks import DRAWN, Masks
 from milbench_baselines.layers.products import Linear
-from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks, is_relu
+from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks
 from milbench_baselines.layers.small_bags import is_cheap
 from milbench_baselines.layers.small_experts import is_small, pooled_small
+from milbench_baselines.layers.usual import is_made_of
 
 DEAD_CLASSES = 4
 
@@ -72,14 +75,14 @@ class AttentionExpert(nn.Module):
         """Slide feature [hidden] and scores [N]."""
         attention = self.attention
         if goes_in_blocks(features, attention.dropout) and not is_cheap(features, attention.tanh_branch.in_features):
-            if is_relu(self.embed[1]) and isinstance(self.embed[2], Dropout):
+            if self.embed.is_usual and attention.is_usual:
                 return self._in_blocks(features)
         # alone, one model's few operations start sooner than a function of its own
         elif torch._C._are_functorch_transforms_active() and is_small(features, self.embed, attention):
             slides, of_all = pooled_small([(self.embed, attention)], features)
             return slides[0], of_all[0]
         h = self.embed(features)                                  # [N, hidden]
-        if goes_fused(h, attention.dropout):
+        if goes_fused(h, attention.dropout) and attention.is_usual:
             slides, of_all = fused_pooling([attention], h[None])
             return slides[0], of_all[0]
         scores = attention(h)                                # [N]        Ilse et al., eq. 9
@@ -95,14 +98,30 @@ class AttentionExpert(nn.Module):
         slide, scores, *_ = _InBlocks.apply(dropout, attention.dropout, features, *parameters)  # type: ignore[no-untyped-call]
         return slide, scores
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether functions of whole layers may take this one's place."""
+        dead = () if self.dead is None else (Linear,)
+        return is_made_of(self, AttentionExpert, *EMBEDDING, *ATTENTION, *dead)
+
+    numbers_side_by_side = 2**17
+    """Numbers of a bag's embedded patches, of all experts, up to which they go side by side on a CPU, though they are not few."""
+
     @staticmethod
-    def of_all(experts: Sequence[AttentionExpert], features: Tensor) -> tuple[Tensor, Tensor]:
+    def n_scored(n_patches: int) -> int:
+        """Number of scores of a bag."""
+        return n_patches
+
+    @staticmethod
+    def of_all(
+        experts: Sequence[AttentionExpert], features: Tensor, masks: Masks = DRAWN
+    ) -> tuple[Tensor, Tensor]:
         """Slide features [E, hidden] and scores [E, N] of E experts: `forward` of each, in shared products."""
         one = experts[0]
         if is_small(features, one.embed, one.attention):
             return pooled_small([(expert.embed, expert.attention) for expert in experts], features)
-        h = Embedding.of_all([expert.embed for expert in experts], features).transpose(0, 1)  # [E, N, hidden]
-        return gated_pooling([expert.attention for expert in experts], h)                     # [E, hidden], [E, N]
+        h = Embedding.of_all([expert.embed for expert in experts], features, masks.embed).transpose(0, 1)  # [E, N, hidden]
+        return gated_pooling([expert.attention for expert in experts], h, masks.attention)    # [E, hidden], [E, N]
 
 
 def _looked_at(

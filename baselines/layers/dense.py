@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.side_by_side import linear_on_own_bags
+from milbench_baselines.layers.usual import are_linear, are_relu, is_usual
 
 
 class Dense(nn.Sequential):
@@ -23,9 +25,16 @@ class Dense(nn.Sequential):
         pairs = pairwise(widths)
         super().__init__(*(layer for i, o in pairs for layer in (Linear(i, o), nn.ReLU())))
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether functions of whole layers may take this one's place."""
+        return is_usual(self, Dense) and are_linear(*list(self)[::2]) and are_relu(*list(self)[1::2])
+
     @staticmethod
     def of_all(experts: Sequence[Dense] | nn.ModuleList, rows: Tensor) -> Tensor:
         """Rows [K, O] of K of these experts: expert k on row k of `rows` [K, I]."""
+        if not all(expert.is_usual for expert in experts):
+            return torch.stack([expert(row) for expert, row in zip(experts, rows, strict=True)])
         h = rows[:, None]                                                                          # [K, 1, I]
         for place in range(0, len(experts[0]), 2):  # type: ignore[arg-type]
             h = linear_on_own_bags([expert[place] for expert in experts], h).relu()  # type: ignore[index]
@@ -49,6 +58,11 @@ class DenseExpert(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [O] and scores [N], all 0."""
         return self.dense(features.mean(dim=0)), features.new_zeros(len(features))
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether functions of whole layers may take this one's place."""
+        return is_usual(self, DenseExpert) and self.dense.is_usual
 
     @staticmethod
     def of_all(experts: Sequence[DenseExpert], features: Tensor) -> tuple[Tensor, Tensor]:

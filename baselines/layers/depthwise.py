@@ -15,7 +15,6 @@ from torch.nn.functional import conv2d, pad
 
 from milbench_baselines.layers.grid_strips import in_strips
 from milbench_baselines.layers.precision import as_in_products
-from milbench_baselines.layers.row_blocks import FEW
 from milbench_baselines.layers.side_by_side import by_its_own
 
 CELLS_OF_A_MATRIX = 64
@@ -24,8 +23,11 @@ CELLS_OF_A_MATRIX = 64
 A matrix has the square of that many entries, so a larger grid would take memory that a convolution does not.
 """
 
-ENTRIES_OF_ONE_CONVOLUTION = 2**14
-"""Most entries of all kernels with which one small grid goes through torch's convolution, and not in strips, on a CPU."""
+CELLS_OF_ONE_CONVOLUTION = 512
+"""Most cells of a grid that goes through torch's convolution, and not in strips, on a CPU."""
+
+MULTIPLY_ADDS_OF_ONE_CONVOLUTION = 2**22
+"""Highest cost at which it does. With more, torch's gradient of the kernels takes longer than the strips'."""
 
 BLOCK = 32
 """Number of a sequence's rows that a GPU convolves in one product."""
@@ -52,8 +54,9 @@ def _joined(tensors: Sequence[Tensor], dim: int) -> Tensor:
 
 
 def _convolved(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
-    is_small = side**2 <= FEW and kernel.numel() <= ENTRIES_OF_ONE_CONVOLUTION
-    if rows.device.type == "cpu" and (not is_small or torch._C._are_functorch_transforms_active()):
+    cells = side**2
+    is_small = cells <= CELLS_OF_ONE_CONVOLUTION and cells * kernel.numel() <= MULTIPLY_ADDS_OF_ONE_CONVOLUTION
+    if rows.device.type == "cpu" and not is_small:
         return in_strips(as_in_products(rows), as_in_products(kernel), side)
     # the new dimension first: see `grid_convolution._planes`
     grid = rows.reshape(side, side, -1)[None].permute(0, 3, 1, 2)                             # [1, C, k, k], a view

@@ -13,6 +13,7 @@ from milbench_baselines.layers.products import Linear, add_outer, affine, times
 from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks, is_relu
 from milbench_baselines.layers.side_by_side import linear_on_shared_bag
 from milbench_baselines.layers.small_bags import is_cheap
+from milbench_baselines.layers.usual import are_dropout, are_linear, is_made_of
 
 
 class Embedding(nn.Sequential):
@@ -24,17 +25,28 @@ class Embedding(nn.Sequential):
     def forward(self, features: Tensor) -> Tensor:
         """Rows [N, hidden]."""
         layer, relu, dropout = self
-        if goes_in_blocks(features, dropout) and not is_cheap(features, cast(nn.Linear, layer).out_features) and is_relu(relu):
+        goes = goes_in_blocks(features, dropout) and not is_cheap(features, cast(nn.Linear, layer).out_features)
+        if goes and is_relu(relu) and are_linear(layer) and are_dropout(dropout):
             return _InBlocks.apply(dropout, features, layer.weight, layer.bias)  # type: ignore[no-any-return, no-untyped-call]
         return super().forward(features)  # type: ignore[no-any-return, no-untyped-call]
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether functions of whole layers may take this one's place."""
+        return is_made_of(self, *EMBEDDING)
+
     @staticmethod
-    def of_all(embeddings: Sequence[Embedding], features: Tensor) -> Tensor:
-        """Rows [N, E, hidden] of E embeddings of the same patches [N, D]."""
+    def of_all(embeddings: Sequence[Embedding], features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Rows [N, E, hidden] of E embeddings of the same patches [N, D]; `mask` [N, E, hidden] in place of one that is drawn."""
         if len(embeddings) == 1:
             return embeddings[0](features)[:, None]  # type: ignore[no-any-return]
         _, relu, dropout = embeddings[0]
-        return dropout(relu(linear_on_shared_bag([each[0] for each in embeddings], features)))  # type: ignore[no-any-return]
+        rows = relu(linear_on_shared_bag([each[0] for each in embeddings], features))
+        return dropout(rows) if mask is None else rows * mask  # type: ignore[no-any-return]
+
+
+EMBEDDING = Embedding, Linear, nn.ReLU, Dropout
+"""Classes of an embedding and its parts."""
 
 
 def embedded_in_blocks(dropout: Dropout, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.side_by_side import linear_on_own_bags
+from milbench_baselines.layers.usual import is_made_of
 
 
 class GatedAttention(nn.Module):
@@ -36,6 +37,11 @@ class GatedAttention(nn.Module):
         product = self.tanh_branch(h).tanh() * self.sigmoid_branch(h).sigmoid()  # [N, width]
         return self.score(self.dropout(product)).squeeze(-1)  # type: ignore[no-any-return]  # eq. 9
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether functions of whole layers may take this one's place."""
+        return is_made_of(self, *ATTENTION)
+
     def of_stack(self, rows: Tensor) -> Tensor:
         """Scores [S, N, 1] of rows [S, N, D] in S stacked attentions without dropout, whose parameters are [S, ...]."""
         a, b, score = self.tanh_branch, self.sigmoid_branch, self.score
@@ -44,8 +50,16 @@ class GatedAttention(nn.Module):
         return torch.baddbmm(score.bias[:, None], tanh * sigmoid, score.weight.mT)
 
     @staticmethod
-    def of_all(attentions: Sequence[GatedAttention], h: Tensor) -> Tensor:
-        """Scores [K, N] of K gated attentions: `forward` of each on its own patches of `h` [K, N, D]."""
+    def of_all(attentions: Sequence[GatedAttention], h: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Scores [K, N] of K gated attentions: `forward` of each on its own patches of `h` [K, N, D].
+
+        A `mask` [K, N, width] takes the place of one that is drawn.
+        """
         a = linear_on_own_bags([each.tanh_branch for each in attentions], h).tanh()        # [K, N, width]
         b = linear_on_own_bags([each.sigmoid_branch for each in attentions], h).sigmoid()  # [K, N, width]
-        return linear_on_own_bags([each.score for each in attentions], attentions[0].dropout(a * b)).squeeze(-1)  # eq. 9
+        product = attentions[0].dropout(a * b) if mask is None else a * b * mask           # [K, N, width]
+        return linear_on_own_bags([each.score for each in attentions], product).squeeze(-1)  # eq. 9
+
+
+ATTENTION = GatedAttention, Linear, Linear, Dropout, Linear
+"""Classes of a gated attention and its parts."""

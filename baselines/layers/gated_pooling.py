@@ -38,11 +38,16 @@ DTYPES = (torch.float32, torch.bfloat16)
 """Of rows, and of what is multiplied."""
 
 
-def gated_pooling(attentions: Sequence[GatedAttention], h: Tensor) -> tuple[Tensor, Tensor]:
-    """Pooled rows [E, H] and scores [E, N] of E attentions on rows `h` [E, N, H], each on its own."""
-    if goes_fused(h, *(each.dropout for each in attentions)):
+def gated_pooling(
+    attentions: Sequence[GatedAttention], h: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Pooled rows [E, H] and scores [E, N] of E attentions on rows `h` [E, N, H], each on its own.
+
+    A `mask` [E, N, width] takes the place of one that dropout would draw.
+    """
+    if mask is None and goes_fused(h, *(each.dropout for each in attentions)):
         return fused_pooling(attentions, h)
-    scores = of_each(attentions, h)                                       # [E, N]  eq. 9
+    scores = of_each(attentions, h) if mask is None else GatedAttention.of_all(attentions, h, mask)  # [E, N]  eq. 9
     return (scores.softmax(dim=1)[:, None] @ h).squeeze(1), scores        # [E, H]  eq. 7
 
 

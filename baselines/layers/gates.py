@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.side_by_side import linear_on_own_bags, linear_on_row
+from milbench_baselines.layers.usual import are_linear, are_relu, is_usual
 
 
 class Gates(nn.ModuleList):
@@ -25,6 +28,8 @@ class Gates(nn.ModuleList):
 
     def forward(self, x: Tensor) -> Tensor:
         """Weights [K, E]; all gates read the row `x` [I], or gate k reads row k of `x` [K, I]."""
+        if self.has_hidden_layer and not all(map(_is_usual, self)):
+            return torch.stack([gate(row) for gate, row in zip(self, x.expand(len(self), -1), strict=True)]).softmax(-1)
         if not self.has_hidden_layer:
             return _each(self, x).softmax(-1)
         h = _each([gate[0] for gate in self], x).relu()  # type: ignore[index]         # [K, hidden]
@@ -35,6 +40,11 @@ def _gate(in_features: int, n_experts: int, hidden: int) -> nn.Module:
     if hidden == 0:
         return Linear(in_features, n_experts)
     return nn.Sequential(Linear(in_features, hidden), nn.ReLU(), Linear(hidden, n_experts))
+
+
+def _is_usual(gate: Any) -> bool:
+    """Whether functions of whole layers may take the place of a gate with a hidden layer."""
+    return is_usual(gate, nn.Sequential) and are_linear(gate[0], gate[2]) and are_relu(gate[1])
 
 
 def _each(layers: nn.ModuleList | list[nn.Module], x: Tensor) -> Tensor:

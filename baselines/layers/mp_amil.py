@@ -21,17 +21,19 @@ from milbench.models import AttentionMaps, BagOutput
 from milbench_baselines.layers.attention_expert import DEAD_CLASSES
 from milbench_baselines.layers.attention_pooling import weighted_sum
 from milbench_baselines.layers.depthwise import CELLS_OF_A_MATRIX, depthwise
-from milbench_baselines.layers.embedding import Embedding
-from milbench_baselines.layers.gated_attention import GatedAttention
+from milbench_baselines.layers.embedding import EMBEDDING, Embedding
+from milbench_baselines.layers.gated_attention import ATTENTION, GatedAttention
 from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
 from milbench_baselines.layers.grid_attention import Parameters, Parts, pooled_grid
 from milbench_baselines.layers.initialisation import xavier
+from milbench_baselines.layers.masks import DRAWN, Masks
 from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.row_blocks import FEW, goes_in_blocks
 from milbench_baselines.layers.side_by_side import by_its_own, layer_norm_on_own_rows, of_each
 from milbench_baselines.layers.small_experts import is_small, pooled_small
 from milbench_baselines.layers.small_grids import GridParameters
 from milbench_baselines.layers.square_grid import side_of
+from milbench_baselines.layers.usual import is_made_of, is_usual
 
 SEGMENTS = 4
 """Consecutive quarters of the channels: one per branch of the aggregator, and one per proxy of M4's gate."""
@@ -68,7 +70,18 @@ class Aggregator(nn.Module):
 
     def forward(self, rows: Tensor, side: int) -> Tensor:
         """Aggregated rows [k*k, hidden] of a grid of `side` k."""
-        return self.of_all([self], rows[:, None], side).squeeze(1)
+        if self.is_usual:
+            return self.of_all([self], rows[:, None], side).squeeze(1)
+        first, *others = rows.chunk(SEGMENTS, dim=1)
+        parts = [on_grid(branch, own, side) for branch, own in zip(self.branches, others, strict=True)]
+        if self.activate_identity:
+            return hardswish(torch.cat([first, *parts], dim=1))
+        return torch.cat([first, hardswish(torch.cat(parts, dim=1))], dim=1)
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether functions of whole layers may take this one's place."""
+        return is_made_of(self, *AGGREGATOR)
 
     @staticmethod
     def of_all(aggregators: Sequence[Aggregator], rows: Tensor, side: int) -> Tensor:
@@ -80,6 +93,16 @@ class Aggregator(nn.Module):
         if aggregators[0].activate_identity:
             return hardswish(torch.cat([first, *parts], dim=2))
         return torch.cat([first, hardswish(torch.cat(parts, dim=2))], dim=2)
+
+
+AGGREGATOR = Aggregator, nn.ModuleList, *(nn.Sequential, nn.Conv2d, nn.Conv2d) * len(KERNELS)
+"""Classes of an aggregator and its parts."""
+
+
+def on_grid(layer: nn.Module, rows: Tensor, side: int) -> Tensor:
+    """Rows [k*k, C] that a module for images makes of rows [k*k, C] of a grid of `side` k."""
+    image = layer(rows.T.reshape(1, -1, side, side))               # [1, C, k, k]
+    return image[0].flatten(1).T  # type: ignore[no-any-return]
 
 
 def _each_convolved(rows: Sequence[Tensor], layers: Sequence[Sequence[nn.Conv2d]], side: int) -> list[Tensor]:
@@ -146,7 +169,7 @@ class MPAMIL(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [hidden] and scores [k*k], or [N] where duplicates are masked."""
         h = self.embed(features)                                  # [N, hidden]
-        if goes_in_blocks(h, self.attention.dropout, few=FEW):
+        if goes_in_blocks(h, self.attention.dropout, few=FEW) and self._is_usual_after_embedding:
             return pooled_grid(self._parts(), h, self._after_embedding())
         return self.pooled(h)
 
@@ -155,16 +178,37 @@ class MPAMIL(nn.Module):
         n, k = len(h), side_of(len(h))
         h = torch.cat([h, h[: k * k - n]])                        # [k*k, hidden]  square; copies share the dropout mask
         if self.position is not None:                             #                code only
-            h = h + depthwise([h], [self.position.weight], k)[0] + self.position.bias  # type: ignore[operator]
+            h = self._placed(h, k)
         u = h if self.norm is None else self.norm(h)              # [k*k, hidden]  code only
         aggregated = self.aggregate(u, k)                         # [k*k, hidden]  split, convolve, concatenate
         r = h + aggregated if self.residual else aggregated       # [k*k, hidden]  code only
         r = r[:n] if self.mask_duplicates else r                  # [k*k, hidden]  or [N, hidden]
-        if goes_fused(r, self.attention.dropout):
+        if goes_fused(r, self.attention.dropout) and self.attention.is_usual:
             slides, of_all = fused_pooling([self.attention], r[None])
             return slides[0], of_all[0]
         scores = self.attention(r)                                # [k*k]          gated attention
         return weighted_sum(scores.softmax(dim=0), r), scores     # [hidden]       pool
+
+    def _placed(self, h: Tensor, side: int) -> Tensor:
+        """Rows [k*k, hidden] of a grid with their position encoding."""
+        position: Any = self.position
+        if not is_usual(position, nn.Conv2d):
+            return h + on_grid(position, h, side)
+        return h + depthwise([h], [position.weight], side)[0] + position.bias  # type: ignore[no-any-return]
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether functions of whole layers may take this one's place."""
+        optional = ((self.position, nn.Conv2d), (self.norm, nn.LayerNorm))
+        around = [kind for layer, kind in optional if layer is not None]
+        dead = () if self.dead is None else (Linear,)
+        return is_made_of(self, MPAMIL, *EMBEDDING, *around, *AGGREGATOR, *ATTENTION, *dead)
+
+    @property
+    def _is_usual_after_embedding(self) -> bool:
+        has_place = self.position is None or is_usual(self.position, nn.Conv2d)
+        has_norm = self.norm is None or is_usual(self.norm, nn.LayerNorm)
+        return has_place and has_norm and self.aggregate.is_usual and self.attention.is_usual
 
     @property
     def has_all_parts(self) -> bool:
@@ -188,15 +232,22 @@ class MPAMIL(nn.Module):
             self.attention.dropout, eps, self.mask_duplicates, self.residual, self.aggregate.activate_identity,
         )  # fmt: skip
 
+    numbers_side_by_side = 2**18
+    """As in `AttentionExpert`. An expert enters five times as many operations."""
+
+    def n_scored(self, n_patches: int) -> int:
+        """Number of scores of a bag."""
+        return n_patches if self.mask_duplicates else side_of(n_patches) ** 2
+
     @staticmethod
-    def of_all(experts: Sequence[MPAMIL], features: Tensor) -> tuple[Tensor, Tensor]:
+    def of_all(experts: Sequence[MPAMIL], features: Tensor, masks: Masks = DRAWN) -> tuple[Tensor, Tensor]:
         """Slide features [E, hidden] and scores [E, k*k] or [E, N] of E experts: `forward` of each, in shared products."""
         one, n, k = experts[0], len(features), side_of(len(features))
         pools_all = len(experts) > 1 and (n == k * k or not one.mask_duplicates)  # one expert is `forward`, to the bit
         takes_matrices = one.has_all_parts and pools_all and k * k <= CELLS_OF_A_MATRIX
         if takes_matrices and is_small(features, one.embed, one.attention):
             return _as_small_experts(experts, features, k)
-        h = Embedding.of_all([expert.embed for expert in experts], features)  # [N, E, hidden]
+        h = Embedding.of_all([expert.embed for expert in experts], features, masks.embed)  # [N, E, hidden]
         h = torch.cat([h, h[: k * k - n]])                         # [k*k, E, hidden]; copies share the dropout mask
         positions = [expert.position for expert in experts if expert.position is not None]
         if positions:
@@ -207,7 +258,7 @@ class MPAMIL(nn.Module):
         aggregated = of_each([expert.aggregate for expert in experts], u, k, dim=1)
         r = h + aggregated if one.residual else aggregated         # [k*k, E, hidden]
         r = (r[:n] if one.mask_duplicates else r).transpose(0, 1)  # [E, k*k, hidden], or [E, N, hidden]
-        return gated_pooling([expert.attention for expert in experts], r)
+        return gated_pooling([expert.attention for expert in experts], r, masks.attention)
 
 
 def _as_small_experts(experts: Sequence[MPAMIL], features: Tensor, side: int) -> tuple[Tensor, Tensor]:

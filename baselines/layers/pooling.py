@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -17,6 +17,7 @@ from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.row_blocks import goes_in_blocks, is_relu
 from milbench_baselines.layers.small_bags import is_cheap, is_small_stack
 from milbench_baselines.layers.small_pooling import pooled_stack
+from milbench_baselines.layers.usual import are_dropout, are_linear, is_usual
 
 Level = Literal["instance", "embedding"]
 
@@ -31,7 +32,7 @@ class Rectified(nn.Sequential):
         """Rows [N, hidden]."""
         layer, relu = self
         rows = layer(features)
-        return rows.relu_() if is_relu(relu) else relu(rows)  # type: ignore[no-any-return]
+        return rows.relu_() if is_relu(relu) and are_linear(layer) else relu(rows)  # type: ignore[no-any-return]
 
 
 class PoolingModel(MILModel):
@@ -71,14 +72,22 @@ class PoolingModel(MILModel):
 
     def goes_in_blocks(self, features: Tensor) -> bool:
         """Whether a bag [N, D] is worked on a block of patches at a time."""
-        return goes_in_blocks(features, self.dropout) and not is_cheap(features, self.head.in_features)
+        goes = goes_in_blocks(features, self.dropout) and not is_cheap(features, self.head.in_features)
+        return goes and len(self.embed) > 0 and self.is_usual
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether functions of whole layers may take the place of embedding, dropout and head."""
+        layers: list[nn.Module] = list(self.embed)
+        has_layers = is_usual(self.embed, Rectified) and len(layers) == 2 and is_relu(layers[1])
+        return has_layers and are_linear(layers[0], self.head) and are_dropout(self.dropout)
 
     def losses_of_stack(
         self, bags: Sequence[Tensor], targets: Tensor, known: Tensor, *, highest: bool
     ) -> tuple[Tensor, Tensor] | None:
         """What `of_stack` finds of the mean or of the highest of the patches' logits."""
-        is_usual = self.level == "instance" and len(self.embed) and self.outputs.all_binary
-        if not is_usual or not is_small_stack(bags, cast(nn.Linear, self.embed[0]).out_features, self.dropout):
+        has_usual_answer = self.level == "instance" and self.outputs.all_binary
+        if not has_usual_answer or not self.is_usual or not is_small_stack(bags, self.head.in_features):
             return None
         logits = pooled_stack(bags, self.embed, self.dropout, self.head, highest=highest)
         return (self.task_losses(logits, targets) * known).sum(dim=-1), logits

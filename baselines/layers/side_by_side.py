@@ -15,6 +15,7 @@ from torch.nn.functional import layer_norm
 from milbench_baselines.layers.below_vmap import applied
 from milbench_baselines.layers.precision import without_autocast
 from milbench_baselines.layers.products import linear
+from milbench_baselines.layers.usual import are_linear
 
 Layers = Sequence[nn.Module] | nn.ModuleList
 
@@ -27,6 +28,8 @@ def weights_and_biases(layers: Layers) -> tuple[Tensor, Tensor]:
 
 def linear_on_row(layers: Layers, x: Tensor) -> Tensor:
     """Outputs [K, O] of every layer for one row `x` [I]."""
+    if not are_linear(*layers):
+        return torch.stack([layer(x) for layer in layers])
     weight, bias = weights_and_biases(layers)
     return weight @ x + bias
 
@@ -41,6 +44,8 @@ def linear_on_own_bags(layers: Layers, x: Tensor) -> Tensor:
     """Outputs [K, N, O]: layer k is applied to bag k of `x` [K, N, I]."""
     if len(layers) == 1:
         return cast(Tensor, layers[0](x.squeeze(0))).unsqueeze(0)
+    if not are_linear(*layers):
+        return torch.stack([layer(own) for layer, own in zip(layers, x, strict=True)])
     weight, bias = weights_and_biases(layers)
     return by_its_own(x, weight) + bias[:, None]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.row_blocks import FEW
 
 WIDEST = 128
@@ -33,14 +32,11 @@ def is_cheap(x: Tensor, width: int) -> bool:
     return n <= FEWER or (width <= WIDEST and n <= MOST and n * width <= NUMBERS)
 
 
-def is_small_stack(bags: Sequence[Tensor], width: int, *dropouts: nn.Module) -> bool:
-    """Whether bags [N, D] of one size go through a stack of models by `of_stack`: few patches, on a CPU, no layer wider than `WIDEST`.
-
-    The `dropouts` on the way must be milbench's own.
-    """
+def is_small_stack(bags: Sequence[Tensor], width: int) -> bool:
+    """Whether bags [N, D] of one size go through a stack of models by `of_stack`: few patches, on a CPU, no layer wider than `WIDEST`."""
     n, like = bags[0].shape[0], bags[0]
     is_plain = like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64) and not like.requires_grad
-    return is_plain and n <= FEW and width <= WIDEST and all(isinstance(each, Dropout) for each in dropouts)
+    return is_plain and n <= FEW and width <= WIDEST
 
 
 def together(bags: Sequence[Tensor]) -> Tensor:

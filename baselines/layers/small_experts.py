@@ -11,18 +11,17 @@ attention's width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from milbench_baselines.layers.below_vmap import applied, backward_of
-from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.embedding import Embedding
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.precision import without_autocast
 from milbench_baselines.layers.products import baddbmm, bmm
-from milbench_baselines.layers.row_blocks import FEW, is_relu, no_second_gradient
+from milbench_baselines.layers.row_blocks import FEW, no_second_gradient
 from milbench_baselines.layers.small_bags import WIDEST
 from milbench_baselines.layers.small_grids import GridParameters, KeptGrid, through_grid, through_grid_backward
 from milbench_baselines.layers.tanh import tanh_
@@ -56,16 +55,13 @@ N_POOL = len(PoolParameters._fields)
 def is_small(features: Tensor, embed: Embedding, attention: GatedAttention) -> bool:
     """Whether bags like `features` [N, D] go through `small_experts`: few patches, on a CPU, in their own precision.
 
-    `embed` and `attention` are those of any expert. They must be narrow, and their dropout milbench's own.
+    `embed` and `attention` are those of any expert. They must be narrow and usual.
     """
     if torch.compiler.is_compiling() or features.shape[0] > FEW or attention.tanh_branch.in_features > WIDEST:
         return False
-    _, relu, dropout = cast(Any, embed)
-    if not is_relu(relu) or not isinstance(dropout, Dropout) or not isinstance(attention.dropout, Dropout):
-        return False
     if features.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
-    return features.dtype in (torch.float32, torch.float64)
+    return features.dtype in (torch.float32, torch.float64) and embed.is_usual and attention.is_usual
 
 
 def pooled_small(

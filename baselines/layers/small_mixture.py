@@ -19,6 +19,8 @@ from milbench_baselines.layers.below_vmap import applied, is_below_vmaps
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.row_blocks import FEW, differentiable_once
 from milbench_baselines.layers.side_by_side import weights_and_biases
+from milbench_baselines.layers.tower import is_usual_tower
+from milbench_baselines.layers.usual import are_linear, is_listened_to
 
 
 class Sizes(NamedTuple):
@@ -55,10 +57,11 @@ def is_small(features: Tensor, towers: nn.ModuleList, *others: nn.Module) -> boo
         return False
     if features.device.type != "cpu" or torch.is_autocast_enabled("cpu") or features.requires_grad:
         return False
-    if any(each._forward_hooks or each._forward_pre_hooks for each in (*towers, *others)):
+    if any(is_listened_to(each) for each in others) or not all(is_usual_tower(tower) for tower in towers):
         return False
-    dropout = cast(Any, towers)[0][2]
-    has_towers = isinstance(dropout, Dropout) and all(cast(Any, tower)[3].out_features == 1 for tower in towers)
+    if any(not isinstance(each, nn.ModuleList) and not are_linear(each) for each in others):
+        return False
+    has_towers = all(cast(Any, tower)[3].out_features == 1 for tower in towers)
     return has_towers and len(features) <= FEW and features.dtype in (torch.float32, torch.float64)
 
 

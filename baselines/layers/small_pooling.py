@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from milbench_baselines.layers.below_vmap import applied, is_below_vmaps
 from milbench_baselines.layers.dropout import Dropout
-from milbench_baselines.layers.row_blocks import FEW, differentiable_once, is_relu
+from milbench_baselines.layers.row_blocks import FEW, differentiable_once
 from milbench_baselines.layers.small_bags import WIDEST, together
 
 
@@ -38,18 +38,16 @@ class Flat(NamedTuple):
         return cls(x.reshape(n_sets, -1, x.shape[-1]), *matrices)
 
 
-def is_small(features: Tensor, embed: nn.Sequential, dropout: nn.Module) -> bool:
+def is_small(features: Tensor, width: int) -> bool:
     """Whether bags like `features` [N, D] go through the functions of this module, which give the bag no gradient.
 
-    It is so inside vmap over stacked models: few patches, a narrow embedding, on a CPU, in their own precision.
+    It is so inside vmap over stacked models: few patches, an embedding no wider than `WIDEST`, on a CPU, in their own precision.
     """
     if not torch._C._are_functorch_transforms_active() or not is_below_vmaps():
         return False
-    if not len(embed) or not is_relu(embed[1]) or not isinstance(dropout, Dropout):
-        return False
     if features.device.type != "cpu" or torch.is_autocast_enabled("cpu") or features.requires_grad:
         return False
-    is_few = len(features) <= FEW and cast(Any, embed[0]).out_features <= WIDEST
+    is_few = len(features) <= FEW and width <= WIDEST
     return is_few and features.dtype in (torch.float32, torch.float64)
 
 

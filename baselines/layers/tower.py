@@ -12,6 +12,7 @@ from milbench_baselines.layers.checkpoint import outputs_of_classes, shape_of
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.side_by_side import linear_on_own_bags
+from milbench_baselines.layers.usual import is_made_of
 
 
 class Tower(nn.Sequential):
@@ -21,6 +22,11 @@ class Tower(nn.Sequential):
         super().__init__(Linear(hidden, width), nn.ReLU(), Dropout(dropout), Linear(width, n_outputs))
 
 
+def is_usual_tower(tower: nn.Module) -> bool:
+    """Whether functions of whole layers may take a tower's place."""
+    return is_made_of(tower, Tower, Linear, nn.ReLU, Dropout, Linear)
+
+
 def of_tasks(outputs: Outputs, hidden: int, width: int, dropout: float) -> nn.ModuleList:
     """Towers, one per task."""
     return nn.ModuleList(Tower(hidden, width, dropout, n_outputs) for n_outputs in outputs.widths)
@@ -28,6 +34,8 @@ def of_tasks(outputs: Outputs, hidden: int, width: int, dropout: float) -> nn.Mo
 
 def logits_of(towers: nn.ModuleList, mixtures: Tensor) -> Tensor:
     """Logits [W], task by task, of mixtures [T, hidden]: task t's mixture through tower t."""
+    if not all(is_usual_tower(tower) for tower in towers):
+        return torch.cat([tower(own) for tower, own in zip(towers, mixtures, strict=True)])
     first, second = [tower[0] for tower in towers], [tower[3] for tower in towers]  # type: ignore[index]
     dropout = towers[0][2]  # type: ignore[index]                     # all towers have the same rate
     h = dropout(linear_on_own_bags(first, mixtures[:, None]).relu())  # [T, 1, width]; every entry drops out by itself

@@ -105,6 +105,48 @@ def test_side_by_side_gives_the_values_and_gradients_of_one_by_one(kind: str, n:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [PATCHES_SIDE_BY_SIDE + 1, 256])  # 256 is a full square
+@pytest.mark.parametrize("training", [False, True])
+def test_narrow_experts_side_by_side_draw_and_give_what_they_do_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, kind: str, n: int, *, training: bool
+) -> None:
+    experts = made(kind).train(training)
+    features, parameters = torch.randn(n, D, dtype=torch.float64), list(experts.parameters())
+    calls = calls_of_all(monkeypatch, type(experts[0]))
+    found = []
+    for way in (of_experts, one_by_one):
+        torch.manual_seed(1)
+        outputs = way(experts, features)
+        found.append((*outputs, torch.get_rng_state(), *gradients(outputs, parameters)))
+    assert calls == [n]
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def calls_of_all(monkeypatch: pytest.MonkeyPatch, kind: Any) -> list[int]:
+    """Patches of each bag whose experts go side by side, as they come."""
+    calls, usual = [], kind.of_all
+
+    def counted(experts: Any, features: Tensor, *masks: Any) -> Any:
+        calls.append(len(features))
+        return usual(experts, features, *masks)
+
+    monkeypatch.setattr(kind, "of_all", staticmethod(counted))
+    return calls
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_experts_go_side_by_side_up_to_their_number_of_numbers(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    experts = made(kind)
+    calls = calls_of_all(monkeypatch, type(experts[0]))
+    most = 200
+    monkeypatch.setattr(type(experts[0]), "numbers_side_by_side", most * HIDDEN * len(experts))
+    for n in (most, most + 1):
+        of_experts(experts, torch.randn(n, D, dtype=torch.float64))
+    assert calls == [most]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_many_bags_side_by_side(kind: str) -> None:
     experts = made(kind)
     bags = torch.randn(4, 7, D, dtype=torch.float64)
@@ -123,7 +165,10 @@ def test_only_small_bags_go_side_by_side(monkeypatch: pytest.MonkeyPatch, device
 
     experts = made("amil")
     monkeypatch.setattr(AttentionExpert, "of_all", refuse)
+    monkeypatch.setattr(AttentionExpert, "numbers_side_by_side", 3 * limit * HIDDEN)  # for a CPU; a GPU has one limit
+    plain = property(lambda _: True)  # `is_usual` knows a usual layer by its forward
     monkeypatch.setattr(AttentionExpert, "forward", lambda self, x: (x.new_zeros(HIDDEN), x.new_zeros(len(x))))
+    monkeypatch.setattr(AttentionExpert, "is_usual", plain)
     assert of_experts(experts, torch.zeros(limit + 1, D, device=device))[1].shape == (3, limit + 1)
     with pytest.raises(AssertionError, match="side by side"):
         of_experts(experts, torch.zeros(limit, D, device=device))
@@ -139,6 +184,7 @@ def test_every_expert_drops_out_by_itself_and_both_ways_at_the_same_rate(monkeyp
         1, D, dtype=torch.float64
     )  # one patch: its slide feature is its embedding, linear in the mask
     means = []
+    monkeypatch.setattr(AttentionExpert, "numbers_side_by_side", 0)
     for limit in (PATCHES_SIDE_BY_SIDE, 0):
         monkeypatch.setattr(module, "PATCHES_SIDE_BY_SIDE", limit)
         torch.manual_seed(1)

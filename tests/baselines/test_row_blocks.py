@@ -18,6 +18,7 @@ from milbench_baselines.amil import AMIL
 from milbench_baselines.dsmil import DSMIL
 from milbench_baselines.dtfd_mil import DTFDMIL
 from milbench_baselines.layers import row_blocks
+from milbench_baselines.layers.attention_expert import AttentionExpert
 from milbench_baselines.layers.mp_amil import MPAMIL
 from milbench_baselines.layers.row_blocks import FEW, ROWS, blocks_of
 from milbench_baselines.m4 import M4
@@ -162,7 +163,9 @@ def test_torch_func_differentiates_large_bags_too(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["dtfd", "dsmil, no dropout", "amil", "mmoe, amil", "mmoe, mp-amil", "m4", "transmil"])
-def test_a_second_gradient_is_refused_where_it_would_lack_parts(name: str) -> None:
+def test_a_second_gradient_is_refused_where_it_would_lack_parts(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for expert in (AttentionExpert, MPAMIL):
+        monkeypatch.setattr(expert, "numbers_side_by_side", 0)  # side by side they have one
     model = TransMIL(12, 1, hidden=16).double() if name == "transmil" else made(name)
     bag = torch.randn(FEW + 5, 12, dtype=torch.float64, requires_grad=True)
 
@@ -177,6 +180,24 @@ def test_a_second_gradient_is_refused_where_it_would_lack_parts(name: str) -> No
         for second in (bag, weight):
             with pytest.raises(RuntimeError, match="gradient of a gradient"):
                 torch.autograd.grad(first.square().sum(), second, retain_graph=True)
+
+
+@pytest.mark.parametrize("name", ["mmoe, amil", "mmoe, mp-amil", "m4"])
+def test_narrow_experts_side_by_side_have_a_second_gradient(name: str) -> None:
+    model = made(name).eval()
+    bag = torch.randn(FEW + 5, 12, dtype=torch.float64, requires_grad=True)
+
+    def second() -> tuple[Tensor, ...]:
+        (first,) = torch.autograd.grad(model(bag).logits.square().sum(), bag, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), (bag, *model.parameters()), allow_unused=True)
+
+    found = second()
+    for layer in model.modules():  # all layers are called as modules if somebody listens
+        layer.register_forward_hook(lambda *_: None)
+    for ours, plain in zip(found, second(), strict=True):
+        assert (ours is None) == (plain is None)
+        if plain is not None:
+            torch.testing.assert_close(ours, plain)
 
 
 @pytest.mark.parametrize("name", ["mmoe, amil", "mmoe, mp-amil", "m4", "transmil"])

@@ -1,0 +1,195 @@
+"""Layers that somebody listens to, or has put in another's place, are called: every model, large and small bags, alone and in a stack."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from milbench.layout import Patches
+from milbench.models import MILModel
+from milbench.training.weights import ParameterStack
+from milbench_baselines.amil import AMIL
+from milbench_baselines.dsmil import DSMIL
+from milbench_baselines.dtfd_mil import DTFDMIL
+from milbench_baselines.layers import usual
+from milbench_baselines.layers.dropout import Dropout
+from milbench_baselines.layers.products import Linear
+from milbench_baselines.m4 import M4
+from milbench_baselines.max_pooling import MaxPooling
+from milbench_baselines.mean_pooling import MeanPooling
+from milbench_baselines.mmoe import MMoEAMIL, MMoEMPAMIL
+from milbench_baselines.transmil import TransMIL
+
+D, S = 12, 3
+SMALL = {"hidden": 16, "attention": 8}
+MODELS: dict[str, Callable[[], MILModel]] = {
+    "mean": lambda: MeanPooling(D, 1, hidden=16),
+    "max": lambda: MaxPooling(D, 1, hidden=16),
+    "amil": lambda: AMIL(D, 1, **SMALL),
+    "dsmil": lambda: DSMIL(D, 1, attention=8),
+    "dtfd": lambda: DTFDMIL(D, 1, **SMALL),
+    "transmil": lambda: TransMIL(D, 1, hidden=16, heads=1, landmarks=8),
+    "mmoe_amil": lambda: MMoEAMIL(D, 3, **SMALL, experts=2),
+    "mmoe_mp_amil": lambda: MMoEMPAMIL(D, 3, **SMALL, experts=2),
+    "m4": lambda: M4(D, 3, **SMALL, experts=2),
+}
+STACKED = [name for name, make in MODELS.items() if int(make().outputs) == 1]
+LINEAR_OF_NYSTROM = "attn.to_qkv", "attn.res_conv"
+"""Layers of which `NystromAttention` has the weights alone, whoever listens."""
+
+SIZES = [9, 100, 200, 5000]
+
+
+def made(name: str) -> MILModel:
+    torch.manual_seed(0)
+    return MODELS[name]().double().eval()
+
+
+def bag_of(n: int) -> Tensor:
+    return torch.randn(n, D, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+
+
+def parts_of(model: MILModel) -> dict[str, nn.Module]:
+    """Modules below the model that its forward goes through, by name."""
+    return {
+        name: part
+        for name, part in model.named_modules()
+        if name
+        and not isinstance(part, nn.ModuleList)
+        and not name.endswith(LINEAR_OF_NYSTROM)
+        and name not in ("embed", "value")[: 2 * isinstance(model, DSMIL)]  # which are identities
+    }
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("n", SIZES)
+def test_hooks_on_every_layer_are_called_and_change_nothing_else(name: str, n: int) -> None:
+    model, bag = made(name), bag_of(n)
+    expected = model(bag).logits
+    called: dict[str, list[str]] = {"before": [], "after": []}
+    parts = parts_of(model)
+    for part_name, part in parts.items():
+        part.register_forward_pre_hook(lambda *_, own=part_name: called["before"].append(own))
+        part.register_forward_hook(lambda *_, own=part_name: called["after"].append(own))
+    torch.testing.assert_close(model(bag).logits, expected)
+    assert set(called["before"]) == set(called["after"]) == set(parts)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Full backward hook is firing"
+)  # the bag, which a first layer is given, has no gradient
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("n", SIZES)
+def test_a_backward_hook_on_any_one_layer_is_called(name: str, n: int) -> None:
+    model, bag = made(name), bag_of(n)
+    ones = torch.ones(model.n_tasks, dtype=torch.float64)
+    for part_name, part in parts_of(model).items():
+        called: list[str] = []
+        handle = part.register_full_backward_hook(lambda *_, own=part_name, called=called: called.append(own))
+        model.loss(model(bag), ones, ones).backward()
+        handle.remove()
+        assert called, part_name
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("n", SIZES)
+def test_a_hook_on_any_one_layer_changes_the_answer_as_its_result_does(name: str, n: int) -> None:
+    """A hook that doubles what a layer gives does what a layer does that gives twice as much."""
+    model, bag = made(name), bag_of(n)
+    for part_name, part in parts_of(model).items():
+        if not isinstance(part, (nn.Linear, nn.Conv2d)):
+            continue
+        doubled = copy.deepcopy(model)
+        with torch.no_grad():
+            for parameter in doubled.get_submodule(part_name).parameters():
+                parameter *= 2
+        handle = part.register_forward_hook(lambda _, __, result: 2 * result)
+        torch.testing.assert_close(model(bag).logits, doubled(bag).logits, msg=part_name)
+        handle.remove()
+
+
+ACTIVATIONS = {
+    "mean": "embed.1", "max": "embed.1", "amil": "expert.embed.1", "dsmil": "query.1", "dtfd": "reduction.1", "transmil": "embed.1",
+    "mmoe_amil": "experts.1.embed.1", "mmoe_mp_amil": "experts.1.embed.1", "m4": "experts.1.embed.1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("n", SIZES)
+def test_an_activation_in_another_ones_place_is_used(name: str, n: int) -> None:
+    model, bag = made(name), bag_of(n)
+    hooked = copy.deepcopy(model)
+    hooked.get_submodule(ACTIVATIONS[name]).register_forward_hook(lambda _, given, __: torch.tanh(given[0]))
+    before = model(bag).logits
+    model.set_submodule(ACTIVATIONS[name], nn.Tanh())
+    after = model(bag).logits
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(after, hooked(bag).logits)
+
+
+@pytest.mark.parametrize("name", STACKED)
+@pytest.mark.parametrize("listens", [False, True])
+def test_an_activation_in_another_ones_place_is_used_in_a_stack(name: str, *, listens: bool) -> None:
+    models = []
+    for seed in range(S):
+        torch.manual_seed(seed)
+        model = MODELS[name]().double()
+        model.set_submodule(ACTIVATIONS[name], nn.Tanh())
+        models.append(model.eval())
+    stack = ParameterStack(models, "float32", torch.device("cpu"))
+    stack.model.eval()
+    calls: list[int] = []
+    if listens:  # after the stack was made
+        stack.model.get_submodule(ACTIVATIONS[name]).register_forward_hook(lambda *_: calls.append(1))
+    bags = [Patches(bag_of(n)) for n in (8, 8)]
+    ones = torch.ones(S, 2, 1, dtype=torch.float64)
+    _, logits = stack.losses_and_logits(bags, ones, ones, at_once=S)
+    expected = torch.stack([torch.stack([model(bag.features).logits for bag in bags]) for model in models])
+    torch.testing.assert_close(logits, expected)
+    assert bool(calls) is listens
+
+
+def test_a_usual_layer_computes_what_its_class_does_and_nobody_listens() -> None:
+    class Own(Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return -super().forward(x)
+
+    class Named(Linear):
+        pass
+
+    assert usual.are_linear(Linear(2, 2), nn.Linear(2, 2), Named(2, 2))
+    assert usual.are_linear(torch.nn.utils.parametrizations.weight_norm(Linear(2, 2)))
+    assert not usual.are_linear(Own(2, 2))
+    assert not usual.are_linear(nn.Identity())
+    assert usual.are_dropout(Dropout(0.1))
+    assert not usual.are_dropout(nn.Dropout(0.1))
+    listened_to = Linear(2, 2)
+    for register in ("forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook"):
+        handle = getattr(listened_to, f"register_{register}")(lambda *_: None)
+        assert not usual.are_linear(listened_to), register
+        handle.remove()
+    assert usual.are_linear(listened_to)
+
+
+def test_a_module_is_made_of_its_parts_in_their_order() -> None:
+    def parts() -> nn.Sequential:
+        return nn.Sequential(Linear(2, 2), nn.ReLU(), Dropout(0.1))
+
+    kinds = nn.Sequential, Linear, nn.ReLU, Dropout
+    assert usual.is_made_of(parts(), *kinds)
+    assert not usual.is_made_of(parts()[:2], *kinds)
+    for place, other in ((0, nn.Identity()), (1, nn.Tanh()), (2, nn.Dropout(0.1)), (1, nn.Sequential(nn.ReLU()))):
+        changed = parts()
+        changed[place] = other
+        assert not usual.is_made_of(changed, *kinds)
+    assert usual.is_made_of(
+        nn.Sequential(nn.Linear(2, 2), nn.ReLU(), Dropout(0.1)), *kinds
+    )  # torch's own Linear is as good
+    without = nn.Module()
+    without.layer, without.gone = Linear(2, 2), nn.ReLU()
+    without.gone = None  # type: ignore[assignment]
+    assert usual.is_made_of(without, nn.Module, Linear)
