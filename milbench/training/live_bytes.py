@@ -53,7 +53,7 @@ class Trace(NamedTuple):
         )
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Inside, the storages of all new results are followed.
 
     Attributes
