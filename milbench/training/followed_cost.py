@@ -31,7 +31,7 @@ MEMBERS = 2
 POINTS = (*MEASURED_AT, 3600, 14_400, 57_600)
 """Patches of the bags that the cost is found for."""
 
-HOLES = 1.75
+HOLES = 2.25
 """Memory of a CPU's process for each byte that a step's tensors hold. Steps leave holes in the heap that the next results do
 not fit into. After 3 to 40 steps, stacks of three took 0.9 to 2.4 times the bytes."""
 
@@ -90,7 +90,13 @@ def _trace(model: MILModel, step: Step, n_models: int, n_patches: int) -> tuple[
         weights.model.train()
         bag = twin.bag_like(torch.zeros(n_patches, model.in_features))
         targets = torch.zeros(n_models, 1, model.n_tasks)
-        with LiveBytes() as live:
+        known = (
+            *bag.tensors,
+            *weights.named_parameters().values(),
+            *weights.model.parameters(),
+            *weights.model.buffers(),
+        )
+        with LiveBytes(known) as live:
             step(weights, bag, targets, torch.ones_like(targets))
     return live.trace.copy(), sum(
         each.grad.nbytes for each in weights.named_parameters().values() if each.grad is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -54,16 +54,17 @@ class Trace(NamedTuple):
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Inside, the storages of all new results are followed.
+    """Inside, the storages of all new results are followed. Those of `before`, which results may be views of, are not.
 
     Attributes
     ----------
     trace : of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: Iterable[Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.trace = Trace([], [])
+        self._before = {each.untyped_storage()._cdata for each in before}
         self._living: dict[int, weakref.ref[Any]] = {}
 
     @classmethod
@@ -83,7 +84,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _follow(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         address, place = storage._cdata, len(self.trace.sizes)
-        if address in self._living:
+        if address in self._living or address in self._before:
             return
 
         def gone(_: object) -> None:

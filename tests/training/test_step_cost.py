@@ -132,6 +132,14 @@ def test_live_bytes_are_those_of_results_that_live_at_once() -> None:
     assert c is not b
 
 
+def test_views_of_what_was_there_before_are_not_counted() -> None:
+    x = torch.ones(1000)
+    with LiveBytes([x]) as live:
+        seen = x.view(10, 100)
+    assert len(seen) == 10
+    assert live.trace.sizes == []
+
+
 def test_a_trace_tells_of_a_larger_bag_what_grows_even_if_it_is_not_the_peak_of_a_small_one() -> None:
     events = [0, 0, 1, 1]  # something fixed, then something that grows
     small, large = Trace([1000, 10], events), Trace([1000, 20], events)
