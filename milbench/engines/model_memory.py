@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from milbench.models import MILModel
 from milbench.process.must_return import DidNotReturnError
 from milbench.registry import load_models
 from milbench.store.identity import canonical_json
-from milbench.training.activations import ActivationCost, activation_cost
+from milbench.training.followed_cost import step_cost as cost_of_step
+from milbench.training.step_cost import StepCost
 from milbench.trials.job import Job, JobGroup
 
 COPIES_OF_WEIGHTS = 5
@@ -40,10 +41,23 @@ def _neighbours(model: MILModel) -> int | None:
     return model.wanted_neighbours
 
 
-def step_cost(job: Job, in_features: int) -> ActivationCost | None:
-    """Memory of a step of the job's model; None if it cannot be told, and then no limit holds."""
-    cost: ActivationCost | None = _of_model(activation_cost, job, in_features)
+def step_cost(job: Job, in_features: int, *, own_bags: bool) -> StepCost | None:
+    """Memory of a step of the job's model; None if it cannot be told, and then no limit holds.
+
+    Parameters
+    ----------
+    own_bags : whether it is of a stack whose trials have bags of their own.
+    """
+    cost: StepCost | None = _of_model(
+        _cost_of(torch.device(job.device).type, job.trains_in_stack, own_bags), job, in_features
+    )
     return cost
+
+
+@lru_cache
+def _cost_of(kind: str, in_stack: bool, own_bags: bool) -> Callable[[MILModel], StepCost]:  # noqa: FBT001 - arguments of a cache
+    """One function for each way to train, so that what it told of a model is found again."""
+    return partial(cost_of_step, device=torch.device(kind), in_stack=in_stack, own_bags=own_bags)
 
 
 def _of_model(tell: Callable[[MILModel], Any], job: Job, in_features: int) -> Any:

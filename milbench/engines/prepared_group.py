@@ -165,7 +165,7 @@ def _new_learner(job: Job, trials: Sequence[Trial], data: FoldData, cohort_featu
         seed=job.trial.seed,
         device=torch.device(job.device),
         precision=job.trial.precision,
-        cost=step_cost(job, in_features) if step_bytes else None,
+        cost=step_cost(job, in_features, own_bags=job.trains_in_stack and len(trials) == 1) if step_bytes else None,
         budget_bytes=ceil(step_bytes * (1 - LEARNERS_SHARE)),  # never rounded to 0, which is no limit
         scaler=data.scaler,
         endpoints=[trial.outputs.endpoints for trial in trials],

@@ -253,22 +253,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
-
-
-def members_at_once(cost: ActivationCost, n_patches: int, n_members: int, budget_bytes: int) -> tuple[int, bool]:
-    """Number of members of a stack that take their step on a bag together, and whether they must recompute.
-
-    Parameters
-    ----------
-    cost : of one member; all members of a stack are the same model.
-    n_members : at least 1.
-    budget_bytes : for the activations of all members that run together; 0 = no limit.
-
-    Returns
-    -------
-    As many of `n_members` as fit, at least 1; True if not even one fits, so that it must run inside `recomputing`.
-    """
-    one = cost.of(n_patches)
-    if budget_bytes == 0 or one * n_members <= budget_bytes:
-        return n_members, False
-    return max(1, budget_bytes // one), one > budget_bytes

@@ -20,7 +20,7 @@ from milbench.cohorts.scaling import FeatureScaler
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.layout import Patches
 from milbench.models import MILModel
-from milbench.training.activations import ActivationCost, is_out_of_memory
+from milbench.training.activations import is_out_of_memory
 from milbench.training.bag_groups import IndexedBag, training_groups
 from milbench.training.bag_guard import BagGuard
 from milbench.training.cox_tasks import CoxBatch, CoxTasks
@@ -32,6 +32,7 @@ from milbench.training.randomness import Randomness
 from milbench.training.refusals import refuse_changed_buffers, refuse_unsmoothed_labels
 from milbench.training.selection import Epoch, TrialProgress, diverged
 from milbench.training.side import Side
+from milbench.training.step_cost import StepCost
 from milbench.training.step_labels import StepLabels
 from milbench.training.step_memory import StepMemory
 from milbench.training.task_weights import TaskWeights
@@ -77,7 +78,7 @@ class Learner:
         seed: int,
         device: torch.device,
         precision: str = "float32",
-        cost: ActivationCost | None = None,
+        cost: StepCost | None = None,
         budget_bytes: int = 0,
         scaler: FeatureScaler | None = None,
         endpoints: Sequence[Sequence[FittedEndpoint]] | None = None,

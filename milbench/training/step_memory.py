@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from milbench.training.activations import ActivationCost, members_at_once
+from milbench.training.step_cost import StepCost, members_at_once
 
 
 class StepMemory:
@@ -15,7 +15,7 @@ class StepMemory:
     Parameters
     ----------
     n_trials : trials that take their steps together. The learner lowers it when trials leave.
-    cost : memory of one trial's step by patches. If it is None, memory is limited only after it ran out.
+    cost : memory of a step by patches, alone and in a stack. If it is None, memory is limited only after it ran out.
     budget_bytes : memory for the activations of all trials; 0 = no limit.
 
     Attributes
@@ -27,7 +27,7 @@ class StepMemory:
     """
 
     def __init__(
-        self, n_trials: int, device: torch.device, *, cost: ActivationCost | None = None, budget_bytes: int = 0
+        self, n_trials: int, device: torch.device, *, cost: StepCost | None = None, budget_bytes: int = 0
     ) -> None:
         self.n_trials, self.device = n_trials, device
         self.cost, self.budget_bytes = cost, budget_bytes
@@ -46,7 +46,7 @@ class StepMemory:
 
     def bytes_of(self, n_patches: int, n_trials: int) -> int:
         """Memory that a step of so many trials takes with `n_patches` patches, about; 0 if nothing is known of it."""
-        return 0 if self.cost is None else self.cost.of(n_patches) * n_trials
+        return 0 if self.cost is None else self.cost.of(n_patches, n_trials)
 
     def shrink(self, n_patches: int) -> None:
         """Halve the trials that go through together after memory ran out. If only one is left, it recomputes."""

@@ -15,9 +15,11 @@ from milbench.cohorts.scaling import FeatureScaler
 from milbench.layout import Layout, Patches
 from milbench.models import MILModel
 from milbench.registry import load_models
+from milbench.training.activations import ActivationCost
 from milbench.training.learner import Learner
 from milbench.training.selection import TrialProgress
 from milbench.training.side import Side
+from milbench.training.step_cost import StepCost
 from milbench.training.trainer import predict_all, train
 from milbench.trials.recipe import Recipe
 
@@ -143,3 +145,8 @@ def of_own_rates(recipe: Recipe) -> list[Recipe]:
     """The recipe with learning rate and weight decay of each member's own."""
     own = ((0.02, 0.0), (0.005, 0.3), (0.05, 0.01))
     return [replace(recipe, lr=lr, weight_decay=decay) for lr, decay in own]
+
+
+def alike(cost: ActivationCost) -> StepCost:
+    """Cost of a step that is the same alone and in a stack."""
+    return StepCost(cost, cost)

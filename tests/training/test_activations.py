@@ -8,8 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from layouts_for_tests import answer, inputs
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -19,10 +17,8 @@ from milbench.models import BagOutput, MILModel
 from milbench.registry import load_models
 from milbench.training.activations import (
     IN_FLIGHT,
-    ActivationCost,
     activation_cost,
     is_out_of_memory,
-    members_at_once,
     recomputing,
     saved_bytes,
 )
@@ -338,34 +334,3 @@ def test_memory_that_runs_out_elsewhere_is_recognised(error: BaseException) -> N
 )
 def test_any_other_error_is_not_one_of_memory(error: BaseException) -> None:
     assert not is_out_of_memory(error)
-
-
-COSTS = st.builds(ActivationCost, st.integers(0, 10**8).map(float), st.floats(0, 10**6))
-PATCHES, MEMBERS, BUDGETS = st.integers(1, 10**5), st.integers(1, 64), st.integers(1, 10**12)
-
-
-@given(COSTS, PATCHES, MEMBERS, BUDGETS)
-def test_as_many_members_run_together_as_fit_and_one_alone_recomputes_where_none_does(
-    cost: ActivationCost, n_patches: int, n_members: int, budget: int
-) -> None:
-    at_once, recompute = members_at_once(cost, n_patches, n_members, budget)
-    one = cost.of(n_patches)
-    assert 1 <= at_once <= n_members
-    assert recompute == (one > budget)
-    assert at_once * one <= budget or (at_once == 1 and recompute)
-    assert at_once == n_members or (at_once + 1) * one > budget
-
-
-@given(COSTS, PATCHES, MEMBERS, BUDGETS, st.integers(0, 10**12))
-def test_a_larger_budget_never_lets_fewer_run(
-    cost: ActivationCost, n_patches: int, n_members: int, budget: int, more: int
-) -> None:
-    at_once, recompute = members_at_once(cost, n_patches, n_members, budget)
-    with_more, still = members_at_once(cost, n_patches, n_members, budget + more)
-    assert with_more >= at_once
-    assert still <= recompute
-
-
-@given(COSTS, PATCHES, MEMBERS)
-def test_a_budget_of_0_is_no_limit(cost: ActivationCost, n_patches: int, n_members: int) -> None:
-    assert members_at_once(cost, n_patches, n_members, 0) == (n_members, False)

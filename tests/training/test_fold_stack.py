@@ -13,7 +13,7 @@ from checkpoints_for_tests import bits
 from endpoints_for_tests import BINARY, CLASSES, COX, SCORE
 from folds_for_tests import N_FOLDS, alone, assert_learned_the_same, learner_of_fold, learners_of, slides_of, together
 from models_for_tests import Tiny
-from stacks_for_tests import OURS, RECIPES, SLIDES, WIDTH, InMemory, Shifted, model_of
+from stacks_for_tests import OURS, RECIPES, SLIDES, WIDTH, InMemory, Shifted, alike, model_of
 from torch import Tensor, nn
 
 from milbench.endpoints.endpoint import Endpoint
@@ -183,7 +183,7 @@ def test_folds_in_one_pass_with_others_change_nothing() -> None:
 def test_steps_shrink_to_a_budget(budget: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = counted(FoldStack, monkeypatch)
     start, recipe = model_of("mmoe_amil", dropout=0.2), replace(RECIPES["one bag per step"], epochs=2)
-    more = {"cost": ActivationCost(0, 80_000), "budget_bytes": budget}
+    more = {"cost": alike(ActivationCost(0, 80_000)), "budget_bytes": budget}
     learners = learners_of(start, recipe, **more)
     stack = together(learners)
     assert max(sizes, default=0) == most

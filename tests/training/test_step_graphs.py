@@ -20,6 +20,7 @@ from stacks_for_tests import (
     TRAIN,
     WIDTH,
     InMemory,
+    alike,
     learner,
     model_of,
     of_own_rates,
@@ -231,7 +232,7 @@ def test_a_recorder_is_told_what_a_step_of_all_trials_takes() -> None:
             asked.append(n_bytes)
             return True
 
-    each = learner(range(N_MEMBERS), model_of("amil"), BRIEF, cost=ActivationCost(0, 100), budget_bytes=10**9)
+    each = learner(range(N_MEMBERS), model_of("amil"), BRIEF, cost=alike(ActivationCost(0, 100)), budget_bytes=10**9)
     replaying(each, recorder=Asked())
     assert {*asked} == {N_MEMBERS * 100 * 9, N_MEMBERS * 100 * 13, 0}, "nothing is kept of an evaluation"
 

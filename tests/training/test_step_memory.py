@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from stacks_for_tests import CPU, N_MEMBERS, WIDTH, learner, model_of, of_own_rates, probabilities, trained
+from stacks_for_tests import CPU, N_MEMBERS, WIDTH, alike, learner, model_of, of_own_rates, probabilities, trained
 from torch import Tensor
 
 from milbench.registry import load_models
@@ -20,7 +20,7 @@ def test_a_step_made_smaller_for_want_of_memory_learns_the_same(name: str, budge
     start, recipe = model_of(name), Recipe(lr=0.02, epochs=2)
     plain, small = trained(
         learner(range(N_MEMBERS), start, recipe),
-        learner(range(N_MEMBERS), start, recipe, cost=ActivationCost(0, 50_000), budget_bytes=budget),
+        learner(range(N_MEMBERS), start, recipe, cost=alike(ActivationCost(0, 50_000)), budget_bytes=budget),
     )
     assert plain.step_memory.shortage == ""
     assert "for the memory budget" in small.step_memory.shortage
@@ -35,7 +35,7 @@ def test_bags_that_do_not_fit_together_go_one_by_one() -> None:
     recipe = Recipe(lr=0.02, epochs=2, bags_per_step=4)
     plain, small = trained(
         learner(range(N_MEMBERS), start, recipe),
-        learner(range(N_MEMBERS), start, recipe, cost=ActivationCost(0, 1000), budget_bytes=16_000),
+        learner(range(N_MEMBERS), start, recipe, cost=alike(ActivationCost(0, 1000)), budget_bytes=16_000),
     )
     np.testing.assert_allclose(
         probabilities(small, range(N_MEMBERS)), probabilities(plain, range(N_MEMBERS)), atol=1e-6
@@ -98,7 +98,7 @@ def test_trials_that_go_together_are_halved_until_one_is_left_which_recomputes()
 
 
 def test_trials_that_left_take_no_memory() -> None:
-    memory = StepMemory(4, CPU, cost=ActivationCost(0, 10), budget_bytes=2000)
+    memory = StepMemory(4, CPU, cost=alike(ActivationCost(0, 10)), budget_bytes=2000)
     assert memory.affordable(100) == (2, False)
     memory.n_trials = 1
     assert memory.affordable(100) == (1, False)

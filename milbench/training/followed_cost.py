@@ -1,0 +1,122 @@
+"""Followed cost: memory of a training step as it is taken, alone or in a stack, found before the first step.
+
+A single model on a CPU goes through a large bag in blocks and makes few results of all patches. A stack makes all of them,
+and so does a GPU. So each way has a cost of its own. That of a single model on a CPU is estimated from what autograd keeps
+(`activations.py`). The other is followed result by result, through the steps of a stack of two on two small bags.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from milbench.layout import Inputs, Patches, stacked
+from milbench.models import MILModel
+from milbench.training.activations import MEASURED_AT, ActivationCost, activation_cost
+from milbench.training.live_bytes import LiveBytes, Trace
+from milbench.training.step_cost import FollowedCost, StepCost
+from milbench.training.weights import OneModel, ParameterStack, weights_of
+
+CPU = torch.device("cpu")
+
+MEMBERS = 2
+"""Models of the stack that is followed."""
+
+POINTS = (*MEASURED_AT, 3600, 14_400, 57_600)
+"""Patches of the bags that the cost is found for."""
+
+HOLES = 2.25
+"""Memory of a CPU's process for each byte that a step's tensors hold. Steps leave holes in the heap that the next results do
+not fit into. After 3 to 40 steps, stacks of three took 0.9 to 2.4 times the bytes."""
+
+HOLES_ALONE = 1.5
+"""The same for each byte that `activation_cost` estimates. Single models took up to 1.9 times the bytes. Products and blocks take
+up to 40 MB more, which are in what a worker keeps for itself."""
+
+
+def step_cost(model: MILModel, device: torch.device, *, in_stack: bool, own_bags: bool = False) -> StepCost:
+    """Cost of a training step of `model`, which stays as it is, like torch's random state.
+
+    Everything is found on the CPU, in float32; a step in bf16 needs less.
+
+    Parameters
+    ----------
+    device : that the step will be taken on.
+    in_stack : whether it will be trained in a stack. If not, its cost there is not followed, except for a GPU.
+    own_bags : whether each model of the stack has a bag of its own, as folds do.
+    """
+    if device.type != "cpu":  # there, a single model makes whole results too
+        whole = _followed(model, _on_own_bags if own_bags else _together, MEMBERS)
+        return StepCost(whole, whole)
+    line = activation_cost(model)
+    alone = ActivationCost(line.fixed * HOLES_ALONE, line.per_patch * HOLES_ALONE)
+    return StepCost(
+        alone, _followed(model, _on_own_bags if own_bags else _together, MEMBERS, HOLES) if in_stack else alone
+    )
+
+
+Step = Callable[[OneModel | ParameterStack, Patches, Tensor, Tensor], None]
+"""Computes the gradients of weights from a bag, targets and known labels."""
+
+
+def _followed(model: MILModel, step: Step, n_models: int, factor: float = 1.0) -> FollowedCost:
+    """Cost of each of the models that take a step together. It never falls with the number of patches."""
+    few, many = MEASURED_AT
+    (one, gradients), (other, _) = (_trace(model, step, n_models, n) for n in MEASURED_AT)
+
+    def of_all(n: int) -> float:
+        expected = one.at(few, other, many, n)
+        if expected is not None:
+            return expected.most() - gradients
+        low, high = one.most(), other.most()  # other operations: all that is known is what the two bags took
+        return high + max(0, high - low) * (n - many) / (many - few) - gradients
+
+    found = accumulate((max(0, of_all(n)) * factor / n_models for n in POINTS), max)
+    return FollowedCost(tuple(zip(POINTS, found, strict=True)))
+
+
+def _trace(model: MILModel, step: Step, n_models: int, n_patches: int) -> tuple[Trace, int]:
+    """Trace of a step, and bytes of the gradients that it leaves."""
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        twin = copy.deepcopy(model).to(CPU)
+        twin.zero_grad(set_to_none=True)
+        weights = weights_of([twin] * n_models, "float32", CPU)
+        weights.model.train()
+        bag = twin.bag_like(torch.zeros(n_patches, model.in_features))
+        targets = torch.zeros(n_models, 1, model.n_tasks)
+        known = (
+            *bag.tensors,
+            *weights.named_parameters().values(),
+            *weights.model.parameters(),
+            *weights.model.buffers(),
+        )
+        with LiveBytes(known) as live:
+            step(weights, bag, targets, torch.ones_like(targets))
+    return live.trace.copy(), sum(
+        each.grad.nbytes for each in weights.named_parameters().values() if each.grad is not None
+    )
+
+
+def _together(weights: OneModel | ParameterStack, bag: Patches, targets: Tensor, known: Tensor) -> None:
+    weights.forward_backward([bag], targets, known, 1, at_once=weights.n_models, recompute=False)
+
+
+def _on_own_bags(weights: OneModel | ParameterStack, bag: Patches, targets: Tensor, known: Tensor) -> None:
+    """As a fold stack takes it: the bags of all models side by side in a copy, random numbers of each model's own."""
+    stack = cast(ParameterStack, weights)
+    with_loss = stack.borrower.with_loss
+
+    def of_trial(weights: Sequence[Tensor], target: Tensor, mask: Tensor, given: Inputs) -> tuple[Tensor, Tensor]:
+        with stack.lender.lent(weights):
+            return with_loss.of_bag(target, mask, *given)
+
+    stacked_weights, own = list(stack.parameters.values()), (targets[:, 0], known[:, 0])
+    bags = stacked([stack.model.inputs(bag)] * stack.n_models)
+    losses, logits = vmap(of_trial, randomness="different")(stacked_weights, *own, bags)
+    with_loss.completed(losses, logits, *own).sum().backward()  # type: ignore[no-untyped-call]
