@@ -68,6 +68,9 @@ class StoredSlide(NamedTuple):
 MOST_COMPRESSED = 2000
 """Bytes per stored byte that no filter exceeds on data; gzip ends at 1032."""
 
+SMALL, FEW_CHUNKS = 1 << 18, 64
+"""Bytes and chunks of a compressed array that the library has read before its index is."""
+
 LOCKED, UNFINISHED = "unable to lock file", "already open for write"
 """How HDF5 says that another program holds a file, and that one died while it held it."""
 
@@ -214,11 +217,24 @@ def values(stored: StoredArray | h5py.Dataset) -> np.ndarray:
             stored.file.fill(array, stored.address)
             return _in_own_order(array)
         stored = stored.of_library
+        if array.nbytes <= SMALL and _has_few_filtered(stored):
+            return _by_library(stored)
     if array.size and not read_chunks(stored, array):
-        if not array.dtype.isnative:
-            array = np.empty(stored.shape, stored.dtype.newbyteorder("="))
-        stored.read_direct(array)
+        return _by_library(stored)
     return _in_own_order(array)
+
+
+def _has_few_filtered(stored: h5py.Dataset) -> bool:
+    """Whether an array is a few chunks with filters; where others lie is remembered."""
+    is_filtered = bool(stored.chunks) and stored.id.get_create_plist().get_nfilters() > 0
+    return is_filtered and bool(stored.id.get_num_chunks() <= FEW_CHUNKS)
+
+
+def _by_library(stored: h5py.Dataset) -> np.ndarray:
+    array = np.empty(stored.shape, stored.dtype.newbyteorder("="))
+    if array.size:
+        stored.read_direct(array)
+    return array
 
 
 def _in_own_order(array: np.ndarray) -> np.ndarray:

@@ -25,6 +25,9 @@ from milbench.formats.linked import leads_elsewhere, refuse_absent_sources
 from milbench.formats.parts import fill
 from milbench.formats.unchanged import of_content, of_facts, remember, remembered
 
+PLAIN = "sec2"
+"""The driver that reads a file by the system's own calls. An environment variable may choose another."""
+
 LONGEST_VALUE = 4096
 """Bytes or letters of an attribute that is remembered."""
 
@@ -77,6 +80,7 @@ class Hdf5File:
         self._known: _Answers | None = remembered(self._as_it_is)
         self._new = _none_yet()
         self._library: h5py.File | None = None
+        self._opened: dict[str, Any] = {}
         self._is_alone = self._known is not None
         self._descriptor: int | None = None
 
@@ -135,8 +139,13 @@ class Hdf5File:
                 f"{self.path}: '{name}' is an empty {stored.dtype}, without a shape. Extract this slide again."
             )
         refuse_absent_sources(stored)
-        address = _address(stored) if self._is_alone else None
+        address = _address(stored) if self._is_alone and self._is_plain else None
         return ArrayFacts(stored.shape, stored.dtype, address)
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether addresses in the file are places of its bytes."""
+        return self.library.driver == PLAIN and not self.library.userblock_size and hasattr(os, "preadv")
 
     def is_large_enough(self, name: str) -> bool:
         """Whether it was noted that the file can hold all values of an array."""
@@ -152,11 +161,7 @@ class Hdf5File:
         if known is not None:
             return known[0]
         value = (self.of_library(owner) if owner else self.library).attrs.get(name)
-        if getattr(value, "nbytes", None) is None and not isinstance(value, (str, bytes)):
-            length = 0
-        else:
-            length = value.nbytes if hasattr(value, "nbytes") else len(value)
-        if length <= LONGEST_VALUE:
+        if _length(value) <= LONGEST_VALUE:
             self._new.attributes[owner, name] = (value,)
         return value
 
@@ -181,16 +186,21 @@ class Hdf5File:
             self._library = h5py.File(h5py.h5f.open(os.fsencode(self.path), h5py.h5f.ACC_RDONLY, _access()))
             if self._known is None:
                 self._is_alone = not leads_elsewhere(self.path, self._library)
-            elif self._library.driver == "sec2":
+            elif self._library.driver == PLAIN:
                 self._refuse_changed(self._library.id.get_vfd_handle())
         return self._library
 
     def of_library(self, name: str) -> Any:
-        """The dataset or the group `name` as the library knows it; by its lower level, a dataset takes a third of the time."""
+        """The dataset or the group `name` as the library knows it."""
+        if name not in self._opened:
+            self._opened[name] = self._open(name)
+        return self._opened[name]
+
+    def _open(self, name: str) -> Any:
         library = self.library
         if not self._is_alone:
             return library[name]
-        try:
+        try:  # by its lower level, a third of the time
             return h5py.Dataset(h5py.h5d.open(library.id, name.encode()), readonly=True)
         except (KeyError, TypeError, ValueError):  # a group, or nothing at all
             return library[name]
@@ -246,18 +256,23 @@ class StoredArray(NamedTuple):
         return self.file.of_library(self.name)
 
 
+def _length(value: Any) -> int:
+    """Letters or bytes of an attribute's value, whatever it is; 0 of one that h5py makes of nothing."""
+    return len(value) if isinstance(value, (str, bytes)) else int(getattr(value, "nbytes", 0))
+
+
 def _address(stored: h5py.Dataset) -> int | None:
     """Where the numbers of an array lie, if they lie in one piece and as they are in memory; else None."""
-    file, dtype = stored.file, stored.dtype
-    if file.driver != "sec2" or file.userblock_size or not hasattr(os, "preadv"):
+    dtype, created = stored.dtype, stored.id.get_create_plist()
+    if created.get_layout() != h5py.h5d.CONTIGUOUS or created.get_external_count():
         return None
     if dtype.kind not in "fiu" or stored.id.get_type() != _type_of(dtype):
         return None  # h5py converts
-    if stored.id.get_create_plist().get_layout() != h5py.h5d.CONTIGUOUS or stored.external:
-        return None
     address, n_bytes = stored.id.get_offset(), stored.size * dtype.itemsize
-    is_there = address is not None and stored.id.get_storage_size() == n_bytes > 0
-    return address if is_there and address + n_bytes <= os.fstat(file.id.get_vfd_handle()).st_size else None
+    if address is None or stored.id.get_storage_size() != n_bytes or not n_bytes:
+        return None
+    is_there = address + n_bytes <= os.fstat(stored.file.id.get_vfd_handle()).st_size
+    return address if is_there else None
 
 
 @lru_cache(maxsize=32)
