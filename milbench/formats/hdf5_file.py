@@ -234,6 +234,12 @@ class Attributes:
         value = self._file.attribute(self._owner, name)
         return default if value is None else value
 
+    def __getitem__(self, name: str) -> Any:
+        value = self._file.attribute(self._owner, name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
     def __contains__(self, name: str) -> bool:
         return self._file.attribute(self._owner, name) is not None
 
