@@ -25,12 +25,12 @@ def _nothing_known() -> None:
 
 @pytest.fixture
 def opens(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often HDF5 opened each file, by its name."""
+    """How often HDF5 opened each file, by its path."""
     found: Counter[str] = Counter()
     by_library = h5py.h5f.open
 
     def counted(name: bytes, *how: object) -> object:
-        found[Path(os.fsdecode(name)).name] += 1
+        found[os.fsdecode(name)] += 1
         return by_library(name, *how)
 
     monkeypatch.setattr(h5py.h5f, "open", counted)
