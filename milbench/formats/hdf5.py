@@ -218,9 +218,9 @@ def values(stored: StoredArray | h5py.Dataset) -> np.ndarray:
             return _in_own_order(array)
         stored = stored.of_library
         if array.nbytes <= SMALL and _has_few_filtered(stored):
-            return _by_library(stored)
+            return _by_library(stored, array)
     if array.size and not read_chunks(stored, array):
-        return _by_library(stored)
+        return _by_library(stored, array)
     return _in_own_order(array)
 
 
@@ -230,8 +230,10 @@ def _has_few_filtered(stored: h5py.Dataset) -> bool:
     return is_filtered and bool(stored.id.get_num_chunks() <= FEW_CHUNKS)
 
 
-def _by_library(stored: h5py.Dataset) -> np.ndarray:
-    array = np.empty(stored.shape, stored.dtype.newbyteorder("="))
+def _by_library(stored: h5py.Dataset, array: np.ndarray) -> np.ndarray:
+    """The array as the library reads it, into `array` if that has this machine's byte order."""
+    if not array.dtype.isnative:
+        array = np.empty(stored.shape, stored.dtype.newbyteorder("="))
     if array.size:
         stored.read_direct(array)
     return array
