@@ -182,7 +182,7 @@ def _notes(members: Members, cohort: Cohort) -> list[str]:
     most = max(members, key=lambda patient: len(members[patient]))
     told = (
         f"bag: {PATIENT}: {len(cohort.slides)} slides are joined into {len(members)} bags, one per patient, at most "
-        f"{len(members[most])} slides each ({most})"
+        f"{len(members[most])} slide{'s' * (len(members[most]) != 1)} each ({most})"
     )
     there = set(cohort.slides["slide_id"])
     missing: dict[str, list[str]] = {}

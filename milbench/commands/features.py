@@ -149,6 +149,6 @@ def _summary(console: Console, outcome: Outcome, out: Path) -> None:
     by_others = f"{len(outcome.by_others)} done by another command" if outcome.by_others else ""
     failed = f"{len(outcome.failed)} failed" if outcome.failed else ""
     line(console, ", ".join(filter(None, (done, before, by_others, failed))) + (":" if failed else ""))
-    if outcome.failed:
-        listed(console, (f"{slide_id}: {reason}" for slide_id, reason in sorted(outcome.failed.items())))
+    if outcome.failed:  # reasons were told when they came, and slides' names are easier to find here
+        listed(console, sorted(outcome.failed))
     say(f"features: {out}; a picture per slide: {out / 'sheets'}")

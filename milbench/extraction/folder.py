@@ -26,6 +26,7 @@ from milbench.extraction.sheet import SHEETS
 from milbench.extraction.writing import writing
 from milbench.formats.declared import json_object
 from milbench.formats.hdf5 import opened
+from milbench.formats.hdf5_file import Hdf5File
 from milbench.store.claims import living
 from milbench.store.files import json_bytes, write_atomically
 from milbench.store.leftovers import abandoned, dead_claims, delete
@@ -121,7 +122,7 @@ def why_again(folder: Path, slide: SlideFile, facts: Mapping[str, Any]) -> str |
         return "its feature file is damaged"
 
 
-def _why_again(path: Path, file: h5py.File, slide: SlideFile, facts: Mapping[str, Any], now: SlideState) -> str | None:
+def _why_again(path: Path, file: Hdf5File, slide: SlideFile, facts: Mapping[str, Any], now: SlideState) -> str | None:
     if file.attrs.get("settings_sha256") != sha256_of(facts):
         raise StoreError(
             f"{path} was not written with the settings of {SETTINGS_FILE} beside it. Move it away, or name another --out."
@@ -131,7 +132,7 @@ def _why_again(path: Path, file: h5py.File, slide: SlideFile, facts: Mapping[str
         return f"the slide has changed since its features were made ({size:,} bytes then, {now.size:,} now)"
     if file.attrs["slide_ends_sha256"] != now.ends_sha256:
         return "the slide has changed since its features were made (as many bytes, other ones)"
-    of_coords = file["coords"].attrs
+    of_coords = file.attributes_of("coords")
     mpp = float(of_coords["level0_mpp_x"])
     if slide.mpp is None and of_coords["level0_mpp_told"]:
         return f"its features were made with --mpp-of {slide.slide_id}={mpp:g}, which is not given now"

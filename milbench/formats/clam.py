@@ -9,30 +9,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from milbench.errors import FeatureFileError
 from milbench.formats.hdf5 import (
     StoredCoords,
     StoredSlide,
     coordinates,
-    dataset,
     feature_dataset,
     opened,
     optional,
     size,
     values,
 )
+from milbench.formats.hdf5_file import Hdf5File, StoredArray
 
 NAME, PATCHES = "CLAM", "patches"
 
 
-def recognises(path: Path, file: h5py.File) -> bool:
+def recognises(path: Path, file: Hdf5File) -> bool:
     """Whether `file` has CLAM's dataset; layouts that add attributes to it are asked first."""
     return "features" in file
 
 
-def describe(path: Path, file: h5py.File) -> StoredSlide:
+def describe(path: Path, file: Hdf5File) -> StoredSlide:
     """Where CLAM keeps a slide."""
     return StoredSlide(
         feature_dataset(path, file, "features"),
@@ -41,7 +39,7 @@ def describe(path: Path, file: h5py.File) -> StoredSlide:
     )
 
 
-def _coords(path: Path, stored: h5py.Dataset) -> StoredCoords:
+def _coords(path: Path, stored: StoredArray) -> StoredCoords:
     edge = patch_size(stored.attrs) or _patch_size_beside(path)
     return StoredCoords(lambda: values(stored), stored.shape, stored.dtype.name, patch_size=edge)
 
@@ -58,7 +56,7 @@ def _patch_size_beside(path: Path) -> float | None:
 def _patch_size_of(patches: Path) -> float | None:
     try:
         with opened(patches) as file:
-            return patch_size(dataset(patches, file, "coords").attrs)
+            return patch_size(file.array("coords").attrs)
     except FeatureFileError:  # features train without it, and a map asks for it
         return None
 

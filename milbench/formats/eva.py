@@ -15,6 +15,7 @@ import torch
 from milbench.formats import SlideFeatures, SlideHeader
 from milbench.formats.shapes import as_bag, bag_shape
 from milbench.formats.tensors import open_list
+from milbench.formats.unchanged import once_per_content
 from milbench.special_files import special_kind
 
 NAME, MANIFEST = "kaiko-eva", "manifest.csv"
@@ -43,6 +44,7 @@ def read(path: Path) -> SlideFeatures:
     return SlideFeatures(as_bag(path, torch.stack(patches) if patches else torch.empty(0)))
 
 
+@once_per_content
 def head(path: Path) -> SlideHeader:
     """Sizes of one file, whose numbers are not read."""
     patches = open_list(path)

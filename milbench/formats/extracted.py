@@ -10,24 +10,24 @@ level-0 pixels): `patch_size_level0`, `mpp` of the patches as they were read, an
 from __future__ import annotations
 
 from pathlib import Path
-
-import h5py
+from typing import Any
 
 from milbench.errors import FeatureFileError
 from milbench.formats.declared import encoder_name, transform_text
 from milbench.formats.hdf5 import StoredCoords, StoredSlide, coordinates, feature_dataset, number, size, text, values
+from milbench.formats.hdf5_file import Hdf5File, StoredArray
 
 NAME, MARK = "milbench features", "milbench_features"
 VERSION = 1
 """Of the format. A later milbench may write another."""
 
 
-def recognises(path: Path, file: h5py.File) -> bool:
+def recognises(path: Path, file: Hdf5File) -> bool:
     """Whether milbench wrote `file`."""
     return MARK in file.attrs
 
 
-def describe(path: Path, file: h5py.File) -> StoredSlide:
+def describe(path: Path, file: Hdf5File) -> StoredSlide:
     """Where milbench keeps a slide.
 
     Raises
@@ -39,7 +39,8 @@ def describe(path: Path, file: h5py.File) -> StoredSlide:
         raise FeatureFileError(
             f"{path}: a later milbench wrote it, in version {version:g}; this one reads {VERSION}. Update milbench."
         )
-    features, facts = feature_dataset(path, file, "features"), file["coords"].attrs if "coords" in file else {}
+    features = feature_dataset(path, file, "features")
+    facts: Any = file.attributes_of("coords") if "coords" in file else {}
     return StoredSlide(
         features,
         coordinates(path, file, _coords),
@@ -51,6 +52,6 @@ def describe(path: Path, file: h5py.File) -> StoredSlide:
     )
 
 
-def _coords(stored: h5py.Dataset) -> StoredCoords:
+def _coords(stored: StoredArray) -> StoredCoords:
     edge = size(stored.attrs, "patch_size_level0")
     return StoredCoords(lambda: values(stored), stored.shape, stored.dtype.name, patch_size=edge)

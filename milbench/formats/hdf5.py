@@ -16,8 +16,8 @@ from torch import Tensor
 from milbench.errors import FeatureFileError
 from milbench.formats import PIXELS, SlideFeatures, SlideHeader
 from milbench.formats.chunks import read_chunks
-from milbench.formats.global_heap import refuse_endless_heap
-from milbench.formats.linked import files_of, refuse_absent_sources, refuse_dead_ends
+from milbench.formats.hdf5_file import Hdf5File, StoredArray
+from milbench.formats.linked import files_of
 from milbench.formats.opening import failing_clearly, listed
 from milbench.formats.shapes import (
     LARGEST_PLACE,
@@ -30,7 +30,6 @@ from milbench.formats.shapes import (
     misfit,
     truth_problem,
 )
-from milbench.formats.unchanged import note_passed, of_content, passed
 
 
 class StoredCoords(NamedTuple):
@@ -56,11 +55,11 @@ class StoredCoords(NamedTuple):
 class StoredSlide(NamedTuple):
     """Where one open file keeps a slide."""
 
-    features: h5py.Dataset
+    features: StoredArray
     coords: StoredCoords | None = None
     encoder: str = ""
     magnification: float | None = None
-    instance_labels: h5py.Dataset | None = None
+    instance_labels: StoredArray | None = None
     mpp: float | None = None
     weights_sha256: str = ""
     transform: str = ""
@@ -69,10 +68,13 @@ class StoredSlide(NamedTuple):
 MOST_COMPRESSED = 2000
 """Bytes per stored byte that no filter exceeds on data; gzip ends at 1032."""
 
+SMALL, FEW_CHUNKS = 1 << 18, 64
+"""Bytes and chunks of a compressed array that the library has read before its index is."""
+
 LOCKED, UNFINISHED = "unable to lock file", "already open for write"
 """How HDF5 says that another program holds a file, and that one died while it held it."""
 
-Describe = Callable[[Path, h5py.File], StoredSlide]
+Describe = Callable[[Path, Hdf5File], StoredSlide]
 
 
 def read(path: Path, describe: Describe) -> SlideFeatures:
@@ -87,10 +89,10 @@ def read(path: Path, describe: Describe) -> SlideFeatures:
         return SlideFeatures(features, places.coords, slide.coords.patch_size, slide.coords.unit, truth, places.problem)
 
 
-def _truth(path: Path, stored: h5py.Dataset, n_patches: int) -> Tensor:
+def _truth(path: Path, stored: StoredArray, n_patches: int) -> Tensor:
     """Truth [N, T], one column where a vector is kept."""
     if problem := truth_problem(stored.dtype.name, stored.shape, n_patches):
-        raise FeatureFileError(f"{path}: '{stored.name.removeprefix('/')}' {problem}")
+        raise FeatureFileError(f"{path}: '{stored.name}' {problem}")
     refuse_unwritten(path, stored)
     return torch.from_numpy(values(stored).reshape(n_patches, prod(stored.shape[1:])))
 
@@ -117,13 +119,10 @@ def head(path: Path, describe: Describe) -> SlideHeader:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
+def opened(path: Path) -> Iterator[Hdf5File]:
     """The open file; anything that h5py dislikes about it becomes a `FeatureFileError`."""
-    with failing_clearly(path, "HDF5 file", "Extract this slide again."), _in_use(path):
-        refuse_endless_heap(path)
-        with h5py.File(path) as file:
-            refuse_dead_ends(path, file)
-            yield file
+    with failing_clearly(path, "HDF5 file", "Extract this slide again."), _in_use(path), Hdf5File(path) as file:
+        yield file
 
 
 @contextmanager
@@ -151,7 +150,7 @@ def _held_by_another(error: OSError) -> str:
     return ""
 
 
-def feature_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+def feature_dataset(path: Path, file: Hdf5File, name: str) -> StoredArray:
     """The dataset `name` of floats.
 
     Raises
@@ -161,7 +160,7 @@ def feature_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     if name not in file:
         what = "patch coordinates only, not features" if list(file) == ["coords"] else f"it holds {listed(file)}"
         raise FeatureFileError(f"{path} has no dataset '{name}' ({what}). Point `features:` to the extracted features.")
-    stored = dataset(path, file, name)
+    stored = file.array(name)
     if not is_float(stored.dtype) or not stored.shape:
         raise FeatureFileError(
             f"{path}: '{name}' is {kind_of(stored.dtype)} of shape {stored.shape}; expected float16 or float32 "
@@ -171,47 +170,28 @@ def feature_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     return stored
 
 
-def refuse_unwritten(path: Path, stored: h5py.Dataset) -> None:
+def refuse_unwritten(path: Path, array: StoredArray) -> None:
     """A few bytes can declare any number of patches, which would fill the memory with zeros when they are read."""
-    key = of_content(h5py.h5f.get_name(stored.id), stored.name, "file is large enough")
-    if passed(key):
+    if array.address is not None or array.file.is_large_enough(array.name):
         return
+    stored = array.of_library
     holders = files_of(path) if stored.is_virtual else (Path(stored.file.filename),)
     size = sum(holder.stat().st_size for holder in holders)
     may_be_compressed = stored.is_virtual or stored.id.get_create_plist().get_nfilters()
     if stored.nbytes > size * (MOST_COMPRESSED if may_be_compressed else 1):
         raise FeatureFileError(
-            f"{path}: '{stored.name.removeprefix('/')}' declares {stored.shape} values, which a file of "
-            f"{size:,} bytes cannot hold: its extraction did not end. Extract this slide again."
+            f"{path}: '{array.name}' declares {stored.shape} values, which a file of {size:,} bytes cannot hold: "
+            "its extraction did not end. Extract this slide again."
         )
-    if not stored.is_virtual:
-        note_passed(key)
+    array.file.note_large_enough(array.name)
 
 
-def dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
-    """The dataset `name`.
-
-    Raises
-    ------
-    FeatureFileError : a group has that name, or the values are not there, or not all of them.
-    """
-    stored = file[name]
-    if not isinstance(stored, h5py.Dataset):
-        raise FeatureFileError(f"{path}: '{name}' is a group of datasets, expected one. Extract this slide again.")
-    if stored.shape is None:
-        raise FeatureFileError(
-            f"{path}: '{name}' is an empty {stored.dtype}, without a shape. Extract this slide again."
-        )
-    refuse_absent_sources(stored)
-    return stored
-
-
-def coordinates(path: Path, file: h5py.File, describe: Callable[[h5py.Dataset], StoredCoords]) -> StoredCoords | None:
+def coordinates(path: Path, file: Hdf5File, describe: Callable[[StoredArray], StoredCoords]) -> StoredCoords | None:
     """The dataset `coords` as a layout describes it, or None; whatever is wrong with it stops maps and no training."""
     if "coords" not in file:
         return None
     try:
-        return describe(dataset(path, file, "coords"))
+        return describe(file.array("coords"))
     except FeatureFileError as error:
         return unusable(str(error))
 
@@ -221,21 +201,45 @@ def unusable(problem: str) -> StoredCoords:
     return StoredCoords(lambda: np.empty((0, 2)), (0, 2), "int64", problem=problem)
 
 
-def optional(path: Path, file: h5py.File, name: str) -> h5py.Dataset | None:
+def optional(path: Path, file: Hdf5File, name: str) -> StoredArray | None:
     """The dataset `name`, or None."""
-    return dataset(path, file, name) if name in file else None
+    return file.array(name) if name in file else None
 
 
-def values(stored: h5py.Dataset) -> np.ndarray:
+def values(stored: StoredArray | h5py.Dataset) -> np.ndarray:
     """The stored array in this machine's byte order, which torch asks for.
 
     Read into memory that nobody filled with zeros first, as `stored[()]` does: 1.4 times faster on a large bag.
     """
     array = np.empty(stored.shape, stored.dtype)
+    if isinstance(stored, StoredArray):
+        if stored.address is not None:
+            stored.file.fill(array, stored.address)
+            return _in_own_order(array)
+        stored = stored.of_library
+        if array.nbytes <= SMALL and _has_few_filtered(stored):
+            return _by_library(stored, array)
     if array.size and not read_chunks(stored, array):
-        if not array.dtype.isnative:
-            array = np.empty(stored.shape, stored.dtype.newbyteorder("="))
+        return _by_library(stored, array)
+    return _in_own_order(array)
+
+
+def _has_few_filtered(stored: h5py.Dataset) -> bool:
+    """Whether an array is a few chunks with filters; where others lie is remembered."""
+    is_filtered = bool(stored.chunks) and stored.id.get_create_plist().get_nfilters() > 0
+    return is_filtered and bool(stored.id.get_num_chunks() <= FEW_CHUNKS)
+
+
+def _by_library(stored: h5py.Dataset, array: np.ndarray) -> np.ndarray:
+    """The array as the library reads it, into `array` if that has this machine's byte order."""
+    if not array.dtype.isnative:
+        array = np.empty(stored.shape, stored.dtype.newbyteorder("="))
+    if array.size:
         stored.read_direct(array)
+    return array
+
+
+def _in_own_order(array: np.ndarray) -> np.ndarray:
     return array if array.dtype.isnative else array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
 
 

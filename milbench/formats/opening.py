@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -56,10 +57,10 @@ def failing_clearly(path: Path, expected: str, fix: str, *, folder: bool = False
     fix : what to do if it is not.
     folder : whether the slide is a folder of files, as a store of zarr is.
     """
-    refuse_special(path, FeatureFileError)
-    if path.is_dir() and not folder:
+    mode = refuse_special(path, FeatureFileError)
+    if stat.S_ISDIR(mode) and not folder:
         raise FeatureFileError(f"{path} is a folder, not a file. Move it away, and put the slide's file in its place.")
-    if path.is_file() and folder:
+    if stat.S_ISREG(mode) and folder:
         raise FeatureFileError(f"{path} is a file, not a folder. Unpack it, or extract this slide again.")
     try:
         yield

@@ -15,7 +15,7 @@ from milbench.errors import FeatureFileError
 from milbench.formats import TILES, SlideFeatures, SlideHeader
 from milbench.formats.arrays import floats, head_npy, load_array, load_split
 from milbench.formats.shapes import as_bag, fitting, tensor
-from milbench.formats.unchanged import note_passed, of_content, passed
+from milbench.formats.unchanged import of_content, remember, remembered
 
 NAME = "Owkin"
 IN_FRONT = 3
@@ -55,10 +55,10 @@ def _has_places(stored: np.ndarray) -> bool:
 def _are_known_places(path: Path, rows: np.ndarray) -> bool:
     """The same of all rows of a file, which are looked at once."""
     key = of_content(path, "places")
-    if passed(key):
+    if remembered(key):
         return True
     if are_so := _are_places(rows):
-        note_passed(key)
+        remember(key, found=True)
     return are_so
 
 

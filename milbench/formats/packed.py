@@ -23,11 +23,11 @@ from torch import Tensor
 
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader
-from milbench.formats.mapped_tensor import MappedTensor, all_mapped, located_in_safetensors
+from milbench.formats.mapped_tensor import all_mapped, located_in_safetensors
 from milbench.formats.opening import failing_clearly, listed
 from milbench.formats.page_cache import fetch
 from milbench.formats.shapes import FLOATS, Coordinates, as_bag, bag_shape, fitting, misfit, truth_problem
-from milbench.formats.unchanged import MOST_REMEMBERED, of_content
+from milbench.formats.unchanged import of_content, once_per_content, remember, remembered
 
 NAME, SUFFIX, MARK = "milbench pack", ".safetensors", "milbench_pack"
 KIND, FIX = "safetensors file", "Delete it and pack or extract this slide again."
@@ -54,17 +54,13 @@ class _Told(NamedTuple):
     coords_problem: str
 
 
-_located: dict[tuple[object, ...], tuple[dict[str, MappedTensor], _Told]] = {}
-"""Tensors of each pack that was read, as the file is (`of_content`), and what it says of them."""
-
-
 def read(path: Path) -> SlideFeatures:
     """Features [N, D], coordinates and truth of one slide; pages are read when they are used."""
     fetch(path)
     with failing_clearly(path, KIND, FIX):
-        as_it_is = of_content(path)
-        if as_it_is in _located:
-            places, told = _located[as_it_is]
+        as_it_is = of_content(path, NAME)
+        if (located := remembered(as_it_is)) is not None:
+            places, told = located
             return _slide(path, all_mapped(path, places), told)
     with opened(path) as file:
         said, names = facts(file), set(file.keys())
@@ -72,7 +68,7 @@ def read(path: Path) -> SlideFeatures:
         tensors |= {name: file.get_tensor(name) for name in BESIDE if name in names}
         told = _Told(said.get("unit", UNKNOWN), said.get("patch_size"), said.get("coords_problem", ""))
         slide = _slide(path, tensors, told)
-        _remember(path, as_it_is, tensors, told)
+        _note_places(path, as_it_is, tensors, told)
         return slide
 
 
@@ -85,15 +81,13 @@ def _slide(path: Path, tensors: Mapping[str, Tensor], told: _Told) -> SlideFeatu
     return SlideFeatures(features, places.coords, told.patch_size, told.unit, truth, places.problem)
 
 
-def _remember(path: Path, as_it_is: tuple[object, ...], tensors: Mapping[str, Tensor], told: _Told) -> None:
+def _note_places(path: Path, as_it_is: tuple[object, ...], tensors: Mapping[str, Tensor], told: _Told) -> None:
     places = located_in_safetensors(path, tensors)
-    if places is None:
-        return
-    if len(_located) >= MOST_REMEMBERED:
-        _located.clear()
-    _located[as_it_is] = (places, told)
+    if places is not None:
+        remember(as_it_is, (places, told))
 
 
+@once_per_content
 def head(path: Path) -> SlideHeader:
     """Sizes of one slide, from the file's header."""
     with opened(path) as file:

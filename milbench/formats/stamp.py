@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from milbench.formats import MICROMETRES, UNKNOWN
@@ -30,17 +29,18 @@ from milbench.formats.hdf5 import (
     text,
     values,
 )
+from milbench.formats.hdf5_file import Hdf5File, StoredArray
 
 NAME = "STAMP"
 OLDEST_STRIDE, OLDEST_TILE_UM = 224, 256
 
 
-def recognises(path: Path, file: h5py.File) -> bool:
+def recognises(path: Path, file: Hdf5File) -> bool:
     """Whether `file` has STAMP's dataset."""
     return "feats" in file
 
 
-def describe(path: Path, file: h5py.File) -> StoredSlide:
+def describe(path: Path, file: Hdf5File) -> StoredSlide:
     """Where STAMP keeps a slide."""
     one_vector = text(file.attrs, "feat_type") in ("slide", "patient")
     return StoredSlide(
@@ -51,13 +51,13 @@ def describe(path: Path, file: h5py.File) -> StoredSlide:
     )
 
 
-def _mpp(file: h5py.File) -> float | None:
+def _mpp(file: Hdf5File) -> float | None:
     """Micrometres per pixel of the tiles as the extractor saw them; None if an older STAMP wrote the file."""
     edge, pixels = size(file.attrs, "tile_size_um"), size(file.attrs, "tile_size_px")
     return edge / pixels if edge and pixels else None
 
 
-def _coords(path: Path, file: h5py.File, stored: h5py.Dataset) -> StoredCoords:
+def _coords(path: Path, file: Hdf5File, stored: StoredArray) -> StoredCoords:
     edge = size(file.attrs, "tile_size_um")
     if edge is None and text(file.attrs, "unit") == "um":
         edge = size(file.attrs, "tile_size")

@@ -22,12 +22,12 @@ from torch import Tensor
 
 from milbench.errors import DataError, FeatureFileError
 from milbench.formats import PIXELS, UNKNOWN, SlideFeatures, SlideHeader
-from milbench.formats.mapped_tensor import MappedTensor, located, mapped
+from milbench.formats.mapped_tensor import located, mapped
 from milbench.formats.opening import failing_clearly, listed, mistaken, unreadable
 from milbench.formats.page_cache import fetch
 from milbench.formats.pickled_array import array_of
 from milbench.formats.shapes import FLOATS, as_bag, bag_shape, fitting, misfit, tensor
-from milbench.formats.unchanged import MOST_REMEMBERED, of_content
+from milbench.formats.unchanged import of_content, once_per_content, remember, remembered
 
 KEYS = ("features", "feats")
 
@@ -59,10 +59,6 @@ _LOADING = threading.Lock()
 """Held while `ARRAY_TYPES` or others are allowed: the list is the process's, and the first thread to end would empty it."""
 
 
-_located: dict[tuple[object, ...], tuple[MappedTensor, MappedTensor | None, str]] = {}
-"""Features, coordinates and kind of each file that was read, as the file is (`of_content`)."""
-
-
 class PtContent(NamedTuple):
     """What a `.pt` file holds: `kind` is "tensor", "array" or "dict"; `coords_problem` says why its coordinates are no tensor."""
 
@@ -85,6 +81,7 @@ def read(path: Path) -> SlideFeatures:
     return SlideFeatures(features, places.coords, unit=UNKNOWN, coords_problem=places.problem)
 
 
+@once_per_content
 def head(path: Path) -> SlideHeader:
     """Sizes of one file, whose numbers are not read."""
     content = open_pt(path)
@@ -104,12 +101,12 @@ def open_pt(path: Path) -> PtContent:
     FeatureFileError : unreadable, a pickled object, or something else than floats.
     """
     with failing_clearly(path, ".pt file", "Extract this slide again."):
-        as_it_is = of_content(path)
-        if as_it_is in _located:
-            features, coords, kind = _located[as_it_is]
+        as_it_is = of_content(path, ".pt file")
+        if (places := remembered(as_it_is)) is not None:
+            features, coords, kind = places
             return PtContent(mapped(path, features), None if coords is None else mapped(path, coords), kind)
     content = _read_pt(path)
-    _remember(path, as_it_is, content)
+    _note_places(path, as_it_is, content)
     return content
 
 
@@ -130,7 +127,7 @@ def _read_pt(path: Path) -> PtContent:
     return PtContent(_floats(path, content), None, "array" if isinstance(content, np.ndarray) else "tensor")
 
 
-def _remember(path: Path, as_it_is: tuple[object, ...], content: PtContent) -> None:
+def _note_places(path: Path, as_it_is: tuple[object, ...], content: PtContent) -> None:
     """Note where the numbers lie, if they are mapped."""
     if content.kind == "array" or content.coords_problem or not _is_mappable(path):
         return
@@ -138,9 +135,7 @@ def _remember(path: Path, as_it_is: tuple[object, ...], content: PtContent) -> N
     coords = None if content.coords is None else located(path, content.coords)
     if features is None or (coords is None and content.coords is not None):
         return
-    if len(_located) >= MOST_REMEMBERED:
-        _located.clear()
-    _located[as_it_is] = (features, coords, content.kind)
+    remember(as_it_is, (features, coords, content.kind))
 
 
 def open_list(path: Path) -> list[Tensor]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from milbench.errors import FeatureFileError
 from milbench.formats import UNKNOWN, SlideFeatures, SlideHeader, arrays, hdf5
 from milbench.formats.hdf5 import StoredSlide, feature_dataset
+from milbench.formats.hdf5_file import Hdf5File
 from milbench.formats.shapes import Coordinates, fitting, misfit, tensor, truth_problem
 
 NAME = "torchmil"
@@ -65,14 +65,14 @@ def _coords_problem(path: Path, n_patches: int) -> str:
 
 def _header_problem(coords: Path, n_patches: int) -> str:
     if coords.suffix == ".npy":
-        stored = arrays.load_array(coords, mapped=True)
-        return misfit(stored.shape, stored.dtype.name, n_patches)
+        shape, dtype = arrays.shape_and_type(coords)
+        return misfit(shape, dtype.name, n_patches)
     with hdf5.opened(coords) as file:
-        stored = hdf5.dataset(coords, file, "coords")
+        stored = file.array("coords")
         return misfit(stored.shape, stored.dtype.name, n_patches)
 
 
-def _describe(path: Path, file: h5py.File) -> StoredSlide:
+def _describe(path: Path, file: Hdf5File) -> StoredSlide:
     return StoredSlide(feature_dataset(path, file, "features"))
 
 
@@ -89,7 +89,7 @@ def _array(path: Path, name: str) -> np.ndarray:
     if path.suffix == ".npy":
         return arrays.load_array(path)
     with hdf5.opened(path) as file:
-        return hdf5.values(hdf5.dataset(path, file, name))
+        return hdf5.values(file.array(name))
 
 
 def _truth(path: Path, n_patches: int) -> np.ndarray:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from milbench.errors import FeatureFileError
@@ -22,7 +21,6 @@ from milbench.formats.hdf5 import (
     StoredCoords,
     StoredSlide,
     coordinates,
-    dataset,
     feature_dataset,
     opened,
     optional,
@@ -31,6 +29,7 @@ from milbench.formats.hdf5 import (
     unusable,
     values,
 )
+from milbench.formats.hdf5_file import Hdf5File, StoredArray
 
 NAME, SLIDE = "TRIDENT", "slide_"
 FOLDER = re.compile(r"^(?:patch_|slide_)?features_(?P<encoder>.+)$")
@@ -38,19 +37,19 @@ JOB = re.compile(r"^(?P<magnification>\d+(?:\.\d+)?)x_\d+px_\d+px_overlap$")
 OWN_ATTRIBUTES = ("target_magnification", "level0_magnification")
 
 
-def recognises(path: Path, file: h5py.File) -> bool:
+def recognises(path: Path, file: Hdf5File) -> bool:
     """Whether `file` has TRIDENT's attributes, or a folder of its naming around it."""
     if "features" not in file:
         return False
-    own = "encoder" in file["features"].attrs or FOLDER.match(path.parent.name)
-    return bool(own or ("coords" in file and any(name in file["coords"].attrs for name in OWN_ATTRIBUTES)))
+    own = "encoder" in file.attributes_of("features") or FOLDER.match(path.parent.name)
+    return bool(own or ("coords" in file and any(name in file.attributes_of("coords") for name in OWN_ATTRIBUTES)))
 
 
-def describe(path: Path, file: h5py.File) -> StoredSlide:
+def describe(path: Path, file: Hdf5File) -> StoredSlide:
     """Where TRIDENT keeps a slide."""
     features = feature_dataset(path, file, "features")
     coords = coordinates(path, file, lambda stored: _coords(stored, lambda: values(stored)))
-    magnification = size(file["coords"].attrs, "target_magnification") if "coords" in file else None
+    magnification = size(file.attributes_of("coords"), "target_magnification") if "coords" in file else None
     if coords is None:
         coords, magnification = _beside(path)
     return StoredSlide(
@@ -79,11 +78,11 @@ def head_pt(path: Path) -> SlideHeader:
     return tensors.head(path)._replace(encoder=encoder_of(path.parent), magnification=magnification_of(path.parent))
 
 
-def _coords(stored: h5py.Dataset, read: Callable[[], np.ndarray]) -> StoredCoords:
+def _coords(stored: StoredArray, read: Callable[[], np.ndarray]) -> StoredCoords:
     return StoredCoords(read, stored.shape, stored.dtype.name, patch_size=patch_size(stored.attrs))
 
 
-def _is_of_a_slide(path: Path, features: h5py.Dataset) -> bool:
+def _is_of_a_slide(path: Path, features: StoredArray) -> bool:
     return path.parent.name.startswith(SLIDE) or len(features.shape) == 1
 
 
@@ -94,7 +93,7 @@ def _beside(path: Path) -> tuple[StoredCoords | None, float | None]:
         return None, None
     try:
         with opened(patches) as file:
-            stored = dataset(patches, file, "coords")
+            stored = file.array("coords")
             return _coords(stored, lambda: _read_coords(patches)), size(stored.attrs, "target_magnification")
     except FeatureFileError as error:
         return unusable(str(error)), None
@@ -102,4 +101,4 @@ def _beside(path: Path) -> tuple[StoredCoords | None, float | None]:
 
 def _read_coords(patches: Path) -> np.ndarray:
     with opened(patches) as file:
-        return values(dataset(patches, file, "coords"))
+        return values(file.array("coords"))

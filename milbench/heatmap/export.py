@@ -80,7 +80,7 @@ def _refuse_another(path: Path) -> None:
 def _holds_maps(path: Path) -> bool:
     try:
         with opened(path) as file:
-            return {"run", "dataset", "fold"} <= set(file.attrs)
+            return all(name in file.attrs for name in ("run", "dataset", "fold"))
     except FeatureFileError:
         return False
 

@@ -177,9 +177,10 @@ def _label_facts(
     slides: pd.DataFrame, tasks: Sequence[str], endpoints: Mapping[str, Endpoint]
 ) -> list[tuple[str, str]]:
     per_patient = slides["patient_id"].value_counts()
+    most = int(per_patient.iloc[0])
     facts = [
         ("slides", f"{len(slides)} labelled"),
-        ("patients", f"{len(per_patient)}, at most {per_patient.iloc[0]} slides each ({per_patient.index[0]})"),
+        ("patients", f"{len(per_patient)}, at most {most} slide{'s' * (most != 1)} each ({per_patient.index[0]})"),
         ("tasks", _some_tasks(tasks)),
         *((task, task_summary(slides, task, endpoint)) for task, endpoint in endpoints.items()),
     ]

@@ -160,6 +160,7 @@ def test_every_module_of_a_format_is_in_this_contract() -> None:
         "zarr_store",
         "detect",
         "hdf5",
+        "hdf5_file",
         "shapes",
         "packed",
         "tensors",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from milbench.errors import FeatureFileError
-from milbench.formats import tensors
+from milbench.formats import tensors, unchanged
 from milbench.formats.mapped_tensor import located
 
 
@@ -37,7 +37,7 @@ CONTENTS = {
 
 @pytest.fixture(autouse=True)
 def _nothing_known() -> None:
-    tensors._located.clear()
+    unchanged.forget_all()
 
 
 @pytest.mark.parametrize("kind", CONTENTS)

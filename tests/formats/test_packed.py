@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from milbench.errors import FeatureFileError
-from milbench.formats import PIXELS, SlideFeatures, packed
+from milbench.formats import PIXELS, SlideFeatures, packed, unchanged
 from milbench.formats.mapped_tensor import located_in_safetensors
 from milbench.formats.packed import read
 
@@ -20,7 +20,7 @@ FACTS = {"version": 1, "unit": PIXELS, "patch_size": 256}
 
 @pytest.fixture(autouse=True)
 def _nothing_known() -> None:
-    packed._located.clear()
+    unchanged.forget_all()
 
 
 def features(dtype: torch.dtype = torch.float16, seed: int = 0) -> torch.Tensor:

@@ -49,6 +49,15 @@ def test_healthy_data_pass_with_the_fingerprint_of_the_run(tmp_path: Path) -> No
     assert set(result.folds["role"]) == {"train", "val", "test"}
 
 
+@pytest.mark.parametrize(("n_slides", "told"), [(1, "at most 1 slide each"), (2, "at most 2 slides each")])
+def test_how_many_slides_a_patient_has_is_told_in_numbers_and_words(
+    cohort_folder: Path, n_slides: int, told: str
+) -> None:
+    patients = [f"p{number // n_slides}" for number in range(len(slides_of(cohort_folder)))]
+    relabel(cohort_folder, case_id=patients)
+    assert told in dict(check(cohort_folder).facts)["patients"]
+
+
 def features(value: float = 1.0, n: int = 4, width: int = WIDTH, dtype: str = "float32") -> np.ndarray:
     rng = np.random.default_rng(int(value))
     return (rng.standard_normal((n, width)) + value).astype(dtype)
