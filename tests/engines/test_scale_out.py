@@ -343,4 +343,4 @@ def test_status_tells_who_is_at_work_while_a_run_goes_on(study: Path, tmp_path: 
     assert result.returncode == 0
     assert f"process {process.pid}, for 0 s" in result.stdout or f"process {process.pid}, for 1 s" in result.stdout
     dead = milbench_here("status", "out")
-    assert "process" not in dead.stdout, "a dead process is not at work"
+    assert f"process {process.pid}" not in dead.stdout, "a dead process is not at work"

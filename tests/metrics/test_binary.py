@@ -120,6 +120,16 @@ def test_no_metric_makes_up_a_value_for_one_class(targets: list[float]) -> None:
     assert np.isnan(f1(labels, scores, 0.5))
 
 
+@pytest.mark.parametrize("n_positive", [1, 10, 50, 99])
+@pytest.mark.parametrize("score", [0.1, 0.9])
+def test_one_answer_for_everybody_is_no_better_than_chance(n_positive: int, score: float) -> None:
+    labels, scores = (np.arange(100) < n_positive).astype(float), np.full(100, score)
+    assert auroc(labels, scores) == balanced_accuracy(labels, scores, 0.5) == 0.5
+    assert average_precision(labels, scores) == pytest.approx(n_positive / 100)
+    if score < 0.5:
+        assert f1(labels, scores, 0.5) == 0
+
+
 def test_every_metric_leaves_unknown_labels_out_and_is_nan_without_any() -> None:
     targets, scores = np.array([0, 1, np.nan, 1, 0]), np.array([0.1, 0.9, 0.0, 0.05, 0.4])
     known = ~np.isnan(targets)

@@ -68,8 +68,16 @@ class ReadyProcess:
             self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=self._env)
         assert self._process.stdin
         assert self._process.stdout
-        print(json.dumps(asked), file=self._process.stdin, flush=True)
-        code: int | None = json.loads(self._process.stdout.readline())
+        try:
+            print(json.dumps(asked), file=self._process.stdin, flush=True)
+            code: int | None = json.loads(self._process.stdout.readline())
+        except (
+            BaseException
+        ):  # a test's time is up: the answer that is still to come would be taken for that of the next
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+            raise
         return code
 
     def close(self) -> None:
