@@ -38,6 +38,9 @@ BEYOND = 2304
 LITTLE = 2**23
 """Bytes at 900 patches up to which the third bag is measured. Models that need more take large bags' way at 225 patches already."""
 
+GROWS = 1.2
+"""Times the bytes of the smallest bag that the third one needs if they grow with patches. Otherwise most of them are fixed."""
+
 
 class ActivationCost(NamedTuple):
     """Memory of one model's step on one bag, without the weights, their gradients and the bag itself.
@@ -45,14 +48,20 @@ class ActivationCost(NamedTuple):
     Attributes
     ----------
     fixed, per_patch : bytes.
+    at_least : bytes per patch of a large bag, whose step has no fixed part. More than `per_patch` where large bags go another way.
     """
 
     fixed: float
     per_patch: float
+    at_least: float = 0.0
 
     def of(self, n_patches: int) -> int:
         """Bytes of a step on a bag of `n_patches`."""
-        return ceil(self.fixed + self.per_patch * n_patches)
+        return ceil(max(self.fixed + self.per_patch * n_patches, self.at_least * n_patches))
+
+    def times(self, factor: float) -> ActivationCost:
+        """So many times the bytes."""
+        return ActivationCost(*(factor * each for each in self))
 
 
 def activation_cost(model: MILModel) -> ActivationCost:
@@ -62,11 +71,10 @@ def activation_cost(model: MILModel) -> ActivationCost:
     """
     small, large = MEASURED_AT
     of_small, of_large = (saved_bytes(model, model.in_features, n) for n in MEASURED_AT)
-    per_patch = (of_large - of_small) / (large - small)
+    per_patch = max(0, of_large - of_small) / (large - small)
     fixed = max(0.0, of_small - per_patch * small)
-    if of_large <= LITTLE:
-        per_patch = max(per_patch, (saved_bytes(model, model.in_features, BEYOND) - fixed) / BEYOND)
-    return ActivationCost(fixed, per_patch)
+    beyond = saved_bytes(model, model.in_features, BEYOND) if of_large <= LITTLE else 0
+    return ActivationCost(fixed, per_patch, beyond / BEYOND if beyond > GROWS * of_small else 0.0)
 
 
 def saved_bytes(model: MILModel, in_features: int, n_patches: int, *, recomputed: bool = False) -> int:

@@ -18,7 +18,7 @@ from torch.func import vmap
 
 from milbench.layout import Inputs, Patches, stacked
 from milbench.models import MILModel
-from milbench.training.activations import MEASURED_AT, ActivationCost, activation_cost
+from milbench.training.activations import MEASURED_AT, activation_cost
 from milbench.training.live_bytes import LiveBytes, Trace
 from milbench.training.step_cost import FollowedCost, StepCost
 from milbench.training.weights import OneModel, ParameterStack, weights_of
@@ -54,8 +54,7 @@ def step_cost(model: MILModel, device: torch.device, *, in_stack: bool, own_bags
     if device.type != "cpu":  # there, a single model makes whole results too
         whole = _followed(model, _on_own_bags if own_bags else _together, MEMBERS)
         return StepCost(whole, whole)
-    line = activation_cost(model)
-    alone = ActivationCost(line.fixed * HOLES_ALONE, line.per_patch * HOLES_ALONE)
+    alone = activation_cost(model).times(HOLES_ALONE)
     return StepCost(
         alone, _followed(model, _on_own_bags if own_bags else _together, MEMBERS, HOLES) if in_stack else alone
     )

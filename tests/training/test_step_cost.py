@@ -155,7 +155,7 @@ def test_a_followed_cost_is_on_lines_between_points_and_proportional_beyond() ->
     assert [cost.of(n) for n in (1, 100, 200, 300, 600)] == [1000, 1000, 1500, 2000, 4000]
 
 
-LINES = st.builds(ActivationCost, st.integers(0, 10**8).map(float), st.floats(0, 10**6))
+LINES = st.builds(ActivationCost, st.integers(0, 10**8).map(float), *[st.floats(0, 10**6)] * 2)
 COSTS = st.builds(StepCost, LINES, LINES)
 PATCHES, MEMBERS, BUDGETS = st.integers(1, 10**5), st.integers(1, 64), st.integers(1, 10**12)
 
