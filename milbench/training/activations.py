@@ -168,10 +168,19 @@ def _checkpointed(part: nn.Module, forward: Callable[..., Any]) -> Callable[...,
     def run(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        again = _StateOfNow(part)
+        again, words = _StateOfNow(part), tuple(kwargs)
+        given = (*args, *kwargs.values())
+        once = {id(each): each for each in given}
+        places = [list(once).index(id(each)) for each in given]
+
+        def of_once(*each: Any) -> Any:
+            """As given: torch hands out a tensor that was given twice as two, but attention asks whether its three are one."""
+            own = [each[place] for place in places]
+            return forward(*own[: len(args)], **dict(zip(words, own[len(args) :], strict=True)))
+
         return checkpoint(
-            forward, *args, use_reentrant=False, preserve_rng_state=True,
-            context_fn=lambda: (nullcontext(), again), **kwargs,
+            of_once, *once.values(), use_reentrant=False, preserve_rng_state=True,
+            context_fn=lambda: (nullcontext(), again),
         )  # fmt: skip
 
     return run

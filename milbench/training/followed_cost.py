@@ -43,7 +43,8 @@ up to 40 MB more, which are in what a worker keeps for itself."""
 def step_cost(model: MILModel, device: torch.device, *, in_stack: bool, own_bags: bool = False) -> StepCost:
     """Cost of a training step of `model`, which stays as it is, like torch's random state.
 
-    Everything is found on the CPU, in float32; a step in bf16 needs less.
+    Everything is found on the CPU, in float32; a step in bf16 needs less. A model that cannot be trained in a stack has the
+    cost of a single one there too.
 
     Parameters
     ----------
@@ -51,21 +52,31 @@ def step_cost(model: MILModel, device: torch.device, *, in_stack: bool, own_bags
     in_stack : whether it will be trained in a stack. If not, its cost there is not followed, except for a GPU.
     own_bags : whether each model of the stack has a bag of its own, as folds do.
     """
-    if device.type != "cpu":  # there, a single model makes whole results too
-        whole = _followed(model, _on_own_bags if own_bags else _together, MEMBERS)
-        return StepCost(whole, whole)
+    step = _on_own_bags if own_bags else _together
     line = activation_cost(model)
+    if device.type != "cpu":  # there, a single model makes whole results too
+        whole = _followed_if_possible(model, step, 1.0) or line
+        return StepCost(whole, whole)
     alone = ActivationCost(line.fixed * HOLES_ALONE, line.per_patch * HOLES_ALONE)
-    return StepCost(
-        alone, _followed(model, _on_own_bags if own_bags else _together, MEMBERS, HOLES) if in_stack else alone
-    )
+    return StepCost(alone, (_followed_if_possible(model, step, HOLES) if in_stack else None) or alone)
 
 
 Step = Callable[[OneModel | ParameterStack, Patches, Tensor, Tensor], None]
 """Computes the gradients of weights from a bag, targets and known labels."""
 
 
-def _followed(model: MILModel, step: Step, n_models: int, factor: float = 1.0) -> FollowedCost:
+def _followed_if_possible(model: MILModel, step: Step, factor: float) -> FollowedCost | None:
+    """The cost in a stack, or None if the model takes no step in one: an LSTM, say, of which `vmap` knows nothing.
+
+    It may be trained alone all the same, and then needs its limit.
+    """
+    try:
+        return _followed(model, step, MEMBERS, factor)
+    except Exception:  # noqa: BLE001 - whatever a model does under `vmap`
+        return None
+
+
+def _followed(model: MILModel, step: Step, n_models: int, factor: float) -> FollowedCost:
     """Cost of each of the models that take a step together. It never falls with the number of patches."""
     few, many = MEASURED_AT
     (one, gradients), (other, _) = (_trace(model, step, n_models, n) for n in MEASURED_AT)

@@ -59,11 +59,29 @@ class ThirdParty(MILModel):
         return BagOutput(self.head(weights @ features), weights[None], {})
 
 
+class TorchsAttention(MILModel):
+    """Attention of torch's own, which asks whether queries, keys and values are one tensor. They are given in both ways."""
+
+    def __init__(self, in_features: int = 64, n_tasks: int = 2) -> None:
+        super().__init__(in_features, n_tasks)
+        self.encoder = nn.TransformerEncoderLayer(in_features, 2, 32, batch_first=True)
+        self.attention = nn.MultiheadAttention(in_features, 2, dropout=0.25)
+        self.head = nn.Linear(in_features, n_tasks)
+
+    def forward(self, features: Tensor) -> BagOutput:
+        features = self.encoder(features[None])[0]
+        features, _ = self.attention(features, key=features, value=features)
+        return BagOutput(self.head(features.mean(0)), None, {})
+
+
+OF_USERS: dict[str, Callable[[], MILModel]] = {"third-party": ThirdParty, "torch's attention": TorchsAttention}
+
+
 def make(name: str, **wider: int) -> MILModel:
     """A small copy in train mode, dropout as the model has it."""
     torch.manual_seed(0)
-    if name == "third-party":
-        return ThirdParty().train()
+    if name in OF_USERS:
+        return OF_USERS[name]().train()
     model = MODELS[name]
     known = constructor_arguments(model)
     return model(
@@ -114,7 +132,7 @@ def assert_same(one: tuple[Tensor, dict[str, Tensor], Tensor], other: tuple[Tens
 
 
 @pytest.mark.parametrize("backward_inside", [True, False])
-@pytest.mark.parametrize("name", [*MODELS, "third-party"])
+@pytest.mark.parametrize("name", [*MODELS, *OF_USERS])
 def test_a_recomputing_step_is_the_plain_step_bit_for_bit(name: str, *, backward_inside: bool) -> None:
     model = make(name)
     plain = step(model, nullcontext())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from milbench.models import BagOutput, MILModel, build
 from milbench.registry import load_models
-from milbench.training.activations import ActivationCost
+from milbench.training.activations import ActivationCost, activation_cost
 from milbench.training.followed_cost import HOLES, step_cost
 from milbench.training.live_bytes import LiveBytes, Trace
 from milbench.training.step_cost import FollowedCost, StepCost, members_at_once
@@ -153,6 +153,27 @@ def test_a_trace_tells_of_a_larger_bag_what_grows_even_if_it_is_not_the_peak_of_
 def test_a_followed_cost_is_on_lines_between_points_and_proportional_beyond() -> None:
     cost = FollowedCost(((100, 1000.0), (300, 2000.0)))
     assert [cost.of(n) for n in (1, 100, 200, 300, 600)] == [1000, 1000, 1500, 2000, 4000]
+
+
+class Recurrent(MILModel):
+    """An LSTM over all patches, of which `torch.func.vmap` knows nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 1)
+        self.inner, self.head = nn.LSTM(8, 8), nn.Linear(8, 1)
+
+    def forward(self, features: Tensor) -> BagOutput:
+        return BagOutput(self.head(self.inner(features)[0].mean(0)), None, {})
+
+
+@pytest.mark.parametrize("own_bags", [False, True])
+def test_a_model_that_takes_no_step_in_a_stack_has_the_limit_of_a_single_one(*, own_bags: bool) -> None:
+    model = Recurrent()
+    alone = step_cost(model, CPU, in_stack=False)
+    assert alone.of(900, 1) > 900 * 4 * 8 * 4, "four gates of each patch"
+    assert step_cost(model, CPU, in_stack=True, own_bags=own_bags) == alone
+    on_gpu = step_cost(model, torch.device("cuda"), in_stack=True, own_bags=own_bags)
+    assert on_gpu.of(900, 1) == activation_cost(model).of(900)
 
 
 LINES = st.builds(ActivationCost, st.integers(0, 10**8).map(float), st.floats(0, 10**6))
