@@ -36,7 +36,12 @@ BEYOND = 2304
 """Patches of a third bag, for models that take so many in another way than fewer, and then need more memory for each."""
 
 LITTLE = 2**23
-"""Bytes at 900 patches up to which the third bag is measured. Models that need more take large bags' way at 225 patches already."""
+"""Bytes at 900 patches up to which the third bag is measured."""
+
+GROWTH = 3
+"""How much more memory 900 patches need than 225, at least, if both go one way. If it is less, the third bag is measured: some models
+compute experts side by side on small bags, which needs more memory than 900 patches one by one.
+"""
 
 
 class ActivationCost(NamedTuple):
@@ -44,19 +49,25 @@ class ActivationCost(NamedTuple):
 
     Attributes
     ----------
-    fixed, per_patch : bytes.
+    fixed, per_patch : bytes of bags that go the way of large ones.
+    least : bytes of a small bag, if it goes a way of its own that needs more.
     """
 
     fixed: float
     per_patch: float
+    least: float = 0.0
 
     def of(self, n_patches: int) -> int:
         """Bytes of a step on a bag of `n_patches`."""
-        return ceil(self.fixed + self.per_patch * n_patches)
+        return ceil(max(self.least, self.fixed + self.per_patch * n_patches))
+
+    def times(self, factor: float) -> ActivationCost:
+        """So many times this cost."""
+        return ActivationCost(*(factor * each for each in self))
 
 
 def activation_cost(model: MILModel) -> ActivationCost:
-    """Cost of a training step of `model`: a line through the costs of two small bags on the CPU, or above, if a third bag costs more.
+    """Cost of a training step of `model`: a line through the costs of two bags on the CPU, or above, if another bag costs more.
 
     The model and torch's random state stay as they are. The cost is that of float32; a step in bf16 needs less.
     """
@@ -64,9 +75,12 @@ def activation_cost(model: MILModel) -> ActivationCost:
     of_small, of_large = (saved_bytes(model, model.in_features, n) for n in MEASURED_AT)
     per_patch = (of_large - of_small) / (large - small)
     fixed = max(0.0, of_small - per_patch * small)
-    if of_large <= LITTLE:
-        per_patch = max(per_patch, (saved_bytes(model, model.in_features, BEYOND) - fixed) / BEYOND)
-    return ActivationCost(fixed, per_patch)
+    if of_large <= LITTLE or of_large < GROWTH * of_small:
+        beyond = saved_bytes(model, model.in_features, BEYOND)
+        fixed = max(0.0, min(fixed, of_large - (beyond - of_large) / (BEYOND - large) * large))
+        per_patch = max(per_patch, (beyond - fixed) / BEYOND)
+    line = ActivationCost(fixed, per_patch)
+    return line if line.of(small) >= of_small else line._replace(least=of_small)
 
 
 def saved_bytes(model: MILModel, in_features: int, n_patches: int, *, recomputed: bool = False) -> int:
