@@ -146,7 +146,7 @@ class DSMIL(MILModel):
         """Logits [C], bag-stream attention [C, N]; aux `instance_logits` [N, C], `top_logits` [C], `bag_logits` [C]."""
         mask = self._patch_mask(features)                               # [N]       0, or -inf where left out
         h = self.embed(features)                                        # [N, K]
-        if not are_linear(self.score) or (is_cheap(h, h.shape[1]) and not torch.compiler.is_compiling()):
+        if not are_linear(self.score) or (not torch.compiler.is_compiling() and is_cheap(h, h.shape[1])):
             s = self.score(h)                                           # [N, C]    (1)
             top, places = (s if mask is None else s + mask[:, None]).max(dim=0)  # [C], [C]  (2)
             attention, bag = self._attended(h, mask, places)            # (3), (4)

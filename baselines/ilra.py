@@ -99,7 +99,7 @@ class Block(nn.Module):
         v = self.value(few) @ to_v.mT + of_v[:, None]                     # [heads, r, c]
         meet, shift = k @ to_q, k @ of_q[:, :, None]                      # [heads, r, d], [heads, r, 1]
         scores = linear(q, meet.flatten(0, 1), shift.flatten())           # [N, heads r]
-        attention = scores.reshape(len(bag), self.heads, -1).softmax(dim=-1)  # [N, heads, r]
+        attention = scores.reshape(bag.shape[0], self.heads, -1).softmax(dim=-1)  # [N, heads, r]
         to_out = self.attention.out_proj.weight.reshape(q.shape[1], self.heads, -1).permute(1, 2, 0)  # [heads, c, d]
         out = attention.flatten(1) @ (v @ to_out).flatten(0, 1) + self.attention.out_proj.bias        # [N, d]
         return self._finish(q + out, bag)                                 # [N, d]           (2)-(4)

@@ -137,7 +137,7 @@ class M4(MILModel):
             segments = m.reshape(len(m), SEGMENTS, -1)            # [E, 4, hidden/4]
             z = (g.transpose(0, 1) @ segments.transpose(0, 1)).transpose(0, 1).flatten(1)  # [T, hidden]  eq. 13
             logits = logits_of(self.towers, z)                    # [W]
-        attention = folded(raw.softmax(dim=1), len(features))     # [E, N]
+        attention = folded(raw.softmax(dim=1), features.shape[0])     # [E, N]
         return BagOutput(logits, attention, {"gates": g, "experts": m, "scores": raw})
 
     def gates(self, mean: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ class MMoE(MILModel):
             g = self.gates(mean)                                          # [T, E]       (1)
             z = g @ m                                                     # [T, hidden]  (2)
             logits = logits_of(self.towers, z)                            # [W]          (3)
-        attention = folded(raw.softmax(dim=1), len(features))             # [E, N]
+        attention = folded(raw.softmax(dim=1), features.shape[0])     # [E, N]
         return BagOutput(logits, attention, {"gates": g, "experts": m, "scores": raw})
 
     def attention_rows(self) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ class DenseExpert(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Slide feature [O] and scores [N], all 0."""
-        return self.dense(features.mean(dim=0)), features.new_zeros(len(features))
+        return self.dense(features.mean(dim=0)), features.new_zeros(features.shape[0])
 
     @property
     def is_usual(self) -> bool:

@@ -31,7 +31,8 @@ def of_experts(experts: nn.ModuleList, features: Tensor) -> tuple[Tensor, Tensor
     """Slide features [E, hidden] and raw scores [E, N] or [E, k*k] of E experts of one class, for patches [N, D]."""
     most = PATCHES_SIDE_BY_SIDE if features.device.type == "cpu" else PATCHES_ON_A_GPU
     of_all: Any = type(experts[0]).of_all  # type: ignore[attr-defined]
-    if all(expert.is_usual for expert in experts):
+    # a graph for any number of patches asks for no number
+    if not torch.compiler.is_compiling() and all(expert.is_usual for expert in experts):
         if len(features) <= most:
             return of_all(list(experts), features)  # type: ignore[no-any-return]
         if _are_narrow(experts, features):
@@ -44,7 +45,7 @@ def _are_narrow(experts: Sequence[Any] | nn.ModuleList, features: Tensor) -> boo
     """Whether the experts of a bag [N, D] that is not small go side by side on a CPU: they make few numbers of it, in its own precision."""
     one: Any = experts[0]
     most = getattr(one, "numbers_side_by_side", 0)
-    if features.device.type != "cpu" or len(experts) == 1 or torch.compiler.is_compiling():
+    if features.device.type != "cpu" or len(experts) == 1:
         return False
     if not most or len(experts) * len(features) * one.embed[0].out_features > most:
         return False

@@ -47,10 +47,11 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Rows [..., O] = x [..., D] weight [O, D]^T + bias [O], with gradients."""
-    if not prefers_onednn() or x.numel() * weight.shape[0] < FEWEST_MULTIPLY_ADDS:  # most layers of small bags end here
+    # most layers of small bags end here; a graph for any number of rows asks for no number
+    if not prefers_onednn() or torch.compiler.is_compiling() or x.numel() * weight.shape[0] < FEWEST_MULTIPLY_ADDS:
         return nn.functional.linear(x, weight, bias)
     n = x.numel() // x.shape[-1]
-    if not _goes_to_onednn(x, n, *weight.shape) or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+    if not _goes_to_onednn(x, n, *weight.shape) or torch.is_autocast_enabled("cpu"):
         return nn.functional.linear(x, weight, bias)
     if torch._C._are_functorch_transforms_active() or torch._C._is_tracing():
         return nn.functional.linear(x, weight, bias)

@@ -55,8 +55,7 @@ def step_cost(model: MILModel, device: torch.device, *, in_stack: bool, own_bags
     in_stack : whether it will be trained in a stack. If not, its cost there is not followed, except for a GPU.
     own_bags : whether each model of the stack has a bag of its own, as folds do.
     """
-    step = _on_own_bags if own_bags else _together
-    line = activation_cost(model)
+    step, line = _on_own_bags if own_bags else _together, activation_cost(model)
     if device.type != "cpu":  # there, a single model makes whole results too
         whole = _followed_if_possible(model, step, 1.0) or line
         return StepCost(whole, whole)

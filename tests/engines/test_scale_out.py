@@ -329,7 +329,8 @@ def test_every_worker_sees_one_gpu_and_each_gpu_has_its_workers(
     assert process.returncode == 0, output
     assert "2 workers on" in output
     seen = [path.name.split("-")[0] for path in tmp_path.glob("*-*") if path.name[0] in "579"]
-    assert sorted(seen) == ["5", "9"]
+    # the command itself and what estimates its time build models too, and see what the user sees
+    assert sorted(each for each in seen if each != "5,7,9") == ["5", "9"]
 
 
 @pytest.mark.slow
