@@ -59,19 +59,29 @@ class ThirdParty(MILModel):
         return BagOutput(self.head(weights @ features), weights[None], {})
 
 
+class Attention(nn.Module):
+    """Attention of torch's own in a part, which asks whether queries, keys and values are one tensor. They are given in both ways."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.attention = nn.LayerNorm(width), nn.MultiheadAttention(width, 2, dropout=0.25)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        return x + self.attention(x, x, x)[0] + self.attention(x, value=x, key=x)[0]
+
+
 class TorchsAttention(MILModel):
-    """Attention of torch's own, which asks whether queries, keys and values are one tensor. They are given in both ways."""
+    """A model with layers of torch's own that have parts."""
 
     def __init__(self, in_features: int = 64, n_tasks: int = 2) -> None:
         super().__init__(in_features, n_tasks)
-        self.encoder = nn.TransformerEncoderLayer(in_features, 2, 32, batch_first=True)
-        self.attention = nn.MultiheadAttention(in_features, 2, dropout=0.25)
-        self.head = nn.Linear(in_features, n_tasks)
+        self.embed, self.head = nn.Linear(in_features, 32), nn.Linear(32, n_tasks)
+        self.encoder, self.attention = nn.TransformerEncoderLayer(32, 2, 32, batch_first=True), Attention(32)
 
     def forward(self, features: Tensor) -> BagOutput:
-        features = self.encoder(features[None])[0]
-        features, _ = self.attention(features, key=features, value=features)
-        return BagOutput(self.head(features.mean(0)), None, {})
+        h = self.attention(self.encoder(self.embed(features)[None])[0])
+        return BagOutput(self.head(h.mean(0)), None, {})
 
 
 OF_USERS: dict[str, Callable[[], MILModel]] = {"third-party": ThirdParty, "torch's attention": TorchsAttention}
