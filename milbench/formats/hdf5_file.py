@@ -93,13 +93,20 @@ class Hdf5File:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            if error is None and self._descriptor is not None:  # nothing keeps writers away, as the library's lock does
+                self._refuse_changed(self._descriptor)
+        finally:
+            self._close()
+        if error is None and self._is_alone and any(self._new):
+            known = remembered(self._as_it_is) or _none_yet()  # another thread may have asked more meanwhile
+            remember(self._as_it_is, known.with_those_of(self._new))
+
+    def _close(self) -> None:
         if self._library is not None:
             self._library.close()
         if self._descriptor is not None:
             os.close(self._descriptor)
-        if error is None and self._is_alone and any(self._new):
-            known = remembered(self._as_it_is) or _none_yet()  # another thread may have asked more meanwhile
-            remember(self._as_it_is, known.with_those_of(self._new))
 
     # ---- questions -------------------------------------------------------------------------------
 
@@ -218,8 +225,6 @@ class Hdf5File:
                 self._refuse_changed(self._descriptor)
             descriptor = self._descriptor
         fill(descriptor, memoryview(array.reshape(-1).view(np.uint8).data), address)
-        if descriptor == self._descriptor:  # nothing keeps writers away, as the library's lock does
-            self._refuse_changed(descriptor)
 
     def _note_opened(self, descriptor: int) -> None:
         """Another file may lie there by now: what it says must not be taken for what the former said."""
