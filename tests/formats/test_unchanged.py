@@ -97,12 +97,17 @@ def test_a_file_replaced_between_its_header_and_its_values_is_told(tmp_path: Pat
     path = tmp_path / "a.h5"
     write(path, VALUES)
     open_features(tmp_path).load("a")
-    with pytest.raises(FeatureFileError, match=r"a\.h5 was changed while it was read"), Hdf5File(path) as file:
-        stored = file.array("features")
-        write(tmp_path / "b.h5", VALUES + 1)
-        (tmp_path / "b.h5").replace(path)
-        file.fill(np.empty(stored.shape, stored.dtype), stored.address or 0)
-        pytest.fail("values of another file were read")
+
+    def read_what_is_replaced() -> None:
+        with Hdf5File(path) as file:
+            stored = file.array("features")
+            write(tmp_path / "b.h5", VALUES + 1)
+            (tmp_path / "b.h5").replace(path)
+            file.fill(np.empty(stored.shape, stored.dtype), stored.address or 0)
+            pytest.fail("values of another file were read")
+
+    with pytest.raises(FeatureFileError, match=r"a\.h5 was changed while it was read"):
+        read_what_is_replaced()
 
 
 def test_a_file_whose_values_lie_elsewhere_is_asked_each_time(tmp_path: Path) -> None:
