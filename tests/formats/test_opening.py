@@ -247,3 +247,11 @@ def test_declared_shapes_are_held_against_the_size_of_the_file(tmp_path: Path) -
     for name in ("npy", "npz"):
         with pytest.raises(FeatureFileError, match=r"declares \(1000000000, 8\) values of float32, which a file of"):
             open_features(tmp_path / name).load("a")
+
+
+def test_an_array_without_its_last_value_is_refused_by_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.ones((3, 2), np.float32))
+    assert open_features(tmp_path).header("a")[:2] == (3, 2)
+    os.truncate(path, path.stat().st_size - 4)
+    assert "declares (3, 2) values of float32, which a file of 148 bytes cannot hold" in refusal(path)
