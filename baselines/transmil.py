@@ -32,6 +32,7 @@ from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.landmarks import Plan
 from milbench_baselines.layers.nystrom_attention import Crop, NystromAttention
 from milbench_baselines.layers.nystrom_layer import LayerParameters, is_one_matrix, small_layer
+from milbench_baselines.layers.one_head import is_narrow
 from milbench_baselines.layers.products import Linear
 from milbench_baselines.layers.row_blocks import is_relu
 from milbench_baselines.layers.small_bags import is_small_stack, together
@@ -76,7 +77,7 @@ class TransLayer(nn.Module):
     def forward(self, tokens: Tensor, *, rows: Literal[1] | None = None) -> tuple[Tensor, Tensor]:
         """Tokens [rows, H] and attention, as in `NystromAttention.forward`."""
         plan = self.attn.plan(len(tokens), rows=rows)
-        if is_one_matrix(tokens, plan) and self._is_usual:
+        if is_one_matrix(tokens, plan) and not is_narrow(tokens, plan) and self._is_usual:
             return self._as_one_matrix(tokens, plan)
         update, attention = self.attn(self.norm(tokens), rows=rows)
         # a slice would cost a gradient of all tokens' size
@@ -92,9 +93,8 @@ class TransLayer(nn.Module):
     def _is_usual(self) -> bool:
         attn, out = self.attn, self.attn.to_out
         has_out = is_usual(out, nn.Sequential) and len(out) == 2 and are_dropout(out[1])
-        convolves = attn.res_conv is None or is_usual(attn.res_conv, nn.Conv2d)
         has_layers = is_usual(attn, NystromAttention) and is_usual(self.norm, nn.LayerNorm)
-        return has_out and convolves and has_layers and are_linear(attn.to_qkv, out[0])
+        return has_out and has_layers and attn.has_usual_projections and are_linear(out[0])
 
     def _as_one_matrix(self, tokens: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
         attn, norm, (out, dropout) = self.attn, self.norm, self.attn.to_out

@@ -20,7 +20,7 @@ from milbench.errors import UsageError
 from milbench.models import AttentionMaps, BagOutput
 from milbench_baselines.layers.attention_expert import DEAD_CLASSES
 from milbench_baselines.layers.attention_pooling import weighted_sum
-from milbench_baselines.layers.depthwise import CELLS_OF_A_MATRIX, depthwise
+from milbench_baselines.layers.depthwise import CELLS_OF_A_MATRIX, depthwise, goes_as_matrices
 from milbench_baselines.layers.embedding import EMBEDDING, Embedding
 from milbench_baselines.layers.gated_attention import ATTENTION, GatedAttention
 from milbench_baselines.layers.gated_pooling import fused_pooling, gated_pooling, goes_fused
@@ -199,9 +199,8 @@ class MPAMIL(nn.Module):
     @property
     def is_usual(self) -> bool:
         """Whether functions of whole layers may take this one's place."""
-        optional = ((self.position, nn.Conv2d), (self.norm, nn.LayerNorm))
-        around = [kind for layer, kind in optional if layer is not None]
-        dead = () if self.dead is None else (Linear,)
+        around = [kind for name, kind in (("position", nn.Conv2d), ("norm", nn.LayerNorm)) if self._modules.get(name) is not None]
+        dead = () if self._modules.get("dead") is None else (Linear,)
         return is_made_of(self, MPAMIL, *EMBEDDING, *around, *AGGREGATOR, *ATTENTION, *dead)
 
     @property
@@ -244,8 +243,7 @@ class MPAMIL(nn.Module):
         """Slide features [E, hidden] and scores [E, k*k] or [E, N] of E experts: `forward` of each, in shared products."""
         one, n, k = experts[0], len(features), side_of(len(features))
         pools_all = len(experts) > 1 and (n == k * k or not one.mask_duplicates)  # one expert is `forward`, to the bit
-        takes_matrices = one.has_all_parts and pools_all and k * k <= CELLS_OF_A_MATRIX
-        if takes_matrices and is_small(features, one.embed, one.attention):
+        if pools_all and one.has_all_parts and _goes_as_matrices(experts, k) and is_small(features, one.embed, one.attention):
             return _as_small_experts(experts, features, k)
         h = Embedding.of_all([expert.embed for expert in experts], features, masks.embed)  # [N, E, hidden]
         h = torch.cat([h, h[: k * k - n]])                         # [k*k, E, hidden]; copies share the dropout mask
@@ -259,6 +257,14 @@ class MPAMIL(nn.Module):
         r = h + aggregated if one.residual else aggregated         # [k*k, E, hidden]
         r = (r[:n] if one.mask_duplicates else r).transpose(0, 1)  # [E, k*k, hidden], or [E, N, hidden]
         return gated_pooling([expert.attention for expert in experts], r, masks.attention)
+
+
+def _goes_as_matrices(experts: Sequence[MPAMIL], side: int) -> bool:
+    """Whether convolutions of a grid of `side` k are matrices: small ones of one bag, and larger ones of many, which share them."""
+    if torch._C._are_functorch_transforms_active():
+        return side**2 <= CELLS_OF_A_MATRIX
+    quarter = experts[0].norm.normalized_shape[0] // SEGMENTS  # type: ignore[union-attr]
+    return goes_as_matrices(len(experts) * quarter * KERNELS[-1] ** 2, side**2)
 
 
 def _as_small_experts(experts: Sequence[MPAMIL], features: Tensor, side: int) -> tuple[Tensor, Tensor]:

@@ -129,11 +129,13 @@ def add_outer(total: Tensor, left: Tensor, right: Tensor, *, is_first: bool = Fa
 
 def _goes_to_onednn(like: Tensor, *sizes: int, n_products: int = 1) -> bool:
     """Whether products whose three `sizes` are these are oneDNN's."""
-    if not prefers_onednn() or like.dtype != torch.float32 or like.device.type != "cpu":
+    if not prefers_onednn():
         return False
     fewest = FEWEST_MULTIPLY_ADDS * min(n_products, 2)
-    is_large = min(sizes) >= NARROWEST and n_products * sizes[0] * sizes[1] * sizes[2] >= fewest
-    return is_large and _get_current_dispatch_mode() is None  # who counts torch's products must see them
+    if n_products * sizes[0] * sizes[1] * sizes[2] < fewest or min(sizes) < NARROWEST:  # most end here
+        return False
+    is_plain = like.dtype == torch.float32 and like.device.type == "cpu"
+    return is_plain and _get_current_dispatch_mode() is None  # who counts torch's products must see them
 
 
 def _by_onednn(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.products import prefers_onednn
-from milbench_baselines.layers.usual import is_listened_to
+from milbench_baselines.layers.usual import is_usual
 
 ROWS = 1024
 """Fewest rows of a block of a large bag. Products of so many run at full rate."""
@@ -48,7 +48,7 @@ def goes_in_blocks(x: Tensor, *dropouts: nn.Module, few: int = ROWS) -> bool:
 
 def is_relu(layer: object) -> bool:
     """Whether functions of whole layers may take a ReLU for this one, as the models here have it. Models that are made of them may not."""
-    return type(layer) is nn.ReLU and not is_listened_to(layer)
+    return type(layer) is nn.ReLU and is_usual(layer, nn.ReLU)
 
 
 def blocks_of(n: int, *, width: int) -> list[slice]:

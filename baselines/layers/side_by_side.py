@@ -42,10 +42,15 @@ def linear_on_shared_bag(layers: Layers, x: Tensor) -> Tensor:
 
 def linear_on_own_bags(layers: Layers, x: Tensor) -> Tensor:
     """Outputs [K, N, O]: layer k is applied to bag k of `x` [K, N, I]."""
+    if len(layers) > 1 and not are_linear(*layers):
+        return torch.stack([layer(own) for layer, own in zip(layers, x, strict=True)])
+    return usual_on_own_bags(layers, x)
+
+
+def usual_on_own_bags(layers: Layers, x: Tensor) -> Tensor:
+    """`linear_on_own_bags` of layers that are known to be usual."""
     if len(layers) == 1:
         return cast(Tensor, layers[0](x.squeeze(0))).unsqueeze(0)
-    if not are_linear(*layers):
-        return torch.stack([layer(own) for layer, own in zip(layers, x, strict=True)])
     weight, bias = weights_and_biases(layers)
     return by_its_own(x, weight) + bias[:, None]
 

@@ -19,7 +19,7 @@ from milbench_baselines.layers.below_vmap import applied, is_below_vmaps
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.row_blocks import FEW, differentiable_once
 from milbench_baselines.layers.side_by_side import weights_and_biases
-from milbench_baselines.layers.tower import is_usual_tower
+from milbench_baselines.layers.tower import are_usual_towers
 from milbench_baselines.layers.usual import are_linear, is_listened_to
 
 
@@ -57,7 +57,7 @@ def is_small(features: Tensor, towers: nn.ModuleList, *others: nn.Module) -> boo
         return False
     if features.device.type != "cpu" or torch.is_autocast_enabled("cpu") or features.requires_grad:
         return False
-    if any(is_listened_to(each) for each in others) or not all(is_usual_tower(tower) for tower in towers):
+    if any(is_listened_to(each) for each in others) or not are_usual_towers(towers):
         return False
     if any(not isinstance(each, nn.ModuleList) and not are_linear(each) for each in others):
         return False

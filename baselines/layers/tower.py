@@ -11,7 +11,7 @@ from milbench.endpoints.outputs import Outputs
 from milbench_baselines.layers.checkpoint import outputs_of_classes, shape_of
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.products import Linear
-from milbench_baselines.layers.side_by_side import linear_on_own_bags
+from milbench_baselines.layers.side_by_side import usual_on_own_bags
 from milbench_baselines.layers.usual import is_made_of
 
 
@@ -22,9 +22,9 @@ class Tower(nn.Sequential):
         super().__init__(Linear(hidden, width), nn.ReLU(), Dropout(dropout), Linear(width, n_outputs))
 
 
-def is_usual_tower(tower: nn.Module) -> bool:
-    """Whether functions of whole layers may take a tower's place."""
-    return is_made_of(tower, Tower, Linear, nn.ReLU, Dropout, Linear)
+def are_usual_towers(towers: nn.ModuleList) -> bool:
+    """Whether functions of whole layers may take the place of all towers."""
+    return is_made_of(towers, nn.ModuleList, *(Tower, Linear, nn.ReLU, Dropout, Linear) * len(towers))
 
 
 def of_tasks(outputs: Outputs, hidden: int, width: int, dropout: float) -> nn.ModuleList:
@@ -34,11 +34,11 @@ def of_tasks(outputs: Outputs, hidden: int, width: int, dropout: float) -> nn.Mo
 
 def logits_of(towers: nn.ModuleList, mixtures: Tensor) -> Tensor:
     """Logits [W], task by task, of mixtures [T, hidden]: task t's mixture through tower t."""
-    if not all(is_usual_tower(tower) for tower in towers):
+    if not are_usual_towers(towers):
         return torch.cat([tower(own) for tower, own in zip(towers, mixtures, strict=True)])
     first, second = [tower[0] for tower in towers], [tower[3] for tower in towers]  # type: ignore[index]
     dropout = towers[0][2]  # type: ignore[index]                     # all towers have the same rate
-    h = dropout(linear_on_own_bags(first, mixtures[:, None]).relu())  # [T, 1, width]; every entry drops out by itself
+    h = dropout(usual_on_own_bags(first, mixtures[:, None]).relu())  # [T, 1, width]; every entry drops out by itself
     return _last(second, h)                                           # [W]
 
 
@@ -48,11 +48,11 @@ def _last(layers: list[nn.Linear], h: Tensor) -> Tensor:
     for t, layer in enumerate(layers):
         by_size.setdefault(layer.out_features, []).append(t)
     if len(by_size) == 1:
-        return linear_on_own_bags(layers, h).flatten()
+        return usual_on_own_bags(layers, h).flatten()
     rows: dict[int, Tensor] = {}
     for tasks in by_size.values():
         own = torch.stack([h[t] for t in tasks])  # an index of numbers would make a GPU wait for the CPU
-        rows.update(zip(tasks, linear_on_own_bags([layers[t] for t in tasks], own).squeeze(1), strict=True))
+        rows.update(zip(tasks, usual_on_own_bags([layers[t] for t in tasks], own).squeeze(1), strict=True))
     return torch.cat([rows[t] for t in range(len(layers))])
 
 

@@ -18,15 +18,14 @@ def inverse_steps(a: Tensor, theta: Tensor, iterations: int) -> Tensor:
     """Z, E, E^2 and Q [K + 1, 4, M, g, g] of each step for A [M, g, g] and the first Z, theta A^T; the last Z is the result."""
     steps = a.new_empty(iterations + 1, 4, *a.shape)
     eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
-    z, e, square, q = steps[0]
-    torch.mul(a.mT, theta, out=z)
-    for following in steps[1:]:
+    places = steps.flatten(0, 1).unbind()
+    torch.mul(a.mT, theta, out=places[0])
+    for at in range(0, 4 * iterations, 4):
+        z, e, square, q, following = places[at : at + 5]
         baddbmm(eye, a, z, alpha=-1, out=e)
         bmm(e, e, out=square)
         torch.add(e, square, out=q).baddbmm_(square, e, alpha=0.25)
-        last, (z, e, square, q_next) = z, following
-        baddbmm(last, last, q, out=z)
-        q = q_next
+        baddbmm(z, z, q, out=following)
     return steps
 
 
@@ -42,3 +41,13 @@ def inverse_steps_backward(steps: Tensor, a: Tensor, theta: Tensor, of_z: Tensor
         of_a.baddbmm_(of_e, z.mT, alpha=-1)
         of_z.baddbmm_(a.mT, of_e, alpha=-1)
     return of_a.add_(of_z.mT * theta), (of_z * steps[0, 0]).sum(dim=(1, 2))
+
+
+def pseudo_inverse(a: Tensor, iterations: int) -> Tensor:
+    """Inverses [h, m, m] of A [h, m, m], whose heads share theta, by steps as the code writes them, which torch differentiates."""
+    eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+    z = a.mT / (a.sum(dim=-1).amax() * a.sum(dim=-2).amax())
+    for _ in range(iterations):
+        az = a @ z
+        z = 0.25 * z @ (13 * eye - az @ (15 * eye - az @ (7 * eye - az)))
+    return z

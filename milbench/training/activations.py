@@ -197,6 +197,7 @@ def _checkpointed(part: nn.Module, forward: Callable[..., Any]) -> Callable[...,
             context_fn=lambda: (nullcontext(), again),
         )  # fmt: skip
 
+    run.computes_the_same = True  # type: ignore[attr-defined]  # functions of whole layers may go past it
     return run
 
 

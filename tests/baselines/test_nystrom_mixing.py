@@ -4,12 +4,13 @@ from itertools import product
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import grad, vmap
 from torch.nn.functional import conv2d, pad
 
-from milbench_baselines.layers import landmarks, nystrom_all
+from milbench_baselines.layers import landmarks, nystrom_all, one_head
 from milbench_baselines.layers.landmarks import Plan
+from milbench_baselines.layers.nystrom_attention import NystromAttention
 from milbench_baselines.layers.nystrom_mixing import mixed
 
 WIDTH, LANDMARKS = 8, 4
@@ -103,6 +104,40 @@ def test_zeros_that_are_there_in_front(zeros: int, first_only: bool) -> None:
         return function(pad(given[0][zeros:], (0, 0, zeros, 0)), *given[1:], plan)
 
     assert_same(behind_zeros(mixed), behind_zeros(plain), given)
+
+
+@pytest.mark.parametrize("first_only", [False, True])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 8, 31, 33, 64, 65, 97, 131])
+@pytest.mark.parametrize("size", [5, 33, None])
+@pytest.mark.parametrize(("n_landmarks", "iterations"), [(1, 6), (4, 6), (7, 2), (4, 0)])
+def test_one_head_of_a_narrow_bag_gives_the_plain_values_and_gradients(
+    n: int, size: int | None, n_landmarks: int, iterations: int, first_only: bool
+) -> None:
+    given, plan = made(n, heads=1, size=size), Plan(1, n_landmarks, iterations, first_only)
+    assert one_head.is_narrow(given[0], plan)
+    assert_same(one_head.mixed_narrow(*given, plan), plain(*given, plan), given)
+    with torch.no_grad():
+        torch.testing.assert_close(one_head.mixed_narrow(*given, plan), plain(*given, plan), atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("rows", [None, 1])
+@pytest.mark.parametrize("crop", ["aligned", "legacy"])
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("n", [3, 8, 70])
+def test_projections_and_convolutions_in_another_ones_place_are_called(
+    n: int, heads: int, crop: str, rows: int | None
+) -> None:
+    torch.manual_seed(0)
+    sizes = {"heads": heads, "landmarks": LANDMARKS, "value_residual": 5, "dropout": 0.0}
+    attention, calls = NystromAttention(WIDTH, **sizes, crop=crop).double(), []
+    tokens = torch.randn(n, WIDTH, dtype=torch.float64)
+    expected = attention(tokens, rows=rows)
+    for name in ("to_qkv", "res_conv"):
+        layer = attention.get_submodule(name)
+        layer.register_forward_hook(lambda *_, name=name: calls.append(name))
+        setattr(attention, name, nn.Sequential(layer))
+    torch.testing.assert_close(attention(tokens, rows=rows), expected, atol=1e-10, rtol=1e-10)
+    assert calls == ["to_qkv", "res_conv"]
 
 
 @pytest.mark.usefixtures("_entries")

@@ -23,9 +23,9 @@ def test_towers_together_give_what_each_gives_alone_task_by_task(outputs: Output
 
 def test_towers_of_equal_widths_take_two_products(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    plain = tower.linear_on_own_bags
+    plain = tower.usual_on_own_bags
     monkeypatch.setattr(
-        tower, "linear_on_own_bags", lambda layers, rows: calls.append(len(layers)) or plain(layers, rows)
+        tower, "usual_on_own_bags", lambda layers, rows: calls.append(len(layers)) or plain(layers, rows)
     )
     logits_of(of_tasks(Outputs(EVERY["classes"].endpoints * 3), 8, 5, 0.0), torch.randn(3, 8))
     assert calls == [3, 3]

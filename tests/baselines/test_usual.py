@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from milbench.layout import Patches
 from milbench.models import MILModel
@@ -38,8 +42,6 @@ MODELS: dict[str, Callable[[], MILModel]] = {
     "m4": lambda: M4(D, 3, **SMALL, experts=2),
 }
 STACKED = [name for name, make in MODELS.items() if int(make().outputs) == 1]
-LINEAR_OF_NYSTROM = "attn.to_qkv", "attn.res_conv"
-"""Layers of which `NystromAttention` has the weights alone, whoever listens."""
 
 SIZES = [9, 100, 200, 5000]
 
@@ -60,7 +62,6 @@ def parts_of(model: MILModel) -> dict[str, nn.Module]:
         for name, part in model.named_modules()
         if name
         and not isinstance(part, nn.ModuleList)
-        and not name.endswith(LINEAR_OF_NYSTROM)
         and name not in ("embed", "value")[: 2 * isinstance(model, DSMIL)]  # which are identities
     }
 
@@ -173,6 +174,48 @@ def test_a_usual_layer_computes_what_its_class_does_and_nobody_listens() -> None
         assert not usual.are_linear(listened_to), register
         handle.remove()
     assert usual.are_linear(listened_to)
+    listened_to.forward = lambda x: -x  # type: ignore[method-assign]  # of this layer alone, as accelerate and others do
+    assert not usual.are_linear(listened_to)
+    assert not usual.is_made_of(nn.Sequential(listened_to), nn.Sequential, Linear)
+
+
+@pytest.mark.parametrize(
+    "register", ["forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook"]
+)
+def test_no_layer_is_usual_while_a_hook_on_all_modules_listens(register: str) -> None:
+    layer, both = Linear(2, 2), nn.Sequential(Linear(2, 2))
+    handle = getattr(nn.modules.module, f"register_module_{register}")(lambda *_: None)
+    try:
+        assert not usual.are_linear(layer)
+        assert not usual.is_made_of(both, nn.Sequential, Linear)
+    finally:
+        handle.remove()
+    assert usual.are_linear(layer)
+    assert usual.is_made_of(both, nn.Sequential, Linear)
+
+
+def test_torchs_counter_of_operations_does_not_change_what_it_counts() -> None:
+    layer, both = Linear(2, 2), nn.Sequential(Linear(2, 2))
+    with FlopCounterMode(display=False):
+        assert nn.modules.module._has_any_global_hook()
+        assert usual.are_linear(layer)
+        assert usual.is_made_of(both, nn.Sequential, Linear)
+        handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+        assert not usual.are_linear(layer)
+        handle.remove()
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("n", SIZES)
+def test_a_hook_on_all_modules_hears_every_layer_and_changes_nothing(name: str, n: int) -> None:
+    model, bag = made(name), bag_of(n)
+    expected, called = model(bag).logits, set()
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: called.add(id(module)))
+    try:
+        torch.testing.assert_close(model(bag).logits, expected)
+    finally:
+        handle.remove()
+    assert called >= {id(part) for part in parts_of(model).values()}
 
 
 def test_a_module_is_made_of_its_parts_in_their_order() -> None:
@@ -193,3 +236,59 @@ def test_a_module_is_made_of_its_parts_in_their_order() -> None:
     without.layer, without.gone = Linear(2, 2), nn.ReLU()
     without.gone = None  # type: ignore[assignment]
     assert usual.is_made_of(without, nn.Module, Linear)
+
+
+def test_what_a_module_is_made_of_is_asked_anew_after_each_change() -> None:
+    kinds = nn.Sequential, nn.Sequential, Linear, nn.ReLU
+    both = nn.Sequential(nn.Sequential(Linear(2, 2), nn.ReLU()))
+    inner = both[0]
+
+    def is_usual() -> bool:
+        return usual.is_made_of(both, *kinds)
+
+    for _ in range(2):
+        assert is_usual()
+        handle = inner[0].register_forward_hook(lambda *_: None)
+        assert not is_usual()
+        handle.remove()
+        assert is_usual()
+        inner[1]._forward_hooks[-1] = lambda *_: None  # past torch's own functions
+        assert not is_usual()
+        del inner[1]._forward_hooks[-1]
+        assert is_usual()
+        inner[0]._forward_pre_hooks = OrderedDict()
+        handle = inner[0].register_forward_pre_hook(lambda *_: None)
+        assert not is_usual()
+        handle.remove()
+        relu = inner[1]
+        inner[1] = nn.Tanh()
+        assert not is_usual()
+        inner[1] = relu
+        assert is_usual()
+        relu.forward = torch.tanh  # type: ignore[method-assign]
+        assert not is_usual()
+        del relu.forward
+        assert is_usual()
+        inner[0].inside = nn.ReLU()
+        assert not is_usual()
+        del inner[0].inside
+        assert is_usual()
+        inner.append(nn.ReLU())
+        assert not is_usual()
+        del inner[2]
+        relu.__class__ = nn.Tanh
+        assert not is_usual()
+        relu.__class__ = nn.ReLU
+    copied = copy.deepcopy(both)
+    copied[0][1].register_forward_hook(lambda *_: None)
+    assert not usual.is_made_of(copied, *kinds)
+    assert is_usual()
+
+
+def test_what_was_asked_is_forgotten_with_the_module() -> None:
+    module = nn.Sequential(Linear(2, 2))
+    assert usual.is_made_of(module, nn.Sequential, Linear)
+    gone = weakref.ref(module)
+    del module
+    gc.collect()
+    assert gone() is None
