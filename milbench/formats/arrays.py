@@ -213,10 +213,11 @@ def _sound_header(path: Path, file: IO[bytes]) -> _Header:
     if (known := remembered(key)) is not None:
         return known  # type: ignore[no-any-return]
     shape, dtype, by_column = _array_header(file)
-    _refuse_unwritten(path, shape, dtype, path.stat().st_size)
+    start = file.tell()
+    _refuse_unwritten(path, shape, dtype, os.fstat(file.fileno()).st_size - start)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
-    header = _Header(shape, dtype, by_column, file.tell())
+    header = _Header(shape, dtype, by_column, start)
     remember(key, header)
     return header
 

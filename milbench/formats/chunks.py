@@ -8,7 +8,6 @@ outside of Python's lock. The values are the same. Whatever is not known here is
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice, pairwise
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from milbench.formats.chunk_index import ChunkIndex, chunk_index
 from milbench.formats.inflate import Buffer, DamagedStream, inflate_into, inflated
+from milbench.formats.lock import lock_free_after_fork
 from milbench.formats.parts import fill, in_threads, scratch
 from milbench.formats.shuffle import unshuffled
 
@@ -50,7 +50,7 @@ LEFT_OUT = h5py.h5z.FILTER_LZF
 MOST_BY_LIBRARY = 0.25
 """Share of bands from which on the library reads all: one call for each takes longer."""
 
-_remembering = threading.Lock()
+_remembering = lock_free_after_fork()
 
 
 class _Dataset(NamedTuple):

@@ -28,8 +28,11 @@ from milbench.formats.unchanged import of_content, of_facts, remember, remembere
 PLAIN = "sec2"
 """The driver that reads a file by the system's own calls. An environment variable may choose another."""
 
+CONTENT = 4
+"""Parts of a key (`of_facts`) that tell of a file's content: device, number, size and time of the last change."""
+
 LONGEST_VALUE = 4096
-"""Bytes or letters of an attribute that is remembered."""
+"""Bytes or letters of an attribute that is remembered. An array of texts is not: any of them may be long."""
 
 
 class ArrayFacts(NamedTuple):
@@ -90,13 +93,20 @@ class Hdf5File:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            if error is None and self._descriptor is not None:  # nothing keeps writers away, as the library's lock does
+                self._refuse_changed(self._descriptor)
+        finally:
+            self._close()
+        if error is None and self._is_alone and any(self._new):
+            known = remembered(self._as_it_is) or _none_yet()  # another thread may have asked more meanwhile
+            remember(self._as_it_is, known.with_those_of(self._new))
+
+    def _close(self) -> None:
         if self._library is not None:
             self._library.close()
         if self._descriptor is not None:
             os.close(self._descriptor)
-        if error is None and self._is_alone and any(self._new):
-            known = remembered(self._as_it_is) or _none_yet()  # another thread may have asked more meanwhile
-            remember(self._as_it_is, known.with_those_of(self._new))
 
     # ---- questions -------------------------------------------------------------------------------
 
@@ -161,7 +171,7 @@ class Hdf5File:
         if known is not None:
             return known[0]
         value = (self.of_library(owner) if owner else self.library).attrs.get(name)
-        if _length(value) <= LONGEST_VALUE:
+        if _length(value) <= LONGEST_VALUE and not getattr(getattr(value, "dtype", None), "hasobject", False):
             self._new.attributes[owner, name] = (value,)
         return value
 
@@ -184,10 +194,10 @@ class Hdf5File:
             if self._known is None:
                 refuse_endless_heap(self.path)
             self._library = h5py.File(h5py.h5f.open(os.fsencode(self.path), h5py.h5f.ACC_RDONLY, _access()))
+            if self._library.driver == PLAIN:
+                self._note_opened(self._library.id.get_vfd_handle())
             if self._known is None:
                 self._is_alone = not leads_elsewhere(self.path, self._library)
-            elif self._library.driver == PLAIN:
-                self._refuse_changed(self._library.id.get_vfd_handle())
         return self._library
 
     def of_library(self, name: str) -> Any:
@@ -216,8 +226,16 @@ class Hdf5File:
             descriptor = self._descriptor
         fill(descriptor, memoryview(array.reshape(-1).view(np.uint8).data), address)
 
+    def _note_opened(self, descriptor: int) -> None:
+        """Another file may lie there by now: what it says must not be taken for what the former said."""
+        if self._known is None:
+            self._as_it_is = of_facts(os.fstat(descriptor), "HDF5")
+        else:
+            self._refuse_changed(descriptor)
+
     def _refuse_changed(self, descriptor: int) -> None:
-        if of_facts(os.fstat(descriptor), "HDF5") != self._as_it_is:
+        """A file that got another name, link or right meanwhile holds what it held."""
+        if of_facts(os.fstat(descriptor))[:CONTENT] != self._as_it_is[:CONTENT]:
             raise FeatureFileError(
                 f"{self.path} was changed while it was read. Wait until it is written, and run again."
             )

@@ -112,5 +112,10 @@ def mistaken(path: Path) -> tuple[str, str]:
 
 def reason_of(error: Exception) -> str:
     """The first line of a library's error, or the error's kind; empty if it advises to switch its own safety off."""
-    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    if isinstance(error, SystemError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # Python's own tells of h5py's insides, with an address that differs from run to run
+    said = str(
+        error.args[0] if isinstance(error, KeyError) and error.args else error
+    )  # Python quotes a KeyError's words
+    reason = next(iter(said.splitlines()), "") or type(error).__name__
     return "" if any(word in reason for word in ("weights_only", "allow_pickle=True")) else reason.rstrip(".")

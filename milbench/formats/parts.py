@@ -12,13 +12,15 @@ from typing import TypeVar
 
 import numpy as np
 
+from milbench.formats.lock import lock_free_after_fork
+
 MOST_THREADS = 8
 
 LARGEST_KEPT = 2 << 20
 """Bytes of a thread's memory that are kept for the next part."""
 
 _pool: tuple[int, int, ThreadPoolExecutor] | None = None
-_starting = threading.Lock()
+_starting = lock_free_after_fork()
 _own = threading.local()
 Part = TypeVar("Part")
 

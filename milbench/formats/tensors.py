@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pickle  # noqa: TID251 - for the name of the error that torch raises, nothing is unpickled
 import re
-import threading
 import warnings
 import zipfile
 from argparse import Namespace
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from milbench.errors import DataError, FeatureFileError
 from milbench.formats import PIXELS, UNKNOWN, SlideFeatures, SlideHeader
+from milbench.formats.lock import lock_free_after_fork
 from milbench.formats.mapped_tensor import located, mapped
 from milbench.formats.opening import failing_clearly, listed, mistaken, unreadable
 from milbench.formats.page_cache import fetch
@@ -55,7 +55,7 @@ PICKLE, LARGE_PICKLE = "/data.pkl", 100_000
 """Which part of a file is its pickle, and bytes from which on numbers are in it, and not in parts of their own."""
 NOT_ALLOWED = re.compile(r"GLOBAL (\S+) was not an allowed")
 """How torch's error names the object that it would not make."""
-_LOADING = threading.Lock()
+_LOADING = lock_free_after_fork()
 """Held while `ARRAY_TYPES` or others are allowed: the list is the process's, and the first thread to end would empty it."""
 
 

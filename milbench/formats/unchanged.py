@@ -6,23 +6,19 @@ A header is asked for by the check, the plan, the estimate and each reader of a 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
+from milbench.formats.lock import lock_free_after_fork
+
 MOST_REMEMBERED = 100_000
 _remembered: dict[tuple[object, ...], Any] = {}
 """What was found in files, as they are (`of_content`)."""
 
-_remembering = threading.Lock()
+_remembering = lock_free_after_fork()
 Found = TypeVar("Found")
-
-if hasattr(os, "register_at_fork"):  # a thread that reads ahead may hold the lock where the process is copied
-    os.register_at_fork(
-        before=_remembering.acquire, after_in_parent=_remembering.release, after_in_child=_remembering.release
-    )
 
 
 def of_content(path: str | bytes | Path, *what: str) -> tuple[object, ...]:

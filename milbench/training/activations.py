@@ -36,10 +36,12 @@ BEYOND = 2304
 """Patches of a third bag, for models that take so many in another way than fewer, and then need more memory for each."""
 
 LITTLE = 2**23
-"""Bytes at 900 patches up to which the third bag is measured. Models that need more take large bags' way at 225 patches already."""
+"""Bytes at 900 patches up to which the third bag is measured."""
 
-GROWS = 1.2
-"""Times the bytes of the smallest bag that the third one needs if they grow with patches. Otherwise most of them are fixed."""
+GROWTH = 3
+"""How much more memory 900 patches need than 225, at least, if both go one way. If it is less, the third bag is measured: some models
+compute experts side by side on small bags, which needs more memory than 900 patches one by one.
+"""
 
 
 class ActivationCost(NamedTuple):
@@ -47,34 +49,38 @@ class ActivationCost(NamedTuple):
 
     Attributes
     ----------
-    fixed, per_patch : bytes.
-    at_least : bytes per patch of a large bag, whose step has no fixed part. More than `per_patch` where large bags go another way.
+    fixed, per_patch : bytes of bags that go the way of large ones.
+    least : bytes of a small bag, if it goes a way of its own that needs more.
     """
 
     fixed: float
     per_patch: float
-    at_least: float = 0.0
+    least: float = 0.0
 
     def of(self, n_patches: int) -> int:
         """Bytes of a step on a bag of `n_patches`."""
-        return ceil(max(self.fixed + self.per_patch * n_patches, self.at_least * n_patches))
+        return ceil(max(self.least, self.fixed + self.per_patch * n_patches))
 
     def times(self, factor: float) -> ActivationCost:
-        """So many times the bytes."""
+        """So many times this cost."""
         return ActivationCost(*(factor * each for each in self))
 
 
 def activation_cost(model: MILModel) -> ActivationCost:
-    """Cost of a training step of `model`: a line through the costs of two small bags on the CPU, or above, if a third bag costs more.
+    """Cost of a training step of `model`: a line through the costs of two bags on the CPU, or above, if another bag costs more.
 
     The model and torch's random state stay as they are. The cost is that of float32; a step in bf16 needs less.
     """
     small, large = MEASURED_AT
     of_small, of_large = (saved_bytes(model, model.in_features, n) for n in MEASURED_AT)
-    per_patch = max(0, of_large - of_small) / (large - small)
+    per_patch = (of_large - of_small) / (large - small)
     fixed = max(0.0, of_small - per_patch * small)
-    beyond = saved_bytes(model, model.in_features, BEYOND) if of_large <= LITTLE else 0
-    return ActivationCost(fixed, per_patch, beyond / BEYOND if beyond > GROWS * of_small else 0.0)
+    if of_large <= LITTLE or of_large < GROWTH * of_small:
+        beyond = saved_bytes(model, model.in_features, BEYOND)
+        fixed = max(0.0, min(fixed, of_large - (beyond - of_large) / (BEYOND - large) * large))
+        per_patch = max(per_patch, (beyond - fixed) / BEYOND)
+    line = ActivationCost(fixed, per_patch)
+    return line if line.of(small) >= of_small else line._replace(least=of_small)
 
 
 def saved_bytes(model: MILModel, in_features: int, n_patches: int, *, recomputed: bool = False) -> int:
@@ -176,10 +182,19 @@ def _checkpointed(part: nn.Module, forward: Callable[..., Any]) -> Callable[...,
     def run(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        again = _StateOfNow(part)
+        again, words = _StateOfNow(part), tuple(kwargs)
+        given = (*args, *kwargs.values())
+        once = {id(each): each for each in given}
+        places = [list(once).index(id(each)) for each in given]
+
+        def of_once(*each: Any) -> Any:
+            """As given: torch hands out a tensor that was given twice as two, but attention asks whether its three are one."""
+            own = [each[place] for place in places]
+            return forward(*own[: len(args)], **dict(zip(words, own[len(args) :], strict=True)))
+
         return checkpoint(
-            forward, *args, use_reentrant=False, preserve_rng_state=True,
-            context_fn=lambda: (nullcontext(), again), **kwargs,
+            of_once, *once.values(), use_reentrant=False, preserve_rng_state=True,
+            context_fn=lambda: (nullcontext(), again),
         )  # fmt: skip
 
     run.computes_the_same = True  # type: ignore[attr-defined]  # functions of whole layers may go past it

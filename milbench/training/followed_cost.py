@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch.func import vmap
 
 from milbench.layout import Inputs, Patches, stacked
 from milbench.models import MILModel
-from milbench.training.activations import MEASURED_AT, activation_cost
+from milbench.training.activations import BEYOND, MEASURED_AT, activation_cost
 from milbench.training.live_bytes import LiveBytes, Trace
 from milbench.training.step_cost import FollowedCost, StepCost
 from milbench.training.weights import OneModel, ParameterStack, weights_of
@@ -27,6 +27,9 @@ CPU = torch.device("cpu")
 
 MEMBERS = 2
 """Models of the stack that is followed."""
+
+BETWEEN = 576
+"""Patches of a bag that is followed if the two of `MEASURED_AT` take other operations, and then that of `BEYOND` patches."""
 
 POINTS = (*MEASURED_AT, 3600, 14_400, 57_600)
 """Patches of the bags that the cost is found for."""
@@ -43,7 +46,8 @@ up to 40 MB more, which are in what a worker keeps for itself."""
 def step_cost(model: MILModel, device: torch.device, *, in_stack: bool, own_bags: bool = False) -> StepCost:
     """Cost of a training step of `model`, which stays as it is, like torch's random state.
 
-    Everything is found on the CPU, in float32; a step in bf16 needs less.
+    Everything is found on the CPU, in float32; a step in bf16 needs less. A model that cannot be trained in a stack has the
+    cost of a single one there too.
 
     Parameters
     ----------
@@ -51,33 +55,69 @@ def step_cost(model: MILModel, device: torch.device, *, in_stack: bool, own_bags
     in_stack : whether it will be trained in a stack. If not, its cost there is not followed, except for a GPU.
     own_bags : whether each model of the stack has a bag of its own, as folds do.
     """
+    step, line = _on_own_bags if own_bags else _together, activation_cost(model)
     if device.type != "cpu":  # there, a single model makes whole results too
-        whole = _followed(model, _on_own_bags if own_bags else _together, MEMBERS)
+        whole = _followed_if_possible(model, step, 1.0) or line
         return StepCost(whole, whole)
-    alone = activation_cost(model).times(HOLES_ALONE)
-    return StepCost(
-        alone, _followed(model, _on_own_bags if own_bags else _together, MEMBERS, HOLES) if in_stack else alone
-    )
+    alone = line.times(HOLES_ALONE)
+    return StepCost(alone, (_followed_if_possible(model, step, HOLES) if in_stack else None) or alone)
 
 
 Step = Callable[[OneModel | ParameterStack, Patches, Tensor, Tensor], None]
 """Computes the gradients of weights from a bag, targets and known labels."""
 
 
-def _followed(model: MILModel, step: Step, n_models: int, factor: float = 1.0) -> FollowedCost:
+def _followed_if_possible(model: MILModel, step: Step, factor: float) -> FollowedCost | None:
+    """The cost in a stack, or None if the model takes no step in one: an LSTM, say, of which `vmap` knows nothing.
+
+    It may be trained alone all the same, and then needs its limit.
+    """
+    try:
+        return _followed(model, step, MEMBERS, factor)
+    except Exception:  # noqa: BLE001 - whatever a model does under `vmap`
+        return None
+
+
+def _followed(model: MILModel, step: Step, n_models: int, factor: float) -> FollowedCost:
     """Cost of each of the models that take a step together. It never falls with the number of patches."""
-    few, many = MEASURED_AT
-    (one, gradients), (other, _) = (_trace(model, step, n_models, n) for n in MEASURED_AT)
+    (of_small, gradients), (of_large, _) = (_trace(model, step, n_models, n) for n in MEASURED_AT)
+    small, large = MEASURED_AT
+    bags = [Followed(small, of_small), Followed(large, of_large)]
+    pairs = [(bags[0], bags[1])]
+    for third in (BETWEEN, BEYOND):  # small bags may go a way of their own: they say little of large ones
+        if not _are_alike(*pairs[-1]):
+            bag = Followed(third, _trace(model, step, n_models, third)[0])
+            pair = (min(bag, bags[1]), max(bag, bags[1]))
+            if third == BEYOND or _are_alike(*pair):
+                pairs.append(pair)
 
     def of_all(n: int) -> float:
-        expected = one.at(few, other, many, n)
-        if expected is not None:
-            return expected.most() - gradients
-        low, high = one.most(), other.most()  # other operations: all that is known is what the two bags took
-        return high + max(0, high - low) * (n - many) / (many - few) - gradients
+        measured = next((bag.trace.most() for bag in bags if bag.n_patches == n), None)
+        return max(_beyond(*pair, n) for pair in pairs) if measured is None else measured
 
-    found = accumulate((max(0, of_all(n)) * factor / n_models for n in POINTS), max)
+    found = accumulate((max(0, of_all(n) - gradients) * factor / n_models for n in POINTS), max)
     return FollowedCost(tuple(zip(POINTS, found, strict=True)))
+
+
+class Followed(NamedTuple):
+    """Trace of a step on a bag of so many patches."""
+
+    n_patches: int
+    trace: Trace
+
+
+def _are_alike(few: Followed, many: Followed) -> bool:
+    """Whether both steps took the same operations."""
+    return few.trace.events == many.trace.events
+
+
+def _beyond(few: Followed, many: Followed, n_patches: int) -> float:
+    """What all models would hold of a larger bag, by the traces of two."""
+    expected = few.trace.at(few.n_patches, many.trace, many.n_patches, n_patches)
+    if expected is not None:
+        return expected.most()
+    low, high = few.trace.most(), many.trace.most()  # all that is known is what the two bags took
+    return high + max(0, high - low) * (n_patches - many.n_patches) / (many.n_patches - few.n_patches)
 
 
 def _trace(model: MILModel, step: Step, n_models: int, n_patches: int) -> tuple[Trace, int]:

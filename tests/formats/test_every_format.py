@@ -167,6 +167,7 @@ def test_every_module_of_a_format_is_in_this_contract() -> None:
         "arrays",
         "opening",
         "linked",
+        "lock",
         "global_heap",
         "chunks",
         "chunk_index",

@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import save_file
 
 from milbench.errors import FeatureFileError
-from milbench.formats import open_features
+from milbench.formats import clam, hdf5, open_features
 from milbench.formats.opening import reason_of
 
 SUFFIXES = (".pt", ".npy", ".npz", ".h5", ".safetensors")
@@ -188,6 +188,19 @@ def test_torchs_advice_to_switch_its_safety_off_is_not_passed_on(tmp_path: Path)
     assert reason_of(ValueError("use allow_pickle=True")) == ""
 
 
+def test_a_link_to_a_damaged_object_is_told_in_the_librarys_words(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["features"], file["coords"] = np.zeros((4, 6), np.float32), np.zeros((4, 2), np.int64)
+        start = h5py.h5o.get_info(file["coords"].id).addr
+    content = bytearray(path.read_bytes())
+    content[start : start + 4] = b"\xff" * 4
+    path.write_bytes(content)
+    with pytest.raises(FeatureFileError, match=r"no readable HDF5 file \(.*[Uu]nable to .*open object") as found:
+        hdf5.head(path, clam.describe)
+    assert "FastRLock" not in str(found.value), "where Python noticed it"
+
+
 def test_bfloat16_as_raw_bytes_is_named(tmp_path: Path) -> None:
     raw = np.zeros((4, 3), dtype="V2")
     for name in ("npy", "npz", "h5"):
@@ -234,3 +247,11 @@ def test_declared_shapes_are_held_against_the_size_of_the_file(tmp_path: Path) -
     for name in ("npy", "npz"):
         with pytest.raises(FeatureFileError, match=r"declares \(1000000000, 8\) values of float32, which a file of"):
             open_features(tmp_path / name).load("a")
+
+
+def test_an_array_without_its_last_value_is_refused_by_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.ones((3, 2), np.float32))
+    assert open_features(tmp_path).header("a")[:2] == (3, 2)
+    os.truncate(path, path.stat().st_size - 4)
+    assert "declares (3, 2) values of float32, which a file of 148 bytes cannot hold" in refusal(path)

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import formats_for_tests as written
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from milbench.errors import FeatureFileError
-from milbench.formats import open_features, unchanged
+from milbench.formats import clam, hdf5, hdf5_file, open_features, unchanged
 from milbench.formats.hdf5_file import Hdf5File
 
 VALUES = np.arange(24, dtype=np.float16).reshape(4, 6)
@@ -96,12 +97,17 @@ def test_a_file_replaced_between_its_header_and_its_values_is_told(tmp_path: Pat
     path = tmp_path / "a.h5"
     write(path, VALUES)
     open_features(tmp_path).load("a")
-    with Hdf5File(path) as file:
-        stored = file.array("features")
-        write(tmp_path / "b.h5", VALUES + 1)
-        (tmp_path / "b.h5").replace(path)
-        with pytest.raises(FeatureFileError, match=r"a\.h5 was changed while it was read"):
+
+    def read_what_is_replaced() -> None:
+        with Hdf5File(path) as file:
+            stored = file.array("features")
+            write(tmp_path / "b.h5", VALUES + 1)
+            (tmp_path / "b.h5").replace(path)
             file.fill(np.empty(stored.shape, stored.dtype), stored.address or 0)
+            pytest.fail("values of another file were read")
+
+    with pytest.raises(FeatureFileError, match=r"a\.h5 was changed while it was read"):
+        read_what_is_replaced()
 
 
 def test_a_file_whose_values_lie_elsewhere_is_asked_each_time(tmp_path: Path) -> None:
@@ -130,3 +136,80 @@ def test_threads_that_read_one_slide_for_the_first_time_all_get_its_values(tmp_p
     for thread in threads:
         thread.join()
     assert found == [True] * 8
+
+
+def test_what_another_file_says_is_not_remembered_of_the_one_that_was_there_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link leads to another file for a moment, just before HDF5 opens it."""
+    write(tmp_path / "one", VALUES)
+    write(tmp_path / "other", VALUES[:2] + 1)
+    link, by_library = tmp_path / "a.h5", h5py.h5f.open
+    link.symlink_to("one")
+
+    def lead_to(name: str) -> None:
+        link.unlink()
+        link.symlink_to(name)
+
+    def opened_elsewhere(*how: object) -> object:
+        lead_to("other")
+        return by_library(*how)
+
+    monkeypatch.setattr(h5py.h5f, "open", opened_elsewhere)
+    np.testing.assert_array_equal(hdf5.read(link, clam.describe).features.numpy(), VALUES[:2] + 1)
+    monkeypatch.undo()
+    lead_to("one")
+    for _ in range(2):
+        np.testing.assert_array_equal(hdf5.read(link, clam.describe).features.numpy(), VALUES)
+
+
+def written_by_another(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["features"][2:] = 0
+    os.utime(path, ns=(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "is_refused"),
+    [
+        (written_by_another, True),
+        (lambda path: os.link(path, f"{path}.copy"), False),
+        (lambda path: path.chmod(0o444), False),
+    ],
+    ids=["written", "linked", "made read-only"],
+)
+def test_values_that_are_written_while_they_are_read_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Path], None], *, is_refused: bool
+) -> None:
+    path = tmp_path / "a.h5"
+    write(path, VALUES)
+    hdf5.read(path, clam.describe)
+    read = hdf5_file.fill
+
+    def read_slowly(descriptor: int, memory: memoryview, address: int) -> None:
+        read(descriptor, memory[: len(memory) // 2], address)
+        meanwhile(path)
+        read(descriptor, memory[len(memory) // 2 :], address + len(memory) // 2)
+
+    monkeypatch.setattr(hdf5_file, "fill", read_slowly)
+    if is_refused:
+        with pytest.raises(FeatureFileError, match=r"a\.h5 was changed while it was read"):
+            hdf5.read(path, clam.describe)
+    else:
+        np.testing.assert_array_equal(hdf5.read(path, clam.describe).features.numpy(), VALUES)
+
+
+def test_texts_of_any_length_are_not_remembered(tmp_path: Path, opens: Counter[str]) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["short"], file.attrs["long"], file.attrs["several"] = "uni", "x" * 5000, ["x" * 5000, "y"]
+    said: list[dict[str, object]] = []
+    for _ in range(2):
+        with Hdf5File(path) as file:
+            said.append(
+                {name: file.attrs[name] for name in ("short", "long")} | {"several": list(file.attrs["several"])}
+            )
+    assert said == [{"short": "uni", "long": "x" * 5000, "several": ["x" * 5000, "y"]}] * 2
+    assert opens[str(path)] == 2
+    known = unchanged.remembered(unchanged.of_content(path, "HDF5"))
+    assert set(known.attributes) == {("", "short")}

@@ -59,11 +59,39 @@ class ThirdParty(MILModel):
         return BagOutput(self.head(weights @ features), weights[None], {})
 
 
+class Attention(nn.Module):
+    """Attention of torch's own in a part, which asks whether queries, keys and values are one tensor. They are given in both ways."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.attention = nn.LayerNorm(width), nn.MultiheadAttention(width, 2, dropout=0.25)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        return x + self.attention(x, x, x)[0] + self.attention(x, value=x, key=x)[0]
+
+
+class TorchsAttention(MILModel):
+    """A model with layers of torch's own that have parts."""
+
+    def __init__(self, in_features: int = 64, n_tasks: int = 2) -> None:
+        super().__init__(in_features, n_tasks)
+        self.embed, self.head = nn.Linear(in_features, 32), nn.Linear(32, n_tasks)
+        self.encoder, self.attention = nn.TransformerEncoderLayer(32, 2, 32, batch_first=True), Attention(32)
+
+    def forward(self, features: Tensor) -> BagOutput:
+        h = self.attention(self.encoder(self.embed(features)[None])[0])
+        return BagOutput(self.head(h.mean(0)), None, {})
+
+
+OF_USERS: dict[str, Callable[[], MILModel]] = {"third-party": ThirdParty, "torch's attention": TorchsAttention}
+
+
 def make(name: str, **wider: int) -> MILModel:
     """A small copy in train mode, dropout as the model has it."""
     torch.manual_seed(0)
-    if name == "third-party":
-        return ThirdParty().train()
+    if name in OF_USERS:
+        return OF_USERS[name]().train()
     model = MODELS[name]
     known = constructor_arguments(model)
     return model(
@@ -114,7 +142,7 @@ def assert_same(one: tuple[Tensor, dict[str, Tensor], Tensor], other: tuple[Tens
 
 
 @pytest.mark.parametrize("backward_inside", [True, False])
-@pytest.mark.parametrize("name", [*MODELS, "third-party"])
+@pytest.mark.parametrize("name", [*MODELS, *OF_USERS])
 def test_a_recomputing_step_is_the_plain_step_bit_for_bit(name: str, *, backward_inside: bool) -> None:
     model = make(name)
     plain = step(model, nullcontext())

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from milbench.models import BagOutput, MILModel, build
 from milbench.registry import load_models
-from milbench.training.activations import ActivationCost
-from milbench.training.followed_cost import HOLES, step_cost
+from milbench.training.activations import ActivationCost, activation_cost, saved_bytes
+from milbench.training.followed_cost import HOLES, _together, _trace, step_cost
 from milbench.training.live_bytes import LiveBytes, Trace
 from milbench.training.step_cost import FollowedCost, StepCost, members_at_once
 
@@ -155,7 +155,68 @@ def test_a_followed_cost_is_on_lines_between_points_and_proportional_beyond() ->
     assert [cost.of(n) for n in (1, 100, 200, 300, 600)] == [1000, 1000, 1500, 2000, 4000]
 
 
-LINES = st.builds(ActivationCost, st.integers(0, 10**8).map(float), *[st.floats(0, 10**6)] * 2)
+class TwoWays(MILModel):
+    """Small bags go another way, which holds more than a bag of 900 patches does: as experts side by side on small bags alone."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 1)
+        self.inner, self.head = nn.Linear(8, 32), nn.Linear(32, 1)
+
+    def forward(self, features: Tensor) -> BagOutput:
+        hidden = self.inner(features).tanh()  # [N, 32]
+        if len(features) <= 400:
+            hidden = hidden.repeat(8, 1).exp()  # [8N, 32]
+        return BagOutput(self.head(hidden.mean(0)), None, {})
+
+
+def held(model: MILModel, n_patches: int) -> float:
+    """What a member of a stack holds, by steps of that very bag."""
+    trace, gradients = _trace(model, _together, 2, n_patches)
+    return (trace.most() - gradients) / 2
+
+
+@pytest.mark.parametrize("n_patches", [225, 900, 3600, 14_400])
+def test_a_way_of_small_bags_says_nothing_of_large_ones(n_patches: int) -> None:
+    model = TwoWays()
+    cost = step_cost(model, CPU, in_stack=True)
+    assert held(model, 225) > held(model, 900), "the case"
+    wanted = max(held(model, 225), held(model, n_patches))
+    assert cost.in_stack.of(n_patches) == pytest.approx(HOLES * wanted, rel=0.02)
+    saved = [saved_bytes(model, 8, n) for n in (225, n_patches)]
+    assert activation_cost(model).of(n_patches) == pytest.approx(max(saved), rel=0.02)
+
+
+@pytest.mark.parametrize("n_patches", [225, 900, 3600, 14_400])
+@pytest.mark.parametrize("hidden", [64, 160])
+def test_experts_side_by_side_on_small_bags_hide_no_memory_of_large_ones(hidden: int, n_patches: int) -> None:
+    """A cost of M4 fell with the number of patches, to less than nothing."""
+    model = build(load_models()["m4"], 64, 3, {"hidden": hidden}, seed=0)
+    assert activation_cost(model).of(n_patches) >= 0.85 * saved_bytes(model, 64, n_patches)
+    assert step_cost(model, CPU, in_stack=True).in_stack.of(n_patches) >= HOLES * 0.85 * held(model, n_patches)
+
+
+class Recurrent(MILModel):
+    """An LSTM over all patches, of which `torch.func.vmap` knows nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 1)
+        self.inner, self.head = nn.LSTM(8, 8), nn.Linear(8, 1)
+
+    def forward(self, features: Tensor) -> BagOutput:
+        return BagOutput(self.head(self.inner(features)[0].mean(0)), None, {})
+
+
+@pytest.mark.parametrize("own_bags", [False, True])
+def test_a_model_that_takes_no_step_in_a_stack_has_the_limit_of_a_single_one(*, own_bags: bool) -> None:
+    model = Recurrent()
+    alone = step_cost(model, CPU, in_stack=False)
+    assert alone.of(900, 1) > 900 * 4 * 8 * 4, "four gates of each patch"
+    assert step_cost(model, CPU, in_stack=True, own_bags=own_bags) == alone
+    on_gpu = step_cost(model, torch.device("cuda"), in_stack=True, own_bags=own_bags)
+    assert on_gpu.of(900, 1) == activation_cost(model).of(900)
+
+
+LINES = st.builds(ActivationCost, st.integers(0, 10**8).map(float), st.floats(0, 10**6), st.floats(0, 10**8))
 COSTS = st.builds(StepCost, LINES, LINES)
 PATCHES, MEMBERS, BUDGETS = st.integers(1, 10**5), st.integers(1, 64), st.integers(1, 10**12)
 
