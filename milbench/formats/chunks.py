@@ -24,6 +24,7 @@ from milbench.formats.inflate import Buffer, DamagedStream, inflate_into, inflat
 from milbench.formats.lock import lock_free_after_fork
 from milbench.formats.parts import fill, in_threads, scratch
 from milbench.formats.shuffle import unshuffled
+from milbench.formats.unchanged import of_facts
 
 SCATTERED = 4
 """Chunks that lie together, on average, below which a file of small chunks is no faster here than in the library."""
@@ -79,8 +80,8 @@ def read_chunks(stored: h5py.Dataset, array: np.ndarray) -> bool:
     known = _known(stored)
     if known is None:
         return False
-    place = _place_of(stored, known)
-    found = _remembered.get(place)
+    place = (*of_facts(os.fstat(known.descriptor)), h5py.h5i.get_name(stored.id))
+    found = _remembered[place].found if place in _remembered else None
     if LEFT_OUT not in known.filters and not isinstance(found, _Runs) and hasattr(os, "posix_fadvise"):
         # the disk reads once, not once for each node of the index; most of LZF is left to the library, which waits less by itself
         os.posix_fadvise(known.descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
@@ -88,11 +89,29 @@ def read_chunks(stored: h5py.Dataset, array: np.ndarray) -> bool:
         found = _looked_up(stored, known, array)
         if found is None:
             return False
-        _remember(place, found)
+        _remember(place, _Remembered(known, found))
+    return _read(known, found, array, stored)
+
+
+def remembered_chunks(as_it_is: tuple[object, ...], name: str) -> _Remembered | None:
+    """What `read_chunks` found out of the dataset `name` of a file with this key (`of_facts`)."""
+    return _remembered.get((*as_it_is, f"/{name}".encode()))
+
+
+def read_remembered(descriptor: int, remembered: _Remembered, array: np.ndarray) -> bool:
+    """The same as `read_chunks`, from the open file alone. To open it by the library takes a millisecond."""
+    known = remembered.known._replace(descriptor=descriptor)
+    if isinstance(remembered.found, ChunkIndex) and INFLATED not in known.filters:
+        return False
+    return _read(known, remembered.found, array)
+
+
+def _read(known: _Dataset, found: _Runs | ChunkIndex, array: np.ndarray, stored: h5py.Dataset | None = None) -> bool:
     try:
         if isinstance(found, _Runs):
             return _read_runs(known, found, array)
-        return _read_bands(stored, known, found, array) or _read_batches(known, found, array)
+        by_band = stored is not None and _read_bands(stored, known, found, array)
+        return by_band or _read_batches(known, found, array)
     except (OSError, EOFError, DamagedStream, _OddChunk):
         return False
 
@@ -143,28 +162,23 @@ class _Runs(NamedTuple):
     addresses: NDArray[np.int64]
 
 
-_remembered: dict[tuple[int | bytes, ...], _Runs | ChunkIndex] = {}
+class _Remembered(NamedTuple):
+    """A dataset, and where its chunks lie."""
+
+    known: _Dataset
+    found: _Runs | ChunkIndex
+
+
+_remembered: dict[tuple[object, ...], _Remembered] = {}
 """By dataset: a run reads a slide once per epoch, and asks the file's index once. 10,000 of TRIDENT's chunks are 180 runs."""
 
 
-def _place_of(stored: h5py.Dataset, known: _Dataset) -> tuple[int | bytes, ...]:
-    """What tells a dataset from all others, and from itself after a change."""
-    facts = os.fstat(known.descriptor)
-    return (
-        facts.st_dev,
-        facts.st_ino,
-        facts.st_size,
-        facts.st_mtime_ns,
-        facts.st_ctime_ns,
-        h5py.h5i.get_name(stored.id),
-    )
-
-
-def _remember(place: tuple[int | bytes, ...], found: _Runs | ChunkIndex) -> None:
+def _remember(place: tuple[object, ...], dataset: _Remembered) -> None:
+    n_new = len(dataset.found.addresses)
     with _remembering:
-        if sum(len(each.addresses) for each in _remembered.values()) + len(found.addresses) > MOST_REMEMBERED:
+        if sum(len(each.found.addresses) for each in _remembered.values()) + n_new > MOST_REMEMBERED:
             _remembered.clear()
-        _remembered[place] = found
+        _remembered[place] = dataset
 
 
 def _runs(known: _Dataset, index: ChunkIndex) -> _Runs | None:

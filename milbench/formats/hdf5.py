@@ -216,6 +216,8 @@ def values(stored: StoredArray | h5py.Dataset) -> np.ndarray:
         if stored.address is not None:
             stored.file.fill(array, stored.address)
             return _in_own_order(array)
+        if stored.file.fill_from_chunks(array, stored.name):
+            return _in_own_order(array)
         stored = stored.of_library
         if array.nbytes <= SMALL and _has_few_filtered(stored):
             return _by_library(stored, array)

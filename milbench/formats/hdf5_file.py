@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from milbench.errors import FeatureFileError
+from milbench.formats.chunks import read_remembered, remembered_chunks
 from milbench.formats.global_heap import refuse_endless_heap
 from milbench.formats.linked import leads_elsewhere, refuse_absent_sources
 from milbench.formats.parts import fill
@@ -217,14 +218,23 @@ class Hdf5File:
 
     def fill(self, array: np.ndarray, address: int) -> None:
         """Read numbers from the place `address` into `array`."""
+        fill(self._plain(), memoryview(array.reshape(-1).view(np.uint8).data), address)
+
+    def fill_from_chunks(self, array: np.ndarray, name: str) -> bool:
+        """Read the array `name` as it was read before, without the library; False if that is not known, or cannot be done."""
+        if self._known is None or self._library is not None:
+            return False
+        chunks = remembered_chunks(self._as_it_is[:-1], name)
+        return chunks is not None and read_remembered(self._plain(), chunks, array)
+
+    def _plain(self) -> int:
+        """Descriptor of the file, which the library or the system has opened."""
         if self._library is not None:
-            descriptor = self._library.id.get_vfd_handle()
-        else:
-            if self._descriptor is None:
-                self._descriptor = os.open(self.path, os.O_RDONLY)
-                self._refuse_changed(self._descriptor)
-            descriptor = self._descriptor
-        fill(descriptor, memoryview(array.reshape(-1).view(np.uint8).data), address)
+            return int(self._library.id.get_vfd_handle())
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_RDONLY)
+            self._refuse_changed(self._descriptor)
+        return self._descriptor
 
     def _note_opened(self, descriptor: int) -> None:
         """Another file may lie there by now: what it says must not be taken for what the former said."""

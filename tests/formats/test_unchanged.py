@@ -213,3 +213,67 @@ def test_texts_of_any_length_are_not_remembered(tmp_path: Path, opens: Counter[s
     assert opens[str(path)] == 2
     known = unchanged.remembered(unchanged.of_content(path, "HDF5"))
     assert set(known.attributes) == {("", "short")}
+
+
+# ---- chunks --------------------------------------------------------------------------------------
+
+MANY = np.arange(600 * 24, dtype=np.float32).reshape(600, 24)
+
+
+def chunked(path: Path, values: np.ndarray, **how: object) -> Path:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("features", data=values, **how)
+    return path
+
+
+@pytest.mark.parametrize("chunks", [(1, 24), (7, 24), (7, 8)], ids=str)
+@pytest.mark.parametrize("how", [{"compression": "gzip"}, {"compression": "gzip", "shuffle": True}, {}], ids=str)
+def test_chunks_are_read_without_the_library_from_the_second_time_on_until_the_file_is_another(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    opens: Counter[str],
+    chunks: tuple[int, int],
+    how: dict[str, object],
+) -> None:
+    monkeypatch.setattr(hdf5, "SMALL", 0)  # small arrays are the library's
+    for values in (MANY, MANY + 1, MANY[:500]):
+        chunked(tmp_path / "a.h5", values, chunks=chunks, **how)
+        slides = open_features(tmp_path)
+        for _ in range(3):
+            opens.clear()
+            np.testing.assert_array_equal(slides.load("a").features.numpy(), values)
+        needs_library = not how and chunks == (7, 8)  # bands of rows may be
+        assert set(opens.values()) == ({1} if needs_library else set())
+
+
+@pytest.mark.parametrize("how", [{}, {"compression": "gzip"}], ids=str)
+def test_a_file_that_is_cut_when_its_chunks_are_known_is_refused_by_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, object]
+) -> None:
+    monkeypatch.setattr(hdf5, "SMALL", 0)
+    path = chunked(tmp_path / "a.h5", MANY, chunks=(7, 24), **how)
+    slides = open_features(tmp_path)
+    for _ in range(2):
+        slides.load("a")
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(FeatureFileError, match=r"a\.h5 is no readable HDF5 file"):
+        slides.load("a")
+
+
+def test_a_chunk_that_is_damaged_in_place_is_refused_by_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hdf5, "SMALL", 0)
+    path = chunked(tmp_path / "a.h5", MANY, chunks=(7, 24), compression="gzip")
+    with h5py.File(path) as file:
+        chunk = file["features"].id.get_chunk_info(3)
+    slides = open_features(tmp_path)
+    for _ in range(2):
+        slides.load("a")
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(chunk.byte_offset + chunk.size // 2)
+        file.write(bytes(8))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(FeatureFileError, match=r"a\.h5 is no readable HDF5 file"):
+        slides.load("a")
