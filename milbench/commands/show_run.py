@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from milbench.commands.terminal import finding, grid, line
 from milbench.labels.finding import NOTE
 from milbench.registry import import_remarks
@@ -15,6 +13,8 @@ from milbench.store.feature_facts import one_line
 from milbench.store.pasteable import pasteable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from milbench.cohorts.cohort import Cohort
     from milbench.runs.benchmark import Outcome
     from milbench.runs.preparation import Benchmark

@@ -7,6 +7,8 @@ where one is missing, never a silent 0 or 0.5. A slide is called positive where 
 
 from __future__ import annotations
 
+from math import isnan
+
 import numpy as np
 
 from milbench.metrics.weights import Flags, Floats
@@ -144,14 +146,15 @@ def balanced_accuracy(targets: Floats, scores: Floats, threshold: float) -> floa
 def f1(targets: Floats, scores: Floats, threshold: float) -> float:
     """Harmonic mean of precision and sensitivity; 0 where no positive is found, NaN for one class."""
     positive, scores = _known(targets, scores)
-    if _one_class(positive) or np.isnan(threshold):
+    if _one_class(positive) or isnan(threshold):
         return float("nan")
     called = scores >= threshold
-    return float(2 * (called & positive).sum() / (called.sum() + positive.sum()))
+    return 2 * np.count_nonzero(called & positive) / (np.count_nonzero(called) + np.count_nonzero(positive))
 
 
 def _share(flags: Flags, among: Flags, threshold: float) -> float:
-    return float(flags[among].mean()) if among.any() and not np.isnan(threshold) else float("nan")
+    n = np.count_nonzero(among)
+    return np.count_nonzero(flags & among) / n if n and not isnan(threshold) else float("nan")
 
 
 # ---- of probabilities ----------------------------------------------------------------------------
@@ -178,8 +181,10 @@ def expected_calibration_error(targets: Floats, probabilities: Floats) -> float:
 
 def _known(targets: Floats, scores: Floats) -> tuple[Flags, Floats]:
     """Whether positive, and score, of the slides with a known label."""
-    known = ~np.isnan(targets)
-    return targets[known] == 1, scores[known]
+    unknown = np.isnan(targets)
+    if unknown.any():
+        targets, scores = targets[~unknown], scores[~unknown]
+    return targets == 1, scores
 
 
 def _one_class(positive: Flags) -> bool:

@@ -14,7 +14,8 @@ from milbench.process.cores import usable_cores
 from milbench.process.forked import Task, begun
 from milbench.report import comparisons, figures
 from milbench.report.contents import Contents
-from milbench.report.curve_drawings import ToDraw, curve_drawings
+from milbench.report.curve_drawings import ToDraw
+from milbench.report.early_drawings import early_drawings
 from milbench.report.figures_ahead import NOTHING_AHEAD, Ahead
 from milbench.report.gain import gain_figure, gain_sentence
 from milbench.report.kind_drawings import kind_drawings
@@ -98,20 +99,11 @@ def _lightness(stem: str) -> int:
 
 
 def _by_dataset(contents: Contents, ahead: Ahead) -> Iterator[ToDraw]:
-    metric = contents.metric
     for name, title in contents.dataset_titles.items():
-        rows = contents.scores[(contents.scores["dataset"] == name) & contents.scores["score"].notna()]
-        signal = rows[~rows["is_control"].astype(bool)]
-        if len(signal):
-            head = f"{title}: test {metric.title} over tasks, folds and seeds"
-            make = partial(figures.box, signal, head, metric)
-            yield contents.name_of("box", name), make, f"Test {metric.title} on {title}. {BOX}"
-        if 3 <= signal["task"].nunique() <= figures.MOST_SPOKES:
-            head = f"{title}: mean test {metric.title} by task"
-            make = partial(figures.radar, signal, head, contents.highlight, metric)
-            yield contents.name_of("radar", name), make, f"Mean test {metric.title} by task on {title}. {RADAR}"
+        early = ahead.early.get((contents.kind, name)) or early_drawings(contents, name)
+        yield from early.scores
         yield from _pareto(contents, name, title)
-        yield from ahead.curves.get((contents.kind, name)) or curve_drawings(contents, name)
+        yield from early.curves
         if contents.kind != "binary":
             yield from _made(kind_drawings(contents, name))
         if name in contents.searches:
@@ -126,16 +118,6 @@ def _made(drawings: Iterator[tuple[str, Figure, str]]) -> Iterator[ToDraw]:
 
 def _itself(figure: Figure) -> Figure:
     return figure
-
-
-BOX = (
-    "One dot per trained (task, fold, seed); control tasks left out. Box: quartiles; line: median. The spread is of tasks "
-    "and trainings, not an interval."
-)
-RADAR = (
-    "Control tasks left out. The legend gives the area of each polygon as a fraction of the largest possible; it depends "
-    "on the order of the tasks and is a reading aid, not a metric."
-)
 
 
 def _pareto(contents: Contents, name: str, title: str) -> Iterator[ToDraw]:

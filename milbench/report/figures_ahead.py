@@ -3,7 +3,7 @@
 ::
 
     this process   statistics ── texts ── other figures ── draws what no copy has begun ── writes all of them
-    a copy of it   ROC ── training ── ends
+    a copy of it   ROC ── training ── box plot ── radar ── ends
                      └─ files of each figure, in memory that both see
 
 A report that is refused, as for an incomplete grid, must not have changed a file of the one before it. So a figure lies in
@@ -24,7 +24,7 @@ from milbench.process.forked import Task, begun
 from milbench.process.told import Told, rooms_to_tell
 from milbench.report import figures
 from milbench.report.contents import Outline
-from milbench.report.curve_drawings import ToDraw, curve_drawings
+from milbench.report.early_drawings import Early, early_drawings
 from milbench.store.files import writing
 
 if TYPE_CHECKING:
@@ -62,11 +62,11 @@ class Ahead(NamedTuple):
 
     Attributes
     ----------
-    curves : by kind and cohort everything that `curve_drawings` gives.
+    early : by kind and cohort everything that `early_drawings` gives.
     pictures : by stem those of them that are drawn into memory; none where copies could not tell what they drew.
     """
 
-    curves: Mapping[tuple[Kind, str], Sequence[ToDraw]]
+    early: Mapping[tuple[Kind, str], Early]
     pictures: Mapping[str, Picture]
 
     @property
@@ -89,12 +89,13 @@ def drawn_ahead(outlines: Sequence[Outline], out: Path) -> Iterator[Ahead]:
     StoreError : `out` cannot be written.
     """
     with figures.plain_names():
-        curves = {(one.kind, name): list(curve_drawings(one, name)) for one in outlines for name in one.dataset_titles}
-    drawings = [drawing for each in curves.values() for drawing in each]
+        early = {(one.kind, name): early_drawings(one, name) for one in outlines for name in one.dataset_titles}
+    # those that take longest first, so that no process is left with one at the end
+    drawings = [drawing for each in early.values() for drawing in (*each.curves, *each.scores)]
     with rooms_to_tell(len(drawings) if usable_cores() > 1 else 0) as rooms:
         pictures = {stem: Picture(make, room) for (stem, make, _), room in zip(drawings, rooms, strict=False)}
         with begun([Task(f"figure {stem}", picture.do) for stem, picture in pictures.items()], usable_cores()):
-            yield Ahead(curves, pictures)
+            yield Ahead(early, pictures)
         with writing(out):
             for stem, picture in pictures.items():
                 figures.write(picture.files(), out / stem)

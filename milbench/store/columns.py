@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from milbench.store.arrow_arrays import array_in, floats_in
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -139,14 +141,14 @@ def columns_from(table: pa.Table) -> Columns:
     if "answer" in table.column_names:
         answer, event, prediction = (
             _coded(table["answer"].dictionary_encode()),
-            _floats(table["event"]),
-            _floats(table["prediction"]),
+            floats_in(table["event"]),
+            floats_in(table["prediction"]),
         )
     else:
         answer, event = Coded(np.zeros(n, dtype=np.int64), (ONLY_ANSWER,)), np.full(n, np.nan)
-        prediction = _floats(table[ONLY_ANSWER])
+        prediction = floats_in(table[ONLY_ANSWER])
     slide_id, patient_id, role, task = (_coded(table[name]) for name in TEXTS[:-1])
-    return Columns(slide_id, patient_id, role, task, answer, _floats(table["target"]), event, prediction)
+    return Columns(slide_id, patient_id, role, task, answer, floats_in(table["target"]), event, prediction)
 
 
 def columns_of(frame: pd.DataFrame) -> Columns:
@@ -184,10 +186,4 @@ def _coded(column: pa.ChunkedArray) -> Coded:
     import numpy as np
 
     codes = column.unify_dictionaries().combine_chunks()
-    return Coded(codes.indices.to_numpy().astype(np.int64), tuple(codes.dictionary.to_pylist()))
-
-
-def _floats(column: pa.ChunkedArray) -> Floats:
-    """[n], an empty cell is NaN."""
-    values: Floats = column.to_numpy().astype(float)
-    return values
+    return Coded(array_in(codes.indices).astype(np.int64), tuple(codes.dictionary.to_pylist()))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from milbench.store.arrow_arrays import array_in
 from milbench.store.columns import Columns, columns_in, make_read_only, n_bytes_of, read_parquet_table
 
 if TYPE_CHECKING:
@@ -70,4 +71,4 @@ def history_in(path: Path) -> History:
 
 def history_from(table: pa.Table) -> History:
     """The columns of a table of one row per epoch."""
-    return {name: table[name].to_numpy() for name in table.column_names}
+    return {name: array_in(table[name]) for name in table.column_names}

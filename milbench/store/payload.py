@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milbench.endpoints.fitted import FittedEndpoint
+from milbench.store.arrow_arrays import array_in, floats_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,25 +45,24 @@ def refuse_other_predictions(path: Path, tasks: Sequence[str], n_slides: Mapping
     ValueError : other columns, types, roles, tasks or values, or a row twice.
     """
     import numpy as np
-    import pyarrow.compute as pc
 
     table = _table(path, TEXT_COLUMNS, NUMBER_COLUMNS)
     codes = {name: _text_codes(path, table, name) for name in TEXT_COLUMNS}
     _refuse_other_roles(path, set(codes["role"].dictionary.to_pylist()), n_slides)
     if set(codes["task"].dictionary.to_pylist()) != set(tasks):
         raise ValueError(f"{path.name} holds other tasks than {', '.join(tasks)[:200]}")
-    target, probability = (_numbers(table, name) for name in NUMBER_COLUMNS)
+    target, probability = (floats_in(table[name]) for name in NUMBER_COLUMNS)
     if not (np.isnan(target) | (target == 0) | (target == 1)).all():
         raise ValueError(f"{path.name} holds a target that is neither 0 nor 1")
     if not _are_shares(probability):
         raise ValueError(f"{path.name} holds a probability below 0 or above 1")
     place = np.zeros(table.num_rows, dtype=np.int64)
     for name in ("role", "task", "slide_id"):
-        place = place * len(codes[name].dictionary) + codes[name].indices.to_numpy()
+        place = place * len(codes[name].dictionary) + array_in(codes[name].indices)
     if len(np.unique(place)) < table.num_rows:
         raise ValueError(f"{path.name} holds a slide twice")
     for role in ROLES_PREDICTED & n_slides.keys():
-        n_rows = pc.sum(pc.equal(table["role"], role)).as_py() or 0
+        n_rows = _n_rows_of(codes["role"], role)
         if n_rows != n_slides[role] * len(tasks):
             raise ValueError(f"{path.name} holds {n_rows} rows of role {role}; expected {n_slides[role]} slides")
     return table
@@ -93,13 +93,19 @@ def refuse_other_answers(
     if any((texts[column] != texts[column][:, :1]).any() for column in ("slide_id", "patient_id", "role")):
         raise ValueError(f"{path.name} holds the rows of a slide apart from each other")
     _refuse_other_slides(path, texts["role"][:, 0], texts["slide_id"][:, 0], n_slides)
-    numbers = {name: _numbers(table, name).reshape(shape) for name in ANSWER_NUMBERS}
+    numbers = {name: floats_in(table[name]).reshape(shape) for name in ANSWER_NUMBERS}
     start = 0
     for task, each in zip(tasks, endpoints, strict=True):
         own = slice(start, start + len(each.answers))
         _refuse_odd_answers(path, task, each, {name: values[:, own] for name, values in numbers.items()})
         start = own.stop
     return table
+
+
+def _n_rows_of(codes: pa.DictionaryArray, text: str) -> int:
+    """Number of rows that hold the text."""
+    values = codes.dictionary.to_pylist()
+    return int((array_in(codes.indices) == values.index(text)).sum()) if text in values else 0
 
 
 def _refuse_other_roles(path: Path, roles: set[str], n_slides: Mapping[str, float]) -> None:
@@ -161,7 +167,7 @@ def refuse_other_history(path: Path, n_epochs: float | None, *, has_other_kinds:
     """
     columns = SCORE_HISTORY_COLUMNS if has_other_kinds else HISTORY_COLUMNS
     table = _table(path, (), columns)
-    if not _are_shares(_numbers(table, columns[-1])):
+    if not _are_shares(floats_in(table[columns[-1]])):
         raise ValueError(f"{path.name} holds an AUROC or score below 0 or above 1")
     if table["epoch"].to_pylist() != list(range(table.num_rows)):
         raise ValueError(f"{path.name} holds other epochs than 0, 1, 2, ...")
@@ -267,16 +273,10 @@ def _texts(path: Path, table: pa.Table, name: str) -> NDArray[np.object_]:
     import numpy as np
 
     codes = _text_codes(path, table, name)
-    values: NDArray[np.object_] = np.array(codes.dictionary.to_pylist(), dtype=object)[codes.indices.to_numpy()]
+    values: NDArray[np.object_] = np.array(codes.dictionary.to_pylist(), dtype=object)[array_in(codes.indices)]
     return values
 
 
 def _are_shares(values: NDArray[np.float64]) -> bool:
     """Whether all lie between 0 and 1, or are undefined."""
     return bool(((values >= 0) & (values <= 1) | (values != values)).all())  # noqa: PLR0124 - NaN is undefined
-
-
-def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
-    """The column as float64; an empty cell is NaN."""
-    values: NDArray[np.float64] = table[name].to_numpy().astype(float)
-    return values

@@ -16,6 +16,8 @@ from milbench.report.figures_ahead import Picture
 from milbench.store.run import Run
 
 DRAWS = 50
+AHEAD = "roc_toy", "training_toy", "box_toy", "radar_toy"
+"""Figures of the run that need no statistics."""
 
 
 @pytest.fixture(autouse=True)
@@ -70,8 +72,8 @@ def test_a_report_is_the_same_bytes_with_figures_drawn_ahead(
     tmp_path: Path, drawn_by: Path, run: Run, usual: dict[str, bytes]
 ) -> None:
     ahead = report_on(run, tmp_path / "two")
-    assert len(drawn_by.read_text().splitlines()) == 2
-    assert {"roc_toy.png", "training_toy.pdf"} < usual.keys()
+    assert len(drawn_by.read_text().splitlines()) == len(AHEAD)
+    assert {f"{stem}.{kind}" for stem in AHEAD for kind in ("png", "pdf")} < usual.keys()
     assert ahead.keys() == usual.keys()
     assert [name for name in usual if ahead[name] != usual[name]] == []
 
@@ -89,8 +91,8 @@ def test_a_copy_draws_while_this_process_computes_statistics(
 ) -> None:
     analyse = contents.analyse_grids
 
-    def waits(*given, **named):  # for both figures of the cohort
-        while len(drawn_by.read_text().splitlines()) < 2:
+    def waits(*given, **named):  # for all of them
+        while len(drawn_by.read_text().splitlines()) < len(AHEAD):
             pass
         return analyse(*given, **named)
 
