@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from milbench_baselines.layers.products import add_outer, affine, tanh_of_affine, times
+from milbench_baselines.layers.products import add_outer, affine, tanh_of_affine, times, times_few
 from milbench_baselines.layers.row_blocks import differentiable_once
 
 MOST_CLASSES = 4
@@ -86,13 +86,14 @@ def _attended(
     """
     of, n, c = Weights(*weights), x.shape[0], score.shape[0]
     queries, hidden = x.new_empty(n, of.second.shape[0]), x.new_empty(n if keeps else min(n, ROWS), of.first.shape[0])
-    others, narrow = x.new_empty(c + of.head.shape[0], n), torch.cat((score, of.head)).T  # [C + M, N], [K, C + M]
-    blocks = zip(torch.split(x, ROWS), torch.split(queries, ROWS), torch.split(others, ROWS, dim=1), strict=True)
-    for i, (rows, own_queries, own_others) in enumerate(blocks):
-        own = hidden[i * ROWS :] if keeps else hidden
-        own = affine(rows, of.first, of.first_bias, out=own[: rows.shape[0]]).relu_()
-        tanh_of_affine(own, of.second, of.second_bias, out=own_queries)
-        own_others.copy_((rows @ narrow).T)
+    others, narrow = x.new_empty(c + of.head.shape[0], n), torch.cat((score, of.head))  # [C + M, N], [C + M, K]
+    for start in range(0, n, ROWS):
+        at = slice(start, start + ROWS)
+        rows = x[at]
+        own = hidden[at] if keeps else hidden[: rows.shape[0]]
+        affine(rows, of.first, of.first_bias, out=own).relu_()
+        tanh_of_affine(own, of.second, of.second_bias, out=queries[at])
+        times_few(narrow, rows, out=others[:, at])
     scores, products = others[:c].add_(score_bias[:, None]), others[c:]
     places = (scores + mask).max(dim=1).indices                                # [C]
     attention = torch.addmm(mask, queries[places], queries.T, alpha=scale).softmax(dim=1)

@@ -1,7 +1,7 @@
 """Depthwise convolution of a bag's grid or sequence: every channel with its own kernel.
 
 Small grids are convolved by one matrix product per channel. torch's own convolution spends most of its time on starting if
-grids are a few cells wide. Large grids on a CPU go in strips (`grid_strips`).
+grids are a few cells wide. On a CPU, grids with wide kernels go as a whole (`grid_whole`), and large grids in strips (`grid_strips`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
+from milbench_baselines.layers.grid_convolution import WIDEST_GRADIENT
 from milbench_baselines.layers.grid_strips import in_strips
+from milbench_baselines.layers.grid_whole import goes_whole, whole
 from milbench_baselines.layers.precision import as_in_products
 from milbench_baselines.layers.side_by_side import by_its_own
 
@@ -27,7 +29,7 @@ CELLS_OF_ONE_CONVOLUTION = 512
 """Most cells of a grid that goes through torch's convolution, and not in strips, on a CPU."""
 
 MULTIPLY_ADDS_OF_ONE_CONVOLUTION = 2**22
-"""Highest cost at which it does. With more, torch's gradient of the kernels takes longer than the strips'."""
+"""Highest cost at which wide kernels do. With more, torch's gradient of such kernels takes longer than the strips'."""
 
 BLOCK = 32
 """Number of a sequence's rows that a GPU convolves in one product."""
@@ -54,10 +56,13 @@ def _joined(tensors: Sequence[Tensor], dim: int) -> Tensor:
 
 
 def _convolved(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
-    cells = side**2
-    is_small = cells <= CELLS_OF_ONE_CONVOLUTION and cells * kernel.numel() <= MULTIPLY_ADDS_OF_ONE_CONVOLUTION
-    if rows.device.type == "cpu" and not is_small:
-        return in_strips(as_in_products(rows), as_in_products(kernel), side)
+    cells, is_narrow = side**2, kernel.shape[-1] <= WIDEST_GRADIENT
+    is_small = cells <= CELLS_OF_ONE_CONVOLUTION
+    if not (is_small and is_narrow):
+        if goes_whole(rows, kernel):
+            return whole(rows, kernel, side)
+        if rows.device.type == "cpu" and not (is_small and cells * kernel.numel() <= MULTIPLY_ADDS_OF_ONE_CONVOLUTION):
+            return in_strips(as_in_products(rows), as_in_products(kernel), side)
     # the new dimension first: see `grid_convolution._planes`
     grid = rows.reshape(side, side, -1)[None].permute(0, 3, 1, 2)                             # [1, C, k, k], a view
     return _conv2d(grid, kernel, padding=kernel.shape[-1] // 2)[0].permute(1, 2, 0).flatten(0, 1)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, pad
 
 from milbench_baselines.layers.grid_taps import add_gradients_of_taps, convolved_by_taps, kernel_of, taps_of
 
@@ -22,7 +22,7 @@ WIDEST_GRADIENT = 3
 def convolved(window: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
     """Convolved rows [B, R, k, C] or [R, k, C] of a window with kernels [C, 1, s, s] and biases [C]."""
     bags, of = _as_bags(window), torch.promote_types(window.dtype, torch.float32)  # sums of half precision would be rounded
-    if _is_fast(of):
+    if is_convolved_fast(of):
         out = conv2d(_planes(bags.to(of)), kernel.to(of), bias, groups=len(kernel)).permute(0, 2, 3, 1)
     else:
         reach, taps = kernel.shape[-1] - 1, taps_of(kernel.to(of))
@@ -33,10 +33,23 @@ def convolved(window: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Ten
     return out.to(window.dtype).view(*window.shape[:-3], *out.shape[1:])
 
 
+def convolved_whole(cells: Tensor, kernel: Tensor) -> Tensor:
+    """Convolved grids [B, k, k, C] of whole grids `cells` [B, k, k, C] with kernels [C, 1, s, s]; there are zeros around."""
+    rim = kernel.shape[-1] // 2
+    if not is_convolved_fast(cells.dtype) or cells.dtype != kernel.dtype:
+        return convolved(with_rim(cells, rim), kernel)
+    return conv2d(_planes(cells), kernel, padding=rim, groups=len(kernel)).permute(0, 2, 3, 1)
+
+
+def with_rim(cells: Tensor, rim: int) -> Tensor:
+    """The window [B, k + 2 rim, k + 2 rim, C] of whole grids `cells` [B, k, k, C]."""
+    return pad(cells, (0, 0, rim, rim, rim, rim))
+
+
 def add_gradient_of_kernel(total: Tensor, window: Tensor, of_out: Tensor) -> None:
     """Add to `total` [C, 1, s, s] the kernels' gradient, from `of_out` [(B,) R, k, C], the gradient of what came from the window."""
     bags, of_bags, size = _as_bags(window).to(total.dtype), _as_bags(of_out).to(total.dtype), total.shape[-1]
-    if not _is_fast(total.dtype):
+    if not is_convolved_fast(total.dtype):
         taps = torch.zeros_like(taps_of(total))
         for each, own in zip(bags, of_bags, strict=True):
             add_gradients_of_taps(taps, each, own, torch.empty_like(own))
@@ -63,7 +76,7 @@ def _pieces(size: int) -> Iterator[slice]:
         yield slice(start, min(start + WIDEST_GRADIENT, size))
 
 
-def _is_fast(dtype: torch.dtype) -> bool:
+def is_convolved_fast(dtype: torch.dtype) -> bool:
     """Whether oneDNN convolves such numbers: of 32 bits, on a processor whose instructions it knows."""
     has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return dtype == torch.float32 and has_onednn and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from milbench_baselines.layers.grid_convolution import add_gradient_of_kernel, convolved
+from milbench_baselines.layers.grid_convolution import add_gradient_of_kernel, convolved, convolved_whole, with_rim
 from milbench_baselines.layers.grid_taps import numbers_of_a_block
 from milbench_baselines.layers.precision import without_autocast
 from milbench_baselines.layers.row_blocks import no_second_gradient
@@ -42,9 +42,21 @@ def _strips(bags: Tensor) -> Iterator[slice]:
     yield from (slice(top, min(top + height, side)) for top in range(0, side, height))
 
 
+def _convolve(bags: Tensor, kernel: Tensor, out: Tensor) -> None:
+    """Convolve bags [B, k, k, C] with one set of kernels [C, 1, s, s] into `out` [B, k, k, C]."""
+    strips = list(_strips(bags))
+    if len(strips) == 1:
+        out.copy_(convolved_whole(bags, kernel))
+        return
+    for strip in strips:
+        out[:, strip] = convolved(_window(bags, strip, kernel.shape[-1] // 2), kernel)
+
+
 def _window(bags: Tensor, strip: slice, rim: int) -> Tensor:
     """Cells [B, rows of the strip + 2 rim, k + 2 rim, C] of bags [B, k, k, C], zero outside of the grid."""
     n, side, _, channels = bags.shape
+    if strip.stop - strip.start == side:
+        return with_rim(bags, rim)
     top, bottom = max(0, strip.start - rim), min(side, strip.stop + rim)
     window = bags.new_empty(n, strip.stop - strip.start + 2 * rim, side + 2 * rim, channels)
     above = top - (strip.start - rim)
@@ -62,12 +74,11 @@ class _Convolved(torch.autograd.Function):
     @staticmethod
     def forward(rows: Tensor, kernel: Tensor, side: int) -> Tensor:
         grids, kernels = rows.reshape(-1, *rows.shape[-2:]), kernel.reshape(-1, *kernel.shape[-4:])
-        out, rim = torch.empty_like(grids, memory_format=torch.contiguous_format), kernel.shape[-1] // 2
+        out = torch.empty_like(grids, memory_format=torch.contiguous_format)
         with without_autocast(rows.device):
             cells, into = _squares(grids, side), _squares(out, side)
             for at, own in _by_set(grids, kernels):
-                for strip in _strips(cells[at]):
-                    into[at, strip] = convolved(_window(cells[at], strip, rim), own)
+                _convolve(cells[at], own, into[at])
         return out.view(rows.shape)
 
     @staticmethod
@@ -100,9 +111,8 @@ class _Gradients(torch.autograd.Function):
         with without_autocast(rows.device):
             cells, of_cells, into = (_squares(each, side) for each in (grids, of_out, of_grids))
             for (at, own), of_kernel in zip(_by_set(grids, kernels), of_kernels, strict=True):
-                flipped = own.flip(-1, -2)
+                _convolve(of_cells[at], own.flip(-1, -2), into[at])
                 for strip in _strips(cells[at]):
-                    into[at, strip] = convolved(_window(of_cells[at], strip, rim), flipped)
                     add_gradient_of_kernel(of_kernel, _window(cells[at], strip, rim), of_cells[at, strip])
         return of_grids.view(rows.shape), of_kernels.to(kernel.dtype).view(kernel.shape)
 

@@ -30,9 +30,10 @@ class Rectified(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """Rows [N, hidden]."""
-        layer, relu = self
-        rows = layer(features)
-        return rows.relu_() if is_relu(relu) and are_linear(layer) else relu(rows)  # type: ignore[no-any-return]
+        layer, relu = self._modules.values()  # iterating over itself takes a microsecond
+        if is_relu(relu) and are_linear(layer):
+            return layer.forward(features).relu_()  # type: ignore[no-any-return, union-attr]
+        return super().forward(features)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class PoolingModel(MILModel):
@@ -72,7 +73,7 @@ class PoolingModel(MILModel):
 
     def goes_in_blocks(self, features: Tensor) -> bool:
         """Whether a bag [N, D] is worked on a block of patches at a time."""
-        goes = goes_in_blocks(features, self.dropout) and not is_cheap(features, self.head.in_features)
+        goes = goes_in_blocks(features) and not is_cheap(features, self.head.in_features)
         return goes and len(self.embed) > 0 and self.is_usual
 
     @property

@@ -29,6 +29,9 @@ FEWEST_MULTIPLY_ADDS = 10_000_000
 NARROWEST = 32
 """Fewest rows and columns of each matrix that oneDNN gets. With fewer, laying out the matrices takes as long as multiplying them."""
 
+FEW = 8
+"""Columns up to which MKL computes a product sooner as that of rows."""
+
 ROWS = 1024
 """Most rows of one product. Where products are oneDNN's, a block of patches has as many (`row_blocks`)."""
 
@@ -93,6 +96,13 @@ def tanh_of_affine(x: Tensor, weight: Tensor, bias: Tensor, *, out: Tensor) -> T
     if _goes_to_onednn(x, len(x), x.shape[1], len(weight)):
         return _by_onednn(x, weight, bias, out, then="tanh")
     return torch.addmm(bias, x, weight.T, out=out).tanh_()
+
+
+def times_few(few: Tensor, rows: Tensor, *, out: Tensor) -> Tensor:
+    """Few [M, D] rows [N, D]^T, [M, N] in `out`, without gradients. The library is several times slower with so few columns than with rows."""
+    if len(few) <= FEW:
+        return torch.mm(few, rows.T, out=out)
+    return out.copy_((rows @ few.T).T)
 
 
 def outer(left: Tensor, right: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from milbench.endpoints.endpoint import Endpoint
 from milbench.endpoints.fitted import FittedEndpoint
 from milbench.endpoints.outputs import Outputs
 from milbench.errors import BagError, CheckpointError, UsageError
-from milbench_baselines.dsmil import DSMIL
+from milbench_baselines.dsmil import DSMIL, FEW_IN_STEP
+from milbench_baselines.layers.critical_attention import attended_in_blocks
 
 FILES = ["dsmil_c1", "dsmil_c2", "dsmil_c3_passv", "dsmil_c1_linear"]
 OPTIONS = [{}, {"transforms_values": True, "dropout": 0.5}, {"embeds": True, "nonlinear_query": False}]
@@ -236,3 +237,20 @@ def test_a_forward_multiplies_a_large_bag_with_the_query_and_all_narrow_rows_and
     with ProductsWithTheBag(bag) as backward:
         loss.backward()
     assert (forward.names, backward.names) == (["addmm", "mm"], ["addmm"])
+
+
+@pytest.mark.parametrize(("n", "is_in_blocks"), [(FEW_IN_STEP, False), (FEW_IN_STEP + 1, True)])
+def test_a_step_of_few_patches_goes_operation_by_operation(n, is_in_blocks, monkeypatch):
+    calls = []
+
+    def counted(*given):
+        calls.append(len(given[0]))
+        return attended_in_blocks(*given)
+
+    monkeypatch.setattr("milbench_baselines.dsmil.attended_in_blocks", counted)
+    model = DSMIL(256, 1).train()
+    model(torch.randn(n, 256)).logits.sum().backward()
+    assert bool(calls) == is_in_blocks
+    with torch.no_grad():  # without a graph, blocks start sooner
+        model(torch.randn(n, 256))
+    assert calls[-1:] == [n]

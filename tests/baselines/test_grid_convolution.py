@@ -10,7 +10,7 @@ from milbench_baselines.layers.grid_convolution import add_gradient_of_kernel, c
 from milbench_baselines.layers.grid_taps import row_blocks
 
 needs_onednn = pytest.mark.skipif(
-    not grid_convolution._is_fast(torch.float32),
+    not grid_convolution.is_convolved_fast(torch.float32),
     reason="oneDNN does not know this processor, so taps are all there is",
 )
 

@@ -62,6 +62,7 @@ def blocks_wherever_they_are_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks also of small bags, of `ROWS` rows, which layers as narrow as these would fill only with very large bags."""
     monkeypatch.setattr(milbench_baselines.layers.small_bags, "FEWER", FEW)
     monkeypatch.setattr(milbench_baselines.layers.small_bags, "NUMBERS", 0)
+    monkeypatch.setattr(milbench_baselines.dsmil, "FEW_IN_STEP", FEW)
     monkeypatch.setattr(row_blocks, "NUMBERS", 0)
 
 
