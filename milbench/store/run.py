@@ -245,6 +245,17 @@ class Snapshot(Run):
     def _planned(self) -> dict[str, str]:
         return super().planned()
 
+    def asked(self) -> dict[str, Asked]:
+        return dict(self._asked)
+
+    @cached_property
+    def _asked(self) -> dict[str, Asked]:
+        return super().asked()  # of an older folder it follows from the records of all trials
+
+    def record(self, trial_id: str) -> dict[str, Any] | None:
+        trial = self._ahead.get(trial_id)
+        return dict(trial.info) if trial else super().record(trial_id)
+
     def trials(self) -> list[StoredTrial]:
         return list(self._found)
 

@@ -123,3 +123,28 @@ def test_a_snapshot_knows_the_plan_of_its_moment(tmp_path: Path) -> None:
     assert len(made.planned()) == len(before) - 1
     snapshot.planned().clear()
     assert snapshot.planned() == before
+
+
+def test_what_an_old_folder_was_asked_follows_from_the_records_that_were_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a folder has no questions, and a report asks for them with every table of labels."""
+    made, read = Run(make_run(tmp_path / "toy").path), []
+    (made.path / run.QUESTIONS).unlink(missing_ok=True)
+    facts, trial = made.path / "datasets.json", made.trials()[0]
+    described = {"toy": made.datasets["toy"] | {"fingerprint": trial.info["fingerprint"]}}
+    facts.write_text(json.dumps(described))
+    made = Run(made.path)
+    expected, usual = made.asked(), run.read_record
+    assert expected.keys() == {"toy"}
+    monkeypatch.setattr(run, "read_record", lambda *given: read.append(given) or usual(*given))
+    snapshot = made.snapshot()
+    with snapshot.read_ahead():
+        pass
+    assert snapshot.asked() == expected
+    snapshot.asked().clear()
+    assert snapshot.asked() == expected
+    assert read == []
+    (made.path / "trials" / next(iter(made.planned().values())) / "trial.json").unlink()
+    first, *_ = sorted(made.planned().values())
+    assert snapshot.record(first) == dict(snapshot.trial(first).info)
