@@ -135,13 +135,14 @@ class _InBlocks(torch.autograd.Function):
         of_keys = of_likeness @ queries                                        # [C, Q]
         needed = attention if len(products) else attention[:0]
         total = x.new_empty(q + len(needed), x.shape[1])                       # gradient of W1, and R
+        left = x.new_empty(min(ROWS, x.shape[0]), -(-len(total) // 16) * 16)[:, : len(total)]  # its rows start where a line does
         for start in range(0, x.shape[0], ROWS):
             at = slice(start, start + ROWS)
             rows = x[at]
-            of_first = of_query.add(queries[at], hidden[at], of_likeness[:, at].T @ keys)
-            left = x.new_empty(len(total), rows.shape[0])
-            left[:q], left[q:] = of_first.T, needed[:, at]
-            add_outer(total, left.T, rows, is_first=start == 0)
+            both = left[: rows.shape[0]]
+            of_first = of_query.add(queries[at], hidden[at], of_likeness[:, at].T @ keys, out=both[:, :q])
+            both[:, q:] = needed[:, at].T
+            add_outer(total, both, rows, is_first=start == 0)
             if of_x is not None:
                 times(of_first, weights.first, out=of_x[at]).addmm_(attention[:, at].T, of_rows)
         # the critical patches' queries were used twice
@@ -165,13 +166,13 @@ class QueryGradients:
         self.second = weights.second
         self.of_others = tuple(map(torch.zeros_like, (weights.first_bias, weights.second, weights.second_bias)))
 
-    def add(self, queries: Tensor, hidden: Tensor, of_queries: Tensor) -> Tensor:
+    def add(self, queries: Tensor, hidden: Tensor, of_queries: Tensor, *, out: Tensor | None = None) -> Tensor:
         """Gradient [B, Q] of what the first layer made, before its ReLU, of those of queries [B, Q]; takes in the weights' own."""
         of_first_bias, of_second, of_second_bias = self.of_others
         own = torch.ops.aten.tanh_backward.grad_input(of_queries, queries, grad_input=of_queries)
         add_outer(of_second, own, hidden)
         of_second_bias.add_(own.sum(dim=0))
-        of_hidden = times(own, self.second)
+        of_hidden = times(own, self.second, out=out)
         torch.ops.aten.threshold_backward.grad_input(of_hidden, hidden, 0, grad_input=of_hidden)
         of_first_bias.add_(of_hidden.sum(dim=0))
         return of_hidden
