@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from milbench.endpoints.evidence import task_evidence
 from milbench.models import BagOutput, register_model
+from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.pooling import PoolingModel
 from milbench_baselines.layers.scores_of_embedding import scores_of_embedding
 from milbench_baselines.layers.small_pooling import is_small, pooled_small
@@ -38,7 +39,8 @@ class MaxPooling(PoolingModel):
         if is_in_stack and self.outputs.all_binary and self.is_usual and is_small(features, self.head.in_features):
             logits, scores = pooled_small(features, self.embed, self.dropout, self.head, highest=True)
             return BagOutput(logits, None, {"instance_logits": scores})
-        return self._training_output(features) if self.training else super().forward(features)
+        has_own_masks = isinstance(self.dropout, Dropout)
+        return self._training_output(features) if self.training and has_own_masks else super().forward(features)
 
     def _training_output(self, features: Tensor) -> BagOutput:
         """Output whose graph holds the highest patches alone, because no gradient flows through the others."""

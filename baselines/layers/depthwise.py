@@ -7,12 +7,12 @@ grids are a few cells wide. On a CPU, grids with wide kernels go as a whole (`gr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
+from milbench_baselines.layers.constants import made_once
 from milbench_baselines.layers.grid_convolution import WIDEST_GRADIENT
 from milbench_baselines.layers.grid_strips import in_strips
 from milbench_baselines.layers.grid_whole import goes_whole, whole
@@ -107,14 +107,14 @@ def goes_as_matrices(entries: int, cells: int) -> bool:
     return cells <= CELLS_OF_A_MATRIX and entries * cells**2 <= MULTIPLY_ADDS_OF_A_MATRIX
 
 
-@cache
+@made_once
 def reads(side: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Reads [s s, k k k k] of a grid: 1 where an output cell reads an input cell through that entry of the kernel, else 0."""
     one = _reads_along(side, size, dtype, device)
     return torch.einsum("apq,brs->abprqs", one, one).reshape(size**2, -1)
 
 
-@cache
+@made_once
 def _reads_along(length: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Reads [s, L, L] of a sequence: 1 where an output row reads an input row through that entry of the kernel, else 0."""
     places = torch.arange(length, device=device)  # made there: a copy would let a GPU's stream wait for the CPU
@@ -122,7 +122,7 @@ def _reads_along(length: int, size: int, dtype: torch.dtype, device: torch.devic
     return torch.stack([entry == e for e in range(size)]).to(dtype)
 
 
-@cache
+@made_once
 def _reads_in_window(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Reads [s, B (B + s - 1)] of a block: 1 where its row reads a row of its window through that entry, else 0."""
     window, block = (torch.arange(n, device=device) for n in (BLOCK + size - 1, BLOCK))

@@ -13,13 +13,13 @@ Shapes as in `landmarks`, with h = 1; r rows are wanted, n or 1.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from milbench_baselines.layers.below_vmap import applied, backward_of
+from milbench_baselines.layers.constants import made_once
 from milbench_baselines.layers.landmarks import Plan, Sizes, landmark_matrix, landmark_matrix_backward
 from milbench_baselines.layers.nystrom_mixing import BAG, _closed, _in_front, _opened
 from milbench_baselines.layers.precision import without_autocast
@@ -216,7 +216,7 @@ def _averages(sizes: Sizes, like: Tensor) -> Tensor:
     return _averages_of(sizes.plan, sizes.n, like.dtype)
 
 
-@cache
+@made_once
 def _averages_of(plan: Plan, n: int, dtype: torch.dtype) -> Tensor:
     tokens = torch.eye(n, dtype=dtype)[None]
     return Sizes(plan, tokens, tokens).means(tokens)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -30,8 +30,8 @@ class Rectified(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """Rows [N, hidden]."""
-        layer, relu = self._modules.values()  # iterating over itself takes a microsecond
-        if is_relu(relu) and are_linear(layer):
+        layer, *others = self._modules.values()  # iterating over itself takes a microsecond
+        if len(others) == 1 and is_relu(others[0]) and are_linear(layer):
             return layer.forward(features).relu_()  # type: ignore[no-any-return, union-attr]
         return super().forward(features)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -74,14 +74,17 @@ class PoolingModel(MILModel):
     def goes_in_blocks(self, features: Tensor) -> bool:
         """Whether a bag [N, D] is worked on a block of patches at a time."""
         goes = goes_in_blocks(features) and not is_cheap(features, self.head.in_features)
-        return goes and len(self.embed) > 0 and self.is_usual
+        return goes and self.is_usual
 
     @property
     def is_usual(self) -> bool:
         """Whether functions of whole layers may take the place of embedding, dropout and head."""
-        layers: list[nn.Module] = list(self.embed)
-        has_layers = is_usual(self.embed, Rectified) and len(layers) == 2 and is_relu(layers[1])
-        return has_layers and are_linear(layers[0], self.head) and are_dropout(self.dropout)
+        if not is_usual(self.embed, Rectified):
+            return False
+        layers: list[Any] = list(self.embed)
+        if len(layers) != 2 or not is_relu(layers[1]) or not are_linear(layers[0], self.head):
+            return False
+        return layers[0].bias is not None and self.head.bias is not None and are_dropout(self.dropout)
 
     def losses_of_stack(
         self, bags: Sequence[Tensor], targets: Tensor, known: Tensor, *, highest: bool

@@ -8,10 +8,10 @@ Shapes: G sequences, S sets of kernels for them (G is a multiple of S), n rows, 
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor
+
+from milbench_baselines.layers.constants import made_once
 
 BLOCK = 32
 """Rows of a block. A block reads s - 1 more rows than it writes, so a small one wastes products and a large one zeros."""
@@ -75,7 +75,7 @@ def reads_of_a_matrix(n: int, size: int, dtype: torch.dtype, device: torch.devic
     return _reads(n, size, dtype, device)
 
 
-@cache
+@made_once
 def _reads(n: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Reads [s, R W]: 1 where a row of a block reads a row of its window through that entry of the kernel, else 0."""
     n_in, n_out, before = (n, n, size // 2) if n <= ROWS_OF_A_MATRIX else (BLOCK + size - 1, BLOCK, 0)

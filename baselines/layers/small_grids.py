@@ -7,13 +7,13 @@ Shapes: Q experts of all stacked models, B bags of N patches on grids of c = k k
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import hardswish, pad
 
+from milbench_baselines.layers.constants import made_once
 from milbench_baselines.layers.products import NARROWEST, by_transposed
 
 LARGEST = 7
@@ -139,7 +139,7 @@ def kernels_of(of_matrices: Tensor, side: int, size: int) -> Tensor:
     return by_transposed(rows, reads)[:, : size**2]
 
 
-@cache
+@made_once
 def _entries(side: int, n_entries: int) -> Tensor:
     """Entry [c c] of a kernel [s s] through which each output cell reads each input cell, input first; s s = none."""
     size = round(n_entries**0.5)
@@ -151,7 +151,7 @@ def _entries(side: int, n_entries: int) -> Tensor:
     return torch.where(reads, entry, n_entries).flatten()
 
 
-@cache
+@made_once
 def _reads(side: int, n_entries: int, dtype: torch.dtype) -> Tensor:
     """Reads [s s, c c]: 1 where an output cell reads an input cell through that entry of the kernel, else 0.
 

@@ -149,12 +149,12 @@ def f1(targets: Floats, scores: Floats, threshold: float) -> float:
     if _one_class(positive) or isnan(threshold):
         return float("nan")
     called = scores >= threshold
-    return 2 * np.count_nonzero(called & positive) / (np.count_nonzero(called) + np.count_nonzero(positive))
+    return float(2 * np.count_nonzero(called & positive) / (np.count_nonzero(called) + np.count_nonzero(positive)))
 
 
 def _share(flags: Flags, among: Flags, threshold: float) -> float:
     n = np.count_nonzero(among)
-    return np.count_nonzero(flags & among) / n if n and not isnan(threshold) else float("nan")
+    return float(np.count_nonzero(flags & among) / n) if n and not isnan(threshold) else float("nan")
 
 
 # ---- of probabilities ----------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def expected_calibration_error(targets: Floats, probabilities: Floats) -> float:
 def _known(targets: Floats, scores: Floats) -> tuple[Flags, Floats]:
     """Whether positive, and score, of the slides with a known label."""
     unknown = np.isnan(targets)
-    if unknown.any():
+    if unknown.any() or len(targets) != len(scores):  # such a mask is refused
         targets, scores = targets[~unknown], scores[~unknown]
     return targets == 1, scores
 

@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 def array_in(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
     """The numbers [n] of a column, as `to_numpy` gives them: an empty cell is NaN, and makes floats of whole numbers.
 
-    They may lie in the column's own memory, which nobody may write into.
+    What is no number goes through `to_numpy`. Numbers may lie in the column's own memory, which nobody may write into.
     """
     import numpy as np
     import pyarrow as pa
 
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        whole: NDArray[Any] = pa.chunked_array(
+            [column] if isinstance(column, pa.Array) else column.chunks, column.type
+        ).to_numpy()
+        return whole
     one = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if not one.null_count:
         return np.from_dlpack(one)

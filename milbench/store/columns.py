@@ -186,4 +186,6 @@ def _coded(column: pa.ChunkedArray) -> Coded:
     import numpy as np
 
     codes = column.unify_dictionaries().combine_chunks()
+    if codes.null_count:
+        raise ValueError("an empty cell in a column of text")
     return Coded(array_in(codes.indices).astype(np.int64), tuple(codes.dictionary.to_pylist()))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from outputs_for_tests import EVERY, MIXED, SINGLE
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from milbench.endpoints.answers import answers_of
@@ -193,3 +193,45 @@ def test_a_loss_of_the_patches_own_logits_reaches_the_weights(pooling: type[Mean
     for one, both, by_hand in zip(alone, stacked, expected, strict=True):
         torch.testing.assert_close(one, by_hand)
         torch.testing.assert_close(both[1], by_hand)
+
+
+def _appended(model):
+    model.embed.append(nn.Tanh())
+
+
+def _without_relu(model):
+    del model.embed[1]
+
+
+def _without_embedding(model):
+    model.embed = nn.Linear(12, 256)
+
+
+def _torchs_dropout(model):
+    model.dropout = nn.Dropout(0.0)
+
+
+def _without_bias(model):
+    model.embed[0] = nn.Linear(12, 256, bias=False)
+
+
+def _head_without_bias(model):
+    model.head = nn.Linear(256, 2, bias=False)
+
+
+@pytest.mark.parametrize(
+    "change", [_appended, _without_relu, _without_embedding, _torchs_dropout, _without_bias, _head_without_bias]
+)
+@pytest.mark.parametrize("made", [MeanPooling, MaxPooling])
+@pytest.mark.parametrize("n", [5, 1500])
+def test_parts_that_somebody_put_in_are_used(made, change, n):
+    """Functions of whole layers take the usual parts alone."""
+    model, bag = made(12, 2, hidden=256, dropout=0.0).double(), torch.randn(n, 12).double()
+    change(model.double())
+    model.double().train()
+    rows = model.embed(bag)
+    expected = model.pool(nn.functional.linear(rows, model.head.weight, model.head.bias))
+    torch.testing.assert_close(model(bag).logits, expected)
+    ours, plain = (torch.autograd.grad(each.sum(), list(model.parameters())) for each in (model(bag).logits, expected))
+    torch.testing.assert_close(ours, plain)
+    torch.testing.assert_close(model.eval()(bag).logits, expected)

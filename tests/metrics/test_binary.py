@@ -168,3 +168,14 @@ def test_one_class_or_equal_scores_give_no_useful_threshold() -> None:
     assert np.isnan(threshold_at_specificity(np.ones(3), np.arange(3.0), 0.9))
     assert np.isnan(threshold_at_sensitivity(np.zeros(3), np.arange(3.0), 0.9))
     assert threshold_at_specificity(np.array([0.0, 1.0]), np.array([0.5, 0.5]), 0.9) == np.inf
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_metrics_are_floats_of_python_and_refuse_other_lengths(known: bool) -> None:
+    y, p = np.array([0, 1.0, 1, 0 if known else np.nan]), np.array([0.2, 0.6, 0.4, 0.3])
+    for metric in (sensitivity, specificity, balanced_accuracy, f1):
+        assert type(metric(y, p, 0.5)) is float
+        assert type(metric(y, p, float("nan"))) is float
+        for other in (p[:1], p[:3]):
+            with pytest.raises(IndexError):
+                metric(y, other, 0.5)

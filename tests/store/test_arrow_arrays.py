@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from milbench.store.arrow_arrays import array_in, floats_in
+from milbench.store.columns import columns_from
 
 COLUMNS = {
     "floats": pa.array([0.1, -2.0, np.inf, np.nan]),
@@ -70,3 +71,25 @@ def test_trials_are_read_and_checked_without_pandas(tmp_path: Path) -> None:
     pq.write_table(pa.table({"epoch": [0], "train_loss": [0.5]}), tmp_path / "history.parquet")
     done = subprocess.run([sys.executable, "-c", READS, tmp_path], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[1.0, nan, 0.0]", "['epoch', 'train_loss'] False"]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(["a", None]).dictionary_encode(), pa.array(["a", "b"]), pa.array([True, None]), pa.nulls(2),
+        pa.chunked_array([pa.array(["a", None]).dictionary_encode()]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_number_goes_arrows_own_way(column: pa.Array | pa.ChunkedArray) -> None:
+    chunked = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
+    found, usual = array_in(column), chunked.to_numpy()
+    assert found.dtype == usual.dtype
+    assert found.tolist() == usual.tolist() or np.isnan(found.astype(float)).all()
+
+
+def test_an_empty_cell_of_coded_text_is_refused() -> None:
+    texts = pa.array(["a", None]).dictionary_encode()
+    columns = dict.fromkeys(("slide_id", "patient_id", "role", "task"), texts)
+    with pytest.raises(ValueError, match="empty cell"):
+        columns_from(pa.table({**columns, "target": [0.0, 1.0], "probability": [0.5, 0.5]}))
