@@ -29,7 +29,7 @@ FEWEST_MULTIPLY_ADDS = 10_000_000
 NARROWEST = 32
 """Fewest rows and columns of each matrix that oneDNN gets. With fewer, laying out the matrices takes as long as multiplying them."""
 
-FEW = 8
+FEW_COLUMNS = 8
 """Columns up to which MKL computes a product sooner as that of rows."""
 
 ROWS = 1024
@@ -100,7 +100,7 @@ def tanh_of_affine(x: Tensor, weight: Tensor, bias: Tensor, *, out: Tensor) -> T
 
 def times_few(few: Tensor, rows: Tensor, *, out: Tensor) -> Tensor:
     """Few [M, D] rows [N, D]^T, [M, N] in `out`, without gradients. The library is several times slower with so few columns than with rows."""
-    if len(few) <= FEW:
+    if len(few) <= FEW_COLUMNS:
         return torch.mm(few, rows.T, out=out)
     return out.copy_((rows @ few.T).T)
 
