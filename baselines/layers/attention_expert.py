@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from milbench_baselines.layers.attention_pooling import (
+    Branches,
     PoolGradients,
     RunningPool,
     Weights,
-    branches_of,
-    score_block,
+    gates_of,
     weighted_sum,
 )
 from milbench_baselines.layers.dropout import Dropout
@@ -131,11 +131,12 @@ def _looked_at(
     weights, blocks = Weights(*others), blocks_of(len(x), width=len(weight))
     size = blocks[0].stop
     h, scores, pool = x.new_empty(size, len(weight)), x.new_empty(len(x)), RunningPool(len(weight), x)
-    tanh, gate = x.new_empty(2, size, len(weights.tanh))
+    branches = Branches(weights)
+    memory = branches.memory(size)
     for rows in blocks:
         n = rows.stop - rows.start
         own = embed_block(no_dropout, x[rows], weight, bias, out=h[:n])
-        scores[rows] = score_block(own, weights, None, tanh[:n], gate[:n])
+        scores[rows] = branches.scores(gates_of(memory[:n]), own, None)
         pool.add(scores[rows], own)
     return pool.pooled(), scores
 
@@ -152,14 +153,16 @@ class _InBlocks(torch.autograd.Function):
         weights, h = Weights(*others), embedded_in_blocks(dropout, x, weight, bias)
         scores, pool, blocks = h.new_empty(len(h)), RunningPool(h.shape[1], h), blocks_of(len(x), width=len(weight))
         keeps = len(h) <= MOST_KEPT
-        tanh, gate = h.new_empty(2, len(h) if keeps else blocks[0].stop, len(weights.tanh))
+        branches = Branches(weights)
+        memory = branches.memory(len(h) if keeps else blocks[0].stop)
         state = torch.get_rng_state() if attention_dropout.draws and not keeps else torch.empty(0)
         for rows in blocks:
             place = rows if keeps else slice(0, rows.stop - rows.start)
-            mask = attention_dropout.mask(tanh[place].shape, like=h) if attention_dropout.draws else None
-            scores[rows] = score_block(h[rows], weights, mask, tanh[place], gate[place])
+            own = gates_of(memory[place])
+            mask = attention_dropout.mask(own.shape[1:], like=h) if attention_dropout.draws else None
+            scores[rows] = branches.scores(own, h[rows], mask)
             pool.add(scores[rows], h[rows])
-        return pool.pooled(), scores, h, *((tanh, gate) if keeps else h.new_empty(2, 0)), state
+        return pool.pooled(), scores, h, memory if keeps else h.new_empty(0), state
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -172,19 +175,21 @@ class _InBlocks(torch.autograd.Function):
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, of_slide: Tensor | None, of_scores: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, weight, *others, slide, scores, h, tanh, gate, state = ctx.saved_tensors
+        x, weight, *others, slide, scores, h, memory, state = ctx.saved_tensors
         of_embedding = EmbeddingGradients(ctx.factors[0], x, weight, wants_x=ctx.needs_input_grad[2])
-        weights, blocks, keeps = Weights(*others), blocks_of(len(x), width=len(weight)), len(tanh) > 0
+        weights, blocks, keeps = Weights(*others), blocks_of(len(x), width=len(weight)), len(memory) > 0
         of_pool = PoolGradients(weights, ctx.factors[1], slide, scores, of_slide, of_scores)
         if not keeps:
-            tanh, gate = h.new_empty(2, blocks[0].stop, len(weights.tanh))
+            branches = Branches(weights)
+            memory = branches.memory(blocks[0].stop)
         generator = torch.Generator().set_state(state) if len(state) else None
         for rows in blocks:
             place = rows if keeps else slice(0, rows.stop - rows.start)
+            own = gates_of(memory[place])
             if not keeps:
-                mask = ctx.attention_dropout.drawn_from(generator, tanh[place].shape, like=h) if generator else None
-                branches_of(h[rows], weights, mask, tanh[place], gate[place])
-            of_embedding.add(rows, h[rows], of_pool.of_rows(rows, h[rows], tanh[place], gate[place]), is_own=True)
+                mask = ctx.attention_dropout.drawn_from(generator, own.shape[1:], like=h) if generator else None
+                branches.fill(own, h[rows], mask)
+            of_embedding.add(rows, h[rows], of_pool.of_rows(rows, h[rows], own), is_own=True)
         return None, None, of_embedding.of_x, of_embedding.of_weight, of_embedding.of_bias, *of_pool.of_weights
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from milbench_baselines.layers.products import add_outer, add_times, affine
+from milbench_baselines.layers.products import add_outer_of_each, add_times, affine_of_each, sum_of_rows
 
 
 def weighted_sum(weights: Tensor, rows: Tensor) -> Tensor:
@@ -56,18 +56,41 @@ class RunningPool:
         return self.total / self.weight
 
 
-def score_block(rows: Tensor, weights: Weights, mask: Tensor | None, tanh: Tensor, gate: Tensor) -> Tensor:
-    """Scores [B] of rows [B, H]. `tanh` and `gate` [B, A] are filled by `branches_of`, for the backward."""
-    branches_of(rows, weights, mask, tanh, gate)
-    return torch.addmv(weights.score_bias, tanh * gate, weights.score[0])
+def gates_of(block: Tensor) -> Tensor:
+    """Gates [2, B, A] in the `block` [B, 2 A] of `Branches.memory`, without a gap, as MKL wants them."""
+    n, width = block.shape
+    return block.view(2, n, width // 2)
 
 
-def branches_of(rows: Tensor, weights: Weights, mask: Tensor | None, tanh: Tensor, gate: Tensor) -> None:
-    """Put tanh(V h) and sigmoid(U h) times the mask into `tanh` and `gate` [B, A], of rows [B, H]."""
-    affine(rows, weights.tanh, weights.tanh_bias, out=tanh).tanh_()
-    affine(rows, weights.sigmoid, weights.sigmoid_bias, out=gate).sigmoid_()
-    if mask is not None:
-        gate.mul_(mask)
+class Branches:
+    """Both branches of a gated attention, as one product of a block of rows.
+
+    Parameters
+    ----------
+    weights : of the attention.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self.weight = torch.stack((weights.tanh, weights.sigmoid))           # [2, A, H]
+        self.bias = torch.stack((weights.tanh_bias, weights.sigmoid_bias))   # [2, A]
+        self.score, self.score_bias = weights.score[0], weights.score_bias
+
+    def memory(self, n: int) -> Tensor:
+        """Memory for the gates of `n` rows. Those of a block of rows lie together: see `gates_of`."""
+        return self.weight.new_empty(n, 2 * self.weight.shape[1])
+
+    def fill(self, gates: Tensor, rows: Tensor, mask: Tensor | None) -> None:
+        """Put tanh(V h) and sigmoid(U h) times the mask into `gates` [2, B, A], of rows [B, H]."""
+        tanh, gate = affine_of_each(rows, self.weight, self.bias, out=gates)
+        tanh.tanh_()
+        gate.sigmoid_()
+        if mask is not None:
+            gate.mul_(mask)
+
+    def scores(self, gates: Tensor, rows: Tensor, mask: Tensor | None) -> Tensor:
+        """Scores [B] of rows [B, H]. `gates` is filled, for the backward."""
+        self.fill(gates, rows, mask)
+        return torch.addmv(self.score_bias, gates[0] * gates[1], self.score)
 
 
 class PoolGradients:
@@ -79,10 +102,6 @@ class PoolGradients:
     factor : of its dropout, `Dropout.factor`.
     slide, scores : what the forward returned, [H] and [N].
     of_slide, of_scores : their gradients; None = zero.
-
-    Attributes
-    ----------
-    of_weights : gradients of `weights`, complete after the last block. The first starts at patch 0.
     """
 
     def __init__(
@@ -97,26 +116,35 @@ class PoolGradients:
         self.weights, self.factor = weights, factor
         self.of_slide = torch.zeros_like(slide) if of_slide is None else of_slide
         self.of_scores = torch.zeros_like(scores) if of_scores is None else of_scores
-        self.of_weights = Weights(*map(torch.zeros_like, weights))
+        self.of_branches = weights.tanh.new_empty(2, *weights.tanh.shape)
+        self.of_biases, self.of_score = weights.tanh.new_zeros(2, len(weights.tanh)), torch.zeros_like(weights.score)
+        self.of_score_bias = torch.zeros_like(weights.score_bias)
         self.attention = scores.softmax(dim=0)
         self.from_slide = self.of_slide @ slide
 
-    def of_rows(self, at: slice, rows: Tensor, tanh: Tensor, gate: Tensor) -> Tensor:
-        """Gradient [B, H] of the rows [B, H] at places `at` of the bag, with what `branches_of` makes of them."""
-        of, attention = self.of_weights, self.attention[at]
+    @property
+    def of_weights(self) -> Weights:
+        """Gradients of the attention's weights, complete after the last block. The first starts at patch 0."""
+        (tanh, sigmoid), (tanh_bias, sigmoid_bias) = self.of_branches, self.of_biases
+        return Weights(tanh, tanh_bias, sigmoid, sigmoid_bias, self.of_score, self.of_score_bias)
+
+    def of_rows(self, at: slice, rows: Tensor, gates: Tensor) -> Tensor:
+        """Gradient [B, H] of the rows [B, H] at places `at` of the bag, with the `gates` [2, B, A] that `Branches` filled."""
+        attention, (tanh, gate) = self.attention[at], gates
         of_score = torch.addcmul(self.of_scores[at], rows @ self.of_slide - self.from_slide, attention)  # [B]
-        product = tanh * gate                                                                            # [B, A]
-        of.score[0].addmv_(product.T, of_score)
-        of.score_bias.add_(of_score.sum())
-        of_gate = product.mul_(of_score[:, None]).mul_(self.weights.score)
+        of_both = torch.empty_like(gates)                                                                # [2, B, A]
+        of_tanh, of_gate = of_both
+        torch.mul(tanh, gate, out=of_gate)
+        self.of_score[0].addmv_(of_gate.T, of_score)
+        self.of_score_bias.add_(of_score.sum())
+        of_gate.mul_(of_score[:, None]).mul_(self.weights.score)
         # by sigmoid' = sigmoid (1 - sigmoid), where sigmoid = gate / factor, and 0 where the mask is
         of_gate.addcmul_(of_gate, gate, value=-1 / self.factor)
-        of_tanh = (gate * of_score[:, None]).mul_(self.weights.score)
+        torch.mul(gate, of_score[:, None], out=of_tanh).mul_(self.weights.score)
         torch.ops.aten.tanh_backward.grad_input(of_tanh, tanh, grad_input=of_tanh)
-        add_outer(of.tanh, of_tanh, rows, is_first=at.start == 0)
-        of.tanh_bias.add_(of_tanh.sum(dim=0))
-        add_outer(of.sigmoid, of_gate, rows, is_first=at.start == 0)
-        of.sigmoid_bias.add_(of_gate.sum(dim=0))
+        add_outer_of_each(self.of_branches, of_both, rows, is_first=at.start == 0)
+        for total, own in zip(self.of_biases, of_both, strict=True):
+            total.add_(sum_of_rows(own))
         of_rows = attention[:, None] * self.of_slide
         add_times(of_rows, of_tanh, self.weights.tanh)
         return add_times(of_rows, of_gate, self.weights.sigmoid)

@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from milbench_baselines.layers.products import add_outer, affine, tanh_of_affine, times, times_few
+from milbench_baselines.layers.products import add_outer, affine, sum_of_rows, tanh_of_affine, times, times_few
 from milbench_baselines.layers.row_blocks import differentiable_once
 
 MOST_CLASSES = 4
 """Logits up to which products with the head's C^2 rows cost less than reading the patches once more for R."""
 
 
-ROWS = 2048
+ROWS = 4096
 """Most patches of a block. What is made of them has the query's few columns, and still lies in the cache when it is used again."""
 
 
@@ -171,8 +171,8 @@ class QueryGradients:
         of_first_bias, of_second, of_second_bias = self.of_others
         own = torch.ops.aten.tanh_backward.grad_input(of_queries, queries, grad_input=of_queries)
         add_outer(of_second, own, hidden)
-        of_second_bias.add_(own.sum(dim=0))
+        of_second_bias.add_(sum_of_rows(own))
         of_hidden = times(own, self.second, out=out)
         torch.ops.aten.threshold_backward.grad_input(of_hidden, hidden, 0, grad_input=of_hidden)
-        of_first_bias.add_(of_hidden.sum(dim=0))
+        of_first_bias.add_(sum_of_rows(of_hidden))
         return of_hidden

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from milbench_baselines.layers.dropout import Dropout
-from milbench_baselines.layers.products import Linear, add_outer, affine, times
+from milbench_baselines.layers.products import Linear, add_outer, affine, sum_of_rows, times
 from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once, goes_in_blocks, is_relu
 from milbench_baselines.layers.side_by_side import linear_on_shared_bag
 from milbench_baselines.layers.small_bags import is_cheap
@@ -89,7 +89,7 @@ class EmbeddingGradients:
         if self.factor != 1:
             of_z.mul_(self.factor)
         add_outer(self.of_weight, of_z, self.x[at], is_first=at.start == 0)
-        self.of_bias += of_z.sum(dim=0)
+        self.of_bias += sum_of_rows(of_z)
         if self.of_x is not None:
             times(of_z, self.weight, out=self.of_x[at])
 

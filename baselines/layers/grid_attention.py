@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardswish, layer_norm
 
-from milbench_baselines.layers.attention_pooling import PoolGradients, RunningPool, Weights, score_block
+from milbench_baselines.layers.attention_pooling import Branches, PoolGradients, RunningPool, Weights, gates_of
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.grid_convolution import add_gradient_of_kernel, convolved
 from milbench_baselines.layers.grid_taps import row_blocks
@@ -189,12 +189,13 @@ class _Grid:
 
 class _InBlocks(torch.autograd.Function):
     @staticmethod
-    def forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # torch looks at each named argument at every call
+    def forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:  # torch looks at each named argument at every call
         parts, keeps, h, *parameters = inputs
         p = Parameters(*parameters)
         grid, weights = _Grid(parts, h, p), p.attention
         shape = grid.n_scored, len(weights.tanh)
-        tanh, gate = h.new_empty(2, shape[0] if keeps else grid.blocks[0].stop * grid.side, shape[1])
+        branches = Branches(weights)
+        memory = branches.memory(shape[0] if keeps else grid.blocks[0].stop * grid.side)
         scores, pool = h.new_empty(grid.n_scored), RunningPool(grid.width, h)
         lanes = parts.dropout.lanes(shape) if parts.dropout.draws else None
         for rows in grid.blocks:
@@ -205,9 +206,9 @@ class _InBlocks(torch.autograd.Function):
             r = grid.aggregated(rows, before).flatten(0, 1)[: at.stop - at.start]
             mask = None if lanes is None else parts.dropout.of_lanes(lanes[at], h)
             place = at if keeps else slice(0, len(r))
-            scores[at] = score_block(r, weights, mask, tanh[place], gate[place])
+            scores[at] = branches.scores(gates_of(memory[place]), r, mask)
             pool.add(scores[at], r)
-        return pool.pooled(), scores, tanh, gate
+        return pool.pooled(), scores, memory
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -220,11 +221,11 @@ class _InBlocks(torch.autograd.Function):
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, of_slide: Tensor | None, of_scores: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        h, *parameters, slide, scores, tanh, gate = ctx.saved_tensors
+        h, *parameters, slide, scores, memory = ctx.saved_tensors
         p = Parameters(*parameters)
         grid = _Grid(ctx.parts, h, p)
         pool = PoolGradients(p.attention, ctx.factor, slide, scores, of_slide, of_scores)
-        found = _Gradients(grid, pool, tanh, gate)
+        found = _Gradients(grid, pool, memory)
         for rows in grid.blocks:
             found.before_the_mix(rows)
         for rows in grid.blocks:
@@ -241,8 +242,8 @@ class _Gradients:
     of_c : quarters with rims, as `_Grid.u`: gradient of the first quarter of `u`, and of the branches' convolutions.
     """
 
-    def __init__(self, grid: _Grid, pool: PoolGradients, tanh: Tensor, gate: Tensor) -> None:
-        self.grid, self.pool, self.tanh, self.gate = grid, pool, tanh, gate
+    def __init__(self, grid: _Grid, pool: PoolGradients, memory: Tensor) -> None:
+        self.grid, self.pool, self.memory = grid, pool, memory
         self.of_r, self.of_c = grid.with_rim(1, grid.width), grid.quarters_with_rims()
         self.of_kernels = [torch.zeros_like(kernel) for kernel in grid.p.kernels]
         self.of_mixes = [torch.zeros_like(mix) for mix in grid.mixes]
@@ -258,7 +259,7 @@ class _Gradients:
         before = grid.before_activation(rows, convolutions)
         r = grid.aggregated(rows, before).flatten(0, 1)
         n = at.stop - at.start
-        of_r = self.pool.of_rows(at, r[:n], self.tanh[at], self.gate[at])
+        of_r = self.pool.of_rows(at, r[:n], gates_of(self.memory[at]))
         if n < len(r):  # copies that are not pooled
             of_r = torch.cat([of_r, of_r.new_zeros(len(r) - n, grid.width)])
         of_r = of_r.reshape(before.shape)

@@ -70,6 +70,15 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor
     return torch.addmm(bias, x, weight.T, out=out)
 
 
+def affine_of_each(x: Tensor, weights: Tensor, biases: Tensor, *, out: Tensor) -> Tensor:
+    """Rows [G, N, O] = x [N, D] weights [G, O, D]^T + biases [G, O], without gradients, in `out`. MKL does them sooner together."""
+    if not _goes_to_onednn(x, len(x), *weights.shape[1:]):
+        return torch.baddbmm(biases[:, None], x.expand(len(weights), *x.shape), weights.mT, out=out)
+    for own, weight, bias in zip(out, weights, biases, strict=True):
+        _by_onednn(x, weight, bias, own)
+    return out
+
+
 def times(rows: Tensor, weight: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Rows [N, D] = rows [N, O] weight [O, D], without gradients, in `out` if it is given."""
     if _goes_to_onednn(rows, len(rows), *weight.shape):
@@ -135,6 +144,20 @@ def add_outer(total: Tensor, left: Tensor, right: Tensor, *, is_first: bool = Fa
         found = _outer_by_onednn(left, right)
         return total.copy_(found) if is_first else total.add_(found)
     return total.addmm_(left.T, right, beta=0 if is_first else 1)
+
+
+def add_outer_of_each(totals: Tensor, left: Tensor, right: Tensor, *, is_first: bool = False) -> Tensor:
+    """`totals` [G, O, D], after left [G, N, O]^T right [N, D] was added to them; `is_first`: they held anything before."""
+    if not _goes_to_onednn(right, left.shape[2], *right.shape):
+        return totals.baddbmm_(left.mT, right.expand(len(left), *right.shape), beta=0 if is_first else 1)
+    for total, own in zip(totals, left, strict=True):
+        add_outer(total, own, right, is_first=is_first)
+    return totals
+
+
+def sum_of_rows(rows: Tensor) -> Tensor:
+    """Sum [D] of rows [N, D] on a CPU. torch's own `sum` takes twice as long."""
+    return torch.mv(rows.T, rows.new_ones(len(rows)))
 
 
 def _goes_to_onednn(like: Tensor, *sizes: int, n_products: int = 1) -> bool:

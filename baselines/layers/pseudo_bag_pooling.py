@@ -16,8 +16,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from milbench_baselines.layers.attention_pooling import gates_of
 from milbench_baselines.layers.gated_attention import GatedAttention
-from milbench_baselines.layers.products import add_outer, add_times, affine, times
+from milbench_baselines.layers.products import (
+    add_outer,
+    add_outer_of_each,
+    add_times,
+    affine,
+    affine_of_each,
+    sum_of_rows,
+    times,
+)
 from milbench_baselines.layers.row_blocks import blocks_of, differentiable_once
 
 
@@ -58,7 +67,7 @@ def _attention(scores: Tensor, member: Tensor) -> Tensor:
 
 
 class _PooledPseudoBags(torch.autograd.Function):
-    """Pooled [G, L], attention [G, N], h [N, L] and both branches after their activation [2, N, A].
+    """Pooled [G, L], attention [G, N], h [N, L] and memory [N, 2 A] of both branches after their activation (`gates_of`).
 
     The branches of all patches are kept if a backward may follow; else those of one block.
     """
@@ -68,15 +77,15 @@ class _PooledPseudoBags(torch.autograd.Function):
         keeps, x, member, embedding, v_weight, v_bias, u_weight, u_bias, score, score_bias = inputs
         n, blocks = len(x), blocks_of(len(x), width=len(embedding))
         h, scores = x.new_empty(n, len(embedding)), x.new_empty(n)
-        gates = x.new_empty(2, n if keeps else blocks[0].stop, len(v_weight))
+        memory = x.new_empty(n if keeps else blocks[0].stop, 2 * len(v_weight))
+        weights, biases = torch.stack((v_weight, u_weight)), torch.stack((v_bias, u_bias))
         for rows in blocks:
             own = affine(x[rows], embedding, out=h[rows]).clamp_(min=0)                             # [B, L]
-            v, u = gates[:, rows] if keeps else gates[:, : len(own)]
-            affine(own, v_weight, v_bias, out=v).tanh_()                                           # [B, A]
-            affine(own, u_weight, u_bias, out=u).sigmoid_()                                        # [B, A]
-            torch.mv(v * u, score[0], out=scores[rows])
+            gates = gates_of(memory[rows] if keeps else memory[: len(own)])
+            v, u = affine_of_each(own, weights, biases, out=gates)                                 # [B, A]
+            torch.mv(v.tanh_() * u.sigmoid_(), score[0], out=scores[rows])
         attention = _attention(scores.add_(score_bias), member)                                    # [G, N]
-        return attention @ h, attention, h, gates
+        return attention @ h, attention, h, memory
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -90,16 +99,18 @@ class _PooledPseudoBags(torch.autograd.Function):
     def backward(  # type: ignore[override]
         ctx: Any, of_pooled: Tensor | None, of_attention: Tensor | None, *_: None
     ) -> tuple[Tensor | None, ...]:
-        x, embedding, v_weight, u_weight, score, pooled, attention, h, gates = ctx.saved_tensors
+        x, embedding, v_weight, u_weight, score, pooled, attention, h, memory = ctx.saved_tensors
         of_pooled = torch.zeros_like(pooled) if of_pooled is None else of_pooled
         mean = (pooled * of_pooled).sum(dim=1)                                                     # [G]  (1)
         if of_attention is not None:
             mean = mean + (attention * of_attention).sum(dim=1)
         of_x = torch.empty_like(x) if ctx.needs_input_grad[1] else None
-        sums = [torch.empty_like(each) for each in (embedding, v_weight, u_weight)]
-        of_v_bias, of_u_bias, of_score, of_score_bias = (x.new_zeros(n) for n in (*gates.shape[2:] * 3, 1))
+        of_embedding, of_weights = torch.empty_like(embedding), embedding.new_empty(2, *v_weight.shape)
+        of_v_bias, of_u_bias, of_score, of_score_bias = (x.new_zeros(n) for n in (*[len(v_weight)] * 3, 1))
         for rows in blocks_of(len(x), width=len(embedding)):
-            own, (v, u), a = h[rows], gates[:, rows], attention[:, rows]                           # [B, L], [B, A], [G, B]
+            own, gates, a = h[rows], gates_of(memory[rows]), attention[:, rows]                    # [B, L], [2, B, A], [G, B]
+            v, u = gates
+            of_v, of_u = of_gates = torch.empty_like(gates)                                        # [2, B, A]
             wanted = of_pooled @ own.T                                                             # [G, B]
             if of_attention is not None:
                 wanted = wanted + of_attention[:, rows]
@@ -107,17 +118,17 @@ class _PooledPseudoBags(torch.autograd.Function):
             of_score += of_s @ (v * u)
             of_score_bias += of_s.sum()
             of_gate = of_s[:, None] * score                                                        # [B, A]
-            of_v = torch.ops.aten.tanh_backward(of_gate * u, v)  # type: ignore[attr-defined]
-            of_u = torch.ops.aten.sigmoid_backward(of_gate.mul_(v), u)  # type: ignore[attr-defined]
-            of_v_bias += of_v.sum(dim=0)
-            of_u_bias += of_u.sum(dim=0)
+            torch.ops.aten.tanh_backward.grad_input(torch.mul(of_gate, u, out=of_v), v, grad_input=of_v)
+            torch.ops.aten.sigmoid_backward.grad_input(torch.mul(of_gate, v, out=of_u), u, grad_input=of_u)
+            of_v_bias += sum_of_rows(of_v)
+            of_u_bias += sum_of_rows(of_u)
             of_h = add_times(add_times(a.T @ of_pooled, of_v, v_weight), of_u, u_weight)           # [B, L]  (2)
-            of_h = torch.ops.aten.threshold_backward(of_h, own, 0)  # type: ignore[attr-defined]
-            for sum_, left, right in zip(sums, (of_h, of_v, of_u), (x[rows], own, own), strict=True):
-                add_outer(sum_, left, right, is_first=rows.start == 0)
+            torch.ops.aten.threshold_backward.grad_input(of_h, own, 0, grad_input=of_h)
+            add_outer(of_embedding, of_h, x[rows], is_first=rows.start == 0)
+            add_outer_of_each(of_weights, of_gates, own, is_first=rows.start == 0)
             if of_x is not None:
                 times(of_h, embedding, out=of_x[rows])
-        of_embedding, of_v_weight, of_u_weight = sums
+        of_v_weight, of_u_weight = of_weights
         return (
             None, of_x, None, of_embedding,
             of_v_weight, of_v_bias, of_u_weight, of_u_bias, of_score[None], of_score_bias,

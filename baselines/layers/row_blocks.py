@@ -21,8 +21,8 @@ from milbench_baselines.layers.usual import is_usual
 ROWS = 1024
 """Fewest rows of a block of a large bag. Products of so many run at full rate."""
 
-NUMBERS = 3 * 2**18
-"""Numbers that an operation makes of a block: 3 MB of float32. With two threads, shorter blocks leave them waiting for each other."""
+NUMBERS = 3 * 2**19
+"""Numbers that an operation makes of a block: 6 MB of float32. With two threads, shorter blocks leave them waiting for each other."""
 
 FEW = 128
 """Patches up to which blocks gain nothing in training. Fewer than `activation_cost` measures at, so it sees blocks alone."""

@@ -13,13 +13,16 @@ from milbench_baselines.layers import products
 from milbench_baselines.layers.products import (
     Linear,
     add_outer,
+    add_outer_of_each,
     add_times,
     affine,
+    affine_of_each,
     baddbmm,
     bmm,
     by_transposed,
     linear,
     outer,
+    sum_of_rows,
     tanh_of_affine,
     times,
 )
@@ -196,6 +199,36 @@ def test_several_products_are_each_its_own(choice: bool, is_part: bool, used: li
     ):
         torch.testing.assert_close(own.double(), expected, atol=1e-3, rtol=1e-5)
     assert len(used) == (5 * 4 if choice else 0)  # the third is small
+
+
+@pytest.mark.parametrize("n", [1, 37, N])
+def test_products_with_the_same_rows_are_each_its_own(choice: bool, n: int, used: list[int]) -> None:
+    x, weights, biases, left = (torch.randn(*shape) for shape in ((n, D), (2, O, D), (2, O), (2, n, O)))
+    totals, spare = torch.randn(2, O, D), torch.full((2, O, D), torch.nan)
+    before, out = totals.clone(), torch.full((2, n, O), torch.nan)
+    made = affine_of_each(x, weights, biases, out=out)
+    assert made.data_ptr() == out.data_ptr()
+    assert add_outer_of_each(totals, left, x) is totals
+    add_outer_of_each(spare, left, x, is_first=True)
+    for g in range(2):
+        rows = x.double() @ weights[g].double().T + biases[g].double()
+        product = left[g].double().T @ x.double()
+        torch.testing.assert_close(out[g].double(), rows, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(spare[g].double(), product, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(totals[g].double(), before[g].double() + product, rtol=1e-5, atol=1e-4)
+    assert bool(used) == (choice and n == N)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_sum_of_rows_is_that_of_torch(dtype: torch.dtype) -> None:
+    rows = torch.randn(N, D, dtype=dtype)
+    torch.testing.assert_close(sum_of_rows(rows), rows.sum(dim=0), rtol=1e-5, atol=1e-4)
+    assert torch.equal(sum_of_rows(rows[:1]), rows[0])
+    rows[3, 5], rows[4, 6] = torch.nan, torch.inf
+    found = sum_of_rows(rows)
+    assert found[5].isnan()
+    assert found[6] == torch.inf
+    assert found.isfinite().sum() == D - 2
 
 
 @pytest.mark.parametrize("shape", [(N, D), (7, 100, D), (5, D), (1, D), (0, D), (D,)])
