@@ -370,7 +370,7 @@ class DTFDMIL(MILModel):
     def _is_usual(self) -> bool:
         """Whether functions of whole layers may take the place of the embedding and the first tier's attention."""
         embed = self.reduction
-        is_embedding = is_usual(embed, nn.Sequential) and len(embed) == 2 and are_linear(embed[0]) and is_relu(embed[1])
+        is_embedding = is_usual(embed, nn.Sequential) and len(embed) == 2 and are_linear(embed[0], bias=False) and is_relu(embed[1])
         return is_embedding and self.attention.is_usual
 
     def attention_rows(self) -> tuple[str, ...]:

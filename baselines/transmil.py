@@ -39,7 +39,7 @@ from milbench_baselines.layers.small_bags import is_small_stack, together
 from milbench_baselines.layers.small_position import is_small, is_small_grid, placed_small
 from milbench_baselines.layers.square_grid import folded, side_of
 from milbench_baselines.layers.two_class import answer_of, head_width, refuse_several_tasks
-from milbench_baselines.layers.usual import are_dropout, are_linear, is_usual
+from milbench_baselines.layers.usual import are_dropout, are_linear, convolution, is_usual
 
 OFFICIAL_RECIPE = {
     "optimizer": "lookahead_radam",
@@ -114,6 +114,10 @@ class TransLayer(nn.Module):
         return small_layer(tokens, mask, LayerParameters(*(each[:, None] for each in own)), plan, norm.eps)[0]
 
 
+PLACES = [convolution((size, size), bias=True, padding=(0, 0)) for size in (7, 5, 3)]
+"""Kinds of the position's convolutions."""
+
+
 class PPEG(nn.Module):
     """Tokens [k k, H] with position: depthwise convolutions with bias are added. The class token is not among them."""
 
@@ -137,7 +141,7 @@ class PPEG(nn.Module):
     @property
     def is_usual(self) -> bool:
         """Whether one kernel may take the place of the three convolutions."""
-        return all(is_usual(conv, nn.Conv2d) for conv in (self.conv7, self.conv5, self.conv3))
+        return all(map(is_usual, (self.conv7, self.conv5, self.conv3), PLACES))
 
     def kernels_and_biases(self) -> list[Any]:
         """Kernel [H, 1, s, s] and bias [H] of each size, the largest first."""

@@ -33,7 +33,7 @@ from milbench_baselines.layers.side_by_side import by_its_own, layer_norm_on_own
 from milbench_baselines.layers.small_experts import is_small, pooled_small
 from milbench_baselines.layers.small_grids import GridParameters
 from milbench_baselines.layers.square_grid import side_of
-from milbench_baselines.layers.usual import is_made_of, is_usual
+from milbench_baselines.layers.usual import convolution, is_made_of, is_usual
 
 SEGMENTS = 4
 """Consecutive quarters of the channels: one per branch of the aggregator, and one per proxy of M4's gate."""
@@ -95,8 +95,12 @@ class Aggregator(nn.Module):
         return torch.cat([first, hardswish(torch.cat(parts, dim=2))], dim=2)
 
 
-AGGREGATOR = Aggregator, nn.ModuleList, *(nn.Sequential, nn.Conv2d, nn.Conv2d) * len(KERNELS)
-"""Classes of an aggregator and its parts."""
+POINTWISE = convolution((1, 1), bias=False)
+AGGREGATOR = Aggregator, nn.ModuleList, *(part for size in KERNELS for part in (nn.Sequential, convolution((size, size), bias=False), POINTWISE))
+"""Kinds of an aggregator and its parts."""
+
+POSITION = convolution((3, 3), bias=True)
+"""Kind of the position encoding."""
 
 
 def on_grid(layer: nn.Module, rows: Tensor, side: int) -> Tensor:
@@ -192,20 +196,20 @@ class MPAMIL(nn.Module):
     def _placed(self, h: Tensor, side: int) -> Tensor:
         """Rows [k*k, hidden] of a grid with their position encoding."""
         position: Any = self.position
-        if not is_usual(position, nn.Conv2d):
+        if not is_usual(position, POSITION):
             return h + on_grid(position, h, side)
         return h + depthwise([h], [position.weight], side)[0] + position.bias  # type: ignore[no-any-return]
 
     @property
     def is_usual(self) -> bool:
         """Whether functions of whole layers may take this one's place."""
-        around = [kind for name, kind in (("position", nn.Conv2d), ("norm", nn.LayerNorm)) if self._modules.get(name) is not None]
+        around = [kind for name, kind in (("position", POSITION), ("norm", nn.LayerNorm)) if self._modules.get(name) is not None]
         dead = () if self._modules.get("dead") is None else (Linear,)
         return is_made_of(self, MPAMIL, *EMBEDDING, *around, *AGGREGATOR, *ATTENTION, *dead)
 
     @property
     def _is_usual_after_embedding(self) -> bool:
-        has_place = self.position is None or is_usual(self.position, nn.Conv2d)
+        has_place = self.position is None or is_usual(self.position, POSITION)
         has_norm = self.norm is None or is_usual(self.norm, nn.LayerNorm)
         return has_place and has_norm and self.aggregate.is_usual and self.attention.is_usual
 

@@ -24,7 +24,7 @@ from milbench_baselines.layers.nystrom_mixing import mixed
 from milbench_baselines.layers.one_head import is_narrow, mixed_narrow
 from milbench_baselines.layers.options import one_of
 from milbench_baselines.layers.products import Linear
-from milbench_baselines.layers.usual import are_linear, is_usual
+from milbench_baselines.layers.usual import are_linear, convolution, is_usual
 from milbench_baselines.layers.whole_inverse import pseudo_inverse
 
 Crop = Literal["aligned", "legacy"]
@@ -94,7 +94,10 @@ class NystromAttention(nn.Module):
     @property
     def has_usual_projections(self) -> bool:
         """Whether the weights of projections and convolution say what these compute."""
-        return are_linear(self.to_qkv) and (self.res_conv is None or is_usual(self.res_conv, nn.Conv2d))
+        if not are_linear(self.to_qkv, bias=False):
+            return False
+        size = getattr(self.res_conv, "kernel_size", (0,))[0]
+        return self.res_conv is None or is_usual(self.res_conv, convolution((size, 1), bias=False, padding=(0, 0)))
 
     def _by_modules(self, tokens: Tensor, rows: Literal[1] | None) -> tuple[Tensor, Tensor]:
         """`forward` as it is written: the modules are called, for whoever listens to them or has put others in their place."""

@@ -82,9 +82,8 @@ class PoolingModel(MILModel):
         if not is_usual(self.embed, Rectified):
             return False
         layers: list[Any] = list(self.embed)
-        if len(layers) != 2 or not is_relu(layers[1]) or not are_linear(layers[0], self.head):
-            return False
-        return layers[0].bias is not None and self.head.bias is not None and are_dropout(self.dropout)
+        has_embedding = len(layers) == 2 and is_relu(layers[1]) and are_linear(layers[0], self.head)
+        return has_embedding and are_dropout(self.dropout)
 
     def losses_of_stack(
         self, bags: Sequence[Tensor], targets: Tensor, known: Tensor, *, highest: bool

@@ -6,10 +6,10 @@ model is made with where somebody has put another one in its place. Where a laye
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from itertools import chain, repeat
-from operator import contains
+from operator import contains, is_, methodcaller
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -44,24 +44,40 @@ HOOKS = "forward", "forward_pre", "backward", "backward_pre"
 """Kinds of hooks."""
 
 
-def is_usual(layer: object, kind: type[nn.Module]) -> bool:
-    """Whether the layer computes what this class computes, and nobody listens to it.
+Kind = type[nn.Module] | tuple[Any, ...]
+"""Of a usual layer: its class, or what `_computes` says of one that has parts or settings of its own."""
+
+
+def convolution(kernel: tuple[int, int], *, bias: bool, padding: tuple[int, int] | None = None) -> Kind:
+    """Kind of a `nn.Conv2d` that leaves the size as it is, each channel on its own, or all together if the kernel is 1 x 1.
+
+    `padding` is what it puts around by itself, if it is not half a kernel of zeros.
+    """
+    around = (kernel[0] // 2, kernel[1] // 2) if padding is None else padding
+    return nn.Conv2d.forward, bias, kernel, around
+
+
+def is_usual(layer: object, kind: Kind) -> bool:
+    """Whether the layer computes what a layer of this kind computes in our models, and nobody listens to it.
 
     A layer with a parametrisation does: its weight is asked for, as its module would.
     """
-    if not isinstance(layer, nn.Module) or type(layer).forward is not kind.forward:
+    (wanted,) = _all_wanted((kind,))
+    if not isinstance(layer, nn.Module) or type(layer).forward is not wanted[0]:
         return False
-    return not _has_own_forward(layer.__dict__) and not is_listened_to(layer)
+    if _has_own_forward(layer.__dict__) or is_listened_to(layer):
+        return False
+    return len(wanted) == 1 or _computes(layer) == wanted
 
 
-def are_linear(*layers: object) -> bool:
-    """Whether all are usual Linear layers."""
+def are_linear(*layers: object, bias: bool = True) -> bool:
+    """Whether all are usual Linear layers, with a bias or all without one."""
     if are_all_listened_to():
         return False
     for layer in layers:
         if not isinstance(layer, nn.Module) or type(layer).forward not in _LINEAR:
             return False
-        if _has_hooks(layer.__dict__) or _has_own_forward(layer.__dict__):
+        if _has_hooks(layer.__dict__) or _has_own_forward(layer.__dict__) or _has(layer, "bias") != bias:
             return False
     return True
 
@@ -69,8 +85,8 @@ def are_linear(*layers: object) -> bool:
 _LINEAR = Linear.forward, nn.Linear.forward
 
 
-def is_made_of(module: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """Whether a module and all that it is made of, part by part in their order, are usual layers of these classes.
+def is_made_of(module: nn.Module, *kinds: Kind) -> bool:
+    """Whether a module and all that it is made of, part by part in their order, are usual layers of these kinds.
 
     Experts are asked for this in each step. So what a module is made of is remembered, and read anew where it has changed.
     """
@@ -79,7 +95,7 @@ def is_made_of(module: nn.Module, *kinds: type[nn.Module]) -> bool:
     tree = _TREES.get(module)
     if tree is None or not tree.is_of(module):
         tree = _TREES[module] = _Tree(module)
-    return not tree.is_changed and tree.forwards == _forwards_of(kinds)
+    return not tree.is_changed and tree.computes == _all_wanted(kinds)
 
 
 class _Tree:
@@ -88,7 +104,7 @@ class _Tree:
     Attributes
     ----------
     is_changed : whether a part has a hook or a forward of its own. Then it is never remembered.
-    forwards : of the classes of the module and all its parts, part by part in their order.
+    computes : `_computes` of the module and all its parts, part by part in their order.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -97,11 +113,12 @@ class _Tree:
         self.kind, self.below, self.kinds = type(module), parts[1:], list(map(type, parts[1:]))
         self.attributes = [part.__dict__ for part in parts]
         self.children = [part._modules for part in parts]
+        self.parameters = [part._parameters for part in parts if "bias" in part._parameters]
+        self.lacks = _lack_biases(self.parameters)
         self.layers = list(chain.from_iterable(map(dict.values, self.children)))
         self.hooks = [own[f"_{kind}_hooks"] for own in self.attributes for kind in HOOKS]
         self.is_changed = any(self.hooks) or any(map(_has_own_forward, self.attributes))
-        forwards = [type(part).forward for part in parts]
-        self.forwards = [Linear.forward if forward is nn.Linear.forward else forward for forward in forwards]
+        self.computes = list(map(_computes, parts))
 
     def is_of(self, module: nn.Module) -> bool:
         """Whether the module is still made of the same parts, of the same classes, and nobody has put a hook on any module since.
@@ -113,7 +130,9 @@ class _Tree:
         if type(module) is not self.kind or any(map(contains, self.attributes, repeat("forward"))):
             return False
         layers = list(chain.from_iterable(map(dict.values, self.children)))
-        return layers == self.layers and list(map(type, self.below)) == self.kinds
+        if layers != self.layers or list(map(type, self.below)) != self.kinds:
+            return False
+        return _lack_biases(self.parameters) == self.lacks
 
 
 _TREES: WeakKeyDictionary[nn.Module, _Tree] = WeakKeyDictionary()
@@ -132,9 +151,56 @@ def _has_own_forward(own: dict[str, Any]) -> bool:
     return "forward" in own and not getattr(own["forward"], "computes_the_same", False)
 
 
+def _lack_biases(parameters: list[dict[str, Any]]) -> list[bool]:
+    """Which layers with these parameters have no bias."""
+    return list(map(is_, map(_BIAS, parameters), repeat(None)))
+
+
+_BIAS = methodcaller("get", "bias")
+
+
+def _computes(layer: nn.Module) -> tuple[Any, ...]:
+    """What functions of whole layers must know of a layer beside its numbers: the forward of its class, its parts and settings."""
+    forward = type(layer).forward
+    if forward in _LINEAR:
+        return Linear.forward, _has(layer, "bias")
+    if forward is nn.Conv1d.forward:
+        return forward, _has(layer, "bias")
+    if forward is nn.LayerNorm.forward:
+        return forward, _has(layer, "weight"), _has(layer, "bias")
+    if forward is nn.Conv2d.forward:
+        return _convolves(layer)
+    return (forward,)
+
+
+def _convolves(layer: Any) -> tuple[Any, ...]:
+    each = 1 if layer.kernel_size == (1, 1) else layer.in_channels
+    is_plain = layer.stride == layer.dilation == (1, 1) and layer.padding_mode == "zeros"
+    if not is_plain or layer.groups != each or layer.in_channels != layer.out_channels:
+        return (nn.Conv2d.forward,)
+    return nn.Conv2d.forward, _has(layer, "bias"), layer.kernel_size, layer.padding
+
+
+def _has(layer: nn.Module, name: str) -> bool:
+    """Whether the layer has this parameter. Asking its dictionary takes less time, but one with a parametrisation is not in there."""
+    own = layer._parameters
+    return (own[name] if name in own else getattr(layer, name, None)) is not None
+
+
+def _wanted(kind: Kind) -> tuple[Any, ...]:
+    """What `_computes` says of a usual layer of this kind."""
+    if isinstance(kind, tuple):
+        return kind
+    if kind.forward in _LINEAR:
+        return Linear.forward, True
+    if kind is nn.Conv1d:
+        return kind.forward, True
+    return (kind.forward, True, True) if kind is nn.LayerNorm else (kind.forward,)
+
+
 @cache
-def _forwards_of(kinds: tuple[type[nn.Module], ...]) -> list[Callable[..., Any]]:
-    return [kind.forward for kind in kinds]
+def _all_wanted(kinds: tuple[Kind, ...]) -> list[tuple[Any, ...]]:
+    return list(map(_wanted, kinds))
 
 
 def are_relu(*layers: object) -> bool:

@@ -6,7 +6,7 @@ import copy
 import gc
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -152,6 +152,80 @@ def test_an_activation_in_another_ones_place_is_used_in_a_stack(name: str, *, li
     expected = torch.stack([torch.stack([model(bag.features).logits for bag in bags]) for model in models])
     torch.testing.assert_close(logits, expected)
     assert bool(calls) is listens
+
+
+def of_another_make(layer: nn.Module) -> Iterator[nn.Module]:
+    """Layers that fit in this one's place, and compute what functions of whole layers do not."""
+    if isinstance(layer, nn.Linear):
+        yield nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is None)
+    if isinstance(layer, nn.LayerNorm):
+        yield nn.LayerNorm(layer.normalized_shape, bias=False)
+        yield nn.LayerNorm(layer.normalized_shape, elementwise_affine=False)
+    if isinstance(layer, nn.Conv1d):
+        yield nn.Conv1d(layer.in_channels, layer.out_channels, layer.kernel_size, bias=False)
+    if isinstance(layer, nn.Conv2d):
+        made = {
+            "kernel_size": layer.kernel_size,
+            "padding": layer.padding,
+            "groups": layer.groups,
+            "bias": layer.bias is not None,
+        }
+        others = [{"bias": layer.bias is None}]
+        others += [{"padding_mode": "replicate"}] * any(layer.padding)
+        others += [{"groups": 1}, {"padding": "same"} if any(layer.padding) else {}] * (layer.groups > 1)
+        for other in others:
+            yield nn.Conv2d(layer.in_channels, layer.out_channels, **{**made, **other})
+
+
+def answer_and_gradients(model: MILModel, bag: Tensor) -> list[Tensor]:
+    ones = torch.ones(model.n_tasks, dtype=torch.float64)
+    model.zero_grad()
+    output = model(bag)
+    model.loss(output, ones, ones).backward()
+    return [output.logits.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("n", [9, 200, 1500])
+def test_a_layer_of_another_make_computes_what_its_module_does(name: str, n: int) -> None:
+    bag, n_made = bag_of(n), 0
+    for part_name, part in parts_of(made(name)).items():
+        for other in of_another_make(part):
+            model = made(name)
+            model.set_submodule(part_name, other.double())
+            found = answer_and_gradients(model, bag)
+            for each in parts_of(model).values():  # whose modules are then called
+                each.register_forward_hook(lambda *_: None)
+            torch.testing.assert_close(found, answer_and_gradients(model, bag), msg=f"{part_name}: {other}")
+            n_made += 1
+    assert n_made >= 2
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_a_layer_of_another_make_is_called_in_a_stack(name: str) -> None:
+    bags, ones = [Patches(bag_of(n)) for n in (8, 8)], torch.ones(S, 2, 1, dtype=torch.float64)
+    for part_name, part in parts_of(made(name)).items():
+        for place in range(len(list(of_another_make(part)))):
+            models = []
+            for seed in range(S):
+                torch.manual_seed(seed)
+                model = MODELS[name]()
+                model.set_submodule(part_name, list(of_another_make(part))[place])
+                models.append(model.double().eval())
+            stack = ParameterStack(models, "float32", torch.device("cpu"))
+            stack.model.eval()
+            _, logits = stack.losses_and_logits(bags, ones, ones, at_once=S)
+            expected = torch.stack([torch.stack([model(bag.features).logits for bag in bags]) for model in models])
+            torch.testing.assert_close(logits, expected, msg=f"{part_name}: {place}")
+
+
+def test_a_bias_that_is_taken_out_is_noticed() -> None:
+    model, bag = made("amil"), bag_of(1500)
+    model(bag)
+    model.expert.embed[0].bias = None
+    found = answer_and_gradients(model, bag)
+    model.expert.embed[0].register_forward_hook(lambda *_: None)
+    torch.testing.assert_close(found, answer_and_gradients(model, bag))
 
 
 def test_a_usual_layer_computes_what_its_class_does_and_nobody_listens() -> None:
