@@ -77,11 +77,11 @@ def first_backward(
     of_key = bmm(of_logits.mT, first)
     of_query = torch.zeros_like(of_key)
     of_x, of_to_key = torch.empty_like(x), torch.zeros_like(to_key)
-    asking = marks.query.to(x.dtype)
+    asking, shared = marks.query.to(x.dtype), -weights * of_weights
     for rows in sizes.blocks():
         of_landmarks = only[0] if len(sizes.blocks()) == 1 else _exponentials(sizes, marks.query, keys[:, rows], sums)
-        differing = of_attention[:, :, rows].flatten(0, 1)[:, None] - of_weights
-        of_scores = of_landmarks.mul_(differing).mul_(weights).to(x.dtype)                # [G h, g, r]
+        differing = torch.addcmul(shared, weights, of_attention[:, :, rows].flatten(0, 1)[:, None])
+        of_scores = of_landmarks.mul_(differing).to(x.dtype)                              # [G h, g, r]
         of_query += bmm(of_scores, sizes.by_head(keys[:, rows]))
         of_keys = torch.empty_like(keys[:, rows])
         sizes.write(of_keys, of_scores.mT, asking)

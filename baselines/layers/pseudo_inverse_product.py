@@ -55,13 +55,13 @@ def whole_steps(a: Tensor, theta: Tensor, iterations: int) -> Tensor:
     """Attribute `whole` of `Steps` for A [M, g, g] and the first Z, theta A^T, with theta [M, 1, 1]."""
     n_steps = min(WHOLE_STEPS, iterations)
     whole = a.new_empty(n_steps + 1, 3, *a.shape)
-    eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     torch.mul(a.mT, theta, out=whole[0, 0])
     for step in range(n_steps):
         z, e, polynomial = whole[step]
-        baddbmm(eye, a, z, alpha=-1, out=e)
+        _from_identity(bmm(a, z, out=e), out=e)
         square = bmm(e, e)
-        baddbmm(e + square, square, e, alpha=0.25, out=polynomial)
+        torch.add(e, square, out=polynomial)
+        baddbmm(polynomial, square, e, alpha=0.25, out=polynomial)
         baddbmm(z, z, polynomial, out=whole[step + 1, 0])
     return whole
 
@@ -73,13 +73,19 @@ def whole_steps_backward(whole: Tensor, a: Tensor, theta: Tensor, of_z: Tensor, 
     for z, e, polynomial in reversed(whole[:-1].unbind()):
         of_polynomial = _symmetric(bmm(z.mT, of_z))
         once = bmm(of_polynomial, e)
-        of_square = of_polynomial + (once + once.mT).mul_(0.125)
-        of_e = _symmetric(baddbmm(of_polynomial, of_square.mul_(2).add_(once, alpha=0.25), e))
+        through_powers = (once + once.mT).add_(once).add_(of_polynomial, alpha=8)          # a quarter of it, times E
+        of_e = _symmetric(baddbmm(of_polynomial, through_powers, e, alpha=0.25, out=of_polynomial))
         of_z = baddbmm(of_z, of_z, polynomial.mT)
-        of_z = baddbmm(of_z, a.mT, of_e, alpha=-1)
-        of_a = baddbmm(of_a, of_e, z.mT, alpha=-1)
+        baddbmm(of_z, a.mT, of_e, alpha=-1, out=of_z)
+        baddbmm(of_a, of_e, z.mT, alpha=-1, out=of_a)
     of_log_theta = (of_z * whole[0, 0]).sum(dim=(1, 2))
     return of_a.add_(of_z.mT * theta), of_log_theta
+
+
+def _from_identity(matrices: Tensor, *, out: Tensor) -> Tensor:
+    """I - X in `out`, of X [M, g, g]."""
+    torch.neg(matrices, out=out).diagonal(dim1=-2, dim2=-1).add_(1)
+    return out
 
 
 def _symmetric(matrices: Tensor) -> Tensor:
@@ -91,19 +97,20 @@ def with_columns(whole: Tensor, a: Tensor, columns: Tensor, iterations: int) -> 
     n_steps = iterations + 1 - len(whole)
     powers, kept = a.new_empty(n_steps, 2, *a.shape), columns.new_empty(n_steps + 1, 3, *columns.shape)
     kept[0, 0] = columns
-    eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     y = bmm(a, whole[-1, 0]) if n_steps else a
     for step in range(n_steps):
         e, squared = powers[step]
         t, inner, outer = kept[step]
-        torch.sub(eye, y, out=e)
+        _from_identity(y, out=e)
         baddbmm(t, e, t, alpha=0.25, out=inner)                     # T + E T / 4
         baddbmm(t, e, inner, out=outer)                             # T + E T + E^2 T / 4
         baddbmm(t, e, outer, out=kept[step + 1, 0])                 # T + E T + E^2 T + E^3 T / 4
         if step < n_steps - 1:
-            u = y - bmm(y, y)                                       # Y E
-            torch.sub(e, u, out=squared)                                  # E^2
-            y = baddbmm(y + u, u, (1.25 * e).sub_(u, alpha=0.25))   # Y (I + E + E^2 + E^3 / 4)
+            square = bmm(y, y)
+            u = torch.sub(y, square, out=square)                    # Y E
+            torch.sub(e, u, out=squared)                            # E^2
+            y = y + u
+            baddbmm(y, u, torch.add(e, squared, alpha=0.25), out=y)  # Y (I + E + E^2 + E^3 / 4)
     return Steps(whole, powers, kept)
 
 
@@ -117,7 +124,8 @@ def with_columns_backward(steps: Steps, of_columns: Tensor) -> tuple[Tensor, Ten
         found = bmm(of_t, outer.mT)
         found = baddbmm(found, once, inner.mT, out=found)
         found = baddbmm(found, twice, t.mT, alpha=0.25, out=found)
-        of_t = baddbmm(of_t + once, e, twice, alpha=0.25).add_(twice)
+        of_t = of_t + once
+        baddbmm(of_t, e, twice, alpha=0.25, out=of_t).add_(twice)
         if of_e is not None:
             of_square = bmm(of_e, squared)
             both = bmm(of_e, e).mul_(0.75).add_(of_square, alpha=0.5)
