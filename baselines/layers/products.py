@@ -63,7 +63,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
     """Rows [N, O] = x [N, D] weight [O, D]^T + bias [O], without gradients, in `out` if it is given."""
-    if _goes_to_onednn(x, len(x), x.shape[1], len(weight)):
+    if _goes_to_onednn(x, *x.shape, weight.shape[0]):
         return _by_onednn(x, weight, bias, out)
     if bias is None:
         return torch.mm(x, weight.T, out=out)
@@ -72,8 +72,8 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor
 
 def affine_of_each(x: Tensor, weights: Tensor, biases: Tensor, *, out: Tensor) -> Tensor:
     """Rows [G, N, O] = x [N, D] weights [G, O, D]^T + biases [G, O], without gradients, in `out`. MKL does them sooner together."""
-    if not _goes_to_onednn(x, len(x), *weights.shape[1:]):
-        return torch.baddbmm(biases[:, None], x.expand(len(weights), *x.shape), weights.mT, out=out)
+    if not _goes_to_onednn(x, x.shape[0], *weights.shape[1:]):
+        return torch.baddbmm(biases[:, None], x.expand(weights.shape[0], *x.shape), weights.mT, out=out)
     for own, weight, bias in zip(out, weights, biases, strict=True):
         _by_onednn(x, weight, bias, own)
     return out
@@ -81,28 +81,28 @@ def affine_of_each(x: Tensor, weights: Tensor, biases: Tensor, *, out: Tensor) -
 
 def times(rows: Tensor, weight: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Rows [N, D] = rows [N, O] weight [O, D], without gradients, in `out` if it is given."""
-    if _goes_to_onednn(rows, len(rows), *weight.shape):
+    if _goes_to_onednn(rows, rows.shape[0], *weight.shape):
         return _by_onednn(rows, weight.T, out=out)
     return torch.mm(rows, weight, out=out)
 
 
 def add_times(total: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
     """`total` [N, D], after rows [N, O] weight [O, D] were added to it."""
-    if _goes_to_onednn(rows, len(rows), *weight.shape):
+    if _goes_to_onednn(rows, rows.shape[0], *weight.shape):
         return total.add_(_by_onednn(rows, weight.T))
     return total.addmm_(rows, weight)
 
 
 def by_transposed(rows: Tensor, weight: Tensor) -> Tensor:
     """Rows [N, O] = rows [N, D] weight [O, D]^T, without gradients, by torch's `@` where it is not oneDNN's."""
-    if _goes_to_onednn(rows, len(rows), *weight.shape):
+    if _goes_to_onednn(rows, rows.shape[0], *weight.shape):
         return _by_onednn(rows, weight)
     return rows @ weight.mT
 
 
 def tanh_of_affine(x: Tensor, weight: Tensor, bias: Tensor, *, out: Tensor) -> Tensor:
     """Hyperbolic tangents of what `affine` makes, in `out`. oneDNN takes it of numbers that it still has in registers."""
-    if _goes_to_onednn(x, len(x), x.shape[1], len(weight)):
+    if _goes_to_onednn(x, *x.shape, weight.shape[0]):
         return _by_onednn(x, weight, bias, out, then="tanh")
     return torch.addmm(bias, x, weight.T, out=out).tanh_()
 
@@ -116,7 +116,7 @@ def times_few(few: Tensor, rows: Tensor, *, out: Tensor) -> Tensor:
 
 def outer(left: Tensor, right: Tensor) -> Tensor:
     """Left [N, O]^T right [N, D], without gradients."""
-    if _goes_to_onednn(right, left.shape[1], len(left), right.shape[1]):
+    if _goes_to_onednn(right, left.shape[1], left.shape[0], right.shape[1]):
         return _outer_by_onednn(left, right)
     return torch.mm(left.T, right)
 
@@ -140,7 +140,7 @@ def baddbmm(total: Tensor, left: Tensor, right: Tensor, *, alpha: float = 1.0, o
 
 def add_outer(total: Tensor, left: Tensor, right: Tensor, *, is_first: bool = False) -> Tensor:
     """`total` [O, D], after left [N, O]^T right [N, D] was added to it; `is_first`: it held anything before."""
-    if _goes_to_onednn(right, left.shape[1], len(left), right.shape[1]):
+    if _goes_to_onednn(right, left.shape[1], left.shape[0], right.shape[1]):
         found = _outer_by_onednn(left, right)
         return total.copy_(found) if is_first else total.add_(found)
     return total.addmm_(left.T, right, beta=0 if is_first else 1)
@@ -149,7 +149,7 @@ def add_outer(total: Tensor, left: Tensor, right: Tensor, *, is_first: bool = Fa
 def add_outer_of_each(totals: Tensor, left: Tensor, right: Tensor, *, is_first: bool = False) -> Tensor:
     """`totals` [G, O, D], after left [G, N, O]^T right [N, D] was added to them; `is_first`: they held anything before."""
     if not _goes_to_onednn(right, left.shape[2], *right.shape):
-        return totals.baddbmm_(left.mT, right.expand(len(left), *right.shape), beta=0 if is_first else 1)
+        return totals.baddbmm_(left.mT, right.expand(left.shape[0], *right.shape), beta=0 if is_first else 1)
     for total, own in zip(totals, left, strict=True):
         add_outer(total, own, right, is_first=is_first)
     return totals
@@ -157,7 +157,7 @@ def add_outer_of_each(totals: Tensor, left: Tensor, right: Tensor, *, is_first: 
 
 def sum_of_rows(rows: Tensor) -> Tensor:
     """Sum [D] of rows [N, D] on a CPU. torch's own `sum` takes twice as long."""
-    return torch.mv(rows.T, rows.new_ones(len(rows)))
+    return torch.mv(rows.T, rows.new_ones(rows.shape[0]))
 
 
 def _goes_to_onednn(like: Tensor, *sizes: int, n_products: int = 1) -> bool:
