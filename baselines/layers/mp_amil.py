@@ -96,7 +96,10 @@ class Aggregator(nn.Module):
 
 
 POINTWISE = convolution((1, 1), bias=False)
-AGGREGATOR = Aggregator, nn.ModuleList, *(part for size in KERNELS for part in (nn.Sequential, convolution((size, size), bias=False), POINTWISE))
+"""Kind of the convolution behind each of the others."""
+
+BRANCHES = [(nn.Sequential, convolution((size, size), bias=False), POINTWISE) for size in KERNELS]
+AGGREGATOR = Aggregator, nn.ModuleList, *(part for branch in BRANCHES for part in branch)
 """Kinds of an aggregator and its parts."""
 
 POSITION = convolution((3, 3), bias=True)
