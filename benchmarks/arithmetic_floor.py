@@ -41,6 +41,10 @@ PRODUCTS = frozenset(
 )
 """What `nn.Linear`, `@`, `einsum` and convolutions come down to, forward and backward."""
 
+ONE = aten.mm, aten.addmm, aten.addmm_
+SEVERAL = aten.bmm, aten.baddbmm, aten.baddbmm_
+"""Products that milbench may give to oneDNN: of two matrices, and of several pairs. The factors are the last arguments."""
+
 
 @dataclass(frozen=True)
 class Operand:
@@ -116,14 +120,15 @@ def replay(calls: Sequence[Call]) -> Callable[[], None]:
 
 
 def _by_library(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[[], object]:
-    """The call, or the same product of two matrices by oneDNN where milbench takes that."""
-    if function.overloadpacket not in {aten.mm, aten.addmm, aten.addmm_}:
+    """The call, or the same products of matrices by oneDNN where milbench takes that."""
+    if function.overloadpacket not in {*ONE, *SEVERAL}:
         return partial(function, *args, **kwargs)
     left, right = args[-2:]
+    sizes, n_products = (*left.shape[-2:], right.shape[-1]), left.shape[:-2].numel()
 
     def product() -> Tensor:
-        if products._goes_to_onednn(left, *left.shape, right.shape[1]):
-            return products._by_onednn(left, right.T)
-        return function(*args, **kwargs)  # type: ignore[no-any-return]
+        if not products._goes_to_onednn(left, *sizes, n_products=n_products):
+            return function(*args, **kwargs)  # type: ignore[no-any-return]
+        return products.bmm(left, right) if left.ndim == 3 else products._by_onednn(left, right.T)
 
     return product

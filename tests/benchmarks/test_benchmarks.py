@@ -24,6 +24,7 @@ from timing import interleaved, ratio
 from torch import nn
 
 from milbench.registry import load_models, select_models
+from milbench_baselines.layers import products, row_blocks
 
 SIZE = Size(slides=40, patches=5, width=8, tasks=2)
 
@@ -86,10 +87,10 @@ def test_the_reference_drops_out_with_torchs_own_layer() -> None:
 
 
 def n_multiply_adds(call: Call) -> int:
-    """Of one product of two matrices [n, k] and [k, m]."""
-    left, right = [each for each in call.args if isinstance(each, Operand) and len(each.shape) == 2][-2:]
-    assert left.shape[1] == right.shape[0]
-    return prod(left.shape) * right.shape[1]
+    """Of one product of two matrices [n, k] and [k, m], or of G pairs [G, n, k] and [G, k, m]."""
+    left, right = [each for each in call.args if isinstance(each, Operand) and len(each.shape) >= 2][-2:]
+    assert left.shape[-1] == right.shape[-2]
+    return prod(left.shape) * right.shape[-1]
 
 
 @pytest.mark.parametrize(("of_features", "n_products"), [(False, 2), (True, 3)])
@@ -99,13 +100,25 @@ def test_the_floor_counts_a_linear_layer_forward_and_backward(*, of_features: bo
     assert [n_multiply_adds(call) for call in calls] == [7 * 5 * 3] * n_products
 
 
-def test_the_floor_counts_products_that_are_added_in_place() -> None:
+def test_the_floor_counts_products_that_are_added_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_blocks, "NUMBERS", 0)
     patches, width, hidden, attention = 2500, 12, 10, 4  # three blocks, whose gradients are added up
     model = load_models()["amil"](width, 1, hidden=hidden, attention=attention)
     calls = recorded(lambda: model(torch.randn(patches, width)).logits.sum().backward())
-    found = sum(n_multiply_adds(call) for call in calls if call.args and len(call.args[-1].shape) == 2)
+    found = sum(n_multiply_adds(call) for call in calls if call.args and len(call.args[-1].shape) >= 2)
     embedding, branches = 2 * width * hidden, 3 * 2 * hidden * attention
     assert found == pytest.approx(patches * (embedding + branches), rel=0.02)
+
+
+def test_the_floor_replays_large_products_by_the_library_that_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "prefers_onednn", lambda: True)
+    x, weights, biases = torch.randn(700, 256), torch.randn(2, 128, 256), torch.randn(2, 128)
+    calls = recorded(lambda: products.affine_of_each(x, weights, biases, out=torch.empty(2, 700, 128)))
+    calls += recorded(lambda: products.affine(x, weights[0], biases[0]))
+    sizes = []
+    monkeypatch.setattr(products, "_by_onednn", lambda left, right, **_: sizes.append((*left.shape, len(right))))
+    replay(calls)()
+    assert sizes == [(700, 256, 128)] * 3
 
 
 def test_the_floor_replays_exactly_what_was_recorded() -> None:
