@@ -96,8 +96,10 @@ class NystromAttention(nn.Module):
         """Whether the weights of projections and convolution say what these compute."""
         if not are_linear(self.to_qkv, bias=False):
             return False
-        size = getattr(self.res_conv, "kernel_size", (0,))[0]
-        return self.res_conv is None or is_usual(self.res_conv, convolution((size, 1), bias=False, padding=(0, 0)))
+        if not isinstance(self.res_conv, nn.Conv2d):
+            return self.res_conv is None
+        length = self.res_conv.kernel_size[0]  # of 1, it would be taken for none
+        return length > 1 and is_usual(self.res_conv, convolution((length, 1), bias=False, padding=(0, 0)))
 
     def _by_modules(self, tokens: Tensor, rows: Literal[1] | None) -> tuple[Tensor, Tensor]:
         """`forward` as it is written: the modules are called, for whoever listens to them or has put others in their place."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from itertools import chain, repeat
-from operator import contains, is_, methodcaller
+from operator import contains, is_
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -84,6 +84,9 @@ def are_linear(*layers: object, bias: bool = True) -> bool:
 
 _LINEAR = Linear.forward, nn.Linear.forward
 
+EPS = 1e-5
+"""Of a usual `nn.LayerNorm`: experts side by side share it."""
+
 
 def is_made_of(module: nn.Module, *kinds: Kind) -> bool:
     """Whether a module and all that it is made of, part by part in their order, are usual layers of these kinds.
@@ -113,8 +116,8 @@ class _Tree:
         self.kind, self.below, self.kinds = type(module), parts[1:], list(map(type, parts[1:]))
         self.attributes = [part.__dict__ for part in parts]
         self.children = [part._modules for part in parts]
-        self.parameters = [part._parameters for part in parts if "bias" in part._parameters]
-        self.lacks = _lack_biases(self.parameters)
+        self.parameters = [part._parameters for part in parts if part._parameters]
+        self.lacks = _missing(self.parameters)
         self.layers = list(chain.from_iterable(map(dict.values, self.children)))
         self.hooks = [own[f"_{kind}_hooks"] for own in self.attributes for kind in HOOKS]
         self.is_changed = any(self.hooks) or any(map(_has_own_forward, self.attributes))
@@ -132,7 +135,7 @@ class _Tree:
         layers = list(chain.from_iterable(map(dict.values, self.children)))
         if layers != self.layers or list(map(type, self.below)) != self.kinds:
             return False
-        return _lack_biases(self.parameters) == self.lacks
+        return _missing(self.parameters) == self.lacks
 
 
 _TREES: WeakKeyDictionary[nn.Module, _Tree] = WeakKeyDictionary()
@@ -151,12 +154,9 @@ def _has_own_forward(own: dict[str, Any]) -> bool:
     return "forward" in own and not getattr(own["forward"], "computes_the_same", False)
 
 
-def _lack_biases(parameters: list[dict[str, Any]]) -> list[bool]:
-    """Which layers with these parameters have no bias."""
-    return list(map(is_, map(_BIAS, parameters), repeat(None)))
-
-
-_BIAS = methodcaller("get", "bias")
+def _missing(parameters: list[dict[str, Any]]) -> list[bool]:
+    """Which of these parameters are None."""
+    return list(map(is_, chain.from_iterable(map(dict.values, parameters)), repeat(None)))
 
 
 def _computes(layer: nn.Module) -> tuple[Any, ...]:
@@ -167,7 +167,7 @@ def _computes(layer: nn.Module) -> tuple[Any, ...]:
     if forward is nn.Conv1d.forward:
         return forward, _has(layer, "bias")
     if forward is nn.LayerNorm.forward:
-        return forward, _has(layer, "weight"), _has(layer, "bias")
+        return forward, _has(layer, "weight"), _has(layer, "bias"), layer.eps
     if forward is nn.Conv2d.forward:
         return _convolves(layer)
     return (forward,)
@@ -176,7 +176,7 @@ def _computes(layer: nn.Module) -> tuple[Any, ...]:
 def _convolves(layer: Any) -> tuple[Any, ...]:
     each = 1 if layer.kernel_size == (1, 1) else layer.in_channels
     is_plain = layer.stride == layer.dilation == (1, 1) and layer.padding_mode == "zeros"
-    if not is_plain or layer.groups != each or layer.in_channels != layer.out_channels:
+    if not is_plain or type(layer)._conv_forward is not nn.Conv2d._conv_forward or layer.groups != each or layer.in_channels != layer.out_channels:
         return (nn.Conv2d.forward,)
     return nn.Conv2d.forward, _has(layer, "bias"), layer.kernel_size, layer.padding
 
@@ -195,7 +195,7 @@ def _wanted(kind: Kind) -> tuple[Any, ...]:
         return Linear.forward, True
     if kind is nn.Conv1d:
         return kind.forward, True
-    return (kind.forward, True, True) if kind is nn.LayerNorm else (kind.forward,)
+    return (kind.forward, True, True, EPS) if kind is nn.LayerNorm else (kind.forward,)
 
 
 @cache

@@ -19,21 +19,17 @@ HAS_ONE_CALL = hasattr(torch, "_fused_adam_") and hasattr(torch, "_fused_adamw_"
 
 
 class Uncompiled:
-    """Methods of torch's optimisers as they are below the wrappers that tell a profiler and keep torch's compiler away from them.
+    """Methods of torch's optimisers as they are below the wrapper that keeps torch's compiler away from them.
 
-    The latter imports the compiler to do so, which takes every process that trains a second. Nothing here is compiled.
+    The wrapper imports the compiler to do so, which takes every process that trains a second. Nothing here is compiled.
     """
 
     add_param_group = unwrap(Optimizer.add_param_group)
     state_dict = unwrap(Optimizer.state_dict)
     load_state_dict = unwrap(Optimizer.load_state_dict)
 
-    def __init_subclass__(cls) -> None:
-        """Have torch leave `step` as it is: its wrapper tells a profiler, which takes a quarter of a millisecond after a large product."""
-        cls.step.hooked = True  # type: ignore[attr-defined]
-
     def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: FBT001, FBT002 - as in torch
-        """Forget all gradients, or make them 0."""
+        """Forget all gradients, or make them 0. No profiler is told, which takes longer than it."""
         if not set_to_none:
             _fill_with_zeros(self, set_to_none=False)
             return

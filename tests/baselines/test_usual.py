@@ -154,6 +154,20 @@ def test_an_activation_in_another_ones_place_is_used_in_a_stack(name: str, *, li
     assert bool(calls) is listens
 
 
+class Doubling(nn.Conv2d):
+    def _conv_forward(self, given: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return 2 * super()._conv_forward(given, weight, bias)
+
+
+class Middle(nn.Module):
+    """In the place of TransMIL's convolution of the values."""
+
+    kernel_size = 3
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values[:, :, 1:-1]
+
+
 def of_another_make(layer: nn.Module) -> Iterator[nn.Module]:
     """Layers that fit in this one's place, and compute what functions of whole layers do not."""
     if isinstance(layer, nn.Linear):
@@ -161,6 +175,7 @@ def of_another_make(layer: nn.Module) -> Iterator[nn.Module]:
     if isinstance(layer, nn.LayerNorm):
         yield nn.LayerNorm(layer.normalized_shape, bias=False)
         yield nn.LayerNorm(layer.normalized_shape, elementwise_affine=False)
+        yield nn.LayerNorm(layer.normalized_shape, eps=0.1)
     if isinstance(layer, nn.Conv1d):
         yield nn.Conv1d(layer.in_channels, layer.out_channels, layer.kernel_size, bias=False)
     if isinstance(layer, nn.Conv2d):
@@ -175,6 +190,7 @@ def of_another_make(layer: nn.Module) -> Iterator[nn.Module]:
         others += [{"groups": 1}, {"padding": "same"} if any(layer.padding) else {}] * (layer.groups > 1)
         for other in others:
             yield nn.Conv2d(layer.in_channels, layer.out_channels, **{**made, **other})
+        yield Doubling(layer.in_channels, layer.out_channels, **made)
 
 
 def answer_and_gradients(model: MILModel, bag: Tensor) -> list[Tensor]:
@@ -219,13 +235,40 @@ def test_a_layer_of_another_make_is_called_in_a_stack(name: str) -> None:
             torch.testing.assert_close(logits, expected, msg=f"{part_name}: {place}")
 
 
-def test_a_bias_that_is_taken_out_is_noticed() -> None:
-    model, bag = made("amil"), bag_of(1500)
+@pytest.mark.parametrize(
+    ("name", "part", "parameter"), [("amil", "expert.embed.0", "bias"), ("m4", "experts.0.norm", "weight")]
+)
+@pytest.mark.parametrize("n", [9, 1500])
+def test_a_parameter_that_is_taken_out_is_noticed(name: str, part: str, parameter: str, n: int) -> None:
+    model, bag = made(name), bag_of(n)
     model(bag)
-    model.expert.embed[0].bias = None
+    setattr(model.get_submodule(part), parameter, None)
     found = answer_and_gradients(model, bag)
-    model.expert.embed[0].register_forward_hook(lambda *_: None)
+    model.get_submodule(part).register_forward_hook(lambda *_: None)
     torch.testing.assert_close(found, answer_and_gradients(model, bag))
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+@pytest.mark.parametrize("n", SIZES)
+def test_values_that_are_convolved_alone_are_not_left_out(heads: int, n: int) -> None:
+    torch.manual_seed(0)
+    model = TransMIL(D, 1, hidden=16, heads=heads, landmarks=8, value_residual=1).double().eval()
+    bag = bag_of(n)
+    found = answer_and_gradients(model, bag)
+    for layer in (model.layer1, model.layer2):
+        layer.attn.res_conv.register_forward_hook(lambda *_: None)
+    torch.testing.assert_close(found, answer_and_gradients(model, bag))
+
+
+def test_what_is_no_convolution_may_be_in_its_place() -> None:
+    torch.manual_seed(0)
+    model = TransMIL(D, 1, hidden=16, heads=4, landmarks=8, value_residual=3).double().eval()
+    with torch.no_grad():
+        for layer in (model.layer1, model.layer2):
+            layer.attn.res_conv.weight.copy_(torch.tensor([0.0, 1.0, 0.0])[:, None])
+    found = model(bag_of(200)).logits
+    model.layer1.attn.res_conv = Middle()
+    torch.testing.assert_close(model(bag_of(200)).logits, found)
 
 
 def test_a_usual_layer_computes_what_its_class_does_and_nobody_listens() -> None:
