@@ -16,14 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from milbench_baselines.layers.attention_pooling import gates_of
+from milbench_baselines.layers.attention_pooling import Branches, Weights, gates_of
 from milbench_baselines.layers.gated_attention import GatedAttention
 from milbench_baselines.layers.products import (
     add_outer,
     add_outer_of_each,
     add_times,
     affine,
-    affine_of_each,
     sum_of_rows,
     times,
 )
@@ -77,14 +76,12 @@ class _PooledPseudoBags(torch.autograd.Function):
         keeps, x, member, embedding, v_weight, v_bias, u_weight, u_bias, score, score_bias = inputs
         n, blocks = len(x), blocks_of(len(x), width=len(embedding))
         h, scores = x.new_empty(n, len(embedding)), x.new_empty(n)
-        memory = x.new_empty(n if keeps else blocks[0].stop, 2 * len(v_weight))
-        weights, biases = torch.stack((v_weight, u_weight)), torch.stack((v_bias, u_bias))
+        branches = Branches(Weights(v_weight, v_bias, u_weight, u_bias, score, score_bias))
+        memory = branches.memory(n if keeps else blocks[0].stop)
         for rows in blocks:
             own = affine(x[rows], embedding, out=h[rows]).clamp_(min=0)                             # [B, L]
-            gates = gates_of(memory[rows] if keeps else memory[: len(own)])
-            v, u = affine_of_each(own, weights, biases, out=gates)                                 # [B, A]
-            torch.mv(v.tanh_() * u.sigmoid_(), score[0], out=scores[rows])
-        attention = _attention(scores.add_(score_bias), member)                                    # [G, N]
+            scores[rows] = branches.scores(gates_of(memory[rows] if keeps else memory[: len(own)]), own, None)
+        attention = _attention(scores, member)                                                     # [G, N]
         return attention @ h, attention, h, memory
 
     @staticmethod

@@ -6,64 +6,16 @@ import copy
 import gc
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from usual_models import MODELS, SIZES, STACKED, S, assert_answers, bag_of, made, parts_of, stack_of
 
-from milbench.layout import Patches
-from milbench.models import MILModel
-from milbench.training.weights import ParameterStack
-from milbench_baselines.amil import AMIL
-from milbench_baselines.dsmil import DSMIL
-from milbench_baselines.dtfd_mil import DTFDMIL
 from milbench_baselines.layers import usual
 from milbench_baselines.layers.dropout import Dropout
 from milbench_baselines.layers.products import Linear
-from milbench_baselines.m4 import M4
-from milbench_baselines.max_pooling import MaxPooling
-from milbench_baselines.mean_pooling import MeanPooling
-from milbench_baselines.mmoe import MMoEAMIL, MMoEMPAMIL
-from milbench_baselines.transmil import TransMIL
-
-D, S = 12, 3
-SMALL = {"hidden": 16, "attention": 8}
-MODELS: dict[str, Callable[[], MILModel]] = {
-    "mean": lambda: MeanPooling(D, 1, hidden=16),
-    "max": lambda: MaxPooling(D, 1, hidden=16),
-    "amil": lambda: AMIL(D, 1, **SMALL),
-    "dsmil": lambda: DSMIL(D, 1, attention=8),
-    "dtfd": lambda: DTFDMIL(D, 1, **SMALL),
-    "transmil": lambda: TransMIL(D, 1, hidden=16, heads=1, landmarks=8),
-    "mmoe_amil": lambda: MMoEAMIL(D, 3, **SMALL, experts=2),
-    "mmoe_mp_amil": lambda: MMoEMPAMIL(D, 3, **SMALL, experts=2),
-    "m4": lambda: M4(D, 3, **SMALL, experts=2),
-}
-STACKED = [name for name, make in MODELS.items() if int(make().outputs) == 1]
-
-SIZES = [9, 100, 200, 5000]
-
-
-def made(name: str) -> MILModel:
-    torch.manual_seed(0)
-    return MODELS[name]().double().eval()
-
-
-def bag_of(n: int) -> Tensor:
-    return torch.randn(n, D, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
-
-
-def parts_of(model: MILModel) -> dict[str, nn.Module]:
-    """Modules below the model that its forward goes through, by name."""
-    return {
-        name: part
-        for name, part in model.named_modules()
-        if name
-        and not isinstance(part, nn.ModuleList)
-        and name not in ("embed", "value")[: 2 * isinstance(model, DSMIL)]  # which are identities
-    }
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -141,134 +93,12 @@ def test_an_activation_in_another_ones_place_is_used_in_a_stack(name: str, *, li
         model = MODELS[name]().double()
         model.set_submodule(ACTIVATIONS[name], nn.Tanh())
         models.append(model.eval())
-    stack = ParameterStack(models, "float32", torch.device("cpu"))
-    stack.model.eval()
+    stack = stack_of(models)
     calls: list[int] = []
     if listens:  # after the stack was made
         stack.model.get_submodule(ACTIVATIONS[name]).register_forward_hook(lambda *_: calls.append(1))
-    bags = [Patches(bag_of(n)) for n in (8, 8)]
-    ones = torch.ones(S, 2, 1, dtype=torch.float64)
-    _, logits = stack.losses_and_logits(bags, ones, ones, at_once=S)
-    expected = torch.stack([torch.stack([model(bag.features).logits for bag in bags]) for model in models])
-    torch.testing.assert_close(logits, expected)
+    assert_answers(stack, models)
     assert bool(calls) is listens
-
-
-class Doubling(nn.Conv2d):
-    def _conv_forward(self, given: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return 2 * super()._conv_forward(given, weight, bias)
-
-
-class Middle(nn.Module):
-    """In the place of TransMIL's convolution of the values."""
-
-    kernel_size = 3
-
-    def forward(self, values: Tensor) -> Tensor:
-        return values[:, :, 1:-1]
-
-
-def of_another_make(layer: nn.Module) -> Iterator[nn.Module]:
-    """Layers that fit in this one's place, and compute what functions of whole layers do not."""
-    if isinstance(layer, nn.Linear):
-        yield nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is None)
-    if isinstance(layer, nn.LayerNorm):
-        yield nn.LayerNorm(layer.normalized_shape, bias=False)
-        yield nn.LayerNorm(layer.normalized_shape, elementwise_affine=False)
-        yield nn.LayerNorm(layer.normalized_shape, eps=0.1)
-    if isinstance(layer, nn.Conv1d):
-        yield nn.Conv1d(layer.in_channels, layer.out_channels, layer.kernel_size, bias=False)
-    if isinstance(layer, nn.Conv2d):
-        made = {
-            "kernel_size": layer.kernel_size,
-            "padding": layer.padding,
-            "groups": layer.groups,
-            "bias": layer.bias is not None,
-        }
-        others = [{"bias": layer.bias is None}]
-        others += [{"padding_mode": "replicate"}] * any(layer.padding)
-        others += [{"groups": 1}, {"padding": "same"} if any(layer.padding) else {}] * (layer.groups > 1)
-        for other in others:
-            yield nn.Conv2d(layer.in_channels, layer.out_channels, **{**made, **other})
-        yield Doubling(layer.in_channels, layer.out_channels, **made)
-
-
-def answer_and_gradients(model: MILModel, bag: Tensor) -> list[Tensor]:
-    ones = torch.ones(model.n_tasks, dtype=torch.float64)
-    model.zero_grad()
-    output = model(bag)
-    model.loss(output, ones, ones).backward()
-    return [output.logits.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
-
-
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("n", [9, 200, 1500])
-def test_a_layer_of_another_make_computes_what_its_module_does(name: str, n: int) -> None:
-    bag, n_made = bag_of(n), 0
-    for part_name, part in parts_of(made(name)).items():
-        for other in of_another_make(part):
-            model = made(name)
-            model.set_submodule(part_name, other.double())
-            found = answer_and_gradients(model, bag)
-            for each in parts_of(model).values():  # whose modules are then called
-                each.register_forward_hook(lambda *_: None)
-            torch.testing.assert_close(found, answer_and_gradients(model, bag), msg=f"{part_name}: {other}")
-            n_made += 1
-    assert n_made >= 2
-
-
-@pytest.mark.parametrize("name", STACKED)
-def test_a_layer_of_another_make_is_called_in_a_stack(name: str) -> None:
-    bags, ones = [Patches(bag_of(n)) for n in (8, 8)], torch.ones(S, 2, 1, dtype=torch.float64)
-    for part_name, part in parts_of(made(name)).items():
-        for place in range(len(list(of_another_make(part)))):
-            models = []
-            for seed in range(S):
-                torch.manual_seed(seed)
-                model = MODELS[name]()
-                model.set_submodule(part_name, list(of_another_make(part))[place])
-                models.append(model.double().eval())
-            stack = ParameterStack(models, "float32", torch.device("cpu"))
-            stack.model.eval()
-            _, logits = stack.losses_and_logits(bags, ones, ones, at_once=S)
-            expected = torch.stack([torch.stack([model(bag.features).logits for bag in bags]) for model in models])
-            torch.testing.assert_close(logits, expected, msg=f"{part_name}: {place}")
-
-
-@pytest.mark.parametrize(
-    ("name", "part", "parameter"), [("amil", "expert.embed.0", "bias"), ("m4", "experts.0.norm", "weight")]
-)
-@pytest.mark.parametrize("n", [9, 1500])
-def test_a_parameter_that_is_taken_out_is_noticed(name: str, part: str, parameter: str, n: int) -> None:
-    model, bag = made(name), bag_of(n)
-    model(bag)
-    setattr(model.get_submodule(part), parameter, None)
-    found = answer_and_gradients(model, bag)
-    model.get_submodule(part).register_forward_hook(lambda *_: None)
-    torch.testing.assert_close(found, answer_and_gradients(model, bag))
-
-
-@pytest.mark.parametrize("heads", [1, 4])
-@pytest.mark.parametrize("n", SIZES)
-def test_values_that_are_convolved_alone_are_not_left_out(heads: int, n: int) -> None:
-    torch.manual_seed(0)
-    model = TransMIL(D, 1, hidden=16, heads=heads, landmarks=8, value_residual=1).double().eval()
-    bag = bag_of(n)
-    found = answer_and_gradients(model, bag)
-    for layer in (model.layer1, model.layer2):
-        layer.attn.res_conv.register_forward_hook(lambda *_: None)
-    torch.testing.assert_close(found, answer_and_gradients(model, bag))
-
-
-def test_what_is_no_convolution_may_be_in_its_place() -> None:
-    torch.manual_seed(0)
-    model = TransMIL(D, 1, hidden=16, heads=4, landmarks=8, value_residual=3).double().eval()
-    with torch.no_grad():
-        for layer in (model.layer1, model.layer2):
-            layer.attn.res_conv.weight.copy_(torch.tensor([0.0, 1.0, 0.0])[:, None])
-    found = model(bag_of(200)).logits
-    model.layer1.attn.res_conv = Middle()
-    torch.testing.assert_close(model(bag_of(200)).logits, found)
 
 
 def test_a_usual_layer_computes_what_its_class_does_and_nobody_listens() -> None:
